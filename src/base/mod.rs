@@ -1,0 +1,9 @@
+//! What every room may use: identities, time, hashing, containers.
+//!
+//! Knows nothing of MQTT and nothing of the operating system.
+
+pub mod hash;
+pub mod ids;
+pub mod slab;
+pub mod time;
+pub mod wheel;

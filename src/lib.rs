@@ -1,0 +1,17 @@
+//! ringmq: an MQTT broker for Linux, one shard per CPU core.
+//!
+//! The rooms and their floors are described in `docs/ARCHITECTURE.md`; a room uses only rooms on
+//! lower floors.
+
+pub mod base;
+pub mod mqtt;
+pub mod topic;
+
+pub mod access;
+pub mod routing;
+pub mod session;
+
+pub mod shard;
+
+pub mod mesh;
+pub mod runtime;

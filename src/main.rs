@@ -1,0 +1,3 @@
+//! The command `ringmq`.
+
+fn main() {}

@@ -1,0 +1,168 @@
+//! What a shard can make happen, and what can happen to it.
+//!
+//! [`Ports`] is everything that a shard asks of the world; [`Brain`] is everything that the world
+//! tells a shard. The runtime drives a [`Brain`] on a real ring; a test drives it on nothing.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::letter::LetterBatch;
+use crate::base::{
+    ids::{ConnectionId, ShardId},
+    time::{Moment, Span},
+};
+
+/// Where a connection came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Which of the configured listeners accepted it, counted from zero.
+    pub listener: u16,
+    pub peer: SocketAddr,
+}
+
+/// How a connection ended from the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client will send nothing more; all that it sent has been handed in. It may still read,
+    /// so the shard owes a [`Ports::close`].
+    Finished,
+    /// Reset or failed: nothing can be sent any more and the connection is gone.
+    Broken,
+}
+
+/// How the shard wants a connection closed. Either way the shard hears no more of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// Send what is in the outbox, within a bounded time, then close.
+    Flush,
+    /// Close at once; what is unsent is dropped.
+    Abort,
+}
+
+/// A slow check that runs off the shard's turn, on another thread.
+pub type Verification = Box<dyn FnOnce() -> bool + Send>;
+
+/// How busy a shard has been since it started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// Time spent working rather than sleeping.
+    pub busy: Span,
+    /// Turns taken.
+    pub turns: u64,
+    /// Half of all turns were shorter than this.
+    pub turn_p50: Span,
+    /// All but one turn in a hundred were shorter than this.
+    pub turn_p99: Span,
+    /// Bytes received from clients.
+    pub bytes_received: u64,
+    /// Bytes sent to clients.
+    pub bytes_sent: u64,
+    /// Connections refused because the broker held as many as it may.
+    pub connections_refused: u64,
+}
+
+/// What a shard may ask of the world. No call blocks, and none calls the shard back.
+///
+/// Calls that name a connection which has gone do nothing.
+pub trait Ports {
+    /// Bytes that the connection's outbox takes before it is full; 0 when it is full or gone.
+    ///
+    /// A PUBLISH goes out only while there is room. Answers to the client's own packets are
+    /// always accepted: when they run far past the limit, the runtime stops reading from that
+    /// client until it has read some.
+    fn outbox_room(&self, connection: ConnectionId) -> usize;
+
+    /// Appends a copy of `frame` to the outbox. It is sent when the turn ends.
+    fn send(&mut self, connection: ConnectionId, frame: &[u8]);
+
+    /// Appends a copy of `head`, then `payload`: by reference when it is large.
+    fn send_shared(&mut self, connection: ConnectionId, head: &[u8], payload: &Bytes);
+
+    /// Asks for one call of [`Brain::handle_drained`] when the outbox is (nearly) empty. It comes
+    /// in a later turn, even when the outbox is empty now.
+    fn notify_drained(&mut self, connection: ConnectionId);
+
+    /// Ends the connection. The shard forgets it in the same breath.
+    fn close(&mut self, connection: ConnectionId, closing: Closing);
+
+    /// Hands in no more bytes of this connection until [`Ports::resume`]; what was not taken yet
+    /// is kept, and no more is read from the socket.
+    fn pause(&mut self, connection: ConnectionId);
+
+    /// Hands in bytes again, in a later call, beginning with those that were not taken.
+    fn resume(&mut self, connection: ConnectionId);
+
+    /// Gives the connection to its home shard, with all bytes not taken. The shard forgets it.
+    fn hand_over(&mut self, connection: ConnectionId, home: ShardId);
+
+    /// The letters waiting to go to another shard at the end of this turn.
+    fn letters(&mut self, to: ShardId) -> &mut LetterBatch;
+
+    /// Runs `verification` on another thread and answers with [`Brain::handle_verdict`].
+    /// False: too many are waiting, and it was dropped.
+    fn verify(&mut self, connection: ConnectionId, verification: Verification) -> bool;
+
+    fn random(&mut self) -> u64;
+
+    fn load(&self) -> Load;
+}
+
+/// One core's brain, as the runtime sees it.
+pub trait Brain {
+    /// A connection has arrived: accepted here, or handed over by another shard.
+    fn handle_accepted(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        arrival: Arrival,
+        ports: &mut impl Ports,
+    );
+
+    /// Bytes have arrived. Says how many of them were taken; the rest is handed in again together
+    /// with what follows it. Takes whole packets only, and stops early when it pauses or closes
+    /// the connection or hands it over.
+    fn handle_bytes(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        bytes: &[u8],
+        ports: &mut impl Ports,
+    ) -> usize;
+
+    /// The other side has ended the connection.
+    fn handle_end(&mut self, now: Moment, connection: ConnectionId, end: End, ports: &mut impl Ports);
+
+    /// The outbox has drained, as asked for by [`Ports::notify_drained`].
+    fn handle_drained(&mut self, now: Moment, connection: ConnectionId, ports: &mut impl Ports);
+
+    /// Letters have come from another shard. The caller empties and recycles the batch.
+    fn handle_letters(
+        &mut self,
+        now: Moment,
+        from: ShardId,
+        letters: &LetterBatch,
+        ports: &mut impl Ports,
+    );
+
+    /// A crowded batch of letters has been posted: whoever waits for that shard may go on.
+    fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports);
+
+    /// A verification has ended.
+    fn handle_verdict(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        passed: bool,
+        ports: &mut impl Ports,
+    );
+
+    /// Time has passed: does what is due. Called at least when [`Brain::next_deadline`] comes.
+    fn handle_time(&mut self, now: Moment, ports: &mut impl Ports);
+
+    /// When the shard next has something to do by itself.
+    fn next_deadline(&self) -> Option<Moment>;
+
+    /// The broker is stopping: says farewell to every client and closes its connection.
+    fn handle_stop(&mut self, now: Moment, ports: &mut impl Ports);
+}

@@ -15,3 +15,5 @@ pub mod shard;
 
 pub mod mesh;
 pub mod runtime;
+
+pub mod config;

@@ -2,6 +2,8 @@
 //!
 //! Knows neither packets nor Reason Codes, and runs no slow check itself: it hands one out.
 
+#![forbid(unsafe_code)]
+
 mod hash;
 mod passwords;
 pub mod topics;

@@ -2,6 +2,8 @@
 //!
 //! Knows what a flag means and which flags contradict each other. It acts on none of them.
 
+#![forbid(unsafe_code)]
+
 mod cpus;
 mod flags;
 mod values;

@@ -1,0 +1,344 @@
+//! The topic trie of one shard: every filter that anyone uses, level by level.
+//!
+//! ```text
+//!   (root) --a--> ( ) --+--> ( )      a/+      ends at a node
+//!                  |
+//!                  '- rest            a/#      is the rest below a node
+//! ```
+//! Nodes stand in one arena and find their children through one table for the whole trie, so a
+//! filter that nobody shares costs its nodes, its new level texts and one target. A filter that
+//! loses its last user leaves nothing behind.
+
+use hashbrown::HashTable;
+
+use super::{
+    arena::{Arena, Slot},
+    levels::{LevelId, Levels},
+    roster::Entry,
+    shared::GroupId,
+    target::{Target, TargetId},
+};
+use crate::{
+    base::{
+        hash::Seed,
+        ids::{ShardId, SubscriberId},
+    },
+    topic::TopicFilter,
+};
+
+/// Who wants which topics: this shard's subscribers and groups, and the other shards.
+#[derive(Debug)]
+pub struct Trie {
+    seed: Seed,
+    pub(super) nodes: Arena<Node>,
+    pub(super) levels: Levels,
+    targets: Arena<Target>,
+    /// The children that are reached by a literal level.
+    children: HashTable<NodeId>,
+    pub(super) root: NodeId,
+    subscriptions: usize,
+}
+
+/// What a subscription has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscribed {
+    /// The same subscriber's earlier subscription to this filter.
+    pub replaced: Option<Entry>,
+    /// Nobody on this shard had subscribed to this filter: the other shards must hear of it.
+    pub first: bool,
+}
+
+/// What an unsubscription has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsubscribed {
+    pub entry: Entry,
+    /// Nobody on this shard subscribes to this filter any more: the other shards must hear of it.
+    pub last: bool,
+}
+
+/// How large a trie is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// This shard's own subscriptions, those of share groups not counted.
+    pub subscriptions: usize,
+    /// Filters in use, by anyone.
+    pub targets: usize,
+    /// Different levels of all filters.
+    pub levels: usize,
+    /// Nodes, the root not counted.
+    pub nodes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NodeId(Slot);
+
+/// One level of one or more filters.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    parent: Option<NodeId>,
+    /// The level that leads here from the parent; none for `+` and for the root.
+    level: Option<LevelId>,
+    /// The child for `+`.
+    pub(super) plus: Option<NodeId>,
+    /// The filter that ends here.
+    pub(super) end: Option<TargetId>,
+    /// The filter that ends in `#` after this level.
+    pub(super) rest: Option<TargetId>,
+    /// How many children are reached by a literal level.
+    pub(super) children: u32,
+}
+
+const _: () = assert!(size_of::<Node>() <= 24, "every level of every filter pays for a node");
+
+/// Where a filter stands in the trie.
+#[derive(Clone, Copy)]
+enum Place {
+    End(NodeId),
+    Rest(NodeId),
+}
+
+impl Trie {
+    pub fn new(seed: Seed) -> Trie {
+        let mut nodes = Arena::default();
+        let root = NodeId(nodes.insert(Node::default()));
+        let (levels, targets) = (Levels::new(seed), Arena::default());
+        Trie { seed, nodes, levels, targets, children: HashTable::new(), root, subscriptions: 0 }
+    }
+
+    /// Adds a subscriber of this shard, or replaces its subscription. [MQTT-3.8.4-3]
+    pub fn subscribe(&mut self, filter: TopicFilter<'_>, entry: Entry) -> Subscribed {
+        let seed = self.seed;
+        let subscribers = &mut self.target_mut(filter).subscribers;
+        let first = subscribers.is_empty();
+        let replaced = subscribers.insert(entry, seed);
+        self.subscriptions += usize::from(replaced.is_none());
+        Subscribed { replaced, first }
+    }
+
+    /// Removes a subscriber of this shard; `None` when it has no such subscription.
+    pub fn unsubscribe(
+        &mut self,
+        filter: TopicFilter<'_>,
+        subscriber: SubscriberId,
+    ) -> Option<Unsubscribed> {
+        let (place, id) = self.find(filter)?;
+        let subscribers = &mut self.targets[id.0].subscribers;
+        let entry = subscribers.remove(subscriber)?;
+        let last = subscribers.is_empty();
+        self.subscriptions -= 1;
+        self.settle(place, id);
+        Some(Unsubscribed { entry, last })
+    }
+
+    /// Another shard has subscribers of this filter. False: that was known.
+    pub fn add_interest(&mut self, filter: TopicFilter<'_>, shard: ShardId) -> bool {
+        let interest = &mut self.target_mut(filter).interest;
+        let news = !interest.contains(shard);
+        interest.insert(shard);
+        news
+    }
+
+    /// Another shard has no subscribers of this filter any more. False: that was known.
+    pub fn remove_interest(&mut self, filter: TopicFilter<'_>, shard: ShardId) -> bool {
+        let Some((place, id)) = self.find(filter) else { return false };
+        let interest = &mut self.targets[id.0].interest;
+        let news = interest.contains(shard);
+        interest.remove(shard);
+        self.settle(place, id);
+        news
+    }
+
+    /// The number under which the other shards were told of this filter, 0 if never: who
+    /// subscribes now is heard everywhere once that number is applied everywhere.
+    pub fn told_at(&self, filter: TopicFilter<'_>) -> u64 {
+        self.find(filter).map_or(0, |(_, id)| self.targets[id.0].told_at)
+    }
+
+    /// Notes the number under which the other shards were told of this filter. A filter that
+    /// nobody uses is not noted.
+    pub fn set_told_at(&mut self, filter: TopicFilter<'_>, number: u64) {
+        if let Some((_, id)) = self.find(filter) {
+            self.targets[id.0].told_at = number;
+        }
+    }
+
+    /// This shard's subscribers of one filter, in no particular order.
+    pub fn subscribers(&self, target: TargetId) -> &[Entry] {
+        self.targets[target.0].subscribers.entries()
+    }
+
+    /// The subscription that this subscriber has to exactly this filter.
+    pub fn subscription(&self, filter: TopicFilter<'_>, subscriber: SubscriberId) -> Option<Entry> {
+        let (_, id) = self.find(filter)?;
+        self.targets[id.0].subscribers.find(subscriber)
+    }
+
+    /// The share groups on one filter.
+    pub fn groups(&self, target: TargetId) -> &[GroupId] {
+        self.targets[target.0].groups()
+    }
+
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            subscriptions: self.subscriptions,
+            targets: self.targets.len(),
+            levels: self.levels.len(),
+            nodes: self.nodes.len() - 1,
+        }
+    }
+
+    pub(super) fn target(&self, id: TargetId) -> &Target {
+        &self.targets[id.0]
+    }
+
+    pub(super) fn attach_group(&mut self, filter: TopicFilter<'_>, group: GroupId) {
+        self.target_mut(filter).add_group(group);
+    }
+
+    pub(super) fn detach_group(&mut self, filter: TopicFilter<'_>, group: GroupId) {
+        let Some((place, id)) = self.find(filter) else { return };
+        self.targets[id.0].remove_group(group);
+        self.settle(place, id);
+    }
+
+    #[inline]
+    pub(super) fn child(&self, parent: NodeId, level: LevelId) -> Option<NodeId> {
+        self.children
+            .find(self.edge_hash(parent, level), |id| {
+                let node = &self.nodes[id.0];
+                node.level == Some(level) && node.parent == Some(parent)
+            })
+            .copied()
+    }
+
+    #[inline]
+    pub(super) fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    fn find(&self, filter: TopicFilter<'_>) -> Option<(Place, TargetId)> {
+        let mut node = self.root;
+        for level in filter.levels() {
+            node = match level {
+                "#" => return Some((Place::Rest(node), self.node(node).rest?)),
+                "+" => self.node(node).plus?,
+                literal => self.child(node, self.levels.find(literal)?)?,
+            };
+        }
+        Some((Place::End(node), self.node(node).end?))
+    }
+
+    /// The target of a filter, made now if nobody has used the filter before.
+    fn target_mut(&mut self, filter: TopicFilter<'_>) -> &mut Target {
+        let place = self.grow(filter);
+        let id = match self.occupant(place) {
+            Some(id) => *id,
+            None => self.occupy(place),
+        };
+        &mut self.targets[id.0]
+    }
+
+    fn occupy(&mut self, place: Place) -> TargetId {
+        let id = TargetId(self.targets.insert(Target::default()));
+        *self.occupant(place) = Some(id);
+        id
+    }
+
+    fn occupant(&mut self, place: Place) -> &mut Option<TargetId> {
+        match place {
+            Place::End(node) => &mut self.nodes[node.0].end,
+            Place::Rest(node) => &mut self.nodes[node.0].rest,
+        }
+    }
+
+    fn grow(&mut self, filter: TopicFilter<'_>) -> Place {
+        let mut node = self.root;
+        for level in filter.levels() {
+            node = match level {
+                "#" => return Place::Rest(node),
+                "+" => self.grow_plus(node),
+                literal => self.grow_literal(node, literal),
+            };
+        }
+        Place::End(node)
+    }
+
+    fn grow_plus(&mut self, parent: NodeId) -> NodeId {
+        if let Some(child) = self.node(parent).plus {
+            return child;
+        }
+        let node = Node { parent: Some(parent), ..Node::default() };
+        let child = NodeId(self.nodes.insert(node));
+        self.nodes[parent.0].plus = Some(child);
+        child
+    }
+
+    fn grow_literal(&mut self, parent: NodeId, literal: &str) -> NodeId {
+        let known = self.levels.find(literal).and_then(|level| self.child(parent, level));
+        if let Some(child) = known {
+            return child;
+        }
+        let level = self.levels.acquire(literal);
+        let node = Node { parent: Some(parent), level: Some(level), ..Node::default() };
+        let child = NodeId(self.nodes.insert(node));
+        self.nodes[parent.0].children += 1;
+        self.insert_edge(parent, level, child);
+        child
+    }
+
+    fn insert_edge(&mut self, parent: NodeId, level: LevelId, child: NodeId) {
+        let (seed, nodes) = (self.seed, &self.nodes);
+        let rehash = |id: &NodeId| match &nodes[id.0] {
+            Node { parent: Some(parent), level: Some(level), .. } => hash(seed, *parent, *level),
+            _ => unreachable!("only nodes that a literal level leads to are in the table"),
+        };
+        self.children.insert_unique(hash(seed, parent, level), child, rehash);
+    }
+
+    /// Removes a target that nobody uses, and the nodes that led to it alone.
+    fn settle(&mut self, place: Place, id: TargetId) {
+        if self.targets[id.0].is_unused() {
+            self.targets.remove(id.0);
+            *self.occupant(place) = None;
+            let (Place::End(node) | Place::Rest(node)) = place;
+            self.prune(node);
+        }
+    }
+
+    fn prune(&mut self, from: NodeId) {
+        let mut node = from;
+        while let (true, Some(parent)) = (self.node(node).is_bare(), self.node(node).parent) {
+            self.unlink(node, parent);
+            self.nodes.remove(node.0);
+            node = parent;
+        }
+    }
+
+    fn unlink(&mut self, node: NodeId, parent: NodeId) {
+        let Some(level) = self.node(node).level else {
+            self.nodes[parent.0].plus = None;
+            return;
+        };
+        if let Ok(edge) = self.children.find_entry(self.edge_hash(parent, level), |&id| id == node)
+        {
+            edge.remove();
+        }
+        self.nodes[parent.0].children -= 1;
+        self.levels.release(level);
+    }
+
+    fn edge_hash(&self, parent: NodeId, level: LevelId) -> u64 {
+        hash(self.seed, parent, level)
+    }
+}
+
+impl Node {
+    fn is_bare(&self) -> bool {
+        self.children == 0 && self.plus.is_none() && self.end.is_none() && self.rest.is_none()
+    }
+}
+
+#[inline]
+fn hash(seed: Seed, parent: NodeId, level: LevelId) -> u64 {
+    seed.hash(&(u64::from(parent.0.number()) << 32 | u64::from(level.number())))
+}

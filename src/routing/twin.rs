@@ -1,0 +1,1 @@
+//! The naive list that judges the trie and the groups.

@@ -134,6 +134,8 @@ fn spend(budget: &mut usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{base::ids::ShardId, routing::retained::Stamp, topic::twin};
 
@@ -205,5 +207,77 @@ mod tests {
         store.apply(name("bb"), Some(9), stamp(2));
         store.apply(name("a"), None, stamp(2));
         assert_eq!(read(&store, &mut cursor, 1), ["d"]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Store(usize),
+        Remove(usize),
+        Expire(usize),
+        Read(usize),
+    }
+
+    fn arb_operation(names: usize) -> impl Strategy<Value = Operation> {
+        prop_oneof![
+            2 => (0..names).prop_map(Operation::Store),
+            1 => (0..names).prop_map(Operation::Remove),
+            1 => (0..names).prop_map(Operation::Expire),
+            4 => (1..8usize).prop_map(Operation::Read),
+        ]
+    }
+
+    /// Stores every second name, so that there is something to come and something to go.
+    fn half_full(names: &[String]) -> RetainedStore<u32> {
+        let mut store = RetainedStore::default();
+        for text in names.iter().step_by(2) {
+            store.apply(name(text), Some(0), stamp(1));
+        }
+        store
+    }
+
+    fn change(store: &mut RetainedStore<u32>, operation: &Operation, names: &[String], now: u64) {
+        match *operation {
+            Operation::Store(at) => {
+                store.apply(name(&names[at]), Some(1), stamp(now));
+            }
+            Operation::Remove(at) => {
+                store.apply(name(&names[at]), None, stamp(now));
+            }
+            Operation::Expire(at) => {
+                store.remove_if(name(&names[at]), stamp(1));
+            }
+            Operation::Read(_) => {}
+        }
+    }
+
+    proptest! {
+        /// Each name that the filter matches is found once, unless its first message has gone
+        /// before the cursor came by; and nothing else is found.
+        #[test]
+        fn reading_and_changing_may_mix_in_any_way(
+            filter in prop::sample::select(twin::filters()),
+            operations in prop::collection::vec(arb_operation(twin::names().len()), 0..60),
+        ) {
+            let mut names = twin::names();
+            names.sort();
+            let mut store = half_full(&names);
+            let mut owed: Vec<&String> = names.iter().step_by(2).collect();
+            owed.retain(|name| twin::matches(&filter, name));
+            let mut cursor = store.open(TopicFilter::parse(&filter).unwrap());
+            let reads = std::iter::once(Operation::Read(usize::MAX));
+            for (operation, now) in operations.into_iter().chain(reads).zip(2..) {
+                change(&mut store, &operation, &names, now);
+                if let Operation::Read(mut budget) = operation {
+                    while let Step::Found(name, message) = store.next(&mut cursor, &mut budget) {
+                        let first = owed.remove(0);
+                        prop_assert_eq!((first.as_str(), *message), (name.as_str(), 0));
+                    }
+                } else {
+                    let first = |text: &&String| store.stamp(name(text)) == Some(stamp(1));
+                    owed.retain(first);
+                }
+            }
+            prop_assert!(owed.is_empty(), "{:?} not found", owed);
+        }
     }
 }

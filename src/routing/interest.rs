@@ -31,6 +31,9 @@ impl InterestLedger {
 
     /// A peer has applied all changes up to this number. True: [`Self::applied_everywhere`] has
     /// grown, so somebody may have stopped waiting.
+    ///
+    /// # Panics
+    /// When the number has not been told yet.
     pub fn acknowledged(&mut self, from: ShardId, upto: u64) -> bool {
         assert!(upto <= self.told, "a peer acknowledges what it was told");
         let Some(known) = self.acknowledged.get_mut(from.index()) else { return false };

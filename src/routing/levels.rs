@@ -23,50 +23,50 @@ struct Level {
 #[derive(Debug)]
 pub(super) struct Levels {
     seed: Seed,
-    levels: Arena<Level>,
+    arena: Arena<Level>,
     by_text: HashTable<LevelId>,
 }
 
 impl Levels {
     pub(super) fn new(seed: Seed) -> Levels {
-        Levels { seed, levels: Arena::default(), by_text: HashTable::new() }
+        Levels { seed, arena: Arena::default(), by_text: HashTable::new() }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.levels.len()
+        self.arena.len()
     }
 
     #[inline]
     pub(super) fn find(&self, text: &str) -> Option<LevelId> {
         let hash = self.seed.hash(text);
-        self.by_text.find(hash, |id| &*self.levels[id.0].text == text).copied()
+        self.by_text.find(hash, |id| &*self.arena[id.0].text == text).copied()
     }
 
     /// The level with this text, with one more user.
     pub(super) fn acquire(&mut self, text: &str) -> LevelId {
         let id = self.find(text).unwrap_or_else(|| self.insert(text));
-        self.levels[id.0].users += 1;
+        self.arena[id.0].users += 1;
         id
     }
 
     /// Takes one user away; a level without any is forgotten.
     pub(super) fn release(&mut self, id: LevelId) {
-        self.levels[id.0].users -= 1;
-        if self.levels[id.0].users == 0 {
+        self.arena[id.0].users -= 1;
+        if self.arena[id.0].users == 0 {
             self.remove(id);
         }
     }
 
     fn insert(&mut self, text: &str) -> LevelId {
-        let id = LevelId(self.levels.insert(Level { text: text.into(), users: 0 }));
-        let (seed, levels) = (self.seed, &self.levels);
-        let rehash = |id: &LevelId| seed.hash(&*levels[id.0].text);
+        let id = LevelId(self.arena.insert(Level { text: text.into(), users: 0 }));
+        let (seed, arena) = (self.seed, &self.arena);
+        let rehash = |id: &LevelId| seed.hash(&*arena[id.0].text);
         self.by_text.insert_unique(seed.hash(text), id, rehash);
         id
     }
 
     fn remove(&mut self, id: LevelId) {
-        let level = self.levels.remove(id.0);
+        let level = self.arena.remove(id.0);
         if let Ok(found) = self.by_text.find_entry(self.seed.hash(&*level.text), |&at| at == id) {
             found.remove();
         }

@@ -342,3 +342,140 @@ impl Node {
 fn hash(seed: Seed, parent: NodeId, level: LevelId) -> u64 {
     seed.hash(&(u64::from(parent.0.number()) << 32 | u64::from(level.number())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::{Matches, Options};
+
+    fn trie() -> Trie {
+        Trie::new(Seed::new(1))
+    }
+
+    fn filter(text: &str) -> TopicFilter<'_> {
+        TopicFilter::parse(text).unwrap()
+    }
+
+    fn entry(subscriber: u32) -> Entry {
+        Entry { subscriber: SubscriberId(subscriber), options: Options(0), subscription_id: 0 }
+    }
+
+    fn assert_empty(trie: &Trie) {
+        let empty = Sizes { subscriptions: 0, targets: 0, levels: 0, nodes: 0 };
+        assert_eq!(trie.sizes(), empty);
+        assert_eq!(trie.children.len(), 0);
+    }
+
+    /// [MQTT-3.8.4-3]
+    #[test]
+    fn a_second_subscription_to_the_same_filter_replaces_the_first() {
+        let mut trie = trie();
+        let first = trie.subscribe(filter("a/+"), entry(1));
+        assert_eq!(first, Subscribed { replaced: None, first: true });
+        let newer = Entry { options: Options(2), ..entry(1) };
+        let second = trie.subscribe(filter("a/+"), newer);
+        assert_eq!(second, Subscribed { replaced: Some(entry(1)), first: false });
+        assert_eq!(trie.subscription(filter("a/+"), SubscriberId(1)), Some(newer));
+        assert_eq!(trie.sizes().subscriptions, 1);
+    }
+
+    /// [MQTT-3.10.4-1]
+    #[test]
+    fn a_subscription_is_ended_by_the_same_filter_only() {
+        let mut trie = trie();
+        trie.subscribe(filter("a/+"), entry(1));
+        for other in ["a/b", "a/#", "a", "+/+", "a/+/", "A/+"] {
+            assert_eq!(trie.unsubscribe(filter(other), SubscriberId(1)), None, "{other}");
+        }
+        assert_eq!(trie.unsubscribe(filter("a/+"), SubscriberId(2)), None);
+        let ended = trie.unsubscribe(filter("a/+"), SubscriberId(1));
+        assert_eq!(ended, Some(Unsubscribed { entry: entry(1), last: true }));
+        assert_empty(&trie);
+    }
+
+    #[test]
+    fn a_filter_remembers_its_number_while_somebody_uses_it() {
+        let mut trie = trie();
+        trie.set_told_at(filter("a"), 6);
+        assert_eq!(trie.told_at(filter("a")), 0);
+        trie.subscribe(filter("a"), entry(1));
+        trie.set_told_at(filter("a"), 7);
+        trie.subscribe(filter("a"), entry(2));
+        assert_eq!(trie.told_at(filter("a")), 7);
+    }
+
+    #[test]
+    fn many_random_filters_leave_nothing_behind() {
+        let (mut trie, seed) = (trie(), Seed::new(3));
+        let text = |number: u32| {
+            let dice = seed.hash(&number);
+            let level = |shift: u32| match (dice >> shift) % 8 {
+                0 => "+".to_owned(),
+                _ => ((dice >> shift) % 4_000).to_string(),
+            };
+            let end = if dice % 5 == 0 { "#".to_owned() } else { level(36) };
+            format!("{}/{}/{end}", level(0), level(18))
+        };
+        for number in 0..FILTERS {
+            trie.subscribe(filter(&text(number)), entry(number));
+        }
+        assert_eq!(trie.sizes().subscriptions, FILTERS as usize);
+        for number in (0..FILTERS).rev() {
+            let ended = trie.unsubscribe(filter(&text(number)), SubscriberId(number));
+            assert_eq!(ended.map(|ended| ended.entry), Some(entry(number)));
+        }
+        assert_empty(&trie);
+    }
+
+    /// One list for all: searching it from end to end each time would take minutes.
+    #[test]
+    fn a_hundred_thousand_subscribers_share_one_filter() {
+        let mut trie = trie();
+        for number in 0..100_000 {
+            assert_eq!(trie.subscribe(filter("a"), entry(number)).first, number == 0);
+        }
+        let mut matches = Matches::default();
+        trie.matches(crate::topic::TopicName::parse("a").unwrap(), &mut matches);
+        assert_eq!(trie.subscribers(matches.targets()[0]).len(), 100_000);
+        for number in 0..100_000 {
+            let ended = trie.unsubscribe(filter("a"), SubscriberId(number)).unwrap();
+            assert_eq!(ended.last, number == 99_999);
+        }
+        assert_empty(&trie);
+    }
+
+    #[test]
+    fn the_deepest_filters_come_and_go_without_recursion() {
+        let mut trie = trie();
+        let slashes = "/".repeat(65_535);
+        let plusses = format!("{}/#", vec!["+"; 32_767].join("/"));
+        let name = crate::topic::TopicName::parse(&slashes).unwrap();
+        let mut matches = Matches::default();
+        for (number, text) in (1..).zip([&slashes, &plusses]) {
+            trie.subscribe(filter(text), entry(number));
+            trie.matches(name, &mut matches);
+            assert_eq!(matches.targets().len(), number as usize);
+        }
+        trie.unsubscribe(filter(&slashes), SubscriberId(1));
+        trie.unsubscribe(filter(&plusses), SubscriberId(2));
+        assert_empty(&trie);
+    }
+
+    /// Every node of the tree of `a` and `+` is reached, but none twice.
+    #[test]
+    fn a_trie_full_of_wildcards_is_walked_once() {
+        let mut trie = trie();
+        for number in 0..1u32 << DEPTH {
+            let level = |bit: u32| if number >> bit & 1 == 1 { "+" } else { "a" };
+            let levels: Vec<&str> = (0..DEPTH).map(level).collect();
+            trie.subscribe(filter(&levels.join("/")), entry(number));
+        }
+        let name = vec!["a"; DEPTH as usize].join("/");
+        let mut matches = Matches::default();
+        trie.matches(crate::topic::TopicName::parse(&name).unwrap(), &mut matches);
+        assert_eq!(matches.targets().len(), 1 << DEPTH);
+    }
+
+    const FILTERS: u32 = 200_000;
+    const DEPTH: u32 = 12;
+}

@@ -27,8 +27,8 @@ pub enum Strategy {
 
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    pub(super) share: Box<str>,
-    pub(super) filter: Box<str>,
+    share: Box<str>,
+    filter: Box<str>,
     pub(super) members: Members,
     portions: Vec<Portion>,
 }
@@ -45,6 +45,14 @@ struct Portion {
 impl Group {
     pub(super) fn new(share: &str, filter: &str) -> Group {
         Group { share: share.into(), filter: filter.into(), ..Group::default() }
+    }
+
+    pub(super) fn key(&self) -> (&str, &str) {
+        (&self.share, &self.filter)
+    }
+
+    pub(super) fn hash(&self, seed: Seed) -> u64 {
+        seed.hash(&self.key())
     }
 
     pub(super) fn is_unused(&self) -> bool {

@@ -4,6 +4,8 @@
 //! far. It never recurses, ends as soon as no node is left, and allocates nothing once its lists
 //! have grown.
 
+use std::ops::Range;
+
 use super::{
     target::TargetId,
     trie::{NodeId, Trie},
@@ -15,10 +17,8 @@ use crate::{base::ids::ShardSet, topic::TopicName};
 pub struct Matches {
     targets: Vec<TargetId>,
     shards: ShardSet,
-    /// The nodes that the levels read so far lead to.
+    /// All nodes that the name has led to, those of its latest level at the end.
     reached: Vec<NodeId>,
-    /// The nodes that one level more leads to.
-    reaching: Vec<NodeId>,
 }
 
 impl Matches {
@@ -54,22 +54,24 @@ impl Trie {
         if wildcards {
             self.collect(self.node(self.root).rest, matches);
         }
+        let mut latest = 0..1;
         for level in name.levels() {
-            self.descend(level, wildcards, matches);
-            if matches.reached.is_empty() {
+            self.descend(level, wildcards, latest.clone(), matches);
+            latest = latest.end..matches.reached.len();
+            if latest.is_empty() {
                 return;
             }
             wildcards = true;
         }
-        for index in 0..matches.reached.len() {
+        for index in latest {
             self.collect(self.node(matches.reached[index]).end, matches);
         }
     }
 
-    /// Follows one level of the name from every node reached.
-    fn descend(&self, level: &str, wildcards: bool, matches: &mut Matches) {
+    /// Follows one level of the name from the nodes that the level before it has led to.
+    fn descend(&self, level: &str, wildcards: bool, latest: Range<usize>, matches: &mut Matches) {
         let literal = self.levels.find(level);
-        for index in 0..matches.reached.len() {
+        for index in latest {
             let id = matches.reached[index];
             let node = self.node(id);
             if let Some(literal) = literal.filter(|_| node.children > 0) {
@@ -79,16 +81,14 @@ impl Trie {
                 self.reach(node.plus, matches);
             }
         }
-        std::mem::swap(&mut matches.reached, &mut matches.reaching);
-        matches.reaching.clear();
     }
 
-    /// Takes a node into the set, and with it the filter that ends in `#` after its level: that
-    /// matches the level itself and all below it.
+    /// Adds a node, and with it the filter that ends in `#` after its level: that matches the
+    /// level itself and all below it.
     #[inline]
     fn reach(&self, node: Option<NodeId>, matches: &mut Matches) {
         let Some(id) = node else { return };
-        matches.reaching.push(id);
+        matches.reached.push(id);
         self.collect(self.node(id).rest, matches);
     }
 

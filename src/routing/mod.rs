@@ -9,6 +9,7 @@
 mod arena;
 mod cursor;
 mod group;
+mod index;
 mod interest;
 mod levels;
 mod matching;

@@ -4,11 +4,10 @@
 //! publisher's shard chooses a shard, and the chosen one a member. A group stands on its filter in
 //! the trie for as long as any shard has a member.
 
-use hashbrown::HashTable;
-
 use super::{
     arena::{Arena, Slot},
     group::{Counts, Group, Strategy},
+    index::Index,
     roster::Entry,
     trie::Trie,
 };
@@ -31,7 +30,7 @@ pub struct Groups {
     here: ShardId,
     strategy: Strategy,
     arena: Arena<Group>,
-    by_name: HashTable<GroupId>,
+    by_name: Index<GroupId>,
 }
 
 /// What joining a group has changed.
@@ -55,7 +54,7 @@ pub struct Left {
 impl Groups {
     /// The groups of shard `here`.
     pub fn new(seed: Seed, here: ShardId, strategy: Strategy) -> Groups {
-        Groups { seed, here, strategy, arena: Arena::default(), by_name: HashTable::new() }
+        Groups { seed, here, strategy, arena: Arena::default(), by_name: Index::default() }
     }
 
     /// Makes a session of this shard a member, or replaces its subscription.
@@ -149,12 +148,12 @@ impl Groups {
 
     pub fn find(&self, shared: SharedFilter<'_>) -> Option<GroupId> {
         let name = (shared.share.as_str(), shared.filter.as_str());
-        self.by_name.find(self.seed.hash(&name), |&id| self.key(id) == name).copied()
+        self.by_name.find(self.seed.hash(&name), |&id| self.key(id) == name)
     }
 
     /// The `ShareName` and the Topic Filter of a group.
     pub fn key(&self, group: GroupId) -> (&str, &str) {
-        key(&self.arena, group)
+        self.arena[group.0].key()
     }
 
     pub fn len(&self) -> usize {
@@ -173,27 +172,20 @@ impl Groups {
     fn open(&mut self, trie: &mut Trie, shared: SharedFilter<'_>) -> GroupId {
         let name = (shared.share.as_str(), shared.filter.as_str());
         let group = GroupId(self.arena.insert(Group::new(name.0, name.1)));
-        let (seed, arena) = (self.seed, &self.arena);
-        let rehash = |&id: &GroupId| seed.hash(&key(arena, id));
-        self.by_name.insert_unique(seed.hash(&name), group, rehash);
+        let rehash = |id: &GroupId| self.arena[id.0].hash(self.seed);
+        self.by_name.insert(self.seed.hash(&name), group, rehash);
         trie.attach_group(shared.filter, group);
         group
     }
 
     fn close_if_unused(&mut self, trie: &mut Trie, filter: TopicFilter<'_>, group: GroupId) {
         if self.arena[group.0].is_unused() {
-            let hash = self.seed.hash(&self.key(group));
-            if let Ok(found) = self.by_name.find_entry(hash, |&id| id == group) {
-                found.remove();
-            }
+            let rehash = |id: &GroupId| self.arena[id.0].hash(self.seed);
+            self.by_name.remove(self.arena[group.0].hash(self.seed), group, rehash);
             trie.detach_group(filter, group);
             self.arena.remove(group.0);
         }
     }
-}
-
-fn key(arena: &Arena<Group>, group: GroupId) -> (&str, &str) {
-    (&arena[group.0].share, &arena[group.0].filter)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Topic Filters: which names a subscriber asks for.
 
-use super::{TopicError, TopicName, check_text, count_levels};
+use super::{Levels, TopicError, TopicName, check_text, count_levels};
 
 /// A pattern over Topic Names: `+` stands for one level, a final `#` for the level before it and
 /// all that follow.
@@ -22,7 +22,7 @@ impl<'a> TopicFilter<'a> {
     }
 
     pub fn levels(self) -> impl Iterator<Item = &'a str> + Clone {
-        self.0.split('/')
+        Levels { rest: Some(self.0) }
     }
 
     pub fn level_count(self) -> usize {

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-use super::{TopicError, check_text, count_levels};
+use super::{Levels, TopicError, check_text, count_levels};
 
 /// The name that a message is published to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,7 +23,7 @@ impl<'a> TopicName<'a> {
     }
 
     pub fn levels(self) -> impl Iterator<Item = &'a str> + Clone {
-        self.0.split('/')
+        Levels { rest: Some(self.0) }
     }
 
     pub fn level_count(self) -> usize {

@@ -177,7 +177,6 @@ impl PublishHead<'_> {
 
     /// Bytes of the whole packet, payload included.
     #[inline]
-    #[expect(clippy::len_without_is_empty, reason = "a packet is never empty")]
     pub fn len(&self, version: Version) -> usize {
         let remaining_length = self.remaining_length(version);
         1 + variable_len(remaining_length) + remaining_length

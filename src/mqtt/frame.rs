@@ -1,0 +1,221 @@
+//! Frames: where one packet ends and the next begins.
+//!
+//! Judges the fixed header as soon as it is there, before the rest has arrived, so that nobody
+//! waits for (or makes room for) a packet that will be refused. Does not look into the body.
+
+use super::{
+    error::{DecodeError, Malformed},
+    primitive::{VARIABLE_MAX, decode_variable, put_with_length},
+    version::Version,
+};
+
+/// The largest packet that can be expressed, in bytes, fixed header included.
+pub const PACKET_SIZE_MAX: usize = 1 + 4 + VARIABLE_MAX;
+
+/// The types of the MQTT Control Packets.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PacketType {
+    Connect = 1,
+    Connack = 2,
+    Publish = 3,
+    Puback = 4,
+    Pubrec = 5,
+    Pubrel = 6,
+    Pubcomp = 7,
+    Subscribe = 8,
+    Suback = 9,
+    Unsubscribe = 10,
+    Unsuback = 11,
+    Pingreq = 12,
+    Pingresp = 13,
+    Disconnect = 14,
+    Auth = 15,
+}
+
+impl PacketType {
+    pub const ALL: [PacketType; 15] = [
+        PacketType::Connect,
+        PacketType::Connack,
+        PacketType::Publish,
+        PacketType::Puback,
+        PacketType::Pubrec,
+        PacketType::Pubrel,
+        PacketType::Pubcomp,
+        PacketType::Subscribe,
+        PacketType::Suback,
+        PacketType::Unsubscribe,
+        PacketType::Unsuback,
+        PacketType::Pingreq,
+        PacketType::Pingresp,
+        PacketType::Disconnect,
+        PacketType::Auth,
+    ];
+
+    /// The first byte of a packet of this type, with the flags that the specification reserves.
+    /// For a PUBLISH the flags are to be added.
+    #[inline]
+    pub const fn first_byte(self) -> u8 {
+        let flags = match self {
+            PacketType::Pubrel | PacketType::Subscribe | PacketType::Unsubscribe => RESERVED,
+            _ => 0,
+        };
+        (self as u8) << 4 | flags
+    }
+
+    /// The type that the first byte of a packet says, if its flags are such as the type has.
+    #[inline]
+    const fn from_first_byte(first: u8) -> Result<PacketType, Malformed> {
+        let flags = first & 0x0F;
+        let (packet_type, valid) = match first >> 4 {
+            // [MQTT-3.3.1-4]
+            3 if flags & QOS_BITS == QOS_BITS => return Err(Malformed::QoS),
+            3 => (PacketType::Publish, true),
+            1 => (PacketType::Connect, flags == 0),
+            2 => (PacketType::Connack, flags == 0),
+            4 => (PacketType::Puback, flags == 0),
+            5 => (PacketType::Pubrec, flags == 0),
+            // Before 3.1.1 these three may be marked as sent again; who decodes them knows the
+            // version. [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]
+            6 => (PacketType::Pubrel, flags & !DUP == RESERVED),
+            8 => (PacketType::Subscribe, flags & !DUP == RESERVED),
+            10 => (PacketType::Unsubscribe, flags & !DUP == RESERVED),
+            7 => (PacketType::Pubcomp, flags == 0),
+            9 => (PacketType::Suback, flags == 0),
+            11 => (PacketType::Unsuback, flags == 0),
+            12 => (PacketType::Pingreq, flags == 0),
+            13 => (PacketType::Pingresp, flags == 0),
+            // [MQTT-3.14.1-1]
+            14 => (PacketType::Disconnect, flags == 0),
+            // [MQTT-3.15.1-1]
+            15 => (PacketType::Auth, flags == 0),
+            _ => return Err(Malformed::PacketType),
+        };
+        // [MQTT-2.1.3-1]
+        if valid { Ok(packet_type) } else { Err(Malformed::FixedHeaderFlags) }
+    }
+}
+
+/// The bytes of one packet. Its fixed header is valid; its body has not been looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// Packet type and flags.
+    pub first: u8,
+    /// What follows the fixed header.
+    pub body: &'a [u8],
+    /// Bytes of the whole packet, fixed header included.
+    pub len: usize,
+    packet_type: PacketType,
+}
+
+impl Frame<'_> {
+    #[inline]
+    pub const fn packet_type(&self) -> PacketType {
+        self.packet_type
+    }
+
+    /// Fails if the packet is marked as sent again, as only 3.1 allows for other packets than
+    /// PUBLISH.
+    #[inline]
+    pub(super) fn check_not_resent(&self, version: Version) -> Result<(), Malformed> {
+        if self.first & DUP != 0 && version > Version::V31 {
+            return Err(Malformed::FixedHeaderFlags);
+        }
+        Ok(())
+    }
+}
+
+/// Splits the first packet off `bytes`. `Ok(None)`: the rest of it has not arrived.
+#[inline]
+pub fn split(bytes: &[u8], packet_size_max: usize) -> Result<Option<Frame<'_>>, DecodeError> {
+    let Some((&first, rest)) = bytes.split_first() else {
+        return Ok(None);
+    };
+    let packet_type = PacketType::from_first_byte(first)?;
+    let Some((remaining_length, length_len)) = decode_variable(rest)? else {
+        return Ok(None);
+    };
+    let header_len = 1 + length_len;
+    let len = header_len + remaining_length as usize;
+    // [MQTT-3.2.2-15]
+    if len > packet_size_max {
+        return Err(DecodeError::PacketTooLarge);
+    }
+    Ok(bytes.get(header_len..len).map(|body| Frame { first, body, len, packet_type }))
+}
+
+/// How large the first packet of `bytes` says that it is, fixed header included. `None`: it has
+/// not said so yet, or never will.
+#[inline]
+pub fn packet_size(bytes: &[u8]) -> Option<usize> {
+    let (remaining_length, length_len) = decode_variable(bytes.get(1..)?).ok()??;
+    Some(1 + length_len + remaining_length as usize)
+}
+
+/// Appends a packet whose body is what `write` writes.
+pub(super) fn encode(packet_type: PacketType, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    out.push(packet_type.first_byte());
+    put_with_length(out, 0, write);
+}
+
+/// The flags that PUBREL, SUBSCRIBE and UNSUBSCRIBE always carry.
+const RESERVED: u8 = 0b0010;
+pub(super) const DUP: u8 = 0b1000;
+const QOS_BITS: u8 = 0b0110;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split_max(bytes: &[u8]) -> Result<Option<Frame<'_>>, DecodeError> {
+        split(bytes, PACKET_SIZE_MAX)
+    }
+
+    #[test]
+    fn a_frame_ends_where_its_length_says() {
+        let bytes = [0xD0, 0x00, 0x40, 0x02, 0x00, 0x01];
+        let ping = split_max(&bytes).unwrap().unwrap();
+        assert_eq!((ping.packet_type(), ping.len), (PacketType::Pingresp, 2));
+        let ack = split_max(&bytes[ping.len..]).unwrap().unwrap();
+        assert_eq!((ack.packet_type(), ack.body, ack.len), (PacketType::Puback, &bytes[4..], 4));
+        for end in 0..4 {
+            assert!(split_max(&bytes[2..2 + end]).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn lengths_of_one_to_four_bytes_are_read_and_a_fifth_is_malformed() {
+        assert_eq!(packet_size(&[0x30, 80]), Some(82));
+        assert_eq!(packet_size(&[0x30, 0xAC, 0x02]), Some(303));
+        assert_eq!(packet_size(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F]), Some(PACKET_SIZE_MAX));
+        assert_eq!(packet_size(&[0x30, 0xFF, 0xFF]), None);
+        assert_eq!(
+            split_max(&[0x30, 0xFF, 0xFF, 0xFF, 0xFF]).unwrap_err(),
+            Malformed::VariableByteInteger.into()
+        );
+    }
+
+    #[test]
+    fn a_packet_above_the_limit_is_refused_by_its_header_alone() {
+        assert_eq!(split(&[0x30, 0x64], 101).unwrap_err(), DecodeError::PacketTooLarge);
+        assert!(split(&[0x30, 0x64], 102).unwrap().is_none());
+    }
+
+    /// [MQTT-2.1.3-1]
+    #[test]
+    fn a_first_byte_is_judged_alone() {
+        let valid: Vec<u8> = (0..=u8::MAX).filter(|&first| split_max(&[first]).is_ok()).collect();
+        let publishes = (0x30..0x40).filter(|first| first & QOS_BITS != QOS_BITS);
+        let mut expected: Vec<u8> = PacketType::ALL
+            .into_iter()
+            .filter(|&packet_type| packet_type != PacketType::Publish)
+            .map(PacketType::first_byte)
+            .chain([0x6A, 0x8A, 0xAA])
+            .chain(publishes)
+            .collect();
+        expected.sort_unstable();
+        assert_eq!(valid, expected);
+        assert_eq!(split_max(&[0x06]).unwrap_err(), Malformed::PacketType.into());
+        assert_eq!(split_max(&[0x36]).unwrap_err(), Malformed::QoS.into());
+    }
+}

@@ -1,0 +1,82 @@
+//! Any packet, by its type.
+
+use super::{
+    ack::Ack,
+    auth::Auth,
+    connack::Connack,
+    connect::Connect,
+    disconnect::Disconnect,
+    error::DecodeError,
+    frame::{Frame, PacketType},
+    ping,
+    publish::Publish,
+    suback::Suback,
+    subscribe::Subscribe,
+    unsuback::Unsuback,
+    unsubscribe::Unsubscribe,
+    version::Version,
+};
+
+/// One MQTT Control Packet. It borrows from the bytes that it was decoded from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packet<'a> {
+    Connect(Connect<'a>),
+    Connack(Connack<'a>),
+    Publish(Publish<'a>),
+    Puback(Ack<'a>),
+    Pubrec(Ack<'a>),
+    Pubrel(Ack<'a>),
+    Pubcomp(Ack<'a>),
+    Subscribe(Subscribe<'a>),
+    Suback(Suback<'a>),
+    Unsubscribe(Unsubscribe<'a>),
+    Unsuback(Unsuback<'a>),
+    Pingreq,
+    Pingresp,
+    Disconnect(Disconnect<'a>),
+    Auth(Auth<'a>),
+}
+
+impl<'a> Packet<'a> {
+    /// Reads the packet in a frame. A CONNECT says itself which version it speaks.
+    pub fn decode(frame: Frame<'a>, version: Version) -> Result<Packet<'a>, DecodeError> {
+        Ok(match frame.packet_type() {
+            PacketType::Connect => Packet::Connect(Connect::decode(frame)?),
+            PacketType::Connack => Packet::Connack(Connack::decode(frame, version)?),
+            PacketType::Publish => Packet::Publish(Publish::decode(frame, version)?),
+            PacketType::Puback => Packet::Puback(Ack::decode(frame, version)?),
+            PacketType::Pubrec => Packet::Pubrec(Ack::decode(frame, version)?),
+            PacketType::Pubrel => Packet::Pubrel(Ack::decode(frame, version)?),
+            PacketType::Pubcomp => Packet::Pubcomp(Ack::decode(frame, version)?),
+            PacketType::Subscribe => Packet::Subscribe(Subscribe::decode(frame, version)?),
+            PacketType::Suback => Packet::Suback(Suback::decode(frame, version)?),
+            PacketType::Unsubscribe => Packet::Unsubscribe(Unsubscribe::decode(frame, version)?),
+            PacketType::Unsuback => Packet::Unsuback(Unsuback::decode(frame, version)?),
+            PacketType::Pingreq => ping::decode(frame).map(|()| Packet::Pingreq)?,
+            PacketType::Pingresp => ping::decode(frame).map(|()| Packet::Pingresp)?,
+            PacketType::Disconnect => Packet::Disconnect(Disconnect::decode(frame, version)?),
+            PacketType::Auth => Packet::Auth(Auth::decode(frame, version)?),
+        })
+    }
+
+    /// Appends the whole packet. A CONNECT is written in the version that it names itself.
+    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        match self {
+            Packet::Connect(connect) => connect.encode(out),
+            Packet::Connack(connack) => connack.encode(version, out),
+            Packet::Publish(publish) => publish.encode(version, out),
+            Packet::Puback(ack) => ack.encode(PacketType::Puback, version, out),
+            Packet::Pubrec(ack) => ack.encode(PacketType::Pubrec, version, out),
+            Packet::Pubrel(ack) => ack.encode(PacketType::Pubrel, version, out),
+            Packet::Pubcomp(ack) => ack.encode(PacketType::Pubcomp, version, out),
+            Packet::Subscribe(subscribe) => subscribe.encode(version, out),
+            Packet::Suback(suback) => suback.encode(version, out),
+            Packet::Unsubscribe(unsubscribe) => unsubscribe.encode(version, out),
+            Packet::Unsuback(unsuback) => unsuback.encode(version, out),
+            Packet::Pingreq => out.extend_from_slice(&ping::PINGREQ),
+            Packet::Pingresp => out.extend_from_slice(&ping::PINGRESP),
+            Packet::Disconnect(disconnect) => disconnect.encode(version, out),
+            Packet::Auth(auth) => auth.encode(out),
+        }
+    }
+}

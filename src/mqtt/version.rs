@@ -1,0 +1,43 @@
+//! The versions of the protocol.
+
+/// What the client and the server have agreed to speak, by the Protocol Version of the CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    V31,
+    V311,
+    V5,
+}
+
+impl Version {
+    pub const ALL: [Version; 3] = [Version::V31, Version::V311, Version::V5];
+
+    /// The byte that stands for it in a CONNECT.
+    pub const fn level(self) -> u8 {
+        match self {
+            Version::V31 => 3,
+            Version::V311 => 4,
+            Version::V5 => 5,
+        }
+    }
+
+    /// The Protocol Name that stands before the level.
+    pub const fn protocol_name(self) -> &'static str {
+        match self {
+            Version::V31 => "MQIsdp",
+            Version::V311 | Version::V5 => "MQTT",
+        }
+    }
+
+    /// The version that a CONNECT with this name and level speaks.
+    pub fn from_name_and_level(name: &[u8], level: u8) -> Option<Version> {
+        Version::ALL
+            .into_iter()
+            .find(|version| version.protocol_name().as_bytes() == name && version.level() == level)
+    }
+
+    /// Whether packets carry properties and Reason Codes.
+    #[inline]
+    pub const fn has_properties(self) -> bool {
+        matches!(self, Version::V5)
+    }
+}

@@ -145,16 +145,16 @@ mod tests {
     #[test]
     fn every_ordered_pair_has_its_own_lane() {
         let ends = mesh::<(usize, usize)>(3, 4);
-        for from in 0..3 {
+        for (from, end) in ends.iter().enumerate() {
             for to in 0..3 {
-                ends[from].try_send(shard(to), (from, to), &mut NoBell).unwrap();
+                end.try_send(shard(to), (from, to), &mut NoBell).unwrap();
             }
         }
-        for to in 0..3 {
-            assert_eq!(ends[to].collect().iter().count(), 3);
+        for (to, end) in ends.iter().enumerate() {
+            assert_eq!(end.collect().iter().count(), 3);
             for from in 0..3 {
-                assert_eq!(ends[to].receive(shard(from)), Some((from, to)));
-                assert_eq!(ends[to].receive(shard(from)), None);
+                assert_eq!(end.receive(shard(from)), Some((from, to)));
+                assert_eq!(end.receive(shard(from)), None);
             }
         }
     }

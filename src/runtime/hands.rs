@@ -38,6 +38,7 @@ use crate::{
 
 /// What a shard may use.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_field_names, reason = "limits are named like this everywhere")]
 pub(super) struct Limits {
     pub(super) outbox_bytes_max: usize,
     pub(super) partial_bytes_max: usize,
@@ -297,16 +298,14 @@ impl Hands {
         let has_sent = connection.outbox.is_none();
         let finished = connection.flags.finished;
         match connection.phase {
-            Phase::Open => {}
             Phase::Moving(home) if has_sent && !connection.is_busy() => self.send_off(id, home),
-            Phase::Moving(_) => {}
             Phase::Flushing if has_sent && !finished => self.linger(id),
             Phase::Flushing | Phase::Lingering if has_sent && finished => {
                 connection.phase = Phase::Dead;
                 self.bury(id);
             }
-            Phase::Flushing | Phase::Lingering => {}
             Phase::Dead => self.bury(id),
+            Phase::Open | Phase::Moving(_) | Phase::Flushing | Phase::Lingering => {}
         }
     }
 

@@ -3,6 +3,7 @@
 use tracing::warn;
 
 use super::{RuntimeConfig, fault::Fault, ring::Ring, ring::system};
+use crate::base::ids::SHARDS_MAX;
 
 /// Checks what the broker needs, and says how many connections it can hold.
 pub(super) fn probe(config: &RuntimeConfig) -> Result<usize, Fault> {
@@ -15,8 +16,8 @@ pub(super) fn probe(config: &RuntimeConfig) -> Result<usize, Fault> {
 fn check_config(config: &RuntimeConfig) -> Result<(), Fault> {
     let sound = |sound, why| if sound { Ok(()) } else { Err(Fault::Configuration(why)) };
     let shards = config.cpus.len();
-    sound((1..=crate::base::ids::SHARDS_MAX).contains(&shards), "from 1 to 128 shards")?;
-    sound(config.listeners.len() <= usize::from(u16::MAX), "at most 65,535 listeners")?;
+    sound((1..=SHARDS_MAX).contains(&shards), "from 1 to 128 shards")?;
+    sound(u16::try_from(config.listeners.len()).is_ok(), "at most 65,535 listeners")?;
     sound(config.ring_entries.is_power_of_two(), "ring_entries is a power of two")?;
     sound(config.recv_buffers.is_power_of_two(), "recv_buffers is a power of two")?;
     sound(config.recv_buffers <= 1 << 15, "at most 32,768 recv_buffers")?;

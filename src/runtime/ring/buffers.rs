@@ -62,7 +62,7 @@ impl Buffers {
         let place = usize::from(self.tail & (self.count - 1));
         let offset = usize::from(index) * self.size as usize;
         // SAFETY: the place is inside of the table by the mask.
-        let mut entry = unsafe { self.table.start.cast::<BufRingEntry>().add(place) };
+        let mut entry = unsafe { self.entries().add(place) };
         // SAFETY: the entry is initialised, and the kernel does not read it before the tail moves.
         let entry = unsafe { entry.as_mut() };
         entry.set_addr(self.memory.start.as_ptr() as u64 + offset as u64);
@@ -73,8 +73,12 @@ impl Buffers {
         self.shared_tail().store(self.tail, Ordering::Release);
     }
 
+    fn entries(&self) -> NonNull<BufRingEntry> {
+        self.table.start.cast()
+    }
+
     fn shared_tail(&self) -> &AtomicU16 {
-        let table = self.table.start.as_ptr().cast::<BufRingEntry>();
+        let table = self.entries().as_ptr();
         // SAFETY: the pointer is to the first entry of a table that was zeroed.
         let tail = unsafe { BufRingEntry::tail(table) };
         // SAFETY: the tail is aligned, lives as long as the table, and is only used atomically.

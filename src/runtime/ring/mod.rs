@@ -121,16 +121,13 @@ impl Ring {
     ) {
         let fd = Fd(socket.as_raw_fd());
         let vector = outbox.begin();
-        let entry = match vector.parts() {
-            [only] => {
-                let length = u32::try_from(only.iov_len).expect("a send has an upper limit");
-                let send = opcode::Send::new(fd, only.iov_base.cast_const().cast(), length);
-                send.flags(libc::MSG_NOSIGNAL).build()
-            }
-            _ => {
-                let send = opcode::SendMsg::new(fd, vector.header());
-                send.flags(libc::MSG_NOSIGNAL.cast_unsigned()).build()
-            }
+        let entry = if let [only] = vector.parts() {
+            let length = u32::try_from(only.iov_len).expect("a send has an upper limit");
+            let send = opcode::Send::new(fd, only.iov_base.cast_const().cast(), length);
+            send.flags(libc::MSG_NOSIGNAL).build()
+        } else {
+            let send = opcode::SendMsg::new(fd, vector.header());
+            send.flags(libc::MSG_NOSIGNAL.cast_unsigned()).build()
         };
         // SAFETY: an outbox in flight frees and moves nothing, and leaks when it is dropped.
         unsafe { self.push(&entry, Operation::Send(connection)) };

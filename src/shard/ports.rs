@@ -131,7 +131,13 @@ pub trait Brain {
     ) -> usize;
 
     /// The other side has ended the connection.
-    fn handle_end(&mut self, now: Moment, connection: ConnectionId, end: End, ports: &mut impl Ports);
+    fn handle_end(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        end: End,
+        ports: &mut impl Ports,
+    );
 
     /// The outbox has drained, as asked for by [`Ports::notify_drained`].
     fn handle_drained(&mut self, now: Moment, connection: ConnectionId, ports: &mut impl Ports);

@@ -17,3 +17,4 @@ pub mod mesh;
 pub mod runtime;
 
 pub mod config;
+pub mod server;

@@ -35,7 +35,7 @@ const TOP: &[&str] = &["", "main", "server"];
 const CAPTIVE: &[(&str, &[&str])] = &[
     ("glommio", &["src/runtime/"]),
     ("io_uring", &["src/runtime/"]),
-    ("crossbeam_channel", &["src/mesh/", "src/runtime/verify"]),
+    ("crossbeam_channel", &["src/mesh/", "src/runtime/"]),
     ("libc", &["src/runtime/", "src/mesh/"]),
     ("signal_hook", &["src/runtime/", "src/server", "src/main.rs"]),
     ("clap", &["src/config/"]),

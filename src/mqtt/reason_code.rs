@@ -1,6 +1,6 @@
 //! Reason Codes: how an operation went, and in which packets each may say so.
 
-use super::{error::ProtocolError, frame::PacketType};
+use super::{delivery::QoS, error::ProtocolError, frame::PacketType};
 
 /// Writes down table 2-6 once: each code, its value, and the packets it belongs to.
 macro_rules! reason_codes {
@@ -98,6 +98,15 @@ impl ReasonCode {
     /// Fails unless each value is a code that a packet of this type carries.
     pub(super) fn check_all(values: &[u8], packet_type: PacketType) -> Result<(), ProtocolError> {
         values.iter().try_for_each(|&value| ReasonCode::decode(value, packet_type).map(|_| ()))
+    }
+
+    /// A subscription was accepted at this QoS at the most.
+    pub const fn granted(qos: QoS) -> ReasonCode {
+        match qos {
+            QoS::AtMostOnce => ReasonCode::Success,
+            QoS::AtLeastOnce => ReasonCode::GrantedQos1,
+            QoS::ExactlyOnce => ReasonCode::GrantedQos2,
+        }
     }
 
     #[inline]

@@ -23,7 +23,7 @@ mod verify;
 
 use std::net::SocketAddr;
 
-pub use self::{fault::Fault, start::run, stop::StopHandle};
+pub use self::{fault::Fault, ring::system::now, start::run, stop::StopHandle};
 use crate::base::time::Span;
 
 /// How a broker runs.

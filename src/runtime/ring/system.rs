@@ -13,7 +13,7 @@ use std::{
 use crate::base::time::Moment;
 
 /// The monotonic clock.
-pub(in crate::runtime) fn now() -> Moment {
+pub fn now() -> Moment {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
     // SAFETY: the pointer is to writable memory of the size of a timespec.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, time.as_mut_ptr()) };

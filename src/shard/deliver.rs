@@ -1,0 +1,296 @@
+//! From one message to the outboxes and queues of the sessions that it is for.
+//!
+//! A PUBLISH is encoded once per shape and patched per receiver. Knows sessions and outboxes; does
+//! not know how the receivers were found.
+
+use std::rc::Rc;
+
+use super::{
+    ports::Ports,
+    sessions::{Link, Session},
+    settings::Limits,
+    stats::Tallies,
+};
+use crate::{
+    base::{ids::SubscriberId, time::Moment},
+    mqtt::{PacketId, PublishHead, QoS, SubscriptionOptions, Version},
+    session::{
+        message::{Message, MessageView, Payload},
+        queue::{Parcel, QueueFull, QueueLimits},
+    },
+};
+
+/// Frames of the message that is being delivered, one per shape. The memory is used again.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    bytes: Vec<u8>,
+    shapes: [Option<Frame>; SHAPES],
+}
+
+/// Where a frame stands in the bytes; without its payload when that is shared.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    start: usize,
+    end: usize,
+    packet_id_at: Option<usize>,
+}
+
+/// Two kinds of version, three QoS, two values of RETAIN.
+const SHAPES: usize = 12;
+
+/// How a message is to be written for one receiver.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form<'a> {
+    pub(super) dup: bool,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) subscription_ids: &'a [u32],
+}
+
+impl Frames {
+    /// Begins with a new message: nothing of it has been encoded.
+    pub(super) fn begin(&mut self) {
+        self.bytes.clear();
+        self.shapes = [None; SHAPES];
+    }
+
+    /// The frame of the message in this form; encoded now if no earlier receiver had the same.
+    fn shaped(
+        &mut self,
+        view: &MessageView<'_>,
+        version: Version,
+        form: Form<'_>,
+        now: Moment,
+    ) -> Frame {
+        if !form.subscription_ids.is_empty() {
+            return self.encode(view, version, form, now);
+        }
+        let modern = usize::from(version == Version::V5);
+        let shape = (form.qos as usize * 2 + modern) * 2 + usize::from(form.retain);
+        if let Some(frame) = self.shapes[shape] {
+            return frame;
+        }
+        let frame = self.encode(view, version, form, now);
+        self.shapes[shape] = Some(frame);
+        frame
+    }
+
+    /// Encodes the message behind what is encoded already.
+    fn encode(
+        &mut self,
+        view: &MessageView<'_>,
+        version: Version,
+        form: Form<'_>,
+        now: Moment,
+    ) -> Frame {
+        let start = self.bytes.len();
+        let head = PublishHead {
+            dup: form.dup,
+            qos: form.qos,
+            retain: form.retain,
+            topic: view.topic,
+            application: view.application,
+            message_expiry_interval: view.expiry_left(now),
+            subscription_identifiers: form.subscription_ids,
+            topic_alias: None,
+            payload_len: view.payload.len(),
+        };
+        let packet_id_at = head.encode(version, &mut self.bytes);
+        if let Payload::Small(payload) = view.payload {
+            self.bytes.extend_from_slice(payload);
+        }
+        Frame { start, end: self.bytes.len(), packet_id_at }
+    }
+
+    fn patch(&mut self, frame: Frame, packet_id: PacketId) {
+        if let Some(at) = frame.packet_id_at {
+            self.bytes[at..at + 2].copy_from_slice(&packet_id.value().to_be_bytes());
+        }
+    }
+
+    fn bytes(&self, frame: Frame) -> &[u8] {
+        &self.bytes[frame.start..frame.end]
+    }
+}
+
+/// What deliveries work with and what they leave behind.
+#[derive(Debug, Default)]
+pub(super) struct Outlet {
+    pub(super) frames: Frames,
+    /// Sessions that are close to a limit now: their publishers are to be held back.
+    pub(super) crowded: Vec<SubscriberId>,
+    /// Connected sessions that are beyond a limit: they are to be disconnected.
+    pub(super) overrun: Vec<SubscriberId>,
+}
+
+/// One message being delivered to any number of sessions.
+#[derive(Debug)]
+pub(super) struct Delivery<'a, P> {
+    now: Moment,
+    view: MessageView<'a>,
+    limits: &'a Limits,
+    outlet: &'a mut Outlet,
+    tallies: &'a mut Tallies,
+    ports: &'a mut P,
+    /// The message as it is kept, once the first session has to keep it.
+    kept: Option<Rc<Message>>,
+}
+
+impl<'a, P: Ports> Delivery<'a, P> {
+    pub(super) fn new(
+        now: Moment,
+        view: &MessageView<'a>,
+        limits: &'a Limits,
+        outlet: &'a mut Outlet,
+        tallies: &'a mut Tallies,
+        ports: &'a mut P,
+    ) -> Delivery<'a, P> {
+        outlet.frames.begin();
+        Delivery { now, view: *view, limits, outlet, tallies, ports, kept: None }
+    }
+
+    /// Delivers to one session, as its subscription says.
+    pub(super) fn deliver(
+        &mut self,
+        subscriber: SubscriberId,
+        session: &mut Session,
+        options: SubscriptionOptions,
+        subscription_ids: &[u32],
+    ) {
+        // [MQTT-3.8.3-3]
+        if options.no_local && self.view.publisher == Some(subscriber) {
+            return;
+        }
+        let form = Form {
+            dup: false,
+            qos: self.view.qos.min(options.qos),
+            retain: self.view.retain && options.retain_as_published,
+            subscription_ids,
+        };
+        match session.link {
+            Some(link) if form.qos == QoS::AtMostOnce => self.send_qos_0(subscriber, link, form),
+            Some(link) => self.send_or_queue(subscriber, session, link, form),
+            None if form.qos == QoS::AtMostOnce => {}
+            None => self.queue(subscriber, session, form),
+        }
+    }
+
+    fn send_qos_0(&mut self, subscriber: SubscriberId, link: Link, form: Form<'_>) {
+        let frame = self.outlet.frames.shaped(&self.view, link.version, form, self.now);
+        let len = self.frame_len(frame);
+        let room = self.ports.outbox_room(link.connection);
+        if room < self.limits.outbox_bytes_max / 2 {
+            self.outlet.crowded.push(subscriber);
+        }
+        if len > link.packet_size_max as usize {
+            self.tallies.dropped_too_large += 1;
+        } else if room == 0 {
+            self.tallies.dropped_outbox_full += 1;
+        } else {
+            self.send(link, frame);
+        }
+    }
+
+    fn send_or_queue(
+        &mut self,
+        subscriber: SubscriberId,
+        session: &mut Session,
+        link: Link,
+        form: Form<'_>,
+    ) {
+        if !session.outbound.is_open() || self.ports.outbox_room(link.connection) == 0 {
+            self.queue(subscriber, session, form);
+            return;
+        }
+        let frame = self.outlet.frames.shaped(&self.view, link.version, form, self.now);
+        if self.frame_len(frame) > link.packet_size_max as usize {
+            self.tallies.dropped_too_large += 1;
+            return;
+        }
+        let parcel = self.parcel(form);
+        let packet_id = session.outbound.begin(parcel);
+        self.outlet.frames.patch(frame, packet_id);
+        self.send(link, frame);
+    }
+
+    fn queue(&mut self, subscriber: SubscriberId, session: &mut Session, form: Form<'_>) {
+        let parcel = self.parcel(form);
+        let catching_up = session.pressure.as_ref().is_some_and(|pressure| !pressure.exhausted());
+        // What its publishers had sent before they were held back still arrives; that is no more
+        // than the mailboxes hold.
+        let limits = if catching_up { QueueLimits::NONE } else { self.limits.queue };
+        match session.outbound.queue.push(parcel, &limits) {
+            Ok(()) => self.tallies.queued += 1,
+            Err(QueueFull) => {
+                self.tallies.dropped_queue_full += 1;
+                if session.link.is_some() {
+                    self.outlet.overrun.push(subscriber);
+                }
+            }
+        }
+        if session.link.is_some() && session.outbound.queue.is_above(50, &self.limits.queue) {
+            self.outlet.crowded.push(subscriber);
+        }
+    }
+
+    fn parcel(&mut self, form: Form<'_>) -> Parcel {
+        let message = self.kept.get_or_insert_with(|| Rc::new(Message::keep(&self.view)));
+        let ids = (!form.subscription_ids.is_empty()).then(|| form.subscription_ids.into());
+        Parcel {
+            message: Rc::clone(message),
+            qos: form.qos,
+            retain: form.retain,
+            subscription_ids: ids,
+        }
+    }
+
+    fn frame_len(&self, frame: Frame) -> usize {
+        let shared = match self.view.payload {
+            Payload::Small(_) => 0,
+            Payload::Shared(payload) => payload.len(),
+        };
+        frame.end - frame.start + shared
+    }
+
+    #[inline]
+    fn send(&mut self, link: Link, frame: Frame) {
+        self.tallies.messages_sent += 1;
+        match self.view.payload {
+            Payload::Small(_) => self.ports.send(link.connection, self.outlet.frames.bytes(frame)),
+            Payload::Shared(payload) => {
+                self.ports.send_shared(link.connection, self.outlet.frames.bytes(frame), payload);
+            }
+        }
+    }
+}
+
+/// Sends one kept message to one client. False when it is larger than the client takes.
+pub(super) fn send_kept(
+    frames: &mut Frames,
+    ports: &mut impl Ports,
+    link: Link,
+    view: &MessageView<'_>,
+    form: Form<'_>,
+    packet_id: Option<PacketId>,
+    now: Moment,
+) -> bool {
+    frames.begin();
+    let frame = frames.encode(view, link.version, form, now);
+    let shared = match view.payload {
+        Payload::Small(_) => 0,
+        Payload::Shared(payload) => payload.len(),
+    };
+    if frame.end - frame.start + shared > link.packet_size_max as usize {
+        return false;
+    }
+    if let Some(packet_id) = packet_id {
+        frames.patch(frame, packet_id);
+    }
+    match view.payload {
+        Payload::Small(_) => ports.send(link.connection, frames.bytes(frame)),
+        Payload::Shared(payload) => {
+            ports.send_shared(link.connection, frames.bytes(frame), payload);
+        }
+    }
+    true
+}

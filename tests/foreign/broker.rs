@@ -27,8 +27,13 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn ringmq(shards: usize) -> Self {
+        Self::ringmq_with(shards, &[])
+    }
+
+    /// With more flags than the number of shards.
+    pub(crate) fn ringmq_with(shards: usize, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
-        command.args(["--listen", "127.0.0.1:0", "--shards", &shards.to_string()]);
+        command.args(["--listen", "127.0.0.1:0", "--shards", &shards.to_string()]).args(flags);
         let mut broker = Self::start(Kind::Ringmq, &mut command, 0);
         broker.port = broker.await_line(port_in_banner).expect("ringmq says where it listens");
         broker
@@ -71,14 +76,26 @@ impl Broker {
         self.port
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Asks it to end, which it does in order and soon.
     pub(crate) fn stop(mut self) {
+        self.ask_to_stop();
+        self.await_end();
+    }
+
+    pub(crate) fn ask_to_stop(&self) {
         // The shell has the command built in; a package of it may be missing.
         let asked = Command::new("sh")
             .args(["-c", "kill -TERM $0", &self.process.id().to_string()])
             .status()
             .expect("a shell can be started");
         assert!(asked.success(), "{:?} ended before it was asked to", self.kind);
+    }
+
+    pub(crate) fn await_end(&mut self) {
         assert!(self.has_fallen_silent(), "{:?} does not end", self.kind);
         let status = self.process.wait().expect("its status is known");
         assert!(status.success(), "{:?} ended with {status}", self.kind);

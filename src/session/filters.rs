@@ -68,11 +68,11 @@ impl Filters {
 
     /// Those of shared subscriptions.
     pub fn shared(&self) -> Vec<Box<str>> {
-        let is_shared = |filter: &&Box<str>| filter.starts_with("$share/");
-        match self {
-            Filters::Few(list) => list.iter().filter(is_shared).cloned().collect(),
-            Filters::Many(set) => set.iter().filter(is_shared).cloned().collect(),
-        }
+        let all: &mut dyn Iterator<Item = &Box<str>> = match self {
+            Filters::Few(list) => &mut list.iter(),
+            Filters::Many(set) => &mut set.iter(),
+        };
+        all.filter(|filter| filter.starts_with("$share/")).cloned().collect()
     }
 
     /// Takes all of them out.

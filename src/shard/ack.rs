@@ -2,10 +2,7 @@
 
 use super::{Shard, ports::Ports};
 use crate::{
-    base::{
-        ids::{ConnectionId, SubscriberId},
-        time::Moment,
-    },
+    base::ids::{ConnectionId, SubscriberId},
     mqtt::{Ack, Packet, PacketId, ReasonCode, ReasonProperties},
     session::outbound::Received,
 };
@@ -14,7 +11,6 @@ impl Shard {
     /// The client has a QoS 1 message.
     pub(super) fn handle_puback(
         &mut self,
-        now: Moment,
         subscriber: SubscriberId,
         ack: &Ack<'_>,
         ports: &mut impl Ports,
@@ -22,14 +18,13 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         // An identifier that is not in flight is an echo of an earlier connection.
         if session.outbound.handle_puback(ack.packet_id) {
-            self.pump(now, subscriber, ports);
+            self.pump(subscriber, ports);
         }
     }
 
     /// The client has a QoS 2 message: it may forget that it has. [MQTT-4.3.3-4] [MQTT-4.3.3-5]
     pub(super) fn handle_pubrec(
         &mut self,
-        now: Moment,
         id: ConnectionId,
         subscriber: SubscriberId,
         ack: &Ack<'_>,
@@ -42,7 +37,7 @@ impl Shard {
                 let pubrel = acknowledgement(ack.packet_id, ReasonCode::Success);
                 self.answer(id, &Packet::Pubrel(pubrel), ports);
             }
-            Received::Refused => self.pump(now, subscriber, ports),
+            Received::Refused => self.pump(subscriber, ports),
             Received::Unknown if refused => {}
             Received::Unknown => {
                 let pubrel = acknowledgement(ack.packet_id, ReasonCode::PacketIdentifierNotFound);
@@ -70,14 +65,13 @@ impl Shard {
 
     pub(super) fn handle_pubcomp(
         &mut self,
-        now: Moment,
         subscriber: SubscriberId,
         ack: &Ack<'_>,
         ports: &mut impl Ports,
     ) {
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         if session.outbound.handle_pubcomp(ack.packet_id) {
-            self.pump(now, subscriber, ports);
+            self.pump(subscriber, ports);
         }
     }
 }

@@ -14,11 +14,11 @@ use crate::{
     access::{self, Admission},
     base::{
         ids::{ConnectionId, SubscriberId},
-        time::{Moment, Span},
+        time::Span,
     },
     mqtt::{
         Connack, ConnackProperties, Connect, DecodeError, Frame, Packet, ReasonCode, Version,
-        connect::peek_version,
+        connect::peek_version, frame::PACKET_SIZE_MAX,
     },
     session::{
         message::{Message, MessageView, Payload},
@@ -39,13 +39,11 @@ struct Accepted<'a> {
 impl Shard {
     pub(super) fn handle_connect(
         &mut self,
-        now: Moment,
         id: ConnectionId,
         connect: &Connect<'_>,
         ports: &mut impl Ports,
     ) -> Step {
-        let refusal = self.judge(connect);
-        if let Err(reason_code) = refusal {
+        if let Err(reason_code) = judge(connect) {
             self.refuse_connect(id, connect.version, reason_code, ports);
             return Step::Taken;
         }
@@ -57,7 +55,7 @@ impl Shard {
         }
         match self.authenticate(id, connect, ports) {
             Some(Ok(())) => {
-                self.accept(now, id, connect, ports);
+                self.accept(id, connect, ports);
                 Step::Taken
             }
             Some(Err(reason_code)) => {
@@ -67,32 +65,6 @@ impl Shard {
             }
             // The verdict hands the packet in again.
             None => Step::Later,
-        }
-    }
-
-    /// What a CONNECT shows by itself, before anyone is asked.
-    fn judge(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
-        let may_be_empty = match connect.version {
-            // 3.1 asks for 1 to 23 characters.
-            Version::V31 => false,
-            // [MQTT-3.1.3-8@3.1.1]
-            Version::V311 => connect.clean_start,
-            Version::V5 => true,
-        };
-        if connect.client_id.is_empty() && !may_be_empty {
-            return Err(ReasonCode::ClientIdentifierNotValid);
-        }
-        if connect.properties.authentication_method.is_some() {
-            return Err(ReasonCode::BadAuthenticationMethod);
-        }
-        match &connect.will {
-            Some(will) if TopicName::parse(will.topic).is_err() => {
-                Err(ReasonCode::TopicNameInvalid)
-            }
-            Some(will) if !access::topics::may_publish(will.topic) => {
-                Err(ReasonCode::NotAuthorized)
-            }
-            _ => Ok(()),
         }
     }
 
@@ -123,16 +95,10 @@ impl Shard {
     }
 
     /// Lets the client in: takes its session over, resumes it or begins a new one.
-    fn accept(
-        &mut self,
-        now: Moment,
-        id: ConnectionId,
-        connect: &Connect<'_>,
-        ports: &mut impl Ports,
-    ) {
+    fn accept(&mut self, id: ConnectionId, connect: &Connect<'_>, ports: &mut impl Ports) {
         let assigned = connect.client_id.is_empty().then(|| self.assign_client_id(ports));
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
-        self.end_earlier(now, client_id, connect.clean_start, ports);
+        self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
         if resumed.is_none() && self.sessions.len() >= self.settings.limits.sessions_max {
             self.tallies.ended_quota += 1;
@@ -151,24 +117,18 @@ impl Shard {
         };
         self.send_connack(id, connect.version, &accepted, ports);
         self.set_members_online(subscriber, true, ports);
-        self.pump(now, subscriber, ports);
+        self.pump(subscriber, ports);
     }
 
     /// Ends the client's earlier connection, and its session if it wants a clean start.
     /// [MQTT-3.1.4-3] [MQTT-3.1.2-4]
-    fn end_earlier(
-        &mut self,
-        now: Moment,
-        client_id: &str,
-        clean_start: bool,
-        ports: &mut impl Ports,
-    ) {
+    fn end_earlier(&mut self, client_id: &str, clean_start: bool, ports: &mut impl Ports) {
         let Some(earlier) = self.sessions.find(client_id) else { return };
         if let Some(link) = self.sessions.get(earlier).and_then(|session| session.link) {
-            self.end(now, link.connection, Cause::TakenOver, ports);
+            self.end(link.connection, Cause::TakenOver, ports);
         }
         if clean_start && self.sessions.get(earlier).is_some() {
-            self.end_session(now, earlier, ports);
+            self.end_session(earlier, ports);
         }
     }
 
@@ -197,7 +157,11 @@ impl Shard {
         session.link = Some(Link {
             connection: id,
             version: connect.version,
-            packet_size_max: connect.properties.maximum_packet_size.map_or(u32::MAX, u32::from),
+            packet_size_max: connect
+                .properties
+                .maximum_packet_size
+                .map_or(usize::MAX, |maximum| maximum.get() as usize)
+                .min(PACKET_SIZE_MAX),
         });
         session.outbound.connect(receive_maximum.min(self.settings.limits.inflight_max));
         session.expiry_interval = session_expiry;
@@ -279,7 +243,6 @@ impl Shard {
     /// read. [MQTT-3.1.2-2@3.1.1] [MQTT-3.1.4-1]
     pub(super) fn refuse_connect_bytes(
         &mut self,
-        now: Moment,
         id: ConnectionId,
         frame: Frame<'_>,
         error: DecodeError,
@@ -295,8 +258,30 @@ impl Shard {
                 self.tallies.count_error(error);
                 self.refuse_connect(id, Version::V5, error.reason_code(), ports);
             }
-            _ => self.refuse(now, id, error, ports),
+            _ => self.refuse(id, error, ports),
         }
+    }
+}
+
+/// What a CONNECT shows by itself, before anyone is asked.
+fn judge(connect: &Connect<'_>) -> Result<(), ReasonCode> {
+    let may_be_empty = match connect.version {
+        // 3.1 asks for 1 to 23 characters.
+        Version::V31 => false,
+        // [MQTT-3.1.3-8@3.1.1]
+        Version::V311 => connect.clean_start,
+        Version::V5 => true,
+    };
+    if connect.client_id.is_empty() && !may_be_empty {
+        return Err(ReasonCode::ClientIdentifierNotValid);
+    }
+    if connect.properties.authentication_method.is_some() {
+        return Err(ReasonCode::BadAuthenticationMethod);
+    }
+    match &connect.will {
+        Some(will) if TopicName::parse(will.topic).is_err() => Err(ReasonCode::TopicNameInvalid),
+        Some(will) if !access::topics::may_publish(will.topic) => Err(ReasonCode::NotAuthorized),
+        _ => Ok(()),
     }
 }
 

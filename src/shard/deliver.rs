@@ -12,11 +12,14 @@ use super::{
     stats::Tallies,
 };
 use crate::{
-    base::{ids::SubscriberId, time::Moment},
+    base::{
+        ids::{ConnectionId, SubscriberId},
+        time::Moment,
+    },
     mqtt::{PacketId, PublishHead, QoS, SubscriptionOptions, Version},
     session::{
         message::{Message, MessageView, Payload},
-        queue::{Parcel, QueueFull, QueueLimits},
+        queue::{Parcel, QueueLimits},
     },
 };
 
@@ -29,7 +32,7 @@ pub(super) struct Frames {
 
 /// Where a frame stands in the bytes; without its payload when that is shared.
 #[derive(Clone, Copy, Debug)]
-struct Frame {
+pub(super) struct Frame {
     start: usize,
     end: usize,
     packet_id_at: Option<usize>,
@@ -76,7 +79,7 @@ impl Frames {
     }
 
     /// Encodes the message behind what is encoded already.
-    fn encode(
+    pub(super) fn encode(
         &mut self,
         view: &MessageView<'_>,
         version: Version,
@@ -102,14 +105,50 @@ impl Frames {
         Frame { start, end: self.bytes.len(), packet_id_at }
     }
 
-    fn patch(&mut self, frame: Frame, packet_id: PacketId) {
+    pub(super) fn patch(&mut self, frame: Frame, packet_id: PacketId) {
         if let Some(at) = frame.packet_id_at {
             self.bytes[at..at + 2].copy_from_slice(&packet_id.value().to_be_bytes());
         }
     }
 
-    fn bytes(&self, frame: Frame) -> &[u8] {
-        &self.bytes[frame.start..frame.end]
+    /// Sends a frame of this message to one connection.
+    #[inline]
+    pub(super) fn send(
+        &self,
+        frame: Frame,
+        view: &MessageView<'_>,
+        connection: ConnectionId,
+        ports: &mut impl Ports,
+    ) {
+        let bytes = &self.bytes[frame.start..frame.end];
+        match view.payload {
+            Payload::Small(_) => ports.send(connection, bytes),
+            Payload::Shared(payload) => ports.send_shared(connection, bytes, payload),
+        }
+    }
+}
+
+impl Frame {
+    /// Bytes of the whole packet, a shared payload included.
+    pub(super) fn len_with(self, view: &MessageView<'_>) -> usize {
+        let shared = match view.payload {
+            Payload::Small(_) => 0,
+            Payload::Shared(payload) => payload.len(),
+        };
+        self.end - self.start + shared
+    }
+}
+
+impl Form<'_> {
+    /// The message as it waits or flies in this form.
+    pub(super) fn parcel(self, message: &Rc<Message>) -> Parcel {
+        Parcel {
+            message: Rc::clone(message),
+            qos: self.qos,
+            retain: self.retain,
+            subscription_ids: (!self.subscription_ids.is_empty())
+                .then(|| self.subscription_ids.into()),
+        }
     }
 }
 
@@ -177,12 +216,11 @@ impl<'a, P: Ports> Delivery<'a, P> {
 
     fn send_qos_0(&mut self, subscriber: SubscriberId, link: Link, form: Form<'_>) {
         let frame = self.outlet.frames.shaped(&self.view, link.version, form, self.now);
-        let len = self.frame_len(frame);
         let room = self.ports.outbox_room(link.connection);
         if room < self.limits.outbox_bytes_max / 2 {
             self.outlet.crowded.push(subscriber);
         }
-        if len > link.packet_size_max as usize {
+        if frame.len_with(&self.view) > link.packet_size_max {
             self.tallies.dropped_too_large += 1;
         } else if room == 0 {
             self.tallies.dropped_outbox_full += 1;
@@ -203,7 +241,7 @@ impl<'a, P: Ports> Delivery<'a, P> {
             return;
         }
         let frame = self.outlet.frames.shaped(&self.view, link.version, form, self.now);
-        if self.frame_len(frame) > link.packet_size_max as usize {
+        if frame.len_with(&self.view) > link.packet_size_max {
             self.tallies.dropped_too_large += 1;
             return;
         }
@@ -219,13 +257,12 @@ impl<'a, P: Ports> Delivery<'a, P> {
         // What its publishers had sent before they were held back still arrives; that is no more
         // than the mailboxes hold.
         let limits = if catching_up { QueueLimits::NONE } else { self.limits.queue };
-        match session.outbound.queue.push(parcel, &limits) {
-            Ok(()) => self.tallies.queued += 1,
-            Err(QueueFull) => {
-                self.tallies.dropped_queue_full += 1;
-                if session.link.is_some() {
-                    self.outlet.overrun.push(subscriber);
-                }
+        if session.outbound.queue.push(parcel, &limits).is_ok() {
+            self.tallies.queued += 1;
+        } else {
+            self.tallies.dropped_queue_full += 1;
+            if session.link.is_some() {
+                self.outlet.overrun.push(subscriber);
             }
         }
         if session.link.is_some() && session.outbound.queue.is_above(50, &self.limits.queue) {
@@ -235,62 +272,12 @@ impl<'a, P: Ports> Delivery<'a, P> {
 
     fn parcel(&mut self, form: Form<'_>) -> Parcel {
         let message = self.kept.get_or_insert_with(|| Rc::new(Message::keep(&self.view)));
-        let ids = (!form.subscription_ids.is_empty()).then(|| form.subscription_ids.into());
-        Parcel {
-            message: Rc::clone(message),
-            qos: form.qos,
-            retain: form.retain,
-            subscription_ids: ids,
-        }
-    }
-
-    fn frame_len(&self, frame: Frame) -> usize {
-        let shared = match self.view.payload {
-            Payload::Small(_) => 0,
-            Payload::Shared(payload) => payload.len(),
-        };
-        frame.end - frame.start + shared
+        form.parcel(message)
     }
 
     #[inline]
     fn send(&mut self, link: Link, frame: Frame) {
         self.tallies.messages_sent += 1;
-        match self.view.payload {
-            Payload::Small(_) => self.ports.send(link.connection, self.outlet.frames.bytes(frame)),
-            Payload::Shared(payload) => {
-                self.ports.send_shared(link.connection, self.outlet.frames.bytes(frame), payload);
-            }
-        }
+        self.outlet.frames.send(frame, &self.view, link.connection, self.ports);
     }
-}
-
-/// Sends one kept message to one client. False when it is larger than the client takes.
-pub(super) fn send_kept(
-    frames: &mut Frames,
-    ports: &mut impl Ports,
-    link: Link,
-    view: &MessageView<'_>,
-    form: Form<'_>,
-    packet_id: Option<PacketId>,
-    now: Moment,
-) -> bool {
-    frames.begin();
-    let frame = frames.encode(view, link.version, form, now);
-    let shared = match view.payload {
-        Payload::Small(_) => 0,
-        Payload::Shared(payload) => payload.len(),
-    };
-    if frame.end - frame.start + shared > link.packet_size_max as usize {
-        return false;
-    }
-    if let Some(packet_id) = packet_id {
-        frames.patch(frame, packet_id);
-    }
-    match view.payload {
-        Payload::Small(_) => ports.send(link.connection, frames.bytes(frame)),
-        Payload::Shared(payload) => {
-            ports.send_shared(link.connection, frames.bytes(frame), payload);
-        }
-    }
-    true
 }

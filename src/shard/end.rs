@@ -61,7 +61,6 @@ impl Cause {
 impl Shard {
     pub(super) fn handle_disconnect(
         &mut self,
-        now: Moment,
         id: ConnectionId,
         subscriber: SubscriberId,
         disconnect: &Disconnect<'_>,
@@ -72,7 +71,7 @@ impl Shard {
             // A session that was to end with its connection cannot be kept now. [MQTT-3.14.2-2]
             if session.expiry_interval == 0 && interval > 0 {
                 let error = ProtocolError::SessionExpiryRaised;
-                return self.refuse_packet(now, id, error, ports);
+                return self.refuse_packet(id, error, ports);
             }
             session.expiry_interval = interval.min(self.settings.limits.session_expiry_max);
         }
@@ -81,28 +80,16 @@ impl Shard {
         } else {
             Cause::DisconnectWithWill
         };
-        self.end(now, id, cause, ports);
+        self.end(id, cause, ports);
     }
 
     /// Ends a connection because of what it sent. [MQTT-4.13.1-1]
-    pub(super) fn refuse(
-        &mut self,
-        now: Moment,
-        id: ConnectionId,
-        error: DecodeError,
-        ports: &mut impl Ports,
-    ) {
-        self.end(now, id, Cause::Error(error), ports);
+    pub(super) fn refuse(&mut self, id: ConnectionId, error: DecodeError, ports: &mut impl Ports) {
+        self.end(id, Cause::Error(error), ports);
     }
 
     /// Ends a connection; its session goes on or ends with it.
-    pub(super) fn end(
-        &mut self,
-        now: Moment,
-        id: ConnectionId,
-        cause: Cause,
-        ports: &mut impl Ports,
-    ) {
+    pub(super) fn end(&mut self, id: ConnectionId, cause: Cause, ports: &mut impl Ports) {
         let Some(connection) = self.connections.remove(id) else { return };
         self.tallies.count_end(cause);
         self.say_farewell(id, &connection, cause, ports);
@@ -112,7 +99,7 @@ impl Shard {
             _ => ports.close(id, Closing::Flush),
         }
         if let Stage::Connected(subscriber) = connection.stage {
-            self.detach(now, subscriber, cause, ports);
+            self.detach(subscriber, cause, ports);
         }
     }
 
@@ -140,46 +127,36 @@ impl Shard {
     }
 
     /// The session is without a connection from now on.
-    fn detach(
-        &mut self,
-        now: Moment,
-        subscriber: SubscriberId,
-        cause: Cause,
-        ports: &mut impl Ports,
-    ) {
+    fn detach(&mut self, subscriber: SubscriberId, cause: Cause, ports: &mut impl Ports) {
         self.relieve(subscriber, ports);
         self.tallies.clients_connected -= 1;
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         session.link = None;
         let lasts = Span::from_secs(u64::from(session.expiry_interval));
-        session.ends_at = (session.expiry_interval != u32::MAX).then(|| now + lasts);
+        session.ends_at = (session.expiry_interval != u32::MAX).then(|| self.now + lasts);
         if cause.deletes_will() {
             session.will = None;
         }
         // The Will comes after its delay or with the session's end. [MQTT-3.1.3-9]
-        session.will_due_at = session.will.as_ref().map(|will| now + will.delay);
+        session.will_due_at = session.will.as_ref().map(|will| self.now + will.delay);
         let looks = [session.will_due_at, session.ends_at];
         self.set_members_online(subscriber, false, ports);
-        for look in looks.into_iter().flatten().filter(|&look| look > now) {
+        for look in looks.into_iter().flatten().filter(|&look| look > self.now) {
             self.wheel.insert(look, Timer::Absence(subscriber));
         }
+        let now = self.now;
         let due = |moment: Option<Moment>| moment.is_some_and(|moment| moment <= now);
         if due(looks[0]) {
-            self.publish_will(now, subscriber, ports);
+            self.publish_will(subscriber, ports);
         }
         if due(looks[1]) {
-            self.end_session(now, subscriber, ports);
+            self.end_session(subscriber, ports);
         }
     }
 
     /// Ends a session and all that it held. [MQTT-3.1.2-23] [MQTT-4.1.0-2]
-    pub(super) fn end_session(
-        &mut self,
-        now: Moment,
-        subscriber: SubscriberId,
-        ports: &mut impl Ports,
-    ) {
-        self.publish_will(now, subscriber, ports);
+    pub(super) fn end_session(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+        self.publish_will(subscriber, ports);
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         for text in session.filters.take() {
             let subscription =
@@ -190,21 +167,16 @@ impl Shard {
     }
 
     /// Publishes the Will of a session, once. [MQTT-3.1.2-8] [MQTT-3.1.2-14] [MQTT-3.1.2-15]
-    pub(super) fn publish_will(
-        &mut self,
-        now: Moment,
-        subscriber: SubscriberId,
-        ports: &mut impl Ports,
-    ) {
+    pub(super) fn publish_will(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         session.will_due_at = None;
         let Some(will) = session.will.take() else { return };
         let view = MessageView {
-            expires_at: will.message_expiry.map(|span| now + span),
+            expires_at: will.message_expiry.map(|span| self.now + span),
             publisher: Some(subscriber),
             ..will.message.view()
         };
-        self.route(now, &view, None, ports);
+        self.route(&view, None, ports);
     }
 
     /// Tells the share groups of a session whether it can be sent anything now.

@@ -7,7 +7,7 @@ use super::{
     pressure::Publisher,
 };
 use crate::{
-    base::{ids::ShardId, time::Moment},
+    base::ids::ShardId,
     routing::{Counts, Stamp},
     session::message::MessageView,
     topic::{ShareName, SharedFilter, TopicFilter, TopicName},
@@ -16,7 +16,6 @@ use crate::{
 impl Shard {
     pub(super) fn read_letters(
         &mut self,
-        now: Moment,
         from: ShardId,
         letters: &LetterBatch,
         ports: &mut impl Ports,
@@ -25,12 +24,12 @@ impl Shard {
         for letter in letters.iter() {
             match letter {
                 Letter::Publish(publish) => {
-                    self.read_publish(now, from, publish, letters.open(publish), ports);
+                    self.read_publish(from, publish, letters.open(publish), ports);
                 }
                 Letter::Interest { filter, wanted } => {
                     self.read_interest(from, letters.text(*filter), *wanted);
                 }
-                Letter::InterestApplied { upto } => self.read_applied(now, from, *upto, ports),
+                Letter::InterestApplied { upto } => self.read_applied(from, *upto, ports),
                 Letter::Group { share, filter, online, all } => {
                     let counts = Counts { online: *online, all: *all };
                     self.read_group(from, letters.text(*share), letters.text(*filter), counts);
@@ -51,7 +50,6 @@ impl Shard {
 
     fn read_publish(
         &mut self,
-        now: Moment,
         from: ShardId,
         letter: &PublishLetter,
         arrived: Arrived<'_>,
@@ -63,19 +61,18 @@ impl Shard {
         }
         if letter.to_subscribers {
             self.trie.matches(name, &mut self.routes.matches);
-            self.deliver_matches(now, &arrived.view, ports);
+            self.deliver_matches(&arrived.view, ports);
         }
         for (share, filter) in arrived.groups.iter() {
-            self.serve_group(now, &arrived.view, (share, filter), letter.hops, ports);
+            self.serve_group(&arrived.view, (share, filter), letter.hops, ports);
         }
         let publisher = arrived.publisher.map(|connection| Publisher { shard: from, connection });
-        self.hold_for_crowded(now, publisher, ports);
+        self.hold_for_crowded(publisher, ports);
     }
 
     /// Gives a message to a member of one group; passes it on when there is none here any more.
     fn serve_group(
         &mut self,
-        now: Moment,
         view: &MessageView<'_>,
         (share, filter): (&str, &str),
         hops: u8,
@@ -86,7 +83,7 @@ impl Shard {
             self.tallies.dropped_no_member += 1;
             return;
         };
-        if self.deliver_to_member(now, view, group, ports) {
+        if self.deliver_to_member(view, group, ports) {
             return;
         }
         let next = self.groups.choose_shard(group);
@@ -124,9 +121,9 @@ impl Shard {
         }
     }
 
-    fn read_applied(&mut self, now: Moment, from: ShardId, upto: u64, ports: &mut impl Ports) {
+    fn read_applied(&mut self, from: ShardId, upto: u64, ports: &mut impl Ports) {
         if self.ledger.acknowledged(from, upto) {
-            self.send_pending_subacks(now, ports);
+            self.send_pending_subacks(ports);
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod ports;
 mod pressure;
 mod publish;
 mod replay;
+mod retain;
 mod sessions;
 pub mod settings;
 pub mod stats;
@@ -51,7 +52,7 @@ use crate::{
         DecodeError, Frame, Packet, ProtocolError,
         frame::{self, PacketType},
     },
-    routing::{Groups, InterestLedger, RetainedStore, Strategy, Trie, Weigh},
+    routing::{Groups, InterestLedger, RetainedStore, Strategy, Trie},
     session::message::Message,
 };
 
@@ -84,12 +85,6 @@ pub struct Shard {
     outlet: Outlet,
     scratch: Vec<u8>,
     stopping: bool,
-}
-
-impl Weigh for Rc<Message> {
-    fn bytes(&self) -> usize {
-        self.size()
-    }
 }
 
 /// What became of a packet.
@@ -125,11 +120,11 @@ impl Shard {
             stopping: false,
             settings,
         };
-        shard.start_timers(now);
+        shard.start_timers();
         shard
     }
 
-    /// What this shard has counted, with what it holds now.
+    /// What this shard has counted, with what it holds self.now.
     pub fn tallies(&self) -> Tallies {
         Tallies {
             connections: self.connections.len() as u64,
@@ -139,13 +134,7 @@ impl Shard {
     }
 
     /// Handles whole packets until the bytes, or the reasons to go on, are at their end.
-    fn handle_packets(
-        &mut self,
-        now: Moment,
-        id: ConnectionId,
-        bytes: &[u8],
-        ports: &mut impl Ports,
-    ) -> usize {
+    fn handle_packets(&mut self, id: ConnectionId, bytes: &[u8], ports: &mut impl Ports) -> usize {
         let mut taken = 0;
         while let Some(connection) = self.connections.get_mut(id) {
             if connection.holds > 0 || matches!(connection.stage, Stage::Verifying) {
@@ -154,14 +143,14 @@ impl Shard {
             match frame::split(&bytes[taken..], self.settings.limits.packet_size_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
-                    connection.last_packet = now;
-                    match self.handle_frame(now, id, frame, ports) {
+                    connection.last_packet = self.now;
+                    match self.handle_frame(id, frame, ports) {
                         Step::Taken => taken += frame.len,
                         Step::Later => break,
                     }
                 }
                 Err(error) => {
-                    self.refuse(now, id, error, ports);
+                    self.refuse(id, error, ports);
                     taken = bytes.len();
                 }
             }
@@ -169,41 +158,29 @@ impl Shard {
         taken
     }
 
-    fn handle_frame(
-        &mut self,
-        now: Moment,
-        id: ConnectionId,
-        frame: Frame<'_>,
-        ports: &mut impl Ports,
-    ) -> Step {
+    fn handle_frame(&mut self, id: ConnectionId, frame: Frame<'_>, ports: &mut impl Ports) -> Step {
         let Some(connection) = self.connections.get(id) else { return Step::Taken };
         let Stage::Connected(subscriber) = connection.stage else {
-            return self.handle_first(now, id, frame, ports);
+            return self.handle_first(id, frame, ports);
         };
         match Packet::decode(frame, connection.version) {
-            Ok(packet) => self.handle_packet(now, id, subscriber, packet, ports),
-            Err(error) => self.refuse(now, id, error, ports),
+            Ok(packet) => self.handle_packet(id, subscriber, &packet, ports),
+            Err(error) => self.refuse(id, error, ports),
         }
         Step::Taken
     }
 
     /// The first packet is CONNECT, and nothing else. [MQTT-3.1.0-1]
-    fn handle_first(
-        &mut self,
-        now: Moment,
-        id: ConnectionId,
-        frame: Frame<'_>,
-        ports: &mut impl Ports,
-    ) -> Step {
+    fn handle_first(&mut self, id: ConnectionId, frame: Frame<'_>, ports: &mut impl Ports) -> Step {
         if frame.packet_type() != PacketType::Connect {
-            self.refuse(now, id, DecodeError::Protocol(ProtocolError::ConnectExpected), ports);
+            self.refuse(id, DecodeError::Protocol(ProtocolError::ConnectExpected), ports);
             return Step::Taken;
         }
         match Packet::decode(frame, crate::mqtt::Version::V5) {
-            Ok(Packet::Connect(connect)) => self.handle_connect(now, id, &connect, ports),
+            Ok(Packet::Connect(connect)) => self.handle_connect(id, &connect, ports),
             Ok(_) => Step::Taken,
             Err(error) => {
-                self.refuse_connect_bytes(now, id, frame, error, ports);
+                self.refuse_connect_bytes(id, frame, error, ports);
                 Step::Taken
             }
         }
@@ -211,46 +188,39 @@ impl Shard {
 
     fn handle_packet(
         &mut self,
-        now: Moment,
         id: ConnectionId,
         subscriber: SubscriberId,
-        packet: Packet<'_>,
+        packet: &Packet<'_>,
         ports: &mut impl Ports,
     ) {
         match packet {
-            Packet::Publish(publish) => self.handle_publish(now, id, subscriber, &publish, ports),
-            Packet::Puback(ack) => self.handle_puback(now, subscriber, &ack, ports),
-            Packet::Pubrec(ack) => self.handle_pubrec(now, id, subscriber, &ack, ports),
-            Packet::Pubrel(ack) => self.handle_pubrel(id, subscriber, &ack, ports),
-            Packet::Pubcomp(ack) => self.handle_pubcomp(now, subscriber, &ack, ports),
+            Packet::Publish(publish) => self.handle_publish(id, subscriber, publish, ports),
+            Packet::Puback(ack) => self.handle_puback(subscriber, ack, ports),
+            Packet::Pubrec(ack) => self.handle_pubrec(id, subscriber, ack, ports),
+            Packet::Pubrel(ack) => self.handle_pubrel(id, subscriber, ack, ports),
+            Packet::Pubcomp(ack) => self.handle_pubcomp(subscriber, ack, ports),
             Packet::Subscribe(subscribe) => {
-                self.handle_subscribe(now, id, subscriber, &subscribe, ports);
+                self.handle_subscribe(id, subscriber, subscribe, ports);
             }
             Packet::Unsubscribe(unsubscribe) => {
-                self.handle_unsubscribe(id, subscriber, &unsubscribe, ports);
+                self.handle_unsubscribe(id, subscriber, unsubscribe, ports);
             }
             Packet::Pingreq => self.answer(id, &Packet::Pingresp, ports),
             Packet::Disconnect(disconnect) => {
-                self.handle_disconnect(now, id, subscriber, &disconnect, ports);
+                self.handle_disconnect(id, subscriber, disconnect, ports);
             }
             // A second CONNECT. [MQTT-3.1.0-2]
-            Packet::Connect(_) => self.refuse_packet(now, id, ProtocolError::SecondConnect, ports),
+            Packet::Connect(_) => self.refuse_packet(id, ProtocolError::SecondConnect, ports),
             // No enhanced authentication has begun, so there is none to go on with.
-            Packet::Auth(_) => self.refuse_packet(now, id, ProtocolError::UnexpectedAuth, ports),
+            Packet::Auth(_) => self.refuse_packet(id, ProtocolError::UnexpectedAuth, ports),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
-                self.refuse_packet(now, id, ProtocolError::ServerPacket, ports);
+                self.refuse_packet(id, ProtocolError::ServerPacket, ports);
             }
         }
     }
 
-    fn refuse_packet(
-        &mut self,
-        now: Moment,
-        id: ConnectionId,
-        error: ProtocolError,
-        ports: &mut impl Ports,
-    ) {
-        self.refuse(now, id, DecodeError::Protocol(error), ports);
+    fn refuse_packet(&mut self, id: ConnectionId, error: ProtocolError, ports: &mut impl Ports) {
+        self.refuse(id, DecodeError::Protocol(error), ports);
     }
 
     /// Sends a packet of the broker's own to a client.
@@ -262,11 +232,11 @@ impl Shard {
     }
 
     /// Ends what could not be ended in the middle of a delivery: clients beyond a limit.
-    fn settle(&mut self, now: Moment, ports: &mut impl Ports) {
+    fn settle(&mut self, ports: &mut impl Ports) {
         while let Some(subscriber) = self.outlet.overrun.pop() {
             let link = self.sessions.get(subscriber).and_then(|session| session.link);
             if let Some(link) = link {
-                self.end(now, link.connection, Cause::QuotaExceeded, ports);
+                self.end(link.connection, Cause::QuotaExceeded, ports);
             }
         }
     }
@@ -295,8 +265,8 @@ impl Brain for Shard {
         ports: &mut impl Ports,
     ) -> usize {
         self.now = now;
-        let taken = self.handle_packets(now, connection, bytes, ports);
-        self.settle(now, ports);
+        let taken = self.handle_packets(connection, bytes, ports);
+        self.settle(ports);
         taken
     }
 
@@ -312,15 +282,15 @@ impl Brain for Shard {
             End::Finished => Cause::Finished,
             End::Broken => Cause::Broken,
         };
-        self.end(now, connection, cause, ports);
-        self.settle(now, ports);
+        self.end(connection, cause, ports);
+        self.settle(ports);
     }
 
     fn handle_drained(&mut self, now: Moment, connection: ConnectionId, ports: &mut impl Ports) {
         self.now = now;
         let subscriber = self.connections.get(connection).and_then(Connection::subscriber);
         if let Some(subscriber) = subscriber {
-            self.pump(now, subscriber, ports);
+            self.pump(subscriber, ports);
         }
     }
 
@@ -332,8 +302,8 @@ impl Brain for Shard {
         ports: &mut impl Ports,
     ) {
         self.now = now;
-        self.read_letters(now, from, letters, ports);
-        self.settle(now, ports);
+        self.read_letters(from, letters, ports);
+        self.settle(ports);
     }
 
     fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports) {
@@ -359,8 +329,8 @@ impl Brain for Shard {
 
     fn handle_time(&mut self, now: Moment, ports: &mut impl Ports) {
         self.now = now;
-        self.fire_timers(now, ports);
-        self.settle(now, ports);
+        self.fire_timers(ports);
+        self.settle(ports);
     }
 
     fn next_deadline(&self) -> Option<Moment> {
@@ -371,12 +341,11 @@ impl Brain for Shard {
         self.now = now;
         self.stopping = true;
         for connection in self.connections.ids() {
-            match self.connections.get(connection).map(|connection| connection.stage) {
-                Some(Stage::Connected(_)) => self.end(now, connection, Cause::ShuttingDown, ports),
-                _ => {
-                    self.connections.remove(connection);
-                    ports.close(connection, Closing::Abort);
-                }
+            if self.connections.get(connection).is_some_and(|it| it.subscriber().is_some()) {
+                self.end(connection, Cause::ShuttingDown, ports);
+            } else {
+                self.connections.remove(connection);
+                ports.close(connection, Closing::Abort);
             }
         }
     }

@@ -43,27 +43,20 @@ impl Shard {
     /// Makes a publisher wait for all subscribers that its last message crowded.
     pub(super) fn hold_for_crowded(
         &mut self,
-        now: Moment,
         publisher: Option<Publisher>,
         ports: &mut impl Ports,
     ) {
         let mut crowded = std::mem::take(&mut self.outlet.crowded);
         if let Some(publisher) = publisher.filter(|_| !self.settings.limits.patience.is_zero()) {
             for subscriber in &crowded {
-                self.hold_for(now, *subscriber, publisher, ports);
+                self.hold_for(*subscriber, publisher, ports);
             }
         }
         crowded.clear();
         self.outlet.crowded = crowded;
     }
 
-    fn hold_for(
-        &mut self,
-        now: Moment,
-        subscriber: SubscriberId,
-        publisher: Publisher,
-        ports: &mut impl Ports,
-    ) {
+    fn hold_for(&mut self, subscriber: SubscriberId, publisher: Publisher, ports: &mut impl Ports) {
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         let Some(link) = session.link else { return };
         // A client that publishes to itself reads its own answers: it must not wait for itself.
@@ -71,9 +64,10 @@ impl Shard {
             return;
         }
         let pressure = session.pressure.get_or_insert_with(|| {
-            self.wheel.insert(now + self.settings.limits.patience, Timer::Patience(subscriber));
+            self.wheel
+                .insert(self.now + self.settings.limits.patience, Timer::Patience(subscriber));
             ports.notify_drained(link.connection);
-            Box::new(Pressure { since: now, held: Held::Waiting(Vec::new()) })
+            Box::new(Pressure { since: self.now, held: Held::Waiting(Vec::new()) })
         });
         let Held::Waiting(held) = &mut pressure.held else { return };
         if held.contains(&publisher) {
@@ -117,16 +111,11 @@ impl Shard {
     }
 
     /// Patience may be at its end.
-    pub(super) fn handle_patience(
-        &mut self,
-        now: Moment,
-        subscriber: SubscriberId,
-        ports: &mut impl Ports,
-    ) {
+    pub(super) fn handle_patience(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
         self.ease(subscriber, ports);
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         let Some(pressure) = &mut session.pressure else { return };
-        if pressure.exhausted() || pressure.since + self.settings.limits.patience > now {
+        if pressure.exhausted() || pressure.since + self.settings.limits.patience > self.now {
             return;
         }
         let held = std::mem::replace(&mut pressure.held, Held::Exhausted);

@@ -20,13 +20,13 @@ use crate::{
     base::{
         hash::{Map, Seed},
         ids::{ConnectionId, ShardSet, SubscriberId},
-        time::{Moment, Span},
+        time::Span,
     },
     mqtt::{
         Delivery as PacketDelivery, Packet, ProtocolError, Publish, ReasonCode,
         SubscriptionOptions, Version,
     },
-    routing::{Entry, GroupId, Matches, Stamp, Trie},
+    routing::{Entry, GroupId, Matches, Trie},
     session::{
         inbound::Admission,
         message::{MessageView, Payload, SHARED_PAYLOAD_MIN},
@@ -110,7 +110,6 @@ impl Receiver {
 impl Shard {
     pub(super) fn handle_publish(
         &mut self,
-        now: Moment,
         id: ConnectionId,
         subscriber: SubscriberId,
         publish: &Publish<'_>,
@@ -120,13 +119,13 @@ impl Shard {
         if !publish.properties.subscription_identifiers.is_empty() {
             // [MQTT-3.3.4-6]
             let error = ProtocolError::SubscriptionIdentifierFromClient;
-            return self.refuse_packet(now, id, error, ports);
+            return self.refuse_packet(id, error, ports);
         }
         let mut topic = std::mem::take(&mut self.routes.topic);
         topic.clear();
         match self.resolve_topic(id, publish, &mut topic) {
-            Ok(()) => self.admit(now, id, subscriber, &topic, publish, ports),
-            Err(error) => self.refuse_packet(now, id, error, ports),
+            Ok(()) => self.admit(id, subscriber, &topic, publish, ports),
+            Err(error) => self.refuse_packet(id, error, ports),
         }
         self.routes.topic = topic;
     }
@@ -155,7 +154,6 @@ impl Shard {
     /// Decides whether the message is routed, and acknowledges it. [MQTT-4.3.2-4] [MQTT-4.3.3-8]
     fn admit(
         &mut self,
-        now: Moment,
         id: ConnectionId,
         subscriber: SubscriberId,
         topic: &str,
@@ -168,14 +166,14 @@ impl Shard {
         let reason_code = match session.inbound.handle_publish(publish.delivery, maximum, seed) {
             Admission::QuotaExceeded => {
                 let error = ProtocolError::ReceiveMaximumExceeded;
-                return self.refuse_packet(now, id, error, ports);
+                return self.refuse_packet(id, error, ports);
             }
             Admission::AcknowledgeOnly => ReasonCode::Success,
             Admission::Route if !access::topics::may_publish(topic) => {
                 self.tallies.refused_publish += 1;
                 self.refuse_message(id, subscriber, publish.delivery)
             }
-            Admission::Route => self.route_publish(now, id, subscriber, topic, publish, ports),
+            Admission::Route => self.route_publish(id, subscriber, topic, publish, ports),
         };
         self.acknowledge(id, publish.delivery, reason_code, ports);
     }
@@ -201,7 +199,6 @@ impl Shard {
 
     fn route_publish(
         &mut self,
-        now: Moment,
         id: ConnectionId,
         subscriber: SubscriberId,
         topic: &str,
@@ -227,10 +224,10 @@ impl Shard {
             payload,
             qos: publish.delivery.qos(),
             retain: publish.retain,
-            expires_at: expiry.map(|seconds| now + Span::from_secs(u64::from(seconds))),
+            expires_at: expiry.map(|seconds| self.now + Span::from_secs(u64::from(seconds))),
             publisher: Some(subscriber),
         };
-        let matched = self.route(now, &view, Some(id), ports);
+        let matched = self.route(&view, Some(id), ports);
         self.routes.application = application;
         if matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
     }
@@ -257,21 +254,20 @@ impl Shard {
     /// Brings a message to everyone it is for, on all shards. Says whether there is anyone.
     pub(super) fn route(
         &mut self,
-        now: Moment,
         view: &MessageView<'_>,
         connection: Option<ConnectionId>,
         ports: &mut impl Ports,
     ) -> bool {
         let Ok(name) = TopicName::parse(view.topic) else { return false };
-        let retained_at = view.retain.then(|| self.retain_here(now, name, view));
+        let retained_at = view.retain.then(|| self.retain_here(name, view));
         self.trie.matches(name, &mut self.routes.matches);
-        self.deliver_matches(now, view, ports);
-        self.deliver_to_groups(now, view, ports);
+        self.deliver_matches(view, ports);
+        self.deliver_to_groups(view, ports);
         let matched = !self.routes.matches.is_empty();
         self.post_message(view, retained_at, connection, ports);
         let shard = self.settings.shard;
         let publisher = connection.map(|connection| Publisher { shard, connection });
-        self.hold_for_crowded(now, publisher, ports);
+        self.hold_for_crowded(publisher, ports);
         matched
     }
 
@@ -313,17 +309,12 @@ impl Shard {
 
     /// Delivers to the sessions here whose filters matched, once to each, however many of its
     /// filters did. [MQTT-3.3.5-1@3.1.1]
-    pub(super) fn deliver_matches(
-        &mut self,
-        now: Moment,
-        view: &MessageView<'_>,
-        ports: &mut impl Ports,
-    ) {
+    pub(super) fn deliver_matches(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
         let Shard { trie, routes, sessions, settings, outlet, tallies, .. } = self;
         if routes.matches.targets().is_empty() {
             return;
         }
-        let mut delivery = Delivery::new(now, view, &settings.limits, outlet, tallies, ports);
+        let mut delivery = Delivery::new(self.now, view, &settings.limits, outlet, tallies, ports);
         if let [target] = routes.matches.targets() {
             for entry in trie.subscribers(*target) {
                 if let Some(session) = sessions.get_mut(entry.subscriber) {
@@ -344,14 +335,14 @@ impl Shard {
 
     /// Chooses one member of each matching share group: delivers to those here, and notes the
     /// groups that another shard is to serve. [MQTT-4.8.2-4]
-    fn deliver_to_groups(&mut self, now: Moment, view: &MessageView<'_>, ports: &mut impl Ports) {
+    fn deliver_to_groups(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
         for at in 0..self.routes.matches.targets().len() {
             let target = self.routes.matches.targets()[at];
             for nth in 0..self.trie.groups(target).len() {
                 let group = self.trie.groups(target)[nth];
                 match self.groups.choose_shard(group) {
                     Some(shard) if shard == self.settings.shard => {
-                        self.deliver_to_member(now, view, group, ports);
+                        self.deliver_to_member(view, group, ports);
                     }
                     Some(shard) => {
                         let (share, filter) = self.groups.key(group);
@@ -368,7 +359,6 @@ impl Shard {
     /// Delivers to the member of a group whose turn it is. False when the group has none here.
     pub(super) fn deliver_to_member(
         &mut self,
-        now: Moment,
         view: &MessageView<'_>,
         group: GroupId,
         ports: &mut impl Ports,
@@ -378,26 +368,13 @@ impl Shard {
         let Some(session) = sessions.get_mut(entry.subscriber) else { return false };
         let id = [entry.subscription_id];
         let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
-        Delivery::new(now, view, &settings.limits, outlet, tallies, ports).deliver(
+        Delivery::new(self.now, view, &settings.limits, outlet, tallies, ports).deliver(
             entry.subscriber,
             session,
             options_of(entry),
             ids,
         );
         true
-    }
-
-    /// Stores or deletes a retained message here, and says when that was, for the other shards.
-    fn retain_here(
-        &mut self,
-        now: Moment,
-        name: TopicName<'_>,
-        view: &MessageView<'_>,
-    ) -> NonZeroU64 {
-        let time = now.as_nanos().max(self.retained_at + 1);
-        let time = NonZeroU64::new(time).unwrap_or(NonZeroU64::MIN);
-        self.retain(name, view, Stamp { time: time.get(), shard: self.settings.shard });
-        time
     }
 }
 

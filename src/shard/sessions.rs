@@ -1,8 +1,8 @@
 //! The sessions that are at home on a shard.
 
-use std::{collections::VecDeque, rc::Rc};
+use std::rc::Rc;
 
-use super::{pressure::Pressure, replay::Replay};
+use super::{pressure::Pressure, replay::Replays};
 use crate::{
     base::{
         hash::{Map, Seed},
@@ -32,7 +32,7 @@ pub(super) struct Session {
     /// When its Will is published, while its client is away.
     pub(super) will_due_at: Option<Moment>,
     /// Retained messages that its subscriptions asked for and that have not been sent yet.
-    pub(super) replays: Option<Box<VecDeque<Replay>>>,
+    pub(super) replays: Option<Box<Replays>>,
     /// Publishers that are held back for it.
     pub(super) pressure: Option<Box<Pressure>>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Link {
     pub(super) connection: ConnectionId,
     pub(super) version: Version,
     /// A larger PUBLISH is not sent to this client. [MQTT-3.1.2-24]
-    pub(super) packet_size_max: u32,
+    pub(super) packet_size_max: usize,
 }
 
 impl Session {

@@ -3,10 +3,7 @@
 use super::{Shard, ports::Ports, replay::Replay};
 use crate::{
     access,
-    base::{
-        ids::{ConnectionId, SubscriberId},
-        time::Moment,
-    },
+    base::ids::{ConnectionId, SubscriberId},
     mqtt::{
         DecodeError, Malformed, Packet, ReasonCode, ReasonProperties, RetainHandling, Suback,
         Subscribe, SubscriptionOptions, Version,
@@ -35,7 +32,6 @@ struct Outcome {
 impl Shard {
     pub(super) fn handle_subscribe(
         &mut self,
-        now: Moment,
         id: ConnectionId,
         subscriber: SubscriberId,
         subscribe: &Subscribe<'_>,
@@ -51,7 +47,7 @@ impl Shard {
             let Ok(subscription) = Subscription::parse(text) else {
                 // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
                 let error = DecodeError::Malformed(Malformed::TopicFilter);
-                return self.refuse(now, id, error, ports);
+                return self.refuse(id, error, ports);
             };
             let entry = Entry { subscriber, options: Options(options.to_bits()), subscription_id };
             let outcome = self.subscribe(text, subscription, entry, options, ports);
@@ -66,7 +62,7 @@ impl Shard {
         if told_at <= self.ledger.applied_everywhere() {
             // [MQTT-3.8.4-1]
             self.answer(id, &Packet::Suback(suback), ports);
-            self.pump(now, subscriber, ports);
+            self.pump(subscriber, ports);
             return;
         }
         let mut frame = Vec::new();
@@ -77,7 +73,7 @@ impl Shard {
     }
 
     /// Sends the SUBACKs whose subscriptions every shard knows of now.
-    pub(super) fn send_pending_subacks(&mut self, now: Moment, ports: &mut impl Ports) {
+    pub(super) fn send_pending_subacks(&mut self, ports: &mut impl Ports) {
         let applied = self.ledger.applied_everywhere();
         // Each waits for the number that was the latest when it came, or an earlier one; so a
         // later one may be ready before the first.
@@ -90,7 +86,7 @@ impl Shard {
             if self.connections.get(pending.connection).is_some() {
                 ports.send(pending.connection, &pending.frame);
                 self.release(pending.connection, ports);
-                self.pump(now, pending.subscriber, ports);
+                self.pump(pending.subscriber, ports);
             }
         }
     }
@@ -202,14 +198,12 @@ impl Shard {
             return;
         }
         let Some(session) = self.sessions.get_mut(entry.subscriber) else { return };
-        let replays = session.replays.get_or_insert_default();
-        // Subscribing again while the first replay still waits begins it anew.
-        replays.retain(|replay| replay.cursor.filter() != filter);
-        replays.push_back(Replay {
+        let replay = Replay {
             cursor: self.retained.open(filter),
             qos: options.qos,
             subscription_id: entry.subscription_id,
-        });
+        };
+        session.replays.get_or_insert_default().begin(filter, replay);
     }
 }
 

@@ -6,7 +6,6 @@ use std::fmt::Write;
 
 use super::{Shard, letter::Letter, ports::Ports, stats::Tallies};
 use crate::{
-    base::time::Moment,
     mqtt::QoS,
     session::message::{MessageView, Payload},
 };
@@ -14,7 +13,7 @@ use crate::{
 impl Shard {
     /// Publishes this shard's load, and hands its tallies to the first shard, which publishes the
     /// sums of all.
-    pub(super) fn publish_sys(&mut self, now: Moment, ports: &mut impl Ports) {
+    pub(super) fn publish_sys(&mut self, ports: &mut impl Ports) {
         let load = ports.load();
         let own = Tallies {
             bytes_received: load.bytes_received,
@@ -23,7 +22,7 @@ impl Shard {
             ..self.tallies()
         };
         let shard = self.settings.shard;
-        let uptime = now.since(self.settings.started_at);
+        let uptime = self.now.since(self.settings.started_at);
         let busy = load.busy.as_nanos() * 100 / uptime.as_nanos().max(1);
         let mut topic = String::new();
         for (name, value) in [
@@ -36,7 +35,7 @@ impl Shard {
             topic.clear();
             // Writing to a String cannot fail.
             let _ = write!(topic, "$SYS/broker/shards/{shard}/{name}");
-            self.publish_value(now, &topic, &value.to_string(), ports);
+            self.publish_value(&topic, &value.to_string(), ports);
         }
         self.heard_tallies[shard.index()] = own;
         match self.settings.peers().next() {
@@ -45,34 +44,34 @@ impl Shard {
                 let tallies = Box::new(self.heard_tallies[shard.index()].clone());
                 ports.letters(first).push(Letter::Tallies(tallies));
             }
-            _ => self.publish_sums(now, ports),
+            _ => self.publish_sums(ports),
         }
     }
 
-    fn publish_sums(&mut self, now: Moment, ports: &mut impl Ports) {
+    fn publish_sums(&mut self, ports: &mut impl Ports) {
         let mut sums = Tallies::default();
         self.heard_tallies.iter().for_each(|tallies| sums.add(tallies));
-        let uptime = now.since(self.settings.started_at).as_secs();
+        let uptime = self.now.since(self.settings.started_at).as_secs();
         let version = concat!("ringmq ", env!("CARGO_PKG_VERSION"));
-        self.publish_value(now, "$SYS/broker/version", version, ports);
-        self.publish_value(now, "$SYS/broker/uptime", &uptime.to_string(), ports);
+        self.publish_value("$SYS/broker/version", version, ports);
+        self.publish_value("$SYS/broker/uptime", &uptime.to_string(), ports);
         let shards = self.settings.shards.to_string();
-        self.publish_value(now, "$SYS/broker/shards", &shards, ports);
+        self.publish_value("$SYS/broker/shards", &shards, ports);
         // Every shard has all retained messages: they are counted once.
         let retained = self.retained.len().to_string();
-        self.publish_value(now, "$SYS/broker/retained/count", &retained, ports);
+        self.publish_value("$SYS/broker/retained/count", &retained, ports);
         let retained_bytes = self.retained.bytes().to_string();
-        self.publish_value(now, "$SYS/broker/retained/bytes", &retained_bytes, ports);
+        self.publish_value("$SYS/broker/retained/bytes", &retained_bytes, ports);
         let mut topic = String::new();
         for (name, value) in sums.topics() {
             topic.clear();
             topic.push_str("$SYS/broker/");
             topic.push_str(name);
-            self.publish_value(now, &topic, &value.to_string(), ports);
+            self.publish_value(&topic, &value.to_string(), ports);
         }
     }
 
-    fn publish_value(&mut self, now: Moment, topic: &str, value: &str, ports: &mut impl Ports) {
+    fn publish_value(&mut self, topic: &str, value: &str, ports: &mut impl Ports) {
         let view = MessageView {
             topic,
             application: &[],
@@ -82,6 +81,6 @@ impl Shard {
             expires_at: None,
             publisher: None,
         };
-        self.route(now, &view, None, ports);
+        self.route(&view, None, ports);
     }
 }

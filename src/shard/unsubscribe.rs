@@ -47,7 +47,7 @@ impl Shard {
         let subscription = Subscription::parse(text).expect("it was parsed when it was subscribed");
         session.shared_filters -= u32::from(matches!(subscription, Subscription::Shared(_)));
         if let (Some(replays), Subscription::Plain(filter)) = (&mut session.replays, subscription) {
-            replays.retain(|replay| replay.cursor.filter() != filter);
+            replays.forget(filter);
         }
         self.undo(subscriber, subscription, ports);
         true

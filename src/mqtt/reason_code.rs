@@ -120,8 +120,7 @@ impl ReasonCode {
         self.value() >= 0x80
     }
 
-    /// The CONNACK return code that says the same before 5.0. What has none of its own is told as
-    /// Server unavailable: the client may try again. [MQTT-3.2.2-5@3.1.1]
+    /// The CONNACK return code that says the same before 5.0.
     pub const fn connect_return_code(self) -> u8 {
         match self {
             ReasonCode::Success => 0,
@@ -131,6 +130,7 @@ impl ReasonCode {
             ReasonCode::NotAuthorized
             | ReasonCode::Banned
             | ReasonCode::BadAuthenticationMethod => 5,
+            // Server unavailable: the client may try again. [MQTT-3.2.2-5@3.1.1]
             _ => 3,
         }
     }

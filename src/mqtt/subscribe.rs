@@ -86,7 +86,7 @@ impl SubscriptionOptions {
     }
 
     fn decode(bits: u8, version: Version) -> Result<SubscriptionOptions, DecodeError> {
-        // Before 5.0 there is the QoS and nothing else. [MQTT-3.8.3-4@3.1.1]
+        // Before 5.0 there is the QoS and nothing else. [Section 3.8.3 of 3.1.1]
         if version < Version::V5 && bits & !QOS_BITS != 0 {
             return Err(Malformed::SubscriptionOptions.into());
         }

@@ -1,8 +1,9 @@
 //! What is wrong with a packet, and the Reason Code that answers it.
 
-use super::{decoded, framed};
+use super::{decoded, encoded, framed};
 use crate::mqtt::{
-    DecodeError, Malformed, ProtocolError, ReasonCode, Version, connect::peek_version,
+    Connack, ConnackProperties, DecodeError, Malformed, Packet, ProtocolError, ReasonCode, Version,
+    connect::peek_version,
 };
 
 const V31: Version = Version::V31;
@@ -264,7 +265,7 @@ fn a_request_names_at_least_one_topic_filter() {
     check(V5, ProtocolError::NoTopicFilter, &samples);
 }
 
-/// [MQTT-3.8.3-4] [MQTT-3.8.3-5] [MQTT-3-8.3-4@3.1.1]
+/// [MQTT-3.8.3-4] [MQTT-3.8.3-5]
 #[test]
 fn subscription_options_say_what_their_version_allows() {
     let with = |options| [0, 1, 0, 0, 1, b'a', options];
@@ -293,6 +294,25 @@ fn a_reason_code_belongs_to_its_packet() {
     check(V5, ProtocolError::ReasonCode, &samples);
     check(V311, ProtocolError::ReasonCode, &[(0x90, &[0, 1, 3])]);
     check(V311, Malformed::ReturnCode, &[(0x20, &[0, 6])]);
+}
+
+/// [MQTT-3.9.3-2] [MQTT-3.11.3-2]
+#[test]
+fn an_answer_to_a_list_has_at_least_one_reason_code() {
+    check(V5, Malformed::Truncated, &[(0x90, &[0, 1, 0]), (0xB0, &[0, 1, 0])]);
+    check(V311, Malformed::Truncated, &[(0x90, &[0, 1])]);
+    check_accepted(V311, &[(0xB0, &[0, 1])]);
+}
+
+#[test]
+fn session_present_is_not_told_in_3_1() {
+    let connack = Packet::Connack(Connack {
+        session_present: true,
+        reason_code: ReasonCode::Success,
+        properties: ConnackProperties::default(),
+    });
+    assert_eq!(encoded(&connack, V31), [0x20, 2, 0, 0]);
+    assert_eq!(encoded(&connack, V311), [0x20, 2, 1, 0]);
 }
 
 /// [MQTT-3.2.2-1] [MQTT-3.2.2-6]

@@ -2,6 +2,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    io::IsTerminal,
     sync::Arc,
 };
 
@@ -59,7 +60,11 @@ pub fn run(config: &Config) -> Result<()> {
 fn start_log(filter: &str) {
     let filter = EnvFilter::try_new(filter).expect("the configuration has checked the filter");
     // The banner is for standard output, the log for standard error.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// A password file that cannot be read keeps the broker from starting: it never opens the door.
@@ -118,6 +123,7 @@ fn announce(config: &Config, ready: &Ready) {
         println!("listening on {address}");
     }
     if ready.connections_max < config.connections_max {
-        println!("up to {} connections, as the open files limit allows", ready.connections_max);
+        let possible = ready.connections_max;
+        println!("up to {possible} connections: raise `ulimit -n` or LimitNOFILE= for more");
     }
 }

@@ -1,7 +1,5 @@
 //! Whether this machine lets a broker run, and how large it lets it become.
 
-use tracing::warn;
-
 use super::{RuntimeConfig, fault::Fault, ring::Ring, ring::system};
 use crate::base::ids::SHARDS_MAX;
 
@@ -39,14 +37,6 @@ fn limit_connections(config: &RuntimeConfig) -> Result<usize, Fault> {
     let limit = usize::try_from(available).unwrap_or(usize::MAX).saturating_sub(reserved);
     if limit == 0 {
         return Err(Fault::Descriptors { available });
-    }
-    if limit < config.connections_max {
-        warn!(
-            wanted = config.connections_max,
-            possible = limit,
-            "the limit of open descriptors allows fewer connections: raise it with `ulimit -n` or \
-             LimitNOFILE="
-        );
     }
     Ok(limit.min(config.connections_max))
 }

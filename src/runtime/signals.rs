@@ -29,8 +29,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn start(stop: Stop) -> io::Result<Watch> {
         let stopping = Arc::new(AtomicBool::new(false));
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
-        let handle = signals.handle();
+        // Asked before the watcher hears of a signal, so that the first one never counts as second.
         let at_once = [SIGTERM, SIGINT]
             .map(|signal| {
                 let status = SIGNALLED_STATUS + signal;
@@ -38,6 +37,8 @@ impl Watch {
             })
             .into_iter()
             .collect::<io::Result<_>>()?;
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let handle = signals.handle();
         let watch = move || {
             for _ in signals.forever() {
                 stopping.store(true, Ordering::Relaxed);

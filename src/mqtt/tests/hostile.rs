@@ -70,7 +70,10 @@ fn a_packet_with_any_bit_flipped_is_answered() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(4_000)
+    })]
 
     #[test]
     fn random_bytes_are_answered(bytes in vec(any::<u8>(), 0..64), version in packets::version()) {

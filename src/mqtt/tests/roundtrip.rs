@@ -22,7 +22,10 @@ fn a_publish() -> impl Strategy<Value = (Version, Publish<'static>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_500) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(1_500)
+    })]
 
     #[test]
     fn a_packet_survives_the_wire((version, packet) in a_packet()) {

@@ -157,7 +157,7 @@ impl Balance {
     }
 
     /// What the QoS forbids. QoS 0 may lose messages unless `strict`, QoS 1 may repeat them, and
-    /// none may change their order. [MQTT-4.3.1-1] [MQTT-4.3.3-1] [MQTT-4.6.0-5]
+    /// none may change their order. [Section 4.3] [MQTT-4.6.0-5]
     pub fn breaches(&self, qos: QoS, strict: bool) -> Vec<Breach> {
         let loss_matters = strict || qos > QoS::AtMostOnce;
         let found = [

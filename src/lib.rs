@@ -15,3 +15,6 @@ pub mod shard;
 
 pub mod mesh;
 pub mod runtime;
+
+pub mod config;
+pub mod server;

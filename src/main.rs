@@ -1,3 +1,26 @@
 //! The command `ringmq`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use mimalloc::MiMalloc;
+use ringmq::{config::Config, server};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+fn main() -> ExitCode {
+    let config = match Config::from_command_line() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("ringmq: {error}");
+            return ExitCode::from(error.exit_status());
+        }
+    };
+    match server::run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringmq: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

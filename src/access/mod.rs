@@ -1,1 +1,132 @@
-//! The access room.
+//! May this client do this: who is let in, and what it may publish and subscribe to.
+//!
+//! Knows neither packets nor Reason Codes, and runs no slow check itself: it hands one out.
+
+#![forbid(unsafe_code)]
+
+mod hash;
+mod passwords;
+pub mod topics;
+
+use std::{fmt, sync::Arc};
+
+pub use self::passwords::{PasswordFileError, Passwords, Problem};
+
+/// A slow check of a password, to be run off the shard's turn.
+pub type Verification = Box<dyn FnOnce() -> bool + Send>;
+
+/// Who is let in. Every shard has the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    pub passwords: Option<Arc<Passwords>>,
+    pub anonymous: Anonymous,
+}
+
+/// Where a client is let in that has not proven who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Anonymous {
+    Refused,
+    /// On listeners that only this machine reaches.
+    #[default]
+    OnLoopback,
+    Everywhere,
+}
+
+/// What becomes of a client that wants in.
+pub enum Admission {
+    Granted,
+    NotAuthorized,
+    /// It depends on the outcome of this check.
+    Verify(Verification),
+}
+
+impl Policy {
+    /// Decides about a CONNECT with this User Name and Password.
+    ///
+    /// A client that gives a User Name is held to it. Where there are no passwords to hold it to,
+    /// the name means nothing, and the client is as anonymous as any.
+    pub fn admit(
+        &self,
+        listener_is_loopback: bool,
+        user_name: Option<&str>,
+        password: Option<&[u8]>,
+    ) -> Admission {
+        match (&self.passwords, user_name) {
+            (Some(passwords), Some(user_name)) => {
+                Admission::Verify(Passwords::verification(passwords, user_name, password))
+            }
+            _ if self.anonymous.is_let_in(listener_is_loopback) => Admission::Granted,
+            _ => Admission::NotAuthorized,
+        }
+    }
+}
+
+impl Anonymous {
+    fn is_let_in(self, listener_is_loopback: bool) -> bool {
+        match self {
+            Anonymous::Refused => false,
+            Anonymous::OnLoopback => listener_is_loopback,
+            Anonymous::Everywhere => true,
+        }
+    }
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Admission::Granted => "Granted",
+            Admission::NotAuthorized => "NotAuthorized",
+            Admission::Verify(_) => "Verify",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A password file with the one user `alice`, whose password is `correct-horse`.
+    const ALICE: &str = "alice:$7$101$PxkC23maIR3STJZx$\
+        WWEGb43HNXbS9iXF693jd7G6h0EPrnoWMNoi/SVtX584YaWxQ8xbiKQiYwnC4bBitImJS1+K6nAlFjiYcDg3DA==";
+
+    fn with_alice(anonymous: Anonymous) -> Policy {
+        Policy { passwords: Some(Arc::new(Passwords::parse(ALICE).unwrap())), anonymous }
+    }
+
+    /// The outcome of an admission, any verification included.
+    fn lets_in(policy: &Policy, loopback: bool, user: Option<&str>, password: &str) -> bool {
+        match policy.admit(loopback, user, Some(password.as_bytes())) {
+            Admission::Granted => true,
+            Admission::NotAuthorized => false,
+            Admission::Verify(verification) => verification(),
+        }
+    }
+
+    #[test]
+    fn anonymous_clients_are_let_in_where_the_policy_says() {
+        for (anonymous, loopback, expected) in [
+            (Anonymous::Refused, true, false),
+            (Anonymous::Refused, false, false),
+            (Anonymous::OnLoopback, true, true),
+            (Anonymous::OnLoopback, false, false),
+            (Anonymous::Everywhere, true, true),
+            (Anonymous::Everywhere, false, true),
+        ] {
+            let open = Policy { passwords: None, anonymous };
+            assert_eq!(lets_in(&open, loopback, None, ""), expected, "{anonymous:?} {loopback}");
+            let named = lets_in(&open, loopback, Some("anyone"), "anything");
+            assert_eq!(named, expected, "{anonymous:?} {loopback}, a name that means nothing");
+            let closed = with_alice(anonymous);
+            assert_eq!(lets_in(&closed, loopback, None, ""), expected, "{anonymous:?} {loopback}");
+        }
+    }
+
+    #[test]
+    fn a_user_name_is_verified_even_where_anonymous_clients_are_let_in() {
+        let policy = with_alice(Anonymous::Everywhere);
+        assert!(lets_in(&policy, true, Some("alice"), "correct-horse"));
+        assert!(!lets_in(&policy, true, Some("alice"), "wrong"));
+        assert!(!lets_in(&policy, true, Some("mallory"), "correct-horse"));
+        assert!(!lets_in(&policy, true, Some(""), ""));
+    }
+}

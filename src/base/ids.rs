@@ -10,6 +10,8 @@ pub const SHARDS_MAX: usize = 128;
 pub struct ShardId(u8);
 
 impl ShardId {
+    pub const FIRST: ShardId = ShardId(0);
+
     /// The shard with this index, if there can be one.
     pub fn new(index: usize) -> Option<ShardId> {
         let small = u8::try_from(index).ok()?;
@@ -55,6 +57,7 @@ impl ShardSet {
         self.0 == 0
     }
 
+    #[must_use]
     pub fn union(self, other: ShardSet) -> ShardSet {
         ShardSet(self.0 | other.0)
     }

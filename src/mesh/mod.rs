@@ -1,1 +1,261 @@
-//! The mesh room.
+//! The mesh between the shards: one bounded lane per ordered pair, carrying whole batches, with a
+//! lane back for the emptied ones.
+//!
+//! Knows nothing of what a batch holds and does no input or output: waking a sleeper is left to
+//! the caller's [`Bell`]. Nothing here ever blocks.
+
+pub mod doorbell;
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use self::doorbell::Doorbell;
+use crate::base::ids::{ShardId, ShardSet};
+
+/// Wakes a shard that sleeps.
+pub trait Bell {
+    fn ring(&mut self, shard: ShardId);
+}
+
+/// One shard's ends of all its lanes.
+#[derive(Debug)]
+pub struct Endpoint<T> {
+    me: ShardId,
+    lanes: Vec<Lane<T>>,
+    doorbells: Arc<[Doorbell]>,
+}
+
+/// What connects one shard with one peer.
+#[derive(Debug)]
+struct Lane<T> {
+    outgoing: Sender<T>,
+    incoming: Receiver<T>,
+    /// Emptied batches on their way back to the peer that had filled them.
+    giving_back: Sender<T>,
+    /// Batches that this shard had filled, empty again.
+    given_back: Receiver<T>,
+}
+
+/// The endpoints of `shards` shards, with room for `batches` in each lane.
+pub fn mesh<T>(shards: usize, batches: usize) -> Vec<Endpoint<T>> {
+    let doorbells: Arc<[Doorbell]> = (0..shards).map(|_| Doorbell::default()).collect();
+    let mut lanes: Vec<Vec<Lane<T>>> = (0..shards).map(|_| Vec::with_capacity(shards)).collect();
+    let there = channels(shards, batches);
+    let back = channels(shards, batches);
+    for (me, mine) in lanes.iter_mut().enumerate() {
+        for peer in 0..shards {
+            mine.push(Lane {
+                outgoing: there[me][peer].0.clone(),
+                incoming: there[peer][me].1.clone(),
+                giving_back: back[me][peer].0.clone(),
+                given_back: back[peer][me].1.clone(),
+            });
+        }
+    }
+    ShardId::all(shards)
+        .zip(lanes)
+        .map(|(me, lanes)| Endpoint { me, lanes, doorbells: Arc::clone(&doorbells) })
+        .collect()
+}
+
+/// A channel from each to each.
+fn channels<T>(shards: usize, batches: usize) -> Vec<Vec<(Sender<T>, Receiver<T>)>> {
+    (0..shards).map(|_| (0..shards).map(|_| bounded(batches)).collect()).collect()
+}
+
+impl<T> Endpoint<T> {
+    pub fn me(&self) -> ShardId {
+        self.me
+    }
+
+    pub fn shards(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Puts a batch into the mailbox of `to`, and rings if it sleeps. Gives the batch back when
+    /// the mailbox is full.
+    pub fn try_send(&self, to: ShardId, batch: T, bell: &mut impl Bell) -> Result<(), T> {
+        match self.lanes[to.index()].outgoing.try_send(batch) {
+            Ok(()) => {
+                if self.doorbells[to.index()].mark(self.me) {
+                    bell.ring(to);
+                }
+                Ok(())
+            }
+            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => Err(batch),
+        }
+    }
+
+    /// Who has sent something since the last call. Each is to be received from until it is empty.
+    pub fn collect(&self) -> ShardSet {
+        self.doorbell().collect()
+    }
+
+    /// The next batch that `from` has sent.
+    pub fn receive(&self, from: ShardId) -> Option<T> {
+        self.lanes[from.index()].incoming.try_recv().ok()
+    }
+
+    /// Gives an emptied batch back to the shard that had sent it; drops it when that has plenty.
+    pub fn recycle(&self, from: ShardId, batch: T) {
+        // A full return lane means that the sender has more blanks than its mailbox holds.
+        drop(self.lanes[from.index()].giving_back.try_send(batch));
+    }
+
+    /// A batch that was sent to `to` before and has come back empty.
+    pub fn blank(&self, to: ShardId) -> Option<T> {
+        self.lanes[to.index()].given_back.try_recv().ok()
+    }
+
+    /// This shard's own doorbell.
+    pub fn doorbell(&self) -> &Doorbell {
+        &self.doorbells[self.me.index()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+
+    struct NoBell;
+
+    impl Bell for NoBell {
+        fn ring(&mut self, shard: ShardId) {
+            panic!("{shard} does not sleep");
+        }
+    }
+
+    fn shard(index: usize) -> ShardId {
+        ShardId::new(index).unwrap()
+    }
+
+    #[test]
+    fn a_full_mailbox_gives_the_batch_back() {
+        let ends = mesh::<u32>(2, 2);
+        assert_eq!(ends[0].try_send(shard(1), 1, &mut NoBell), Ok(()));
+        assert_eq!(ends[0].try_send(shard(1), 2, &mut NoBell), Ok(()));
+        assert_eq!(ends[0].try_send(shard(1), 3, &mut NoBell), Err(3));
+        assert_eq!(ends[1].receive(shard(0)), Some(1));
+        assert_eq!(ends[0].try_send(shard(1), 3, &mut NoBell), Ok(()));
+    }
+
+    #[test]
+    fn every_ordered_pair_has_its_own_lane() {
+        let ends = mesh::<(usize, usize)>(3, 4);
+        for (from, end) in ends.iter().enumerate() {
+            for to in 0..3 {
+                end.try_send(shard(to), (from, to), &mut NoBell).unwrap();
+            }
+        }
+        for (to, end) in ends.iter().enumerate() {
+            assert_eq!(end.collect().iter().count(), 3);
+            for from in 0..3 {
+                assert_eq!(end.receive(shard(from)), Some((from, to)));
+                assert_eq!(end.receive(shard(from)), None);
+            }
+        }
+    }
+
+    #[test]
+    fn an_emptied_batch_comes_back_to_its_sender() {
+        let ends = mesh::<Vec<u8>>(2, 1);
+        assert_eq!(ends[0].blank(shard(1)), None);
+        ends[0].try_send(shard(1), Vec::with_capacity(64), &mut NoBell).unwrap();
+        let batch = ends[1].receive(shard(0)).unwrap();
+        ends[1].recycle(shard(0), batch);
+        assert_eq!(ends[1].blank(shard(0)), None);
+        assert_eq!(ends[0].blank(shard(1)).map(|batch| batch.capacity()), Some(64));
+    }
+
+    /// Sleeps on a channel; a lost wake-up is one that does not come for long.
+    struct Bells(Vec<Sender<()>>);
+
+    impl Bell for Bells {
+        fn ring(&mut self, shard: ShardId) {
+            let _full = self.0[shard.index()].try_send(());
+        }
+    }
+
+    fn bells(shards: usize) -> (Vec<Sender<()>>, Vec<Receiver<()>>) {
+        (0..shards).map(|_| bounded(1)).unzip()
+    }
+
+    fn sleep(end: &Endpoint<u64>, bell: &Receiver<()>) {
+        if end.doorbell().announce_sleep() {
+            bell.recv_timeout(Duration::from_secs(20)).expect("the bell rings");
+            end.doorbell().wake();
+        }
+    }
+
+    const ROUNDS: u64 = 50_000;
+
+    /// Sends a number back and forth; each side sleeps whenever it has nothing.
+    fn play(end: &Endpoint<u64>, others: &mut Bells, bell: &Receiver<()>, mut last: u64) {
+        while last < ROUNDS {
+            for from in end.collect().iter() {
+                while let Some(number) = end.receive(from) {
+                    assert_eq!(number, last + 1);
+                    last = number + 1;
+                    // The last number finds a peer that has gone.
+                    let _gone = end.try_send(from, last, others);
+                }
+            }
+            if last < ROUNDS {
+                sleep(end, bell);
+            }
+        }
+    }
+
+    #[test]
+    fn no_wake_up_is_ever_lost() {
+        let mut ends = mesh::<u64>(2, 4);
+        let (ringers, mut sleepers) = bells(2);
+        let (second, second_bell) = (ends.pop().unwrap(), sleepers.pop().unwrap());
+        let mut others = Bells(ringers.clone());
+        let other = thread::spawn(move || play(&second, &mut others, &second_bell, 0));
+        let mut others = Bells(ringers);
+        ends[0].try_send(shard(1), 1, &mut others).unwrap();
+        play(&ends[0], &mut others, &sleepers[0], 1);
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn batches_arrive_in_order_from_many_senders_at_once() {
+        const SENDERS: usize = 3;
+        const BATCHES: u64 = 20_000;
+        let mut ends = mesh::<u64>(SENDERS + 1, 8);
+        let receiver = ends.pop().unwrap();
+        let (ringers, sleepers) = bells(SENDERS + 1);
+        let senders: Vec<_> = ends
+            .into_iter()
+            .map(|end| {
+                let mut others = Bells(ringers.clone());
+                thread::spawn(move || {
+                    for number in 0..BATCHES {
+                        while end.try_send(shard(SENDERS), number, &mut others).is_err() {
+                            thread::yield_now();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut next = [0; SENDERS];
+        while next != [BATCHES; SENDERS] {
+            for from in receiver.collect().iter() {
+                while let Some(number) = receiver.receive(from) {
+                    assert_eq!(number, next[from.index()]);
+                    next[from.index()] += 1;
+                }
+            }
+            if next != [BATCHES; SENDERS] {
+                sleep(&receiver, &sleepers[SENDERS]);
+            }
+        }
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    }
+}

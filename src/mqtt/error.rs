@@ -74,6 +74,8 @@ pub enum Malformed {
     PropertyIdentifier,
     #[error("reserved bits of the Subscription Options are set")]
     SubscriptionOptions,
+    #[error("a wildcard or a `$share` stands where a Topic Filter does not allow it")]
+    TopicFilter,
 }
 
 /// The bytes can be parsed, but say what the protocol does not allow, or not at this moment.
@@ -119,6 +121,8 @@ pub enum ProtocolError {
     TopicAliasUnknown,
     #[error("the Topic Alias is zero or above the Topic Alias Maximum")]
     TopicAliasInvalid,
+    #[error("a Session Expiry Interval in DISCONNECT although it was zero in CONNECT")]
+    SessionExpiryRaised,
     #[error("a Subscription Identifier in a PUBLISH from a client")]
     SubscriptionIdentifierFromClient,
     #[error("more unacknowledged PUBLISH packets than the Receive Maximum")]
@@ -148,6 +152,7 @@ impl ProtocolError {
             | ProtocolError::SecondConnect
             | ProtocolError::UnexpectedAuth
             | ProtocolError::ServerPacket
+            | ProtocolError::SessionExpiryRaised
             | ProtocolError::TopicAliasUnknown
             | ProtocolError::SubscriptionIdentifierFromClient => ReasonCode::ProtocolError,
         }

@@ -1,4 +1,4 @@
-//! The wire: bytes to packets and packets to bytes, for MQTT 3.1, 3.1.1 and 5.0, in both directions.
+//! The wire: bytes to packets and back, for MQTT 3.1, 3.1.1 and 5.0, in both directions.
 //!
 //! Decoding borrows from the received bytes and allocates nothing; what it returns is valid in
 //! everything that the packet alone can show. Knows nothing of sessions, of who may send what

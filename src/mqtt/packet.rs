@@ -19,7 +19,6 @@ use super::{
 
 /// One MQTT Control Packet. It borrows from the bytes that it was decoded from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "it lives on the stack and is not kept")]
 pub enum Packet<'a> {
     Connect(Connect<'a>),
     Connack(Connack<'a>),

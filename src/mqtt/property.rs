@@ -35,6 +35,7 @@ macro_rules! properties {
     ($($id:literal $name:ident($value:ty) in $places:expr;)+) => {
         /// One property with its value. [Table 2-4]
         #[derive(Clone, Copy, Debug)]
+        #[expect(clippy::enum_variant_names, reason = "a User Property is called so")]
         pub(super) enum Property<'a> {
             $($name($value),)+
         }

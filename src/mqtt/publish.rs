@@ -161,15 +161,18 @@ impl PublishHead<'_> {
     /// expressed and must not be sent.
     #[inline]
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) -> Option<usize> {
-        out.reserve(self.len(version) - self.payload_len);
+        let property_length = self.property_length(version);
+        let remaining_length = self.remaining_length(version, property_length);
+        out.reserve(FIXED_HEADER_MAX + remaining_length - self.payload_len);
         out.push(first_byte(self.dup, self.qos, self.retain));
-        put_variable(out, self.remaining_length(version));
+        put_variable(out, remaining_length);
         put_string(out, self.topic);
         let packet_id = (self.qos > QoS::AtMostOnce).then_some(out.len());
         if packet_id.is_some() {
             put_u16(out, 0);
         }
         if version.has_properties() {
+            put_variable(out, property_length);
             self.encode_properties(out);
         }
         packet_id
@@ -177,18 +180,16 @@ impl PublishHead<'_> {
 
     /// Bytes of the whole packet, payload included.
     #[inline]
-    #[expect(clippy::len_without_is_empty, reason = "a packet is never empty")]
     pub fn len(&self, version: Version) -> usize {
-        let remaining_length = self.remaining_length(version);
+        let remaining_length = self.remaining_length(version, self.property_length(version));
         1 + variable_len(remaining_length) + remaining_length
     }
 
     #[inline]
-    fn remaining_length(&self, version: Version) -> usize {
+    fn remaining_length(&self, version: Version, property_length: usize) -> usize {
         let packet_id_len = if self.qos > QoS::AtMostOnce { 2 } else { 0 };
         let properties_len = if version.has_properties() {
-            let length = self.property_length();
-            variable_len(length) + length
+            variable_len(property_length) + property_length
         } else {
             0
         };
@@ -196,7 +197,10 @@ impl PublishHead<'_> {
     }
 
     #[inline]
-    fn property_length(&self) -> usize {
+    fn property_length(&self, version: Version) -> usize {
+        if !version.has_properties() {
+            return 0;
+        }
         let expiry_len = self.message_expiry_interval.map_or(0, |_| 5);
         let alias_len = self.topic_alias.map_or(0, |_| 3);
         let identifiers_len: usize =
@@ -210,7 +214,6 @@ impl PublishHead<'_> {
 
     #[inline]
     fn encode_properties(&self, out: &mut Vec<u8>) {
-        put_variable(out, self.property_length());
         put(out, self.message_expiry_interval.map(Property::MessageExpiryInterval));
         put(out, self.topic_alias.map(|alias| Property::TopicAlias(TopicAlias(alias))));
         for identifier in self.identifiers() {
@@ -220,5 +223,7 @@ impl PublishHead<'_> {
     }
 }
 
+/// Bytes of the longest fixed header.
+const FIXED_HEADER_MAX: usize = 5;
 const RETAIN: u8 = 0b0001;
 const QOS_SHIFT: u8 = 1;

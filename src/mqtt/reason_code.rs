@@ -1,6 +1,6 @@
 //! Reason Codes: how an operation went, and in which packets each may say so.
 
-use super::{error::ProtocolError, frame::PacketType};
+use super::{delivery::QoS, error::ProtocolError, frame::PacketType};
 
 /// Writes down table 2-6 once: each code, its value, and the packets it belongs to.
 macro_rules! reason_codes {
@@ -100,6 +100,15 @@ impl ReasonCode {
         values.iter().try_for_each(|&value| ReasonCode::decode(value, packet_type).map(|_| ()))
     }
 
+    /// A subscription was accepted at this QoS at the most.
+    pub const fn granted(qos: QoS) -> ReasonCode {
+        match qos {
+            QoS::AtMostOnce => ReasonCode::Success,
+            QoS::AtLeastOnce => ReasonCode::GrantedQos1,
+            QoS::ExactlyOnce => ReasonCode::GrantedQos2,
+        }
+    }
+
     #[inline]
     pub const fn value(self) -> u8 {
         self as u8
@@ -111,8 +120,7 @@ impl ReasonCode {
         self.value() >= 0x80
     }
 
-    /// The CONNACK return code that says the same before 5.0. What has none of its own is told as
-    /// Server unavailable: the client may try again. [MQTT-3.2.2-5@3.1.1]
+    /// The CONNACK return code that says the same before 5.0.
     pub const fn connect_return_code(self) -> u8 {
         match self {
             ReasonCode::Success => 0,
@@ -122,6 +130,7 @@ impl ReasonCode {
             ReasonCode::NotAuthorized
             | ReasonCode::Banned
             | ReasonCode::BadAuthenticationMethod => 5,
+            // Server unavailable: the client may try again. [MQTT-3.2.2-5@3.1.1]
             _ => 3,
         }
     }

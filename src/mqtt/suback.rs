@@ -44,11 +44,12 @@ impl<'a> Suback<'a> {
     }
 }
 
-/// [MQTT-3.9.3-2] [MQTT-3.9.3-2@3.1.1]
+/// [MQTT-3.9.3-2]
 fn check_codes(codes: &[u8], version: Version) -> Result<(), DecodeError> {
     if version.has_properties() {
         return Ok(ReasonCode::check_all(codes, PacketType::Suback)?);
     }
+    // [MQTT-3.9.3-2@3.1.1]
     let is_valid = |&code: &u8| matches!(code, 0..=2 | Suback::FAILURE);
     if codes.iter().all(is_valid) { Ok(()) } else { Err(ProtocolError::ReasonCode.into()) }
 }

@@ -86,7 +86,7 @@ impl SubscriptionOptions {
     }
 
     fn decode(bits: u8, version: Version) -> Result<SubscriptionOptions, DecodeError> {
-        // Before 5.0 there is the QoS and nothing else. [MQTT-3-8.3-4@3.1.1]
+        // Before 5.0 there is the QoS and nothing else. [Section 3.8.3 of 3.1.1]
         if version < Version::V5 && bits & !QOS_BITS != 0 {
             return Err(Malformed::SubscriptionOptions.into());
         }
@@ -145,12 +145,12 @@ pub enum SubscribeFilters<'a> {
     /// To be sent.
     List(&'a [(&'a str, SubscriptionOptions)]),
     /// As they came: at least one, each well-formed.
-    Received(FilterBlock<'a>),
+    Received(SubscribeBlock<'a>),
 }
 
 /// The bytes of Topic Filters and options that have been found valid.
 #[derive(Clone, Copy, Debug)]
-pub struct FilterBlock<'a>(&'a [u8]);
+pub struct SubscribeBlock<'a>(&'a [u8]);
 
 impl<'a> SubscribeFilters<'a> {
     /// [MQTT-3.8.3-1] [MQTT-3.8.3-2]
@@ -161,7 +161,7 @@ impl<'a> SubscribeFilters<'a> {
         if reader.is_empty() {
             return Err(ProtocolError::NoTopicFilter.into());
         }
-        let block = FilterBlock(reader.rest());
+        let block = SubscribeBlock(reader.rest());
         while !reader.is_empty() {
             check_filter(&mut reader, version)?;
         }
@@ -170,7 +170,7 @@ impl<'a> SubscribeFilters<'a> {
 
     pub fn iter(self) -> impl Iterator<Item = (&'a str, SubscriptionOptions)> + use<'a> {
         let (list, block) = match self {
-            SubscribeFilters::List(list) => (list, FilterBlock(&[])),
+            SubscribeFilters::List(list) => (list, SubscribeBlock(&[])),
             SubscribeFilters::Received(block) => (&[][..], block),
         };
         list.iter().copied().chain(block.iter())
@@ -201,7 +201,7 @@ fn check_filter(reader: &mut Reader<'_>, version: Version) -> Result<(), DecodeE
     Ok(())
 }
 
-impl<'a> FilterBlock<'a> {
+impl<'a> SubscribeBlock<'a> {
     fn iter(self) -> impl Iterator<Item = (&'a str, SubscriptionOptions)> {
         let mut reader = Reader::new(self.0);
         std::iter::from_fn(move || {

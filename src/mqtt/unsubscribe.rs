@@ -63,12 +63,12 @@ pub enum UnsubscribeFilters<'a> {
     /// To be sent.
     List(&'a [&'a str]),
     /// As they came: at least one, each well-formed.
-    Received(NameBlock<'a>),
+    Received(UnsubscribeBlock<'a>),
 }
 
 /// The bytes of Topic Filters that have been found valid.
 #[derive(Clone, Copy, Debug)]
-pub struct NameBlock<'a>(&'a [u8]);
+pub struct UnsubscribeBlock<'a>(&'a [u8]);
 
 impl<'a> UnsubscribeFilters<'a> {
     /// [MQTT-3.10.3-1] [MQTT-3.10.3-2]
@@ -76,7 +76,7 @@ impl<'a> UnsubscribeFilters<'a> {
         if reader.is_empty() {
             return Err(ProtocolError::NoTopicFilter.into());
         }
-        let block = NameBlock(reader.rest());
+        let block = UnsubscribeBlock(reader.rest());
         while !reader.is_empty() {
             reader.string()?;
         }
@@ -86,7 +86,7 @@ impl<'a> UnsubscribeFilters<'a> {
     pub fn iter(self) -> impl Iterator<Item = &'a str> + use<'a> {
         let (list, block) = match self {
             UnsubscribeFilters::List(list) => (list, &[][..]),
-            UnsubscribeFilters::Received(NameBlock(block)) => (&[][..], block),
+            UnsubscribeFilters::Received(UnsubscribeBlock(block)) => (&[][..], block),
         };
         let mut reader = Reader::new(block);
         list.iter().copied().chain(std::iter::from_fn(move || reader.string().ok()))

@@ -1,1 +1,33 @@
-//! The routing room.
+//! The routing room: who wants this message.
+//!
+//! One [`Trie`] per shard answers it for the shard's own subscribers, for the share groups and for
+//! the other shards; [`InterestLedger`] knows how far those have heard of us; [`RetainedStore`]
+//! holds what new subscribers are owed. Knows filters and numbers only: no packets, no sessions,
+//! no clock, no channels.
+#![forbid(unsafe_code)]
+
+mod arena;
+mod cursor;
+mod group;
+mod index;
+mod interest;
+mod levels;
+mod matching;
+mod retained;
+mod roster;
+mod shared;
+mod target;
+mod trie;
+
+#[cfg(test)]
+mod twin;
+
+pub use cursor::{Cursor, Step};
+pub use group::{Counts, Strategy};
+pub use interest::InterestLedger;
+pub use matching::Matches;
+pub use retained::{RetainedStore, Stamp, Weigh};
+pub use roster::{Entry, Options};
+pub use shared::{GroupId, Groups, Joined, Left};
+pub use target::TargetId;
+pub use trie::{Sizes, Subscribed, Trie, Unsubscribed};

@@ -1,1 +1,65 @@
-//! The runtime room.
+//! The runtime: drives one [`Brain`] per CPU core on a ring of its own.
+//!
+//! The only room with sockets, threads, clocks and signals. Knows nothing of MQTT: what bytes mean
+//! is the brain's affair.
+
+mod chunks;
+mod connection;
+mod executor;
+mod fault;
+mod hands;
+mod listen;
+mod load;
+mod mailbox;
+mod outbox;
+mod probe;
+mod random;
+mod ring;
+mod signals;
+mod start;
+mod stop;
+mod turn;
+mod verify;
+
+use std::net::SocketAddr;
+
+pub use self::{fault::Fault, ring::system::now, start::run, stop::StopHandle};
+use crate::base::time::Span;
+
+/// How a broker runs.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// The CPU of each shard; there are as many shards as CPUs here.
+    pub cpus: Vec<usize>,
+    /// Where to listen. Port 0 has the system pick one.
+    pub listeners: Vec<SocketAddr>,
+    /// Submissions that one ring takes at a time; a power of two.
+    pub ring_entries: u32,
+    /// Receive buffers of each shard, a power of two, and the size of each.
+    pub recv_buffers: u16,
+    pub recv_buffer_bytes: u32,
+    /// How long a shard with nothing to do looks for work before it sleeps.
+    pub busy_poll: Span,
+    /// Unsent bytes of one connection beyond which it gets no more PUBLISH packets.
+    pub outbox_bytes_max: usize,
+    /// Connections of all shards together.
+    pub connections_max: usize,
+    /// How long a connection that is being closed may take to read what it is owed.
+    pub flush_time_max: Span,
+    /// Bytes of incomplete packets that one shard holds, for all its connections together.
+    pub partial_bytes_max: usize,
+    /// Whether SIGTERM and SIGINT stop the broker.
+    pub handle_signals: bool,
+}
+
+/// A broker that has begun to listen.
+#[derive(Debug)]
+pub struct Ready {
+    /// Where it listens, in the order of [`RuntimeConfig::listeners`].
+    pub addresses: Vec<SocketAddr>,
+    /// The CPU of each shard.
+    pub cpus: Vec<usize>,
+    /// Connections that it holds at the most: as configured, or as the system allows.
+    pub connections_max: usize,
+    pub stop: StopHandle,
+}

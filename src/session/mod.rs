@@ -1,1 +1,13 @@
-//! The session room.
+//! One client's contract with the broker: what outlives its connections.
+//!
+//! A pure state machine per direction: [`inbound`] for what the client publishes, [`outbound`] for
+//! what it is sent. Knows packets and time; knows no sockets, no topics trie and no other session.
+
+#![forbid(unsafe_code)]
+
+pub mod filters;
+pub mod inbound;
+pub mod message;
+pub mod outbound;
+pub mod queue;
+pub mod will;

@@ -1,9 +1,131 @@
 //! Letters from shard to shard, and the batches in which they travel.
+//!
+//! A batch is one vector of letters and one of the bytes that they speak of, so that writing a
+//! letter allocates nothing once the batch has been around. Large payloads ride along by reference.
+
+use bytes::Bytes;
+
+use super::stats::Tallies;
+use crate::{
+    base::{
+        ids::{ConnectionId, SHARDS_MAX},
+        time::Moment,
+    },
+    mqtt::QoS,
+    session::message::{MessageView, Payload},
+};
+
+/// A batch is crowded from this many letters on: publishers hold back until it is posted.
+pub const BATCH_LETTERS_MAX: usize = 4096;
+/// A batch is crowded from this many bytes on, large payloads included.
+pub const BATCH_BYTES_MAX: usize = 256 << 10;
+/// What an emptied batch keeps of its memory for the next use.
+const BATCH_BYTES_KEPT: usize = 2 * BATCH_BYTES_MAX;
+
+const _: () = assert!(size_of::<Letter>() <= 64, "a letter travels in one cache line");
+const _: () = assert!(SHARDS_MAX <= u8::MAX as usize, "hops are counted in a byte");
 
 /// Letters on their way to one shard, with the bytes that they speak of.
 #[derive(Debug, Default)]
 pub struct LetterBatch {
-    letters: Vec<u8>,
+    letters: Vec<Letter>,
+    text: Vec<u8>,
+    payloads: Vec<Bytes>,
+    payload_bytes: usize,
+}
+
+/// What one shard tells another.
+#[derive(Debug)]
+pub enum Letter {
+    /// A message for subscribers that live there.
+    Publish(PublishLetter),
+    /// The first subscriber of a filter has come here, or the last one has gone.
+    Interest { filter: Text, wanted: bool },
+    /// All interest that was told up to this number has been applied.
+    InterestApplied { upto: u64 },
+    /// How many members a share group has here, of them `online`.
+    Group { share: Text, filter: Text, online: u32, all: u32 },
+    /// A subscriber here cannot keep up with this publisher: read no more from it for now.
+    Hold { publisher: ConnectionId },
+    /// The publisher may go on.
+    Release { publisher: ConnectionId },
+    /// What this shard has counted so far.
+    Tallies(Box<Tallies>),
+}
+
+/// A message on its way to another shard.
+#[derive(Debug)]
+pub struct PublishLetter {
+    /// Where in the batch's text topic, properties, small payload and groups stand, in this order.
+    start: u32,
+    topic_len: u16,
+    application_len: u32,
+    payload_len: u32,
+    groups_len: u32,
+    /// The place of a large payload in the batch.
+    shared: Option<u32>,
+    /// In nanoseconds; 0 for never.
+    expires_at: u64,
+    /// The publisher's connection on the shard that sends the letter.
+    publisher: Option<ConnectionId>,
+    qos: QoS,
+    retain: bool,
+    /// How often the letter has been passed on for want of a group member.
+    pub hops: u8,
+    /// Whether ordinary subscribers get it too, and not only the groups named in it.
+    pub to_subscribers: bool,
+    /// Whether it changes the retained message of its topic; then this is the change's time.
+    pub retained_at: Option<std::num::NonZeroU64>,
+}
+
+/// A piece of a batch's text.
+#[derive(Clone, Copy, Debug)]
+pub struct Text {
+    start: u32,
+    len: u32,
+}
+
+/// A [`PublishLetter`] with its bytes at hand.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived<'a> {
+    pub view: MessageView<'a>,
+    pub publisher: Option<ConnectionId>,
+    pub groups: GroupKeys<'a>,
+}
+
+/// Where a message is to go on another shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Address<'a> {
+    pub to_subscribers: bool,
+    pub groups: GroupKeys<'a>,
+    pub retained_at: Option<std::num::NonZeroU64>,
+    pub publisher: Option<ConnectionId>,
+    pub hops: u8,
+}
+
+/// Names of share groups, as text: ShareName, U+0000, Topic Filter, U+0000. Neither may contain
+/// U+0000 itself. [MQTT-1.5.4-2]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GroupKeys<'a>(&'a str);
+
+impl<'a> GroupKeys<'a> {
+    pub fn from_text(text: &'a str) -> GroupKeys<'a> {
+        GroupKeys(text)
+    }
+
+    /// Appends one group to the text of many.
+    pub fn write(text: &mut String, share: &str, filter: &str) {
+        for part in [share, filter] {
+            text.push_str(part);
+            text.push('\0');
+        }
+    }
+
+    /// ShareName and Topic Filter of each group.
+    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let mut parts = self.0.split_terminator('\0');
+        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+    }
 }
 
 impl LetterBatch {
@@ -11,13 +133,176 @@ impl LetterBatch {
         self.letters.is_empty()
     }
 
-    /// Whether the batch is as large as one should become: publishers hold back until it is posted.
+    /// Whether the batch is as large as one should become.
     pub fn is_crowded(&self) -> bool {
-        self.letters.len() > 4096
+        self.letters.len() >= BATCH_LETTERS_MAX
+            || self.text.len() + self.payload_bytes >= BATCH_BYTES_MAX
     }
 
     /// Empties the batch and keeps its memory for the next one.
     pub fn clear(&mut self) {
         self.letters.clear();
+        self.text.clear();
+        self.text.shrink_to(BATCH_BYTES_KEPT);
+        self.payloads.clear();
+        self.payload_bytes = 0;
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Letter> {
+        self.letters.iter()
+    }
+
+    pub fn push_publish(&mut self, view: &MessageView<'_>, address: &Address<'_>) {
+        let start = self.position();
+        self.text.extend_from_slice(view.topic.as_bytes());
+        self.text.extend_from_slice(view.application);
+        let (payload_len, shared) = self.push_payload(view.payload);
+        self.text.extend_from_slice(address.groups.0.as_bytes());
+        self.letters.push(Letter::Publish(PublishLetter {
+            start,
+            topic_len: u16::try_from(view.topic.len()).expect("a Topic Name has a 16-bit length"),
+            application_len: length(view.application.len()),
+            payload_len,
+            groups_len: length(address.groups.0.len()),
+            shared,
+            expires_at: view.expires_at.map_or(0, Moment::as_nanos),
+            publisher: address.publisher,
+            qos: view.qos,
+            retain: view.retain,
+            hops: address.hops,
+            to_subscribers: address.to_subscribers,
+            retained_at: address.retained_at,
+        }));
+    }
+
+    pub fn push_interest(&mut self, filter: &str, wanted: bool) {
+        let filter = self.push_text(filter);
+        self.letters.push(Letter::Interest { filter, wanted });
+    }
+
+    pub fn push_group(&mut self, share: &str, filter: &str, online: u32, all: u32) {
+        let (share, filter) = (self.push_text(share), self.push_text(filter));
+        self.letters.push(Letter::Group { share, filter, online, all });
+    }
+
+    /// Adds a letter that carries no text.
+    pub fn push(&mut self, letter: Letter) {
+        debug_assert!(
+            !matches!(letter, Letter::Publish(_) | Letter::Interest { .. } | Letter::Group { .. }),
+            "letters with text are written by their own functions"
+        );
+        self.letters.push(letter);
+    }
+
+    /// The bytes that a letter of this batch speaks of.
+    pub fn text(&self, text: Text) -> &str {
+        str_of(&self.text[text.start as usize..][..text.len as usize])
+    }
+
+    /// A publish letter of this batch with its bytes.
+    pub fn open<'a>(&'a self, letter: &PublishLetter) -> Arrived<'a> {
+        let rest = &self.text[letter.start as usize..];
+        let (topic, rest) = rest.split_at(usize::from(letter.topic_len));
+        let (application, rest) = rest.split_at(letter.application_len as usize);
+        let (payload, rest) = rest.split_at(letter.payload_len as usize);
+        let shared = letter.shared.map(|index| &self.payloads[index as usize]);
+        Arrived {
+            view: MessageView {
+                topic: str_of(topic),
+                application,
+                payload: shared.map_or(Payload::Small(payload), Payload::Shared),
+                qos: letter.qos,
+                retain: letter.retain,
+                expires_at: (letter.expires_at != 0).then(|| Moment::from_nanos(letter.expires_at)),
+                publisher: None,
+            },
+            publisher: letter.publisher,
+            groups: GroupKeys(str_of(&rest[..letter.groups_len as usize])),
+        }
+    }
+
+    fn push_payload(&mut self, payload: Payload<'_>) -> (u32, Option<u32>) {
+        match payload {
+            Payload::Small(bytes) => {
+                self.text.extend_from_slice(bytes);
+                (length(bytes.len()), None)
+            }
+            Payload::Shared(bytes) => {
+                self.payloads.push(bytes.clone());
+                self.payload_bytes += bytes.len();
+                (0, Some(length(self.payloads.len() - 1)))
+            }
+        }
+    }
+
+    fn push_text(&mut self, text: &str) -> Text {
+        let start = self.position();
+        self.text.extend_from_slice(text.as_bytes());
+        Text { start, len: length(text.len()) }
+    }
+
+    fn position(&self) -> u32 {
+        length(self.text.len())
+    }
+}
+
+fn str_of(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("only whole strs are written there")
+}
+
+fn length(len: usize) -> u32 {
+    u32::try_from(len).expect("publishers hold back long before a batch has 4 GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::message::{SHARED_PAYLOAD_MIN, tests::view};
+
+    #[test]
+    fn a_message_arrives_as_it_was_sent() {
+        let large = Bytes::from(vec![9; SHARED_PAYLOAD_MIN]);
+        let mut groups = String::new();
+        GroupKeys::write(&mut groups, "workers", "jobs/#");
+        GroupKeys::write(&mut groups, "audit", "+");
+        let mut batch = LetterBatch::default();
+        let payloads = [Payload::Small(b"5"), Payload::Shared(&large), Payload::Small(b"")];
+        for payload in payloads {
+            let view = MessageView {
+                payload,
+                application: b"\x01\x01",
+                ..view("jobs", b"", QoS::ExactlyOnce)
+            };
+            let address = Address {
+                to_subscribers: true,
+                groups: GroupKeys::from_text(&groups),
+                retained_at: None,
+                publisher: None,
+                hops: 0,
+            };
+            batch.push_publish(&view, &address);
+        }
+        for (letter, payload) in batch.iter().zip(payloads) {
+            let Letter::Publish(letter) = letter else { panic!("a publish letter") };
+            let arrived = batch.open(letter);
+            assert_eq!(arrived.view.topic, "jobs");
+            assert_eq!(arrived.view.application, b"\x01\x01");
+            assert_eq!(arrived.view.payload.as_slice(), payload.as_slice());
+            assert!(arrived.groups.iter().eq([("workers", "jobs/#"), ("audit", "+")]));
+        }
+    }
+
+    #[test]
+    fn a_batch_is_crowded_by_letters_and_by_bytes() {
+        let mut batch = LetterBatch::default();
+        for _ in 0..BATCH_LETTERS_MAX {
+            assert!(!batch.is_crowded());
+            batch.push(Letter::InterestApplied { upto: 1 });
+        }
+        assert!(batch.is_crowded());
+        batch.clear();
+        assert!(batch.is_empty() && !batch.is_crowded());
+        batch.push_interest(&"x".repeat(BATCH_BYTES_MAX), true);
+        assert!(batch.is_crowded());
     }
 }

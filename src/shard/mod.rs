@@ -1,4 +1,352 @@
-//! The shard room: the brain of one core.
+//! The brain of one core: what MQTT asks of a broker, for the connections and sessions at home
+//! here.
+//!
+//! Pure: bytes, letters and moments come in through [`Brain`], effects go out through [`Ports`].
+//! Knows no ring, no sockets, no threads and no clock. Each file is one verb of the broker; this
+//! one owns the state and says which verb answers which packet.
 
+#![forbid(unsafe_code)]
+
+mod ack;
+mod connect;
+mod connection;
+mod deliver;
+mod end;
 pub mod letter;
+mod mail;
 pub mod ports;
+mod pressure;
+mod publish;
+mod replay;
+mod retain;
+mod sessions;
+pub mod settings;
+pub mod stats;
+mod subscribe;
+mod sys;
+mod timers;
+mod unsubscribe;
+
+use std::{collections::VecDeque, rc::Rc};
+
+use self::{
+    connection::{Connection, Connections, Stage},
+    deliver::Outlet,
+    end::Cause,
+    letter::LetterBatch,
+    ports::{Arrival, Brain, Closing, End, Ports},
+    publish::Routes,
+    sessions::Sessions,
+    settings::Settings,
+    stats::Tallies,
+    subscribe::PendingSuback,
+    timers::Timer,
+};
+use crate::{
+    base::{
+        ids::{ConnectionId, ShardId, SubscriberId},
+        time::Moment,
+        wheel::Wheel,
+    },
+    mqtt::{
+        DecodeError, Frame, Packet, ProtocolError,
+        frame::{self, PacketType},
+    },
+    routing::{Groups, InterestLedger, RetainedStore, Strategy, Trie},
+    session::message::Message,
+};
+
+/// One shard of the broker.
+#[derive(Debug)]
+pub struct Shard {
+    settings: Settings,
+    /// The moment of the current call.
+    now: Moment,
+    connections: Connections,
+    sessions: Sessions,
+    trie: Trie,
+    groups: Groups,
+    ledger: InterestLedger,
+    /// SUBACKs that wait for other shards to apply an interest, oldest first.
+    pending_subacks: VecDeque<PendingSuback>,
+    /// Changes of interest that each other shard has told us.
+    interest_heard: Vec<u64>,
+    retained: RetainedStore<Rc<Message>>,
+    /// The time of the latest retained update made or seen here.
+    retained_at: u64,
+    wheel: Wheel<Timer>,
+    due: Vec<Timer>,
+    /// Publishers that wait until a crowded batch to that shard has been posted.
+    waiting_for_post: Vec<Vec<ConnectionId>>,
+    tallies: Tallies,
+    /// What each shard has last said of itself; kept by the first shard for `$SYS`.
+    heard_tallies: Vec<Tallies>,
+    routes: Routes,
+    outlet: Outlet,
+    scratch: Vec<u8>,
+    stopping: bool,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Taken,
+    /// Its time has not come: it is to be handed in again.
+    Later,
+}
+
+impl Shard {
+    pub fn new(settings: Settings) -> Shard {
+        let (seed, now) = (settings.seed, settings.started_at);
+        let mut shard = Shard {
+            now,
+            connections: Connections::default(),
+            sessions: Sessions::new(seed),
+            trie: Trie::new(seed),
+            groups: Groups::new(seed, settings.shard, Strategy::RoundRobin),
+            ledger: InterestLedger::new(settings.shard, settings.shards),
+            pending_subacks: VecDeque::new(),
+            interest_heard: vec![0; settings.shards],
+            retained: RetainedStore::default(),
+            retained_at: 0,
+            wheel: Wheel::new(now),
+            due: Vec::new(),
+            waiting_for_post: vec![Vec::new(); settings.shards],
+            tallies: Tallies::default(),
+            heard_tallies: vec![Tallies::default(); settings.shards],
+            routes: Routes::new(seed, settings.shards),
+            outlet: Outlet::default(),
+            scratch: Vec::new(),
+            stopping: false,
+            settings,
+        };
+        shard.start_timers();
+        shard
+    }
+
+    /// What this shard has counted, with what it holds self.now.
+    pub fn tallies(&self) -> Tallies {
+        Tallies {
+            connections: self.connections.len() as u64,
+            clients_total: self.sessions.len() as u64,
+            ..self.tallies.clone()
+        }
+    }
+
+    /// Handles whole packets until the bytes, or the reasons to go on, are at their end.
+    fn handle_packets(&mut self, id: ConnectionId, bytes: &[u8], ports: &mut impl Ports) -> usize {
+        let mut taken = 0;
+        while let Some(connection) = self.connections.get_mut(id) {
+            if connection.holds > 0 || matches!(connection.stage, Stage::Verifying) {
+                break;
+            }
+            match frame::split(&bytes[taken..], self.settings.limits.packet_size_max) {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    connection.last_packet = self.now;
+                    match self.handle_frame(id, frame, ports) {
+                        Step::Taken => taken += frame.len,
+                        Step::Later => break,
+                    }
+                }
+                Err(error) => {
+                    self.refuse(id, error, ports);
+                    taken = bytes.len();
+                }
+            }
+        }
+        taken
+    }
+
+    fn handle_frame(&mut self, id: ConnectionId, frame: Frame<'_>, ports: &mut impl Ports) -> Step {
+        let Some(connection) = self.connections.get(id) else { return Step::Taken };
+        let Stage::Connected(subscriber) = connection.stage else {
+            return self.handle_first(id, frame, ports);
+        };
+        match Packet::decode(frame, connection.version) {
+            Ok(packet) => self.handle_packet(id, subscriber, &packet, ports),
+            Err(error) => self.refuse(id, error, ports),
+        }
+        Step::Taken
+    }
+
+    /// The first packet is CONNECT, and nothing else. [MQTT-3.1.0-1]
+    fn handle_first(&mut self, id: ConnectionId, frame: Frame<'_>, ports: &mut impl Ports) -> Step {
+        if frame.packet_type() != PacketType::Connect {
+            self.refuse(id, DecodeError::Protocol(ProtocolError::ConnectExpected), ports);
+            return Step::Taken;
+        }
+        match Packet::decode(frame, crate::mqtt::Version::V5) {
+            Ok(Packet::Connect(connect)) => self.handle_connect(id, &connect, ports),
+            Ok(_) => Step::Taken,
+            Err(error) => {
+                self.refuse_connect_bytes(id, frame, error, ports);
+                Step::Taken
+            }
+        }
+    }
+
+    fn handle_packet(
+        &mut self,
+        id: ConnectionId,
+        subscriber: SubscriberId,
+        packet: &Packet<'_>,
+        ports: &mut impl Ports,
+    ) {
+        match packet {
+            Packet::Publish(publish) => self.handle_publish(id, subscriber, publish, ports),
+            Packet::Puback(ack) => self.handle_puback(subscriber, ack, ports),
+            Packet::Pubrec(ack) => self.handle_pubrec(id, subscriber, ack, ports),
+            Packet::Pubrel(ack) => self.handle_pubrel(id, subscriber, ack, ports),
+            Packet::Pubcomp(ack) => self.handle_pubcomp(subscriber, ack, ports),
+            Packet::Subscribe(subscribe) => {
+                self.handle_subscribe(id, subscriber, subscribe, ports);
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                self.handle_unsubscribe(id, subscriber, unsubscribe, ports);
+            }
+            Packet::Pingreq => self.answer(id, &Packet::Pingresp, ports),
+            Packet::Disconnect(disconnect) => {
+                self.handle_disconnect(id, subscriber, disconnect, ports);
+            }
+            // A second CONNECT. [MQTT-3.1.0-2]
+            Packet::Connect(_) => self.refuse_packet(id, ProtocolError::SecondConnect, ports),
+            // No enhanced authentication has begun, so there is none to go on with.
+            Packet::Auth(_) => self.refuse_packet(id, ProtocolError::UnexpectedAuth, ports),
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                self.refuse_packet(id, ProtocolError::ServerPacket, ports);
+            }
+        }
+    }
+
+    fn refuse_packet(&mut self, id: ConnectionId, error: ProtocolError, ports: &mut impl Ports) {
+        self.refuse(id, DecodeError::Protocol(error), ports);
+    }
+
+    /// Sends a packet of the broker's own to a client.
+    fn answer(&mut self, id: ConnectionId, packet: &Packet<'_>, ports: &mut impl Ports) {
+        let Some(connection) = self.connections.get(id) else { return };
+        self.scratch.clear();
+        packet.encode(connection.version, &mut self.scratch);
+        ports.send(id, &self.scratch);
+    }
+
+    /// Ends what could not be ended in the middle of a delivery: clients beyond a limit.
+    fn settle(&mut self, ports: &mut impl Ports) {
+        while let Some(subscriber) = self.outlet.overrun.pop() {
+            let link = self.sessions.get(subscriber).and_then(|session| session.link);
+            if let Some(link) = link {
+                self.end(link.connection, Cause::QuotaExceeded, ports);
+            }
+        }
+    }
+}
+
+impl Brain for Shard {
+    fn handle_accepted(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        arrival: Arrival,
+        _ports: &mut impl Ports,
+    ) {
+        self.now = now;
+        self.tallies.connections_accepted += 1;
+        self.connections.insert(connection, Connection::new(arrival, now));
+        let due = now + self.settings.limits.connect_timeout;
+        self.wheel.insert(due, Timer::Connect(connection));
+    }
+
+    fn handle_bytes(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        bytes: &[u8],
+        ports: &mut impl Ports,
+    ) -> usize {
+        self.now = now;
+        let taken = self.handle_packets(connection, bytes, ports);
+        self.settle(ports);
+        taken
+    }
+
+    fn handle_end(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        end: End,
+        ports: &mut impl Ports,
+    ) {
+        self.now = now;
+        let cause = match end {
+            End::Finished => Cause::Finished,
+            End::Broken => Cause::Broken,
+        };
+        self.end(connection, cause, ports);
+        self.settle(ports);
+    }
+
+    fn handle_drained(&mut self, now: Moment, connection: ConnectionId, ports: &mut impl Ports) {
+        self.now = now;
+        let subscriber = self.connections.get(connection).and_then(Connection::subscriber);
+        if let Some(subscriber) = subscriber {
+            self.pump(subscriber, ports);
+        }
+    }
+
+    fn handle_letters(
+        &mut self,
+        now: Moment,
+        from: ShardId,
+        letters: &LetterBatch,
+        ports: &mut impl Ports,
+    ) {
+        self.now = now;
+        self.read_letters(from, letters, ports);
+        self.settle(ports);
+    }
+
+    fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports) {
+        self.now = now;
+        for connection in std::mem::take(&mut self.waiting_for_post[to.index()]) {
+            self.release(connection, ports);
+        }
+    }
+
+    fn handle_verdict(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        passed: bool,
+        ports: &mut impl Ports,
+    ) {
+        self.now = now;
+        if let Some(verified) = self.connections.get_mut(connection) {
+            verified.stage = Stage::Verified { passed };
+            ports.resume(connection);
+        }
+    }
+
+    fn handle_time(&mut self, now: Moment, ports: &mut impl Ports) {
+        self.now = now;
+        self.fire_timers(ports);
+        self.settle(ports);
+    }
+
+    fn next_deadline(&self) -> Option<Moment> {
+        self.wheel.next_due()
+    }
+
+    fn handle_stop(&mut self, now: Moment, ports: &mut impl Ports) {
+        self.now = now;
+        self.stopping = true;
+        for connection in self.connections.ids() {
+            if self.connections.get(connection).is_some_and(|it| it.subscriber().is_some()) {
+                self.end(connection, Cause::ShuttingDown, ports);
+            } else {
+                self.connections.remove(connection);
+                ports.close(connection, Closing::Abort);
+            }
+        }
+    }
+}

@@ -40,8 +40,7 @@ pub enum Closing {
     Abort,
 }
 
-/// A slow check that runs off the shard's turn, on another thread.
-pub type Verification = Box<dyn FnOnce() -> bool + Send>;
+pub use crate::access::Verification;
 
 /// How busy a shard has been since it started.
 #[derive(Clone, Copy, Debug, Default)]

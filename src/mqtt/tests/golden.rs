@@ -7,13 +7,13 @@ use crate::mqtt::{
 };
 
 /// Checks that the bytes are that packet, and that it is written as those bytes.
-fn check(head: &[u8], strings: &[&str], tail: &[u8], packet: Packet<'_>) {
+fn check(head: &[u8], strings: &[&str], tail: &[u8], packet: &Packet<'_>) {
     let mut bytes = head.to_vec();
     bytes.extend(strings.iter().flat_map(|string| string.bytes()));
     bytes.extend(tail);
     let frame = frame::split(&bytes, PACKET_SIZE_MAX).unwrap().unwrap();
     assert_eq!(frame.len, bytes.len());
-    assert_eq!(Packet::decode(frame, Version::V311), Ok(packet));
+    assert_eq!(Packet::decode(frame, Version::V311), Ok(*packet));
     let mut out = Vec::new();
     packet.encode(Version::V311, &mut out);
     assert_eq!(out, bytes);
@@ -32,7 +32,7 @@ fn a_connect_of_3_1_1() {
         password: None,
         properties: ConnectProperties::default(),
     };
-    check(&head, &["SampleClient02"], &[], Packet::Connect(connect));
+    check(&head, &["SampleClient02"], &[], &Packet::Connect(connect));
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_publish_with_qos_0() {
         payload: b"Message from MqttPublishSample",
     };
     let strings = ["NeoIDM/Register", "Message from MqttPublishSample"];
-    check(&[0x30, 0x2f, 0, 0x0f], &strings, &[], Packet::Publish(publish));
+    check(&[0x30, 0x2f, 0, 0x0f], &strings, &[], &Packet::Publish(publish));
 }
 
 #[test]
@@ -61,5 +61,5 @@ fn a_subscribe_with_qos_0() {
         )]),
     };
     let head = [0x82, 0x0d, 0, 1, 0, 8];
-    check(&head, &["NeoIDM/#"], &[0], Packet::Subscribe(subscribe));
+    check(&head, &["NeoIDM/#"], &[0], &Packet::Subscribe(subscribe));
 }

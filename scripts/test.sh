@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# The one test command: installs what the tests need, then runs format, lints and every test.
+#
+# It works on a fresh Debian machine with the Rust toolchain, as root or not, from any folder.
+# What is installed already is left as it is; clients from PyPI and npm stay under target/foreign.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+readonly FOREIGN=target/foreign
+readonly POLICY=/usr/sbin/policy-rc.d
+# Debian keeps servers such as mosquitto out of an ordinary user's path.
+export PATH="$PATH:/usr/sbin:/sbin"
+
+main() {
+    install_debian_packages
+    install_rust_components
+    install_paho
+    install_mqttjs
+    cargo fmt --all -- --check
+    cargo clippy --quiet --workspace --all-targets -- -D warnings
+    run_tests
+}
+
+# One line per Debian package: the command whose absence asks for it, and its name.
+install_debian_packages() {
+    local missing=()
+    has cc || missing+=(gcc libc6-dev)
+    has git || missing+=(git)
+    has python3 || missing+=(python3)
+    can_make_venv || missing+=(python3-venv)
+    has mosquitto || missing+=(mosquitto)
+    has mosquitto_pub || missing+=(mosquitto-clients)
+    has node || missing+=(nodejs)
+    has npm || missing+=(npm)
+    [[ ${#missing[@]} -eq 0 ]] || apt_install "${missing[@]}"
+}
+
+has() {
+    command -v "$1" >/dev/null
+}
+
+# Debian ships Python without the part that puts pip into a new environment.
+can_make_venv() {
+    [[ -x $FOREIGN/venv/bin/pip ]] || python3 -c 'import ensurepip, venv' 2>/dev/null
+}
+
+apt_install() {
+    has apt-get || fail "please install: $*"
+    become_root || fail "not root and no sudo; please install: $*"
+    say "installing Debian packages: $*"
+    keep_services_stopped
+    "${AS_ROOT[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+    "${AS_ROOT[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -qq --yes --no-install-recommends --no-upgrade "$@" >/dev/null
+    forget_service mosquitto "$@"
+}
+
+AS_ROOT=()
+become_root() {
+    [[ $(id -u) -ne 0 ]] || return 0
+    AS_ROOT=(sudo)
+    has sudo && { sudo -n true 2>/dev/null || [[ -t 0 ]]; }
+}
+
+# Installing a server on Debian starts it, unless this file says no. One that exists is kept.
+keep_services_stopped() {
+    [[ ! -e $POLICY ]] || return 0
+    trap '"${AS_ROOT[@]}" rm -f "$POLICY"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${AS_ROOT[@]}" tee "$POLICY" >/dev/null
+    "${AS_ROOT[@]}" chmod +x "$POLICY"
+}
+
+# A broker that came only for the tests does not start with the machine either.
+forget_service() {
+    local service=$1 package
+    shift
+    [[ -d /run/systemd/system ]] || return 0
+    for package in "$@"; do
+        [[ $package != "$service" ]] ||
+            "${AS_ROOT[@]}" systemctl --quiet disable "$service.service"
+    done
+}
+
+install_rust_components() {
+    has cargo || fail "please install the Rust toolchain: https://rustup.rs"
+    local missing=()
+    cargo fmt --version >/dev/null 2>&1 || missing+=(rustfmt)
+    cargo clippy --version >/dev/null 2>&1 || missing+=(clippy)
+    [[ ${#missing[@]} -eq 0 ]] || rustup --quiet component add "${missing[@]}"
+}
+
+install_paho() {
+    is_installed paho tests/foreign/requirements.txt && return
+    say "installing paho-mqtt from PyPI"
+    python3 -m venv --clear "$FOREIGN/venv"
+    "$FOREIGN/venv/bin/pip" install --quiet --disable-pip-version-check \
+        --requirement tests/foreign/requirements.txt
+    mark_installed paho tests/foreign/requirements.txt
+}
+
+install_mqttjs() {
+    is_installed mqttjs tests/foreign/package-lock.json && return
+    say "installing MQTT.js from npm"
+    mkdir -p "$FOREIGN/node"
+    cp tests/foreign/package.json tests/foreign/package-lock.json "$FOREIGN/node/"
+    npm ci --prefix "$FOREIGN/node" --silent --ignore-scripts --no-audit --no-fund
+    mark_installed mqttjs tests/foreign/package-lock.json
+}
+
+# A client is installed if it was installed from the same pins.
+is_installed() {
+    cmp --quiet "$2" "$FOREIGN/$1.installed"
+}
+
+mark_installed() {
+    cp "$2" "$FOREIGN/$1.installed"
+}
+
+# All test programs run, whatever fails, so that the sum at the end is of all tests.
+run_tests() {
+    local log status=0
+    log=$FOREIGN/test.log
+    cargo test --workspace --no-fail-fast 2>&1 | tee "$log" || status=$?
+    sum_up "$log"
+    return "$status"
+}
+
+sum_up() {
+    awk '/^test result: / { passed += $4; failed += $6 }
+         END { printf "\n%d passed, %d failed\n", passed, failed }' "$1"
+}
+
+say() {
+    echo "test.sh: $*"
+}
+
+fail() {
+    echo "test.sh: $*" >&2
+    exit 1
+}
+
+main "$@"

@@ -1,0 +1,81 @@
+//! A password as it stands in the file: salted, hashed, and slow to try.
+
+use base64ct::{Base64, Encoding};
+use pbkdf2::pbkdf2_hmac;
+use sha2::{Digest, Sha512};
+use subtle::{Choice, ConstantTimeEq};
+
+use super::passwords::Problem;
+
+/// What is kept of a password.
+#[derive(Debug)]
+pub(super) struct PasswordHash {
+    scheme: Scheme,
+    salt: Vec<u8>,
+    hash: [u8; HASH_BYTES],
+}
+
+/// How the hash was made.
+#[derive(Clone, Copy, Debug)]
+enum Scheme {
+    /// `$6$`: SHA-512 over the password and then the salt.
+    Salted,
+    /// `$7$`: PBKDF2 with HMAC-SHA-512.
+    Pbkdf2 { iterations: u32 },
+}
+
+impl PasswordHash {
+    /// Parses `$7$iterations$salt$hash` or `$6$salt$hash`.
+    pub(super) fn parse(text: &str) -> Result<PasswordHash, Problem> {
+        let mut fields = text.strip_prefix('$').ok_or(Problem::NotHashed)?.split('$');
+        let scheme = match fields.next() {
+            Some("6") => Scheme::Salted,
+            Some("7") => Scheme::Pbkdf2 { iterations: parse_iterations(fields.next())? },
+            _ => return Err(Problem::UnknownHash),
+        };
+        let salt = parse_salt(fields.next())?;
+        let hash = parse_hash(fields.next())?;
+        let parsed = PasswordHash { scheme, salt, hash };
+        fields.next().map_or(Ok(parsed), |_| Err(Problem::ExtraField))
+    }
+
+    /// Whether this is the hash of `password`. Takes as long for a wrong one as for the right one.
+    pub(super) fn verify(&self, password: &[u8]) -> Choice {
+        self.scheme.hash(password, &self.salt).ct_eq(&self.hash)
+    }
+}
+
+impl Scheme {
+    fn hash(self, password: &[u8], salt: &[u8]) -> [u8; HASH_BYTES] {
+        match self {
+            Scheme::Salted => {
+                Sha512::new().chain_update(password).chain_update(salt).finalize().into()
+            }
+            Scheme::Pbkdf2 { iterations } => {
+                let mut hash = [0; HASH_BYTES];
+                pbkdf2_hmac::<Sha512>(password, salt, iterations, &mut hash);
+                hash
+            }
+        }
+    }
+}
+
+fn parse_iterations(field: Option<&str>) -> Result<u32, Problem> {
+    let digits = field.filter(|field| field.bytes().all(|byte| byte.is_ascii_digit()));
+    let iterations = digits.and_then(|digits| digits.parse().ok());
+    iterations.filter(|n| (1..=ITERATIONS_MAX).contains(n)).ok_or(Problem::Iterations)
+}
+
+fn parse_salt(field: Option<&str>) -> Result<Vec<u8>, Problem> {
+    let salt = field.and_then(|field| Base64::decode_vec(field).ok());
+    salt.filter(|salt| !salt.is_empty()).ok_or(Problem::Salt)
+}
+
+fn parse_hash(field: Option<&str>) -> Result<[u8; HASH_BYTES], Problem> {
+    let hash = field.and_then(|field| Base64::decode_vec(field).ok());
+    hash.and_then(|hash| hash.try_into().ok()).ok_or(Problem::Hash)
+}
+
+/// Trying one password then takes a second or so: more is a typing error.
+pub(super) const ITERATIONS_MAX: u32 = 1_000_000;
+const HASH_BYTES: usize = 64;

@@ -1,0 +1,211 @@
+//! The password file: user names and password hashes, as `mosquitto_passwd` writes them.
+//!
+//! A file is loaded as a whole or not at all: a line that makes no sense is not skipped, because
+//! its user would be locked out without a word.
+
+use std::{fs, io, path::Path, sync::Arc};
+
+use subtle::Choice;
+use thiserror::Error;
+
+use super::{Verification, hash::PasswordHash};
+
+/// The users of one password file.
+#[derive(Debug)]
+pub struct Passwords {
+    /// Sorted by name, each name once.
+    users: Vec<User>,
+}
+
+#[derive(Debug)]
+struct User {
+    name: String,
+    hash: PasswordHash,
+    /// Where the file speaks of it, counted from one.
+    line: usize,
+}
+
+impl Passwords {
+    pub fn read(path: &Path) -> Result<Passwords, PasswordFileError> {
+        Passwords::parse(&fs::read_to_string(path)?)
+    }
+
+    /// Parses lines of `user:hash`. Empty lines and lines that begin with `#` are skipped.
+    pub fn parse(text: &str) -> Result<Passwords, PasswordFileError> {
+        let lines = (1..).zip(text.lines().map(str::trim_end));
+        let lines = lines.filter(|(_, text)| !text.is_empty() && !text.starts_with('#'));
+        let users: Result<Vec<User>, _> =
+            lines.map(|(line, text)| User::parse(line, text)).collect();
+        let mut users = users?;
+        users.sort_by(|one, other| one.name.cmp(&other.name));
+        refuse_duplicates(&users)?;
+        Ok(Passwords { users })
+    }
+
+    /// The check whether `user_name` is a user and `password` its password.
+    ///
+    /// A name that is unknown is checked against the hash of its neighbour and refused whatever
+    /// comes of that, so that nobody learns from the time it takes which names exist.
+    pub fn verification(
+        passwords: &Arc<Passwords>,
+        user_name: &str,
+        password: Option<&[u8]>,
+    ) -> Verification {
+        let (index, known) = match passwords.find(user_name) {
+            Ok(index) => (index, true),
+            Err(index) => (index.min(passwords.users.len().saturating_sub(1)), false),
+        };
+        let may_pass = Choice::from(u8::from(known && password.is_some()));
+        let passwords = Arc::clone(passwords);
+        let password = password.unwrap_or_default().to_vec();
+        Box::new(move || {
+            let user = passwords.users.get(index);
+            user.is_some_and(|user| (user.hash.verify(&password) & may_pass).into())
+        })
+    }
+
+    /// Where the user stands, or where it would.
+    fn find(&self, user_name: &str) -> Result<usize, usize> {
+        self.users.binary_search_by(|user| user.name.as_str().cmp(user_name))
+    }
+}
+
+impl User {
+    fn parse(line: usize, text: &str) -> Result<User, PasswordFileError> {
+        let malformed = |problem| PasswordFileError::Malformed { line, problem };
+        let (name, hash) = text.split_once(':').ok_or_else(|| malformed(Problem::NoSeparator))?;
+        if name.is_empty() {
+            return Err(malformed(Problem::EmptyName));
+        }
+        let hash = PasswordHash::parse(hash).map_err(malformed)?;
+        Ok(User { name: name.to_owned(), hash, line })
+    }
+}
+
+/// The users are sorted by name, and those of one name by line.
+fn refuse_duplicates(users: &[User]) -> Result<(), PasswordFileError> {
+    let duplicate = users.windows(2).find(|pair| pair[0].name == pair[1].name);
+    duplicate.map_or(Ok(()), |pair| {
+        let problem = Problem::DuplicateUser(pair[0].line);
+        Err(PasswordFileError::Malformed { line: pair[1].line, problem })
+    })
+}
+
+/// Why a password file is refused.
+#[derive(Debug, Error)]
+pub enum PasswordFileError {
+    #[error(transparent)]
+    Unreadable(#[from] io::Error),
+    #[error("line {line}: {problem}")]
+    Malformed { line: usize, problem: Problem },
+}
+
+/// What is wrong with a line of a password file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Problem {
+    #[error("no `:` between user name and password hash")]
+    NoSeparator,
+    #[error("the user name is empty")]
+    EmptyName,
+    #[error("the user has a line already: line {0}")]
+    DuplicateUser(usize),
+    #[error("the password is not hashed: run `mosquitto_passwd -U` on the file")]
+    NotHashed,
+    #[error("unknown kind of hash: write it with `mosquitto_passwd -H sha512-pbkdf2`")]
+    UnknownHash,
+    #[error("the iterations are not a number from 1 to {}", super::hash::ITERATIONS_MAX)]
+    Iterations,
+    #[error("the salt is missing or is not base64")]
+    Salt,
+    #[error("the hash is missing or is not base64 of 64 bytes")]
+    Hash,
+    #[error("something follows the hash")]
+    ExtraField,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by `mosquitto_passwd` 2.0.11; `carol` with `-H sha512`.
+    const FILE: &str = "\
+# The users of the test.
+bob:$7$101$z3vPmHwfgL3RmTPI$\
+    XHhjNk9DREyuCemT4wHhmVKIeCkHvY2Ysn6oG6H2UlbT+wk/hZOkiAApIAK0yl33qtDeLxOMGpGVE1JaZAokfg==
+alice:$7$101$PxkC23maIR3STJZx$\
+    WWEGb43HNXbS9iXF693jd7G6h0EPrnoWMNoi/SVtX584YaWxQ8xbiKQiYwnC4bBitImJS1+K6nAlFjiYcDg3DA==
+
+carol:$6$DTxTM5BlXpl1pU9+$\
+    NTLj2u+YK8NbfCvFIx/pd/ODGyP9KtDTEqegpPErKVSchaSprO89R/j8trebhB4HddoUXZBLSLPO5vk12ky8wQ==\r
+";
+
+    fn passes(user_name: &str, password: Option<&str>) -> bool {
+        let passwords = Arc::new(Passwords::parse(FILE).unwrap());
+        Passwords::verification(&passwords, user_name, password.map(str::as_bytes))()
+    }
+
+    #[test]
+    fn what_mosquitto_passwd_wrote_verifies() {
+        assert!(passes("alice", Some("correct-horse")));
+        assert!(passes("bob", Some("pässwort")));
+        assert!(passes("carol", Some("old-style")));
+    }
+
+    #[test]
+    fn a_wrong_password_or_none_or_an_unknown_name_is_refused() {
+        assert!(!passes("alice", Some("correct-hors")));
+        assert!(!passes("alice", Some("")));
+        assert!(!passes("alice", None));
+        assert!(!passes("carol", Some("correct-horse")));
+        // Unknown names before, between and after the known ones, with a neighbour's password.
+        assert!(!passes("", Some("correct-horse")));
+        assert!(!passes("alic", Some("correct-horse")));
+        assert!(!passes("bo", Some("pässwort")));
+        assert!(!passes("zoe", Some("old-style")));
+    }
+
+    #[test]
+    fn a_file_without_users_refuses_everyone() {
+        let passwords = Arc::new(Passwords::parse("# nobody\n\n").unwrap());
+        assert!(!Passwords::verification(&passwords, "alice", Some(b""))());
+    }
+
+    #[test]
+    fn a_malformed_line_is_named_and_nothing_is_loaded() {
+        let salt = "PxkC23maIR3STJZx";
+        let hash = "WWEGb43HNXbS9iXF693jd7G6h0EPrnoWMNoi/SVtX584YaWxQ8xbiKQiYwnC4bBitImJS1+K6nAlFj\
+                    iYcDg3DA==";
+        for (line, expected) in [
+            ("alice".to_owned(), Problem::NoSeparator),
+            (format!(":$6${salt}${hash}"), Problem::EmptyName),
+            (format!("bob:$6${salt}${hash}"), Problem::DuplicateUser(2)),
+            ("dave:plain text".to_owned(), Problem::NotHashed),
+            ("dave:".to_owned(), Problem::NotHashed),
+            (format!("dave:$argon2id$v=19$m=1${salt}${hash}"), Problem::UnknownHash),
+            (format!("dave:$7$0${salt}${hash}"), Problem::Iterations),
+            (format!("dave:$7$-1${salt}${hash}"), Problem::Iterations),
+            (format!("dave:$7$+1${salt}${hash}"), Problem::Iterations),
+            (format!("dave:$7$1000001${salt}${hash}"), Problem::Iterations),
+            (format!("dave:$7$99999999999${salt}${hash}"), Problem::Iterations),
+            ("dave:$7".to_owned(), Problem::Iterations),
+            (format!("dave:$7$101$${hash}"), Problem::Salt),
+            (format!("dave:$7$101$~${hash}"), Problem::Salt),
+            (format!("dave:$7$101${salt}"), Problem::Hash),
+            (format!("dave:$7$101${salt}${salt}"), Problem::Hash),
+            (format!("dave:$6${salt}${hash}$"), Problem::ExtraField),
+        ] {
+            match Passwords::parse(&format!("{FILE}{line}\n")) {
+                Err(PasswordFileError::Malformed { line: 6, problem }) => {
+                    assert_eq!(problem, expected, "{line}");
+                }
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_unreadable() {
+        let outcome = Passwords::read(Path::new("/proc/self/there/is/no/such/file"));
+        assert!(matches!(outcome, Err(PasswordFileError::Unreadable(_))));
+    }
+}

@@ -1,0 +1,137 @@
+//! Lists of CPUs, as `taskset` and the kernel write them.
+
+use std::{fmt, fs, io, str::FromStr};
+
+use thiserror::Error;
+
+/// CPUs in the order in which they were named, each once, at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuList(Vec<usize>);
+
+impl CpuList {
+    pub fn iter(&self) -> impl Iterator<Item = usize> + Clone {
+        self.0.iter().copied()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn has(&self, cpu: usize) -> bool {
+        self.0.contains(&cpu)
+    }
+}
+
+/// The CPUs that this process may use: what `sched_getaffinity` says, without a foreign call.
+pub(super) fn available() -> io::Result<CpuList> {
+    from_status(&fs::read_to_string("/proc/self/status")?)
+}
+
+fn from_status(status: &str) -> io::Result<CpuList> {
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let list = list.ok_or_else(|| io::Error::other("/proc/self/status does not say"))?;
+    list.trim().parse().map_err(io::Error::other)
+}
+
+/// What is wrong with a list of CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CpuListError {
+    #[error("not a list of CPUs and ranges such as 0-3,6")]
+    Syntax,
+    #[error("a range runs backwards")]
+    Backwards,
+    #[error("there is no CPU above {CPU_MAX}")]
+    TooLarge,
+    #[error("CPU {0} is named twice")]
+    Twice(usize),
+}
+
+impl FromStr for CpuList {
+    type Err = CpuListError;
+
+    fn from_str(text: &str) -> Result<CpuList, CpuListError> {
+        let mut cpus = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (parse_cpu(first)?, parse_cpu(last)?);
+            if last < first {
+                return Err(CpuListError::Backwards);
+            }
+            cpus.extend(first..=last);
+        }
+        refuse_twice(&cpus)?;
+        Ok(CpuList(cpus))
+    }
+}
+
+fn parse_cpu(text: &str) -> Result<usize, CpuListError> {
+    let cpu = text.parse().map_err(|_| CpuListError::Syntax)?;
+    if cpu <= CPU_MAX { Ok(cpu) } else { Err(CpuListError::TooLarge) }
+}
+
+fn refuse_twice(cpus: &[usize]) -> Result<(), CpuListError> {
+    let mut sorted = cpus.to_vec();
+    sorted.sort_unstable();
+    let twice = sorted.windows(2).find(|pair| pair[0] == pair[1]);
+    twice.map_or(Ok(()), |pair| Err(CpuListError::Twice(pair[0])))
+}
+
+impl fmt::Display for CpuList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = self.0.chunk_by(|&one, &next| one + 1 == next);
+        let ranges: Vec<String> = ranges.map(display_range).collect();
+        f.write_str(&ranges.join(","))
+    }
+}
+
+fn display_range(cpus: &[usize]) -> String {
+    match cpus {
+        [first, .., last] => format!("{first}-{last}"),
+        _ => cpus.iter().map(usize::to_string).collect(),
+    }
+}
+
+/// The kernel knows fewer; the limit bounds what a range can make us allocate.
+const CPU_MAX: usize = 8191;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_keeps_its_order_and_prints_as_it_was_read() {
+        let list: CpuList = "6,0-3,8".parse().unwrap();
+        assert!(list.iter().eq([6, 0, 1, 2, 3, 8]));
+        assert_eq!(list.to_string(), "6,0-3,8");
+        assert!(list.has(8) && !list.has(7));
+    }
+
+    #[test]
+    fn a_list_that_makes_no_sense_is_refused() {
+        for (text, expected) in [
+            ("", CpuListError::Syntax),
+            ("0,", CpuListError::Syntax),
+            ("0-", CpuListError::Syntax),
+            ("-1", CpuListError::Syntax),
+            ("0-1-2", CpuListError::Syntax),
+            ("one", CpuListError::Syntax),
+            ("3-1", CpuListError::Backwards),
+            ("0-99999999", CpuListError::TooLarge),
+            ("0-3,2", CpuListError::Twice(2)),
+        ] {
+            assert_eq!(text.parse::<CpuList>(), Err(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_kernels_words_are_understood() {
+        let status = "Name:\tringmq\nCpus_allowed:\t4f\nCpus_allowed_list:\t0-3,6\n";
+        assert_eq!(from_status(status).unwrap().to_string(), "0-3,6");
+        assert!(from_status("Name:\tringmq\n").is_err());
+        assert!(!available().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,146 @@
+//! The command line as it was typed: each flag by itself is in range.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU16,
+    path::PathBuf,
+};
+
+use clap::{Args, Parser};
+
+use super::{
+    cpus::CpuList,
+    values::{
+        PORT, parse_address, parse_bytes, parse_count, parse_log_filter, parse_micros,
+        parse_millis, parse_power_of_two, parse_seconds,
+    },
+};
+use crate::base::{ids::SHARDS_MAX, time::Span};
+
+/// An MQTT 3.1, 3.1.1 and 5.0 broker: one shard per CPU core, on io_uring.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(super) struct Flags {
+    #[command(flatten, next_help_heading = "Network")]
+    pub(super) network: NetworkFlags,
+    #[command(flatten, next_help_heading = "Shards")]
+    pub(super) shards: ShardFlags,
+    #[command(flatten, next_help_heading = "Access")]
+    pub(super) access: AccessFlags,
+    #[command(flatten, next_help_heading = "Limits")]
+    pub(super) limits: LimitFlags,
+    #[command(flatten, next_help_heading = "Tuning")]
+    pub(super) tuning: TuningFlags,
+    /// What is logged, in the syntax of tracing's `EnvFilter`, such as `warn,ringmq::shard=debug`
+    #[arg(long = "log", value_name = "FILTER", default_value = "info")]
+    #[arg(value_parser = parse_log_filter, help_heading = "Log")]
+    pub(super) log_filter: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct NetworkFlags {
+    /// Address to listen on: IP, IP:PORT, [IPv6]:PORT or PORT; `localhost` and a bare PORT mean
+    /// 127.0.0.1. Repeat it for more
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    #[arg(default_values_t = [SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))])]
+    pub(super) listen: Vec<SocketAddr>,
+    /// Time within which a client must have sent its CONNECT, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    #[arg(value_parser = parse_seconds(1, 3600))]
+    pub(super) connect_timeout: Span,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ShardFlags {
+    /// Number of shards, each a thread on a CPU of its own [default: one for each CPU of --cpus,
+    /// or else for each that this process may use]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_count(1, SHARDS_MAX))]
+    pub(super) shards: Option<usize>,
+    /// CPUs of the shards, in their order, such as 0-3,6; as many as shards or more [default: all
+    /// that this process may use, in turns]
+    #[arg(long, value_name = "LIST")]
+    pub(super) cpus: Option<CpuList>,
+    /// Time that an idle shard keeps looking for work before it sleeps, in microseconds: trades
+    /// CPU for latency
+    #[arg(long, value_name = "MICROSECONDS", default_value = "0")]
+    #[arg(value_parser = parse_micros(0, 1_000_000))]
+    pub(super) busy_poll: Span,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct AccessFlags {
+    /// File of user names and hashed passwords, as `mosquitto_passwd` writes it. Clients without a
+    /// user name are then refused
+    #[arg(long, value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+    /// Let clients without a user name in, on all listeners [default: on loopback addresses only,
+    /// and not with --password-file]
+    #[arg(long)]
+    pub(super) allow_anonymous: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LimitFlags {
+    /// Connections of the whole broker
+    #[arg(long = "max-connections", value_name = "NUMBER", default_value = "100000")]
+    #[arg(value_parser = parse_count(1, 1 << 24))]
+    pub(super) connections_max: usize,
+    /// Sessions of the whole broker, with and without a connection
+    #[arg(long = "max-sessions", value_name = "NUMBER", default_value = "1000000")]
+    #[arg(value_parser = parse_count(1, 1 << 28))]
+    pub(super) sessions_max: usize,
+    /// Size of one packet, in bytes or with KiB or MiB; up to 256MiB
+    // Any client may make us keep that much of a packet half received. The default is small enough
+    // for many to do so at once, and large enough for what devices send.
+    #[arg(long = "max-packet-size", value_name = "BYTES", default_value = "1MiB")]
+    #[arg(value_parser = parse_bytes::<u32>(256, 256 << 20))]
+    pub(super) packet_bytes_max: u32,
+    /// QoS 1 and 2 messages that one client may have unacknowledged; a client's own Receive
+    /// Maximum may lower it
+    #[arg(long = "max-inflight", value_name = "NUMBER", default_value = "64")]
+    pub(super) inflight_max: NonZeroU16,
+    /// QoS 1 and 2 messages that one client may send before they are acknowledged; announced to
+    /// MQTT 5.0 clients as Receive Maximum
+    #[arg(long, value_name = "NUMBER", default_value = "1024")]
+    pub(super) receive_maximum: NonZeroU16,
+    /// Messages that may wait in one session
+    #[arg(long = "max-queued", value_name = "NUMBER", default_value = "10000")]
+    #[arg(value_parser = parse_count(1, 1 << 28))]
+    pub(super) queue_messages_max: usize,
+    /// Bytes of messages that may wait in one session; KiB, MiB and GiB are understood
+    #[arg(long = "max-queued-bytes", value_name = "BYTES", default_value = "16MiB")]
+    #[arg(value_parser = parse_bytes::<usize>(256, 1 << 40))]
+    pub(super) queue_bytes_max: usize,
+    /// Bytes on their way to one client, before messages are queued or, with QoS 0, dropped
+    #[arg(long = "outbox-bytes", value_name = "BYTES", default_value = "1MiB")]
+    #[arg(value_parser = parse_bytes::<usize>(4 << 10, 1 << 30))]
+    pub(super) outbox_bytes_max: usize,
+    /// Time that a session may outlive its connection, in seconds; 4294967295 means for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = u32::MAX)]
+    pub(super) session_expiry_max: u32,
+    /// Time that publishers are held back for a subscriber whose queue is full while it still
+    /// makes progress, in milliseconds; 0 never holds them back
+    #[arg(long, value_name = "MILLISECONDS", default_value = "500")]
+    #[arg(value_parser = parse_millis(0, 60_000))]
+    pub(super) patience: Span,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TuningFlags {
+    /// Receive buffers of each shard, shared by its connections; a power of two
+    #[arg(long = "recv-buffers", value_name = "NUMBER", default_value = "256")]
+    #[arg(value_parser = parse_power_of_two::<u16>(1, 1 << 15))]
+    pub(super) receive_buffers: u16,
+    /// Size of one receive buffer, in bytes or with KiB or MiB
+    #[arg(long = "recv-buffer-size", value_name = "BYTES", default_value = "16KiB")]
+    #[arg(value_parser = parse_bytes::<u32>(512, 1 << 20))]
+    pub(super) receive_buffer_bytes: u32,
+    /// Entries of each shard's submission queue; a power of two
+    #[arg(long, value_name = "NUMBER", default_value = "1024")]
+    #[arg(value_parser = parse_power_of_two::<u32>(64, 1 << 15))]
+    pub(super) ring_entries: u32,
+    /// Time between two publications of the $SYS topics, in seconds; 0 turns them off
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    #[arg(value_parser = parse_seconds(0, 86_400))]
+    pub(super) sys_interval: Span,
+}

@@ -1,0 +1,210 @@
+//! What the broker was told to do: the command line, read and checked into one [`Config`].
+//!
+//! Knows what a flag means and which flags contradict each other. It acts on none of them.
+
+#![forbid(unsafe_code)]
+
+mod cpus;
+mod flags;
+mod values;
+
+use std::{collections::BTreeSet, io, net::SocketAddr, num::NonZeroU16, path::PathBuf};
+
+use clap::Parser;
+use thiserror::Error;
+
+use self::{
+    cpus::CpuList,
+    flags::{AccessFlags, Flags, LimitFlags, NetworkFlags, ShardFlags, TuningFlags},
+};
+use crate::{
+    access::Anonymous,
+    base::{
+        ids::{SHARDS_MAX, ShardId},
+        time::Span,
+    },
+};
+
+/// Everything that can be set, checked: no value contradicts another.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// At least one.
+    pub listeners: Vec<SocketAddr>,
+    /// From accepting a connection to its CONNECT.
+    pub connect_timeout: Span,
+
+    /// The CPU of each shard: there are as many shards, at least one and at most [`SHARDS_MAX`].
+    pub shard_cpus: Vec<usize>,
+    pub busy_poll: Span,
+
+    pub connections_max: usize,
+    pub sessions_max: usize,
+    /// Of a whole packet, in bytes, in both directions.
+    pub packet_bytes_max: u32,
+    /// QoS 1 and 2 messages under way to one client.
+    pub inflight_max: NonZeroU16,
+    /// QoS 1 and 2 messages under way from one client: the Receive Maximum of our CONNACK.
+    pub receive_maximum: NonZeroU16,
+    /// Messages that wait in one session.
+    pub queue_messages_max: usize,
+    pub queue_bytes_max: usize,
+    pub outbox_bytes_max: usize,
+    /// In seconds as in CONNECT; `u32::MAX` means that sessions need not expire.
+    pub session_expiry_max: u32,
+    /// How long publishers wait for a subscriber whose queue is full; zero is not at all.
+    pub patience: Span,
+
+    pub password_file: Option<PathBuf>,
+    pub anonymous: Anonymous,
+
+    /// Receive buffers per shard, a power of two.
+    pub receive_buffers: u16,
+    pub receive_buffer_bytes: u32,
+    /// A power of two.
+    pub ring_entries: u32,
+
+    /// How often `$SYS` is published; `None` is never.
+    pub sys_interval: Option<Span>,
+    /// A valid filter in the syntax of `tracing_subscriber::EnvFilter`.
+    pub log_filter: String,
+}
+
+impl Config {
+    /// Reads the command line of this process. For `--help`, `--version` and flags that cannot be
+    /// read, clap prints its answer and ends the process.
+    pub fn from_command_line() -> Result<Config, ConfigError> {
+        let flags = Flags::parse();
+        let available = cpus::available().map_err(ConfigError::CpusUnknown)?;
+        Ok(Config::new(flags, &available)?)
+    }
+
+    pub fn shards(&self) -> usize {
+        self.shard_cpus.len()
+    }
+
+    fn new(flags: Flags, available: &CpuList) -> Result<Config, Contradiction> {
+        let Flags { network, shards, limits, access, tuning, log_filter } = flags;
+        check_limits(&limits)?;
+        check_listeners(&network, &access)?;
+        let shard_cpus = shard_cpus(&shards, available)?;
+        let anonymous = anonymous(&access);
+        let NetworkFlags { listen: listeners, connect_timeout } = network;
+        let TuningFlags { receive_buffers, receive_buffer_bytes, ring_entries, .. } = tuning;
+        Ok(Config {
+            listeners,
+            connect_timeout,
+            shard_cpus,
+            busy_poll: shards.busy_poll,
+            connections_max: limits.connections_max,
+            sessions_max: limits.sessions_max,
+            packet_bytes_max: limits.packet_bytes_max,
+            inflight_max: limits.inflight_max,
+            receive_maximum: limits.receive_maximum,
+            queue_messages_max: limits.queue_messages_max,
+            queue_bytes_max: limits.queue_bytes_max,
+            outbox_bytes_max: limits.outbox_bytes_max,
+            session_expiry_max: limits.session_expiry_max,
+            patience: limits.patience,
+            password_file: access.password_file,
+            anonymous,
+            receive_buffers,
+            receive_buffer_bytes,
+            ring_entries,
+            sys_interval: Some(tuning.sys_interval).filter(|interval| !interval.is_zero()),
+            log_filter,
+        })
+    }
+}
+
+/// Why there is no [`Config`].
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
+    #[error("cannot tell which CPUs this process may use: {0}")]
+    CpusUnknown(#[source] io::Error),
+}
+
+impl ConfigError {
+    /// 2 where the command line is at fault, as clap has it, and 1 where the machine is.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            ConfigError::Contradiction(_) => 2,
+            ConfigError::CpusUnknown(_) => 1,
+        }
+    }
+}
+
+/// Flags that make sense each, but not together or not on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Contradiction {
+    #[error("--listen {0} is given twice")]
+    ListenerTwice(SocketAddr),
+    #[error(
+        "--listen {0} is open to other machines but would refuse all clients: \
+         give --password-file or --allow-anonymous"
+    )]
+    NobodyAdmitted(SocketAddr),
+    #[error("--cpus names {cpus} CPUs, too few for --shards {shards}")]
+    TooFewCpus { cpus: usize, shards: usize },
+    #[error("--cpus names CPU {cpu}, but this process may use {available} only")]
+    CpuNotAvailable { cpu: usize, available: CpuList },
+    #[error("--max-sessions {sessions} is less than --max-connections {connections}")]
+    FewerSessionsThanConnections { sessions: usize, connections: usize },
+    #[error("--max-queued-bytes {queue} is less than --max-packet-size {packet}")]
+    QueueSmallerThanPacket { queue: usize, packet: u32 },
+}
+
+/// Each connection has a session, and each message that is accepted can be queued.
+fn check_limits(limits: &LimitFlags) -> Result<(), Contradiction> {
+    let &LimitFlags { connections_max: connections, sessions_max: sessions, .. } = limits;
+    if sessions < connections {
+        return Err(Contradiction::FewerSessionsThanConnections { sessions, connections });
+    }
+    let &LimitFlags { queue_bytes_max: queue, packet_bytes_max: packet, .. } = limits;
+    if queue < packet as usize {
+        return Err(Contradiction::QueueSmallerThanPacket { queue, packet });
+    }
+    Ok(())
+}
+
+fn check_listeners(network: &NetworkFlags, access: &AccessFlags) -> Result<(), Contradiction> {
+    let mut seen = BTreeSet::new();
+    let nobody_admitted = access.password_file.is_none() && !access.allow_anonymous;
+    for &listener in &network.listen {
+        // The system chooses another port for each port 0.
+        if !seen.insert(listener) && listener.port() != 0 {
+            return Err(Contradiction::ListenerTwice(listener));
+        }
+        if nobody_admitted && !listener.ip().is_loopback() {
+            return Err(Contradiction::NobodyAdmitted(listener));
+        }
+    }
+    Ok(())
+}
+
+/// Gives each shard a CPU: those that were named in their order, else all that are available, in
+/// turns when there are more shards.
+fn shard_cpus(flags: &ShardFlags, available: &CpuList) -> Result<Vec<usize>, Contradiction> {
+    if let Some(cpu) = flags.cpus.iter().flat_map(CpuList::iter).find(|&cpu| !available.has(cpu)) {
+        return Err(Contradiction::CpuNotAvailable { cpu, available: available.clone() });
+    }
+    let cpus = flags.cpus.as_ref().unwrap_or(available);
+    let shards = flags.shards.unwrap_or_else(|| cpus.len().min(SHARDS_MAX));
+    if flags.cpus.is_some() && cpus.len() < shards {
+        return Err(Contradiction::TooFewCpus { cpus: cpus.len(), shards });
+    }
+    Ok(cpus.iter().cycle().zip(ShardId::all(shards)).map(|(cpu, _)| cpu).collect())
+}
+
+/// A password file shuts out whoever has no password, unless both were asked for.
+fn anonymous(flags: &AccessFlags) -> Anonymous {
+    match (flags.allow_anonymous, &flags.password_file) {
+        (true, _) => Anonymous::Everywhere,
+        (false, Some(_)) => Anonymous::Refused,
+        (false, None) => Anonymous::OnLoopback,
+    }
+}
+
+#[cfg(test)]
+mod tests;

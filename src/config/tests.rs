@@ -1,0 +1,170 @@
+//! Whole command lines, and what they come to.
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+
+use super::*;
+
+/// A process that may use these CPUs only.
+const AVAILABLE: &str = "0-3,6";
+
+fn config(arguments: &str) -> Result<Config, Contradiction> {
+    let arguments = ["ringmq"].into_iter().chain(arguments.split_whitespace());
+    let flags = Flags::try_parse_from(arguments).expect("each flag by itself is in range");
+    Config::new(flags, &AVAILABLE.parse().expect("a list of CPUs"))
+}
+
+fn accepted(arguments: &str) -> Config {
+    config(arguments).expect("the flags go together")
+}
+
+fn clap_error(arguments: &str) -> clap::Error {
+    let words = ["ringmq"].into_iter().chain(arguments.split_whitespace());
+    Flags::try_parse_from(words).expect_err(arguments)
+}
+
+#[test]
+fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
+    let config = accepted("");
+    assert_eq!(config.listeners, ["127.0.0.1:1883".parse().unwrap()]);
+    assert_eq!(config.shard_cpus, [0, 1, 2, 3, 6]);
+    assert_eq!(config.shards(), 5);
+    assert_eq!(config.connect_timeout, Span::from_secs(10));
+    assert_eq!(config.busy_poll, Span::ZERO);
+    assert_eq!((config.connections_max, config.sessions_max), (100_000, 1_000_000));
+    assert_eq!(config.packet_bytes_max, 1 << 20);
+    assert_eq!((config.inflight_max.get(), config.receive_maximum.get()), (64, 1024));
+    assert_eq!((config.queue_messages_max, config.queue_bytes_max), (10_000, 16 << 20));
+    assert_eq!(config.outbox_bytes_max, 1 << 20);
+    assert_eq!(config.session_expiry_max, u32::MAX);
+    assert_eq!(config.patience, Span::from_millis(500));
+    assert_eq!(config.password_file, None);
+    assert_eq!(config.anonymous, Anonymous::OnLoopback);
+    assert_eq!((config.receive_buffers, config.receive_buffer_bytes), (256, 16 << 10));
+    assert_eq!(config.ring_entries, 1024);
+    assert_eq!(config.sys_interval, Some(Span::from_secs(10)));
+    assert_eq!(config.log_filter, "info");
+}
+
+#[test]
+fn every_flag_reaches_its_field() {
+    let config = accepted(
+        "--listen 0 --listen [::1]:0 --connect-timeout 3 --shards 2 --cpus 6,1 --busy-poll 50 \
+         --max-connections 7 --max-sessions 8 --max-packet-size 64KiB --max-inflight 9 \
+         --receive-maximum 11 --max-queued 12 --max-queued-bytes 1MiB --outbox-bytes 8KiB \
+         --session-expiry-max 3600 --patience 0 --password-file passwords --allow-anonymous \
+         --recv-buffers 64 --recv-buffer-size 4096 --ring-entries 256 --sys-interval 0 --log debug",
+    );
+    assert_eq!(config.listeners, ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
+    assert_eq!(config.shard_cpus, [6, 1]);
+    assert_eq!(config.connect_timeout, Span::from_secs(3));
+    assert_eq!(config.busy_poll, Span::from_micros(50));
+    assert_eq!((config.connections_max, config.sessions_max), (7, 8));
+    assert_eq!(config.packet_bytes_max, 64 << 10);
+    assert_eq!((config.inflight_max.get(), config.receive_maximum.get()), (9, 11));
+    assert_eq!((config.queue_messages_max, config.queue_bytes_max), (12, 1 << 20));
+    assert_eq!(config.outbox_bytes_max, 8 << 10);
+    assert_eq!(config.session_expiry_max, 3600);
+    assert_eq!(config.patience, Span::ZERO);
+    assert_eq!(config.password_file, Some(PathBuf::from("passwords")));
+    assert_eq!(config.anonymous, Anonymous::Everywhere);
+    assert_eq!((config.receive_buffers, config.receive_buffer_bytes), (64, 4096));
+    assert_eq!(config.ring_entries, 256);
+    assert_eq!(config.sys_interval, None);
+    assert_eq!(config.log_filter, "debug");
+}
+
+#[test]
+fn shards_get_the_named_cpus_in_order_or_the_available_ones_in_turns() {
+    for (arguments, expected) in [
+        ("--shards 1", &[0][..]),
+        ("--shards 7", &[0, 1, 2, 3, 6, 0, 1]),
+        ("--cpus 6,2-3", &[6, 2, 3]),
+        ("--cpus 3,1 --shards 1", &[3]),
+    ] {
+        assert_eq!(accepted(arguments).shard_cpus, expected, "{arguments}");
+    }
+}
+
+#[test]
+fn a_password_file_shuts_anonymous_clients_out_unless_both_were_asked_for() {
+    for (arguments, expected) in [
+        ("--allow-anonymous", Anonymous::Everywhere),
+        ("--password-file f", Anonymous::Refused),
+        ("--password-file f --allow-anonymous", Anonymous::Everywhere),
+        ("--password-file f --listen 0.0.0.0", Anonymous::Refused),
+    ] {
+        assert_eq!(accepted(arguments).anonymous, expected, "{arguments}");
+    }
+}
+
+#[test]
+fn flags_that_contradict_each_other_are_refused_in_one_line() {
+    for (arguments, expected) in [
+        ("--listen 1 --listen localhost:1", "--listen 127.0.0.1:1 is given twice"),
+        (
+            "--listen 0.0.0.0",
+            "--listen 0.0.0.0:1883 is open to other machines but would refuse all clients: give \
+             --password-file or --allow-anonymous",
+        ),
+        ("--cpus 0-1 --shards 3", "--cpus names 2 CPUs, too few for --shards 3"),
+        ("--cpus 1,5", "--cpus names CPU 5, but this process may use 0-3,6 only"),
+        ("--max-sessions 9", "--max-sessions 9 is less than --max-connections 100000"),
+        (
+            "--max-queued-bytes 64KiB",
+            "--max-queued-bytes 65536 is less than --max-packet-size 1048576",
+        ),
+    ] {
+        let error = ConfigError::from(config(arguments).expect_err(arguments));
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(error.exit_status(), 2);
+    }
+    let machine = ConfigError::CpusUnknown(io::Error::other("no /proc"));
+    assert_eq!(machine.exit_status(), 1);
+}
+
+#[test]
+fn values_that_make_no_sense_by_themselves_are_refused_by_their_flag() {
+    for arguments in [
+        "--listen example.com",
+        "--connect-timeout 0",
+        "--shards 0",
+        "--shards 129",
+        "--cpus 3-1",
+        "--busy-poll 1000001",
+        "--max-connections 0",
+        "--max-sessions 0",
+        "--max-packet-size 1",
+        "--max-packet-size 257MiB",
+        "--max-inflight 0",
+        "--max-inflight 65536",
+        "--receive-maximum 0",
+        "--max-queued 0",
+        "--max-queued-bytes 1",
+        "--outbox-bytes 1",
+        "--session-expiry-max 4294967296",
+        "--patience 60001",
+        "--recv-buffers 100",
+        "--recv-buffers 65536",
+        "--recv-buffer-size 1",
+        "--ring-entries 1000",
+        "--sys-interval 86401",
+        "--log ringmq=loud",
+        "--unheard-of",
+    ] {
+        let error = clap_error(arguments);
+        assert_eq!(error.exit_code(), 2, "{arguments}");
+        let flag = arguments.split_whitespace().next().unwrap();
+        assert!(error.to_string().contains(flag), "{error}");
+    }
+}
+
+#[test]
+fn help_explains_every_flag_under_a_heading() {
+    assert_eq!(clap_error("--help").kind(), ErrorKind::DisplayHelp);
+    assert_eq!(clap_error("--version").kind(), ErrorKind::DisplayVersion);
+    Flags::command().debug_assert();
+    for argument in Flags::command().get_arguments() {
+        assert!(argument.get_help().is_some(), "{argument} has no help");
+        assert!(argument.get_help_heading().is_some(), "{argument} has no heading");
+    }
+}

@@ -1,0 +1,283 @@
+//! Reading retained messages a few at a time, as fast as the subscriber takes them.
+//!
+//! Between two steps the store may change in any way: a cursor holds a place in the order of
+//! names, not in the tree, and skips what was stored after it was opened.
+
+use std::ops::Bound;
+
+use super::retained::{Kept, RetainedStore, Weigh};
+use crate::topic::{OwnedTopicFilter, TopicFilter, TopicName};
+
+/// One subscription's way through the store.
+#[derive(Debug)]
+pub struct Cursor {
+    filter: OwnedTopicFilter,
+    progress: Progress,
+    /// The last name looked at.
+    position: String,
+    /// The store's sequence when the cursor was opened.
+    started_at: u64,
+}
+
+/// What a step of a [`Cursor`] came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<'a, M> {
+    /// The next message that matches, with its Topic Name.
+    Found(TopicName<'a>, &'a M),
+    /// The budget is spent; there may be more.
+    Pause,
+    /// All has been read.
+    End,
+}
+
+/// ```text
+///   Unread --first name--> Scanning --last name--> Ended
+///      '-------- a filter without wildcards -------^
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Unread,
+    Scanning,
+    Ended,
+}
+
+impl<M: Weigh> RetainedStore<M> {
+    /// The next message that the cursor's filter matches. Looks at no more than `budget` entries
+    /// and subtracts those that it has looked at.
+    pub fn next(&self, cursor: &mut Cursor, budget: &mut usize) -> Step<'_, M> {
+        if cursor.progress == Progress::Unread {
+            if !spend(budget) {
+                return Step::Pause;
+            }
+            if let Some(found) = self.read_first(cursor) {
+                return found;
+            }
+        }
+        if cursor.progress == Progress::Ended { Step::End } else { self.scan(cursor, budget) }
+    }
+
+    /// Looks at the one name that stands apart from the range: the whole filter when it has no
+    /// wildcard, or else the parent level, which `#` matches too.
+    fn read_first(&self, cursor: &mut Cursor) -> Option<Step<'_, M>> {
+        let filter = cursor.filter.as_filter();
+        let prefix = filter.literal_prefix();
+        let (first, progress) = if filter.has_wildcard() {
+            (prefix.strip_suffix('/').unwrap_or(prefix), Progress::Scanning)
+        } else {
+            (prefix, Progress::Ended)
+        };
+        cursor.position.push_str(first);
+        cursor.progress = progress;
+        let (name, kept) = self.kept.get_key_value(first)?;
+        let message = cursor.choose(name.as_name(), kept)?;
+        Some(Step::Found(name.as_name(), message))
+    }
+
+    fn scan(&self, cursor: &mut Cursor, budget: &mut usize) -> Step<'_, M> {
+        let mut last = None;
+        for (name, kept) in self.kept.range::<str, _>((cursor.bound(), Bound::Unbounded)) {
+            let name = name.as_name();
+            if !name.as_str().starts_with(cursor.filter().literal_prefix()) {
+                break;
+            }
+            if !spend(budget) {
+                cursor.move_to(last);
+                return Step::Pause;
+            }
+            if let Some(message) = cursor.choose(name, kept) {
+                cursor.move_to(Some(name));
+                return Step::Found(name, message);
+            }
+            last = Some(name);
+        }
+        cursor.progress = Progress::Ended;
+        Step::End
+    }
+}
+
+impl Cursor {
+    pub(super) fn new(filter: TopicFilter<'_>, started_at: u64) -> Cursor {
+        let position = String::new();
+        Cursor { filter: filter.into(), progress: Progress::Unread, position, started_at }
+    }
+
+    pub fn filter(&self) -> TopicFilter<'_> {
+        self.filter.as_filter()
+    }
+
+    /// The message, if it is one that this cursor is to find.
+    fn choose<'a, M>(&self, name: TopicName<'_>, kept: &'a Kept<M>) -> Option<&'a M> {
+        let timely = kept.sequence <= self.started_at;
+        kept.message.as_ref().filter(|_| timely && self.filter().matches(name))
+    }
+
+    /// Where the range of names goes on.
+    fn bound(&self) -> Bound<&str> {
+        let prefix = self.filter().literal_prefix();
+        let position = self.position.as_str();
+        if position < prefix { Bound::Included(prefix) } else { Bound::Excluded(position) }
+    }
+
+    fn move_to(&mut self, name: Option<TopicName<'_>>) {
+        if let Some(name) = name {
+            self.position.clear();
+            self.position.push_str(name.as_str());
+        }
+    }
+}
+
+fn spend(budget: &mut usize) -> bool {
+    let enough = *budget > 0;
+    *budget = budget.saturating_sub(1);
+    enough
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{base::ids::ShardId, routing::retained::Stamp, topic::twin};
+
+    fn name(text: &str) -> TopicName<'_> {
+        TopicName::parse(text).unwrap()
+    }
+
+    fn stamp(time: u64) -> Stamp {
+        Stamp { time, shard: ShardId::new(0).unwrap() }
+    }
+
+    /// A store that holds every small name, each with its number.
+    fn store(names: &[String]) -> RetainedStore<u32> {
+        let mut store = RetainedStore::default();
+        for (number, text) in (0u32..).zip(names) {
+            store.apply(name(text), Some(number), stamp(1));
+        }
+        store
+    }
+
+    fn read(store: &RetainedStore<u32>, cursor: &mut Cursor, step: usize) -> Vec<String> {
+        let (mut found, mut budget) = (Vec::new(), step);
+        loop {
+            match store.next(cursor, &mut budget) {
+                Step::Found(name, _) => found.push(name.as_str().to_owned()),
+                Step::Pause => budget = step,
+                Step::End => return found,
+            }
+        }
+    }
+
+    /// [MQTT-3.3.1-9]
+    #[test]
+    fn every_small_filter_finds_what_it_matches_in_order_and_in_any_pace() {
+        let mut names = twin::names();
+        names.extend(["a!", "a0", "ab/x"].map(str::to_owned));
+        names.sort();
+        let store = store(&names);
+        for filter in twin::filters() {
+            let matching = names.iter().filter(|name| twin::matches(&filter, name));
+            let expected: Vec<&String> = matching.collect();
+            for step in [1, 3, 1_000] {
+                let mut cursor = store.open(TopicFilter::parse(&filter).unwrap());
+                assert_eq!(read(&store, &mut cursor, step).iter().collect::<Vec<_>>(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_filter_without_wildcards_looks_at_one_entry() {
+        let names = twin::names();
+        let store = store(&names);
+        let mut cursor = store.open(TopicFilter::parse("a/b").unwrap());
+        let mut budget = 10;
+        assert!(matches!(store.next(&mut cursor, &mut budget), Step::Found(_, _)));
+        assert_eq!(store.next(&mut cursor, &mut budget), Step::End);
+        assert_eq!(budget, 9);
+    }
+
+    /// A subscriber has got live what was stored after it subscribed.
+    #[test]
+    fn a_cursor_finds_what_was_there_when_it_was_opened_and_is_there_still() {
+        let names = ["a", "b", "c", "d"].map(str::to_owned);
+        let mut store = store(&names);
+        let mut cursor = store.open(TopicFilter::parse("#").unwrap());
+        assert_eq!(store.next(&mut cursor, &mut 2), Step::Found(name("a"), &0));
+        store.apply(name("b"), None, stamp(2));
+        store.apply(name("c"), Some(9), stamp(2));
+        store.apply(name("bb"), Some(9), stamp(2));
+        store.apply(name("a"), None, stamp(2));
+        assert_eq!(read(&store, &mut cursor, 1), ["d"]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Store(usize),
+        Remove(usize),
+        Expire(usize),
+        Read(usize),
+    }
+
+    fn arb_operation(names: usize) -> impl Strategy<Value = Operation> {
+        prop_oneof![
+            2 => (0..names).prop_map(Operation::Store),
+            1 => (0..names).prop_map(Operation::Remove),
+            1 => (0..names).prop_map(Operation::Expire),
+            4 => (1..8usize).prop_map(Operation::Read),
+        ]
+    }
+
+    /// Stores every second name, so that there is something to come and something to go.
+    fn half_full(names: &[String]) -> RetainedStore<u32> {
+        let mut store = RetainedStore::default();
+        for text in names.iter().step_by(2) {
+            store.apply(name(text), Some(0), stamp(1));
+        }
+        store
+    }
+
+    fn change(store: &mut RetainedStore<u32>, operation: &Operation, names: &[String], now: u64) {
+        match *operation {
+            Operation::Store(at) => {
+                store.apply(name(&names[at]), Some(1), stamp(now));
+            }
+            Operation::Remove(at) => {
+                store.apply(name(&names[at]), None, stamp(now));
+            }
+            Operation::Expire(at) => {
+                store.remove_if(name(&names[at]), stamp(1));
+            }
+            Operation::Read(_) => {}
+        }
+    }
+
+    proptest! {
+        /// Each name that the filter matches is found once, unless its first message has gone
+        /// before the cursor came by; and nothing else is found.
+        #[test]
+        fn reading_and_changing_may_mix_in_any_way(
+            filter in prop::sample::select(twin::filters()),
+            operations in prop::collection::vec(arb_operation(twin::names().len()), 0..60),
+        ) {
+            let mut names = twin::names();
+            names.sort();
+            let mut store = half_full(&names);
+            let mut owed: Vec<&String> = names.iter().step_by(2).collect();
+            owed.retain(|name| twin::matches(&filter, name));
+            let mut cursor = store.open(TopicFilter::parse(&filter).unwrap());
+            let reads = std::iter::once(Operation::Read(usize::MAX));
+            for (operation, now) in operations.into_iter().chain(reads).zip(2..) {
+                change(&mut store, &operation, &names, now);
+                if let Operation::Read(mut budget) = operation {
+                    while let Step::Found(name, message) = store.next(&mut cursor, &mut budget) {
+                        let first = owed.remove(0);
+                        prop_assert_eq!((first.as_str(), *message), (name.as_str(), 0));
+                    }
+                } else {
+                    let first = |text: &&String| store.stamp(name(text)) == Some(stamp(1));
+                    owed.retain(first);
+                }
+            }
+            prop_assert!(owed.is_empty(), "{:?} not found", owed);
+        }
+    }
+}

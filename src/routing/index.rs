@@ -1,0 +1,71 @@
+//! A hash table in many small parts: when it grows, one part moves its entries and the rest stand
+//! still, so that no single subscription pays for moving a million of them.
+
+use hashbrown::HashTable;
+
+/// Numbers that stand for something kept elsewhere, found by the hash of what they stand for.
+#[derive(Debug)]
+pub(super) struct Index<T> {
+    parts: Box<[HashTable<T>; PARTS]>,
+}
+
+impl<T> Default for Index<T> {
+    fn default() -> Index<T> {
+        Index { parts: Box::new([const { HashTable::new() }; PARTS]) }
+    }
+}
+
+impl<T: Copy + PartialEq> Index<T> {
+    #[inline]
+    pub(super) fn find(&self, hash: u64, is_meant: impl FnMut(&T) -> bool) -> Option<T> {
+        self.parts[part(hash)].find(hash, is_meant).copied()
+    }
+
+    /// Adds a value that is not in the index. `rehash` says the hash of any value that is.
+    pub(super) fn insert(&mut self, hash: u64, value: T, rehash: impl Fn(&T) -> u64) {
+        self.parts[part(hash)].insert_unique(hash, value, rehash);
+    }
+
+    /// Removes a value whose hash this is. `rehash` says the hash of any value that stays.
+    pub(super) fn remove(&mut self, hash: u64, value: T, rehash: impl Fn(&T) -> u64) {
+        let part = &mut self.parts[part(hash)];
+        if let Ok(found) = part.find_entry(hash, |&other| other == value) {
+            found.remove();
+        }
+        if part.capacity() > SPARE_MIN && part.len() < part.capacity() / 8 {
+            part.shrink_to(part.len() * 2, rehash);
+        }
+    }
+}
+
+/// The table takes its places from the lowest bits and its tags from the highest.
+#[inline]
+fn part(hash: u64) -> usize {
+    (hash >> 32) as usize % PARTS
+}
+
+const PARTS: usize = 256;
+/// A part with room for this many keeps it.
+const SPARE_MIN: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::hash::Seed;
+
+    #[test]
+    fn values_are_found_until_they_are_removed() {
+        let (mut index, seed) = (Index::default(), Seed::new(1));
+        let hash = |value: &u32| seed.hash(value);
+        for value in 0..50_000u32 {
+            index.insert(hash(&value), value, hash);
+        }
+        for value in (0..50_000).filter(|value| value % 10 > 0) {
+            index.remove(hash(&value), value, hash);
+        }
+        for value in 0..50_000 {
+            let found = index.find(hash(&value), |&other| other == value);
+            assert_eq!(found, (value % 10 == 0).then_some(value));
+        }
+    }
+}

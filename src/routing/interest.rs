@@ -1,0 +1,84 @@
+//! How far the other shards have heard of this shard's interest.
+//!
+//! Each change that is told to the other shards takes the next number of one running count, and
+//! each peer acknowledges numbers in order. A SUBACK waits until the number of its filter has been
+//! applied everywhere, so that what is published after it arrives, through whichever shard.
+
+use crate::base::ids::ShardId;
+
+/// The running count of one shard, and what each peer has acknowledged of it.
+#[derive(Debug)]
+pub struct InterestLedger {
+    here: ShardId,
+    told: u64,
+    /// By shard; this shard's own entry is not read.
+    acknowledged: Vec<u64>,
+    applied: u64,
+}
+
+impl InterestLedger {
+    /// The ledger of shard `here` in a broker of `shards` shards.
+    pub fn new(here: ShardId, shards: usize) -> InterestLedger {
+        InterestLedger { here, told: 0, acknowledged: vec![0; shards], applied: 0 }
+    }
+
+    /// A change is being told to all the other shards. Says its number, the first being 1.
+    pub fn told(&mut self) -> u64 {
+        self.told += 1;
+        self.note_applied();
+        self.told
+    }
+
+    /// A peer has applied all changes up to this number. True: [`Self::applied_everywhere`] has
+    /// grown, so somebody may have stopped waiting.
+    ///
+    /// # Panics
+    /// When the number has not been told yet.
+    pub fn acknowledged(&mut self, from: ShardId, upto: u64) -> bool {
+        assert!(upto <= self.told, "a peer acknowledges what it was told");
+        let Some(known) = self.acknowledged.get_mut(from.index()) else { return false };
+        *known = upto.max(*known);
+        self.note_applied()
+    }
+
+    /// The number up to which all other shards have applied what they were told.
+    pub fn applied_everywhere(&self) -> u64 {
+        self.applied
+    }
+
+    fn note_applied(&mut self) -> bool {
+        let here = self.here.index();
+        let peers = self.acknowledged.iter().enumerate().filter(|(index, _)| *index != here);
+        let applied = peers.map(|(_, upto)| *upto).min().unwrap_or(self.told);
+        applied > std::mem::replace(&mut self.applied, applied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(index: usize) -> ShardId {
+        ShardId::new(index).unwrap()
+    }
+
+    #[test]
+    fn a_change_is_applied_everywhere_when_the_slowest_peer_has_it() {
+        let mut ledger = InterestLedger::new(shard(1), 3);
+        assert_eq!((ledger.told(), ledger.told()), (1, 2));
+        assert!(!ledger.acknowledged(shard(0), 2));
+        assert_eq!(ledger.applied_everywhere(), 0);
+        assert!(ledger.acknowledged(shard(2), 1));
+        assert_eq!(ledger.applied_everywhere(), 1);
+        assert!(!ledger.acknowledged(shard(2), 0));
+        assert!(ledger.acknowledged(shard(2), 2));
+        assert_eq!(ledger.applied_everywhere(), 2);
+    }
+
+    #[test]
+    fn a_shard_without_peers_waits_for_nobody() {
+        let mut ledger = InterestLedger::new(shard(0), 1);
+        assert_eq!(ledger.told(), 1);
+        assert_eq!(ledger.applied_everywhere(), 1);
+    }
+}

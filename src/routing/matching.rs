@@ -1,0 +1,104 @@
+//! Matching one Topic Name against all filters at once.
+//!
+//! The walk goes down the trie level by level with the set of nodes that the name has reached so
+//! far. It never recurses, ends as soon as no node is left, and allocates nothing once its lists
+//! have grown.
+
+use std::ops::Range;
+
+use super::{
+    target::TargetId,
+    trie::{NodeId, Trie},
+};
+use crate::{base::ids::ShardSet, topic::TopicName};
+
+/// What a name has matched. Kept by the caller and filled again for each message.
+#[derive(Debug, Default)]
+pub struct Matches {
+    targets: Vec<TargetId>,
+    shards: ShardSet,
+    /// All nodes that the name has led to, those of its latest level at the end.
+    reached: Vec<NodeId>,
+}
+
+impl Matches {
+    /// The filters that match and have subscribers or share groups here, each once.
+    pub fn targets(&self) -> &[TargetId] {
+        &self.targets
+    }
+
+    /// The other shards that have subscribers of any filter that matches.
+    pub fn shards(&self) -> ShardSet {
+        self.shards
+    }
+
+    /// Nobody wants this message, neither here nor elsewhere.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.shards.is_empty()
+    }
+
+    fn begin(&mut self, root: NodeId) {
+        self.targets.clear();
+        self.shards = ShardSet::EMPTY;
+        self.reached.clear();
+        self.reached.push(root);
+    }
+}
+
+impl Trie {
+    /// Finds everyone who wants messages of this name.
+    pub fn matches(&self, name: TopicName<'_>, matches: &mut Matches) {
+        matches.begin(self.root);
+        // [MQTT-4.7.2-1]
+        let mut wildcards = !name.is_reserved();
+        if wildcards {
+            self.collect(self.node(self.root).rest, matches);
+        }
+        let mut latest = 0..1;
+        for level in name.levels() {
+            self.descend(level, wildcards, latest.clone(), matches);
+            latest = latest.end..matches.reached.len();
+            if latest.is_empty() {
+                return;
+            }
+            wildcards = true;
+        }
+        for index in latest {
+            self.collect(self.node(matches.reached[index]).end, matches);
+        }
+    }
+
+    /// Follows one level of the name from the nodes that the level before it has led to.
+    fn descend(&self, level: &str, wildcards: bool, latest: Range<usize>, matches: &mut Matches) {
+        let literal = self.levels.find(level);
+        for index in latest {
+            let id = matches.reached[index];
+            let node = self.node(id);
+            if let Some(literal) = literal.filter(|_| node.children > 0) {
+                self.reach(self.child(id, literal), matches);
+            }
+            if wildcards {
+                self.reach(node.plus, matches);
+            }
+        }
+    }
+
+    /// Adds a node, and with it the filter that ends in `#` after its level: that matches the
+    /// level itself and all below it.
+    #[inline]
+    fn reach(&self, node: Option<NodeId>, matches: &mut Matches) {
+        let Some(id) = node else { return };
+        matches.reached.push(id);
+        self.collect(self.node(id).rest, matches);
+    }
+
+    #[inline]
+    fn collect(&self, target: Option<TargetId>, matches: &mut Matches) {
+        let Some(id) = target else { return };
+        let target = self.target(id);
+        matches.shards = matches.shards.union(target.interest);
+        if target.is_local() {
+            matches.targets.push(id);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What stands behind one Topic Filter: subscribers here, share groups, and other shards.
+
+use super::{
+    arena::Slot,
+    roster::{Entry, Roster},
+    shared::GroupId,
+};
+use crate::base::{
+    hash::Seed,
+    ids::{ShardSet, SubscriberId},
+};
+
+/// One filter of the trie that somebody uses; free for reuse once nobody does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetId(pub(super) Slot);
+
+#[derive(Debug, Default)]
+pub(super) struct Target {
+    /// The other shards that have subscribers of this filter.
+    pub(super) interest: ShardSet,
+    /// The number under which the other shards were told of the first subscriber here.
+    pub(super) told_at: u64,
+    pub(super) subscribers: Subscribers,
+    groups: Option<Box<GroupList>>,
+}
+
+const _: () = assert!(size_of::<Target>() <= 48, "most filters have a target of their own");
+
+/// This shard's own subscribers of one filter. Most filters have one, and pay for one.
+#[derive(Debug, Default)]
+pub(super) enum Subscribers {
+    #[default]
+    None,
+    One(Entry),
+    Many(Box<Roster>),
+}
+
+/// Behind one pointer, because few filters have share groups.
+#[derive(Debug, Default)]
+struct GroupList(Vec<GroupId>);
+
+impl Target {
+    pub(super) fn is_unused(&self) -> bool {
+        self.interest.is_empty() && self.groups.is_none() && self.subscribers.is_empty()
+    }
+
+    /// Whether a message that matches has anything to do on this shard.
+    pub(super) fn is_local(&self) -> bool {
+        self.groups.is_some() || !self.subscribers.is_empty()
+    }
+
+    pub(super) fn groups(&self) -> &[GroupId] {
+        self.groups.as_ref().map_or(&[], |list| &list.0)
+    }
+
+    pub(super) fn add_group(&mut self, group: GroupId) {
+        self.groups.get_or_insert_default().0.push(group);
+    }
+
+    pub(super) fn remove_group(&mut self, group: GroupId) {
+        let Some(list) = &mut self.groups else { return };
+        list.0.retain(|&other| other != group);
+        if list.0.is_empty() {
+            self.groups = None;
+        }
+    }
+}
+
+impl Subscribers {
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Subscribers::None)
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        match self {
+            Subscribers::None => &[],
+            Subscribers::One(entry) => std::slice::from_ref(entry),
+            Subscribers::Many(roster) => roster.entries(),
+        }
+    }
+
+    pub(super) fn find(&self, subscriber: SubscriberId) -> Option<Entry> {
+        match self {
+            Subscribers::None => None,
+            Subscribers::One(only) => (only.subscriber == subscriber).then_some(*only),
+            Subscribers::Many(roster) => Some(roster.entries()[roster.position(subscriber)?]),
+        }
+    }
+
+    pub(super) fn insert(&mut self, entry: Entry, seed: Seed) -> Option<Entry> {
+        match self {
+            Subscribers::None => {
+                *self = Subscribers::One(entry);
+                None
+            }
+            Subscribers::One(only) if only.subscriber == entry.subscriber => {
+                Some(std::mem::replace(only, entry))
+            }
+            Subscribers::One(only) => {
+                let mut roster = Box::<Roster>::default();
+                roster.insert(*only, seed);
+                roster.insert(entry, seed);
+                *self = Subscribers::Many(roster);
+                None
+            }
+            Subscribers::Many(roster) => roster.insert(entry, seed),
+        }
+    }
+
+    pub(super) fn remove(&mut self, subscriber: SubscriberId) -> Option<Entry> {
+        match self {
+            Subscribers::One(only) if only.subscriber == subscriber => {
+                let removed = *only;
+                *self = Subscribers::None;
+                Some(removed)
+            }
+            Subscribers::None | Subscribers::One(_) => None,
+            Subscribers::Many(roster) => {
+                let removed = roster.remove(roster.position(subscriber)?);
+                if let [only] = roster.entries() {
+                    *self = Subscribers::One(*only);
+                }
+                Some(removed)
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! One connection, as the runtime sees it.
+
+use std::{
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::outbox::Outbox;
+use crate::{base::ids::ShardId, shard::ports::Arrival};
+
+/// How far a connection has come.
+///
+/// ```text
+///            hand_over           receive and send are done
+///   Open -------------> Moving ------------------------------> (another shard)
+///    |     close(Flush)            all is sent             the client closes
+///    +------------------> Flushing ------------> Lingering -----------------+
+///    |     close(Abort), broken, or out of time, from any                   v
+///    +-------------------------------------------------------------------> Dead
+/// ```
+/// The brain knows of open connections only. A dead one keeps its place until its last operation
+/// has completed, so that no completion finds another connection there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    Moving(ShardId),
+    Flushing,
+    Lingering,
+    Dead,
+}
+
+/// Whether a receive is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receive {
+    Idle,
+    Armed,
+    /// It was told to end, and has not yet.
+    Ending,
+}
+
+pub(super) struct Connection {
+    pub(super) socket: TcpStream,
+    pub(super) arrival: Arrival,
+    pub(super) place: Place,
+    pub(super) phase: Phase,
+    pub(super) receive: Receive,
+    /// There is one while there is something to say.
+    pub(super) outbox: Option<Box<Outbox>>,
+    /// Bytes that the brain has not taken; there is memory behind it only while there are any.
+    pub(super) kept: Vec<u8>,
+    pub(super) flags: Flags,
+    /// Bytes that came after the connection was closed.
+    pub(super) discarded: u32,
+}
+
+/// What is true of a connection besides its phase.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
+pub(super) struct Flags {
+    /// The brain wants no bytes.
+    pub(super) paused: bool,
+    /// The client does not read its answers, so no more of its packets are read.
+    pub(super) throttled: bool,
+    /// The brain has taken the first bytes: the connection is where it stays.
+    pub(super) settled: bool,
+    /// Kept bytes will be handed in at the next turn.
+    pub(super) feed_due: bool,
+    /// The brain wants to know when the outbox has drained.
+    pub(super) wants_drained: bool,
+    /// The client will send nothing more.
+    pub(super) finished: bool,
+    /// The brain knows that.
+    pub(super) end_told: bool,
+    /// A send has failed; the receive will say so too.
+    pub(super) mute: bool,
+    /// Operations were told to end by a shutdown of the socket.
+    pub(super) shut_down: bool,
+    /// The connection is on the list of those to be looked at when the turn ends.
+    pub(super) touched: bool,
+}
+
+impl Connection {
+    pub(super) fn new(socket: TcpStream, arrival: Arrival, place: Place) -> Connection {
+        Connection {
+            socket,
+            arrival,
+            place,
+            phase: Phase::Open,
+            receive: Receive::Idle,
+            outbox: None,
+            kept: Vec::new(),
+            flags: Flags::default(),
+            discarded: 0,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Whether bytes can be handed to the brain as they come.
+    pub(super) fn takes_bytes(&self) -> bool {
+        self.is_open() && !self.flags.paused && !self.flags.throttled && !self.flags.feed_due
+    }
+
+    /// Whether more bytes should be received.
+    pub(super) fn wants_bytes(&self) -> bool {
+        let wants = match self.phase {
+            Phase::Open => !self.flags.paused && !self.flags.throttled,
+            Phase::Flushing | Phase::Lingering => true,
+            Phase::Moving(_) | Phase::Dead => false,
+        };
+        wants && !self.flags.finished
+    }
+
+    /// Whether bytes that nobody takes now are kept for later.
+    pub(super) fn keeps_bytes(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Moving(_))
+    }
+
+    pub(super) fn unsent(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.unsent())
+    }
+
+    pub(super) fn is_sending(&self) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| outbox.is_in_flight())
+    }
+
+    /// Whether any operation is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.receive != Receive::Idle || self.is_sending()
+    }
+}
+
+/// A connection on its way to another shard.
+pub(super) struct Moved {
+    pub(super) socket: TcpStream,
+    pub(super) arrival: Arrival,
+    pub(super) place: Place,
+    pub(super) kept: Vec<u8>,
+    pub(super) finished: bool,
+}
+
+/// How many connections the broker holds, and how many it may hold. Shared by all shards; used
+/// once in a connection's life.
+#[derive(Clone, Debug)]
+pub(super) struct Census {
+    count: Arc<AtomicUsize>,
+    max: usize,
+}
+
+/// One connection's place in the [`Census`], free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Census {
+    pub(super) fn new(max: usize) -> Census {
+        Census { count: Arc::default(), max }
+    }
+
+    /// A place, if there is one.
+    pub(super) fn enter(&self) -> Option<Place> {
+        // Relaxed: the number stands for itself.
+        if self.count.fetch_add(1, Ordering::Relaxed) < self.max {
+            return Some(Place(Arc::clone(&self.count)));
+        }
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_free_again_after_its_connection() {
+        let census = Census::new(2);
+        let first = census.enter();
+        let second = census.enter();
+        assert!(first.is_some() && second.is_some());
+        assert!(census.enter().is_none());
+        drop(first);
+        assert!(census.enter().is_some());
+    }
+}

@@ -1,0 +1,150 @@
+//! The thread of one shard: turn after turn, sleeping when there is nothing to do.
+//!
+//! ```text
+//!   busy: enter the ring without waiting -> turn -> busy ...
+//!   quiet: spin for `busy_poll` -> nap in the ring -> sleep in the executor
+//! ```
+//! A nap is one system call that submits, waits and reaps, but holds up the executor's other tasks,
+//! so it is short. Who sleeps in the executor pays several system calls, and needs to only when
+//! nothing has come for the length of a nap.
+
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, executor};
+
+use super::{
+    ring::{nudge::Sleeper, system},
+    stop::Stop,
+    turn::Turner,
+};
+use crate::{
+    base::time::{Moment, Span},
+    shard::ports::Brain,
+};
+
+/// An executor on this thread, pinned to `cpu`.
+pub(super) fn make(cpu: usize) -> glommio::Result<LocalExecutor, ()> {
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .io_memory(0)
+        .ring_depth(EXECUTOR_RING_DEPTH)
+        .preempt_timer(PREEMPT.into())
+        .make()
+}
+
+/// What drives the turns of a shard.
+pub(super) struct Shift {
+    pub(super) stop: Stop,
+    pub(super) sleeper: Sleeper,
+    pub(super) busy_poll: Span,
+    pub(super) flush_time_max: Span,
+}
+
+/// How a turn is waited for.
+enum Wait {
+    /// Not at all: there is work.
+    Not,
+    Nap,
+    Sleep,
+}
+
+impl Shift {
+    /// Takes turns until the broker has stopped.
+    pub(super) async fn work<B: Brain>(self, turner: &mut Turner<B>) {
+        let mut start = system::now();
+        let mut last_news = start;
+        let mut done_told = false;
+        turner.begin();
+        loop {
+            let wait = self.choose_wait(turner, start, last_news);
+            start = self.wait(turner, wait, start).await;
+            let news = turner.hands.ring.has_completions() || turner.has_work();
+            if news {
+                last_news = start;
+            }
+            turner.turn(start);
+            if self.stop.is_asked() {
+                turner.stop(start, self.flush_time_max);
+                if turner.is_done() && !done_told {
+                    done_told = true;
+                    self.stop.tell_done();
+                }
+                if self.stop.is_over() || turner.stops_at().is_some_and(|at| at + GRACE <= start) {
+                    break;
+                }
+            }
+            executor().yield_if_needed().await;
+        }
+        end_operations(turner);
+    }
+
+    fn choose_wait<B: Brain>(&self, turner: &Turner<B>, now: Moment, last_news: Moment) -> Wait {
+        let quiet = now.since(last_news);
+        if turner.has_work() || quiet < self.busy_poll {
+            Wait::Not
+        } else if quiet < NAP || turner.hands.mail.is_held_up() {
+            Wait::Nap
+        } else {
+            Wait::Sleep
+        }
+    }
+
+    /// Lets completions come in, and says what time it is then.
+    async fn wait<B: Brain>(&self, turner: &mut Turner<B>, wait: Wait, start: Moment) -> Moment {
+        match wait {
+            Wait::Not => {
+                turner.hands.ring.turn_over();
+                let now = system::now();
+                turner.hands.tallies.count_turn(start, now);
+                return now;
+            }
+            Wait::Nap => nap(turner, start),
+            Wait::Sleep => self.sleep(turner, start).await,
+        }
+        system::now()
+    }
+
+    /// Sleeps in the executor, until a completion is signalled.
+    async fn sleep<B: Brain>(&self, turner: &mut Turner<B>, start: Moment) {
+        turner.set_alarm();
+        turner.hands.ring.turn_over();
+        turner.hands.tallies.count_turn(start, system::now());
+        turner.hands.ring.signal(true);
+        // Completions since the last look were not signalled: looks once more.
+        if !turner.hands.ring.has_news() && turner.hands.mail.announce_sleep() {
+            self.sleeper.sleep().await;
+            turner.hands.mail.wake();
+        }
+        turner.hands.ring.signal(false);
+        turner.hands.ring.turn_over();
+    }
+}
+
+/// Submits what is pending and waits in the ring for something to come, for a short while.
+fn nap<B: Brain>(turner: &mut Turner<B>, start: Moment) {
+    let now = system::now();
+    turner.hands.tallies.count_turn(start, now);
+    if !turner.hands.mail.announce_sleep() {
+        return turner.hands.ring.turn_over();
+    }
+    let until_deadline = turner.next_deadline().map_or(NAP, |deadline| deadline.since(now));
+    let patience = if turner.hands.mail.is_held_up() { HELD_UP_NAP } else { NAP };
+    turner.hands.ring.wait(1, patience.min(until_deadline));
+    turner.hands.mail.wake();
+}
+
+/// Waits until the kernel uses nothing of the shard's memory any more.
+fn end_operations<B: Brain>(turner: &mut Turner<B>) {
+    let give_up = system::now() + GRACE;
+    while !turner.end_operations() && system::now() < give_up {
+        turner.hands.ring.wait(1, NAP);
+    }
+}
+
+/// How long a shard naps before it sleeps; no other task of its executor waits longer for that.
+const NAP: Span = Span::from_millis(1);
+/// How long to wait for a full mailbox to drain before looking again: its owner does not ring.
+const HELD_UP_NAP: Span = Span::from_micros(50);
+/// What a shard that does not come to its end in time is given before it is left.
+const GRACE: Span = Span::from_secs(1);
+/// How often other tasks of the executor get their turn under load.
+const PREEMPT: Span = Span::from_millis(10);
+/// The executor's own rings carry nothing but its timers and the end of its sleep.
+const EXECUTOR_RING_DEPTH: usize = 32;

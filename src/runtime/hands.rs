@@ -1,0 +1,512 @@
+//! The hands of a shard: what its brain asks for through [`Ports`], done on the ring.
+//!
+//! A call only notes what is wanted. [`Hands::settle`] looks at each touched connection once, when
+//! the turn ends, and is the one place where operations on connections are begun.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    net::Shutdown,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{
+    chunks::Chunks,
+    connection::{Connection, Moved, Phase, Receive},
+    load::Tallies,
+    mailbox::Mail,
+    outbox::Outbox,
+    random::Random,
+    ring::{Ring, operation::Operation},
+    verify::Verifier,
+};
+use crate::{
+    base::{
+        ids::{ConnectionId, ShardId, ShardSet},
+        slab::Slab,
+        time::{Moment, Span},
+    },
+    mesh::Bell,
+    shard::{
+        letter::LetterBatch,
+        ports::{Closing, Load, Ports, Verification},
+    },
+};
+
+/// What a shard may use.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_field_names, reason = "limits are named like this everywhere")]
+pub(super) struct Limits {
+    pub(super) outbox_bytes_max: usize,
+    pub(super) partial_bytes_max: usize,
+    pub(super) flush_time_max: Span,
+}
+
+/// What the brain is to be told in the next turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Due {
+    /// Kept bytes can be handed in again.
+    Feed(ConnectionId),
+    Drained(ConnectionId),
+    Posted(ShardId),
+}
+
+pub(super) struct Hands {
+    pub(super) ring: Ring,
+    pub(super) connections: Slab<Connection>,
+    pub(super) chunks: Chunks,
+    pub(super) mail: Mail,
+    pub(super) tallies: Tallies,
+    pub(super) due: Vec<Due>,
+    pub(super) now: Moment,
+    verifier: Verifier,
+    limits: Limits,
+    /// Descriptors of all shards' rings.
+    addresses: Arc<[OwnedFd]>,
+    touched: Vec<ConnectionId>,
+    /// All [`Connection::kept`] bytes together.
+    kept_bytes: usize,
+    /// When those that flush, and those that linger, run out of time; soonest first.
+    flushing: VecDeque<(Moment, ConnectionId)>,
+    lingering: VecDeque<(Moment, ConnectionId)>,
+    random: Random,
+}
+
+/// What a shard's hands are made of.
+pub(super) struct Tools {
+    pub(super) ring: Ring,
+    pub(super) mail: Mail,
+    pub(super) verifier: Verifier,
+    pub(super) addresses: Arc<[OwnedFd]>,
+    pub(super) random: Random,
+}
+
+impl Hands {
+    pub(super) fn new(tools: Tools, limits: Limits) -> Hands {
+        let Tools { ring, mail, verifier, addresses, random } = tools;
+        Hands {
+            ring,
+            connections: Slab::default(),
+            chunks: Chunks::default(),
+            mail,
+            tallies: Tallies::default(),
+            due: Vec::new(),
+            now: Moment::default(),
+            verifier,
+            limits,
+            addresses,
+            touched: Vec::new(),
+            kept_bytes: 0,
+            flushing: VecDeque::new(),
+            lingering: VecDeque::new(),
+            random,
+        }
+    }
+
+    pub(super) fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.get_mut(id)
+    }
+
+    /// The connection, if the brain still knows it.
+    fn open(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.get_mut(id).filter(|connection| connection.is_open())
+    }
+
+    /// Has the connection looked at when the turn ends.
+    pub(super) fn touch(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !connection.flags.touched {
+            connection.flags.touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    /// The next verdict that has come back.
+    pub(super) fn verdict(&self) -> Option<(ConnectionId, bool)> {
+        self.verifier.verdict()
+    }
+
+    /// Keeps bytes that cannot be taken yet. False: the shard keeps too many, and this connection
+    /// must go.
+    #[must_use]
+    pub(super) fn keep(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return true };
+        if bytes.is_empty() || !connection.keeps_bytes() {
+            return true;
+        }
+        if connection.kept.capacity() == 0 {
+            connection.kept = self.chunks.kept();
+        }
+        connection.kept.extend_from_slice(bytes);
+        self.kept_bytes += bytes.len();
+        self.kept_bytes <= self.limits.partial_bytes_max
+    }
+
+    /// Takes all kept bytes away, to hand them in.
+    pub(super) fn take_kept(&mut self, id: ConnectionId) -> Vec<u8> {
+        let Some(connection) = self.connections.get_mut(id) else { return Vec::new() };
+        let kept = mem::take(&mut connection.kept);
+        self.kept_bytes -= kept.len();
+        kept
+    }
+
+    /// Puts back what is left of the kept bytes after `taken` of them were taken.
+    pub(super) fn put_back(&mut self, id: ConnectionId, mut kept: Vec<u8>, taken: usize) {
+        kept.drain(..taken);
+        match self.connections.get_mut(id) {
+            Some(connection) if !kept.is_empty() && connection.keeps_bytes() => {
+                self.kept_bytes += kept.len();
+                connection.kept = kept;
+            }
+            _ => self.chunks.give_back_kept(kept),
+        }
+    }
+
+    /// Ends a connection at once, whatever it was doing.
+    pub(super) fn kill(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.phase = Phase::Dead;
+            self.touch(id);
+        }
+    }
+
+    /// A send has ended.
+    pub(super) fn handle_sent(&mut self, id: ConnectionId, result: i32) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(outbox) = &mut connection.outbox else { return };
+        let sent = usize::try_from(result).unwrap_or(0);
+        outbox.complete(sent, &mut self.chunks);
+        self.tallies.bytes_sent += sent as u64;
+        let failed = result < 0 && !is_passing(result);
+        if failed {
+            connection.flags.mute = true;
+        }
+        if outbox.unsent() == 0 {
+            self.chunks.give_back_outbox(connection.outbox.take().expect("it is there"));
+        }
+        self.notice_drained(id);
+        self.touch(id);
+    }
+
+    /// Acts on an outbox having become emptier.
+    fn notice_drained(&mut self, id: ConnectionId) {
+        let limit = self.limits.outbox_bytes_max;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let unsent = connection.unsent();
+        if connection.flags.wants_drained && unsent <= limit / DRAINED_PART {
+            connection.flags.wants_drained = false;
+            self.due.push(Due::Drained(id));
+        }
+        if connection.flags.throttled && unsent < limit {
+            connection.flags.throttled = false;
+            self.feed_later(id);
+        }
+    }
+
+    /// Hands in kept bytes, or the end, at the next turn, if there are any.
+    fn feed_later(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let has_news = !connection.kept.is_empty() || connection.flags.finished;
+        if has_news && !connection.flags.feed_due {
+            connection.flags.feed_due = true;
+            self.due.push(Due::Feed(id));
+        }
+    }
+
+    /// Begins what the turn has made necessary: operations on connections, parcels, nudges.
+    pub(super) fn flush(&mut self) {
+        let mut touched = mem::take(&mut self.touched);
+        for id in touched.drain(..) {
+            self.settle(id);
+        }
+        // Settling touches nobody: each connection's own end is within its reach.
+        self.touched = touched;
+        self.flush_mail();
+    }
+
+    fn flush_mail(&mut self) {
+        if !self.mail.is_held_up() {
+            return;
+        }
+        let mut sleepers = Sleepers(ShardSet::EMPTY);
+        let relieved = self.mail.flush(&mut sleepers);
+        self.due.extend(relieved.iter().map(Due::Posted));
+        for shard in sleepers.0.iter() {
+            self.ring.nudge(self.addresses[shard.index()].as_fd());
+        }
+    }
+
+    /// Brings what is under way on a connection into line with what is wanted.
+    fn settle(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.flags.touched = false;
+        if connection.flags.mute {
+            self.silence(id);
+        }
+        self.settle_receive(id);
+        self.settle_send(id);
+        self.settle_phase(id);
+    }
+
+    /// What could not be sent never will be; the receive learns of the failure, too.
+    fn silence(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Some(outbox) = connection.outbox.take_if(|outbox| !outbox.is_in_flight()) {
+            self.drop_outbox(outbox);
+        }
+    }
+
+    fn drop_outbox(&mut self, mut outbox: Box<Outbox>) {
+        outbox.discard(&mut self.chunks);
+        self.chunks.give_back_outbox(outbox);
+    }
+
+    fn settle_receive(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match (connection.receive, connection.wants_bytes()) {
+            (Receive::Idle, true) => {
+                connection.receive = Receive::Armed;
+                let once = connection.is_open() && !connection.flags.settled;
+                let socket = connection.socket.as_fd();
+                if once {
+                    self.ring.receive_once(id, socket);
+                } else {
+                    self.ring.receive_many(id, socket);
+                }
+            }
+            (Receive::Armed, false) if connection.phase != Phase::Dead => {
+                connection.receive = Receive::Ending;
+                self.ring.cancel(Operation::Receive(id));
+            }
+            _ => {}
+        }
+    }
+
+    fn settle_send(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(outbox) = &mut connection.outbox else { return };
+        if !outbox.is_in_flight() && outbox.unsent() > 0 && connection.phase != Phase::Dead {
+            self.ring.send(id, connection.socket.as_fd(), outbox);
+        }
+    }
+
+    fn settle_phase(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let has_sent = connection.outbox.is_none();
+        let finished = connection.flags.finished;
+        match connection.phase {
+            Phase::Moving(home) if has_sent && !connection.is_busy() => self.send_off(id, home),
+            Phase::Flushing if has_sent && !finished => self.linger(id),
+            Phase::Flushing | Phase::Lingering if has_sent && finished => {
+                connection.phase = Phase::Dead;
+                self.bury(id);
+            }
+            Phase::Dead => self.bury(id),
+            Phase::Open | Phase::Moving(_) | Phase::Flushing | Phase::Lingering => {}
+        }
+    }
+
+    /// All is sent: says so, and waits for the client to close, so that no bytes of its own that
+    /// are still on their way make the kernel throw away what it has not read yet.
+    fn linger(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.phase = Phase::Lingering;
+        // It fails when the client has gone, and then the receive ends by itself.
+        drop(connection.socket.shutdown(Shutdown::Write));
+        self.lingering.push_back((self.now + LINGER_MAX, id));
+    }
+
+    /// Gives the place of a dead connection away, once its operations have ended.
+    fn bury(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.is_busy() {
+            if !connection.flags.shut_down {
+                connection.flags.shut_down = true;
+                // Ends the operations. It fails when the connection has ended by itself.
+                drop(connection.socket.shutdown(Shutdown::Both));
+            }
+            return;
+        }
+        let Some(mut connection) = self.connections.remove(id) else { return };
+        if let Some(outbox) = connection.outbox.take() {
+            self.drop_outbox(outbox);
+        }
+        self.kept_bytes -= connection.kept.len();
+        self.chunks.give_back_kept(connection.kept);
+    }
+
+    /// Puts a connection on its way to its home.
+    fn send_off(&mut self, id: ConnectionId, home: ShardId) {
+        let Some(connection) = self.connections.remove(id) else { return };
+        self.kept_bytes -= connection.kept.len();
+        let Connection { socket, arrival, place, kept, flags, .. } = connection;
+        let moved = Moved { socket, arrival, place, kept, finished: flags.finished };
+        self.mail.hand_over(home, Box::new(moved));
+    }
+
+    /// Gives a connection from another shard a place here.
+    pub(super) fn adopt(&mut self, moved: Moved) -> ConnectionId {
+        let Moved { socket, arrival, place, kept, finished } = moved;
+        let mut connection = Connection::new(socket, arrival, place);
+        self.kept_bytes += kept.len();
+        connection.kept = kept;
+        connection.flags.finished = finished;
+        self.insert(connection)
+    }
+
+    pub(super) fn insert(&mut self, connection: Connection) -> ConnectionId {
+        let id = self.connections.insert(connection);
+        self.touch(id);
+        id
+    }
+
+    /// Ends those connections whose time for flushing or lingering is up.
+    pub(super) fn handle_time(&mut self) {
+        while let Some((_, id)) = self.flushing.pop_front_if(|(until, _)| *until <= self.now) {
+            self.give_up(id);
+        }
+        while let Some((_, id)) = self.lingering.pop_front_if(|(until, _)| *until <= self.now) {
+            self.give_up(id);
+        }
+    }
+
+    fn give_up(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get(id) else { return };
+        if matches!(connection.phase, Phase::Flushing | Phase::Lingering) {
+            self.kill(id);
+        }
+    }
+
+    /// When [`Hands::handle_time`] next has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        let first = |queue: &VecDeque<(Moment, ConnectionId)>| queue.front().map(|&(at, _)| at);
+        first(&self.flushing).into_iter().chain(first(&self.lingering)).min()
+    }
+
+    /// Whether the coming turn has something to do by itself.
+    pub(super) fn has_due(&self) -> bool {
+        !self.due.is_empty() || !self.touched.is_empty()
+    }
+}
+
+impl Ports for Hands {
+    #[inline]
+    fn outbox_room(&self, connection: ConnectionId) -> usize {
+        let open = self.connections.get(connection).filter(|connection| connection.is_open());
+        open.map_or(0, |open| self.limits.outbox_bytes_max.saturating_sub(open.unsent()))
+    }
+
+    #[inline]
+    fn send(&mut self, id: ConnectionId, frame: &[u8]) {
+        self.send_with(id, frame, None);
+    }
+
+    fn send_shared(&mut self, id: ConnectionId, head: &[u8], payload: &Bytes) {
+        self.send_with(id, head, Some(payload));
+    }
+
+    fn notify_drained(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.open(id) {
+            connection.flags.wants_drained = true;
+            self.notice_drained(id);
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId, closing: Closing) {
+        let Some(connection) = self.open(id) else { return };
+        connection.phase = match closing {
+            Closing::Flush => Phase::Flushing,
+            Closing::Abort => Phase::Dead,
+        };
+        let kept = self.take_kept(id);
+        self.chunks.give_back_kept(kept);
+        if closing == Closing::Flush {
+            self.flushing.push_back((self.now + self.limits.flush_time_max, id));
+        }
+        self.touch(id);
+    }
+
+    fn pause(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.open(id) {
+            connection.flags.paused = true;
+            self.touch(id);
+        }
+    }
+
+    fn resume(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.open(id).filter(|connection| connection.flags.paused) {
+            connection.flags.paused = false;
+            self.feed_later(id);
+            self.touch(id);
+        }
+    }
+
+    fn hand_over(&mut self, id: ConnectionId, home: ShardId) {
+        if let Some(connection) = self.open(id) {
+            connection.phase = Phase::Moving(home);
+            self.touch(id);
+        }
+    }
+
+    fn letters(&mut self, to: ShardId) -> &mut LetterBatch {
+        self.mail.letters(to)
+    }
+
+    fn verify(&mut self, connection: ConnectionId, verification: Verification) -> bool {
+        self.verifier.ask(connection, verification)
+    }
+
+    fn random(&mut self) -> u64 {
+        self.random.next()
+    }
+
+    fn load(&self) -> Load {
+        self.tallies.load()
+    }
+}
+
+impl Hands {
+    #[inline]
+    fn send_with(&mut self, id: ConnectionId, frame: &[u8], payload: Option<&Bytes>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !connection.is_open() || connection.flags.mute {
+            return;
+        }
+        let outbox = connection.outbox.get_or_insert_with(|| self.chunks.outbox());
+        outbox.append(frame, &mut self.chunks);
+        if let Some(payload) = payload {
+            outbox.append_shared(payload, &mut self.chunks);
+        }
+        if outbox.unsent() > self.limits.outbox_bytes_max + OVERRUN_BYTES_MAX {
+            connection.flags.throttled = true;
+        }
+        if !connection.flags.touched {
+            connection.flags.touched = true;
+            self.touched.push(id);
+        }
+    }
+}
+
+/// Collects the shards that have to be woken.
+struct Sleepers(ShardSet);
+
+impl Bell for Sleepers {
+    fn ring(&mut self, shard: ShardId) {
+        self.0.insert(shard);
+    }
+}
+
+/// Errors of an operation after which it is tried again.
+pub(super) fn is_passing(result: i32) -> bool {
+    [libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::ENOBUFS].contains(&-result)
+}
+
+/// An outbox counts as drained when no more than this part of its limit is unsent.
+const DRAINED_PART: usize = 4;
+/// Answers may go this far past the limit before their client is not read from any more.
+const OVERRUN_BYTES_MAX: usize = 64 << 10;
+/// How long a client may take to close after the broker has.
+const LINGER_MAX: Span = Span::from_secs(1);

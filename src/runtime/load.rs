@@ -1,0 +1,86 @@
+//! How busy a shard is.
+
+use hdrhistogram::Histogram;
+
+use crate::{
+    base::time::{Moment, Span},
+    shard::ports::Load,
+};
+
+/// What a shard counts about itself.
+pub(super) struct Tallies {
+    turns: Histogram<u32>,
+    busy: Span,
+    pub(super) bytes_received: u64,
+    pub(super) bytes_sent: u64,
+    pub(super) connections_refused: u64,
+    /// Connections ended because their incomplete packets took too much memory together.
+    pub(super) partial_overflows: u64,
+    pub(super) accept_errors: u64,
+}
+
+impl Default for Tallies {
+    fn default() -> Tallies {
+        let turns = Histogram::new_with_bounds(1, TURN_TICKS_MAX, 2).expect("the bounds are sound");
+        Tallies {
+            turns,
+            busy: Span::ZERO,
+            bytes_received: 0,
+            bytes_sent: 0,
+            connections_refused: 0,
+            partial_overflows: 0,
+            accept_errors: 0,
+        }
+    }
+}
+
+impl Tallies {
+    /// A turn that began at `start` has ended.
+    pub(super) fn count_turn(&mut self, start: Moment, end: Moment) {
+        let span = end.since(start);
+        self.busy = self.busy + span;
+        self.turns.saturating_record((span.as_nanos() / TICK_NANOS).max(1));
+    }
+
+    pub(super) fn load(&self) -> Load {
+        Load {
+            busy: self.busy,
+            turns: self.turns.len(),
+            turn_p50: self.turn_at(0.5),
+            turn_p99: self.turn_at(0.99),
+            bytes_received: self.bytes_received,
+            bytes_sent: self.bytes_sent,
+            connections_refused: self.connections_refused,
+        }
+    }
+
+    fn turn_at(&self, quantile: f64) -> Span {
+        Span::from_nanos(self.turns.value_at_quantile(quantile) * TICK_NANOS)
+    }
+}
+
+/// Turns are measured in steps of 100 ns.
+const TICK_NANOS: u64 = 100;
+/// Longer turns count as ones of ten seconds.
+const TURN_TICKS_MAX: u64 = 100_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_told_apart_by_their_length() {
+        let mut tallies = Tallies::default();
+        let turn = |tallies: &mut Tallies, micros| {
+            let start = Moment::from_nanos(5);
+            tallies.count_turn(start, start + Span::from_micros(micros));
+        };
+        (0..98).for_each(|_| turn(&mut tallies, 10));
+        (0..2).for_each(|_| turn(&mut tallies, 5_000));
+        let load = tallies.load();
+        assert_eq!(load.turns, 100);
+        assert_eq!(load.busy, Span::from_micros(98 * 10 + 2 * 5_000));
+        assert_eq!(load.turn_p50.as_nanos() / 1_000, 10);
+        assert_eq!(load.turn_p99.as_millis(), 5);
+    }
+}

@@ -1,0 +1,140 @@
+//! What goes from shard to shard, and what of it has to wait.
+
+use std::{collections::VecDeque, mem};
+
+use super::connection::Moved;
+use crate::{
+    base::ids::{ShardId, ShardSet},
+    mesh::{Bell, Endpoint},
+    shard::letter::LetterBatch,
+};
+
+/// What one mailbox takes.
+pub(super) enum Parcel {
+    Letters(LetterBatch),
+    Connection(Box<Moved>),
+}
+
+/// Parcels that one shard may have waiting at another; then they wait at their sender.
+pub(super) const MAILBOX_PARCELS_MAX: usize = 64;
+
+/// The mailboxes of one shard.
+pub(super) struct Mail {
+    endpoint: Endpoint<Parcel>,
+    outgoing: Vec<Outgoing>,
+    /// Peers for whom something may be waiting here.
+    waiting: ShardSet,
+    /// Peers whose mailbox here may not be empty.
+    unread: ShardSet,
+}
+
+#[derive(Default)]
+struct Outgoing {
+    letters: LetterBatch,
+    /// A blank that was not needed because the mailbox was full.
+    spare: Option<LetterBatch>,
+    connections: VecDeque<Box<Moved>>,
+}
+
+impl Mail {
+    pub(super) fn new(endpoint: Endpoint<Parcel>) -> Mail {
+        let outgoing = (0..endpoint.shards()).map(|_| Outgoing::default()).collect();
+        Mail { endpoint, outgoing, waiting: ShardSet::EMPTY, unread: ShardSet::EMPTY }
+    }
+
+    pub(super) fn me(&self) -> ShardId {
+        self.endpoint.me()
+    }
+
+    pub(super) fn letters(&mut self, to: ShardId) -> &mut LetterBatch {
+        self.waiting.insert(to);
+        &mut self.outgoing[to.index()].letters
+    }
+
+    pub(super) fn hand_over(&mut self, to: ShardId, connection: Box<Moved>) {
+        self.waiting.insert(to);
+        self.outgoing[to.index()].connections.push_back(connection);
+    }
+
+    /// Sends what is waiting, as far as the mailboxes have room. Answers with the peers to whom
+    /// a crowded batch has gone.
+    pub(super) fn flush(&mut self, bell: &mut impl Bell) -> ShardSet {
+        let mut relieved = ShardSet::EMPTY;
+        for to in self.waiting.iter() {
+            let crowded = self.outgoing[to.index()].letters.is_crowded();
+            if self.flush_to(to, bell) {
+                self.waiting.remove(to);
+                if crowded {
+                    relieved.insert(to);
+                }
+            }
+        }
+        relieved
+    }
+
+    /// False: some of it had no room.
+    fn flush_to(&mut self, to: ShardId, bell: &mut impl Bell) -> bool {
+        let Outgoing { letters, spare, connections } = &mut self.outgoing[to.index()];
+        while let Some(connection) = connections.pop_front() {
+            let parcel = Parcel::Connection(connection);
+            if let Err(Parcel::Connection(connection)) = self.endpoint.try_send(to, parcel, bell) {
+                connections.push_front(connection);
+                return false;
+            }
+        }
+        if letters.is_empty() {
+            return true;
+        }
+        let blank = spare.take().or_else(|| match self.endpoint.blank(to) {
+            Some(Parcel::Letters(blank)) => Some(blank),
+            _ => None,
+        });
+        let full = mem::replace(letters, blank.unwrap_or_default());
+        match self.endpoint.try_send(to, Parcel::Letters(full), bell) {
+            Err(Parcel::Letters(full)) => {
+                *spare = Some(mem::replace(letters, full));
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Something waits here because a mailbox was full.
+    pub(super) fn is_held_up(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whose mailboxes are to be looked into.
+    pub(super) fn senders(&mut self) -> ShardSet {
+        self.unread = self.unread.union(self.endpoint.collect());
+        self.unread
+    }
+
+    /// The next parcel of `from`.
+    pub(super) fn receive(&mut self, from: ShardId) -> Option<Parcel> {
+        let parcel = self.endpoint.receive(from);
+        if parcel.is_none() {
+            self.unread.remove(from);
+        }
+        parcel
+    }
+
+    pub(super) fn recycle(&self, from: ShardId, mut letters: LetterBatch) {
+        letters.clear();
+        self.endpoint.recycle(from, Parcel::Letters(letters));
+    }
+
+    /// Whether something has come or was left unread.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty() || self.endpoint.doorbell().has_marks()
+    }
+
+    /// Says that this shard is about to sleep. False: it must not.
+    pub(super) fn announce_sleep(&self) -> bool {
+        self.unread.is_empty() && self.endpoint.doorbell().announce_sleep()
+    }
+
+    pub(super) fn wake(&self) {
+        self.endpoint.doorbell().wake();
+    }
+}

@@ -1,0 +1,217 @@
+//! What a connection has to say and has not said yet.
+//!
+//! ```text
+//!            append                begin                complete(all)
+//!   (none) ----------> waiting ------------> in flight ---------------> (none)
+//!                         ^    complete(some)    |
+//!                         +----------------------+
+//! ```
+//! Bytes in flight neither move nor go before [`Outbox::complete`]: the kernel reads them. More may
+//! be appended behind them meanwhile.
+
+use std::{collections::VecDeque, mem};
+
+use bytes::Bytes;
+
+use super::{chunks::Chunks, ring::vector::Vector};
+
+/// Payloads from this size on are referenced; copying a smaller one is cheaper than a piece.
+pub(super) const SHARED_BYTES_MIN: usize = 8 << 10;
+
+/// The unsent bytes of one connection.
+pub(super) struct Outbox {
+    pieces: VecDeque<Piece>,
+    unsent: usize,
+    in_flight: bool,
+    vector: Box<Vector>,
+}
+
+/// Consecutive bytes, of which the first have been sent.
+struct Piece {
+    bytes: Held,
+    sent: usize,
+}
+
+enum Held {
+    /// Frames one after the other, in a chunk of the pool. It is never written past its capacity.
+    Chunk(Vec<u8>),
+    Payload(Bytes),
+}
+
+impl Outbox {
+    pub(super) fn new() -> Outbox {
+        Outbox { pieces: VecDeque::new(), unsent: 0, in_flight: false, vector: Vector::new() }
+    }
+
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight
+    }
+
+    /// Appends a copy.
+    pub(super) fn append(&mut self, mut bytes: &[u8], chunks: &mut Chunks) {
+        self.unsent += bytes.len();
+        while !bytes.is_empty() {
+            let chunk = self.writable(chunks);
+            let room = chunk.capacity() - chunk.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            chunk.extend_from_slice(now);
+            bytes = later;
+        }
+    }
+
+    /// Appends a payload, without a copy when it is large.
+    pub(super) fn append_shared(&mut self, payload: &Bytes, chunks: &mut Chunks) {
+        if payload.len() < SHARED_BYTES_MIN {
+            return self.append(payload, chunks);
+        }
+        self.unsent += payload.len();
+        self.pieces.push_back(Piece { bytes: Held::Payload(payload.clone()), sent: 0 });
+    }
+
+    /// Puts the bytes at the front in flight. They stay where they are until [`Outbox::complete`].
+    pub(super) fn begin(&mut self) -> &mut Vector {
+        assert!(!self.in_flight, "a connection has one send in flight");
+        self.in_flight = true;
+        self.vector.fill(self.pieces.iter().map(Piece::unsent));
+        &mut self.vector
+    }
+
+    /// The send has ended, and `sent` bytes have gone.
+    pub(super) fn complete(&mut self, sent: usize, chunks: &mut Chunks) {
+        self.in_flight = false;
+        self.unsent -= sent;
+        let mut left = sent;
+        while let Some(piece) = self.pieces.front_mut() {
+            let gone = left.min(piece.unsent().len());
+            piece.sent += gone;
+            left -= gone;
+            if !piece.unsent().is_empty() {
+                return;
+            }
+            self.drop_front(chunks);
+        }
+    }
+
+    /// Forgets everything; nothing is in flight.
+    pub(super) fn discard(&mut self, chunks: &mut Chunks) {
+        assert!(!self.in_flight, "the kernel reads what is in flight");
+        self.unsent = 0;
+        while !self.pieces.is_empty() {
+            self.drop_front(chunks);
+        }
+    }
+
+    /// The memory of the list itself, in pieces.
+    pub(super) fn capacity(&self) -> usize {
+        self.pieces.capacity()
+    }
+
+    fn drop_front(&mut self, chunks: &mut Chunks) {
+        if let Some(Piece { bytes: Held::Chunk(chunk), .. }) = self.pieces.pop_front() {
+            chunks.give_back(chunk);
+        }
+    }
+
+    /// The last chunk if it has room, or a new one: a small one for the first frames.
+    fn writable(&mut self, chunks: &mut Chunks) -> &mut Vec<u8> {
+        let has_room = matches!(
+            self.pieces.back(),
+            Some(Piece { bytes: Held::Chunk(chunk), .. }) if chunk.len() < chunk.capacity()
+        );
+        if !has_room {
+            let chunk = if self.pieces.is_empty() { chunks.small() } else { chunks.large() };
+            self.pieces.push_back(Piece { bytes: Held::Chunk(chunk), sent: 0 });
+        }
+        match self.pieces.back_mut() {
+            Some(Piece { bytes: Held::Chunk(chunk), .. }) => chunk,
+            _ => unreachable!("a chunk with room is at the back"),
+        }
+    }
+}
+
+impl Piece {
+    fn unsent(&self) -> &[u8] {
+        match &self.bytes {
+            Held::Chunk(chunk) => &chunk[self.sent..],
+            Held::Payload(payload) => &payload[self.sent..],
+        }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        // Only a shard that unwinds drops an outbox in flight; the kernel may still read it.
+        if self.in_flight {
+            mem::forget(mem::take(&mut self.pieces));
+            mem::forget(mem::replace(&mut self.vector, Vector::new()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the outbox would send next.
+    fn front(outbox: &Outbox) -> Vec<u8> {
+        outbox.pieces.iter().flat_map(|piece| piece.unsent().to_vec()).collect()
+    }
+
+    fn numbers(count: usize) -> Vec<u8> {
+        (0..=250).cycle().take(count).collect()
+    }
+
+    #[test]
+    fn bytes_leave_in_the_order_in_which_they_came() {
+        let mut chunks = Chunks::default();
+        let mut outbox = Outbox::new();
+        let mut expected = Vec::new();
+        for length in [1, 2_047, 5, 40_000, SHARED_BYTES_MIN, 3, SHARED_BYTES_MIN - 1, 100_000] {
+            let bytes = numbers(length);
+            outbox.append_shared(&Bytes::from(bytes.clone()), &mut chunks);
+            outbox.append(&bytes, &mut chunks);
+            expected.extend_from_slice(&bytes);
+            expected.extend_from_slice(&bytes);
+        }
+        assert_eq!(outbox.unsent(), expected.len());
+        let mut sent = Vec::new();
+        for step in (1..).map(|step| step * 7_919 % 60_000) {
+            let front = front(&outbox);
+            let step = step.min(front.len());
+            outbox.begin();
+            sent.extend_from_slice(&front[..step]);
+            outbox.complete(step, &mut chunks);
+            if outbox.unsent() == 0 {
+                break;
+            }
+        }
+        assert_eq!(sent, expected);
+        assert!(outbox.pieces.is_empty(), "an outbox with nothing to say owns no chunk");
+    }
+
+    #[test]
+    fn what_comes_during_a_send_waits_behind_it() {
+        let mut chunks = Chunks::default();
+        let mut outbox = Outbox::new();
+        outbox.append(b"first", &mut chunks);
+        outbox.begin();
+        outbox.append(b"second", &mut chunks);
+        outbox.complete(3, &mut chunks);
+        assert_eq!(front(&outbox), b"stsecond");
+        assert_eq!(outbox.unsent(), 8);
+    }
+
+    #[test]
+    fn a_discarded_outbox_gives_its_chunks_back() {
+        let mut chunks = Chunks::default();
+        let mut outbox = Outbox::new();
+        outbox.append(&numbers(5_000), &mut chunks);
+        outbox.discard(&mut chunks);
+        assert_eq!(outbox.unsent(), 0);
+        assert_eq!(chunks.held_bytes(), (2 << 10) + (32 << 10));
+    }
+}

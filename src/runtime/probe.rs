@@ -1,0 +1,59 @@
+//! Whether this machine lets a broker run, and how large it lets it become.
+
+use tracing::warn;
+
+use super::{RuntimeConfig, fault::Fault, ring::Ring, ring::system};
+use crate::base::ids::SHARDS_MAX;
+
+/// Checks what the broker needs, and says how many connections it can hold.
+pub(super) fn probe(config: &RuntimeConfig) -> Result<usize, Fault> {
+    check_config(config)?;
+    check_locked_memory()?;
+    Ring::new(PROBE_ENTRIES).map(drop)?;
+    limit_connections(config)
+}
+
+fn check_config(config: &RuntimeConfig) -> Result<(), Fault> {
+    let sound = |sound, why| if sound { Ok(()) } else { Err(Fault::Configuration(why)) };
+    let shards = config.cpus.len();
+    sound((1..=SHARDS_MAX).contains(&shards), "from 1 to 128 shards")?;
+    sound(u16::try_from(config.listeners.len()).is_ok(), "at most 65,535 listeners")?;
+    sound(config.ring_entries.is_power_of_two(), "ring_entries is a power of two")?;
+    sound(config.recv_buffers.is_power_of_two(), "recv_buffers is a power of two")?;
+    sound(config.recv_buffers <= 1 << 15, "at most 32,768 recv_buffers")?;
+    sound(config.recv_buffer_bytes > 0, "recv_buffer_bytes is not zero")
+}
+
+/// The executor refuses to run with less; its rings and buffers may be counted against the limit.
+fn check_locked_memory() -> Result<(), Fault> {
+    let (available, _) = system::limit(libc::RLIMIT_MEMLOCK)?;
+    let needed = LOCKED_BYTES_PER_SHARD;
+    if available < needed { Err(Fault::LockedMemory { available, needed }) } else { Ok(()) }
+}
+
+/// As many as were asked for, unless the process may not have as many descriptors.
+fn limit_connections(config: &RuntimeConfig) -> Result<usize, Fault> {
+    let available = system::raise_limit(libc::RLIMIT_NOFILE)?;
+    let shards = config.cpus.len();
+    let reserved = DESCRIPTORS_RESERVED + shards * (DESCRIPTORS_PER_SHARD + config.listeners.len());
+    let limit = usize::try_from(available).unwrap_or(usize::MAX).saturating_sub(reserved);
+    if limit == 0 {
+        return Err(Fault::Descriptors { available });
+    }
+    if limit < config.connections_max {
+        warn!(
+            wanted = config.connections_max,
+            possible = limit,
+            "the limit of open descriptors allows fewer connections: raise it with `ulimit -n` or \
+             LimitNOFILE="
+        );
+    }
+    Ok(limit.min(config.connections_max))
+}
+
+const PROBE_ENTRIES: u32 = 8;
+const LOCKED_BYTES_PER_SHARD: u64 = 512 << 10;
+/// Log, journal, control plane.
+const DESCRIPTORS_RESERVED: usize = 64;
+/// Rings, event counters and what the executor has.
+const DESCRIPTORS_PER_SHARD: usize = 24;

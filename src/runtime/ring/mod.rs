@@ -1,0 +1,295 @@
+//! The ring of one shard: operations go in, completions come out.
+//!
+//! Every operation that touches memory is asked for here and nowhere else, so that what keeps the
+//! memory alive can be said here. Knows nothing of brains and packets.
+#![expect(unsafe_code, reason = "the kernel uses memory that the compiler does not know it uses")]
+
+pub(super) mod buffers;
+pub(super) mod nudge;
+pub(super) mod operation;
+pub(super) mod system;
+pub(super) mod vector;
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    ptr,
+};
+
+use io_uring::{
+    IoUring, Probe, cqueue, opcode,
+    squeue::{Entry, Flags},
+    types::{Fd, SubmitArgs, TimeoutFlags, Timespec},
+};
+
+use self::{
+    buffers::{Buffers, GROUP},
+    operation::Operation,
+};
+use super::{fault::Fault, outbox::Outbox};
+use crate::base::{
+    ids::ConnectionId,
+    time::{Moment, Span},
+};
+
+/// What the kernel says of an operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Completion {
+    pub(super) operation: Operation,
+    /// What the system call of that name would return; an error number is negative.
+    pub(super) result: i32,
+    /// The provided buffer that holds what was received.
+    pub(super) buffer: Option<u16>,
+    /// The same operation will complete again.
+    pub(super) more: bool,
+}
+
+/// The ring of one shard. It is made, used and dropped on the shard's own thread.
+pub(super) struct Ring {
+    uring: IoUring,
+    /// Completions that had to make way for submissions.
+    backlog: Vec<Completion>,
+    /// Where the event counter is read to; the kernel writes here.
+    bell_count: Box<u64>,
+    /// When the alarm goes that was set last; read by the kernel when it is submitted.
+    alarm: Box<Timespec>,
+}
+
+impl Ring {
+    /// A ring with room for `entries` submissions at a time.
+    pub(super) fn new(entries: u32) -> Result<Ring, Fault> {
+        let uring = build(entries).map_err(|error| Fault::of_ring(&error))?;
+        check_operations(&uring)?;
+        Ok(Ring {
+            uring,
+            backlog: Vec::new(),
+            bell_count: Box::new(0),
+            alarm: Box::new(Timespec::new()),
+        })
+    }
+
+    /// Memory for this ring to receive into.
+    pub(super) fn lend_buffers(&self, count: u16, size: u32) -> Result<Buffers, Fault> {
+        Buffers::lend(&self.uring, count, size).map_err(|error| Fault::of_buffers(&error))
+    }
+
+    /// A descriptor by which other shards' rings reach this one.
+    pub(super) fn address(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the ring keeps its descriptor open for as long as it is borrowed here.
+        unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }.try_clone_to_owned()
+    }
+
+    /// Accepts connections until it completes without `more`.
+    pub(super) fn accept(&mut self, listener: u16, socket: BorrowedFd<'_>) {
+        let accept = opcode::AcceptMulti::new(Fd(socket.as_raw_fd())).flags(libc::SOCK_CLOEXEC);
+        // SAFETY: uses no memory of ours.
+        unsafe { self.push(&accept.build(), Operation::Accept(listener)) };
+    }
+
+    /// Receives once, into a provided buffer.
+    pub(super) fn receive_once(&mut self, connection: ConnectionId, socket: BorrowedFd<'_>) {
+        let receive = opcode::Recv::new(Fd(socket.as_raw_fd()), ptr::null_mut(), 0)
+            .buf_group(GROUP)
+            .build()
+            .flags(Flags::BUFFER_SELECT);
+        // SAFETY: writes to provided buffers only, which outlive every receive.
+        unsafe { self.push(&receive, Operation::Receive(connection)) };
+    }
+
+    /// Receives into provided buffers until it completes without `more`.
+    pub(super) fn receive_many(&mut self, connection: ConnectionId, socket: BorrowedFd<'_>) {
+        let receive = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), GROUP);
+        // SAFETY: writes to provided buffers only, which outlive every receive.
+        unsafe { self.push(&receive.build(), Operation::Receive(connection)) };
+    }
+
+    /// Ends an operation; it still completes, with an error if it had not by itself.
+    pub(super) fn cancel(&mut self, operation: Operation) {
+        let cancel = opcode::AsyncCancel::new(operation.encode()).build();
+        // SAFETY: uses no memory of ours.
+        unsafe { self.push(&cancel.flags(Flags::SKIP_SUCCESS), Operation::Nudge) };
+    }
+
+    /// Sends what is at the front of the outbox. The outbox keeps it in its place until
+    /// [`Outbox::complete`] is told what was sent.
+    pub(super) fn send(
+        &mut self,
+        connection: ConnectionId,
+        socket: BorrowedFd<'_>,
+        outbox: &mut Outbox,
+    ) {
+        let fd = Fd(socket.as_raw_fd());
+        let vector = outbox.begin();
+        let entry = if let [only] = vector.parts() {
+            let length = u32::try_from(only.iov_len).expect("a send has an upper limit");
+            let send = opcode::Send::new(fd, only.iov_base.cast_const().cast(), length);
+            send.flags(libc::MSG_NOSIGNAL).build()
+        } else {
+            let send = opcode::SendMsg::new(fd, vector.header());
+            send.flags(libc::MSG_NOSIGNAL.cast_unsigned()).build()
+        };
+        // SAFETY: an outbox in flight frees and moves nothing, and leaks when it is dropped.
+        unsafe { self.push(&entry, Operation::Send(connection)) };
+    }
+
+    /// Completes [`Operation::Bell`] when another thread writes to `bell`.
+    pub(super) fn watch_bell(&mut self, bell: &File) {
+        let target: *mut u64 = &raw mut *self.bell_count;
+        let read = opcode::Read::new(Fd(bell.as_raw_fd()), target.cast(), 8).build();
+        // SAFETY: the counter has its own place on the heap, and a shard waits for this read to
+        // end before it drops its ring.
+        unsafe { self.push(&read, Operation::Bell) };
+    }
+
+    /// Completes [`Operation::Nudge`] in another shard's ring.
+    pub(super) fn nudge(&mut self, address: BorrowedFd<'_>) {
+        let data = Operation::Nudge.encode();
+        let nudge = opcode::MsgRingData::new(Fd(address.as_raw_fd()), 0, data, None).build();
+        // SAFETY: uses no memory of ours.
+        unsafe { self.push(&nudge.flags(Flags::SKIP_SUCCESS), Operation::Nudge) };
+    }
+
+    /// Completes [`Operation::Alarm`] at `moment`.
+    pub(super) fn set_alarm(&mut self, moment: Moment) {
+        *self.alarm = timespec(moment.as_nanos());
+        let at: *const Timespec = &raw const *self.alarm;
+        let alarm = opcode::Timeout::new(at).flags(TimeoutFlags::ABS).build();
+        // SAFETY: the time has its own place on the heap and is not changed before it was read:
+        // the submission follows at once.
+        unsafe { self.push(&alarm, Operation::Alarm) };
+        self.submit();
+    }
+
+    /// Submits what is pending and lets completions come in, without waiting. Does not enter the
+    /// kernel when there is neither.
+    pub(super) fn turn_over(&mut self) {
+        if self.has_news_in_kernel() || !self.uring.submission().is_empty() {
+            self.submit();
+        }
+    }
+
+    /// Submits what is pending and waits for `count` completions, for no longer than `patience`.
+    pub(super) fn wait(&mut self, count: usize, patience: Span) {
+        let patience = timespec(patience.as_nanos());
+        let args = SubmitArgs::new().timespec(&patience);
+        match self.uring.submitter().submit_with_args(count, &args) {
+            Ok(_) => {}
+            Err(error) => bear(&error),
+        }
+    }
+
+    /// Whether there is anything to [`Ring::reap`], or to submit.
+    pub(super) fn has_news(&mut self) -> bool {
+        self.has_completions() || self.has_news_in_kernel() || !self.uring.submission().is_empty()
+    }
+
+    /// Whether there is anything to [`Ring::reap`] without entering the kernel.
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.backlog.is_empty() || !self.uring.completion().is_empty()
+    }
+
+    /// Moves all completions into `completions`, oldest first.
+    pub(super) fn reap(&mut self, completions: &mut Vec<Completion>) {
+        completions.append(&mut self.backlog);
+        completions.extend(self.uring.completion().map(|entry| decode(&entry)));
+    }
+
+    /// Has completions signalled to the event counter of [`nudge::Sleeper`], or not.
+    pub(super) fn signal(&mut self, on: bool) {
+        let completion = self.uring.completion();
+        if on { completion.enable_eventfd() } else { completion.disable_eventfd() }
+    }
+
+    /// Completions that the kernel makes only when it is entered.
+    fn has_news_in_kernel(&mut self) -> bool {
+        let submission = self.uring.submission();
+        submission.taskrun() || submission.cq_overflow()
+    }
+
+    fn submit(&mut self) {
+        match self.uring.submit() {
+            Ok(_) => {}
+            Err(error) => bear(&error),
+        }
+    }
+
+    /// Puts an operation into the ring, making room first when it is full.
+    ///
+    /// # Safety
+    ///
+    /// The memory that the operation uses stays valid until it has completed.
+    unsafe fn push(&mut self, entry: &Entry, operation: Operation) {
+        let entry = entry.clone().user_data(operation.encode());
+        while self.uring.submission().is_full() {
+            self.submit();
+            self.backlog.extend(self.uring.completion().map(|entry| decode(&entry)));
+        }
+        let mut submission = self.uring.submission();
+        // SAFETY: the caller keeps the memory valid.
+        let pushed = unsafe { submission.push(&entry) };
+        pushed.expect("room was made for one more");
+    }
+}
+
+fn decode(entry: &cqueue::Entry) -> Completion {
+    Completion {
+        operation: Operation::decode(entry.user_data()),
+        result: entry.result(),
+        buffer: cqueue::buffer_select(entry.flags()),
+        more: cqueue::more(entry.flags()),
+    }
+}
+
+/// The errors of an enter that pass by themselves: a signal, the end of patience, and completions
+/// that have to be reaped first. Any other is a defect of ours.
+fn bear(error: &io::Error) {
+    let passing = [libc::EINTR, libc::ETIME, libc::EBUSY, libc::EAGAIN];
+    let number = error.raw_os_error().unwrap_or(0);
+    assert!(passing.contains(&number), "the ring refuses to be entered: {error}");
+}
+
+/// A ring that does its work when it is entered, or, where the kernel cannot, whenever it likes.
+fn build(entries: u32) -> io::Result<IoUring> {
+    let deferred = IoUring::builder()
+        .setup_cqsize(entries.saturating_mul(COMPLETIONS_PER_SUBMISSION))
+        .setup_clamp()
+        .setup_submit_all()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .build(entries);
+    match deferred {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::builder()
+            .setup_cqsize(entries.saturating_mul(COMPLETIONS_PER_SUBMISSION))
+            .setup_clamp()
+            .setup_submit_all()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .build(entries),
+        other => other,
+    }
+}
+
+/// Multishot receive cannot be asked for, but it came in the same version as this operation.
+fn check_operations(uring: &IoUring) -> Result<(), Fault> {
+    let mut probe = Probe::new();
+    uring.submitter().register_probe(&mut probe).map_err(|_| Fault::KernelTooOld)?;
+    let parameters = uring.params();
+    let features = parameters.is_feature_ext_arg()
+        && parameters.is_feature_nodrop()
+        && parameters.is_feature_submit_stable();
+    if features && probe.is_supported(opcode::SendZc::CODE) {
+        Ok(())
+    } else {
+        Err(Fault::KernelTooOld)
+    }
+}
+
+fn timespec(nanos: u64) -> Timespec {
+    let below_second = u32::try_from(nanos % 1_000_000_000).expect("less than a second");
+    Timespec::new().sec(nanos / 1_000_000_000).nsec(below_second)
+}
+
+/// One send completes once; one multishot receive may complete many times in one turn.
+const COMPLETIONS_PER_SUBMISSION: u32 = 4;

@@ -1,0 +1,193 @@
+//! Starting a broker, and waiting for it to end.
+
+use std::{
+    net::TcpListener,
+    os::fd::OwnedFd,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::{
+    Ready, RuntimeConfig, StopHandle,
+    connection::Census,
+    executor::{self, Shift},
+    fault::Fault,
+    hands::{Hands, Limits, Tools},
+    listen::{self, Listeners},
+    mailbox::{MAILBOX_PARCELS_MAX, Mail, Parcel},
+    probe::probe,
+    random::Random,
+    ring::{Ring, nudge::Sleeper, system},
+    signals::Watch,
+    stop::Stop,
+    turn::Turner,
+    verify::{self, Bells, Verifier},
+};
+use crate::{
+    base::ids::ShardId,
+    mesh::{Endpoint, mesh},
+    shard::ports::Brain,
+};
+
+/// Runs a broker until it is stopped by a signal or by [`Ready::stop`].
+///
+/// `make` makes each shard's brain, on the shard's own thread. `on_ready` is called once, when all
+/// shards listen.
+pub fn run<B: Brain + 'static>(
+    config: &RuntimeConfig,
+    make: impl Fn(ShardId) -> B + Send + Clone + 'static,
+    on_ready: impl FnOnce(&Ready),
+) -> Result<(), Fault> {
+    let connections_max = probe(config)?;
+    let shards = config.cpus.len();
+    let (addresses, sockets) = listen::bind_all(&config.listeners, shards)?;
+    let bells =
+        (0..shards).map(|_| system::event_fd()).collect::<Result<_, _>>().map(Bells::new)?;
+    let (verifiers, verify_threads) = verify::start(&bells)?;
+    let stop = Stop::new(shards, bells.clone());
+    let census = Census::new(connections_max);
+    let seed = Random::seed()?;
+
+    let (report, reports) = bounded(shards);
+    let mut threads = Vec::with_capacity(shards);
+    let ends = mesh(shards, MAILBOX_PARCELS_MAX).into_iter().zip(sockets).zip(verifiers);
+    for ((endpoint, sockets), verifier) in ends {
+        let (go, may_go) = bounded(1);
+        let me = endpoint.me();
+        let plan = Plan {
+            config: config.clone(),
+            cpu: config.cpus[me.index()],
+            endpoint,
+            sockets,
+            verifier,
+            bells: bells.clone(),
+            census: census.clone(),
+            stop: stop.clone(),
+            random: Random::new(seed, me),
+            report: report.clone(),
+            may_go,
+        };
+        let make = make.clone();
+        let name = format!("ringmq-{me}");
+        let thread = thread::Builder::new().name(name).spawn(move || plan.carry_out(make))?;
+        threads.push(ShardThread { me, thread, go });
+    }
+    drop(report);
+
+    let addresses_of_rings = collect_reports(&reports, shards)?;
+    for shard in &threads {
+        // A shard that has ended says why when it is joined.
+        drop(shard.go.send(Arc::clone(&addresses_of_rings)));
+    }
+    let watch = config.handle_signals.then(|| Watch::start(stop.clone())).transpose()?;
+    let stop_handle = StopHandle::new(stop.clone());
+    on_ready(&Ready { addresses, cpus: config.cpus.clone(), connections_max, stop: stop_handle });
+    let ended = join_all(threads, &stop);
+    drop(watch);
+    for thread in verify_threads {
+        // Its panic was told, and there is nobody left to wait for a verdict.
+        drop(thread.join());
+    }
+    ended
+}
+
+struct ShardThread {
+    me: ShardId,
+    thread: JoinHandle<Result<(), Fault>>,
+    go: Sender<Arc<[OwnedFd]>>,
+}
+
+/// What each shard says when it has its ring: how other shards reach it.
+type Report = (ShardId, Result<OwnedFd, Fault>);
+
+/// All shards' ring addresses, in order, or the first fault.
+fn collect_reports(reports: &Receiver<Report>, shards: usize) -> Result<Arc<[OwnedFd]>, Fault> {
+    let mut addresses: Vec<Option<OwnedFd>> = (0..shards).map(|_| None).collect();
+    for (shard, report) in reports {
+        addresses[shard.index()] = Some(report?);
+    }
+    let missing = |shard| Fault::ShardLost(shard);
+    ShardId::all(shards)
+        .zip(addresses)
+        .map(|(shard, address)| address.ok_or_else(|| missing(shard)))
+        .collect()
+}
+
+/// Waits for all shards. When one ends early, the others are stopped.
+fn join_all(threads: Vec<ShardThread>, stop: &Stop) -> Result<(), Fault> {
+    let mut ended = Ok(());
+    for ShardThread { me, thread, .. } in threads {
+        let result = thread.join().unwrap_or(Err(Fault::ShardLost(me)));
+        if result.is_err() && ended.is_ok() {
+            ended = result;
+            stop.ask();
+        }
+    }
+    ended
+}
+
+/// What one shard is made of.
+struct Plan {
+    config: RuntimeConfig,
+    cpu: usize,
+    endpoint: Endpoint<Parcel>,
+    sockets: Vec<TcpListener>,
+    verifier: Verifier,
+    bells: Bells,
+    census: Census,
+    stop: Stop,
+    random: Random,
+    report: Sender<Report>,
+    may_go: Receiver<Arc<[OwnedFd]>>,
+}
+
+impl Plan {
+    /// The whole life of a shard's thread.
+    fn carry_out<B: Brain>(self, make: impl Fn(ShardId) -> B) -> Result<(), Fault> {
+        let me = self.endpoint.me();
+        let cpu = self.cpu;
+        let prepared = executor::make(cpu)
+            .map_err(|error| Fault::Executor { shard: me, cpu, reason: error.to_string() })
+            .and_then(|executor| Ok((executor, Ring::new(self.config.ring_entries)?)))
+            .and_then(|(executor, ring)| Ok((executor, ring.address()?, ring)));
+        let (executor, mut ring) = match prepared {
+            Ok((executor, address, ring)) => {
+                drop(self.report.send((me, Ok(address))));
+                (executor, ring)
+            }
+            Err(fault) => {
+                drop(self.report.send((me, Err(fault))));
+                return Ok(());
+            }
+        };
+        drop(self.report);
+        // Nobody says go when another shard could not be made.
+        let Ok(addresses) = self.may_go.recv() else { return Ok(()) };
+        let buffers = ring.lend_buffers(self.config.recv_buffers, self.config.recv_buffer_bytes)?;
+        let shift = executor.run(async { Sleeper::new(&mut ring) }).map(|sleeper| Shift {
+            stop: self.stop,
+            sleeper,
+            busy_poll: self.config.busy_poll,
+            flush_time_max: self.config.flush_time_max,
+        })?;
+        let limits = Limits {
+            outbox_bytes_max: self.config.outbox_bytes_max,
+            partial_bytes_max: self.config.partial_bytes_max,
+            flush_time_max: self.config.flush_time_max,
+        };
+        let tools = Tools {
+            ring,
+            mail: Mail::new(self.endpoint),
+            verifier: self.verifier,
+            addresses,
+            random: self.random,
+        };
+        let hands = Hands::new(tools, limits);
+        let listeners = Listeners::new(self.sockets);
+        let mut turner = Turner::new(make(me), hands, buffers, listeners, self.census, self.bells);
+        executor.run(shift.work(&mut turner));
+        Ok(())
+    }
+}

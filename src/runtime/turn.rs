@@ -1,0 +1,414 @@
+//! One turn of a shard: everything that has come is told to the brain, and what the brain wants is
+//! begun.
+//!
+//! Knows what happens in a turn and in which order; when to take one, and when to sleep, is known
+//! to the executor.
+
+use std::{mem, net::TcpStream, os::fd::RawFd};
+
+use super::{
+    connection::{Census, Connection, Phase, Receive},
+    hands::{Due, Hands, is_passing},
+    listen::Listeners,
+    mailbox::Parcel,
+    ring::{Completion, buffers::Buffers, operation::Operation, system},
+    verify::Bells,
+};
+use crate::{
+    base::{
+        ids::{ConnectionId, ShardId},
+        time::{Moment, Span},
+    },
+    shard::ports::{Arrival, Brain, Closing, End, Ports},
+};
+
+/// A brain with its hands, and what the hands must not hold while the brain uses them.
+pub(super) struct Turner<B> {
+    pub(super) brain: B,
+    pub(super) hands: Hands,
+    buffers: Buffers,
+    completions: Vec<Completion>,
+    due: Vec<Due>,
+    listeners: Listeners,
+    census: Census,
+    bells: Bells,
+    bell_watched: bool,
+    /// When the ring will have a completion whatever comes.
+    alarm: Option<Moment>,
+    stopping: Option<Moment>,
+}
+
+impl<B: Brain> Turner<B> {
+    pub(super) fn new(
+        brain: B,
+        hands: Hands,
+        buffers: Buffers,
+        listeners: Listeners,
+        census: Census,
+        bells: Bells,
+    ) -> Turner<B> {
+        Turner {
+            brain,
+            hands,
+            buffers,
+            completions: Vec::new(),
+            due: Vec::new(),
+            listeners,
+            census,
+            bells,
+            bell_watched: false,
+            alarm: None,
+            stopping: None,
+        }
+    }
+
+    /// Begins to listen, to clients and to other threads.
+    pub(super) fn begin(&mut self) {
+        self.hands.now = system::now();
+        self.listeners.accept_on_all(&mut self.hands.ring);
+        self.watch_bell();
+    }
+
+    /// Takes one turn. The ring has been entered before; what the turn begins is submitted when
+    /// it is entered next.
+    pub(super) fn turn(&mut self, now: Moment) {
+        self.hands.now = now;
+        self.handle_due();
+        self.handle_completions();
+        self.handle_mail();
+        self.handle_verdicts();
+        self.handle_time();
+        self.hands.flush();
+    }
+
+    /// When the shard wants to be awake, whatever comes.
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        let times =
+            [self.brain.next_deadline(), self.hands.next_deadline(), self.listeners.next_retry()];
+        times.into_iter().flatten().min()
+    }
+
+    /// Sees to it that the ring has a completion when the shard wants to be awake.
+    pub(super) fn set_alarm(&mut self) {
+        let Some(deadline) = self.next_deadline() else { return };
+        if self.alarm.is_none_or(|alarm| deadline < alarm || alarm <= self.hands.now) {
+            self.alarm = Some(deadline);
+            self.hands.ring.set_alarm(deadline);
+        }
+    }
+
+    /// Whether the next turn has something to do, whatever comes.
+    pub(super) fn has_work(&self) -> bool {
+        self.hands.has_due() || self.hands.mail.has_unread()
+    }
+
+    fn handle_due(&mut self) {
+        mem::swap(&mut self.due, &mut self.hands.due);
+        let mut due = mem::take(&mut self.due);
+        for due in due.drain(..) {
+            self.handle_one_due(due);
+        }
+        self.due = due;
+    }
+
+    fn handle_one_due(&mut self, due: Due) {
+        let now = self.hands.now;
+        match due {
+            Due::Feed(id) => self.feed_kept(id),
+            Due::Drained(id) => {
+                if self.hands.get(id).is_some_and(|connection| connection.is_open()) {
+                    self.brain.handle_drained(now, id, &mut self.hands);
+                }
+            }
+            Due::Posted(shard) => self.brain.handle_posted(now, shard, &mut self.hands),
+        }
+    }
+
+    fn handle_completions(&mut self) {
+        let mut completions = mem::take(&mut self.completions);
+        self.hands.ring.reap(&mut completions);
+        for completion in completions.drain(..) {
+            self.handle_completion(completion);
+        }
+        self.completions = completions;
+    }
+
+    fn handle_completion(&mut self, completion: Completion) {
+        match completion.operation {
+            Operation::Receive(id) => self.handle_received(id, completion),
+            Operation::Send(id) => {
+                self.hands.handle_sent(id, completion.result);
+                self.break_off_if_deaf(id);
+            }
+            Operation::Accept(listener) => self.handle_accept(listener, completion),
+            Operation::Bell => self.handle_bell(),
+            Operation::Alarm | Operation::Nudge => {}
+        }
+    }
+
+    fn handle_received(&mut self, id: ConnectionId, completion: Completion) {
+        let Some(connection) = self.hands.get(id) else { return };
+        if !completion.more {
+            connection.receive = Receive::Idle;
+            self.hands.touch(id);
+        }
+        match (completion.result, completion.buffer) {
+            (1.., Some(buffer)) => {
+                self.handle_buffer(id, buffer, completion.result.unsigned_abs());
+                self.buffers.give_back(buffer);
+            }
+            (0, _) => self.handle_finished(id),
+            (result, _) if !is_passing(result) => self.break_off(id),
+            _ => {}
+        }
+        self.break_off_if_deaf(id);
+    }
+
+    /// Hands in received bytes where they lie, or keeps them.
+    fn handle_buffer(&mut self, id: ConnectionId, buffer: u16, length: u32) {
+        let bytes = self.buffers.filled(buffer, length as usize);
+        self.hands.tallies.bytes_received += u64::from(length);
+        let Some(connection) = self.hands.get(id) else { return };
+        if !connection.keeps_bytes() {
+            return self.discard(id, length);
+        }
+        let feeds = connection.takes_bytes();
+        let joins = !connection.kept.is_empty();
+        let taken = if feeds && !joins {
+            let taken = self.brain.handle_bytes(self.hands.now, id, bytes, &mut self.hands);
+            self.hands.notice_taken(id, taken);
+            taken
+        } else {
+            0
+        };
+        let in_bounds = self.hands.keep(id, &bytes[taken..]);
+        if !in_bounds {
+            self.hands.tallies.partial_overflows += 1;
+            self.break_off(id);
+        } else if feeds && joins {
+            self.feed_kept(id);
+        }
+    }
+
+    /// A client that goes on sending after it was told to go is not waited for.
+    fn discard(&mut self, id: ConnectionId, length: u32) {
+        let Some(connection) = self.hands.get(id) else { return };
+        connection.discarded = connection.discarded.saturating_add(length);
+        if connection.discarded > DISCARDED_BYTES_MAX {
+            self.hands.kill(id);
+        }
+    }
+
+    /// Hands in what was kept, then the end if it has come.
+    fn feed_kept(&mut self, id: ConnectionId) {
+        let Some(connection) = self.hands.get(id) else { return };
+        connection.flags.feed_due = false;
+        if !connection.takes_bytes() {
+            return;
+        }
+        if !connection.kept.is_empty() {
+            let kept = self.hands.take_kept(id);
+            let taken = self.brain.handle_bytes(self.hands.now, id, &kept, &mut self.hands);
+            self.hands.notice_taken(id, taken);
+            self.hands.put_back(id, kept, taken);
+        }
+        self.tell_end(id);
+    }
+
+    /// The client will send nothing more.
+    fn handle_finished(&mut self, id: ConnectionId) {
+        let Some(connection) = self.hands.get(id) else { return };
+        connection.flags.finished = true;
+        self.hands.touch(id);
+        if !self.hands.get(id).is_some_and(|connection| connection.flags.mute) {
+            self.tell_end(id);
+        }
+    }
+
+    /// Tells the brain of the end once it has been handed everything that came before.
+    fn tell_end(&mut self, id: ConnectionId) {
+        let Some(connection) = self.hands.get(id) else { return };
+        let flags = connection.flags;
+        if flags.finished && !flags.end_told && connection.takes_bytes() {
+            connection.flags.end_told = true;
+            self.brain.handle_end(self.hands.now, id, End::Finished, &mut self.hands);
+        }
+    }
+
+    /// Ends a connection on which nothing can be sent any more, if no receive will do so.
+    fn break_off_if_deaf(&mut self, id: ConnectionId) {
+        let deaf = |connection: &mut Connection| {
+            connection.is_open() && connection.flags.mute && connection.receive == Receive::Idle
+        };
+        if self.hands.get(id).is_some_and(deaf) {
+            self.break_off(id);
+        }
+    }
+
+    /// Ends a connection that is no use any more, and tells the brain if it still knows it.
+    fn break_off(&mut self, id: ConnectionId) {
+        let Some(connection) = self.hands.get(id) else { return };
+        let open = connection.is_open();
+        self.hands.kill(id);
+        if open {
+            self.brain.handle_end(self.hands.now, id, End::Broken, &mut self.hands);
+        }
+    }
+
+    fn handle_accept(&mut self, listener: u16, completion: Completion) {
+        if !completion.more {
+            self.listeners.handle_ended(listener);
+        }
+        if completion.result >= 0 {
+            self.handle_accepted(listener, completion.result);
+        } else if !is_passing(completion.result) {
+            self.hands.tallies.accept_errors += 1;
+            self.listeners.retry_later(listener, self.hands.now + ACCEPT_RETRY);
+        }
+        if self.stopping.is_none() {
+            self.listeners.accept_again(listener, &mut self.hands.ring);
+        }
+    }
+
+    fn handle_accepted(&mut self, listener: u16, fd: RawFd) {
+        let Ok(socket) = system::accepted(fd).map(TcpStream::from) else { return };
+        let Some(place) = self.census.enter() else {
+            self.hands.tallies.connections_refused += 1;
+            return;
+        };
+        // A client that has gone already has no address any more.
+        let Ok(peer) = socket.peer_addr() else { return };
+        if self.stopping.is_some() {
+            return;
+        }
+        let arrival = Arrival { listener, peer };
+        let id = self.hands.insert(Connection::new(socket, arrival, place));
+        self.brain.handle_accepted(self.hands.now, id, arrival, &mut self.hands);
+    }
+
+    fn handle_mail(&mut self) {
+        for from in self.hands.mail.senders().iter() {
+            for _ in 0..PARCELS_PER_TURN {
+                let Some(parcel) = self.hands.mail.receive(from) else { break };
+                self.handle_parcel(from, parcel);
+            }
+        }
+    }
+
+    fn handle_parcel(&mut self, from: ShardId, parcel: Parcel) {
+        let now = self.hands.now;
+        match parcel {
+            Parcel::Letters(letters) => {
+                self.brain.handle_letters(now, from, &letters, &mut self.hands);
+                self.hands.mail.recycle(from, letters);
+            }
+            Parcel::Connection(moved) => {
+                let arrival = moved.arrival;
+                let id = self.hands.adopt(*moved);
+                self.brain.handle_accepted(now, id, arrival, &mut self.hands);
+                self.feed_kept(id);
+                if self.stopping.is_some() {
+                    self.hands.close(id, Closing::Flush);
+                }
+            }
+        }
+    }
+
+    fn handle_bell(&mut self) {
+        self.bell_watched = false;
+        if !self.is_done() {
+            self.watch_bell();
+        }
+    }
+
+    fn watch_bell(&mut self) {
+        self.bell_watched = true;
+        self.hands.ring.watch_bell(self.bells.of(self.hands.mail.me()));
+    }
+
+    fn handle_verdicts(&mut self) {
+        while let Some((id, passed)) = self.hands.verdict() {
+            if self.hands.get(id).is_some_and(|connection| connection.is_open()) {
+                self.brain.handle_verdict(self.hands.now, id, passed, &mut self.hands);
+            }
+        }
+    }
+
+    fn handle_time(&mut self) {
+        let now = self.hands.now;
+        if self.brain.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.brain.handle_time(now, &mut self.hands);
+        }
+        self.hands.handle_time();
+        if self.stopping.is_none() {
+            self.listeners.handle_time(now, &mut self.hands.ring);
+        }
+        if self.stopping.is_some_and(|until| until <= now) {
+            self.close_all(Closing::Abort);
+        }
+    }
+
+    /// Begins the orderly stop: no new clients, a farewell to the present ones.
+    pub(super) fn stop(&mut self, now: Moment, flush_time_max: Span) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.hands.now = now;
+        self.stopping = Some(now + flush_time_max);
+        self.listeners.end_all(&mut self.hands.ring);
+        self.brain.handle_stop(now, &mut self.hands);
+        self.close_all(Closing::Flush);
+        self.hands.flush();
+    }
+
+    fn close_all(&mut self, closing: Closing) {
+        let ids: Vec<ConnectionId> = self.hands.connections.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            match closing {
+                Closing::Flush => self.hands.close(id, closing),
+                Closing::Abort => self.hands.kill(id),
+            }
+        }
+    }
+
+    /// When the stop must have come to an end.
+    pub(super) fn stops_at(&self) -> Option<Moment> {
+        self.stopping
+    }
+
+    /// Whether all connections have been closed after a stop.
+    pub(super) fn is_done(&self) -> bool {
+        self.stopping.is_some()
+            && self.hands.connections.is_empty()
+            && !self.hands.mail.is_held_up()
+    }
+
+    /// Ends the operations that are not about a connection. True: they have ended, and so nothing
+    /// uses the shard's memory any more.
+    pub(super) fn end_operations(&mut self) -> bool {
+        self.handle_completions();
+        if self.bell_watched {
+            self.hands.ring.cancel(Operation::Bell);
+        }
+        !self.bell_watched && self.listeners.have_ended()
+    }
+}
+
+impl Hands {
+    /// The brain has taken bytes of this connection, which is now where it stays.
+    fn notice_taken(&mut self, id: ConnectionId, taken: usize) {
+        if taken > 0
+            && let Some(connection) = self.get(id)
+            && connection.phase == Phase::Open
+        {
+            connection.flags.settled = true;
+        }
+    }
+}
+
+/// Parcels of one peer in one turn.
+const PARCELS_PER_TURN: usize = 8;
+/// What a client may go on sending after it was told to go.
+const DISCARDED_BYTES_MAX: u32 = 1 << 20;
+/// How long to wait when the system has no descriptor for another connection.
+const ACCEPT_RETRY: Span = Span::from_millis(100);

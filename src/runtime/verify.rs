@@ -1,0 +1,139 @@
+//! Slow checks on threads of their own, so that a password hash does not delay a turn.
+
+use std::{fs::File, io, io::Write, sync::Arc, thread, thread::JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use crate::{
+    base::ids::{ConnectionId, ShardId},
+    shard::ports::Verification,
+};
+
+/// The answer to one verification.
+pub(super) type Verdict = (ConnectionId, bool);
+
+struct Question {
+    shard: ShardId,
+    connection: ConnectionId,
+    verification: Verification,
+}
+
+/// The bells of all shards, which any thread may ring.
+#[derive(Clone, Debug)]
+pub(super) struct Bells(Arc<[File]>);
+
+impl Bells {
+    pub(super) fn new(bells: Vec<File>) -> Bells {
+        Bells(bells.into())
+    }
+
+    pub(super) fn of(&self, shard: ShardId) -> &File {
+        &self.0[shard.index()]
+    }
+
+    pub(super) fn ring(&self, shard: ShardId) {
+        // It fails only when the counter is full, and then the bell is ringing.
+        drop(self.of(shard).write_all(&1u64.to_ne_bytes()));
+    }
+
+    pub(super) fn ring_all(&self) {
+        ShardId::all(self.0.len()).for_each(|shard| self.ring(shard));
+    }
+}
+
+/// A shard's access to the threads that verify.
+pub(super) struct Verifier {
+    me: ShardId,
+    questions: Sender<Question>,
+    verdicts: Receiver<Verdict>,
+}
+
+impl Verifier {
+    /// False: too many wait already.
+    pub(super) fn ask(&self, connection: ConnectionId, verification: Verification) -> bool {
+        let question = Question { shard: self.me, connection, verification };
+        self.questions.try_send(question).is_ok()
+    }
+
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        self.verdicts.try_recv().ok()
+    }
+}
+
+/// Starts the threads. They end when the last shard has dropped its [`Verifier`].
+pub(super) fn start(bells: &Bells) -> io::Result<(Vec<Verifier>, Vec<JoinHandle<()>>)> {
+    let (questions, asked) = bounded::<Question>(QUESTIONS_MAX);
+    // As many verdicts can wait as questions could be asked, so this lane needs no limit.
+    let (answers, verdicts): (Vec<_>, Vec<_>) = bells.0.iter().map(|_| unbounded()).unzip();
+    let threads = (0..THREADS)
+        .map(|_| {
+            let (asked, answers, bells) = (asked.clone(), answers.clone(), bells.clone());
+            let name = "ringmq-verify".to_owned();
+            thread::Builder::new().name(name).spawn(move || verify(&asked, &answers, &bells))
+        })
+        .collect::<io::Result<_>>()?;
+    let verifiers = ShardId::all(verdicts.len())
+        .zip(verdicts)
+        .map(|(me, verdicts)| Verifier { me, questions: questions.clone(), verdicts })
+        .collect();
+    Ok((verifiers, threads))
+}
+
+fn verify(asked: &Receiver<Question>, answers: &[Sender<Verdict>], bells: &Bells) {
+    for Question { shard, connection, verification } in asked {
+        let passed = verification();
+        // A shard that has ended needs no verdict.
+        if answers[shard.index()].send((connection, passed)).is_ok() {
+            bells.ring(shard);
+        }
+    }
+}
+
+/// Verifications of all shards that may wait; further ones are refused.
+const QUESTIONS_MAX: usize = 1024;
+const THREADS: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, time::Duration};
+
+    use super::*;
+    use crate::runtime::ring::system;
+
+    #[test]
+    fn a_verdict_comes_back_to_the_shard_that_asked() {
+        let bells = Bells::new((0..2).map(|_| system::event_fd().unwrap()).collect());
+        let (verifiers, threads) = start(&bells).unwrap();
+        let connection = ConnectionId { slot: 3, generation: 1 };
+        for passed in [true, false] {
+            assert!(verifiers[1].ask(connection, Box::new(move || passed)));
+            let verdict = verifiers[1].verdicts.recv_timeout(Duration::from_secs(10)).unwrap();
+            assert_eq!(verdict, (connection, passed));
+            bells.of(ShardId::new(1).unwrap()).read_exact(&mut [0; 8]).unwrap();
+        }
+        assert_eq!(verifiers[0].verdict(), None);
+        drop(verifiers);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn too_many_questions_are_refused() {
+        let bells = Bells::new(vec![system::event_fd().unwrap()]);
+        let (verifiers, threads) = start(&bells).unwrap();
+        let (let_go, hold) = bounded::<()>(0);
+        let connection = ConnectionId { slot: 0, generation: 0 };
+        let ask = || {
+            let hold = hold.clone();
+            verifiers[0].ask(connection, Box::new(move || hold.recv().is_ok()))
+        };
+        let accepted = (0..=QUESTIONS_MAX + THREADS).filter(|_| ask()).count();
+        assert!((QUESTIONS_MAX..=QUESTIONS_MAX + THREADS).contains(&accepted));
+        drop(let_go);
+        drop(verifiers);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+}

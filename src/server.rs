@@ -1,0 +1,123 @@
+//! Puts a broker together: configuration in, shards on a runtime, a banner when it listens.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    access::{Passwords, Policy},
+    base::{hash::Seed, ids::ShardId, time::Span},
+    config::Config,
+    runtime::{self, Ready, RuntimeConfig},
+    session::queue::QueueLimits,
+    shard::{
+        Shard,
+        settings::{Limits, Settings},
+    },
+};
+
+/// How long a closing connection may take to read what it is owed.
+const FLUSH_TIME_MAX: Span = Span::from_secs(5);
+/// Incomplete packets that one shard holds, all its connections together: 256 MiB.
+const PARTIAL_BYTES_MAX: usize = 256 << 20;
+/// Topic Aliases that a client may use.
+const TOPIC_ALIAS_MAXIMUM: u16 = 32;
+/// Subscriptions of one session.
+const SUBSCRIPTIONS_MAX: usize = 1_000_000;
+/// Retained messages of the broker, and their bytes: 1 GiB.
+const RETAINED_MAX: usize = 10_000_000;
+const RETAINED_BYTES_MAX: usize = 1 << 30;
+
+/// Runs a broker until it is told to stop.
+pub fn run(config: &Config) -> Result<()> {
+    start_log(&config.log_filter);
+    let policy = policy(config)?;
+    let started_at = runtime::now();
+    // Which keys collide is a secret of this process.
+    let seed = Seed::new(RandomState::new().hash_one(started_at));
+    let template = Settings {
+        shard: ShardId::FIRST,
+        shards: config.shards(),
+        seed,
+        started_at,
+        limits: limits(config),
+        policy,
+        loopback_listeners: config.listeners.iter().map(|at| at.ip().is_loopback()).collect(),
+        sys_interval: config.sys_interval,
+    };
+    let brain = move |shard| Shard::new(Settings { shard, ..template.clone() });
+    runtime::run(&runtime_config(config), brain, |ready| announce(config, ready))?;
+    info!("stopped");
+    Ok(())
+}
+
+fn start_log(filter: &str) {
+    let filter = EnvFilter::try_new(filter).expect("the configuration has checked the filter");
+    // The banner is for standard output, the log for standard error.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// A password file that cannot be read keeps the broker from starting: it never opens the door.
+fn policy(config: &Config) -> Result<Policy> {
+    let read = |path: &std::path::PathBuf| {
+        Passwords::read(path).with_context(|| format!("password file {}", path.display()))
+    };
+    let passwords = config.password_file.as_ref().map(read).transpose()?;
+    Ok(Policy { passwords: passwords.map(Arc::new), anonymous: config.anonymous })
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        packet_size_max: config.packet_bytes_max as usize,
+        outbox_bytes_max: config.outbox_bytes_max,
+        inflight_max: config.inflight_max.get(),
+        queue: QueueLimits {
+            messages_max: config.queue_messages_max,
+            bytes_max: config.queue_bytes_max,
+        },
+        receive_maximum: config.receive_maximum.get(),
+        topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
+        session_expiry_max: config.session_expiry_max,
+        connect_timeout: config.connect_timeout,
+        patience: config.patience,
+        sessions_max: config.sessions_max.div_ceil(config.shards()),
+        subscriptions_max: SUBSCRIPTIONS_MAX,
+        retained_max: RETAINED_MAX,
+        retained_bytes_max: RETAINED_BYTES_MAX,
+    }
+}
+
+fn runtime_config(config: &Config) -> RuntimeConfig {
+    RuntimeConfig {
+        cpus: config.shard_cpus.clone(),
+        listeners: config.listeners.clone(),
+        ring_entries: config.ring_entries,
+        recv_buffers: config.receive_buffers,
+        recv_buffer_bytes: config.receive_buffer_bytes,
+        busy_poll: config.busy_poll,
+        outbox_bytes_max: config.outbox_bytes_max,
+        connections_max: config.connections_max,
+        flush_time_max: FLUSH_TIME_MAX,
+        partial_bytes_max: PARTIAL_BYTES_MAX,
+        handle_signals: true,
+    }
+}
+
+/// The banner: what runs where.
+fn announce(config: &Config, ready: &Ready) {
+    let cpus: Vec<String> = ready.cpus.iter().map(usize::to_string).collect();
+    let plural = if ready.cpus.len() == 1 { "" } else { "s" };
+    println!("ringmq {}", env!("CARGO_PKG_VERSION"));
+    println!("{} shard{plural} on CPU {}", ready.cpus.len(), cpus.join(", "));
+    for address in &ready.addresses {
+        println!("listening on {address}");
+    }
+    if ready.connections_max < config.connections_max {
+        println!("up to {} connections, as the open files limit allows", ready.connections_max);
+    }
+}

@@ -1,0 +1,170 @@
+//! An Application Message: as it passes through, and as it is kept.
+
+use bytes::Bytes;
+
+use crate::{
+    base::{
+        ids::SubscriberId,
+        time::{Moment, Span},
+    },
+    mqtt::QoS,
+};
+
+/// From this many bytes on a payload is shared by reference instead of being copied.
+pub const SHARED_PAYLOAD_MIN: usize = 8 << 10;
+
+/// A message on its way through a shard. Nothing in it is owned.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageView<'a> {
+    pub topic: &'a str,
+    /// The properties that travel unaltered from publisher to subscriber, as MQTT 5.0 encodes them.
+    pub application: &'a [u8],
+    pub payload: Payload<'a>,
+    pub qos: QoS,
+    /// RETAIN as the publisher set it.
+    pub retain: bool,
+    /// When it is of no use to anyone any more.
+    pub expires_at: Option<Moment>,
+    /// The session that published it, when that lives on this shard. For No Local.
+    pub publisher: Option<SubscriberId>,
+}
+
+/// The bytes of a message: borrowed when small, shareable when large.
+#[derive(Clone, Copy, Debug)]
+pub enum Payload<'a> {
+    Small(&'a [u8]),
+    Shared(&'a Bytes),
+}
+
+impl Payload<'_> {
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Payload::Small(bytes) => bytes,
+            Payload::Shared(bytes) => bytes,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.as_slice().is_empty()
+    }
+}
+
+/// A message that somebody must keep: queued, in flight or retained.
+#[derive(Debug)]
+pub struct Message {
+    /// Topic Name, application properties and a small payload, one after the other.
+    text: Box<[u8]>,
+    topic_len: u16,
+    application_len: u32,
+    /// The payload when it is too large to copy.
+    shared: Option<Bytes>,
+    qos: QoS,
+    retain: bool,
+    expires_at: Option<Moment>,
+}
+
+impl Message {
+    pub fn keep(view: &MessageView<'_>) -> Message {
+        let (small, shared) = match view.payload {
+            Payload::Small(bytes) => (bytes, None),
+            Payload::Shared(bytes) => (&[][..], Some(bytes.clone())),
+        };
+        Message {
+            text: [view.topic.as_bytes(), view.application, small].concat().into_boxed_slice(),
+            topic_len: u16::try_from(view.topic.len()).expect("a Topic Name has a 16-bit length"),
+            application_len: u32::try_from(view.application.len())
+                .expect("properties are shorter than the packet they came in"),
+            shared,
+            qos: view.qos,
+            retain: view.retain,
+            expires_at: view.expires_at,
+        }
+    }
+
+    pub fn view(&self) -> MessageView<'_> {
+        let (topic, rest) = self.text.split_at(usize::from(self.topic_len));
+        let (application, small) = rest.split_at(self.application_len as usize);
+        MessageView {
+            topic: std::str::from_utf8(topic).expect("it was a str when it was kept"),
+            application,
+            payload: self.shared.as_ref().map_or(Payload::Small(small), Payload::Shared),
+            qos: self.qos,
+            retain: self.retain,
+            expires_at: self.expires_at,
+            publisher: None,
+        }
+    }
+
+    /// Bytes of memory that it stands for in a queue's limit.
+    pub fn size(&self) -> usize {
+        size_of::<Message>() + self.text.len() + self.shared.as_ref().map_or(0, Bytes::len)
+    }
+
+    pub fn has_expired(&self, now: Moment) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+impl MessageView<'_> {
+    /// What is left of the Message Expiry Interval, in seconds, rounded up. [MQTT-3.3.2-6]
+    pub fn expiry_left(&self, now: Moment) -> Option<u32> {
+        let left = self.expires_at?.since(now) + Span::from_nanos(999_999_999);
+        Some(u32::try_from(left.as_secs()).unwrap_or(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn view<'a>(topic: &'a str, payload: &'a [u8], qos: QoS) -> MessageView<'a> {
+        MessageView {
+            topic,
+            application: &[],
+            payload: Payload::Small(payload),
+            qos,
+            retain: false,
+            expires_at: None,
+            publisher: None,
+        }
+    }
+
+    #[test]
+    fn a_kept_message_reads_like_the_one_that_passed() {
+        let large = Bytes::from(vec![7; SHARED_PAYLOAD_MIN]);
+        for payload in [Payload::Small(b"20.5"), Payload::Shared(&large), Payload::Small(b"")] {
+            let passing = MessageView {
+                application: b"\x01\x01",
+                payload,
+                retain: true,
+                expires_at: Some(Moment::from_nanos(5)),
+                ..view("room/temperature", b"", QoS::AtLeastOnce)
+            };
+            let kept = Message::keep(&passing);
+            let read = kept.view();
+            assert_eq!(read.topic, "room/temperature");
+            assert_eq!(read.application, b"\x01\x01");
+            assert_eq!(read.payload.as_slice(), payload.as_slice());
+            assert_eq!((read.qos, read.retain), (QoS::AtLeastOnce, true));
+            assert!(kept.has_expired(Moment::from_nanos(5)));
+            assert!(!kept.has_expired(Moment::from_nanos(4)));
+        }
+    }
+
+    /// [MQTT-3.3.2-6]
+    #[test]
+    fn the_interval_sent_on_is_what_is_left_of_it() {
+        let start = Moment::from_nanos(1_000_000_000);
+        let message = MessageView {
+            expires_at: Some(start + Span::from_secs(10)),
+            ..view("t", b"", QoS::AtMostOnce)
+        };
+        assert_eq!(message.expiry_left(start), Some(10));
+        assert_eq!(message.expiry_left(start + Span::from_millis(3_500)), Some(7));
+        assert_eq!(message.expiry_left(start + Span::from_secs(11)), Some(0));
+    }
+}

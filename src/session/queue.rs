@@ -1,0 +1,133 @@
+//! Messages that wait for a session: for its client to come back, or for its window to open.
+
+use std::{collections::VecDeque, rc::Rc};
+
+use super::message::Message;
+use crate::{base::time::Moment, mqtt::QoS};
+
+/// One message for one session, with what its subscriptions made of it.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    pub message: Rc<Message>,
+    pub qos: QoS,
+    pub retain: bool,
+    /// The Subscription Identifiers of all subscriptions that it matched; mostly there are none.
+    pub subscription_ids: Option<Rc<[u32]>>,
+}
+
+/// How much may wait for one session.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimits {
+    pub messages_max: usize,
+    pub bytes_max: usize,
+}
+
+impl QueueLimits {
+    pub const NONE: QueueLimits = QueueLimits { messages_max: usize::MAX, bytes_max: usize::MAX };
+}
+
+/// The limit is reached; the message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFull;
+
+/// A bounded queue, first in first out.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiting: VecDeque<Parcel>,
+    bytes: usize,
+}
+
+impl Queue {
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether more waits than `share` hundredths of the limits.
+    pub fn is_above(&self, share: usize, limits: &QueueLimits) -> bool {
+        self.len().saturating_mul(100) > limits.messages_max.saturating_mul(share)
+            || self.bytes.saturating_mul(100) > limits.bytes_max.saturating_mul(share)
+    }
+
+    pub fn push(&mut self, parcel: Parcel, limits: &QueueLimits) -> Result<(), QueueFull> {
+        let bytes = self.bytes.saturating_add(parcel.message.size());
+        if self.waiting.len() >= limits.messages_max || bytes > limits.bytes_max {
+            return Err(QueueFull);
+        }
+        self.bytes = bytes;
+        self.waiting.push_back(parcel);
+        Ok(())
+    }
+
+    /// The next message that has not expired, and how many before it had. [MQTT-3.3.2-5]
+    pub fn pop(&mut self, now: Moment) -> (Option<Parcel>, usize) {
+        let mut expired = 0;
+        while let Some(parcel) = self.waiting.pop_front() {
+            self.bytes -= parcel.message.size();
+            if !parcel.message.has_expired(now) {
+                return (Some(parcel), expired);
+            }
+            expired += 1;
+        }
+        // An empty queue owns no memory: most sessions never need one again.
+        self.waiting = VecDeque::new();
+        (None, expired)
+    }
+
+    /// Everything that waits, for another to take.
+    pub fn drain(&mut self) -> impl Iterator<Item = Parcel> {
+        self.bytes = 0;
+        std::mem::take(&mut self.waiting).into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::message::tests::view, *};
+
+    const LIMITS: QueueLimits = QueueLimits { messages_max: 2, bytes_max: 1 << 20 };
+
+    fn parcel(payload: &[u8], expires_at: Option<Moment>) -> Parcel {
+        let mut view = view("t", payload, QoS::AtLeastOnce);
+        view.expires_at = expires_at;
+        Parcel {
+            message: Rc::new(Message::keep(&view)),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: None,
+        }
+    }
+
+    #[test]
+    fn a_full_queue_takes_nothing_more() {
+        let mut queue = Queue::default();
+        assert_eq!(queue.push(parcel(b"1", None), &LIMITS), Ok(()));
+        assert!(!queue.is_above(50, &LIMITS));
+        assert_eq!(queue.push(parcel(b"2", None), &LIMITS), Ok(()));
+        assert!(queue.is_above(50, &LIMITS));
+        assert_eq!(queue.push(parcel(b"3", None), &LIMITS), Err(QueueFull));
+        let narrow = QueueLimits { messages_max: 10, bytes_max: queue.bytes() };
+        assert_eq!(queue.push(parcel(b"3", None), &narrow), Err(QueueFull));
+    }
+
+    /// [MQTT-3.3.2-5]
+    #[test]
+    fn expired_messages_are_passed_over_and_counted() {
+        let mut queue = Queue::default();
+        let now = Moment::from_nanos(10);
+        queue.push(parcel(b"old", Some(now)), &LIMITS).unwrap();
+        queue.push(parcel(b"new", None), &LIMITS).unwrap();
+        let (popped, expired) = queue.pop(now);
+        assert_eq!(popped.unwrap().message.view().payload.as_slice(), b"new");
+        assert_eq!(expired, 1);
+        assert_eq!(queue.bytes(), 0);
+        assert!(queue.pop(now).0.is_none());
+    }
+}

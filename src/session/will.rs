@@ -1,0 +1,16 @@
+//! The message that a client leaves behind for the case that it vanishes.
+
+use std::rc::Rc;
+
+use super::message::Message;
+use crate::base::time::Span;
+
+/// A Will Message as CONNECT gave it.
+#[derive(Clone, Debug)]
+pub struct Will {
+    pub message: Rc<Message>,
+    /// How long after the connection's end it is published. [MQTT-3.1.3-9]
+    pub delay: Span,
+    /// The Message Expiry Interval, which begins when the Will is published.
+    pub message_expiry: Option<Span>,
+}

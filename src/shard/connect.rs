@@ -1,0 +1,307 @@
+//! CONNECT: who it is, where they are at home, and what they come back to.
+
+use std::{num::NonZeroU16, rc::Rc};
+
+use super::{
+    Shard, Step,
+    connection::Stage,
+    end::Cause,
+    ports::{Closing, Ports},
+    sessions::Link,
+    timers::Timer,
+};
+use crate::{
+    access::{self, Admission},
+    base::{
+        ids::{ConnectionId, SubscriberId},
+        time::Span,
+    },
+    mqtt::{
+        Connack, ConnackProperties, Connect, DecodeError, Frame, Packet, ReasonCode, Version,
+        connect::peek_version, frame::PACKET_SIZE_MAX,
+    },
+    session::{
+        message::{Message, MessageView, Payload},
+        will::Will,
+    },
+    topic::TopicName,
+};
+
+/// What a client is told of its session in CONNACK.
+struct Accepted<'a> {
+    session_present: bool,
+    /// The Client Identifier, when the broker has chosen it.
+    assigned: Option<&'a str>,
+    /// The Session Expiry Interval, when it is not the one asked for.
+    session_expiry: Option<u32>,
+}
+
+impl Shard {
+    pub(super) fn handle_connect(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        ports: &mut impl Ports,
+    ) -> Step {
+        if let Err(reason_code) = judge(connect) {
+            self.refuse_connect(id, connect.version, reason_code, ports);
+            return Step::Taken;
+        }
+        let home = self.settings.home(connect.client_id);
+        if !connect.client_id.is_empty() && home != self.settings.shard {
+            self.connections.remove(id);
+            ports.hand_over(id, home);
+            return Step::Later;
+        }
+        match self.authenticate(id, connect, ports) {
+            Some(Ok(())) => {
+                self.accept(id, connect, ports);
+                Step::Taken
+            }
+            Some(Err(reason_code)) => {
+                self.tallies.refused_authentication += 1;
+                self.refuse_connect(id, connect.version, reason_code, ports);
+                Step::Taken
+            }
+            // The verdict hands the packet in again.
+            None => Step::Later,
+        }
+    }
+
+    /// Whether the client may come in; `None` while its password is being checked.
+    fn authenticate(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        ports: &mut impl Ports,
+    ) -> Option<Result<(), ReasonCode>> {
+        let connection = self.connections.get_mut(id)?;
+        if let Stage::Verified { passed } = connection.stage {
+            return Some(if passed { Ok(()) } else { Err(ReasonCode::BadUserNameOrPassword) });
+        }
+        let loopback = self.settings.is_loopback(connection.arrival.listener);
+        match self.settings.policy.admit(loopback, connect.user_name, connect.password) {
+            Admission::Granted => Some(Ok(())),
+            Admission::NotAuthorized => Some(Err(ReasonCode::NotAuthorized)),
+            Admission::Verify(verification) => {
+                if !ports.verify(id, verification) {
+                    return Some(Err(ReasonCode::ServerBusy));
+                }
+                connection.stage = Stage::Verifying;
+                ports.pause(id);
+                None
+            }
+        }
+    }
+
+    /// Lets the client in: takes its session over, resumes it or begins a new one.
+    fn accept(&mut self, id: ConnectionId, connect: &Connect<'_>, ports: &mut impl Ports) {
+        let assigned = connect.client_id.is_empty().then(|| self.assign_client_id(ports));
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        self.end_earlier(client_id, connect.clean_start, ports);
+        let resumed = self.sessions.find(client_id);
+        if resumed.is_none() && self.sessions.len() >= self.settings.limits.sessions_max {
+            self.tallies.ended_quota += 1;
+            return self.refuse_connect(id, connect.version, ReasonCode::QuotaExceeded, ports);
+        }
+        let subscriber = resumed.unwrap_or_else(|| self.sessions.create(client_id));
+        let session_expiry = self.session_expiry(connect);
+        self.attach(id, subscriber, connect, session_expiry);
+        let told_expiry = (connect.properties.session_expiry_interval.unwrap_or(0)
+            != session_expiry)
+            .then_some(session_expiry);
+        let accepted = Accepted {
+            session_present: resumed.is_some(),
+            assigned: assigned.as_deref(),
+            session_expiry: told_expiry,
+        };
+        self.send_connack(id, connect.version, &accepted, ports);
+        self.set_members_online(subscriber, true, ports);
+        self.pump(subscriber, ports);
+    }
+
+    /// Ends the client's earlier connection, and its session if it wants a clean start.
+    /// [MQTT-3.1.4-3] [MQTT-3.1.2-4]
+    fn end_earlier(&mut self, client_id: &str, clean_start: bool, ports: &mut impl Ports) {
+        let Some(earlier) = self.sessions.find(client_id) else { return };
+        if let Some(link) = self.sessions.get(earlier).and_then(|session| session.link) {
+            self.end(link.connection, Cause::TakenOver, ports);
+        }
+        if clean_start && self.sessions.get(earlier).is_some() {
+            self.end_session(earlier, ports);
+        }
+    }
+
+    /// Ties connection and session together.
+    fn attach(
+        &mut self,
+        id: ConnectionId,
+        subscriber: SubscriberId,
+        connect: &Connect<'_>,
+        session_expiry: u32,
+    ) {
+        let will = connect.will.as_ref().map(|will| Box::new(keep_will(will)));
+        let (Some(connection), Some(session)) =
+            (self.connections.get_mut(id), self.sessions.get_mut(subscriber))
+        else {
+            return;
+        };
+        connection.stage = Stage::Connected(subscriber);
+        connection.version = connect.version;
+        connection.keep_alive = connect.keep_alive;
+        connection.problem_information = connect.properties.request_problem_information;
+        if let Some(deadline) = connection.keep_alive_deadline() {
+            self.wheel.insert(deadline, Timer::KeepAlive(id));
+        }
+        let receive_maximum = connect.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
+        session.link = Some(Link {
+            connection: id,
+            version: connect.version,
+            packet_size_max: connect
+                .properties
+                .maximum_packet_size
+                .map_or(usize::MAX, |maximum| maximum.get() as usize)
+                .min(PACKET_SIZE_MAX),
+        });
+        session.outbound.connect(receive_maximum.min(self.settings.limits.inflight_max));
+        session.expiry_interval = session_expiry;
+        session.ends_at = None;
+        // A Will that was waiting for its delay is not published. [MQTT-3.1.3-9]
+        session.will_due_at = None;
+        session.will = will;
+        self.tallies.clients_connected += 1;
+    }
+
+    /// The Session Expiry Interval that holds: before 5.0, Clean Session 0 asks for ever.
+    fn session_expiry(&self, connect: &Connect<'_>) -> u32 {
+        let asked = match connect.version {
+            Version::V5 => connect.properties.session_expiry_interval.unwrap_or(0),
+            _ if connect.clean_start => 0,
+            _ => u32::MAX,
+        };
+        asked.min(self.settings.limits.session_expiry_max)
+    }
+
+    fn send_connack(
+        &mut self,
+        id: ConnectionId,
+        version: Version,
+        accepted: &Accepted<'_>,
+        ports: &mut impl Ports,
+    ) {
+        let limits = &self.settings.limits;
+        let packet_size_max = u32::try_from(limits.packet_size_max).unwrap_or(u32::MAX);
+        let connack = Connack {
+            // 3.1 has no Session Present flag.
+            session_present: accepted.session_present && version > Version::V31,
+            reason_code: ReasonCode::Success,
+            properties: ConnackProperties {
+                session_expiry_interval: accepted.session_expiry,
+                receive_maximum: NonZeroU16::new(limits.receive_maximum),
+                maximum_packet_size: std::num::NonZeroU32::new(packet_size_max),
+                assigned_client_identifier: accepted.assigned,
+                topic_alias_maximum: limits.topic_alias_maximum,
+                ..ConnackProperties::default()
+            },
+        };
+        self.answer(id, &Packet::Connack(connack), ports);
+    }
+
+    /// A Client Identifier that is at home here and in nobody's use. [MQTT-3.1.3-6]
+    fn assign_client_id(&self, ports: &mut impl Ports) -> String {
+        loop {
+            let client_id = format!("ringmq-{:016x}", ports.random());
+            let is_home = self.settings.home(&client_id) == self.settings.shard;
+            if is_home && self.sessions.find(&client_id).is_none() {
+                return client_id;
+            }
+        }
+    }
+
+    /// Answers CONNECT with a refusal, and closes. [MQTT-3.1.4-2] [MQTT-3.2.2-7]
+    pub(super) fn refuse_connect(
+        &mut self,
+        id: ConnectionId,
+        version: Version,
+        reason_code: ReasonCode,
+        ports: &mut impl Ports,
+    ) {
+        let connack = Connack {
+            session_present: false,
+            reason_code,
+            properties: ConnackProperties::default(),
+        };
+        self.scratch.clear();
+        Packet::Connack(connack).encode(version, &mut self.scratch);
+        ports.send(id, &self.scratch);
+        self.tallies.refused_connect += 1;
+        self.connections.remove(id);
+        ports.close(id, Closing::Flush);
+    }
+
+    /// Answers a first packet that is no valid CONNECT, in its own version as far as that can be
+    /// read. [MQTT-3.1.2-2@3.1.1] [MQTT-3.1.4-1]
+    pub(super) fn refuse_connect_bytes(
+        &mut self,
+        id: ConnectionId,
+        frame: Frame<'_>,
+        error: DecodeError,
+        ports: &mut impl Ports,
+    ) {
+        let version = peek_version(frame.body);
+        match (version, error) {
+            (_, DecodeError::UnsupportedProtocolVersion) => {
+                let reason_code = ReasonCode::UnsupportedProtocolVersion;
+                self.refuse_connect(id, Version::V311, reason_code, ports);
+            }
+            (Some(Version::V5), _) => {
+                self.tallies.count_error(error);
+                self.refuse_connect(id, Version::V5, error.reason_code(), ports);
+            }
+            _ => self.refuse(id, error, ports),
+        }
+    }
+}
+
+/// What a CONNECT shows by itself, before anyone is asked.
+fn judge(connect: &Connect<'_>) -> Result<(), ReasonCode> {
+    let may_be_empty = match connect.version {
+        // 3.1 asks for 1 to 23 characters.
+        Version::V31 => false,
+        // [MQTT-3.1.3-8@3.1.1]
+        Version::V311 => connect.clean_start,
+        Version::V5 => true,
+    };
+    if connect.client_id.is_empty() && !may_be_empty {
+        return Err(ReasonCode::ClientIdentifierNotValid);
+    }
+    if connect.properties.authentication_method.is_some() {
+        return Err(ReasonCode::BadAuthenticationMethod);
+    }
+    match &connect.will {
+        Some(will) if TopicName::parse(will.topic).is_err() => Err(ReasonCode::TopicNameInvalid),
+        Some(will) if !access::topics::may_publish(will.topic) => Err(ReasonCode::NotAuthorized),
+        _ => Ok(()),
+    }
+}
+
+/// The Will as it is kept with the session. [MQTT-3.1.2-7]
+fn keep_will(will: &crate::mqtt::Will<'_>) -> Will {
+    let mut application = Vec::new();
+    will.properties.application.encode(&mut application);
+    let view = MessageView {
+        topic: will.topic,
+        application: &application,
+        payload: Payload::Small(will.payload),
+        qos: will.qos,
+        retain: will.retain,
+        expires_at: None,
+        publisher: None,
+    };
+    let seconds = |seconds: u32| Span::from_secs(u64::from(seconds));
+    Will {
+        message: Rc::new(Message::keep(&view)),
+        delay: seconds(will.properties.will_delay_interval),
+        message_expiry: will.properties.message_expiry_interval.map(seconds),
+    }
+}

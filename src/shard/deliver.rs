@@ -1,0 +1,283 @@
+//! From one message to the outboxes and queues of the sessions that it is for.
+//!
+//! A PUBLISH is encoded once per shape and patched per receiver. Knows sessions and outboxes; does
+//! not know how the receivers were found.
+
+use std::rc::Rc;
+
+use super::{
+    ports::Ports,
+    sessions::{Link, Session},
+    settings::Limits,
+    stats::Tallies,
+};
+use crate::{
+    base::{
+        ids::{ConnectionId, SubscriberId},
+        time::Moment,
+    },
+    mqtt::{PacketId, PublishHead, QoS, SubscriptionOptions, Version},
+    session::{
+        message::{Message, MessageView, Payload},
+        queue::{Parcel, QueueLimits},
+    },
+};
+
+/// Frames of the message that is being delivered, one per shape. The memory is used again.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    bytes: Vec<u8>,
+    shapes: [Option<Frame>; SHAPES],
+}
+
+/// Where a frame stands in the bytes; without its payload when that is shared.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    start: usize,
+    end: usize,
+    packet_id_at: Option<usize>,
+}
+
+/// Two kinds of version, three QoS, two values of RETAIN.
+const SHAPES: usize = 12;
+
+/// How a message is to be written for one receiver.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form<'a> {
+    pub(super) dup: bool,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) subscription_ids: &'a [u32],
+}
+
+impl Frames {
+    /// Begins with a new message: nothing of it has been encoded.
+    pub(super) fn begin(&mut self) {
+        self.bytes.clear();
+        self.shapes = [None; SHAPES];
+    }
+
+    /// The frame of the message in this form; encoded now if no earlier receiver had the same.
+    fn shaped(
+        &mut self,
+        view: &MessageView<'_>,
+        version: Version,
+        form: Form<'_>,
+        now: Moment,
+    ) -> Frame {
+        if !form.subscription_ids.is_empty() {
+            return self.encode(view, version, form, now);
+        }
+        let modern = usize::from(version == Version::V5);
+        let shape = (form.qos as usize * 2 + modern) * 2 + usize::from(form.retain);
+        if let Some(frame) = self.shapes[shape] {
+            return frame;
+        }
+        let frame = self.encode(view, version, form, now);
+        self.shapes[shape] = Some(frame);
+        frame
+    }
+
+    /// Encodes the message behind what is encoded already.
+    pub(super) fn encode(
+        &mut self,
+        view: &MessageView<'_>,
+        version: Version,
+        form: Form<'_>,
+        now: Moment,
+    ) -> Frame {
+        let start = self.bytes.len();
+        let head = PublishHead {
+            dup: form.dup,
+            qos: form.qos,
+            retain: form.retain,
+            topic: view.topic,
+            application: view.application,
+            message_expiry_interval: view.expiry_left(now),
+            subscription_identifiers: form.subscription_ids,
+            topic_alias: None,
+            payload_len: view.payload.len(),
+        };
+        let packet_id_at = head.encode(version, &mut self.bytes);
+        if let Payload::Small(payload) = view.payload {
+            self.bytes.extend_from_slice(payload);
+        }
+        Frame { start, end: self.bytes.len(), packet_id_at }
+    }
+
+    pub(super) fn patch(&mut self, frame: Frame, packet_id: PacketId) {
+        if let Some(at) = frame.packet_id_at {
+            self.bytes[at..at + 2].copy_from_slice(&packet_id.value().to_be_bytes());
+        }
+    }
+
+    /// Sends a frame of this message to one connection.
+    #[inline]
+    pub(super) fn send(
+        &self,
+        frame: Frame,
+        view: &MessageView<'_>,
+        connection: ConnectionId,
+        ports: &mut impl Ports,
+    ) {
+        let bytes = &self.bytes[frame.start..frame.end];
+        match view.payload {
+            Payload::Small(_) => ports.send(connection, bytes),
+            Payload::Shared(payload) => ports.send_shared(connection, bytes, payload),
+        }
+    }
+}
+
+impl Frame {
+    /// Bytes of the whole packet, a shared payload included.
+    pub(super) fn len_with(self, view: &MessageView<'_>) -> usize {
+        let shared = match view.payload {
+            Payload::Small(_) => 0,
+            Payload::Shared(payload) => payload.len(),
+        };
+        self.end - self.start + shared
+    }
+}
+
+impl Form<'_> {
+    /// The message as it waits or flies in this form.
+    pub(super) fn parcel(self, message: &Rc<Message>) -> Parcel {
+        Parcel {
+            message: Rc::clone(message),
+            qos: self.qos,
+            retain: self.retain,
+            subscription_ids: (!self.subscription_ids.is_empty())
+                .then(|| self.subscription_ids.into()),
+        }
+    }
+}
+
+/// What deliveries work with and what they leave behind.
+#[derive(Debug, Default)]
+pub(super) struct Outlet {
+    pub(super) frames: Frames,
+    /// Sessions that are close to a limit now: their publishers are to be held back.
+    pub(super) crowded: Vec<SubscriberId>,
+    /// Connected sessions that are beyond a limit: they are to be disconnected.
+    pub(super) overrun: Vec<SubscriberId>,
+}
+
+/// One message being delivered to any number of sessions.
+#[derive(Debug)]
+pub(super) struct Delivery<'a, P> {
+    now: Moment,
+    view: MessageView<'a>,
+    limits: &'a Limits,
+    outlet: &'a mut Outlet,
+    tallies: &'a mut Tallies,
+    ports: &'a mut P,
+    /// The message as it is kept, once the first session has to keep it.
+    kept: Option<Rc<Message>>,
+}
+
+impl<'a, P: Ports> Delivery<'a, P> {
+    pub(super) fn new(
+        now: Moment,
+        view: &MessageView<'a>,
+        limits: &'a Limits,
+        outlet: &'a mut Outlet,
+        tallies: &'a mut Tallies,
+        ports: &'a mut P,
+    ) -> Delivery<'a, P> {
+        outlet.frames.begin();
+        Delivery { now, view: *view, limits, outlet, tallies, ports, kept: None }
+    }
+
+    /// Delivers to one session, as its subscription says.
+    pub(super) fn deliver(
+        &mut self,
+        subscriber: SubscriberId,
+        session: &mut Session,
+        options: SubscriptionOptions,
+        subscription_ids: &[u32],
+    ) {
+        // [MQTT-3.8.3-3]
+        if options.no_local && self.view.publisher == Some(subscriber) {
+            return;
+        }
+        let form = Form {
+            dup: false,
+            qos: self.view.qos.min(options.qos),
+            retain: self.view.retain && options.retain_as_published,
+            subscription_ids,
+        };
+        match session.link {
+            Some(link) if form.qos == QoS::AtMostOnce => self.send_qos_0(subscriber, link, form),
+            Some(link) => self.send_or_queue(subscriber, session, link, form),
+            None if form.qos == QoS::AtMostOnce => {}
+            None => self.queue(subscriber, session, form),
+        }
+    }
+
+    fn send_qos_0(&mut self, subscriber: SubscriberId, link: Link, form: Form<'_>) {
+        let frame = self.outlet.frames.shaped(&self.view, link.version, form, self.now);
+        let room = self.ports.outbox_room(link.connection);
+        if room < self.limits.outbox_bytes_max / 2 {
+            self.outlet.crowded.push(subscriber);
+        }
+        if frame.len_with(&self.view) > link.packet_size_max {
+            self.tallies.dropped_too_large += 1;
+        } else if room == 0 {
+            self.tallies.dropped_outbox_full += 1;
+        } else {
+            self.send(link, frame);
+        }
+    }
+
+    fn send_or_queue(
+        &mut self,
+        subscriber: SubscriberId,
+        session: &mut Session,
+        link: Link,
+        form: Form<'_>,
+    ) {
+        if !session.outbound.is_open() || self.ports.outbox_room(link.connection) == 0 {
+            self.queue(subscriber, session, form);
+            return;
+        }
+        let frame = self.outlet.frames.shaped(&self.view, link.version, form, self.now);
+        if frame.len_with(&self.view) > link.packet_size_max {
+            self.tallies.dropped_too_large += 1;
+            return;
+        }
+        let parcel = self.parcel(form);
+        let packet_id = session.outbound.begin(parcel);
+        self.outlet.frames.patch(frame, packet_id);
+        self.send(link, frame);
+    }
+
+    fn queue(&mut self, subscriber: SubscriberId, session: &mut Session, form: Form<'_>) {
+        let parcel = self.parcel(form);
+        let catching_up = session.pressure.as_ref().is_some_and(|pressure| !pressure.exhausted());
+        // What its publishers had sent before they were held back still arrives; that is no more
+        // than the mailboxes hold.
+        let limits = if catching_up { QueueLimits::NONE } else { self.limits.queue };
+        if session.outbound.queue.push(parcel, &limits).is_ok() {
+            self.tallies.queued += 1;
+        } else {
+            self.tallies.dropped_queue_full += 1;
+            if session.link.is_some() {
+                self.outlet.overrun.push(subscriber);
+            }
+        }
+        if session.link.is_some() && session.outbound.queue.is_above(50, &self.limits.queue) {
+            self.outlet.crowded.push(subscriber);
+        }
+    }
+
+    fn parcel(&mut self, form: Form<'_>) -> Parcel {
+        let message = self.kept.get_or_insert_with(|| Rc::new(Message::keep(&self.view)));
+        form.parcel(message)
+    }
+
+    #[inline]
+    fn send(&mut self, link: Link, frame: Frame) {
+        self.tallies.messages_sent += 1;
+        self.outlet.frames.send(frame, &self.view, link.connection, self.ports);
+    }
+}

@@ -1,0 +1,134 @@
+//! What other shards have to say.
+
+use super::{
+    Shard,
+    letter::{Address, Arrived, GroupKeys, Letter, LetterBatch, PublishLetter},
+    ports::Ports,
+    pressure::Publisher,
+};
+use crate::{
+    base::ids::ShardId,
+    routing::{Counts, Stamp},
+    session::message::MessageView,
+    topic::{ShareName, SharedFilter, TopicFilter, TopicName},
+};
+
+impl Shard {
+    pub(super) fn read_letters(
+        &mut self,
+        from: ShardId,
+        letters: &LetterBatch,
+        ports: &mut impl Ports,
+    ) {
+        let heard = self.interest_heard[from.index()];
+        for letter in letters.iter() {
+            match letter {
+                Letter::Publish(publish) => {
+                    self.read_publish(from, publish, letters.open(publish), ports);
+                }
+                Letter::Interest { filter, wanted } => {
+                    self.read_interest(from, letters.text(*filter), *wanted);
+                }
+                Letter::InterestApplied { upto } => self.read_applied(from, *upto, ports),
+                Letter::Group { share, filter, online, all } => {
+                    let counts = Counts { online: *online, all: *all };
+                    self.read_group(from, letters.text(*share), letters.text(*filter), counts);
+                }
+                // One that has gone meanwhile has nothing to wait for.
+                Letter::Hold { publisher } => self.hold(*publisher, ports),
+                Letter::Release { publisher } => self.release(*publisher, ports),
+                Letter::Tallies(tallies) => {
+                    self.heard_tallies[from.index()] = (**tallies).clone();
+                }
+            }
+        }
+        let upto = self.interest_heard[from.index()];
+        if upto != heard {
+            ports.letters(from).push(Letter::InterestApplied { upto });
+        }
+    }
+
+    fn read_publish(
+        &mut self,
+        from: ShardId,
+        letter: &PublishLetter,
+        arrived: Arrived<'_>,
+        ports: &mut impl Ports,
+    ) {
+        let Ok(name) = TopicName::parse(arrived.view.topic) else { return };
+        if let Some(time) = letter.retained_at {
+            self.retain(name, &arrived.view, Stamp { time: time.get(), shard: from });
+        }
+        if letter.to_subscribers {
+            self.trie.matches(name, &mut self.routes.matches);
+            self.deliver_matches(&arrived.view, ports);
+        }
+        for (share, filter) in arrived.groups.iter() {
+            self.serve_group(&arrived.view, (share, filter), letter.hops, ports);
+        }
+        let publisher = arrived.publisher.map(|connection| Publisher { shard: from, connection });
+        self.hold_for_crowded(publisher, ports);
+    }
+
+    /// Gives a message to a member of one group; passes it on when there is none here any more.
+    fn serve_group(
+        &mut self,
+        view: &MessageView<'_>,
+        (share, filter): (&str, &str),
+        hops: u8,
+        ports: &mut impl Ports,
+    ) {
+        let group = shared_filter(share, filter).and_then(|shared| self.groups.find(shared));
+        let Some(group) = group else {
+            self.tallies.dropped_no_member += 1;
+            return;
+        };
+        if self.deliver_to_member(view, group, ports) {
+            return;
+        }
+        let next = self.groups.choose_shard(group);
+        match next.filter(|&shard| shard != self.settings.shard) {
+            Some(shard) if usize::from(hops) < self.settings.shards => {
+                let mut keys = String::new();
+                GroupKeys::write(&mut keys, share, filter);
+                let address = Address {
+                    to_subscribers: false,
+                    groups: GroupKeys::from_text(&keys),
+                    retained_at: None,
+                    publisher: None,
+                    hops: hops + 1,
+                };
+                ports.letters(shard).push_publish(view, &address);
+            }
+            _ => self.tallies.dropped_no_member += 1,
+        }
+    }
+
+    fn read_interest(&mut self, from: ShardId, filter: &str, wanted: bool) {
+        self.interest_heard[from.index()] += 1;
+        let Ok(filter) = TopicFilter::parse(filter) else { return };
+        if wanted {
+            self.trie.add_interest(filter, from);
+        } else {
+            self.trie.remove_interest(filter, from);
+        }
+    }
+
+    fn read_group(&mut self, from: ShardId, share: &str, filter: &str, counts: Counts) {
+        self.interest_heard[from.index()] += 1;
+        if let Some(shared) = shared_filter(share, filter) {
+            self.groups.set_remote(&mut self.trie, shared, from, counts);
+        }
+    }
+
+    fn read_applied(&mut self, from: ShardId, upto: u64, ports: &mut impl Ports) {
+        if self.ledger.acknowledged(from, upto) {
+            self.send_pending_subacks(ports);
+        }
+    }
+}
+
+fn shared_filter<'a>(share: &'a str, filter: &'a str) -> Option<SharedFilter<'a>> {
+    let share = ShareName::parse(share).ok()?;
+    Some(SharedFilter { share, filter: TopicFilter::parse(filter).ok()? })
+}

@@ -1,0 +1,158 @@
+//! Holding publishers back for a subscriber that cannot keep up, for a limited time.
+//!
+//! A subscriber whose outbox or queue is more than half full makes its publishers wait: nothing is
+//! read from them until it has caught up. That keeps a fast subscriber lossless at any load. It
+//! may not cost the others anything for long, so the patience with it is limited: when it has not
+//! caught up in time, its publishers go on without it, and its limits take effect (drop at QoS 0,
+//! disconnect at QoS 1 and 2). It gets new patience only after it has caught up.
+
+use super::{Shard, letter::Letter, ports::Ports, timers::Timer};
+use crate::base::{
+    ids::{ConnectionId, ShardId, SubscriberId},
+    time::Moment,
+};
+
+/// A connection that publishes, on whichever shard it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Publisher {
+    pub(super) shard: ShardId,
+    pub(super) connection: ConnectionId,
+}
+
+/// Who waits for one subscriber.
+#[derive(Debug)]
+pub(super) struct Pressure {
+    since: Moment,
+    held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    Waiting(Vec<Publisher>),
+    Exhausted,
+}
+
+impl Pressure {
+    /// Whether patience with the subscriber has run out.
+    pub(super) fn exhausted(&self) -> bool {
+        matches!(self.held, Held::Exhausted)
+    }
+}
+
+impl Shard {
+    /// Makes a publisher wait for all subscribers that its last message crowded.
+    pub(super) fn hold_for_crowded(
+        &mut self,
+        publisher: Option<Publisher>,
+        ports: &mut impl Ports,
+    ) {
+        let mut crowded = std::mem::take(&mut self.outlet.crowded);
+        if let Some(publisher) = publisher.filter(|_| !self.settings.limits.patience.is_zero()) {
+            for subscriber in &crowded {
+                self.hold_for(*subscriber, publisher, ports);
+            }
+        }
+        crowded.clear();
+        self.outlet.crowded = crowded;
+    }
+
+    fn hold_for(&mut self, subscriber: SubscriberId, publisher: Publisher, ports: &mut impl Ports) {
+        let Some(session) = self.sessions.get_mut(subscriber) else { return };
+        let Some(link) = session.link else { return };
+        // A client that publishes to itself reads its own answers: it must not wait for itself.
+        if publisher.shard == self.settings.shard && publisher.connection == link.connection {
+            return;
+        }
+        let pressure = session.pressure.get_or_insert_with(|| {
+            self.wheel
+                .insert(self.now + self.settings.limits.patience, Timer::Patience(subscriber));
+            ports.notify_drained(link.connection);
+            Box::new(Pressure { since: self.now, held: Held::Waiting(Vec::new()) })
+        });
+        let Held::Waiting(held) = &mut pressure.held else { return };
+        if held.contains(&publisher) {
+            return;
+        }
+        held.push(publisher);
+        self.tallies.holds += 1;
+        if publisher.shard == self.settings.shard {
+            self.hold(publisher.connection, ports);
+        } else {
+            let letter = Letter::Hold { publisher: publisher.connection };
+            ports.letters(publisher.shard).push(letter);
+        }
+    }
+
+    /// Lets the publishers go on once the subscriber has caught up.
+    pub(super) fn ease(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+        let limits = &self.settings.limits;
+        let Some(session) = self.sessions.get_mut(subscriber) else { return };
+        if session.pressure.is_none() {
+            return;
+        }
+        if let Some(link) = session.link {
+            if ports.outbox_room(link.connection) < limits.outbox_bytes_max / 4 * 3 {
+                ports.notify_drained(link.connection);
+                return;
+            }
+            if session.outbound.queue.is_above(25, &limits.queue) {
+                return;
+            }
+        }
+        self.relieve(subscriber, ports);
+    }
+
+    /// Lets the publishers go on because the subscriber is no longer waited for at all.
+    pub(super) fn relieve(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+        let session = self.sessions.get_mut(subscriber);
+        if let Some(pressure) = session.and_then(|session| session.pressure.take()) {
+            self.release_all(pressure.held, ports);
+        }
+    }
+
+    /// Patience may be at its end.
+    pub(super) fn handle_patience(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+        self.ease(subscriber, ports);
+        let Some(session) = self.sessions.get_mut(subscriber) else { return };
+        let Some(pressure) = &mut session.pressure else { return };
+        if pressure.exhausted() || pressure.since + self.settings.limits.patience > self.now {
+            return;
+        }
+        let held = std::mem::replace(&mut pressure.held, Held::Exhausted);
+        self.tallies.patience_exhausted += 1;
+        self.release_all(held, ports);
+    }
+
+    fn release_all(&mut self, held: Held, ports: &mut impl Ports) {
+        let Held::Waiting(held) = held else { return };
+        for publisher in held {
+            if publisher.shard == self.settings.shard {
+                self.release(publisher.connection, ports);
+            } else {
+                let letter = Letter::Release { publisher: publisher.connection };
+                ports.letters(publisher.shard).push(letter);
+            }
+        }
+    }
+
+    /// Stops reading from a connection for one more reason.
+    pub(super) fn hold(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
+        let Some(held) = self.connections.get_mut(connection) else { return };
+        held.holds += 1;
+        if held.holds == 1 {
+            ports.pause(connection);
+        }
+    }
+
+    /// Takes one reason back, and reads on when there is none left.
+    pub(super) fn release(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
+        let Some(held) = self.connections.get_mut(connection) else { return };
+        assert!(held.holds > 0, "each release answers one hold");
+        held.holds -= 1;
+        if held.holds == 0 {
+            // Silence was ours, not the client's.
+            held.last_packet = self.now;
+            ports.resume(connection);
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! A message's way from its publisher to everyone it is for.
+//!
+//! Decode, authorise, match the local trie once; then local sessions, and one letter for each
+//! other shard that wants it.
+
+use std::num::NonZeroU64;
+
+use bytes::Bytes;
+
+use super::{
+    Shard,
+    ack::acknowledgement,
+    deliver::Delivery,
+    letter::{Address, GroupKeys},
+    ports::Ports,
+    pressure::Publisher,
+};
+use crate::{
+    access,
+    base::{
+        hash::{Map, Seed},
+        ids::{ConnectionId, ShardSet, SubscriberId},
+        time::Span,
+    },
+    mqtt::{
+        Delivery as PacketDelivery, Packet, ProtocolError, Publish, ReasonCode,
+        SubscriptionOptions, Version,
+    },
+    routing::{Entry, GroupId, Matches, Trie},
+    session::{
+        inbound::Admission,
+        message::{MessageView, Payload, SHARED_PAYLOAD_MIN},
+    },
+    topic::TopicName,
+};
+
+/// Who gets the message that is being routed. The memory is used again.
+#[derive(Debug)]
+pub(super) struct Routes {
+    pub(super) matches: Matches,
+    /// Receivers when several filters matched, each session once.
+    receivers: Vec<Receiver>,
+    place_of: Map<SubscriberId, usize>,
+    /// The share groups that each other shard is to serve, and which shards have any.
+    group_keys: Vec<String>,
+    group_shards: ShardSet,
+    topic: String,
+    application: Vec<u8>,
+}
+
+/// One session that a message is for, by one or more subscriptions.
+#[derive(Debug)]
+struct Receiver {
+    subscriber: SubscriberId,
+    options: SubscriptionOptions,
+    /// The Subscription Identifiers of all of them; mostly none or one.
+    ids: Vec<u32>,
+}
+
+impl Routes {
+    pub(super) fn new(seed: Seed, shards: usize) -> Routes {
+        Routes {
+            matches: Matches::default(),
+            receivers: Vec::new(),
+            place_of: Map::with_hasher(seed),
+            group_keys: vec![String::new(); shards],
+            group_shards: ShardSet::EMPTY,
+            topic: String::new(),
+            application: Vec::new(),
+        }
+    }
+
+    /// Collects the receivers of all matching filters, each session once.
+    fn join_receivers(&mut self, trie: &Trie, publisher: Option<SubscriberId>) {
+        self.place_of.clear();
+        for target in self.matches.targets() {
+            for entry in trie.subscribers(*target) {
+                let options = options_of(*entry);
+                // [MQTT-3.8.3-3]
+                if options.no_local && publisher == Some(entry.subscriber) {
+                    continue;
+                }
+                let receivers = &mut self.receivers;
+                let place = *self.place_of.entry(entry.subscriber).or_insert(receivers.len());
+                if place == receivers.len() {
+                    receivers.push(Receiver::new(entry.subscriber, options));
+                }
+                receivers[place].join(options, entry.subscription_id);
+            }
+        }
+    }
+}
+
+impl Receiver {
+    fn new(subscriber: SubscriberId, options: SubscriptionOptions) -> Receiver {
+        Receiver { subscriber, options, ids: Vec::new() }
+    }
+
+    /// The highest QoS of all subscriptions, and all their identifiers. [MQTT-3.3.4-2]
+    /// [MQTT-3.3.4-3]
+    fn join(&mut self, options: SubscriptionOptions, subscription_id: u32) {
+        self.options.qos = self.options.qos.max(options.qos);
+        self.options.retain_as_published |= options.retain_as_published;
+        if subscription_id != 0 {
+            self.ids.push(subscription_id);
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn handle_publish(
+        &mut self,
+        id: ConnectionId,
+        subscriber: SubscriberId,
+        publish: &Publish<'_>,
+        ports: &mut impl Ports,
+    ) {
+        self.tallies.messages_received += 1;
+        if !publish.properties.subscription_identifiers.is_empty() {
+            // [MQTT-3.3.4-6]
+            let error = ProtocolError::SubscriptionIdentifierFromClient;
+            return self.refuse_packet(id, error, ports);
+        }
+        let mut topic = std::mem::take(&mut self.routes.topic);
+        topic.clear();
+        match self.resolve_topic(id, publish, &mut topic) {
+            Ok(()) => self.admit(id, subscriber, &topic, publish, ports),
+            Err(error) => self.refuse_packet(id, error, ports),
+        }
+        self.routes.topic = topic;
+    }
+
+    /// The Topic Name, by itself or by its alias. [MQTT-3.3.2-8]
+    fn resolve_topic(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish<'_>,
+        topic: &mut String,
+    ) -> Result<(), ProtocolError> {
+        topic.push_str(publish.topic);
+        let Some(alias) = publish.properties.topic_alias else { return Ok(()) };
+        if alias.get() > self.settings.limits.topic_alias_maximum {
+            return Err(ProtocolError::TopicAliasInvalid);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        if topic.is_empty() {
+            topic.push_str(connection.alias(alias).ok_or(ProtocolError::TopicAliasUnknown)?);
+        } else {
+            connection.set_alias(alias, topic);
+        }
+        Ok(())
+    }
+
+    /// Decides whether the message is routed, and acknowledges it. [MQTT-4.3.2-4] [MQTT-4.3.3-8]
+    fn admit(
+        &mut self,
+        id: ConnectionId,
+        subscriber: SubscriberId,
+        topic: &str,
+        publish: &Publish<'_>,
+        ports: &mut impl Ports,
+    ) {
+        let Some(session) = self.sessions.get_mut(subscriber) else { return };
+        let maximum = self.settings.limits.receive_maximum;
+        let seed = self.settings.seed;
+        let reason_code = match session.inbound.handle_publish(publish.delivery, maximum, seed) {
+            Admission::QuotaExceeded => {
+                let error = ProtocolError::ReceiveMaximumExceeded;
+                return self.refuse_packet(id, error, ports);
+            }
+            Admission::AcknowledgeOnly => ReasonCode::Success,
+            Admission::Route if !access::topics::may_publish(topic) => {
+                self.tallies.refused_publish += 1;
+                self.refuse_message(id, subscriber, publish.delivery)
+            }
+            Admission::Route => self.route_publish(id, subscriber, topic, publish, ports),
+        };
+        self.acknowledge(id, publish.delivery, reason_code, ports);
+    }
+
+    /// A message that may not be published: 5.0 clients are told, others acknowledged as if it had
+    /// been delivered to nobody. [MQTT-3.3.5-2@3.1.1]
+    fn refuse_message(
+        &mut self,
+        id: ConnectionId,
+        subscriber: SubscriberId,
+        delivery: PacketDelivery,
+    ) -> ReasonCode {
+        let version = self.connections.get(id).map(|connection| connection.version);
+        if version != Some(Version::V5) {
+            return ReasonCode::Success;
+        }
+        let session = self.sessions.get_mut(subscriber);
+        if let (PacketDelivery::ExactlyOnce(packet_id), Some(session)) = (delivery, session) {
+            session.inbound.refuse(packet_id);
+        }
+        ReasonCode::NotAuthorized
+    }
+
+    fn route_publish(
+        &mut self,
+        id: ConnectionId,
+        subscriber: SubscriberId,
+        topic: &str,
+        publish: &Publish<'_>,
+        ports: &mut impl Ports,
+    ) -> ReasonCode {
+        let mut application = std::mem::take(&mut self.routes.application);
+        application.clear();
+        if !publish.properties.application.is_empty() {
+            publish.properties.application.encode(&mut application);
+        }
+        let shared;
+        let payload = if publish.payload.len() < SHARED_PAYLOAD_MIN {
+            Payload::Small(publish.payload)
+        } else {
+            shared = Bytes::copy_from_slice(publish.payload);
+            Payload::Shared(&shared)
+        };
+        let expiry = publish.properties.message_expiry_interval;
+        let view = MessageView {
+            topic,
+            application: &application,
+            payload,
+            qos: publish.delivery.qos(),
+            retain: publish.retain,
+            expires_at: expiry.map(|seconds| self.now + Span::from_secs(u64::from(seconds))),
+            publisher: Some(subscriber),
+        };
+        let matched = self.route(&view, Some(id), ports);
+        self.routes.application = application;
+        if matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
+    }
+
+    fn acknowledge(
+        &mut self,
+        id: ConnectionId,
+        delivery: PacketDelivery,
+        reason_code: ReasonCode,
+        ports: &mut impl Ports,
+    ) {
+        let packet = match delivery {
+            PacketDelivery::AtMostOnce => return,
+            PacketDelivery::AtLeastOnce(packet_id) => {
+                Packet::Puback(acknowledgement(packet_id, reason_code))
+            }
+            PacketDelivery::ExactlyOnce(packet_id) => {
+                Packet::Pubrec(acknowledgement(packet_id, reason_code))
+            }
+        };
+        self.answer(id, &packet, ports);
+    }
+
+    /// Brings a message to everyone it is for, on all shards. Says whether there is anyone.
+    pub(super) fn route(
+        &mut self,
+        view: &MessageView<'_>,
+        connection: Option<ConnectionId>,
+        ports: &mut impl Ports,
+    ) -> bool {
+        let Ok(name) = TopicName::parse(view.topic) else { return false };
+        let retained_at = view.retain.then(|| self.retain_here(name, view));
+        self.trie.matches(name, &mut self.routes.matches);
+        self.deliver_matches(view, ports);
+        self.deliver_to_groups(view, ports);
+        let matched = !self.routes.matches.is_empty();
+        self.post_message(view, retained_at, connection, ports);
+        let shard = self.settings.shard;
+        let publisher = connection.map(|connection| Publisher { shard, connection });
+        self.hold_for_crowded(publisher, ports);
+        matched
+    }
+
+    /// One letter for each other shard that the message is for. What changes a retained message
+    /// is for all of them.
+    fn post_message(
+        &mut self,
+        view: &MessageView<'_>,
+        retained_at: Option<NonZeroU64>,
+        connection: Option<ConnectionId>,
+        ports: &mut impl Ports,
+    ) {
+        let interested = self.routes.matches.shards();
+        let mut shards = interested.union(self.routes.group_shards);
+        if retained_at.is_some() {
+            self.settings.peers().for_each(|peer| shards.insert(peer));
+        }
+        for shard in shards.iter() {
+            let keys = &mut self.routes.group_keys[shard.index()];
+            let address = Address {
+                to_subscribers: retained_at.is_some() || interested.contains(shard),
+                groups: GroupKeys::from_text(keys),
+                retained_at,
+                publisher: connection,
+                hops: 0,
+            };
+            let letters = ports.letters(shard);
+            letters.push_publish(view, &address);
+            keys.clear();
+            if letters.is_crowded()
+                && let Some(connection) = connection
+            {
+                self.waiting_for_post[shard.index()].push(connection);
+                self.hold(connection, ports);
+            }
+        }
+        self.routes.group_shards = ShardSet::EMPTY;
+    }
+
+    /// Delivers to the sessions here whose filters matched, once to each, however many of its
+    /// filters did. [MQTT-3.3.5-1@3.1.1]
+    pub(super) fn deliver_matches(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
+        let Shard { trie, routes, sessions, settings, outlet, tallies, .. } = self;
+        if routes.matches.targets().is_empty() {
+            return;
+        }
+        let mut delivery = Delivery::new(self.now, view, &settings.limits, outlet, tallies, ports);
+        if let [target] = routes.matches.targets() {
+            for entry in trie.subscribers(*target) {
+                if let Some(session) = sessions.get_mut(entry.subscriber) {
+                    let id = [entry.subscription_id];
+                    let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
+                    delivery.deliver(entry.subscriber, session, options_of(*entry), ids);
+                }
+            }
+            return;
+        }
+        routes.join_receivers(trie, view.publisher);
+        for receiver in routes.receivers.drain(..) {
+            if let Some(session) = sessions.get_mut(receiver.subscriber) {
+                delivery.deliver(receiver.subscriber, session, receiver.options, &receiver.ids);
+            }
+        }
+    }
+
+    /// Chooses one member of each matching share group: delivers to those here, and notes the
+    /// groups that another shard is to serve. [MQTT-4.8.2-4]
+    fn deliver_to_groups(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
+        for at in 0..self.routes.matches.targets().len() {
+            let target = self.routes.matches.targets()[at];
+            for nth in 0..self.trie.groups(target).len() {
+                let group = self.trie.groups(target)[nth];
+                match self.groups.choose_shard(group) {
+                    Some(shard) if shard == self.settings.shard => {
+                        self.deliver_to_member(view, group, ports);
+                    }
+                    Some(shard) => {
+                        let (share, filter) = self.groups.key(group);
+                        let keys = &mut self.routes.group_keys[shard.index()];
+                        GroupKeys::write(keys, share, filter);
+                        self.routes.group_shards.insert(shard);
+                    }
+                    None => self.tallies.dropped_no_member += 1,
+                }
+            }
+        }
+    }
+
+    /// Delivers to the member of a group whose turn it is. False when the group has none here.
+    pub(super) fn deliver_to_member(
+        &mut self,
+        view: &MessageView<'_>,
+        group: GroupId,
+        ports: &mut impl Ports,
+    ) -> bool {
+        let Some(entry) = self.groups.choose_member(group) else { return false };
+        let Shard { sessions, settings, outlet, tallies, .. } = self;
+        let Some(session) = sessions.get_mut(entry.subscriber) else { return false };
+        let id = [entry.subscription_id];
+        let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
+        Delivery::new(self.now, view, &settings.limits, outlet, tallies, ports).deliver(
+            entry.subscriber,
+            session,
+            options_of(entry),
+            ids,
+        );
+        true
+    }
+}
+
+/// A subscription's options, as they were packed for the trie.
+pub(super) fn options_of(entry: Entry) -> SubscriptionOptions {
+    SubscriptionOptions::from_bits(entry.options.0)
+        .expect("the options were packed by the subscription")
+}

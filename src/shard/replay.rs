@@ -1,0 +1,238 @@
+//! What a session is owed, sent as far as its outbox and its window allow.
+//!
+//! Three sources, in this order: flights of an earlier connection, the queue, and retained
+//! messages that a new subscription asked for.
+
+use std::{collections::VecDeque, rc::Rc};
+
+use super::{
+    Shard,
+    ack::acknowledgement,
+    deliver::{Form, Frames},
+    ports::Ports,
+    sessions::{Link, Session},
+    stats::Tallies,
+};
+use crate::{
+    base::{ids::SubscriberId, time::Moment},
+    mqtt::{Packet, PacketId, QoS, ReasonCode},
+    routing::{Cursor, RetainedStore, Step},
+    session::{
+        message::{Message, MessageView},
+        outbound::Resend,
+        queue::Parcel,
+    },
+    topic::TopicFilter,
+};
+
+/// Retained messages on their way to one subscription.
+#[derive(Debug)]
+pub(super) struct Replay {
+    pub(super) cursor: Cursor,
+    pub(super) qos: QoS,
+    /// 0 for none.
+    pub(super) subscription_id: u32,
+}
+
+/// The replays of one session, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Replays {
+    waiting: VecDeque<Replay>,
+}
+
+/// Retained messages that one turn looks at for one session.
+const LOOKS_PER_TURN: usize = 1024;
+
+impl Replays {
+    /// Begins a replay; one of the same filter that still waits ends.
+    pub(super) fn begin(&mut self, filter: TopicFilter<'_>, replay: Replay) {
+        self.forget(filter);
+        self.waiting.push_back(replay);
+    }
+
+    pub(super) fn forget(&mut self, filter: TopicFilter<'_>) {
+        self.waiting.retain(|replay| replay.cursor.filter() != filter);
+    }
+}
+
+/// Why sending to a session came to its end for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// Nothing more is owed, or an acknowledgement has to come first.
+    Done,
+    /// There is more, for a later turn.
+    Later,
+}
+
+impl Shard {
+    /// Sends to a connected session what it is owed, and eases the pressure that it causes.
+    pub(super) fn pump(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+        let Some(session) = self.sessions.get_mut(subscriber) else { return };
+        let Some(link) = session.link else { return };
+        let mut sender = Sender {
+            link,
+            now: self.now,
+            outbox_bytes_max: self.settings.limits.outbox_bytes_max,
+            frames: &mut self.outlet.frames,
+            scratch: &mut self.scratch,
+            tallies: &mut self.tallies,
+            ports,
+        };
+        let mut stop = sender.resend(session);
+        if stop == Stop::Done {
+            stop = sender.send_queued(session);
+        }
+        if stop == Stop::Done {
+            stop = sender.replay(session, &self.retained);
+        }
+        if stop == Stop::Later {
+            ports.notify_drained(link.connection);
+        }
+        self.ease(subscriber, ports);
+    }
+}
+
+/// Sends kept messages to one client.
+struct Sender<'a, P> {
+    link: Link,
+    now: Moment,
+    outbox_bytes_max: usize,
+    frames: &'a mut Frames,
+    scratch: &'a mut Vec<u8>,
+    tallies: &'a mut Tallies,
+    ports: &'a mut P,
+}
+
+impl<P: Ports> Sender<'_, P> {
+    /// [MQTT-4.4.0-1]
+    fn resend(&mut self, session: &mut Session) -> Stop {
+        while session.outbound.is_resending() {
+            if self.room() == 0 {
+                return Stop::Later;
+            }
+            match session.outbound.resend_next() {
+                Some(Resend::Pubrel(packet_id)) => self.send_pubrel(packet_id),
+                Some(Resend::Publish(packet_id, parcel)) => {
+                    let form = Form { dup: true, ..form_of(parcel) };
+                    let fits = self.send(&parcel.message.view(), form, Some(packet_id));
+                    if !fits {
+                        // It was small enough for an earlier connection: as if acknowledged.
+                        session.outbound.abandon(packet_id);
+                    }
+                }
+                None => return Stop::Done,
+            }
+        }
+        Stop::Done
+    }
+
+    fn send_queued(&mut self, session: &mut Session) -> Stop {
+        let outbound = &mut session.outbound;
+        while !outbound.queue.is_empty() && !outbound.is_resending() && outbound.has_room() {
+            if self.room() == 0 {
+                return Stop::Later;
+            }
+            let (parcel, expired) = outbound.queue.pop(self.now);
+            self.tallies.dropped_expired += expired as u64;
+            let Some(parcel) = parcel else { break };
+            let packet_id = outbound.begin(parcel.clone());
+            if !self.send(&parcel.message.view(), form_of(&parcel), Some(packet_id)) {
+                outbound.abandon(packet_id);
+            }
+        }
+        Stop::Done
+    }
+
+    /// Advances the replays, oldest first. [MQTT-3.3.1-9]
+    fn replay(&mut self, session: &mut Session, retained: &RetainedStore<Rc<Message>>) -> Stop {
+        let Some(mut replays) = session.replays.take() else { return Stop::Done };
+        let mut looks = LOOKS_PER_TURN;
+        let mut stop = Stop::Done;
+        while let Some(replay) = replays.waiting.front_mut() {
+            if self.room() < self.outbox_bytes_max / 2 {
+                stop = Stop::Later;
+                break;
+            }
+            // An acknowledgement opens the window again, and pumps.
+            if replay.qos > QoS::AtMostOnce && !session.outbound.is_open() {
+                break;
+            }
+            match retained.next(&mut replay.cursor, &mut looks) {
+                Step::Found(_, message) => self.send_retained(session, replay, message),
+                Step::Pause => {
+                    stop = Stop::Later;
+                    break;
+                }
+                Step::End => {
+                    replays.waiting.pop_front();
+                }
+            }
+        }
+        session.replays = Some(replays).filter(|replays| !replays.waiting.is_empty());
+        stop
+    }
+
+    /// [MQTT-3.3.1-8@3.1.1]
+    fn send_retained(&mut self, session: &mut Session, replay: &Replay, message: &Rc<Message>) {
+        if message.has_expired(self.now) {
+            return;
+        }
+        let ids = [replay.subscription_id];
+        let form = Form {
+            dup: false,
+            qos: replay.qos.min(message.view().qos),
+            retain: true,
+            subscription_ids: if replay.subscription_id == 0 { &[] } else { &ids },
+        };
+        if form.qos == QoS::AtMostOnce {
+            self.send(&message.view(), form, None);
+            return;
+        }
+        let packet_id = session.outbound.begin(form.parcel(message));
+        if !self.send(&message.view(), form, Some(packet_id)) {
+            session.outbound.abandon(packet_id);
+        }
+    }
+
+    /// Sends one message and counts it. False when it is larger than the client takes.
+    fn send(
+        &mut self,
+        view: &MessageView<'_>,
+        form: Form<'_>,
+        packet_id: Option<PacketId>,
+    ) -> bool {
+        self.frames.begin();
+        let frame = self.frames.encode(view, self.link.version, form, self.now);
+        if frame.len_with(view) > self.link.packet_size_max {
+            self.tallies.dropped_too_large += 1;
+            return false;
+        }
+        if let Some(packet_id) = packet_id {
+            self.frames.patch(frame, packet_id);
+        }
+        self.tallies.messages_sent += 1;
+        self.frames.send(frame, view, self.link.connection, self.ports);
+        true
+    }
+
+    /// [MQTT-4.3.3-8]
+    fn send_pubrel(&mut self, packet_id: PacketId) {
+        let pubrel = Packet::Pubrel(acknowledgement(packet_id, ReasonCode::Success));
+        self.scratch.clear();
+        pubrel.encode(self.link.version, self.scratch);
+        self.ports.send(self.link.connection, self.scratch);
+    }
+
+    fn room(&self) -> usize {
+        self.ports.outbox_room(self.link.connection)
+    }
+}
+
+fn form_of(parcel: &Parcel) -> Form<'_> {
+    Form {
+        dup: false,
+        qos: parcel.qos,
+        retain: parcel.retain,
+        subscription_ids: parcel.subscription_ids.as_deref().unwrap_or(&[]),
+    }
+}

@@ -1,0 +1,152 @@
+//! The sessions that are at home on a shard.
+
+use std::rc::Rc;
+
+use super::{pressure::Pressure, replay::Replays};
+use crate::{
+    base::{
+        hash::{Map, Seed},
+        ids::{ConnectionId, SubscriberId},
+        time::Moment,
+    },
+    mqtt::Version,
+    session::{filters::Filters, inbound::Inbound, outbound::Outbound, will::Will},
+};
+
+/// One client's session, with all that other rooms keep for it here.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client_id: Rc<str>,
+    /// The connection that it is on; `None` while its client is away.
+    pub(super) link: Option<Link>,
+    pub(super) inbound: Inbound,
+    pub(super) outbound: Outbound,
+    pub(super) filters: Filters,
+    /// How many of the filters are of shared subscriptions.
+    pub(super) shared_filters: u32,
+    /// Seconds that it outlives its connection; `u32::MAX` is for ever. [MQTT-3.1.2-23]
+    pub(super) expiry_interval: u32,
+    /// When it ends, while its client is away.
+    pub(super) ends_at: Option<Moment>,
+    pub(super) will: Option<Box<Will>>,
+    /// When its Will is published, while its client is away.
+    pub(super) will_due_at: Option<Moment>,
+    /// Retained messages that its subscriptions asked for and that have not been sent yet.
+    pub(super) replays: Option<Box<Replays>>,
+    /// Publishers that are held back for it.
+    pub(super) pressure: Option<Box<Pressure>>,
+}
+
+/// What delivery must know of a session's connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    pub(super) connection: ConnectionId,
+    pub(super) version: Version,
+    /// A larger PUBLISH is not sent to this client. [MQTT-3.1.2-24]
+    pub(super) packet_size_max: usize,
+}
+
+impl Session {
+    fn new(client_id: Rc<str>) -> Session {
+        Session {
+            client_id,
+            link: None,
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
+            filters: Filters::default(),
+            shared_filters: 0,
+            expiry_interval: 0,
+            ends_at: None,
+            will: None,
+            will_due_at: None,
+            replays: None,
+            pressure: None,
+        }
+    }
+}
+
+/// Sessions by number and by Client Identifier. They stand in chunks, so that none ever moves.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    chunks: Vec<Box<[Option<Session>]>>,
+    free: Vec<SubscriberId>,
+    by_client_id: Map<Rc<str>, SubscriberId>,
+}
+
+const CHUNK: usize = 64;
+
+impl Sessions {
+    pub(super) fn new(seed: Seed) -> Sessions {
+        Sessions { chunks: Vec::new(), free: Vec::new(), by_client_id: Map::with_hasher(seed) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_client_id.len()
+    }
+
+    pub(super) fn find(&self, client_id: &str) -> Option<SubscriberId> {
+        self.by_client_id.get(client_id).copied()
+    }
+
+    pub(super) fn create(&mut self, client_id: &str) -> SubscriberId {
+        debug_assert!(self.find(client_id).is_none(), "a Client Identifier has one session");
+        let subscriber = self.free.pop().unwrap_or_else(|| self.grow());
+        let client_id: Rc<str> = client_id.into();
+        self.by_client_id.insert(Rc::clone(&client_id), subscriber);
+        self.chunks[subscriber.index() / CHUNK][subscriber.index() % CHUNK] =
+            Some(Session::new(client_id));
+        subscriber
+    }
+
+    pub(super) fn remove(&mut self, subscriber: SubscriberId) -> Option<Session> {
+        let session = self.place(subscriber)?.take()?;
+        self.by_client_id.remove(&session.client_id);
+        self.free.push(subscriber);
+        Some(session)
+    }
+
+    #[inline]
+    pub(super) fn get(&self, subscriber: SubscriberId) -> Option<&Session> {
+        self.chunks.get(subscriber.index() / CHUNK)?[subscriber.index() % CHUNK].as_ref()
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, subscriber: SubscriberId) -> Option<&mut Session> {
+        self.place(subscriber)?.as_mut()
+    }
+
+    #[inline]
+    fn place(&mut self, subscriber: SubscriberId) -> Option<&mut Option<Session>> {
+        let chunk = self.chunks.get_mut(subscriber.index() / CHUNK)?;
+        Some(&mut chunk[subscriber.index() % CHUNK])
+    }
+
+    /// Adds a chunk, and says which of its places is to be used first.
+    fn grow(&mut self) -> SubscriberId {
+        let first = u32::try_from(self.chunks.len() * CHUNK).expect("fewer than 2^32 sessions");
+        self.chunks.push((0..CHUNK).map(|_| None).collect());
+        let last = first + u32::try_from(CHUNK).expect("a small constant");
+        self.free.extend((first + 1..last).rev().map(SubscriberId));
+        SubscriberId(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_found_until_it_is_removed_and_its_place_is_used_again() {
+        let mut sessions = Sessions::new(Seed::new(1));
+        let ids: Vec<_> = (0..200).map(|n| sessions.create(&format!("client {n}"))).collect();
+        assert_eq!(sessions.len(), 200);
+        for (n, &id) in ids.iter().enumerate() {
+            assert_eq!(sessions.find(&format!("client {n}")), Some(id));
+            assert_eq!(&*sessions.get(id).unwrap().client_id, format!("client {n}"));
+        }
+        let removed = sessions.remove(ids[70]).unwrap();
+        assert_eq!(&*removed.client_id, "client 70");
+        assert!(sessions.get(ids[70]).is_none() && sessions.find("client 70").is_none());
+        assert_eq!(sessions.create("another"), ids[70]);
+    }
+}

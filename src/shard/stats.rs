@@ -1,0 +1,140 @@
+//! What a shard counts.
+
+use super::end::Cause;
+use crate::mqtt::DecodeError;
+
+/// Declares the counters once: field, meaning, and the place under `$SYS/broker/`.
+macro_rules! tallies {
+    ($($(#[$meaning:meta])* $field:ident => $topic:literal,)*) => {
+        /// Counters of one shard since its start, or the sum of several shards'.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Tallies {
+            $($(#[$meaning])* pub $field: u64,)*
+        }
+
+        impl Tallies {
+            /// Adds what another shard has counted.
+            pub fn add(&mut self, other: &Tallies) {
+                $(self.$field += other.$field;)*
+            }
+
+            /// Each counter with its topic below `$SYS/broker/`.
+            pub fn topics(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$(($topic, self.$field),)*].into_iter()
+            }
+        }
+    };
+}
+
+tallies! {
+    /// PUBLISH packets from clients.
+    messages_received => "messages/received",
+    /// PUBLISH packets to clients.
+    messages_sent => "messages/sent",
+    /// Messages for a subscriber that its outbox had no room for, at QoS 0.
+    dropped_outbox_full => "messages/dropped/outbox-full",
+    /// Messages for a session whose queue was full, at QoS 1 and 2.
+    dropped_queue_full => "messages/dropped/queue-full",
+    /// Messages larger than the Maximum Packet Size of the subscriber.
+    dropped_too_large => "messages/dropped/too-large",
+    /// Messages whose Message Expiry Interval passed while they waited.
+    dropped_expired => "messages/dropped/expired",
+    /// Messages for a share group that had no member left.
+    dropped_no_member => "messages/dropped/no-member",
+    /// Messages that the client was not allowed to publish.
+    refused_publish => "messages/refused",
+    /// Retained messages not stored because the store was full.
+    refused_retained => "retained/refused",
+    /// Bytes from clients.
+    bytes_received => "bytes/received",
+    /// Bytes to clients.
+    bytes_sent => "bytes/sent",
+    /// Connections that are open, with or without a CONNECT.
+    connections => "connections/open",
+    /// Connections that were accepted.
+    connections_accepted => "connections/accepted",
+    /// Connections refused because the broker held as many as it may.
+    connections_refused => "connections/refused",
+    /// Clients with a session and a connection.
+    clients_connected => "clients/connected",
+    /// Sessions, connected or not.
+    clients_total => "clients/total",
+    /// Sessions that ended because their Session Expiry Interval passed.
+    clients_expired => "clients/expired",
+    /// Subscriptions of all sessions.
+    subscriptions => "subscriptions/count",
+    /// Messages that wait in sessions' queues because a window or an outbox was full, in all.
+    queued => "messages/queued",
+    /// Times that publishers were held back for a subscriber.
+    holds => "pressure/holds",
+    /// Times that a subscriber did not catch up while its publishers were held back.
+    patience_exhausted => "pressure/exhausted",
+    /// Connections that ended with DISCONNECT.
+    ended_by_client => "connections/ended/disconnect",
+    /// Connections that ended without DISCONNECT.
+    ended_abruptly => "connections/ended/abrupt",
+    /// Connections closed because another came with the same Client Identifier.
+    ended_taken_over => "connections/ended/taken-over",
+    /// Connections closed because nothing came within one and a half times the Keep Alive.
+    ended_keep_alive => "connections/ended/keep-alive",
+    /// Connections closed because no CONNECT came in time.
+    ended_connect_timeout => "connections/ended/connect-timeout",
+    /// Connections closed because of bytes that are no packet.
+    ended_malformed => "connections/ended/malformed",
+    /// Connections closed because of a packet that may not come at that moment.
+    ended_protocol_error => "connections/ended/protocol-error",
+    /// Connections closed because of a packet larger than the Maximum Packet Size.
+    ended_too_large => "connections/ended/packet-too-large",
+    /// Connections closed because a limit was exceeded.
+    ended_quota => "connections/ended/quota-exceeded",
+    /// Connections refused in CONNACK for their user name and password, or for want of one.
+    refused_authentication => "connections/refused/authentication",
+    /// Connections refused in CONNACK for any other reason.
+    refused_connect => "connections/refused/connect",
+}
+
+impl Tallies {
+    pub(super) fn count_end(&mut self, cause: Cause) {
+        match cause {
+            Cause::Disconnect | Cause::DisconnectWithWill => self.ended_by_client += 1,
+            Cause::Finished | Cause::Broken => self.ended_abruptly += 1,
+            Cause::Error(error) => self.count_error(error),
+            Cause::KeepAlive => self.ended_keep_alive += 1,
+            Cause::ConnectTimeout => self.ended_connect_timeout += 1,
+            Cause::TakenOver => self.ended_taken_over += 1,
+            Cause::QuotaExceeded => self.ended_quota += 1,
+            Cause::ShuttingDown => {}
+        }
+    }
+
+    pub(super) fn count_error(&mut self, error: DecodeError) {
+        match error {
+            DecodeError::Malformed(_) | DecodeError::TopicNameInvalid => self.ended_malformed += 1,
+            DecodeError::Protocol(_) | DecodeError::UnsupportedProtocolVersion => {
+                self.ended_protocol_error += 1;
+            }
+            DecodeError::PacketTooLarge => self.ended_too_large += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_a_topic_of_its_own() {
+        let mut topics: Vec<_> = Tallies::default().topics().map(|(topic, _)| topic).collect();
+        let count = topics.len();
+        topics.sort_unstable();
+        topics.dedup();
+        assert_eq!(topics.len(), count);
+    }
+
+    #[test]
+    fn sums_are_taken_counter_by_counter() {
+        let mut sum = Tallies { queued: 1, ..Tallies::default() };
+        sum.add(&Tallies { queued: 2, holds: 5, ..Tallies::default() });
+        assert_eq!(sum, Tallies { queued: 3, holds: 5, ..Tallies::default() });
+    }
+}

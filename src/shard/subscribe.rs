@@ -1,0 +1,213 @@
+//! SUBSCRIBE: the filter enters the trie, the other shards hear of it, retained messages follow.
+
+use super::{Shard, ports::Ports, replay::Replay};
+use crate::{
+    access,
+    base::ids::{ConnectionId, SubscriberId},
+    mqtt::{
+        DecodeError, Malformed, Packet, ReasonCode, ReasonProperties, RetainHandling, Suback,
+        Subscribe, SubscriptionOptions, Version,
+    },
+    routing::{Counts, Entry, Options},
+    topic::{SharedFilter, Subscription, TopicFilter},
+};
+
+/// A SUBACK that waits until every shard knows of the subscriptions.
+#[derive(Debug)]
+pub(super) struct PendingSuback {
+    connection: ConnectionId,
+    subscriber: SubscriberId,
+    /// The number in the ledger that has to be applied everywhere first.
+    told_at: u64,
+    frame: Vec<u8>,
+}
+
+/// What one filter of a SUBSCRIBE came to.
+struct Outcome {
+    reason_code: ReasonCode,
+    /// The number in the ledger that its SUBACK waits for; 0 for none.
+    told_at: u64,
+}
+
+impl Shard {
+    pub(super) fn handle_subscribe(
+        &mut self,
+        id: ConnectionId,
+        subscriber: SubscriberId,
+        subscribe: &Subscribe<'_>,
+        ports: &mut impl Ports,
+    ) {
+        let Some(version) = self.connections.get(id).map(|connection| connection.version) else {
+            return;
+        };
+        let subscription_id = subscribe.subscription_identifier.map_or(0, u32::from);
+        let mut reason_codes = Vec::with_capacity(subscribe.filters.count());
+        let mut told_at = 0;
+        for (text, options) in subscribe.filters.iter() {
+            let Ok(subscription) = Subscription::parse(text) else {
+                // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
+                let error = DecodeError::Malformed(Malformed::TopicFilter);
+                return self.refuse(id, error, ports);
+            };
+            let entry = Entry { subscriber, options: Options(options.to_bits()), subscription_id };
+            let outcome = self.subscribe(text, subscription, entry, options, ports);
+            told_at = told_at.max(outcome.told_at);
+            reason_codes.push(suback_byte(outcome.reason_code, version));
+        }
+        let suback = Suback {
+            packet_id: subscribe.packet_id,
+            properties: ReasonProperties::default(),
+            reason_codes: &reason_codes,
+        };
+        if told_at <= self.ledger.applied_everywhere() {
+            // [MQTT-3.8.4-1]
+            self.answer(id, &Packet::Suback(suback), ports);
+            self.pump(subscriber, ports);
+            return;
+        }
+        let mut frame = Vec::new();
+        Packet::Suback(suback).encode(version, &mut frame);
+        let pending = PendingSuback { connection: id, subscriber, told_at, frame };
+        self.pending_subacks.push_back(pending);
+        self.hold(id, ports);
+    }
+
+    /// Sends the SUBACKs whose subscriptions every shard knows of now.
+    pub(super) fn send_pending_subacks(&mut self, ports: &mut impl Ports) {
+        let applied = self.ledger.applied_everywhere();
+        // Each waits for the number that was the latest when it came, or an earlier one; so a
+        // later one may be ready before the first.
+        for _ in 0..self.pending_subacks.len() {
+            let Some(pending) = self.pending_subacks.pop_front() else { return };
+            if pending.told_at > applied {
+                self.pending_subacks.push_back(pending);
+                continue;
+            }
+            if self.connections.get(pending.connection).is_some() {
+                ports.send(pending.connection, &pending.frame);
+                self.release(pending.connection, ports);
+                self.pump(pending.subscriber, ports);
+            }
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        text: &str,
+        subscription: Subscription<'_>,
+        entry: Entry,
+        options: SubscriptionOptions,
+        ports: &mut impl Ports,
+    ) -> Outcome {
+        let refused = |reason_code| Outcome { reason_code, told_at: 0 };
+        if !access::topics::may_subscribe(text) {
+            return refused(ReasonCode::NotAuthorized);
+        }
+        let limit = self.settings.limits.subscriptions_max;
+        let Some(session) = self.sessions.get_mut(entry.subscriber) else {
+            return refused(ReasonCode::UnspecifiedError);
+        };
+        let known = session.filters.contains(text);
+        if !known && session.filters.len() >= limit {
+            return refused(ReasonCode::QuotaExceeded);
+        }
+        if !known {
+            session.filters.add(text, self.settings.seed);
+            session.shared_filters += u32::from(matches!(subscription, Subscription::Shared(_)));
+            self.tallies.subscriptions += 1;
+        }
+        let told_at = match subscription {
+            Subscription::Plain(filter) => {
+                self.open_replay(filter, entry, options, known);
+                self.subscribe_plain(filter, entry, ports)
+            }
+            Subscription::Shared(shared) => self.join_group(shared, entry, ports),
+        };
+        Outcome { reason_code: ReasonCode::granted(options.qos), told_at }
+    }
+
+    /// [MQTT-3.8.4-3]
+    fn subscribe_plain(
+        &mut self,
+        filter: TopicFilter<'_>,
+        entry: Entry,
+        ports: &mut impl Ports,
+    ) -> u64 {
+        if self.trie.subscribe(filter, entry).first {
+            let number = self.tell_interest(filter, true, ports);
+            self.trie.set_told_at(filter, number);
+        }
+        self.trie.told_at(filter)
+    }
+
+    fn join_group(
+        &mut self,
+        shared: SharedFilter<'_>,
+        entry: Entry,
+        ports: &mut impl Ports,
+    ) -> u64 {
+        let joined = self.groups.join(&mut self.trie, shared, entry, true);
+        if !joined.changed {
+            return 0;
+        }
+        self.tell_group(shared, self.groups.counts(joined.group), ports)
+    }
+
+    /// Tells all other shards that a filter has its first subscriber here, or has lost its last.
+    pub(super) fn tell_interest(
+        &mut self,
+        filter: TopicFilter<'_>,
+        wanted: bool,
+        ports: &mut impl Ports,
+    ) -> u64 {
+        for peer in self.settings.peers() {
+            ports.letters(peer).push_interest(filter.as_str(), wanted);
+        }
+        self.ledger.told()
+    }
+
+    /// Tells all other shards how many members a group has here.
+    pub(super) fn tell_group(
+        &mut self,
+        shared: SharedFilter<'_>,
+        counts: Counts,
+        ports: &mut impl Ports,
+    ) -> u64 {
+        let (share, filter) = (shared.share.as_str(), shared.filter.as_str());
+        for peer in self.settings.peers() {
+            ports.letters(peer).push_group(share, filter, counts.online, counts.all);
+        }
+        self.ledger.told()
+    }
+
+    /// Prepares the retained messages that the subscription asks for.
+    /// [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+    fn open_replay(
+        &mut self,
+        filter: TopicFilter<'_>,
+        entry: Entry,
+        options: SubscriptionOptions,
+        known: bool,
+    ) {
+        let wanted = match options.retain_handling {
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => !known,
+            RetainHandling::DoNotSend => false,
+        };
+        if !wanted || self.retained.is_empty() {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(entry.subscriber) else { return };
+        let replay = Replay {
+            cursor: self.retained.open(filter),
+            qos: options.qos,
+            subscription_id: entry.subscription_id,
+        };
+        session.replays.get_or_insert_default().begin(filter, replay);
+    }
+}
+
+/// The byte in SUBACK: before 5.0 there is one failure only. [MQTT-3.9.3-2@3.1.1]
+fn suback_byte(reason_code: ReasonCode, version: Version) -> u8 {
+    if reason_code.is_error() && version < Version::V5 { 0x80 } else { reason_code.value() }
+}

@@ -1,0 +1,106 @@
+//! What a shard does by itself when its time has come.
+//!
+//! A timer is a reminder to look, not an order: whoever it is for says whether anything is due.
+
+use super::{Shard, connection::Stage, end::Cause, ports::Ports};
+use crate::base::{
+    ids::{ConnectionId, SubscriberId},
+    time::Span,
+};
+
+/// A reminder.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Timer {
+    /// CONNECT should have come.
+    Connect(ConnectionId),
+    /// The client may have been silent for too long.
+    KeepAlive(ConnectionId),
+    /// The session of an absent client may end, or its Will be due.
+    Absence(SubscriberId),
+    /// Publishers may have waited long enough for this subscriber.
+    Patience(SubscriberId),
+    /// `$SYS` is to be published.
+    Sys,
+    /// Tombstones of retained messages may be forgotten.
+    Tombstones,
+}
+
+/// A tombstone is kept for this long: every letter that is older has arrived by then.
+const TOMBSTONE_SPAN: Span = Span::from_secs(60);
+
+impl Shard {
+    pub(super) fn start_timers(&mut self) {
+        if let Some(interval) = self.settings.sys_interval {
+            // The first set comes at once, so that a new subscriber finds one.
+            self.wheel.insert(self.now + Span::from_millis(100).min(interval), Timer::Sys);
+        }
+        self.wheel.insert(self.now + TOMBSTONE_SPAN, Timer::Tombstones);
+    }
+
+    pub(super) fn fire_timers(&mut self, ports: &mut impl Ports) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(self.now, &mut due);
+        for timer in due.drain(..) {
+            self.fire(timer, ports);
+        }
+        self.due = due;
+    }
+
+    fn fire(&mut self, timer: Timer, ports: &mut impl Ports) {
+        match timer {
+            Timer::Connect(connection) => self.look_at_connect(connection, ports),
+            Timer::KeepAlive(connection) => self.look_at_keep_alive(connection, ports),
+            Timer::Absence(subscriber) => self.look_at_absence(subscriber, ports),
+            Timer::Patience(subscriber) => self.handle_patience(subscriber, ports),
+            Timer::Sys => {
+                self.publish_sys(ports);
+                if let Some(interval) = self.settings.sys_interval {
+                    self.wheel.insert(self.now + interval, Timer::Sys);
+                }
+            }
+            Timer::Tombstones => {
+                let before = self.now.as_nanos().saturating_sub(TOMBSTONE_SPAN.as_nanos());
+                let more = self.retained.forget_tombstones(before);
+                let next = if more { Span::from_millis(20) } else { TOMBSTONE_SPAN };
+                self.wheel.insert(self.now + next, Timer::Tombstones);
+            }
+        }
+    }
+
+    /// [MQTT-3.1.4-1@3.1.1]
+    fn look_at_connect(&mut self, id: ConnectionId, ports: &mut impl Ports) {
+        let stage = self.connections.get(id).map(|connection| connection.stage);
+        if stage.is_some_and(|stage| !matches!(stage, Stage::Connected(_))) {
+            self.end(id, Cause::ConnectTimeout, ports);
+        }
+    }
+
+    /// [MQTT-3.1.2-22] [MQTT-3.1.2-24@3.1.1]
+    fn look_at_keep_alive(&mut self, id: ConnectionId, ports: &mut impl Ports) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.holds > 0 {
+            // Nothing is read from it, so it cannot be blamed for its silence.
+            connection.last_packet = self.now;
+        }
+        match connection.keep_alive_deadline() {
+            Some(deadline) if deadline <= self.now => self.end(id, Cause::KeepAlive, ports),
+            Some(deadline) => self.wheel.insert(deadline, Timer::KeepAlive(id)),
+            None => {}
+        }
+    }
+
+    fn look_at_absence(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+        let Some(session) = self.sessions.get_mut(subscriber) else { return };
+        if session.link.is_some() {
+            return;
+        }
+        if session.will_due_at.is_some_and(|due| due <= self.now) {
+            self.publish_will(subscriber, ports);
+        }
+        let Some(session) = self.sessions.get(subscriber) else { return };
+        if session.ends_at.is_some_and(|ends| ends <= self.now) {
+            self.tallies.clients_expired += 1;
+            self.end_session(subscriber, ports);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Shared Subscriptions: a group of sessions that takes turns on one Topic Filter.
+
+use super::{TopicError, TopicFilter};
+
+/// The name of a group of sessions that share a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShareName<'a>(&'a str);
+
+impl<'a> ShareName<'a> {
+    pub fn parse(text: &'a str) -> Result<ShareName<'a>, TopicError> {
+        // [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+        if text.is_empty() || text.contains(['/', '+', '#', '\0']) {
+            return Err(TopicError::ShareName);
+        }
+        Ok(ShareName(text))
+    }
+
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+/// One group on one Topic Filter. The same `ShareName` on another filter is another group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SharedFilter<'a> {
+    pub share: ShareName<'a>,
+    pub filter: TopicFilter<'a>,
+}
+
+/// What a SUBSCRIBE or an UNSUBSCRIBE asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscription<'a> {
+    Plain(TopicFilter<'a>),
+    Shared(SharedFilter<'a>),
+}
+
+impl<'a> Subscription<'a> {
+    /// Reads `{filter}` or `$share/{ShareName}/{filter}`.
+    pub fn parse(text: &'a str) -> Result<Subscription<'a>, TopicError> {
+        // The limits of length and the null character concern the text as the client wrote it.
+        super::check_text(text)?;
+        match text.strip_prefix("$share/") {
+            None => TopicFilter::parse(text).map(Subscription::Plain),
+            Some(shared) => parse_shared(shared).map(Subscription::Shared),
+        }
+    }
+
+    /// The filter that messages are matched against. A group's name takes no part in it.
+    pub fn filter(self) -> TopicFilter<'a> {
+        match self {
+            Subscription::Plain(filter) | Subscription::Shared(SharedFilter { filter, .. }) => {
+                filter
+            }
+        }
+    }
+}
+
+fn parse_shared(text: &str) -> Result<SharedFilter<'_>, TopicError> {
+    let Some((share, filter)) = text.split_once('/') else {
+        ShareName::parse(text)?;
+        return Err(TopicError::SharedFilterMissing);
+    };
+    let share = ShareName::parse(share)?;
+    if filter.is_empty() {
+        return Err(TopicError::SharedFilterMissing);
+    }
+    Ok(SharedFilter { share, filter: TopicFilter::parse(filter)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(text: &str) -> Result<(Option<&str>, &str), TopicError> {
+        Ok(match Subscription::parse(text)? {
+            Subscription::Plain(filter) => (None, filter.as_str()),
+            Subscription::Shared(shared) => (Some(shared.share.as_str()), shared.filter.as_str()),
+        })
+    }
+
+    /// [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+    #[test]
+    fn a_shared_subscription_names_its_group_and_then_its_filter() {
+        let cases = [
+            ("a/#", Ok((None, "a/#"))),
+            ("$share", Ok((None, "$share"))),
+            ("$shared/a/b", Ok((None, "$shared/a/b"))),
+            ("$share/consumer1/sport/tennis/+", Ok((Some("consumer1"), "sport/tennis/+"))),
+            ("$share/consumer1//finance", Ok((Some("consumer1"), "/finance"))),
+            ("$share/$g/#", Ok((Some("$g"), "#"))),
+            ("$share/", Err(TopicError::ShareName)),
+            ("$share//a", Err(TopicError::ShareName)),
+            ("$share/+/a", Err(TopicError::ShareName)),
+            ("$share/g#/a", Err(TopicError::ShareName)),
+            ("$share/g", Err(TopicError::SharedFilterMissing)),
+            ("$share/g/", Err(TopicError::SharedFilterMissing)),
+            ("$share/g/a/#/b", Err(TopicError::MisplacedMultiLevelWildcard)),
+            ("$share/g\0/a", Err(TopicError::NullCharacter)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parts(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! A client as a script of its own language: `PROGRAM PATH PORT`, one line `ok ...` for each
+//! scenario that held.
+//!
+//! It knows neither MQTT nor what the scenarios are.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::broker::{Broker, Kind};
+
+pub(crate) struct Script {
+    /// Found in the search path, unless it has a slash: then from the root of the repository.
+    pub(crate) program: &'static str,
+    pub(crate) path: &'static str,
+}
+
+impl Script {
+    /// Runs all scenarios: none fails, and none is left out.
+    pub(crate) fn passes(&self, broker: &Broker, scenarios: usize) {
+        let output = self.run(broker);
+        let said = String::from_utf8_lossy(&output.stdout);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{} ({}):\n{said}{error}", self.path, output.status);
+        let held = said.lines().filter(|line| line.starts_with("ok ")).count();
+        assert_eq!(held, scenarios, "{} left scenarios out:\n{said}{error}", self.path);
+    }
+
+    /// `timeout` ends whatever the script has started, too.
+    fn run(&self, broker: &Broker) -> Output {
+        if self.program.contains('/') {
+            requires(self.program);
+        }
+        let output = Command::new("timeout")
+            .args(["--kill-after=5", SECONDS_MAX, self.program, self.path])
+            .arg(broker.port().to_string())
+            .env("BROKER", name(broker.kind()))
+            .current_dir(ROOT)
+            .output();
+        if let Err(error) = &output {
+            assert_ne!(error.kind(), ErrorKind::NotFound, "{MISSING}: timeout");
+        }
+        let output = output.expect("a process can be started");
+        assert_ne!(output.status.code(), Some(NOT_FOUND), "{MISSING}: {}", self.program);
+        output
+    }
+}
+
+/// Fails the test, in one line, if what `scripts/test.sh` installs is not there.
+pub(crate) fn requires(path: &str) {
+    assert!(Path::new(ROOT).join(path).exists(), "{MISSING}: {path}");
+}
+
+/// Scripts forgive mosquitto what they do not forgive ringmq.
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Ringmq => "ringmq",
+        Kind::Mosquitto => "mosquitto",
+    }
+}
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const MISSING: &str = "not installed, please run scripts/test.sh";
+const SECONDS_MAX: &str = "60";
+/// What `timeout` ends with if it finds no such program.
+const NOT_FOUND: i32 = 127;

@@ -1,0 +1,126 @@
+//! Clients that others wrote, against ringmq on one, two and four shards.
+//!
+//! Each drives a broker of its own through the same scenarios, in every version of MQTT that it
+//! speaks. Debian's mosquitto is the control: what a script asks of ringmq, a broker in wide use
+//! does as well. `scripts/test.sh` installs the clients and mosquitto.
+
+#[path = "foreign/broker.rs"]
+mod broker;
+#[path = "foreign/dialects.rs"]
+mod dialects;
+#[path = "foreign/peer.rs"]
+mod peer;
+#[path = "foreign/rumqttc_client.rs"]
+mod rumqttc_client;
+#[path = "foreign/script.rs"]
+mod script;
+
+use broker::Broker;
+use script::Script;
+
+#[test]
+fn paho_mqtt_on_1_shard() {
+    on_ringmq(1, paho_mqtt);
+}
+
+#[test]
+fn paho_mqtt_on_2_shards() {
+    on_ringmq(2, paho_mqtt);
+}
+
+#[test]
+fn paho_mqtt_on_4_shards() {
+    on_ringmq(4, paho_mqtt);
+}
+
+#[test]
+fn paho_mqtt_on_mosquitto() {
+    on(Broker::mosquitto(), paho_mqtt);
+}
+
+#[test]
+fn mqttjs_on_1_shard() {
+    on_ringmq(1, mqttjs);
+}
+
+#[test]
+fn mqttjs_on_2_shards() {
+    on_ringmq(2, mqttjs);
+}
+
+#[test]
+fn mqttjs_on_4_shards() {
+    on_ringmq(4, mqttjs);
+}
+
+#[test]
+fn mqttjs_on_mosquitto() {
+    on(Broker::mosquitto(), mqttjs);
+}
+
+#[test]
+fn mosquitto_clients_on_1_shard() {
+    on_ringmq(1, mosquitto_clients);
+}
+
+#[test]
+fn mosquitto_clients_on_2_shards() {
+    on_ringmq(2, mosquitto_clients);
+}
+
+#[test]
+fn mosquitto_clients_on_4_shards() {
+    on_ringmq(4, mosquitto_clients);
+}
+
+#[test]
+fn mosquitto_clients_on_mosquitto() {
+    on(Broker::mosquitto(), mosquitto_clients);
+}
+
+#[test]
+fn rumqttc_on_1_shard() {
+    on_ringmq(1, rumqttc_client::drive);
+}
+
+#[test]
+fn rumqttc_on_2_shards() {
+    on_ringmq(2, rumqttc_client::drive);
+}
+
+#[test]
+fn rumqttc_on_4_shards() {
+    on_ringmq(4, rumqttc_client::drive);
+}
+
+#[test]
+fn rumqttc_on_mosquitto() {
+    on(Broker::mosquitto(), rumqttc_client::drive);
+}
+
+fn on_ringmq(shards: usize, drive: fn(&Broker)) {
+    on(Broker::ringmq(shards), drive);
+}
+
+fn on(broker: Broker, drive: fn(&Broker)) {
+    drive(&broker);
+    broker.stop();
+}
+
+fn paho_mqtt(broker: &Broker) {
+    Script { program: "target/foreign/venv/bin/python", path: "tests/foreign/paho_client.py" }
+        .passes(broker, SCENARIOS);
+}
+
+fn mqttjs(broker: &Broker) {
+    script::requires("target/foreign/node/node_modules/mqtt/package.json");
+    Script { program: "node", path: "tests/foreign/mqttjs.mjs" }.passes(broker, SCENARIOS);
+}
+
+fn mosquitto_clients(broker: &Broker) {
+    script::requires("/usr/bin/mosquitto_sub");
+    Script { program: "bash", path: "tests/foreign/mosquitto.sh" }.passes(broker, SCENARIOS);
+}
+
+/// Eleven scenarios in each of three versions.
+const SCENARIOS: usize = 33;

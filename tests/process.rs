@@ -1,0 +1,309 @@
+//! The broker as its users start it: flags, signals, descriptors, memory, and hostile clients.
+
+#[path = "foreign/broker.rs"]
+#[allow(dead_code, reason = "the foreign clients' tests use the rest of it")]
+mod broker;
+
+use std::{
+    fs,
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    process::Command,
+    time::Duration,
+};
+
+use broker::Broker;
+use ringmq::mqtt::{
+    Connect, ConnectProperties, Delivery, Packet, PacketId, Publish, PublishProperties, QoS,
+    ReasonCode, Subscribe, SubscribeFilters, SubscriptionOptions, UserProperties, Version, frame,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A client that says exactly what it is told to.
+struct Client {
+    stream: TcpStream,
+    version: Version,
+    unread: Vec<u8>,
+}
+
+impl Client {
+    fn open(broker: &Broker, version: Version) -> Client {
+        let stream = TcpStream::connect(("127.0.0.1", broker.port())).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { stream, version, unread: Vec::new() }
+    }
+
+    fn connect(broker: &Broker, version: Version, client_id: &str) -> Client {
+        let mut client = Client::open(broker, version);
+        client.send(&connect(version, client_id));
+        let connack = client.next(
+            |packet| matches!(packet, Packet::Connack(c) if c.reason_code == ReasonCode::Success),
+        );
+        assert_eq!(connack, Some(true));
+        client
+    }
+
+    fn subscribe(&mut self, filter: &str) {
+        let version = self.version;
+        self.send(&subscribe(version, filter));
+        assert_eq!(self.next(|packet| matches!(packet, Packet::Suback(_))), Some(true));
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Looks at the next packet; `None` when the broker has closed the connection.
+    fn next<T>(&mut self, look: impl FnOnce(Packet<'_>) -> T) -> Option<T> {
+        loop {
+            if let Some(frame) = frame::split(&self.unread, usize::MAX).unwrap() {
+                let len = frame.len;
+                let seen = look(Packet::decode(frame, self.version).unwrap());
+                self.unread.drain(..len);
+                return Some(seen);
+            }
+            let mut bytes = [0; 16 << 10];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return None,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Ok(len) => self.unread.extend_from_slice(&bytes[..len]),
+                Err(error) => panic!("nothing came: {error}"),
+            }
+        }
+    }
+
+    /// A round trip: what was sent before it has been handled.
+    fn ping(&mut self) {
+        self.send(&[0xC0, 0]);
+        assert_eq!(self.next(|packet| matches!(packet, Packet::Pingresp)), Some(true));
+    }
+}
+
+fn encode(packet: &Packet<'_>, version: Version) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    packet.encode(version, &mut bytes);
+    bytes
+}
+
+fn connect(version: Version, client_id: &str) -> Vec<u8> {
+    let connect = Connect {
+        version,
+        clean_start: true,
+        keep_alive: 0,
+        client_id,
+        will: None,
+        user_name: None,
+        password: None,
+        properties: ConnectProperties::default(),
+    };
+    encode(&Packet::Connect(connect), version)
+}
+
+fn subscribe(version: Version, filter: &str) -> Vec<u8> {
+    let filters = [(filter, SubscriptionOptions::with_qos(QoS::AtMostOnce))];
+    let subscribe = Subscribe {
+        packet_id: PacketId::MIN,
+        subscription_identifier: None,
+        user_properties: UserProperties::default(),
+        filters: SubscribeFilters::List(&filters[..]),
+    };
+    encode(&Packet::Subscribe(subscribe), version)
+}
+
+fn publish(version: Version, topic: &str, payload: &[u8]) -> Vec<u8> {
+    let publish = Publish {
+        dup: false,
+        retain: false,
+        delivery: Delivery::AtMostOnce,
+        topic,
+        properties: PublishProperties::default(),
+        payload,
+    };
+    encode(&Packet::Publish(publish), version)
+}
+
+/// Resident memory of the broker in KiB.
+fn resident(broker: &Broker) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", broker.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn descriptors(broker: &Broker) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", broker.pid())).unwrap().count()
+}
+
+/// Runs a broker that is to refuse, and says its status and what it printed on standard error.
+fn refused(flags: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringmq")).args(flags).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_in_one_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let missing = ["--listen", "127.0.0.1:0", "--password-file", "/nonexistent/passwords"];
+    for (flags, status, words) in [
+        (&["--listen", &taken][..], 1, "another program listens there"),
+        (&missing[..], 1, "/nonexistent/passwords"),
+        (&["--shards", "0"][..], 2, "--shards"),
+        (&["--listen", "nowhere"][..], 2, "nowhere"),
+        (&["--no-such-flag"][..], 2, "--no-such-flag"),
+        (&["--listen", "0.0.0.0:0"][..], 2, "--allow-anonymous"),
+    ] {
+        let (code, said) = refused(flags);
+        assert_eq!(code, status, "{flags:?}: {said}");
+        assert!(said.contains(words), "{flags:?}: {said}");
+        let lines = said.lines().filter(|line| !line.is_empty()).count();
+        assert!(status == 2 || lines == 1, "{flags:?}: {said}");
+    }
+}
+
+#[test]
+fn a_stopping_broker_says_farewell_and_ends_with_status_0() {
+    for shards in [1, 2] {
+        let mut broker = Broker::ringmq(shards);
+        let mut modern: Vec<Client> =
+            (0..4).map(|n| Client::connect(&broker, Version::V5, &format!("modern {n}"))).collect();
+        let mut old = Client::connect(&broker, Version::V311, "old");
+        broker.ask_to_stop();
+        for client in &mut modern {
+            let code = client.next(|packet| match packet {
+                Packet::Disconnect(disconnect) => disconnect.reason_code,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(code, Some(ReasonCode::ServerShuttingDown));
+            assert_eq!(client.next(|_| ()), None);
+        }
+        assert_eq!(old.next(|_| ()), None);
+        drop((modern, old));
+        broker.await_end();
+    }
+}
+
+#[test]
+fn ten_thousand_connections_leave_no_descriptor_behind() {
+    let broker = Broker::ringmq(2);
+    let mut witness = Client::connect(&broker, Version::V311, "witness");
+    let before = descriptors(&broker);
+    for n in 0..10_000 {
+        let mut client = Client::open(&broker, Version::V311);
+        client.send(&connect(Version::V311, &n.to_string()));
+        match n % 4 {
+            // Gone before the answer, gone after it, with DISCONNECT, and half-closed first.
+            0 => {}
+            1 => assert!(client.next(|_| ()).is_some()),
+            2 => client.send(&[0xE0, 0]),
+            _ => {
+                client.stream.shutdown(Shutdown::Write).unwrap();
+                assert!(client.next(|_| ()).is_some());
+                assert!(client.next(|_| ()).is_none());
+            }
+        }
+    }
+    // Closing takes turns: a few round trips, on every shard, see the last of it.
+    let settled = (0..10_000).any(|_| {
+        witness.ping();
+        drop(Client::connect(&broker, Version::V311, "probe"));
+        descriptors(&broker) <= before
+    });
+    assert!(settled, "{} descriptors, {before} before", descriptors(&broker));
+    broker.stop();
+}
+
+#[test]
+fn ten_thousand_unfinished_packets_leave_the_memory_flat() {
+    let broker = Broker::ringmq(2);
+    let mut witness = Client::connect(&broker, Version::V311, "witness");
+    // Half of what the broker may have open, ours included, on machines with a small limit.
+    let count = 9_000;
+    let mut clients = Vec::with_capacity(count);
+    for _ in 0..100 {
+        clients.push(Client::open(&broker, Version::V311));
+    }
+    witness.ping();
+    let before = resident(&broker);
+    while clients.len() < count {
+        let mut client = Client::open(&broker, Version::V311);
+        // The header of a CONNECT of 256 MiB at most, in five bytes, and of nothing.
+        client.send(if clients.len() % 2 == 0 {
+            b"\x10\xff\xff\x3f\x00"
+        } else {
+            b"\x80\xff\xff\xff\x7f"
+        });
+        clients.push(client);
+    }
+    witness.ping();
+    let grown = resident(&broker).saturating_sub(before);
+    // What 10,000 open sockets may cost: 1 KiB each, and some slack for the tables.
+    assert!(grown < 20 << 10, "{grown} KiB");
+    drop(clients);
+    broker.stop();
+}
+
+#[test]
+fn a_half_closed_connection_gets_what_it_is_owed() {
+    for shards in [1, 2, 4] {
+        let broker = Broker::ringmq(shards);
+        for n in 0..8 {
+            let mut client = Client::open(&broker, Version::V5);
+            let mut all = connect(Version::V5, &format!("brief {n}"));
+            all.extend(subscribe(Version::V5, "a/#"));
+            all.extend([0xC0, 0]);
+            client.send(&all);
+            client.stream.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(client.next(|p| matches!(p, Packet::Connack(_))), Some(true));
+            assert_eq!(client.next(|p| matches!(p, Packet::Suback(_))), Some(true));
+            assert_eq!(client.next(|p| matches!(p, Packet::Pingresp)), Some(true));
+            assert_eq!(client.next(|_| ()), None);
+        }
+        broker.stop();
+    }
+}
+
+#[test]
+fn a_reader_that_stops_reading_costs_no_more_than_its_limits() {
+    for shards in [1, 2] {
+        let broker = Broker::ringmq_with(shards, &["--outbox-bytes", "1MiB"]);
+        let mut stuck = Client::connect(&broker, Version::V311, "stuck");
+        stuck.subscribe("#");
+        let mut reader = Client::connect(&broker, Version::V311, "reader");
+        reader.subscribe("t");
+        let mut writer = Client::connect(&broker, Version::V311, "writer");
+        let payload = vec![b'x'; 32 << 10];
+        let before = resident(&broker);
+        // 64 MiB, of which nobody reads the copy of `stuck`.
+        for _ in 0..2_000 {
+            writer.send(&publish(Version::V311, "t", &payload));
+            let len = reader.next(|packet| match packet {
+                Packet::Publish(publish) => publish.payload.len(),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(len, Some(payload.len()));
+        }
+        let grown = resident(&broker).saturating_sub(before);
+        assert!(grown < 16 << 10, "{grown} KiB");
+        broker.stop();
+    }
+}
+
+#[test]
+fn the_broker_tells_of_itself() {
+    let broker = Broker::ringmq_with(2, &["--sys-interval", "1"]);
+    let mut client = Client::connect(&broker, Version::V311, "watcher");
+    client.subscribe("$SYS/broker/#");
+    let mut wanted =
+        vec!["version", "uptime", "clients/connected", "messages/received", "shards/1/load/turns"];
+    while !wanted.is_empty() {
+        client.next(|packet| {
+            let Packet::Publish(publish) = packet else { return };
+            let topic = publish.topic.strip_prefix("$SYS/broker/").unwrap();
+            wanted.retain(|name| *name != topic);
+        });
+    }
+    broker.stop();
+}

@@ -1,0 +1,243 @@
+//! The runtime with a toy brain, over real sockets.
+
+mod runtime_toy;
+
+use std::{fs, net::Shutdown};
+
+use ringmq::base::time::Span;
+use runtime_toy::{Client, config, start};
+
+#[test]
+fn a_line_is_echoed_however_it_is_split() {
+    for shards in [1, 2] {
+        let broker = start(config(shards));
+        let mut client = broker.connect();
+        assert_eq!(client.ask("hello"), "hello");
+        for byte in b"split\nlines\n" {
+            client.say([*byte]);
+        }
+        assert_eq!(client.line(), "split");
+        assert_eq!(client.line(), "lines");
+        broker.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_thousand_clients_are_served_at_once() {
+    let broker = start(config(2));
+    let mut clients: Vec<Client> = (0..1_000).map(|_| broker.connect()).collect();
+    for round in 0..3 {
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.say(format!("{round} {number}\n"));
+        }
+        for (number, client) in clients.iter_mut().enumerate() {
+            assert_eq!(client.line(), format!("{round} {number}"));
+        }
+    }
+}
+
+#[test]
+fn large_payloads_arrive_whole_both_ways() {
+    let broker = start(config(1));
+    let mut client = broker.connect();
+    client.say("!give 3000000\n");
+    let given = client.read(3_000_000);
+    assert!(given.iter().enumerate().all(|(index, &byte)| byte == (index % 251) as u8));
+
+    let mut line = vec![b'y'; 1_000_000];
+    line.push(b'\n');
+    client.say(&line);
+    assert_eq!(client.read(line.len()), line);
+}
+
+#[test]
+fn a_slow_reader_gets_everything_and_slows_nobody() {
+    let broker = start(config(1));
+    let mut slow = broker.connect();
+    slow.say("!fill 20000\n");
+    let mut quick = broker.connect();
+    for round in 0..200 {
+        assert_eq!(quick.ask(&format!("{round}")), format!("{round}"));
+    }
+    assert!(slow.read(20_000_000).iter().all(|&byte| byte == b'x'));
+    assert_eq!(slow.ask("after"), "after");
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_not_read_from() {
+    let broker = start(config(1));
+    let mut deaf = broker.connect();
+    deaf.socket.set_nonblocking(true).unwrap();
+    let line = [b"z".repeat(999), b"\n".to_vec()].concat();
+    let mut written = 0;
+    let mut refused = 0;
+    // The broker stops reading when its outbox is full: then the socket takes no more.
+    while refused < 200 {
+        match std::io::Write::write(&mut deaf.socket, &line[written % 1_000..]) {
+            Ok(count) => {
+                written += count;
+                refused = 0;
+            }
+            Err(_) => {
+                refused += 1;
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+        assert!(written < 200 << 20, "the broker would read for ever");
+    }
+    deaf.socket.set_nonblocking(false).unwrap();
+    let whole = written / 1_000 * 1_000;
+    let echoed = deaf.read(whole);
+    assert!(echoed.chunks(1_000).all(|echo| echo == line));
+    deaf.say(&line[written % 1_000..]);
+    deaf.read(1_000 * usize::from(written % 1_000 != 0 || whole == written));
+    assert_eq!(deaf.ask("better"), "better");
+}
+
+#[test]
+fn a_pause_loses_nothing() {
+    let broker = start(config(1));
+    let mut client = broker.connect();
+    for round in 0..5 {
+        client.say("before\n!pause\nduring\n");
+        client.say(format!("later {round}\n"));
+        assert_eq!(client.line(), "before");
+        assert_eq!(client.line(), "during");
+        assert_eq!(client.line(), format!("later {round}"));
+    }
+    client.say("!pause\nlast\n");
+    client.socket.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.line(), "last");
+    assert_eq!(client.line(), "");
+}
+
+#[test]
+fn a_half_closed_client_gets_what_it_is_owed() {
+    let broker = start(config(1));
+    let mut client = broker.connect();
+    client.say("!fill 3000\none\nhalf a line");
+    client.socket.shutdown(Shutdown::Write).unwrap();
+    // The brain closes with a flush at the end of the bytes: what it had queued arrives.
+    let mut received = Vec::new();
+    std::io::Read::read_to_end(&mut client.socket, &mut received).unwrap();
+    assert!(received.len() >= 256_000);
+}
+
+#[test]
+fn a_farewell_arrives_although_the_client_goes_on_talking() {
+    let broker = start(config(1));
+    for _ in 0..200 {
+        let mut client = broker.connect();
+        client.say("!bye\n");
+        for _ in 0..20 {
+            // The broker may have closed by now.
+            drop(std::io::Write::write(&mut client.socket, &[b'n'; 500]));
+        }
+        assert_eq!(client.line(), "bye");
+    }
+}
+
+#[test]
+fn an_aborted_connection_ends_at_once() {
+    let broker = start(config(1));
+    let mut client = broker.connect();
+    assert_eq!(client.ask("here"), "here");
+    client.say("!abort\n");
+    assert_eq!(std::io::Read::read(&mut client.socket, &mut [0; 8]).unwrap_or(0), 0);
+}
+
+#[test]
+fn a_connection_moves_home_with_its_bytes() {
+    let broker = start(config(2));
+    for round in 0..200 {
+        let home = round % 2;
+        let mut client = broker.connect();
+        client.say(format!("!home {home}\nfirst\nsec"));
+        client.say("ond\n");
+        assert_eq!(client.line(), format!("!home {home}"));
+        assert_eq!(client.line(), "first");
+        assert_eq!(client.line(), "second");
+        // A connection that has settled moves, too.
+        assert_eq!(client.ask(&format!("!home {}", 1 - home)), format!("!home {}", 1 - home));
+        assert_eq!(client.ask("there"), "there");
+    }
+}
+
+#[test]
+fn a_verdict_comes_back_to_its_connection() {
+    let broker = start(config(2));
+    let mut clients: Vec<Client> = (0..50).map(|_| broker.connect()).collect();
+    for client in &mut clients {
+        client.say("!verify\nnext\n");
+    }
+    for client in &mut clients {
+        assert_eq!(client.line(), "passed");
+        assert_eq!(client.line(), "next");
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_and_counted() {
+    let broker = start(runtime_toy_config_with_three());
+    let mut clients: Vec<Client> = (0..3).map(|_| broker.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask("in"), "in");
+    }
+    let mut refused = broker.connect();
+    assert_eq!(std::io::Read::read(&mut refused.socket, &mut [0; 8]).unwrap_or(0), 0);
+    assert_eq!(clients[0].ask("!tell"), "finished 0 broken 0 refused 1");
+}
+
+fn runtime_toy_config_with_three() -> ringmq::runtime::RuntimeConfig {
+    ringmq::runtime::RuntimeConfig { connections_max: 3, ..config(1) }
+}
+
+#[test]
+fn incomplete_packets_have_a_budget() {
+    let limited = ringmq::runtime::RuntimeConfig { partial_bytes_max: 100_000, ..config(1) };
+    let broker = start(limited);
+    let mut modest = broker.connect();
+    modest.say([b'm'; 10_000]);
+    let mut greedy = broker.connect();
+    // The broker may have ended the connection before all is written.
+    drop(std::io::Write::write_all(&mut greedy.socket, &[b'g'; 200_000]));
+    assert_eq!(std::io::Read::read(&mut greedy.socket, &mut [0; 8]).unwrap_or(0), 0);
+    modest.say("\n");
+    assert_eq!(modest.read(10_001).len(), 10_001);
+    assert_eq!(modest.ask("!tell"), "finished 0 broken 1 refused 0");
+}
+
+#[test]
+fn a_stop_flushes_what_is_owed() {
+    let broker = start(config(2));
+    let mut clients: Vec<Client> = (0..20).map(|_| broker.connect()).collect();
+    for client in &mut clients {
+        client.say("!give 200000\nend\n");
+    }
+    for client in &mut clients {
+        client.read(1);
+    }
+    let readers: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| std::thread::spawn(move || client.read(200_003).len()))
+        .collect();
+    broker.stop().unwrap();
+    for reader in readers {
+        assert_eq!(reader.join().unwrap(), 200_003);
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_those_who_do_not_read() {
+    let hasty =
+        ringmq::runtime::RuntimeConfig { flush_time_max: Span::from_millis(200), ..config(1) };
+    let broker = start(hasty);
+    let mut deaf = broker.connect();
+    deaf.say("!give 50000000\n");
+    deaf.read(1);
+    broker.stop().unwrap();
+}
+
+fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}

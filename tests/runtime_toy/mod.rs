@@ -1,0 +1,303 @@
+//! A brain that knows no MQTT, and what is needed to run it in a test.
+//!
+//! It takes lines. A line is echoed, unless it is a command:
+//!
+//! | line | what it does |
+//! |---|---|
+//! | `!home N` | hands the connection over to shard N, which takes the line and echoes it |
+//! | `!pause` | pauses; resumed by time, 20 ms later |
+//! | `!give N` | sends N bytes, by reference |
+//! | `!fill N` | sends blocks of 1,000 bytes while there is room, N in all, as the outbox drains |
+//! | `!verify` | answers `passed` when another thread has said so |
+//! | `!bye` | says `bye` and closes with a flush |
+//! | `!abort` | closes at once |
+//! | `!relay N` | has shard N echo it back by letters |
+//! | `!tell` | answers with what the brain has counted |
+
+use std::{
+    collections::VecDeque,
+    io::{BufRead, BufReader, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    sync::mpsc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use ringmq::{
+    base::{
+        ids::{ConnectionId, ShardId},
+        time::{Moment, Span},
+    },
+    runtime::{Fault, Ready, RuntimeConfig, run},
+    shard::{
+        letter::LetterBatch,
+        ports::{Arrival, Brain, Closing, End, Ports},
+    },
+};
+
+pub(crate) struct Toy {
+    me: ShardId,
+    resumes: VecDeque<(Moment, ConnectionId)>,
+    fills: Vec<(ConnectionId, usize)>,
+    ended: [u32; 2],
+}
+
+impl Toy {
+    pub(crate) fn new(me: ShardId) -> Toy {
+        Toy { me, resumes: VecDeque::new(), fills: Vec::new(), ended: [0; 2] }
+    }
+
+    /// Whether further lines can be taken now.
+    fn take_line(
+        &mut self,
+        now: Moment,
+        id: ConnectionId,
+        line: &[u8],
+        ports: &mut impl Ports,
+    ) -> bool {
+        let text = std::str::from_utf8(line).unwrap_or("").trim_end();
+        let (command, number) = text.split_once(' ').unwrap_or((text, "0"));
+        let number: usize = number.parse().unwrap_or(0);
+        match command {
+            "!pause" => {
+                ports.pause(id);
+                self.resumes.push_back((now + Span::from_millis(20), id));
+                return false;
+            }
+            "!give" => {
+                let payload: Vec<u8> = (0..number).map(|index| (index % 251) as u8).collect();
+                ports.send_shared(id, b"", &Bytes::from(payload));
+            }
+            "!fill" => {
+                self.fills.push((id, number));
+                self.fill(id, ports);
+            }
+            "!verify" => {
+                ports.pause(id);
+                assert!(ports.verify(id, Box::new(|| true)));
+                return false;
+            }
+            "!bye" => {
+                ports.send(id, b"bye\n");
+                ports.close(id, Closing::Flush);
+                return false;
+            }
+            "!abort" => {
+                ports.close(id, Closing::Abort);
+                return false;
+            }
+            "!tell" => {
+                let [finished, broken] = self.ended;
+                let refused = ports.load().connections_refused;
+                let told = format!("finished {finished} broken {broken} refused {refused}\n");
+                ports.send(id, told.as_bytes());
+            }
+            _ => ports.send(id, line),
+        }
+        true
+    }
+
+    fn fill(&mut self, id: ConnectionId, ports: &mut impl Ports) {
+        let Some(place) = self.fills.iter().position(|(filled, _)| *filled == id) else { return };
+        let left = &mut self.fills[place].1;
+        while *left > 0 && ports.outbox_room(id) > 0 {
+            ports.send(id, &[b'x'; 1_000]);
+            *left -= 1;
+        }
+        if *left == 0 {
+            self.fills.swap_remove(place);
+        } else {
+            ports.notify_drained(id);
+        }
+    }
+}
+
+/// The home that a `!home` line names.
+fn home(line: &[u8]) -> Option<ShardId> {
+    let number = std::str::from_utf8(line).ok()?.strip_prefix("!home ")?;
+    ShardId::new(number.trim_end().parse().ok()?)
+}
+
+impl Brain for Toy {
+    fn handle_accepted(
+        &mut self,
+        _: Moment,
+        _: ConnectionId,
+        arrival: Arrival,
+        _: &mut impl Ports,
+    ) {
+        assert!(arrival.peer.ip().is_loopback());
+    }
+
+    fn handle_bytes(
+        &mut self,
+        now: Moment,
+        id: ConnectionId,
+        bytes: &[u8],
+        ports: &mut impl Ports,
+    ) -> usize {
+        let mut taken = 0;
+        while let Some(end) = bytes[taken..].iter().position(|&byte| byte == b'\n') {
+            let line = &bytes[taken..=taken + end];
+            if let Some(home) = home(line).filter(|&home| home != self.me) {
+                ports.hand_over(id, home);
+                return taken;
+            }
+            taken += end + 1;
+            if !self.take_line(now, id, line, ports) {
+                break;
+            }
+        }
+        taken
+    }
+
+    fn handle_end(&mut self, _: Moment, id: ConnectionId, end: End, ports: &mut impl Ports) {
+        self.ended[usize::from(end == End::Broken)] += 1;
+        self.fills.retain(|(filled, _)| *filled != id);
+        if end == End::Finished {
+            ports.close(id, Closing::Flush);
+        }
+    }
+
+    fn handle_drained(&mut self, _: Moment, id: ConnectionId, ports: &mut impl Ports) {
+        self.fill(id, ports);
+    }
+
+    fn handle_letters(&mut self, _: Moment, _: ShardId, _: &LetterBatch, _: &mut impl Ports) {}
+
+    fn handle_posted(&mut self, _: Moment, _: ShardId, _: &mut impl Ports) {}
+
+    fn handle_verdict(
+        &mut self,
+        _: Moment,
+        id: ConnectionId,
+        passed: bool,
+        ports: &mut impl Ports,
+    ) {
+        ports.send(id, if passed { b"passed\n" } else { b"failed\n" });
+        ports.resume(id);
+    }
+
+    fn handle_time(&mut self, now: Moment, ports: &mut impl Ports) {
+        while let Some((_, id)) = self.resumes.pop_front_if(|(at, _)| *at <= now) {
+            ports.resume(id);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Moment> {
+        self.resumes.front().map(|&(at, _)| at)
+    }
+
+    fn handle_stop(&mut self, _: Moment, _: &mut impl Ports) {}
+}
+
+/// A running broker, stopped when it is dropped.
+pub(crate) struct Running {
+    pub(crate) ready: Ready,
+    thread: Option<JoinHandle<Result<(), Fault>>>,
+}
+
+pub(crate) fn config(shards: usize) -> RuntimeConfig {
+    RuntimeConfig {
+        cpus: (0..shards).collect(),
+        listeners: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)],
+        ring_entries: 1024,
+        recv_buffers: 256,
+        recv_buffer_bytes: 4096,
+        busy_poll: Span::ZERO,
+        outbox_bytes_max: 256 << 10,
+        connections_max: 100_000,
+        flush_time_max: Span::from_secs(5),
+        partial_bytes_max: 64 << 20,
+        handle_signals: false,
+    }
+}
+
+pub(crate) fn start(config: RuntimeConfig) -> Running {
+    start_with(config, Toy::new)
+}
+
+pub(crate) fn start_with<B: Brain + 'static>(
+    config: RuntimeConfig,
+    make: impl Fn(ShardId) -> B + Send + Clone + 'static,
+) -> Running {
+    let (tell, told) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        run(&config, make, |ready| {
+            let Ready { addresses, cpus, connections_max, stop } = ready;
+            let ready = Ready {
+                addresses: addresses.clone(),
+                cpus: cpus.clone(),
+                connections_max: *connections_max,
+                stop: stop.clone(),
+            };
+            tell.send(ready).expect("the test waits");
+        })
+    });
+    let ready = told.recv_timeout(PATIENCE).expect("the broker starts");
+    Running { ready, thread: Some(thread) }
+}
+
+impl Running {
+    pub(crate) fn connect(&self) -> Client {
+        Client::new(TcpStream::connect(self.ready.addresses[0]).expect("it listens"))
+    }
+
+    pub(crate) fn stop(mut self) -> Result<(), Fault> {
+        self.ready.stop.stop();
+        self.thread.take().map_or(Ok(()), |thread| thread.join().expect("it does not panic"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.ready.stop.stop();
+            let ended = thread.join();
+            if !thread::panicking() {
+                ended.expect("it does not panic").expect("it ends in order");
+            }
+        }
+    }
+}
+
+/// A client that never waits for longer than [`PATIENCE`].
+pub(crate) struct Client {
+    pub(crate) socket: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub(crate) fn new(socket: TcpStream) -> Client {
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_nodelay(true).expect("an option");
+        let reader = BufReader::new(socket.try_clone().expect("a descriptor"));
+        Client { socket, reader }
+    }
+
+    pub(crate) fn say(&mut self, text: impl AsRef<[u8]>) {
+        self.socket.write_all(text.as_ref()).expect("the broker reads");
+    }
+
+    /// The next line, without its end; empty at the end of the stream.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).expect("a line in time");
+        line.trim_end().to_owned()
+    }
+
+    pub(crate) fn ask(&mut self, text: &str) -> String {
+        self.say(format!("{text}\n"));
+        self.line()
+    }
+
+    pub(crate) fn read(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        std::io::Read::read_exact(&mut self.reader, &mut bytes).expect("bytes in time");
+        bytes
+    }
+}
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

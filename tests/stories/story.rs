@@ -1,0 +1,61 @@
+//! Packets as lines that a person reads.
+
+use ringmq::mqtt::{Ack, Delivery, Packet, Publish, ReasonCode};
+
+/// One line for one packet.
+pub(crate) fn tell(packet: &Packet<'_>) -> String {
+    match packet {
+        Packet::Connack(connack) => {
+            let present = if connack.session_present { " session present" } else { "" };
+            format!("CONNACK {:?}{present}", connack.reason_code)
+        }
+        Packet::Publish(publish) => tell_publish(publish),
+        Packet::Puback(ack) => tell_ack("PUBACK", ack),
+        Packet::Pubrec(ack) => tell_ack("PUBREC", ack),
+        Packet::Pubrel(ack) => tell_ack("PUBREL", ack),
+        Packet::Pubcomp(ack) => tell_ack("PUBCOMP", ack),
+        Packet::Suback(suback) => {
+            format!("SUBACK {} {:02x?}", suback.packet_id.value(), suback.reason_codes)
+        }
+        Packet::Unsuback(unsuback) => {
+            format!("UNSUBACK {} {:02x?}", unsuback.packet_id.value(), unsuback.reason_codes)
+        }
+        Packet::Pingresp => "PINGRESP".into(),
+        Packet::Disconnect(disconnect) => format!("DISCONNECT {:?}", disconnect.reason_code),
+        other => format!("{other:?}"),
+    }
+}
+
+fn tell_publish(publish: &Publish<'_>) -> String {
+    let mut line = format!("PUBLISH {}", publish.topic);
+    match publish.delivery {
+        Delivery::AtMostOnce => {}
+        Delivery::AtLeastOnce(id) => line += &format!(" qos1 #{}", id.value()),
+        Delivery::ExactlyOnce(id) => line += &format!(" qos2 #{}", id.value()),
+    }
+    if publish.dup {
+        line += " dup";
+    }
+    if publish.retain {
+        line += " retain";
+    }
+    let properties = &publish.properties;
+    if let Some(seconds) = properties.message_expiry_interval {
+        line += &format!(" expires {seconds}s");
+    }
+    let ids: Vec<u32> = properties.subscription_identifiers.iter().collect();
+    if !ids.is_empty() {
+        line += &format!(" ids {ids:?}");
+    }
+    for (name, value) in properties.application.user_properties.iter() {
+        line += &format!(" {name}={value}");
+    }
+    line + &format!(" '{}'", String::from_utf8_lossy(publish.payload))
+}
+
+fn tell_ack(name: &str, ack: &Ack<'_>) -> String {
+    match ack.reason_code {
+        ReasonCode::Success => format!("{name} {}", ack.packet_id.value()),
+        reason_code => format!("{name} {} {reason_code:?}", ack.packet_id.value()),
+    }
+}

@@ -1,0 +1,464 @@
+//! A broker without sockets, threads or clock: real shards, and everything around them in memory.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+};
+
+use bytes::Bytes;
+use ringmq::{
+    access::Policy,
+    base::{
+        hash::Seed,
+        ids::{ConnectionId, ShardId},
+        time::{Moment, Span},
+    },
+    mqtt::{self, Version},
+    session::queue::QueueLimits,
+    shard::{
+        Shard,
+        letter::LetterBatch,
+        ports::{Arrival, Brain, Closing, End, Load, Ports, Verification},
+        settings::{Limits, Settings},
+        stats::Tallies,
+    },
+};
+
+use crate::story;
+
+/// What is around one shard.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    connections: BTreeMap<(u32, u32), Wire>,
+    next_slot: u32,
+    letters: Vec<LetterBatch>,
+    verdicts: Vec<(ConnectionId, bool)>,
+    random: u64,
+    outbox_bytes_max: usize,
+}
+
+/// One connection as the runtime would keep it.
+#[derive(Default, Debug)]
+struct Wire {
+    client: usize,
+    arrival: Option<Arrival>,
+    /// Bytes from the client that the shard has not taken.
+    unread: Vec<u8>,
+    /// Bytes to the client that it has not read.
+    outbox: VecDeque<u8>,
+    paused: bool,
+    asked_drained: bool,
+    finished: bool,
+    closing: Option<Closing>,
+    moved_to: Option<ShardId>,
+}
+
+/// One client as a test sees it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    shard: usize,
+    id: Option<ConnectionId>,
+    version: Version,
+    received: Vec<u8>,
+    reads: bool,
+    pub(crate) closed: bool,
+}
+
+/// All shards, all clients, and the time.
+#[derive(Debug)]
+pub(crate) struct World {
+    shards: Vec<Shard>,
+    around: Vec<Surroundings>,
+    clients: Vec<Client>,
+    pub(crate) now: Moment,
+}
+
+fn key(id: ConnectionId) -> (u32, u32) {
+    (id.slot, id.generation)
+}
+
+impl Surroundings {
+    fn wire(&mut self, id: ConnectionId) -> Option<&mut Wire> {
+        self.connections.get_mut(&key(id)).filter(|wire| wire.closing.is_none())
+    }
+}
+
+impl Ports for Surroundings {
+    fn outbox_room(&self, connection: ConnectionId) -> usize {
+        let wire = self.connections.get(&key(connection));
+        wire.map_or(0, |wire| self.outbox_bytes_max.saturating_sub(wire.outbox.len()))
+    }
+
+    fn send(&mut self, connection: ConnectionId, frame: &[u8]) {
+        if let Some(wire) = self.wire(connection) {
+            wire.outbox.extend(frame);
+        }
+    }
+
+    fn send_shared(&mut self, connection: ConnectionId, head: &[u8], payload: &Bytes) {
+        self.send(connection, head);
+        self.send(connection, payload);
+    }
+
+    fn notify_drained(&mut self, connection: ConnectionId) {
+        if let Some(wire) = self.wire(connection) {
+            wire.asked_drained = true;
+        }
+    }
+
+    fn close(&mut self, connection: ConnectionId, closing: Closing) {
+        if let Some(wire) = self.wire(connection) {
+            wire.closing = Some(closing);
+        }
+    }
+
+    fn pause(&mut self, connection: ConnectionId) {
+        if let Some(wire) = self.wire(connection) {
+            wire.paused = true;
+        }
+    }
+
+    fn resume(&mut self, connection: ConnectionId) {
+        if let Some(wire) = self.wire(connection) {
+            wire.paused = false;
+        }
+    }
+
+    fn hand_over(&mut self, connection: ConnectionId, home: ShardId) {
+        if let Some(wire) = self.wire(connection) {
+            wire.moved_to = Some(home);
+        }
+    }
+
+    fn letters(&mut self, to: ShardId) -> &mut LetterBatch {
+        &mut self.letters[to.index()]
+    }
+
+    fn verify(&mut self, connection: ConnectionId, verification: Verification) -> bool {
+        self.verdicts.push((connection, verification()));
+        true
+    }
+
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.random
+    }
+
+    fn load(&self) -> Load {
+        Load::default()
+    }
+}
+
+/// Limits that no ordinary story touches.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        packet_size_max: 1 << 20,
+        outbox_bytes_max: 1 << 20,
+        inflight_max: 64,
+        queue: QueueLimits { messages_max: 10_000, bytes_max: 16 << 20 },
+        receive_maximum: 1024,
+        topic_alias_maximum: 16,
+        session_expiry_max: u32::MAX,
+        connect_timeout: Span::from_secs(10),
+        patience: Span::from_millis(200),
+        sessions_max: 10_000,
+        subscriptions_max: 10_000,
+        retained_max: 10_000,
+        retained_bytes_max: 64 << 20,
+    }
+}
+
+impl World {
+    pub(crate) fn new(shards: usize) -> World {
+        World::with(shards, limits(), Policy::default())
+    }
+
+    pub(crate) fn with(shards: usize, limits: Limits, policy: Policy) -> World {
+        let now = Moment::from_nanos(1_000_000_000);
+        let settings = |shard| Settings {
+            shard,
+            shards,
+            seed: Seed::new(42),
+            started_at: now,
+            limits: limits.clone(),
+            policy: policy.clone(),
+            loopback_listeners: vec![true, false],
+            sys_interval: None,
+        };
+        let around = |shard: ShardId| Surroundings {
+            connections: BTreeMap::new(),
+            next_slot: 0,
+            letters: (0..shards).map(|_| LetterBatch::default()).collect(),
+            verdicts: Vec::new(),
+            random: shard.index() as u64,
+            outbox_bytes_max: limits.outbox_bytes_max,
+        };
+        World {
+            shards: ShardId::all(shards).map(|shard| Shard::new(settings(shard))).collect(),
+            around: ShardId::all(shards).map(around).collect(),
+            clients: Vec::new(),
+            now,
+        }
+    }
+
+    /// A new connection, accepted on a shard that has nothing to do with who the client is.
+    pub(crate) fn open(&mut self, version: Version) -> usize {
+        self.open_on(version, 0)
+    }
+
+    /// A new connection to one of the listeners: 0 is on loopback, 1 is not.
+    pub(crate) fn open_on(&mut self, version: Version, listener: u16) -> usize {
+        let client = self.clients.len();
+        let shard = client % self.shards.len();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
+        self.clients.push(Client {
+            shard,
+            id: None,
+            version,
+            received: Vec::new(),
+            reads: true,
+            closed: false,
+        });
+        self.adopt(shard, client, Arrival { listener, peer }, Vec::new());
+        client
+    }
+
+    fn adopt(&mut self, shard: usize, client: usize, arrival: Arrival, unread: Vec<u8>) {
+        let around = &mut self.around[shard];
+        let id = ConnectionId { slot: around.next_slot, generation: 0 };
+        around.next_slot += 1;
+        let wire = Wire { client, arrival: Some(arrival), unread, ..Wire::default() };
+        around.connections.insert(key(id), wire);
+        self.clients[client].shard = shard;
+        self.clients[client].id = Some(id);
+        self.shards[shard].handle_accepted(self.now, id, arrival, around);
+    }
+
+    /// The client sends these bytes, and everything that follows happens.
+    pub(crate) fn send(&mut self, client: usize, bytes: &[u8]) {
+        self.push(client, bytes);
+        self.run();
+    }
+
+    /// The client sends these bytes; nothing happens yet.
+    pub(crate) fn push(&mut self, client: usize, bytes: &[u8]) {
+        let Client { shard, id: Some(id), .. } = self.clients[client] else { return };
+        if let Some(wire) = self.around[shard].wire(id) {
+            wire.unread.extend_from_slice(bytes);
+        }
+    }
+
+    /// The client stops or begins to read what it is sent.
+    pub(crate) fn reads(&mut self, client: usize, reads: bool) {
+        self.clients[client].reads = reads;
+        self.run();
+    }
+
+    /// The client's connection breaks, as a reset does.
+    pub(crate) fn break_off(&mut self, client: usize) {
+        let Client { shard, id: Some(id), .. } = self.clients[client] else { return };
+        self.clients[client].closed = true;
+        self.clients[client].id = None;
+        self.around[shard].connections.remove(&key(id));
+        self.shards[shard].handle_end(self.now, id, End::Broken, &mut self.around[shard]);
+        self.run();
+    }
+
+    /// The client sends nothing more, but reads on.
+    pub(crate) fn finish(&mut self, client: usize) {
+        let Client { shard, id: Some(id), .. } = self.clients[client] else { return };
+        if let Some(wire) = self.around[shard].wire(id) {
+            wire.finished = true;
+        }
+        self.run();
+    }
+
+    /// Time passes, in small steps, and what is due happens.
+    pub(crate) fn pass(&mut self, span: Span) {
+        let until = self.now + span;
+        while self.now < until {
+            let step = Span::from_nanos((until - self.now).as_nanos().min(50_000_000));
+            self.now = self.now + step;
+            for (shard, around) in self.shards.iter_mut().zip(&mut self.around) {
+                shard.handle_time(self.now, around);
+            }
+            self.run();
+        }
+    }
+
+    /// The broker stops.
+    pub(crate) fn stop(&mut self) {
+        for (shard, around) in self.shards.iter_mut().zip(&mut self.around) {
+            shard.handle_stop(self.now, around);
+        }
+        self.run();
+    }
+
+    /// What the client has received since the last look, one line a packet.
+    pub(crate) fn received(&mut self, client: usize) -> Vec<String> {
+        let client = &mut self.clients[client];
+        let bytes = std::mem::take(&mut client.received);
+        let mut lines = Vec::new();
+        let mut rest = &bytes[..];
+        while let Ok(Some(frame)) = mqtt::frame::split(rest, 1 << 28) {
+            let packet = mqtt::Packet::decode(frame, client.version);
+            lines
+                .push(packet.map_or_else(|error| error.to_string(), |packet| story::tell(&packet)));
+            rest = &rest[frame.len..];
+        }
+        assert!(rest.is_empty(), "the broker sends whole packets");
+        lines
+    }
+
+    pub(crate) fn is_closed(&self, client: usize) -> bool {
+        self.clients[client].closed
+    }
+
+    /// Whether the broker reads from this client.
+    pub(crate) fn is_read_from(&self, client: usize) -> bool {
+        let Client { shard, id: Some(id), .. } = self.clients[client] else { return false };
+        !self.around[shard].connections[&key(id)].paused
+    }
+
+    /// The sum of all shards' tallies.
+    pub(crate) fn tallies(&self) -> Tallies {
+        let mut sum = Tallies::default();
+        self.shards.iter().for_each(|shard| sum.add(&shard.tallies()));
+        sum
+    }
+
+    /// Turns, until nothing happens any more.
+    pub(crate) fn run(&mut self) {
+        let mut turns = 0;
+        while self.turn() {
+            turns += 1;
+            assert!(turns < 100_000, "the world comes to rest");
+        }
+    }
+
+    fn turn(&mut self) -> bool {
+        let mut moved = false;
+        for shard in 0..self.shards.len() {
+            moved |= self.feed(shard);
+            moved |= self.tell_verdicts(shard);
+            moved |= self.post(shard);
+            moved |= self.drain(shard);
+            moved |= self.bury(shard);
+        }
+        moved
+    }
+
+    /// Hands unread bytes to the shard.
+    fn feed(&mut self, shard: usize) -> bool {
+        let mut moved = false;
+        let keys: Vec<_> = self.around[shard].connections.keys().copied().collect();
+        for (slot, generation) in keys {
+            let id = ConnectionId { slot, generation };
+            let around = &mut self.around[shard];
+            let Some(wire) = around.wire(id) else { continue };
+            if wire.paused || wire.moved_to.is_some() {
+                continue;
+            }
+            let (bytes, finished) = (wire.unread.clone(), wire.finished);
+            if !bytes.is_empty() {
+                let taken = self.shards[shard].handle_bytes(self.now, id, &bytes, around);
+                if let Some(wire) = around.connections.get_mut(&(slot, generation)) {
+                    wire.unread.drain(..taken);
+                }
+                moved |= taken > 0;
+            }
+            let stays = around.wire(id).is_some_and(|wire| !wire.paused && wire.moved_to.is_none());
+            if finished && stays {
+                self.shards[shard].handle_end(self.now, id, End::Finished, around);
+                moved = true;
+            }
+        }
+        moved | self.move_connections(shard)
+    }
+
+    fn move_connections(&mut self, shard: usize) -> bool {
+        let connections = &mut self.around[shard].connections;
+        let leaving: Vec<_> = connections
+            .iter()
+            .filter(|(_, wire)| wire.moved_to.is_some())
+            .map(|(k, _)| *k)
+            .collect();
+        for at in &leaving {
+            let Some(wire) = self.around[shard].connections.remove(at) else { continue };
+            let (Some(home), Some(arrival)) = (wire.moved_to, wire.arrival) else { continue };
+            assert!(wire.outbox.is_empty(), "nothing was said before the hand-over");
+            self.adopt(home.index(), wire.client, arrival, wire.unread);
+            if wire.finished {
+                self.finish(wire.client);
+            }
+        }
+        !leaving.is_empty()
+    }
+
+    fn tell_verdicts(&mut self, shard: usize) -> bool {
+        let verdicts = std::mem::take(&mut self.around[shard].verdicts);
+        for (id, passed) in &verdicts {
+            self.shards[shard].handle_verdict(self.now, *id, *passed, &mut self.around[shard]);
+        }
+        !verdicts.is_empty()
+    }
+
+    fn post(&mut self, shard: usize) -> bool {
+        let mut moved = false;
+        for to in 0..self.shards.len() {
+            let batch = std::mem::take(&mut self.around[shard].letters[to]);
+            if batch.is_empty() {
+                continue;
+            }
+            assert_ne!(to, shard, "a shard writes no letters to itself");
+            let from = ShardId::new(shard).expect("few shards");
+            self.shards[to].handle_letters(self.now, from, &batch, &mut self.around[to]);
+            if batch.is_crowded() {
+                let to = ShardId::new(to).expect("few shards");
+                self.shards[shard].handle_posted(self.now, to, &mut self.around[shard]);
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    /// Clients read what is in their outboxes.
+    fn drain(&mut self, shard: usize) -> bool {
+        let mut moved = false;
+        let mut drained = Vec::new();
+        for (&(slot, generation), wire) in &mut self.around[shard].connections {
+            let client = &mut self.clients[wire.client];
+            if client.reads && !wire.outbox.is_empty() {
+                client.received.extend(wire.outbox.drain(..));
+                moved = true;
+            }
+            let empty = wire.outbox.is_empty() && wire.closing.is_none();
+            if empty && std::mem::take(&mut wire.asked_drained) {
+                drained.push(ConnectionId { slot, generation });
+            }
+        }
+        for id in &drained {
+            self.shards[shard].handle_drained(self.now, *id, &mut self.around[shard]);
+        }
+        moved || !drained.is_empty()
+    }
+
+    /// Forgets connections that were closed and have nothing more to send.
+    fn bury(&mut self, shard: usize) -> bool {
+        let clients = &mut self.clients;
+        let before = self.around[shard].connections.len();
+        self.around[shard].connections.retain(|_, wire| {
+            let over = match wire.closing {
+                Some(Closing::Abort) => true,
+                Some(Closing::Flush) => wire.outbox.is_empty(),
+                None => false,
+            };
+            if over {
+                clients[wire.client].closed = true;
+                clients[wire.client].id = None;
+            }
+            !over
+        });
+        before != self.around[shard].connections.len()
+    }
+}

@@ -43,10 +43,12 @@ pub struct Common {
     qos: u8,
     /// Bytes of payload. Below 16 there is no room to tell the messages apart: they are counted,
     /// but without latency, order, and repetitions other than a surplus.
-    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(..=MESSAGE_BYTES_MAX))]
+    #[arg(long, default_value_t = 64)]
+    #[arg(value_parser = value_parser!(u32).range(..=MESSAGE_BYTES_MAX))]
     size: u32,
     /// Messages of each publisher.
-    #[arg(long, conflicts_with = "duration", value_parser = value_parser!(u32).range(..=i64::from(SEQUENCES_MAX)))]
+    #[arg(long, conflicts_with = "duration")]
+    #[arg(value_parser = value_parser!(u32).range(..=i64::from(SEQUENCES_MAX)))]
     count: Option<u32>,
     /// How long to publish, when there is no --count [default: 5s]
     #[arg(long, value_parser = parse_span)]
@@ -62,7 +64,8 @@ pub struct Common {
     #[arg(long)]
     round: bool,
     /// Messages of each publisher in a round.
-    #[arg(long, default_value_t = 1, requires = "round", value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, requires = "round")]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
     burst: u32,
     /// Messages of each publisher with QoS 1 or 2 whose exchange has not ended.
     #[arg(long, default_value_t = 20, value_parser = value_parser!(u16).range(1..))]
@@ -152,9 +155,7 @@ impl Common {
     fn check(&self, extent: Option<Extent>) -> Result<()> {
         let chosen = self.count.is_some() || self.duration.is_some() || self.warmup.is_some();
         if extent.is_some() && chosen {
-            bail!(
-                "this scenario sends one message to each connection: no --count, --duration or --warmup"
-            );
+            bail!("one message goes to each connection: no --count, --duration or --warmup");
         }
         ensure!(
             !self.round || self.burst <= SEQUENCES_MAX,

@@ -8,7 +8,8 @@ use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
 /// Each subscribes to `bench/<id>/x`. With --pid, says what they cost the broker in memory.
 #[derive(Debug, Args)]
 pub struct Idle {
-    #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..i64::from(SEQUENCES_MAX)))]
+    #[arg(long, default_value_t = 10_000)]
+    #[arg(value_parser = value_parser!(u32).range(1..i64::from(SEQUENCES_MAX)))]
     connections: u32,
     #[command(flatten)]
     pub(super) common: Common,

@@ -1,0 +1,253 @@
+//! The flags, and the [`Plan`] that they stand for.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{ArgGroup, Args, Parser, ValueEnum, value_parser};
+use ringmq::{
+    base::time::Span,
+    mqtt::{QoS, Version},
+};
+
+use crate::{
+    cpus,
+    pacing::{Extent, Pacing, parse_span},
+    payload::{Filling, SEQUENCES_MAX},
+    plan::{Limits, Plan},
+    scenario::{Scenario, Workload},
+};
+
+/// Drives an MQTT broker with load, accounts for every message, and says what it cost.
+///
+/// Exit status: 0, 1 when the broker broke what the QoS promises, 2 when there was no measurement.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+/// The flags that all scenarios share.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("pacing").args(["round", "rate"]))]
+pub struct Common {
+    /// The broker's name or address.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    #[arg(long, default_value_t = 1883)]
+    port: u16,
+    #[arg(long, default_value = "3.1.1")]
+    protocol: Protocol,
+    /// Of publishers and subscribers.
+    #[arg(long, default_value_t = 0, value_parser = value_parser!(u8).range(0..=2))]
+    qos: u8,
+    /// Bytes of payload. Below 16 there is no room to tell the messages apart: they are counted,
+    /// but without latency, order, and repetitions other than a surplus.
+    #[arg(long, default_value_t = 64)]
+    #[arg(value_parser = value_parser!(u32).range(..=MESSAGE_BYTES_MAX))]
+    size: u32,
+    /// Messages of each publisher.
+    #[arg(long, conflicts_with = "duration")]
+    #[arg(value_parser = value_parser!(u32).range(..=i64::from(SEQUENCES_MAX)))]
+    count: Option<u32>,
+    /// How long to publish, when there is no --count [default: 5s]
+    #[arg(long, value_parser = parse_span)]
+    duration: Option<Span>,
+    /// Load before the measured part: messages of each publisher, or time (`2s`, `500ms`).
+    #[arg(long)]
+    warmup: Option<Extent>,
+    /// Messages per second of all publishers together, each due at a fixed time (open loop).
+    /// Latency counts from when a message was due. Without --rate and --round nothing paces.
+    #[arg(long, value_parser = value_parser!(u64).range(1..))]
+    rate: Option<u64>,
+    /// Closed loop: the next round begins when all messages of this one have been delivered.
+    #[arg(long)]
+    round: bool,
+    /// Messages of each publisher in a round.
+    #[arg(long, default_value_t = 1, requires = "round")]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    burst: u32,
+    /// Messages of each publisher with QoS 1 or 2 whose exchange has not ended.
+    #[arg(long, default_value_t = 20, value_parser = value_parser!(u16).range(1..))]
+    in_flight: u16,
+    /// Bytes that the kernel buffers for each publisher; 0 leaves it to the kernel. A flood is
+    /// ahead of the broker by this much.
+    #[arg(long, default_value_t = 32 * 1024)]
+    send_buffer: usize,
+    /// Threads that share the connections [default: as many as --cpus, or 1]
+    #[arg(long, value_parser = value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// CPUs for the threads to be pinned to, such as `1,4-7`.
+    #[arg(long, value_parser = cpus::parse_list)]
+    cpus: Option<std::vec::Vec<usize>>,
+    /// Local addresses to connect from, in turn; each has its own supply of ports.
+    #[arg(long, value_delimiter = ',')]
+    source_addresses: Vec<IpAddr>,
+    /// The broker's process: reports its CPU time, memory and context switches.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// How long to wait for anything to happen before what is missing counts as lost.
+    #[arg(long, default_value = "5s", value_parser = parse_span)]
+    timeout: Span,
+    /// How long the whole run may take.
+    #[arg(long, default_value = "600s", value_parser = parse_span)]
+    deadline: Span,
+    /// How long to stay connected after the measured part.
+    #[arg(long, default_value = "0s", value_parser = parse_span)]
+    hold: Span,
+    /// Chooses the filling of the payloads, and names the clients.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A lost QoS 0 message is a failure, too.
+    #[arg(long)]
+    strict: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Protocol {
+    #[value(name = "3.1")]
+    V31,
+    #[value(name = "3.1.1")]
+    V311,
+    #[value(name = "5.0")]
+    V5,
+}
+
+impl Arguments {
+    pub fn into_plan(self) -> Result<Plan> {
+        let workload = self.scenario.workload();
+        self.scenario.common().plan(workload)
+    }
+}
+
+impl Common {
+    fn plan(&self, mut workload: Workload) -> Result<Plan> {
+        let extent = workload.extent.take();
+        self.check(extent)?;
+        let cpus = self.cpus.clone().unwrap_or_default();
+        let threads = self.threads.map_or_else(|| cpus.len().max(1), usize::from);
+        Ok(Plan {
+            address: self.address()?,
+            source_addresses: self.source_addresses.clone(),
+            version: self.version(),
+            qos: QoS::from_bits(self.qos).context("QoS is 0, 1 or 2")?,
+            filling: Filling::new(usize::try_from(self.size)?, self.seed),
+            pacing: self.pacing(),
+            warmup: self.warmup,
+            extent: extent.unwrap_or_else(|| self.extent()),
+            in_flight: self.in_flight,
+            send_buffer: self.send_buffer,
+            threads,
+            cpus,
+            pid: self.pid,
+            limits: Limits { stall: self.timeout, run: self.deadline },
+            hold: self.hold,
+            seed: self.seed,
+            strict: self.strict,
+            json: self.json,
+            workload,
+        })
+    }
+
+    fn check(&self, extent: Option<Extent>) -> Result<()> {
+        let chosen = self.count.is_some() || self.duration.is_some() || self.warmup.is_some();
+        if extent.is_some() && chosen {
+            bail!("one message goes to each connection: no --count, --duration or --warmup");
+        }
+        ensure!(
+            !self.round || self.burst <= SEQUENCES_MAX,
+            "a burst has at most {SEQUENCES_MAX} messages"
+        );
+        Ok(())
+    }
+
+    fn address(&self) -> Result<SocketAddr> {
+        let mut addresses = (self.host.as_str(), self.port)
+            .to_socket_addrs()
+            .with_context(|| format!("cannot resolve {}", self.host))?;
+        addresses.next().with_context(|| format!("{} has no address", self.host))
+    }
+
+    fn version(&self) -> Version {
+        match self.protocol {
+            Protocol::V31 => Version::V31,
+            Protocol::V311 => Version::V311,
+            Protocol::V5 => Version::V5,
+        }
+    }
+
+    fn pacing(&self) -> Pacing {
+        match self.rate {
+            Some(messages_per_second) => Pacing::Rate { messages_per_second },
+            None if self.round => Pacing::Rounds { burst: self.burst },
+            None => Pacing::Flood,
+        }
+    }
+
+    fn extent(&self) -> Extent {
+        match (self.count, self.duration) {
+            (Some(count), _) => Extent::Messages(count),
+            (None, Some(duration)) => Extent::Time(duration),
+            (None, None) => Extent::Time(DURATION_DEFAULT),
+        }
+    }
+}
+
+const DURATION_DEFAULT: Span = Span::from_secs(5);
+
+/// Payloads stay well below the largest packet of MQTT, 256 MiB.
+const MESSAGE_BYTES_MAX: i64 = 200 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(flags: &[&str]) -> Result<Plan> {
+        Arguments::try_parse_from(std::iter::once(&"loadtest").chain(flags))?.into_plan()
+    }
+
+    #[test]
+    fn a_scenario_alone_is_a_flood_of_five_seconds() {
+        let plan = plan(&["fan-out"]).unwrap();
+        assert_eq!(plan.pacing, Pacing::Flood);
+        assert_eq!(plan.extent, Extent::Time(DURATION_DEFAULT));
+        assert_eq!((plan.workload.publishers.len(), plan.workload.subscribers.len()), (1, 500));
+        assert_eq!(plan.workload.audience, 500);
+        assert_eq!(plan.threads, 1);
+    }
+
+    #[test]
+    fn flags_make_rounds_or_a_rate() {
+        let rounds = plan(&["pairs", "--round", "--burst", "16", "--count", "3"]).unwrap();
+        assert_eq!(rounds.pacing, Pacing::Rounds { burst: 16 });
+        assert_eq!(rounds.extent, Extent::Messages(3));
+        let rate = plan(&["fan-in", "--rate", "1000", "--cpus", "1,3"]).unwrap();
+        assert_eq!(rate.pacing, Pacing::Rate { messages_per_second: 1000 });
+        assert_eq!(rate.threads, 2);
+    }
+
+    #[test]
+    fn idle_sends_one_message_to_each() {
+        let plan = plan(&["idle", "--connections", "7"]).unwrap();
+        assert_eq!(plan.extent, Extent::Messages(7));
+        assert_eq!(plan.workload.publishers[0].name(3), plan.workload.subscribers[3].filter);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for flags in [
+            &["pairs", "--round", "--rate", "1"][..],
+            &["pairs", "--burst", "2"],
+            &["pairs", "--count", "1", "--duration", "1s"],
+            &["idle", "--count", "1"],
+            &["fan-in", "--qos", "3"],
+            &["fan-in", "--publishers", "0"],
+            &["fan-in", "--protocol", "4"],
+        ] {
+            assert!(plan(flags).is_err(), "{flags:?}");
+        }
+    }
+}

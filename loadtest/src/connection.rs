@@ -1,0 +1,218 @@
+//! One client's connection: from CONNECT to the end.
+
+use std::os::fd::OwnedFd;
+
+use ringmq::{
+    base::time::Moment,
+    mqtt::{Connack, Frame, Packet, Suback, frame},
+};
+
+use crate::{
+    clock,
+    fault::Fault,
+    network::{self, Outbox},
+    plan::Plan,
+    publisher::Publisher,
+    subscriber::Subscriber,
+    tally::Tally,
+    wire::{encode_connect, encode_disconnect},
+};
+
+/// ```text
+///   CONNECT              CONNACK (publisher)
+///   -------> connecting ---------------------------------> ready ---> closed
+///                |  CONNACK                       SUBACK     ^
+///                +----------> subscribing -------------------+
+///                  SUBSCRIBE
+/// ```
+#[derive(Debug)]
+pub struct Connection {
+    pub socket: OwnedFd,
+    pub stage: Stage,
+    pub outbox: Outbox,
+    pub role: Role,
+    /// The front of a packet whose rest has not come.
+    partial: Vec<u8>,
+    /// Something is to be sent when the turn ends.
+    pub listed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Connecting,
+    Subscribing,
+    Ready,
+    Closed,
+}
+
+#[derive(Debug)]
+pub enum Role {
+    Publisher(Publisher),
+    Subscriber(Subscriber),
+}
+
+/// What there may still be to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    Nothing,
+    Perhaps,
+}
+
+impl Connection {
+    pub fn open(plan: &Plan, index: usize, role: Role) -> Result<Connection, Fault> {
+        let sources = &plan.source_addresses;
+        let from = (!sources.is_empty()).then(|| sources[index % sources.len()]);
+        let socket = network::begin_connect(plan.address, from)?;
+        if matches!(role, Role::Publisher(_)) && plan.send_buffer > 0 {
+            network::bound_send_buffer(&socket, plan.send_buffer)?;
+        }
+        let mut outbox = Outbox::new_blocked();
+        encode_connect(plan.version, &client_id(plan.seed, index), &mut outbox.bytes);
+        let (stage, partial) = (Stage::Connecting, Vec::new());
+        Ok(Connection { socket, stage, outbox, role, partial, listed: false })
+    }
+
+    /// Reads once into `buffer`, which all connections share, and handles what has come.
+    pub fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        plan: &Plan,
+        tally: &mut Tally,
+    ) -> Result<Rest, Fault> {
+        let kept = self.partial.len();
+        if kept == buffer.len() {
+            return Err(Fault::Unexpected("a packet larger than any that was sent"));
+        }
+        buffer[..kept].copy_from_slice(&self.partial);
+        let Some(len) = network::receive(&self.socket, &mut buffer[kept..])? else {
+            return Ok(Rest::Nothing);
+        };
+        if len == 0 {
+            return Err(Fault::Closed);
+        }
+        self.partial.clear();
+        let (bytes, now) = (&buffer[..kept + len], clock::now());
+        let taken = self.handle_bytes(bytes, now, plan, tally)?;
+        self.partial.extend_from_slice(&bytes[taken..]);
+        Ok(if bytes.len() == buffer.len() { Rest::Perhaps } else { Rest::Nothing })
+    }
+
+    /// Handles whole packets, and says how many bytes they were.
+    fn handle_bytes(
+        &mut self,
+        bytes: &[u8],
+        now: Moment,
+        plan: &Plan,
+        tally: &mut Tally,
+    ) -> Result<usize, Fault> {
+        let mut taken = 0;
+        while let Some(frame) = frame::split(&bytes[taken..], usize::MAX)? {
+            taken += frame.len;
+            self.handle_frame(frame, now, plan, tally)?;
+        }
+        Ok(taken)
+    }
+
+    #[inline]
+    fn handle_frame(
+        &mut self,
+        frame: Frame<'_>,
+        now: Moment,
+        plan: &Plan,
+        tally: &mut Tally,
+    ) -> Result<(), Fault> {
+        match &mut self.role {
+            Role::Subscriber(subscriber) if frame.first & 0xF0 == PUBLISH => {
+                subscriber.handle_publish(frame, now, plan, &mut self.outbox, tally)
+            }
+            _ => self.handle_packet(&Packet::decode(frame, plan.version)?, plan, tally),
+        }
+    }
+
+    fn handle_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        plan: &Plan,
+        tally: &mut Tally,
+    ) -> Result<(), Fault> {
+        match (self.stage, packet) {
+            (_, Packet::Disconnect(disconnect)) => Err(Fault::Disconnected(disconnect.reason_code)),
+            (Stage::Connecting, Packet::Connack(connack)) => self.handle_connack(connack, plan),
+            (Stage::Subscribing, Packet::Suback(suback)) => self.handle_suback(suback, plan),
+            (Stage::Ready, packet) => match &mut self.role {
+                Role::Publisher(publisher) => {
+                    publisher.handle_packet(packet, plan, &mut self.outbox, tally)
+                }
+                Role::Subscriber(_) => Subscriber::handle_packet(packet, plan, &mut self.outbox),
+            },
+            _ => Err(Fault::Unexpected("a packet before its time")),
+        }
+    }
+
+    fn handle_connack(&mut self, connack: &Connack<'_>, plan: &Plan) -> Result<(), Fault> {
+        if connack.reason_code.is_error() {
+            return Err(Fault::ConnectionRefused(connack.reason_code));
+        }
+        match &mut self.role {
+            Role::Publisher(publisher) => {
+                check_capabilities(connack, publisher, plan)?;
+                let receive_maximum = connack.properties.receive_maximum;
+                publisher.open_window(receive_maximum.map_or(u16::MAX, u16::from), plan);
+                self.stage = Stage::Ready;
+            }
+            Role::Subscriber(subscriber) => {
+                subscriber.subscribe(plan, &mut self.outbox);
+                self.stage = Stage::Subscribing;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_suback(&mut self, suback: &Suback<'_>, plan: &Plan) -> Result<(), Fault> {
+        match suback.reason_codes {
+            [granted] if *granted == plan.qos as u8 => self.stage = Stage::Ready,
+            [granted @ 0..=2] => return Err(Fault::QosNotGranted(*granted)),
+            [refused] => return Err(Fault::SubscriptionRefused(*refused)),
+            _ => return Err(Fault::Unexpected("a SUBACK for another number of filters")),
+        }
+        Ok(())
+    }
+
+    pub fn flush(&mut self) -> Result<(), Fault> {
+        Ok(self.outbox.flush(&self.socket)?)
+    }
+
+    /// Says goodbye as well as the socket allows at once.
+    pub fn say_farewell(&mut self, plan: &Plan) {
+        if self.stage == Stage::Ready {
+            encode_disconnect(plan.version, &mut self.outbox.bytes);
+            let _ = self.flush();
+        }
+    }
+}
+
+/// [MQTT-3.2.2-11] [MQTT-3.2.2-15]
+fn check_capabilities(
+    connack: &Connack<'_>,
+    publisher: &Publisher,
+    plan: &Plan,
+) -> Result<(), Fault> {
+    let properties = &connack.properties;
+    if properties.maximum_qos < plan.qos {
+        return Err(Fault::QosNotGranted(properties.maximum_qos as u8));
+    }
+    let (limit, len) = (properties.maximum_packet_size, publisher.packet_len());
+    match limit.map(u32::from) {
+        Some(limit) if len.is_some_and(|len| len > limit as usize) => {
+            Err(Fault::PacketTooLarge(limit))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn client_id(seed: u64, index: usize) -> String {
+    format!("load-{seed}-{index}")
+}
+
+/// The packet type of a PUBLISH, in the first byte of its frame.
+const PUBLISH: u8 = 0x30;

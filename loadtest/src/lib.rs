@@ -1,0 +1,28 @@
+//! Drives an MQTT broker with load and accounts for every message.
+//!
+//! Knows nothing of any broker: it speaks MQTT, and reads `/proc` when told whose.
+
+#![forbid(unsafe_code)]
+
+pub mod accounting;
+pub mod arguments;
+pub mod clock;
+pub mod connection;
+pub mod control;
+pub mod cpus;
+pub mod fault;
+pub mod network;
+pub mod pacing;
+pub mod payload;
+pub mod plan;
+pub mod process;
+pub mod publisher;
+pub mod publishing;
+pub mod run;
+pub mod scenario;
+pub mod subscriber;
+pub mod summary;
+pub mod tally;
+pub mod window;
+pub mod wire;
+pub mod worker;

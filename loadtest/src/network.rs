@@ -1,0 +1,246 @@
+//! Sockets that never block, and waiting for them.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+};
+
+use ringmq::base::time::Span;
+use rustix::{
+    buffer::spare_capacity,
+    event::{
+        EventfdFlags, Timespec,
+        epoll::{self, EventData, EventFlags},
+        eventfd,
+    },
+    io::Errno,
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, ipproto, recv,
+        send, socket_with, sockopt,
+    },
+};
+
+/// Begins to connect. Whether that worked shows when the socket first becomes writable.
+pub fn begin_connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<OwnedFd> {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    if let Some(from) = from {
+        bind(&socket, &SocketAddr::new(from, 0))?;
+    }
+    match connect(&socket, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Bounds what the kernel holds for a socket that its peer does not read.
+pub fn bound_send_buffer(socket: &OwnedFd, bytes: usize) -> io::Result<()> {
+    Ok(sockopt::set_socket_send_buffer_size(socket, bytes)?)
+}
+
+/// Reads what is there: `None` when that is nothing, zero bytes at the end of the stream.
+#[inline]
+pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    match recv(socket, buffer, RecvFlags::empty()) {
+        Ok((_, len)) => Ok(Some(len)),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Bytes on their way out of one connection.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    pub bytes: Vec<u8>,
+    sent: usize,
+    /// The socket takes nothing until it reports that it is writable.
+    blocked: bool,
+}
+
+impl Outbox {
+    /// An outbox of a socket that is not connected yet.
+    pub fn new_blocked() -> Outbox {
+        Outbox { blocked: true, ..Outbox::default() }
+    }
+
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        !self.blocked && self.bytes.len() < OUTBOX_BYTES
+    }
+
+    pub fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
+    /// Sends with one call what the socket takes.
+    pub fn flush(&mut self, socket: &OwnedFd) -> io::Result<()> {
+        if self.blocked || self.bytes.is_empty() {
+            return Ok(());
+        }
+        match send(socket, &self.bytes[self.sent..], SendFlags::NOSIGNAL) {
+            Ok(len) => self.sent += len,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        self.blocked = self.sent < self.bytes.len();
+        if !self.blocked {
+            self.bytes.clear();
+            self.sent = 0;
+        }
+        Ok(())
+    }
+}
+
+/// The sockets of one thread, and its doorbell, waited for together.
+///
+/// Each change is reported once (edge-triggered): readers read until there is no more, writers
+/// write until the socket is full.
+pub struct Poll {
+    epoll: OwnedFd,
+    events: Vec<epoll::Event>,
+}
+
+impl fmt::Debug for Poll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poll").field("epoll", &self.epoll).finish_non_exhaustive()
+    }
+}
+
+/// What happened to the socket that was added with this token.
+#[derive(Clone, Copy, Debug)]
+pub struct Readiness {
+    pub token: u64,
+    pub readable: bool,
+    pub writable: bool,
+    /// The broker sends no more: the end of the stream is to be read, too.
+    pub ended: bool,
+}
+
+impl Poll {
+    pub fn new() -> io::Result<Poll> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Poll { epoll, events: Vec::with_capacity(EVENTS_MAX) })
+    }
+
+    pub fn add(&self, socket: &OwnedFd, token: u64) -> io::Result<()> {
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token), flags)?)
+    }
+
+    pub fn remove(&self, socket: &OwnedFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, socket)?)
+    }
+
+    /// Waits until something happens, or for `patience`, or for ever.
+    pub fn wait(&mut self, patience: Option<Span>) -> io::Result<()> {
+        self.events.clear();
+        let timeout = patience.map(to_timespec);
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.events.len()
+    }
+
+    pub fn readiness(&self, index: usize) -> Readiness {
+        let event = self.events[index];
+        let (flags, data) = (event.flags, event.data);
+        let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        Readiness {
+            token: data.u64(),
+            readable: ended || flags.contains(EventFlags::IN),
+            writable: flags.contains(EventFlags::OUT),
+            ended,
+        }
+    }
+}
+
+fn to_timespec(span: Span) -> Timespec {
+    let nanos = span.as_nanos() % 1_000_000_000;
+    Timespec {
+        tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(nanos).unwrap_or_default(),
+    }
+}
+
+/// Wakes a thread out of [`Poll::wait`].
+#[derive(Debug)]
+pub struct Doorbell(OwnedFd);
+
+impl Doorbell {
+    pub fn new() -> io::Result<Doorbell> {
+        Ok(Doorbell(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
+    }
+
+    pub fn fd(&self) -> &OwnedFd {
+        &self.0
+    }
+
+    /// A bell that rings already need not be rung: its only failure is to be full.
+    pub fn ring(&self) {
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    pub fn silence(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
+}
+
+/// Bytes that a publisher collects for one write.
+const OUTBOX_BYTES: usize = 32 * 1024;
+
+const EVENTS_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read,
+        net::{Ipv4Addr, TcpListener},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_doorbell_wakes_and_is_silenced() {
+        let (mut poll, bell) = (Poll::new().unwrap(), Doorbell::new().unwrap());
+        poll.add(bell.fd(), 7).unwrap();
+        // The bell takes rings at any time: it is writable from the start.
+        poll.wait(Some(Span::ZERO)).unwrap();
+        bell.ring();
+        poll.wait(Some(Span::from_secs(5))).unwrap();
+        assert_eq!((poll.count(), poll.readiness(0).token), (1, 7));
+        assert!(poll.readiness(0).readable);
+        bell.silence();
+        poll.wait(Some(Span::from_millis(1))).unwrap();
+        assert!((0..poll.count()).all(|index| !poll.readiness(index).readable));
+    }
+
+    #[test]
+    fn an_outbox_sends_all_once_the_socket_is_connected() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let from = Some(IpAddr::from([127, 0, 0, 2]));
+        let socket = begin_connect(listener.local_addr().unwrap(), from).unwrap();
+        let (mut accepted, peer) = listener.accept().unwrap();
+        assert_eq!(Some(peer.ip()), from);
+        let mut outbox = Outbox::new_blocked();
+        outbox.bytes.extend_from_slice(b"hello");
+        outbox.flush(&socket).unwrap();
+        assert_eq!(outbox.bytes.len(), 5);
+        let mut poll = Poll::new().unwrap();
+        poll.add(&socket, 0).unwrap();
+        poll.wait(Some(Span::from_secs(5))).unwrap();
+        assert!(poll.readiness(0).writable);
+        outbox.unblock();
+        outbox.flush(&socket).unwrap();
+        assert!(outbox.bytes.is_empty());
+        let mut received = [0; 5];
+        accepted.read_exact(&mut received).unwrap();
+        assert_eq!(&received, b"hello");
+    }
+}

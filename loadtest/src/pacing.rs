@@ -1,0 +1,145 @@
+//! When a publisher may send its next message.
+//!
+//! Reads no clock: moments come in, and counts of messages go out.
+
+use std::{str::FromStr, time::Duration};
+
+use ringmq::base::time::{Moment, Span};
+
+use crate::payload::SEQUENCES_MAX;
+
+/// What decides when messages are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pacing {
+    /// Nothing does: TCP pushes back.
+    Flood,
+    /// Each publisher sends `burst` messages; the next round begins when all have been delivered.
+    Rounds { burst: u32 },
+    /// Messages are due at fixed times, whatever the broker does.
+    Rate { messages_per_second: u64 },
+}
+
+/// How long a phase lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Messages of each publisher.
+    Messages(u32),
+    Time(Span),
+}
+
+/// A number alone is messages; `2s`, `1.5s` and `500ms` are time.
+impl FromStr for Extent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Extent, String> {
+        if let Ok(messages) = text.parse() {
+            return if messages <= SEQUENCES_MAX {
+                Ok(Extent::Messages(messages))
+            } else {
+                Err(format!("at most {SEQUENCES_MAX} messages"))
+            };
+        }
+        parse_span(text).map(Extent::Time)
+    }
+}
+
+/// A length of time: seconds, unless the unit says otherwise.
+pub fn parse_span(text: &str) -> Result<Span, String> {
+    let (number, scale) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1e-3),
+        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+    };
+    let value: f64 = number.parse().map_err(|_| format!("not a length of time: {text}"))?;
+    let duration = Duration::try_from_secs_f64(value * scale).map_err(|error| error.to_string())?;
+    Ok(duration.into())
+}
+
+/// Due times at a fixed rate, dealt out to the publishers in turn.
+///
+/// ```text
+/// rate 2/s, 2 publishers:   0 s     0.5 s    1 s      1.5 s
+///                           p0 #0   p1 #0    p0 #1    p1 #1
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    pub start: Moment,
+    pub messages_per_second: u64,
+    pub publishers: u32,
+}
+
+impl Schedule {
+    /// When a publisher's message is due.
+    pub fn due(&self, publisher: u32, sequence: u32) -> Moment {
+        let tick = u128::from(sequence) * u128::from(self.publishers) + u128::from(publisher);
+        let nanos = (tick * NANOS_PER_SECOND).div_ceil(u128::from(self.messages_per_second));
+        self.start + Span::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// How many messages of a publisher are due at `now`.
+    pub fn due_count(&self, publisher: u32, now: Moment) -> u32 {
+        if now < self.start {
+            return 0;
+        }
+        let elapsed = u128::from((now - self.start).as_nanos());
+        let ticks = elapsed * u128::from(self.messages_per_second) / NANOS_PER_SECOND + 1;
+        let publishers = u128::from(self.publishers);
+        let due = (ticks + publishers - 1 - u128::from(publisher)) / publishers;
+        u32::try_from(due).unwrap_or(u32::MAX)
+    }
+}
+
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Moment = Moment::from_nanos(1_000);
+
+    fn after(nanos: u64) -> Moment {
+        START + Span::from_nanos(nanos)
+    }
+
+    #[test]
+    fn publishers_take_turns() {
+        let schedule = Schedule { start: START, messages_per_second: 2, publishers: 2 };
+        assert_eq!(schedule.due(0, 0), START);
+        assert_eq!(schedule.due(1, 0), after(500_000_000));
+        assert_eq!(schedule.due(0, 1), after(1_000_000_000));
+        assert_eq!(schedule.due_count(0, Moment::default()), 0);
+        assert_eq!(schedule.due_count(1, START), 0);
+        assert_eq!(schedule.due_count(0, after(999_999_999)), 1);
+    }
+
+    #[test]
+    fn a_message_counts_from_the_nanosecond_at_which_it_is_due() {
+        for (messages_per_second, publishers) in [(1, 1), (3, 7), (7, 3), (999_983, 50)] {
+            let schedule = Schedule { start: START, messages_per_second, publishers };
+            for publisher in 0..publishers {
+                for sequence in [0, 1, 2, 1_000_003] {
+                    let due = schedule.due(publisher, sequence);
+                    assert_eq!(schedule.due_count(publisher, due), sequence + 1);
+                    let before = Moment::from_nanos(due.as_nanos() - 1);
+                    assert_eq!(schedule.due_count(publisher, before), sequence);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_extent_is_messages_or_time() {
+        assert_eq!("1000".parse(), Ok(Extent::Messages(1000)));
+        assert_eq!("2s".parse(), Ok(Extent::Time(Span::from_secs(2))));
+        assert_eq!("1.5s".parse(), Ok(Extent::Time(Span::from_millis(1500))));
+        assert_eq!("250ms".parse(), Ok(Extent::Time(Span::from_millis(250))));
+        for wrong in ["", "s", "-1s", "4294967295", "1h"] {
+            assert!(wrong.parse::<Extent>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_length_of_time_without_a_unit_is_seconds() {
+        assert_eq!(parse_span("5"), Ok(Span::from_secs(5)));
+        assert_eq!(parse_span("5ms"), Ok(Span::from_millis(5)));
+    }
+}

@@ -1,0 +1,104 @@
+//! What a run is to do: the flags, made sense of.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ringmq::{
+    base::time::{Moment, Span},
+    mqtt::{QoS, Version},
+};
+
+use crate::{
+    pacing::{Extent, Pacing, Schedule},
+    payload::{Filling, Phase, SEQUENCES_MAX},
+    scenario::Workload,
+};
+
+/// Everything about a run that does not change while it runs. All threads share it.
+#[derive(Debug)]
+pub struct Plan {
+    pub address: SocketAddr,
+    /// Where connections come from, in turn; the kernel chooses when there are none.
+    pub source_addresses: Vec<IpAddr>,
+    pub version: Version,
+    pub qos: QoS,
+    pub filling: Filling,
+    pub pacing: Pacing,
+    pub warmup: Option<Extent>,
+    pub extent: Extent,
+    /// Exchanges of QoS 1 and 2 that each publisher may have open.
+    pub in_flight: u16,
+    /// Bytes that the kernel buffers for each publisher; 0 leaves it to the kernel.
+    pub send_buffer: usize,
+    pub threads: usize,
+    pub cpus: Vec<usize>,
+    pub pid: Option<u32>,
+    pub limits: Limits,
+    pub hold: Span,
+    pub seed: u64,
+    pub strict: bool,
+    pub json: bool,
+    pub workload: Workload,
+}
+
+/// What bounds a run in time.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Without any progress for so long, what is missing counts as lost.
+    pub stall: Span,
+    /// Everything together.
+    pub run: Span,
+}
+
+impl Plan {
+    pub fn extent(&self, phase: Phase) -> Option<Extent> {
+        match phase {
+            Phase::WarmUp => self.warmup,
+            Phase::Measured => Some(self.extent),
+        }
+    }
+
+    /// The number of publishers. It fits: each has a number of 32 bits.
+    pub fn publishers(&self) -> u32 {
+        u32::try_from(self.workload.publishers.len()).unwrap_or(u32::MAX)
+    }
+
+    pub fn schedule(&self, start: Moment) -> Option<Schedule> {
+        match self.pacing {
+            Pacing::Rate { messages_per_second } => {
+                Some(Schedule { start, messages_per_second, publishers: self.publishers() })
+            }
+            Pacing::Flood | Pacing::Rounds { .. } => None,
+        }
+    }
+
+    /// How long a healthy run may be silent: the stall limit, and the gap between due messages.
+    pub fn patience(&self) -> Span {
+        match self.pacing {
+            Pacing::Rate { messages_per_second } => {
+                self.limits.stall + Span::from_nanos(1_000_000_000 / messages_per_second)
+            }
+            Pacing::Flood | Pacing::Rounds { .. } => self.limits.stall,
+        }
+    }
+
+    /// Deliveries by the end of a round, all rounds before it included.
+    pub fn deliveries_by_round(&self, round: u64, extent: Extent) -> u64 {
+        let each = u64::from(messages_by_round(self.pacing, round, extent));
+        each * u64::from(self.publishers()) * self.workload.audience
+    }
+}
+
+/// Messages that each publisher has sent by the end of a round, counted from one.
+pub fn messages_by_round(pacing: Pacing, round: u64, extent: Extent) -> u32 {
+    let most = match extent {
+        Extent::Messages(count) => count,
+        Extent::Time(_) => SEQUENCES_MAX,
+    };
+    match pacing {
+        Pacing::Rounds { burst } => {
+            let messages = round.saturating_mul(u64::from(burst));
+            u32::try_from(messages).unwrap_or(u32::MAX).min(most)
+        }
+        Pacing::Flood | Pacing::Rate { .. } => most,
+    }
+}

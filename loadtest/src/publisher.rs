@@ -1,0 +1,192 @@
+//! A client that sends messages.
+
+use ringmq::{
+    base::time::Moment,
+    mqtt::{Ack, Packet, PacketId, QoS, ReasonCode, ReasonProperties},
+};
+
+use crate::{
+    fault::Fault,
+    network::Outbox,
+    pacing::Schedule,
+    payload::{Phase, Stamp},
+    plan::Plan,
+    scenario::Topics,
+    tally::Tally,
+    window::Window,
+    wire::Template,
+};
+
+#[derive(Debug)]
+pub struct Publisher {
+    /// Its number in the whole run.
+    pub number: u32,
+    letterhead: Letterhead,
+    /// The sequence of the next message of this phase: so many have been sent.
+    next: u32,
+    /// Of size zero for QoS 0, which has no exchanges.
+    window: Window,
+    /// It could go on, if only the outbox had room.
+    wants_room: bool,
+    /// It is in its thread's list of those that may have something to send.
+    pub listed: bool,
+}
+
+/// Where the frames of messages come from.
+#[derive(Debug)]
+enum Letterhead {
+    /// All messages look alike.
+    One(Template),
+    /// Each message has its own topic; slower, for what happens once.
+    Each(Topics),
+}
+
+/// The moment of publishing.
+#[derive(Clone, Copy, Debug)]
+pub struct Occasion {
+    pub phase: Phase,
+    pub now: Moment,
+    pub schedule: Option<Schedule>,
+}
+
+impl Publisher {
+    pub fn new(number: u32, topics: &Topics, plan: &Plan) -> Publisher {
+        let letterhead = match topics {
+            Topics::One(topic) => {
+                Letterhead::One(Template::new(plan.version, plan.qos, topic, &plan.filling))
+            }
+            Topics::Idle => Letterhead::Each(topics.clone()),
+        };
+        let window = Window::default();
+        Publisher { number, letterhead, next: 0, window, wants_room: false, listed: false }
+    }
+
+    /// The broker may allow fewer open exchanges than we would like. [MQTT-3.3.4-7]
+    pub fn open_window(&mut self, receive_maximum: u16, plan: &Plan) {
+        if plan.qos > QoS::AtMostOnce {
+            self.window = Window::new(plan.in_flight.min(receive_maximum));
+        }
+    }
+
+    pub fn reset(&mut self) {
+        self.next = 0;
+        self.wants_room = false;
+    }
+
+    pub fn sent(&self) -> u32 {
+        self.next
+    }
+
+    pub fn open_count(&self) -> usize {
+        self.window.open_count()
+    }
+
+    pub fn wants_room(&self) -> bool {
+        self.wants_room
+    }
+
+    /// The length of one of its packets, where all have the same.
+    pub fn packet_len(&self) -> Option<usize> {
+        match &self.letterhead {
+            Letterhead::One(template) => Some(template.packet_len()),
+            Letterhead::Each(_) => None,
+        }
+    }
+
+    /// Sends messages until `allowed` have been sent in this phase, the window is full, or the
+    /// outbox is. Says how many.
+    pub fn publish(
+        &mut self,
+        allowed: u32,
+        occasion: Occasion,
+        plan: &Plan,
+        outbox: &mut Outbox,
+    ) -> u32 {
+        let first = self.next;
+        self.wants_room = false;
+        while self.next < allowed {
+            self.wants_room = !outbox.has_room();
+            if self.wants_room {
+                break;
+            }
+            let packet_id = self.window.publish();
+            if packet_id.is_none() && plan.qos > QoS::AtMostOnce {
+                break;
+            }
+            self.append(packet_id, occasion, plan, outbox);
+            self.next += 1;
+        }
+        self.next - first
+    }
+
+    #[inline]
+    fn append(
+        &self,
+        packet_id: Option<PacketId>,
+        occasion: Occasion,
+        plan: &Plan,
+        outbox: &mut Outbox,
+    ) {
+        let moment = match &occasion.schedule {
+            Some(schedule) => schedule.due(self.number, self.next),
+            None => occasion.now,
+        };
+        let (publisher, sequence) = (self.number, self.next);
+        let stamp = Stamp { publisher, phase: occasion.phase, sequence, moment };
+        match &self.letterhead {
+            Letterhead::One(template) => template.append(packet_id, stamp, &mut outbox.bytes),
+            Letterhead::Each(topics) => {
+                let topic = topics.name(sequence);
+                Template::new(plan.version, plan.qos, &topic, &plan.filling).append(
+                    packet_id,
+                    stamp,
+                    &mut outbox.bytes,
+                );
+            }
+        }
+    }
+
+    pub fn handle_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        plan: &Plan,
+        outbox: &mut Outbox,
+        tally: &mut Tally,
+    ) -> Result<(), Fault> {
+        match packet {
+            Packet::Puback(ack) => {
+                self.window.handle_puback(ack.packet_id)?;
+                finish(ack.reason_code, tally);
+            }
+            // A refusal ends the exchange. [MQTT-4.3.3-4]
+            Packet::Pubrec(ack) if ack.reason_code.is_error() => {
+                self.window.handle_puback(ack.packet_id)?;
+                finish(ack.reason_code, tally);
+            }
+            Packet::Pubrec(ack) => {
+                self.window.handle_pubrec(ack.packet_id)?;
+                let pubrel = Packet::Pubrel(success(ack.packet_id));
+                pubrel.encode(plan.version, &mut outbox.bytes);
+            }
+            Packet::Pubcomp(ack) => {
+                self.window.handle_pubcomp(ack.packet_id)?;
+                finish(ack.reason_code, tally);
+            }
+            _ => return Err(Fault::Unexpected("a packet that no publisher is sent")),
+        }
+        Ok(())
+    }
+}
+
+fn finish(reason_code: ReasonCode, tally: &mut Tally) {
+    tally.acknowledged += 1;
+    if reason_code.is_error() {
+        tally.note(&Fault::MessageRefused(reason_code));
+    }
+}
+
+/// An acknowledgement of any kind that everything is well.
+pub fn success(packet_id: PacketId) -> Ack<'static> {
+    let properties = ReasonProperties::default();
+    Ack { packet_id, reason_code: ReasonCode::Success, properties }
+}

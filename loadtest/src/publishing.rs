@@ -1,0 +1,188 @@
+//! How far one thread's publishers may go in the present phase.
+
+use ringmq::base::time::Moment;
+
+use crate::{
+    connection::{Connection, Role, Stage},
+    pacing::{Extent, Schedule},
+    payload::{Phase, SEQUENCES_MAX},
+    plan::{Plan, messages_by_round},
+    publisher::{Occasion, Publisher},
+    tally::Tally,
+};
+
+#[derive(Debug)]
+pub struct Publishing {
+    phase: Phase,
+    extent: Extent,
+    /// When publishing ends, where time decides.
+    end: Option<Moment>,
+    schedule: Option<Schedule>,
+    round: u64,
+    /// Whose turn is next by the schedule: the index of a publisher, and its message.
+    upcoming: (usize, u32),
+    /// Messages of all publishers of this thread; none is known when time decides.
+    required: Option<u64>,
+    /// Exchanges that cannot end: their connections are gone.
+    hopeless: u64,
+    /// Nothing more is to be sent.
+    stopped: bool,
+    /// Nothing more is to be waited for.
+    abandoned: bool,
+    reported: bool,
+}
+
+impl Publishing {
+    pub fn begin(
+        plan: &Plan,
+        phase: Phase,
+        start: Moment,
+        connections: &[Connection],
+    ) -> Option<Publishing> {
+        let extent = plan.extent(phase)?;
+        let end = match extent {
+            Extent::Messages(_) => None,
+            Extent::Time(span) => Some(start + span),
+        };
+        let mut publishing = Publishing {
+            phase,
+            extent,
+            end,
+            schedule: plan.schedule(start),
+            round: 1,
+            upcoming: (0, 0),
+            required: None,
+            hopeless: 0,
+            stopped: false,
+            abandoned: false,
+            reported: false,
+        };
+        publishing.required =
+            alive(connections).map(|publisher| publishing.quota(publisher).map(u64::from)).sum();
+        Some(publishing)
+    }
+
+    /// Messages that one publisher is to send in this phase, if that is known beforehand. With a
+    /// schedule it is, and what is due in time is sent even when it is late.
+    fn quota(&self, publisher: &Publisher) -> Option<u32> {
+        match (self.extent, self.schedule, self.end) {
+            (Extent::Messages(count), ..) => Some(count),
+            (_, Some(schedule), Some(end)) => {
+                let last = Moment::from_nanos(end.as_nanos().saturating_sub(1));
+                Some(schedule.due_count(publisher.number, last).min(SEQUENCES_MAX))
+            }
+            _ => None,
+        }
+    }
+
+    /// Messages that a publisher may have sent by now.
+    pub fn allowed(&self, publisher: &Publisher, plan: &Plan, now: Moment) -> u32 {
+        if self.stopped {
+            return publisher.sent();
+        }
+        match (self.schedule, self.quota(publisher)) {
+            (Some(schedule), Some(quota)) => schedule.due_count(publisher.number, now).min(quota),
+            _ => messages_by_round(plan.pacing, self.round, self.extent),
+        }
+    }
+
+    pub fn occasion(&self, now: Moment) -> Occasion {
+        Occasion { phase: self.phase, now, schedule: self.schedule }
+    }
+
+    /// True when it is another round than before.
+    pub fn enter_round(&mut self, round: u64) -> bool {
+        let before = std::mem::replace(&mut self.round, round);
+        before != round
+    }
+
+    pub fn pass_time(&mut self, now: Moment) {
+        if self.required.is_none() && self.end.is_some_and(|end| now >= end) {
+            self.stopped = true;
+        }
+    }
+
+    /// When the schedule or the end of the phase next wants attention.
+    pub fn next_moment(&self, connections: &[Connection]) -> Option<Moment> {
+        if self.stopped || self.reported {
+            return None;
+        }
+        match (self.schedule, publisher(connections, self.upcoming.0)) {
+            (Some(schedule), Some(publisher)) => {
+                let beyond = self.quota(publisher).is_some_and(|quota| self.upcoming.1 >= quota);
+                (!beyond).then(|| schedule.due(publisher.number, self.upcoming.1))
+            }
+            (Some(_), None) => None,
+            (None, _) => self.end,
+        }
+    }
+
+    /// The indices of publishers with a message that has become due.
+    pub fn take_due(&mut self, now: Moment, connections: &[Connection]) -> DueRange {
+        let Some(schedule) = self.schedule else { return DueRange::default() };
+        let mut due = DueRange { next: self.upcoming.0, left: 0, publishers: connections.len() };
+        while let Some(publisher) = publisher(connections, self.upcoming.0)
+            && schedule.due(publisher.number, self.upcoming.1) <= now
+        {
+            due.left += 1;
+            self.upcoming.0 += 1;
+            if self.upcoming.0 == connections.len() {
+                self.upcoming = (0, self.upcoming.1 + 1);
+            }
+        }
+        due.left = due.left.min(connections.len());
+        due
+    }
+
+    /// A publisher is gone: what it has not sent will not be, and its exchanges stay open.
+    pub fn forgo(&mut self, publisher: &Publisher) {
+        let rest = self.quota(publisher).map(|quota| u64::from(quota - publisher.sent()));
+        self.required = self.required.zip(rest).map(|(required, rest)| required - rest);
+        self.hopeless += publisher.open_count() as u64;
+    }
+
+    pub fn abandon(&mut self) {
+        self.stopped = true;
+        self.abandoned = true;
+    }
+
+    /// True once, when all is sent and acknowledged or there is no use in waiting.
+    pub fn finish(&mut self, tally: &Tally) -> bool {
+        let sent = self.stopped || self.required.is_some_and(|required| tally.sent >= required);
+        let acknowledged = self.abandoned || tally.acknowledged + self.hopeless >= tally.sent;
+        let finished = sent && acknowledged && !self.reported;
+        self.reported |= finished;
+        finished
+    }
+}
+
+fn publisher(connections: &[Connection], index: usize) -> Option<&Publisher> {
+    match &connections.get(index)?.role {
+        Role::Publisher(publisher) => Some(publisher),
+        Role::Subscriber(_) => None,
+    }
+}
+
+fn alive(connections: &[Connection]) -> impl Iterator<Item = &Publisher> {
+    let alive = |index: &usize| connections[*index].stage != Stage::Closed;
+    (0..connections.len()).filter(alive).filter_map(|index| publisher(connections, index))
+}
+
+/// Publishers, in turn, each at most once.
+#[derive(Debug, Default)]
+pub struct DueRange {
+    next: usize,
+    left: usize,
+    publishers: usize,
+}
+
+impl Iterator for DueRange {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        self.left = self.left.checked_sub(1)?;
+        let index = self.next;
+        self.next = (index + 1) % self.publishers;
+        Some(index)
+    }
+}

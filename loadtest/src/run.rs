@@ -1,0 +1,309 @@
+//! One run from the first connection to the summary.
+//!
+//! ```text
+//!   connect ──► warm up ──► drain ──► measure ──► drain ──► hold ──► disconnect
+//! ```
+//! A phase ends when all that it sent has been delivered, so that what the broker did between its
+//! two samples is exactly what these messages cost.
+
+use std::{num::NonZeroU64, sync::Arc, thread, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use ringmq::base::time::{Moment, Span};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::{
+    clock,
+    control::{Command, Link, Report, Shared},
+    cpus,
+    fault::Fault,
+    pacing::Pacing,
+    payload::Phase,
+    plan::Plan,
+    process::Sample,
+    tally::Tally,
+    worker::Worker,
+};
+
+/// All that a run has found out.
+#[derive(Debug)]
+pub struct Outcome {
+    pub tallies: Vec<Tally>,
+    pub sent: u64,
+    pub start: Moment,
+    /// Rounds that were given up because deliveries were missing.
+    pub stalled_rounds: u64,
+    pub broker: Option<Broker>,
+    /// This process over the measured phase.
+    pub load: (Sample, Sample),
+}
+
+/// The broker's process along the run.
+#[derive(Debug)]
+pub struct Broker {
+    pub unconnected: Sample,
+    pub connected: Sample,
+    pub before: Sample,
+    pub after: Sample,
+    /// After the measured phase and the time to hold.
+    pub held: Sample,
+}
+
+pub fn run(plan: &Arc<Plan>) -> Result<Outcome> {
+    let clients = plan.workload.publishers.len() + plan.workload.subscribers.len();
+    raise_file_limit(clients as u64)?;
+    if let Some(&cpu) = plan.cpus.first() {
+        cpus::pin(cpu).with_context(|| format!("cannot run on CPU {cpu}"))?;
+    }
+    let shared = Arc::new(Shared::new(plan.threads)?);
+    let (reports, received) = unbounded();
+    let deadline = clock::now() + plan.limits.run;
+    thread::scope(|scope| {
+        let mut commands = Vec::new();
+        let mut threads = Vec::new();
+        for thread in 0..plan.threads {
+            let (command, commanded) = unbounded();
+            let link = Link {
+                thread,
+                shared: Arc::clone(&shared),
+                commands: commanded,
+                reports: reports.clone(),
+            };
+            commands.push(command);
+            threads.push(scope.spawn(|| work(Arc::clone(plan), link)));
+        }
+        let coordinator = Coordinator { plan, shared: &shared, commands, received, deadline };
+        let measurement = coordinator.run();
+        coordinator.command(Command::Quit);
+        let tallies: Vec<_> =
+            threads.into_iter().filter_map(|thread| thread.join().ok()?).collect();
+        Ok(measurement?.into_outcome(tallies))
+    })
+}
+
+/// The life of one thread. `None`: it has reported why it failed.
+fn work(plan: Arc<Plan>, link: Link) -> Option<Tally> {
+    let reports = link.reports.clone();
+    match try_work(plan, link) {
+        Ok(tally) => Some(tally),
+        Err(fault) => {
+            // Nobody listens only when the run has failed already.
+            let _ = reports.send(Report::Failed(fault));
+            None
+        }
+    }
+}
+
+fn try_work(plan: Arc<Plan>, link: Link) -> Result<Tally, Fault> {
+    if !plan.cpus.is_empty() {
+        cpus::pin(plan.cpus[link.thread % plan.cpus.len()])?;
+    }
+    // Due times are kept to the microsecond, not to the 50 that are the default.
+    rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
+    Worker::new(plan, link)?.run()
+}
+
+/// Each connection is a file.
+fn raise_file_limit(connections: u64) -> Result<()> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let needed = connections + FILES_BESIDES;
+    if maximum.is_some_and(|maximum| maximum < needed) {
+        bail!("{connections} connections need {needed} open files: raise the limit (ulimit -Hn)");
+    }
+    if current.is_some_and(|current| current < needed) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum })?;
+    }
+    Ok(())
+}
+
+/// Leads the threads through the run.
+struct Coordinator<'a> {
+    plan: &'a Plan,
+    shared: &'a Shared,
+    commands: Vec<Sender<Command>>,
+    received: Receiver<Report>,
+    deadline: Moment,
+}
+
+/// What the coordinator sees of a run.
+struct Measurement {
+    sent: u64,
+    start: Moment,
+    stalled_rounds: u64,
+    broker: Option<Broker>,
+    load: (Sample, Sample),
+}
+
+impl Measurement {
+    fn into_outcome(self, tallies: Vec<Tally>) -> Outcome {
+        let Measurement { sent, start, stalled_rounds, broker, load } = self;
+        Outcome { tallies, sent, start, stalled_rounds, broker, load }
+    }
+}
+
+/// What one phase came to.
+struct Published {
+    start: Moment,
+    sent: u64,
+    stalled_rounds: u64,
+}
+
+impl Coordinator<'_> {
+    fn run(&self) -> Result<Measurement> {
+        let unconnected = self.sample_broker()?;
+        self.connect()?;
+        let connected = self.sample_broker()?;
+        if self.plan.warmup.is_some() {
+            self.run_phase(Phase::WarmUp)?;
+        }
+        let (before, load_before) = (self.sample_broker()?, sample_load()?);
+        let published = self.run_phase(Phase::Measured)?;
+        let (after, load_after) = (self.sample_broker()?, sample_load()?);
+        self.hold()?;
+        let held = self.sample_broker()?;
+        let broker = match (unconnected, connected, before, after, held) {
+            (Some(unconnected), Some(connected), Some(before), Some(after), Some(held)) => {
+                Some(Broker { unconnected, connected, before, after, held })
+            }
+            _ => None,
+        };
+        let Published { start, sent, stalled_rounds } = published;
+        Ok(Measurement { sent, start, stalled_rounds, broker, load: (load_before, load_after) })
+    }
+
+    fn sample_broker(&self) -> Result<Option<Sample>> {
+        let sample = self.plan.pid.map(Sample::take).transpose();
+        sample.with_context(|| format!("cannot read /proc of {:?}", self.plan.pid))
+    }
+
+    fn connect(&self) -> Result<()> {
+        let connected = self
+            .await_all(|report| matches!(report, Report::Connected))
+            .with_context(|| format!("cannot connect to {}", self.plan.address))?;
+        if !connected {
+            bail!("{} does not answer", self.plan.address);
+        }
+        Ok(())
+    }
+
+    fn run_phase(&self, phase: Phase) -> Result<Published> {
+        self.command(Command::Prepare(phase));
+        if !self.await_all(|report| matches!(report, Report::Prepared))? {
+            bail!("a thread does not answer");
+        }
+        self.shared.reset();
+        let start = clock::now();
+        self.command(Command::Go(start));
+        let (sent, stalled_rounds) = self.await_published(phase)?;
+        self.drain(sent)?;
+        Ok(Published { start, sent, stalled_rounds })
+    }
+
+    /// Waits until all publishers are done. Missing deliveries are forgiven a few times where
+    /// rounds wait for them; then, as otherwise at once, publishing is stopped.
+    fn await_published(&self, phase: Phase) -> Result<(u64, u64)> {
+        let (mut sent, mut threads, mut stalls) = (0, 0, 0);
+        let mut stopped = false;
+        loop {
+            let finished = self.listen(|report| {
+                if let Report::Published { sent: more } = report {
+                    sent += more;
+                    threads += 1;
+                }
+                threads == self.plan.threads
+            })?;
+            if finished {
+                return Ok((sent, stalls));
+            }
+            if stopped {
+                bail!("a thread does not answer");
+            }
+            let rounds = matches!(self.plan.pacing, Pacing::Rounds { .. });
+            if rounds && stalls < STALLED_ROUNDS_MAX {
+                stalls += 1;
+                self.shared.forgive_round(self.plan, phase);
+            } else {
+                stopped = true;
+                self.command(Command::Stop);
+            }
+        }
+    }
+
+    /// Waits until all that was sent has been delivered, or nothing comes any more.
+    fn drain(&self, sent: u64) -> Result<()> {
+        if !self.shared.expect(sent * self.plan.workload.audience) {
+            self.listen(|report| matches!(report, Report::AllDelivered))?;
+        }
+        Ok(())
+    }
+
+    fn hold(&self) -> Result<()> {
+        let end = clock::now() + self.plan.hold;
+        while clock::now() < end {
+            let rest = end.since(clock::now());
+            self.receive(rest.min(TICK))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the same report from every thread. False when nothing gets on.
+    fn await_all(&self, is_awaited: impl Fn(&Report) -> bool) -> Result<bool> {
+        let mut count = 0;
+        self.listen(|report| {
+            count += usize::from(is_awaited(&report));
+            count == self.plan.threads
+        })
+    }
+
+    /// Listens to reports until one of them is the last. False when nothing gets on.
+    fn listen(&self, mut is_last: impl FnMut(Report) -> bool) -> Result<bool> {
+        let (mut progress, mut since) = (self.shared.progress(), clock::now());
+        loop {
+            if let Some(report) = self.receive(TICK)?
+                && is_last(report)
+            {
+                return Ok(true);
+            }
+            let now = clock::now();
+            if now > self.deadline {
+                bail!("the run takes longer than its deadline");
+            }
+            if self.shared.progress() != progress {
+                (progress, since) = (self.shared.progress(), now);
+            }
+            if now - since > self.plan.patience() {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn receive(&self, patience: Span) -> Result<Option<Report>> {
+        match self.received.recv_timeout(Duration::from(patience)) {
+            Ok(Report::Failed(fault)) => Err(fault.into()),
+            Ok(report) => Ok(Some(report)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => bail!("all threads have ended"),
+        }
+    }
+
+    /// A thread that does not take commands any more has reported why.
+    fn command(&self, command: Command) {
+        for commands in &self.commands {
+            let _ = commands.send(command);
+        }
+        self.shared.ring_all();
+    }
+}
+
+fn sample_load() -> Result<Sample> {
+    Ok(Sample::take(std::process::id())?)
+}
+
+/// How often a waiting coordinator looks whether anything gets on.
+const TICK: Span = Span::from_millis(50);
+
+const STALLED_ROUNDS_MAX: u64 = 10;
+
+/// Open files that are no connections.
+const FILES_BESIDES: u64 = 64;

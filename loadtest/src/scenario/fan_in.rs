@@ -1,0 +1,30 @@
+use clap::{Args, value_parser};
+
+use super::{Subscription, Topics, Workload};
+use crate::arguments::Common;
+
+/// Many publishers, each with a topic of its own, and few subscribers to all of them.
+#[derive(Debug, Args)]
+pub struct FanIn {
+    #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]
+    publishers: u32,
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
+    subscribers: u32,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+impl FanIn {
+    pub(super) fn workload(&self) -> Workload {
+        let subscription = Subscription::to_all_of(0..self.publishers, "bench/in/+".to_owned());
+        Workload {
+            name: "fan-in",
+            publishers: (0..self.publishers)
+                .map(|id| Topics::One(format!("bench/in/{id}")))
+                .collect(),
+            subscribers: (0..self.subscribers).map(|_| subscription.clone()).collect(),
+            audience: u64::from(self.subscribers),
+            extent: None,
+        }
+    }
+}

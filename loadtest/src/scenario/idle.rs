@@ -1,0 +1,36 @@
+use clap::{Args, value_parser};
+
+use super::{Subscription, Topics, Workload};
+use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
+
+/// Many connections that do nothing, then one message to each.
+///
+/// Each subscribes to `bench/<id>/x`. With --pid, says what they cost the broker in memory.
+#[derive(Debug, Args)]
+pub struct Idle {
+    #[arg(long, default_value_t = 10_000)]
+    #[arg(value_parser = value_parser!(u32).range(1..i64::from(SEQUENCES_MAX)))]
+    connections: u32,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+impl Idle {
+    pub(super) fn workload(&self) -> Workload {
+        Workload {
+            name: "idle",
+            publishers: vec![Topics::Idle],
+            subscribers: (0..self.connections).map(subscription).collect(),
+            audience: 1,
+            extent: Some(Extent::Messages(self.connections)),
+        }
+    }
+}
+
+fn subscription(id: u32) -> Subscription {
+    Subscription { filter: topic(id), publishers: 0..1, sequences: id..id + 1 }
+}
+
+pub(super) fn topic(id: u32) -> String {
+    format!("bench/{id}/x")
+}

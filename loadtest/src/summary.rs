@@ -1,0 +1,304 @@
+//! What a run has found out, for people and for programs.
+
+use std::fmt;
+
+use hdrhistogram::Histogram;
+use ringmq::{base::time::Moment, mqtt::Version};
+use serde::Serialize;
+
+use crate::{
+    accounting::{Balance, Breach, Counts},
+    pacing::Pacing,
+    plan::Plan,
+    process::Usage,
+    run::{Broker, Outcome},
+    tally::Tally,
+};
+
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    pub scenario: &'static str,
+    pub protocol: &'static str,
+    pub qos: u8,
+    pub size: usize,
+    pub pacing: String,
+    pub publishers: usize,
+    pub subscribers: usize,
+    pub threads: usize,
+    /// From the first message to the last delivery.
+    pub elapsed_seconds: f64,
+    pub sent_per_second: f64,
+    pub delivered_per_second: f64,
+    #[serde(flatten)]
+    pub balance: Balance,
+    pub stalled_rounds: u64,
+    pub disconnected: u64,
+    pub faults: Vec<String>,
+    pub breaches: Vec<Breach>,
+    pub latency: Option<Latency>,
+    pub broker: Option<BrokerCost>,
+    /// CPU time of this program per delivered message.
+    pub load_cpu_micros_per_delivered: f64,
+    /// Cores that this program kept busy.
+    pub load_cores: f64,
+}
+
+/// In microseconds.
+#[derive(Debug, Serialize)]
+pub struct Latency {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p99_9: f64,
+    pub max: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct BrokerCost {
+    pub cpu_micros_per_delivered: f64,
+    pub cores: f64,
+    /// Resident memory that each connection added.
+    pub resident_bytes_per_connection: f64,
+    pub resident_bytes_unconnected: u64,
+    pub resident_bytes_connected: u64,
+    pub resident_bytes_held: u64,
+    #[serde(flatten)]
+    pub usage: Usage,
+}
+
+impl Summary {
+    pub fn new(plan: &Plan, outcome: &Outcome) -> Summary {
+        let total = Total::of(&outcome.tallies);
+        let audience = plan.workload.audience;
+        let unacknowledged = outcome.sent.saturating_sub(total.acknowledged);
+        let balance = Balance::new(outcome.sent, unacknowledged, audience, total.counts);
+        let elapsed_seconds = seconds(outcome.start, total.last_delivery);
+        let load = Usage::between(&outcome.load.0, &outcome.load.1);
+        let delivered = as_f64(balance.counts.delivered);
+        let mut breaches = balance.breaches(plan.qos, plan.strict);
+        breaches.extend((total.disconnected > 0).then_some(Breach::Disconnected));
+        Summary {
+            scenario: plan.workload.name,
+            protocol: protocol(plan.version),
+            qos: plan.qos as u8,
+            size: plan.filling.bytes().len(),
+            pacing: describe(plan.pacing),
+            publishers: plan.workload.publishers.len(),
+            subscribers: plan.workload.subscribers.len(),
+            threads: plan.threads,
+            elapsed_seconds,
+            sent_per_second: ratio(as_f64(balance.sent), elapsed_seconds),
+            delivered_per_second: ratio(delivered, elapsed_seconds),
+            balance,
+            stalled_rounds: outcome.stalled_rounds,
+            disconnected: total.disconnected,
+            faults: total.faults,
+            breaches,
+            latency: plan.filling.is_stamped().then(|| Latency::of(&total.latency)),
+            broker: outcome
+                .broker
+                .as_ref()
+                .map(|broker| BrokerCost::of(broker, delivered, elapsed_seconds, plan)),
+            load_cpu_micros_per_delivered: ratio(load.cpu_seconds * 1e6, delivered),
+            load_cores: ratio(load.cpu_seconds, elapsed_seconds),
+        }
+    }
+}
+
+/// The tallies of all threads in one.
+struct Total {
+    counts: Counts,
+    latency: Histogram<u64>,
+    acknowledged: u64,
+    last_delivery: Moment,
+    disconnected: u64,
+    faults: Vec<String>,
+}
+
+impl Total {
+    fn of(tallies: &[Tally]) -> Total {
+        let empty = Tally::default();
+        let mut total = Total {
+            counts: empty.counts,
+            latency: empty.latency,
+            acknowledged: 0,
+            last_delivery: empty.last_delivery,
+            disconnected: 0,
+            faults: empty.faults,
+        };
+        for tally in tallies {
+            total.counts += tally.counts;
+            total.latency.add(&tally.latency).expect("all histograms have the same bounds");
+            total.acknowledged += tally.acknowledged;
+            total.last_delivery = total.last_delivery.max(tally.last_delivery);
+            total.disconnected += tally.disconnected;
+            total.faults.extend_from_slice(&tally.faults);
+        }
+        total
+    }
+}
+
+impl Latency {
+    fn of(nanos: &Histogram<u64>) -> Latency {
+        let micros = |quantile| as_f64(nanos.value_at_quantile(quantile)) / 1e3;
+        Latency {
+            p50: micros(0.5),
+            p90: micros(0.9),
+            p99: micros(0.99),
+            p99_9: micros(0.999),
+            max: as_f64(nanos.max()) / 1e3,
+        }
+    }
+}
+
+impl BrokerCost {
+    fn of(broker: &Broker, delivered: f64, elapsed_seconds: f64, plan: &Plan) -> BrokerCost {
+        let usage = Usage::between(&broker.before, &broker.after);
+        let clients = plan.workload.publishers.len() + plan.workload.subscribers.len();
+        let grown =
+            as_f64(broker.connected.resident_bytes) - as_f64(broker.unconnected.resident_bytes);
+        BrokerCost {
+            cpu_micros_per_delivered: ratio(usage.cpu_seconds * 1e6, delivered),
+            cores: ratio(usage.cpu_seconds, elapsed_seconds),
+            resident_bytes_per_connection: ratio(grown, as_f64(clients as u64)),
+            resident_bytes_unconnected: broker.unconnected.resident_bytes,
+            resident_bytes_connected: broker.connected.resident_bytes,
+            resident_bytes_held: broker.held.resident_bytes,
+            usage,
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_workload(f)?;
+        self.write_messages(f)?;
+        if let Some(latency) = &self.latency {
+            write!(f, "{latency}")?;
+        }
+        if let Some(broker) = &self.broker {
+            write!(f, "{broker}")?;
+        }
+        let (micros, cores) = (self.load_cpu_micros_per_delivered, self.load_cores);
+        writeln!(f, "load       {micros:.2} µs of CPU per delivered message, {cores:.2} cores")?;
+        self.write_verdict(f)
+    }
+}
+
+impl Summary {
+    fn write_workload(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { scenario, publishers, subscribers, protocol, qos, size, pacing, .. } = self;
+        writeln!(
+            f,
+            "{scenario}: {publishers} publishers, {subscribers} subscribers, MQTT {protocol}, \
+             QoS {qos}, {size} bytes, {pacing}",
+        )
+    }
+
+    fn write_messages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Balance { sent, expected, lost, unacknowledged, counts } = self.balance;
+        let Counts { delivered, duplicated, reordered, foreign, damaged } = counts;
+        let (sent_rate, delivered_rate) = (self.sent_per_second, self.delivered_per_second);
+        writeln!(f, "sent       {sent} in {:.3} s, {sent_rate:.0}/s", self.elapsed_seconds)?;
+        writeln!(f, "delivered  {delivered} of {expected}, {delivered_rate:.0}/s")?;
+        writeln!(
+            f,
+            "           lost {lost}, duplicated {duplicated}, reordered {reordered}, \
+             foreign {foreign}, damaged {damaged}, unacknowledged {unacknowledged}",
+        )?;
+        if self.latency.is_none() {
+            writeln!(f, "           (counted only: the payload is too small for a stamp)")?;
+        }
+        if self.stalled_rounds > 0 {
+            writeln!(f, "           {} rounds were given up", self.stalled_rounds)?;
+        }
+        Ok(())
+    }
+
+    fn write_verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for fault in &self.faults {
+            writeln!(f, "fault      {fault}")?;
+        }
+        if !self.breaches.is_empty() {
+            writeln!(f, "BROKEN     {:?}; {} disconnected", self.breaches, self.disconnected)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Latency { p50, p90, p99, p99_9, max } = self;
+        writeln!(
+            f,
+            "latency    p50 {p50:.1} µs, p90 {p90:.1} µs, p99 {p99:.1} µs, p99.9 {p99_9:.1} µs, \
+             max {max:.1} µs",
+        )
+    }
+}
+
+impl fmt::Display for BrokerCost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Usage { user_seconds, system_seconds, cpu_seconds, .. } = self.usage;
+        let (voluntary, involuntary) =
+            (self.usage.voluntary_switches, self.usage.involuntary_switches);
+        writeln!(
+            f,
+            "broker     {:.3} µs of CPU per delivered message, {:.2} cores \
+             ({cpu_seconds:.3} s: user {user_seconds:.2}, system {system_seconds:.2})",
+            self.cpu_micros_per_delivered, self.cores,
+        )?;
+        writeln!(
+            f,
+            "           RSS {} KiB, connected {} KiB ({:.0} bytes per connection), \
+             after {} KiB, at the end {} KiB",
+            self.resident_bytes_unconnected / 1024,
+            self.resident_bytes_connected / 1024,
+            self.resident_bytes_per_connection,
+            self.usage.resident_bytes_after / 1024,
+            self.resident_bytes_held / 1024,
+        )?;
+        writeln!(f, "           context switches: {voluntary} voluntary, {involuntary} forced")?;
+        for thread in self.usage.threads.iter().filter(|_| self.usage.threads.len() > 1) {
+            writeln!(
+                f,
+                "           thread {} {}: {:.3} s, switches: {} voluntary, {} forced",
+                thread.id,
+                thread.name,
+                thread.cpu_seconds,
+                thread.voluntary_switches,
+                thread.involuntary_switches,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::V31 => "3.1",
+        Version::V311 => "3.1.1",
+        Version::V5 => "5.0",
+    }
+}
+
+fn describe(pacing: Pacing) -> String {
+    match pacing {
+        Pacing::Flood => "flood".to_owned(),
+        Pacing::Rounds { burst } => format!("rounds of {burst}"),
+        Pacing::Rate { messages_per_second } => format!("{messages_per_second}/s"),
+    }
+}
+
+fn seconds(from: Moment, to: Moment) -> f64 {
+    as_f64(to.since(from).as_nanos()) / 1e9
+}
+
+fn ratio(value: f64, per: f64) -> f64 {
+    if per > 0.0 { value / per } else { 0.0 }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nobody reads the sixteenth digit")]
+fn as_f64(value: u64) -> f64 {
+    value as f64
+}

@@ -1,0 +1,373 @@
+//! One thread and its share of the connections.
+//!
+//! A **turn**: wait for sockets, read and handle what has come, settle the counters, let publishers
+//! publish what they may, and send: one write per connection.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use ringmq::{
+    base::time::{Moment, Span},
+    mqtt::QoS,
+};
+
+use crate::{
+    clock,
+    connection::{Connection, Rest, Role, Stage},
+    control::{Command, Link, Report},
+    fault::Fault,
+    network::{Poll, Readiness},
+    pacing::Pacing,
+    payload::Phase,
+    plan::Plan,
+    publisher::Publisher,
+    publishing::Publishing,
+    subscriber::Subscriber,
+    tally::Tally,
+};
+
+#[derive(Debug)]
+pub struct Worker {
+    plan: Arc<Plan>,
+    link: Link,
+    poll: Poll,
+    /// Where all sockets are read into.
+    buffer: Vec<u8>,
+    /// Publishers first.
+    connections: Vec<Connection>,
+    publishers: usize,
+    /// Indices, in the whole run, of connections that are still to be opened; the next one last.
+    to_open: Vec<usize>,
+    opening: usize,
+    /// Connections with perhaps more to read.
+    unread: VecDeque<usize>,
+    /// Publishers that may have something to send.
+    eager: Vec<usize>,
+    /// Connections with something to send.
+    unsent: Vec<usize>,
+    publishing: Option<Publishing>,
+    tally: Tally,
+    /// Deliveries that the shared counter knows of.
+    settled: u64,
+    quit: bool,
+}
+
+impl Worker {
+    pub fn new(plan: Arc<Plan>, link: Link) -> Result<Worker, Fault> {
+        let poll = Poll::new()?;
+        poll.add(link.shared.doorbell(link.thread).fd(), DOORBELL)?;
+        let publishers = plan.workload.publishers.len();
+        let clients = publishers + plan.workload.subscribers.len();
+        let share = |range: std::ops::Range<usize>| range.skip(link.thread).step_by(plan.threads);
+        let mut to_open: Vec<_> = share(0..publishers).chain(share(publishers..clients)).collect();
+        to_open.reverse();
+        Ok(Worker {
+            poll,
+            buffer: vec![0; READ_BYTES.max(plan.filling.bytes().len() + PACKET_HEAD_BYTES_MAX)],
+            connections: Vec::with_capacity(to_open.len()),
+            publishers: share(0..publishers).count(),
+            to_open,
+            opening: 0,
+            unread: VecDeque::new(),
+            eager: Vec::new(),
+            unsent: Vec::new(),
+            publishing: None,
+            tally: Tally::default(),
+            settled: 0,
+            quit: false,
+            plan,
+            link,
+        })
+    }
+
+    /// Works until told to quit, and hands over what was counted in the last phase.
+    pub fn run(mut self) -> Result<Tally, Fault> {
+        self.open_connections()?;
+        while !self.quit {
+            self.turn()?;
+        }
+        for connection in &mut self.connections {
+            connection.say_farewell(&self.plan);
+        }
+        Ok(self.tally)
+    }
+
+    fn turn(&mut self) -> Result<(), Fault> {
+        let patience = self.patience();
+        self.poll.wait(patience)?;
+        self.read_rest()?;
+        for index in 0..self.poll.count() {
+            let readiness = self.poll.readiness(index);
+            if readiness.token == DOORBELL {
+                self.obey();
+            } else {
+                self.handle_readiness(readiness)?;
+            }
+        }
+        self.settle();
+        self.publish();
+        self.flush()?;
+        self.report_published();
+        Ok(())
+    }
+
+    /// How long there is nothing to do unless something happens.
+    fn patience(&self) -> Option<Span> {
+        if !self.unread.is_empty() || !self.eager.is_empty() {
+            return Some(Span::ZERO);
+        }
+        let next = self.publishing.as_ref()?.next_moment(&self.connections[..self.publishers])?;
+        Some(next.since(clock::now()))
+    }
+
+    fn open_connections(&mut self) -> Result<(), Fault> {
+        let most = OPENING_MAX.div_ceil(self.plan.threads);
+        while self.opening < most
+            && let Some(index) = self.to_open.pop()
+        {
+            let connection = Connection::open(&self.plan, index, role(&self.plan, index))?;
+            self.poll.add(&connection.socket, self.connections.len() as u64)?;
+            self.connections.push(connection);
+            self.opening += 1;
+        }
+        if self.opening == 0 {
+            self.report(Report::Connected);
+        }
+        Ok(())
+    }
+
+    fn read_rest(&mut self) -> Result<(), Fault> {
+        for _ in 0..self.unread.len() {
+            if let Some(index) = self.unread.pop_front() {
+                self.receive(index, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_readiness(&mut self, readiness: Readiness) -> Result<(), Fault> {
+        let index = usize::try_from(readiness.token).expect("tokens are indices");
+        if readiness.writable {
+            self.connections[index].outbox.unblock();
+            self.list_unsent(index);
+        }
+        if readiness.readable { self.receive(index, readiness.ended) } else { Ok(()) }
+    }
+
+    /// Reads once. A connection that has `ended` is read again until its last byte has come.
+    fn receive(&mut self, index: usize, ended: bool) -> Result<(), Fault> {
+        let connection = &mut self.connections[index];
+        let before = connection.stage;
+        if before == Stage::Closed {
+            return Ok(());
+        }
+        let received = connection.receive(&mut self.buffer, &self.plan, &mut self.tally);
+        let ready = before != Stage::Ready && connection.stage == Stage::Ready;
+        match received {
+            Ok(Rest::Nothing) if !ended => {}
+            Ok(_) => self.unread.push_back(index),
+            Err(fault) => return self.close(index, fault),
+        }
+        self.list_unsent(index);
+        self.list_eager(index);
+        if ready { self.handle_ready() } else { Ok(()) }
+    }
+
+    fn handle_ready(&mut self) -> Result<(), Fault> {
+        self.opening -= 1;
+        self.link.shared.note_progress();
+        self.open_connections()
+    }
+
+    /// Goes on without a connection; but a run that cannot even begin has failed.
+    fn close(&mut self, index: usize, fault: Fault) -> Result<(), Fault> {
+        let connection = &mut self.connections[index];
+        if connection.stage != Stage::Ready {
+            return Err(fault);
+        }
+        connection.stage = Stage::Closed;
+        self.poll.remove(&connection.socket)?;
+        self.tally.note(&fault);
+        self.tally.disconnected += 1;
+        if let (Role::Publisher(publisher), Some(publishing)) =
+            (&connection.role, &mut self.publishing)
+        {
+            publishing.forgo(publisher);
+        }
+        Ok(())
+    }
+
+    fn list_unsent(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if !connection.listed && connection.stage != Stage::Closed {
+            connection.listed = true;
+            self.unsent.push(index);
+        }
+    }
+
+    fn list_eager(&mut self, index: usize) {
+        if let Role::Publisher(publisher) = &mut self.connections[index].role
+            && self.publishing.is_some()
+            && !publisher.listed
+        {
+            publisher.listed = true;
+            self.eager.push(index);
+        }
+    }
+
+    fn list_all_eager(&mut self) {
+        (0..self.publishers).for_each(|index| self.list_eager(index));
+    }
+
+    fn obey(&mut self) {
+        self.link.shared.doorbell(self.link.thread).silence();
+        while let Ok(command) = self.link.commands.try_recv() {
+            match command {
+                Command::Prepare(phase) => self.prepare(phase),
+                Command::Go(start) => self.go(start),
+                Command::Stop => self.stop(),
+                Command::Quit => self.quit = true,
+            }
+        }
+    }
+
+    fn prepare(&mut self, phase: Phase) {
+        self.publishing = None;
+        self.settled = 0;
+        self.tally.reset(phase);
+        for connection in &mut self.connections {
+            match &mut connection.role {
+                Role::Publisher(publisher) => publisher.reset(),
+                Role::Subscriber(subscriber) => subscriber.reset(),
+            }
+        }
+        self.report(Report::Prepared);
+    }
+
+    fn go(&mut self, start: Moment) {
+        let publishers = &self.connections[..self.publishers];
+        self.publishing = Publishing::begin(&self.plan, self.tally.phase, start, publishers);
+        self.list_all_eager();
+    }
+
+    fn stop(&mut self) {
+        if let Some(publishing) = &mut self.publishing {
+            publishing.abandon();
+        }
+    }
+
+    /// Tells the other threads what this turn has brought.
+    fn settle(&mut self) {
+        let delivered = self.tally.counts.delivered;
+        let news = delivered - self.settled;
+        let Some(publishing) = &mut self.publishing else { return };
+        if news > 0 {
+            self.settled = delivered;
+            self.link.shared.note_progress();
+            if self.link.shared.add_delivered(news) {
+                let _ = self.link.reports.send(Report::AllDelivered);
+            }
+        }
+        if matches!(self.plan.pacing, Pacing::Rounds { .. }) {
+            if news > 0 && self.link.shared.advance_round(&self.plan, self.tally.phase) {
+                (0..self.plan.threads)
+                    .filter(|thread| *thread != self.link.thread)
+                    .for_each(|thread| self.link.shared.doorbell(thread).ring());
+            }
+            if publishing.enter_round(self.link.shared.round()) {
+                self.list_all_eager();
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let Some(publishing) = &mut self.publishing else { return };
+        let now = clock::now();
+        publishing.pass_time(now);
+        for index in publishing.take_due(now, &self.connections[..self.publishers]) {
+            if let Role::Publisher(publisher) = &mut self.connections[index].role
+                && !publisher.listed
+            {
+                publisher.listed = true;
+                self.eager.push(index);
+            }
+        }
+        while let Some(index) = self.eager.pop() {
+            self.publish_from(index);
+        }
+    }
+
+    fn publish_from(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let (Role::Publisher(publisher), Some(publishing)) =
+            (&mut connection.role, &mut self.publishing)
+        else {
+            return;
+        };
+        publisher.listed = false;
+        if connection.stage == Stage::Closed {
+            return;
+        }
+        let occasion = publishing.occasion(clock::now());
+        let allowed = publishing.allowed(publisher, &self.plan, occasion.now);
+        let sent = publisher.publish(allowed, occasion, &self.plan, &mut connection.outbox);
+        self.tally.sent += u64::from(sent);
+        if self.plan.qos == QoS::AtMostOnce {
+            self.tally.acknowledged += u64::from(sent);
+        }
+        if sent > 0 {
+            self.list_unsent(index);
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Fault> {
+        while let Some(index) = self.unsent.pop() {
+            let connection = &mut self.connections[index];
+            connection.listed = false;
+            let flushed = connection.flush();
+            let goes_on = connection.outbox.has_room()
+                && matches!(&connection.role, Role::Publisher(publisher) if publisher.wants_room());
+            match flushed {
+                Ok(()) if goes_on => self.list_eager(index),
+                Ok(()) => {}
+                Err(fault) => self.close(index, fault)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn report_published(&mut self) {
+        let Some(publishing) = &mut self.publishing else { return };
+        if publishing.finish(&self.tally) {
+            let _ = self.link.reports.send(Report::Published { sent: self.tally.sent });
+        }
+    }
+
+    /// Nobody listens only when the run has failed already.
+    fn report(&self, report: Report) {
+        let _ = self.link.reports.send(report);
+    }
+}
+
+/// Who the connection with this index in the whole run is.
+fn role(plan: &Plan, index: usize) -> Role {
+    let publishers = &plan.workload.publishers;
+    if let Some(topics) = publishers.get(index) {
+        let number = u32::try_from(index).expect("publishers are numbered in 32 bits");
+        Role::Publisher(Publisher::new(number, topics, plan))
+    } else {
+        let subscription = &plan.workload.subscribers[index - publishers.len()];
+        Role::Subscriber(Subscriber::new(subscription))
+    }
+}
+
+/// The token of the doorbell; those of connections are their indices.
+const DOORBELL: u64 = u64::MAX;
+
+const READ_BYTES: usize = 64 * 1024;
+
+/// What a PUBLISH may have before its payload: more than the longest topic of ours, with
+/// properties to spare.
+const PACKET_HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Connections that are being opened at one time, by all threads: fewer than brokers queue.
+const OPENING_MAX: usize = 64;

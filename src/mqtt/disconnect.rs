@@ -63,17 +63,17 @@ impl<'a> Disconnect<'a> {
         }
     }
 
-    /// Appends the packet in the shortest form that says all of it; before 5.0 it is empty.
+    /// Appends the packet; before 5.0 it is empty, and so is a normal disconnection without
+    /// properties. The Property Length is written even when it is zero: it could be left out, but
+    /// there are clients that then take the packet for a damaged one.
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
         frame::encode(PacketType::Disconnect, out, |out| {
             if !version.has_properties() {
                 return;
             }
-            if self.has_properties() {
+            if self.has_properties() || self.reason_code != ReasonCode::NORMAL_DISCONNECTION {
                 out.push(self.reason_code.value());
                 properties::encode(out, |out| self.encode_properties(out));
-            } else if self.reason_code != ReasonCode::NORMAL_DISCONNECTION {
-                out.push(self.reason_code.value());
             }
         });
     }

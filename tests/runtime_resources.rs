@@ -69,13 +69,11 @@ fn waiting_connections_cost_little(broker: &Running) {
 
 /// Waits for what the broker does in its own time, though not for ever.
 fn settle(is_so: impl Fn() -> bool) {
-    for _ in 0..2_000 {
-        if is_so() {
-            return;
-        }
+    let came = (0..2_000).any(|_| {
         thread::park_timeout(Duration::from_millis(10));
-    }
-    panic!("it did not come to this");
+        is_so()
+    });
+    assert!(came, "it did not come to this");
 }
 
 fn open_descriptors() -> usize {

@@ -13,7 +13,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, executor};
 use super::{
     ring::{nudge::Sleeper, system},
     stop::Stop,
-    turn::Turner,
+    turn::{GRACE, Turner},
 };
 use crate::{
     base::time::{Moment, Span},
@@ -66,7 +66,7 @@ impl Shift {
                     done_told = true;
                     self.stop.tell_done();
                 }
-                if self.stop.is_over() || turner.stops_at().is_some_and(|at| at + GRACE <= start) {
+                if self.stop.is_over() || turner.gives_up_at().is_some_and(|at| at <= start) {
                     break;
                 }
             }
@@ -142,8 +142,6 @@ fn end_operations<B: Brain>(turner: &mut Turner<B>) {
 const NAP: Span = Span::from_millis(1);
 /// How long to wait for a full mailbox to drain before looking again: its owner does not ring.
 const HELD_UP_NAP: Span = Span::from_micros(50);
-/// What a shard that does not come to its end in time is given before it is left.
-const GRACE: Span = Span::from_secs(1);
 /// How often other tasks of the executor get their turn under load.
 const PREEMPT: Span = Span::from_millis(10);
 /// The executor's own rings carry nothing but its timers and the end of its sleep.

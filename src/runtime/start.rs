@@ -19,7 +19,7 @@ use super::{
     mailbox::{MAILBOX_PARCELS_MAX, Mail, Parcel},
     probe::probe,
     random::Random,
-    ring::{Ring, nudge::Sleeper, system},
+    ring::{Ring, nudge::Sleeper},
     signals::Watch,
     stop::Stop,
     turn::Turner,
@@ -43,8 +43,7 @@ pub fn run<B: Brain + 'static>(
     let connections_max = probe(config)?;
     let shards = config.cpus.len();
     let (addresses, sockets) = listen::bind_all(&config.listeners, shards)?;
-    let bells =
-        (0..shards).map(|_| system::event_fd()).collect::<Result<_, _>>().map(Bells::new)?;
+    let bells = Bells::new(shards)?;
     let (verifiers, verify_threads) = verify::start(&bells)?;
     let stop = Stop::new(shards, bells.clone());
     let census = Census::new(connections_max);

@@ -35,7 +35,10 @@ pub(super) struct Turner<B> {
     bell_watched: bool,
     /// When the ring will have a completion whatever comes.
     alarm: Option<Moment>,
+    /// When a stop that was begun must have come to its end.
     stopping: Option<Moment>,
+    /// No more turns are taken.
+    ending: bool,
 }
 
 impl<B: Brain> Turner<B> {
@@ -59,6 +62,7 @@ impl<B: Brain> Turner<B> {
             bell_watched: false,
             alarm: None,
             stopping: None,
+            ending: false,
         }
     }
 
@@ -83,9 +87,10 @@ impl<B: Brain> Turner<B> {
 
     /// When the shard wants to be awake, whatever comes.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
-        let times =
+        let stop = self.stopping.filter(|until| *until > self.hands.now);
+        let wanted =
             [self.brain.next_deadline(), self.hands.next_deadline(), self.listeners.next_retry()];
-        times.into_iter().flatten().min()
+        wanted.into_iter().chain([stop, self.gives_up_at()]).flatten().min()
     }
 
     /// Sees to it that the ring has a completion when the shard wants to be awake.
@@ -316,14 +321,14 @@ impl<B: Brain> Turner<B> {
 
     fn handle_bell(&mut self) {
         self.bell_watched = false;
-        if !self.is_done() {
+        if !self.ending {
             self.watch_bell();
         }
     }
 
     fn watch_bell(&mut self) {
         self.bell_watched = true;
-        self.hands.ring.watch_bell(self.bells.of(self.hands.mail.me()));
+        self.hands.ring.watch_bell(self.bells.listen(self.hands.mail.me()));
     }
 
     fn handle_verdicts(&mut self) {
@@ -371,9 +376,9 @@ impl<B: Brain> Turner<B> {
         }
     }
 
-    /// When the stop must have come to an end.
-    pub(super) fn stops_at(&self) -> Option<Moment> {
-        self.stopping
+    /// When a stop is over even if not all shards have come to their end.
+    pub(super) fn gives_up_at(&self) -> Option<Moment> {
+        self.stopping.map(|until| until + GRACE)
     }
 
     /// Whether all connections have been closed after a stop.
@@ -386,6 +391,7 @@ impl<B: Brain> Turner<B> {
     /// Ends the operations that are not about a connection. True: they have ended, and so nothing
     /// uses the shard's memory any more.
     pub(super) fn end_operations(&mut self) -> bool {
+        self.ending = true;
         self.handle_completions();
         if self.bell_watched {
             self.hands.ring.cancel(Operation::Bell);
@@ -410,5 +416,7 @@ impl Hands {
 const PARCELS_PER_TURN: usize = 8;
 /// What a client may go on sending after it was told to go.
 const DISCARDED_BYTES_MAX: u32 = 1 << 20;
+/// What a shard that does not come to its end in time is given before it is left.
+pub(super) const GRACE: Span = Span::from_secs(1);
 /// How long to wait when the system has no descriptor for another connection.
 const ACCEPT_RETRY: Span = Span::from_millis(100);

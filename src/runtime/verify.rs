@@ -1,6 +1,6 @@
 //! Slow checks on threads of their own, so that a password hash does not delay a turn.
 
-use std::{fs::File, io, io::Write, sync::Arc, thread, thread::JoinHandle};
+use std::{io, io::Write, os::unix::net::UnixStream, sync::Arc, thread, thread::JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
@@ -19,25 +19,44 @@ struct Question {
 }
 
 /// The bells of all shards, which any thread may ring.
+///
+/// Each is a pair of sockets whose one end the shard's ring reads. An event counter would not do:
+/// the ring has one to signal its completions to, and the kernel does not signal one event counter
+/// while it is waking up the readers of another.
 #[derive(Clone, Debug)]
-pub(super) struct Bells(Arc<[File]>);
+pub(super) struct Bells(Arc<[Bell]>);
+
+#[derive(Debug)]
+struct Bell {
+    button: UnixStream,
+    sound: UnixStream,
+}
 
 impl Bells {
-    pub(super) fn new(bells: Vec<File>) -> Bells {
-        Bells(bells.into())
+    pub(super) fn new(shards: usize) -> io::Result<Bells> {
+        (0..shards).map(|_| Bell::new()).collect::<io::Result<_>>().map(Bells)
     }
 
-    pub(super) fn of(&self, shard: ShardId) -> &File {
-        &self.0[shard.index()]
+    /// Where the shard hears its bell: each ring is a byte.
+    pub(super) fn listen(&self, shard: ShardId) -> &UnixStream {
+        &self.0[shard.index()].sound
     }
 
     pub(super) fn ring(&self, shard: ShardId) {
-        // It fails only when the counter is full, and then the bell is ringing.
-        drop(self.of(shard).write_all(&1u64.to_ne_bytes()));
+        // It fails only when so many rings are unheard that one more makes no difference.
+        let _heard = (&self.0[shard.index()].button).write(&[1]);
     }
 
     pub(super) fn ring_all(&self) {
         ShardId::all(self.0.len()).for_each(|shard| self.ring(shard));
+    }
+}
+
+impl Bell {
+    fn new() -> io::Result<Bell> {
+        let (button, sound) = UnixStream::pair()?;
+        button.set_nonblocking(true)?;
+        Ok(Bell { button, sound })
     }
 }
 
@@ -98,18 +117,17 @@ mod tests {
     use std::{io::Read, time::Duration};
 
     use super::*;
-    use crate::runtime::ring::system;
 
     #[test]
     fn a_verdict_comes_back_to_the_shard_that_asked() {
-        let bells = Bells::new((0..2).map(|_| system::event_fd().unwrap()).collect());
+        let bells = Bells::new(2).unwrap();
         let (verifiers, threads) = start(&bells).unwrap();
         let connection = ConnectionId { slot: 3, generation: 1 };
         for passed in [true, false] {
             assert!(verifiers[1].ask(connection, Box::new(move || passed)));
             let verdict = verifiers[1].verdicts.recv_timeout(Duration::from_secs(10)).unwrap();
             assert_eq!(verdict, (connection, passed));
-            bells.of(ShardId::new(1).unwrap()).read_exact(&mut [0; 8]).unwrap();
+            bells.listen(ShardId::new(1).unwrap()).read_exact(&mut [0; 1]).unwrap();
         }
         assert_eq!(verifiers[0].verdict(), None);
         drop(verifiers);
@@ -120,7 +138,7 @@ mod tests {
 
     #[test]
     fn too_many_questions_are_refused() {
-        let bells = Bells::new(vec![system::event_fd().unwrap()]);
+        let bells = Bells::new(1).unwrap();
         let (verifiers, threads) = start(&bells).unwrap();
         let (let_go, hold) = bounded::<()>(0);
         let connection = ConnectionId { slot: 0, generation: 0 };

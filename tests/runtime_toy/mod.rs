@@ -66,7 +66,7 @@ impl Toy {
                 return false;
             }
             "!give" => {
-                let payload: Vec<u8> = (0..number).map(|index| (index % 251) as u8).collect();
+                let payload: Vec<u8> = (0..=250).cycle().take(number).collect();
                 ports.send_shared(id, b"", &Bytes::from(payload));
             }
             "!fill" => {

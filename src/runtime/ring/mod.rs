@@ -11,9 +11,11 @@ pub(super) mod system;
 pub(super) mod vector;
 
 use std::{
-    fs::File,
     io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     ptr,
 };
 
@@ -50,8 +52,8 @@ pub(super) struct Ring {
     uring: IoUring,
     /// Completions that had to make way for submissions.
     backlog: Vec<Completion>,
-    /// Where the event counter is read to; the kernel writes here.
-    bell_count: Box<u64>,
+    /// Where the bell's bytes are read to; the kernel writes here.
+    rings_heard: Box<[u8; RINGS_HEARD_MAX as usize]>,
     /// When the alarm goes that was set last; read by the kernel when it is submitted.
     alarm: Box<Timespec>,
 }
@@ -64,7 +66,7 @@ impl Ring {
         Ok(Ring {
             uring,
             backlog: Vec::new(),
-            bell_count: Box::new(0),
+            rings_heard: Box::new([0; RINGS_HEARD_MAX as usize]),
             alarm: Box::new(Timespec::new()),
         })
     }
@@ -133,11 +135,11 @@ impl Ring {
         unsafe { self.push(&entry, Operation::Send(connection)) };
     }
 
-    /// Completes [`Operation::Bell`] when another thread writes to `bell`.
-    pub(super) fn watch_bell(&mut self, bell: &File) {
-        let target: *mut u64 = &raw mut *self.bell_count;
-        let read = opcode::Read::new(Fd(bell.as_raw_fd()), target.cast(), 8).build();
-        // SAFETY: the counter has its own place on the heap, and a shard waits for this read to
+    /// Completes [`Operation::Bell`] when another thread rings `bell`.
+    pub(super) fn watch_bell(&mut self, bell: &UnixStream) {
+        let target = self.rings_heard.as_mut_ptr();
+        let read = opcode::Read::new(Fd(bell.as_raw_fd()), target, RINGS_HEARD_MAX).build();
+        // SAFETY: the bytes have their own place on the heap, and a shard waits for this read to
         // end before it drops its ring.
         unsafe { self.push(&read, Operation::Bell) };
     }
@@ -291,5 +293,7 @@ fn timespec(nanos: u64) -> Timespec {
     Timespec::new().sec(nanos / 1_000_000_000).nsec(below_second)
 }
 
+/// Rings of the bell that are taken in one read.
+const RINGS_HEARD_MAX: u32 = 64;
 /// One send completes once; one multishot receive may complete many times in one turn.
 const COMPLETIONS_PER_SUBMISSION: u32 = 4;

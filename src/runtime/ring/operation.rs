@@ -9,7 +9,7 @@ pub(in crate::runtime) enum Operation {
     Accept(u16),
     Receive(ConnectionId),
     Send(ConnectionId),
-    /// Reading the event counter that other threads write to.
+    /// Listening to the bell that other threads ring.
     Bell,
     /// The time has come for which the shard wanted to be awake.
     Alarm,

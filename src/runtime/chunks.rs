@@ -4,65 +4,111 @@ use super::outbox::Outbox;
 
 /// Empty chunks and outboxes, kept for the next connection that needs one.
 ///
-/// What comes back beyond the limits goes to the allocator, so that a burst is not paid for ever.
-#[derive(Default)]
+/// What comes back beyond the limits goes to the allocator, and so does what lies idle, so that a
+/// burst is not paid for ever.
 pub(super) struct Chunks {
-    small: Vec<Vec<u8>>,
-    large: Vec<Vec<u8>>,
-    #[expect(clippy::vec_box, reason = "what moves between here and a connection is a pointer")]
-    outboxes: Vec<Box<Outbox>>,
-    kept: Vec<Vec<u8>>,
+    small: Pool<Vec<u8>>,
+    large: Pool<Vec<u8>>,
+    outboxes: Pool<Box<Outbox>>,
+    kept: Pool<Vec<u8>>,
+}
+
+impl Default for Chunks {
+    fn default() -> Chunks {
+        Chunks {
+            small: Pool::new(SMALL_MAX),
+            large: Pool::new(LARGE_MAX),
+            outboxes: Pool::new(SMALL_MAX),
+            kept: Pool::new(KEPT_MAX),
+        }
+    }
 }
 
 impl Chunks {
     /// Room for the frames of most turns.
     pub(super) fn small(&mut self) -> Vec<u8> {
-        self.small.pop().unwrap_or_else(|| Vec::with_capacity(SMALL_BYTES))
+        self.small.take().unwrap_or_else(|| Vec::with_capacity(SMALL_BYTES))
     }
 
     /// Room for the frames of a client that is behind.
     pub(super) fn large(&mut self) -> Vec<u8> {
-        self.large.pop().unwrap_or_else(|| Vec::with_capacity(LARGE_BYTES))
+        self.large.take().unwrap_or_else(|| Vec::with_capacity(LARGE_BYTES))
     }
 
     pub(super) fn give_back(&mut self, mut chunk: Vec<u8>) {
         chunk.clear();
-        let (pool, limit) = if chunk.capacity() < LARGE_BYTES {
-            (&mut self.small, SMALL_MAX)
-        } else {
-            (&mut self.large, LARGE_MAX)
-        };
-        if pool.len() < limit {
-            pool.push(chunk);
-        }
+        let pool = if chunk.capacity() < LARGE_BYTES { &mut self.small } else { &mut self.large };
+        pool.give_back(chunk);
     }
 
     pub(super) fn outbox(&mut self) -> Box<Outbox> {
-        self.outboxes.pop().unwrap_or_else(|| Box::new(Outbox::new()))
+        self.outboxes.take().unwrap_or_else(|| Box::new(Outbox::new()))
     }
 
     /// Takes an outbox with nothing in it.
     pub(super) fn give_back_outbox(&mut self, outbox: Box<Outbox>) {
-        if self.outboxes.len() < SMALL_MAX && outbox.capacity() <= PIECES_MAX {
-            self.outboxes.push(outbox);
+        if outbox.capacity() <= PIECES_MAX {
+            self.outboxes.give_back(outbox);
         }
     }
 
     /// An empty buffer for bytes that cannot be taken yet.
     pub(super) fn kept(&mut self) -> Vec<u8> {
-        self.kept.pop().unwrap_or_default()
+        self.kept.take().unwrap_or_default()
     }
 
     pub(super) fn give_back_kept(&mut self, mut kept: Vec<u8>) {
         kept.clear();
-        if self.kept.len() < KEPT_MAX && (1..=KEPT_BYTES_MAX).contains(&kept.capacity()) {
-            self.kept.push(kept);
+        if (1..=KEPT_BYTES_MAX).contains(&kept.capacity()) {
+            self.kept.give_back(kept);
         }
+    }
+
+    /// Frees what nobody has needed since the last call.
+    pub(super) fn free_idle(&mut self) {
+        self.small.free_idle();
+        self.large.free_idle();
+        self.outboxes.free_idle();
+        self.kept.free_idle();
     }
 
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
-        self.small.iter().chain(&self.large).map(Vec::capacity).sum()
+        self.small.free.iter().chain(&self.large.free).map(Vec::capacity).sum()
+    }
+}
+
+/// Things of one kind that are not in use.
+struct Pool<T> {
+    free: Vec<T>,
+    max: usize,
+    /// The fewest that were free at any time since the last [`Pool::free_idle`].
+    lowest: usize,
+}
+
+impl<T> Pool<T> {
+    fn new(max: usize) -> Pool<T> {
+        Pool { free: Vec::new(), max, lowest: 0 }
+    }
+
+    fn take(&mut self) -> Option<T> {
+        let taken = self.free.pop();
+        self.lowest = self.lowest.min(self.free.len());
+        taken
+    }
+
+    fn give_back(&mut self, thing: T) {
+        if self.free.len() < self.max {
+            self.free.push(thing);
+        }
+    }
+
+    fn free_idle(&mut self) {
+        self.free.truncate(self.free.len() - self.lowest);
+        if self.free.is_empty() {
+            self.free = Vec::new();
+        }
+        self.lowest = self.free.len();
     }
 }
 
@@ -92,5 +138,20 @@ mod tests {
             chunks.give_back(chunk);
         }
         assert_eq!(chunks.held_bytes(), SMALL_MAX * SMALL_BYTES + LARGE_MAX * LARGE_BYTES);
+    }
+
+    #[test]
+    fn what_lies_idle_is_freed_and_what_is_used_is_kept() {
+        let mut chunks = Chunks::default();
+        let burst: Vec<_> = (0..10).map(|_| chunks.small()).collect();
+        burst.into_iter().for_each(|chunk| chunks.give_back(chunk));
+        chunks.free_idle();
+        assert_eq!(chunks.held_bytes(), 10 * SMALL_BYTES);
+        let used = [chunks.small(), chunks.small()];
+        used.into_iter().for_each(|chunk| chunks.give_back(chunk));
+        chunks.free_idle();
+        assert_eq!(chunks.held_bytes(), 2 * SMALL_BYTES);
+        chunks.free_idle();
+        assert_eq!(chunks.held_bytes(), 0);
     }
 }

@@ -386,6 +386,11 @@ impl Hands {
         first(&self.flushing).into_iter().chain(first(&self.lingering)).min()
     }
 
+    /// Frees the memory that nothing has needed for a while.
+    pub(super) fn free_idle(&mut self) {
+        self.chunks.free_idle();
+    }
+
     /// Whether the coming turn has something to do by itself.
     pub(super) fn has_due(&self) -> bool {
         !self.due.is_empty() || !self.touched.is_empty()

@@ -18,6 +18,7 @@ mod ring;
 mod signals;
 mod start;
 mod stop;
+mod thrift;
 mod turn;
 mod verify;
 

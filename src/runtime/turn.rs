@@ -12,6 +12,7 @@ use super::{
     listen::Listeners,
     mailbox::Parcel,
     ring::{Completion, buffers::Buffers, operation::Operation, system},
+    thrift::{self, Thrift},
     verify::Bells,
 };
 use crate::{
@@ -37,6 +38,7 @@ pub(super) struct Turner<B> {
     alarm: Option<Moment>,
     /// When a stop that was begun must have come to its end.
     stopping: Option<Moment>,
+    thrift: Thrift,
     /// No more turns are taken.
     ending: bool,
 }
@@ -62,6 +64,7 @@ impl<B: Brain> Turner<B> {
             bell_watched: false,
             alarm: None,
             stopping: None,
+            thrift: Thrift::default(),
             ending: false,
         }
     }
@@ -90,7 +93,8 @@ impl<B: Brain> Turner<B> {
         let stop = self.stopping.filter(|until| *until > self.hands.now);
         let wanted =
             [self.brain.next_deadline(), self.hands.next_deadline(), self.listeners.next_retry()];
-        wanted.into_iter().chain([stop, self.gives_up_at()]).flatten().min()
+        let others = [stop, self.gives_up_at(), self.thrift.due()];
+        wanted.into_iter().chain(others).flatten().min()
     }
 
     /// Sees to it that the ring has a completion when the shard wants to be awake.
@@ -132,6 +136,9 @@ impl<B: Brain> Turner<B> {
     fn handle_completions(&mut self) {
         let mut completions = mem::take(&mut self.completions);
         self.hands.ring.reap(&mut completions);
+        if !completions.is_empty() {
+            self.thrift.note_activity(self.hands.now);
+        }
         for completion in completions.drain(..) {
             self.handle_completion(completion);
         }
@@ -345,11 +352,21 @@ impl<B: Brain> Turner<B> {
             self.brain.handle_time(now, &mut self.hands);
         }
         self.hands.handle_time();
+        self.handle_thrift();
         if self.stopping.is_none() {
             self.listeners.handle_time(now, &mut self.hands.ring);
         }
         if self.stopping.is_some_and(|until| until <= now) {
             self.close_all(Closing::Abort);
+        }
+    }
+
+    /// Gives back what is not needed any more, now and then.
+    fn handle_thrift(&mut self) {
+        if let Some(measure) = self.thrift.take(self.hands.now) {
+            self.hands.free_idle();
+            self.completions.shrink_to(COMPLETIONS_KEPT);
+            thrift::collect(measure);
         }
     }
 
@@ -418,5 +435,7 @@ const PARCELS_PER_TURN: usize = 8;
 const DISCARDED_BYTES_MAX: u32 = 1 << 20;
 /// What a shard that does not come to its end in time is given before it is left.
 pub(super) const GRACE: Span = Span::from_secs(1);
+/// Completions that a turn finds room for without asking the allocator, after a quiet time.
+const COMPLETIONS_KEPT: usize = 256;
 /// How long to wait when the system has no descriptor for another connection.
 const ACCEPT_RETRY: Span = Span::from_millis(100);

@@ -1,0 +1,72 @@
+//! Memory that was needed once and is not needed now goes back to the system.
+//!
+//! Once a second while anything happens, and once more when it has stopped: pools give up what lay
+//! idle since the last time, and the allocator gives up its empty pages. The second of quiet also
+//! ends what a storm of connections has left behind.
+
+use crate::base::time::{Moment, Span};
+
+/// When a shard next looks at what it could give back.
+#[derive(Debug, Default)]
+pub(super) struct Thrift {
+    due: Option<Moment>,
+    active: bool,
+}
+
+/// How thoroughly to give back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// The shard is at work: only what has been empty for a while.
+    Some,
+    /// The shard has been quiet for a second: all that is empty.
+    All,
+}
+
+impl Thrift {
+    /// Something happens.
+    pub(super) fn note_activity(&mut self, now: Moment) {
+        self.active = true;
+        self.due.get_or_insert(now + INTERVAL);
+    }
+
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.due
+    }
+
+    /// What is to be given back now, if it is time.
+    pub(super) fn take(&mut self, now: Moment) -> Option<Measure> {
+        self.due.filter(|&due| due <= now)?;
+        let measure = if self.active { Measure::Some } else { Measure::All };
+        self.due = self.active.then_some(now + INTERVAL);
+        self.active = false;
+        Some(measure)
+    }
+}
+
+/// Lets this thread's part of the allocator give back what it does not use.
+#[expect(unsafe_code, reason = "the allocator has no safe name for this")]
+pub(super) fn collect(measure: Measure) {
+    // SAFETY: it may be called at any time from any thread; it touches no memory in use.
+    unsafe { libmimalloc_sys::mi_collect(measure == Measure::All) }
+}
+
+const INTERVAL: Span = Span::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_looks_once_a_second_and_once_more_when_it_is_quiet() {
+        let start = Moment::from_nanos(1);
+        let mut thrift = Thrift::default();
+        assert_eq!(thrift.due(), None);
+        thrift.note_activity(start);
+        assert_eq!(thrift.take(start), None);
+        let later = start + INTERVAL;
+        assert_eq!(thrift.take(later), Some(Measure::Some));
+        assert_eq!(thrift.take(later), None);
+        assert_eq!(thrift.take(later + INTERVAL), Some(Measure::All));
+        assert_eq!(thrift.due(), None);
+    }
+}

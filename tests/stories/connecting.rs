@@ -16,7 +16,7 @@ use crate::{
 
 fn answer(world: &mut World, connect: &Connect<'_>) -> Vec<String> {
     let client = world.open(connect.version);
-    world.send(client, &bytes(&Packet::Connect(connect.clone()), connect.version));
+    world.send(client, &bytes(&Packet::Connect(*connect), connect.version));
     world.received(client)
 }
 

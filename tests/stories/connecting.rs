@@ -223,7 +223,7 @@ fn a_password_is_checked_before_the_client_is_let_in() {
     std::fs::remove_file(&path).unwrap();
     let policy = Policy { passwords: Some(Arc::new(passwords)), anonymous: Anonymous::Refused };
     for version in crate::VERSIONS {
-        let mut world = World::with(2, limits(), policy.clone());
+        let mut world = World::with(2, &limits(), &policy);
         let with = |password| Connect {
             user_name: Some("ada"),
             password: Some(password),

@@ -7,7 +7,7 @@ use crate::{
         ids::{ConnectionId, SubscriberId},
         time::{Moment, Span},
     },
-    mqtt::Version,
+    mqtt::{Frame, PacketType, Version},
 };
 
 /// One network connection, from its arrival to its end.
@@ -30,10 +30,19 @@ pub(super) struct Connection {
     /// Whether Reason Strings may be sent. [MQTT-3.1.2-29]
     pub(super) problem_information: bool,
     /// For how many reasons nothing is read from it now.
-    pub(super) holds: u16,
+    holds: u32,
+    /// For how many subscribers that cannot keep up it should publish no more now.
+    presses: u32,
+    /// A PUBLISH has come that waits until it is pressed no more.
+    stalled: bool,
     pub(super) last_packet: Moment,
-    aliases: Option<Box<Aliases>>,
+    extras: Option<Box<Extras>>,
 }
+
+/// The QoS of a PUBLISH in the first byte of its frame.
+const QOS_BITS: u8 = 0b110;
+/// Some sixty acknowledgements: the windows of most clients are smaller.
+const DEFERRED_BYTES_MAX: usize = 256;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +53,14 @@ pub(super) enum Stage {
     Connected(SubscriberId),
 }
 
-/// The topics for which a client has set a Topic Alias on this connection. [MQTT-3.3.2-7]
+/// What most connections never have.
 #[derive(Debug, Default)]
-pub(super) struct Aliases {
-    topics: Vec<Option<Box<str>>>,
+struct Extras {
+    /// The topics for which the client has set a Topic Alias. [MQTT-3.3.2-7]
+    aliases: Vec<Option<Box<str>>>,
+    /// PUBACK and PUBREC packets that wait until it is pressed no more: a publisher with a window
+    /// stops by itself without them, and everything else that it sends is still read.
+    deferred: Vec<u8>,
 }
 
 impl Connection {
@@ -59,8 +72,10 @@ impl Connection {
             keep_alive: 0,
             problem_information: true,
             holds: 0,
+            presses: 0,
+            stalled: false,
             last_packet: now,
-            aliases: None,
+            extras: None,
         }
     }
 
@@ -78,8 +93,56 @@ impl Connection {
         (self.keep_alive > 0).then(|| self.last_packet + span)
     }
 
+    /// Whether nothing is read from it now.
+    pub(super) fn is_held(&self) -> bool {
+        self.holds > 0 || self.stalled
+    }
+
+    /// Whether this packet has to wait. It is to be handed in again then.
+    pub(super) fn stalls(&mut self, frame: &Frame<'_>) -> bool {
+        self.stalled = self.presses > 0
+            && frame.packet_type() == PacketType::Publish
+            && (frame.first & QOS_BITS == 0 || self.deferred_len() >= DEFERRED_BYTES_MAX);
+        self.stalled
+    }
+
+    /// Takes an acknowledgement of a PUBLISH to keep it back, if it is to be kept back.
+    pub(super) fn defer(&mut self, acknowledgement: &[u8]) -> bool {
+        if self.presses > 0 {
+            let extras = self.extras.get_or_insert_default();
+            extras.deferred.extend_from_slice(acknowledgement);
+        }
+        self.presses > 0
+    }
+
+    pub(super) fn hold(&mut self) {
+        self.holds += 1;
+    }
+
+    pub(super) fn release(&mut self) {
+        self.holds = self.holds.checked_sub(1).expect("each release answers one hold");
+    }
+
+    pub(super) fn press(&mut self) {
+        self.presses += 1;
+    }
+
+    /// Takes one press back. With the last one the acknowledgements that were kept back are due.
+    pub(super) fn unpress(&mut self) -> Vec<u8> {
+        self.presses = self.presses.checked_sub(1).expect("each easing answers one press");
+        if self.presses > 0 {
+            return Vec::new();
+        }
+        self.stalled = false;
+        self.extras.as_mut().map(|extras| std::mem::take(&mut extras.deferred)).unwrap_or_default()
+    }
+
+    fn deferred_len(&self) -> usize {
+        self.extras.as_ref().map_or(0, |extras| extras.deferred.len())
+    }
+
     pub(super) fn set_alias(&mut self, alias: NonZeroU16, topic: &str) {
-        let topics = &mut self.aliases.get_or_insert_default().topics;
+        let topics = &mut self.extras.get_or_insert_default().aliases;
         let index = usize::from(alias.get()) - 1;
         if topics.len() <= index {
             topics.resize_with(index + 1, || None);
@@ -88,7 +151,7 @@ impl Connection {
     }
 
     pub(super) fn alias(&self, alias: NonZeroU16) -> Option<&str> {
-        self.aliases.as_ref()?.topics.get(usize::from(alias.get()) - 1)?.as_deref()
+        self.extras.as_ref()?.aliases.get(usize::from(alias.get()) - 1)?.as_deref()
     }
 }
 

@@ -45,10 +45,10 @@ pub enum Letter {
     InterestApplied { upto: u64 },
     /// How many members a share group has here, of them `online`.
     Group { share: Text, filter: Text, online: u32, all: u32 },
-    /// A subscriber here cannot keep up with this publisher: read no more from it for now.
-    Hold { publisher: ConnectionId },
+    /// A subscriber here cannot keep up with this publisher: it should publish no more for now.
+    Press { publisher: ConnectionId },
     /// The publisher may go on.
-    Release { publisher: ConnectionId },
+    Ease { publisher: ConnectionId },
     /// What this shard has counted so far.
     Tallies(Box<Tallies>),
 }

@@ -35,8 +35,8 @@ impl Shard {
                     self.read_group(from, letters.text(*share), letters.text(*filter), counts);
                 }
                 // One that has gone meanwhile has nothing to wait for.
-                Letter::Hold { publisher } => self.hold(*publisher, ports),
-                Letter::Release { publisher } => self.release(*publisher, ports),
+                Letter::Press { publisher } => self.press(*publisher),
+                Letter::Ease { publisher } => self.unpress(*publisher, ports),
                 Letter::Tallies(tallies) => {
                     self.heard_tallies[from.index()] = (**tallies).clone();
                 }

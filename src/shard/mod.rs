@@ -139,11 +139,15 @@ impl Shard {
     fn handle_packets(&mut self, id: ConnectionId, bytes: &[u8], ports: &mut impl Ports) -> usize {
         let mut taken = 0;
         while let Some(connection) = self.connections.get_mut(id) {
-            if connection.holds > 0 || matches!(connection.stage, Stage::Verifying) {
+            if connection.is_held() || matches!(connection.stage, Stage::Verifying) {
                 break;
             }
             match frame::split(&bytes[taken..], self.settings.limits.packet_size_max) {
                 Ok(None) => break,
+                Ok(Some(frame)) if connection.stalls(&frame) => {
+                    ports.pause(id);
+                    break;
+                }
                 Ok(Some(frame)) => {
                     connection.last_packet = self.now;
                     match self.handle_frame(id, frame, ports) {

@@ -1,10 +1,15 @@
 //! Holding publishers back for a subscriber that cannot keep up, for a limited time.
 //!
-//! A subscriber whose outbox or queue is more than half full makes its publishers wait: nothing is
-//! read from them until it has caught up. That keeps a fast subscriber lossless at any load. It
-//! may not cost the others anything for long, so the patience with it is limited: when it has not
-//! caught up in time, its publishers go on without it, and its limits take effect (drop at QoS 0,
-//! disconnect at QoS 1 and 2). It gets new patience only after it has caught up.
+//! A subscriber whose outbox or queue is more than half full presses its publishers until it has
+//! caught up: their messages at QoS 1 and 2 are not acknowledged, which stops a client that keeps
+//! to a window, and after some sixty of them, or before one at QoS 0, nothing more is read. What
+//! they send besides, their own acknowledgements first of all, is read on: two clients that flood
+//! each other do not block each other.
+//!
+//! That keeps a fast subscriber lossless at any load. It may not cost the others anything for
+//! long, so the patience with it is limited: when it has not caught up in time, its publishers go
+//! on without it, and its limits take effect (drop at QoS 0, disconnect at QoS 1 and 2). It gets
+//! new patience only after it has caught up.
 
 use super::{Shard, letter::Letter, ports::Ports, timers::Timer};
 use crate::base::{
@@ -76,9 +81,9 @@ impl Shard {
         held.push(publisher);
         self.tallies.holds += 1;
         if publisher.shard == self.settings.shard {
-            self.hold(publisher.connection, ports);
+            self.press(publisher.connection);
         } else {
-            let letter = Letter::Hold { publisher: publisher.connection };
+            let letter = Letter::Press { publisher: publisher.connection };
             ports.letters(publisher.shard).push(letter);
         }
     }
@@ -127,29 +132,54 @@ impl Shard {
         let Held::Waiting(held) = held else { return };
         for publisher in held {
             if publisher.shard == self.settings.shard {
-                self.release(publisher.connection, ports);
+                self.unpress(publisher.connection, ports);
             } else {
-                let letter = Letter::Release { publisher: publisher.connection };
+                let letter = Letter::Ease { publisher: publisher.connection };
                 ports.letters(publisher.shard).push(letter);
             }
         }
     }
 
+    /// One more subscriber cannot keep up with this publisher. One that has gone meanwhile has
+    /// nothing to wait for.
+    pub(super) fn press(&mut self, connection: ConnectionId) {
+        if let Some(publisher) = self.connections.get_mut(connection) {
+            publisher.press();
+        }
+    }
+
+    /// One subscriber less presses this publisher.
+    pub(super) fn unpress(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
+        let Some(publisher) = self.connections.get_mut(connection) else { return };
+        let was_held = publisher.is_held();
+        let deferred = publisher.unpress();
+        if !deferred.is_empty() {
+            ports.send(connection, &deferred);
+        }
+        if was_held {
+            self.read_on(connection, ports);
+        }
+    }
+
     /// Stops reading from a connection for one more reason.
     pub(super) fn hold(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
-        let Some(held) = self.connections.get_mut(connection) else { return };
-        held.holds += 1;
-        if held.holds == 1 {
+        if let Some(held) = self.connections.get_mut(connection) {
+            held.hold();
             ports.pause(connection);
         }
     }
 
     /// Takes one reason back, and reads on when there is none left.
     pub(super) fn release(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
+        if let Some(held) = self.connections.get_mut(connection) {
+            held.release();
+            self.read_on(connection, ports);
+        }
+    }
+
+    fn read_on(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
         let Some(held) = self.connections.get_mut(connection) else { return };
-        assert!(held.holds > 0, "each release answers one hold");
-        held.holds -= 1;
-        if held.holds == 0 {
+        if !held.is_held() {
             // Silence was ours, not the client's.
             held.last_packet = self.now;
             ports.resume(connection);

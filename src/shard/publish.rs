@@ -248,7 +248,12 @@ impl Shard {
                 Packet::Pubrec(acknowledgement(packet_id, reason_code))
             }
         };
-        self.answer(id, &packet, ports);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        self.scratch.clear();
+        packet.encode(connection.version, &mut self.scratch);
+        if !connection.defer(&self.scratch) {
+            ports.send(id, &self.scratch);
+        }
     }
 
     /// Brings a message to everyone it is for, on all shards. Says whether there is anyone.

@@ -78,7 +78,7 @@ impl Shard {
     /// [MQTT-3.1.2-22] [MQTT-3.1.2-24@3.1.1]
     fn look_at_keep_alive(&mut self, id: ConnectionId, ports: &mut impl Ports) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.holds > 0 {
+        if connection.is_held() {
             // Nothing is read from it, so it cannot be blamed for its silence.
             connection.last_packet = self.now;
         }

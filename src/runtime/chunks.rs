@@ -144,11 +144,15 @@ mod tests {
     fn what_lies_idle_is_freed_and_what_is_used_is_kept() {
         let mut chunks = Chunks::default();
         let burst: Vec<_> = (0..10).map(|_| chunks.small()).collect();
-        burst.into_iter().for_each(|chunk| chunks.give_back(chunk));
+        for chunk in burst {
+            chunks.give_back(chunk);
+        }
         chunks.free_idle();
         assert_eq!(chunks.held_bytes(), 10 * SMALL_BYTES);
         let used = [chunks.small(), chunks.small()];
-        used.into_iter().for_each(|chunk| chunks.give_back(chunk));
+        for chunk in used {
+            chunks.give_back(chunk);
+        }
         chunks.free_idle();
         assert_eq!(chunks.held_bytes(), 2 * SMALL_BYTES);
         chunks.free_idle();

@@ -1,7 +1,8 @@
 //! The broker as its users start it: flags, signals, descriptors, memory, and hostile clients.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 #[path = "foreign/broker.rs"]
-#[allow(dead_code, reason = "the foreign clients' tests use the rest of it")]
+#[expect(dead_code, reason = "the foreign clients' tests use the rest of it")]
 mod broker;
 
 use std::{

@@ -1,4 +1,4 @@
-//! The runtime: drives one [`Brain`] per CPU core on a ring of its own.
+//! The runtime: drives one [`Brain`](crate::shard::ports::Brain) per CPU core on a ring of its own.
 //!
 //! The only room with sockets, threads, clocks and signals. Knows nothing of MQTT: what bytes mean
 //! is the brain's affair.

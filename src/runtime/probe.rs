@@ -7,6 +7,7 @@ use crate::base::ids::SHARDS_MAX;
 pub(super) fn probe(config: &RuntimeConfig) -> Result<usize, Fault> {
     check_config(config)?;
     check_locked_memory()?;
+    system::use_small_pages()?;
     Ring::new(PROBE_ENTRIES).map(drop)?;
     limit_connections(config)
 }

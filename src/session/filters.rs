@@ -6,7 +6,7 @@ use crate::base::hash::{Seed, Set};
 #[derive(Debug)]
 pub enum Filters {
     Few(Vec<Box<str>>),
-    Many(Set<Box<str>>),
+    Many(Box<Set<Box<str>>>),
 }
 
 impl Default for Filters {
@@ -49,7 +49,7 @@ impl Filters {
                 let mut set = Set::with_hasher(seed);
                 set.extend(list.drain(..));
                 set.insert(filter.into());
-                *self = Filters::Many(set);
+                *self = Filters::Many(Box::new(set));
             }
             Filters::Many(set) => {
                 set.insert(filter.into());

@@ -24,8 +24,9 @@ pub struct Outbound {
     flights: VecDeque<Flight>,
     /// The Packet Identifier of the first flight.
     first_id: PacketId,
-    /// How many flights, from the front, have been sent on this connection.
-    sent: usize,
+    /// How many flights, from the front, have been sent on this connection; there are no more of
+    /// them than Packet Identifiers.
+    sent: u16,
     /// Flights that count against the window: sent on this connection and not done.
     outstanding: u16,
     /// How many may be outstanding at once. [MQTT-3.3.4-9]
@@ -101,7 +102,7 @@ impl Outbound {
     /// Whether one more PUBLISH at QoS 1 or 2 may be sent now, ahead of nothing that waits.
     #[inline]
     pub fn is_open(&self) -> bool {
-        self.queue.is_empty() && self.sent == self.flights.len() && self.has_room()
+        self.queue.is_empty() && usize::from(self.sent) == self.flights.len() && self.has_room()
     }
 
     /// Whether the window has room for one more new flight.
@@ -113,7 +114,7 @@ impl Outbound {
 
     /// Whether flights of an earlier connection still have to be sent again.
     pub fn is_resending(&self) -> bool {
-        self.sent < self.flights.len()
+        usize::from(self.sent) < self.flights.len()
     }
 
     pub fn outstanding(&self) -> u16 {
@@ -126,7 +127,10 @@ impl Outbound {
 
     /// Takes off: the parcel is being sent under the identifier that this returns.
     pub fn begin(&mut self, parcel: Parcel) -> PacketId {
-        debug_assert!(self.sent == self.flights.len(), "re-sending comes before new messages");
+        debug_assert!(
+            usize::from(self.sent) == self.flights.len(),
+            "re-sending comes before new messages"
+        );
         let packet_id = id_at(self.first_id, self.flights.len());
         self.flights.push_back(Flight::Sent { parcel, counted: true });
         self.sent += 1;
@@ -137,12 +141,12 @@ impl Outbound {
     /// The next flight of an earlier connection, now counted as sent on this one; `None` when
     /// there is none or the window is full. [MQTT-4.4.0-1]
     pub fn resend_next(&mut self) -> Option<Resend<'_>> {
-        while matches!(self.flights.get(self.sent), Some(Flight::Done)) {
+        while matches!(self.flights.get(usize::from(self.sent)), Some(Flight::Done)) {
             self.sent += 1;
         }
         let full = self.outstanding >= self.window;
-        let packet_id = id_at(self.first_id, self.sent);
-        match self.flights.get_mut(self.sent)? {
+        let packet_id = id_at(self.first_id, usize::from(self.sent));
+        match self.flights.get_mut(usize::from(self.sent))? {
             Flight::Sent { .. } if full => None,
             Flight::Sent { parcel, counted } => {
                 *counted = true;
@@ -236,7 +240,7 @@ impl Outbound {
     fn index(&self, packet_id: PacketId) -> Option<usize> {
         let from = usize::from(self.first_id.value());
         let index = (usize::from(packet_id.value()) + PACKET_IDS - from) % PACKET_IDS;
-        (index < self.sent).then_some(index)
+        (index < usize::from(self.sent)).then_some(index)
     }
 }
 

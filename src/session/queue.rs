@@ -30,61 +30,72 @@ impl QueueLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFull;
 
-/// A bounded queue, first in first out.
+/// A bounded queue, first in first out. While it is empty it owns no memory: most sessions never
+/// need one.
 #[derive(Debug, Default)]
-pub struct Queue {
-    waiting: VecDeque<Parcel>,
+pub struct Queue(Option<Box<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    parcels: VecDeque<Parcel>,
     bytes: usize,
 }
 
 impl Queue {
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.0.as_ref().map_or(0, |waiting| waiting.parcels.len())
     }
 
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.0.is_none()
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.0.as_ref().map_or(0, |waiting| waiting.bytes)
     }
 
     /// Whether more waits than `share` hundredths of the limits.
     pub fn is_above(&self, share: usize, limits: &QueueLimits) -> bool {
         self.len().saturating_mul(100) > limits.messages_max.saturating_mul(share)
-            || self.bytes.saturating_mul(100) > limits.bytes_max.saturating_mul(share)
+            || self.bytes().saturating_mul(100) > limits.bytes_max.saturating_mul(share)
     }
 
     pub fn push(&mut self, parcel: Parcel, limits: &QueueLimits) -> Result<(), QueueFull> {
-        let bytes = self.bytes.saturating_add(parcel.message.size());
-        if self.waiting.len() >= limits.messages_max || bytes > limits.bytes_max {
+        let bytes = self.bytes().saturating_add(parcel.message.size());
+        if self.len() >= limits.messages_max || bytes > limits.bytes_max {
             return Err(QueueFull);
         }
-        self.bytes = bytes;
-        self.waiting.push_back(parcel);
+        let waiting = self.0.get_or_insert_default();
+        waiting.bytes = bytes;
+        waiting.parcels.push_back(parcel);
         Ok(())
     }
 
     /// The next message that has not expired, and how many before it had. [MQTT-3.3.2-5]
     pub fn pop(&mut self, now: Moment) -> (Option<Parcel>, usize) {
         let mut expired = 0;
-        while let Some(parcel) = self.waiting.pop_front() {
-            self.bytes -= parcel.message.size();
+        while let Some(parcel) = self.pop_front() {
             if !parcel.message.has_expired(now) {
                 return (Some(parcel), expired);
             }
             expired += 1;
         }
-        // An empty queue owns no memory: most sessions never need one again.
-        self.waiting = VecDeque::new();
         (None, expired)
     }
 
     /// Everything that waits, for another to take.
     pub fn drain(&mut self) -> impl Iterator<Item = Parcel> {
-        self.bytes = 0;
-        std::mem::take(&mut self.waiting).into_iter()
+        self.0.take().into_iter().flat_map(|waiting| waiting.parcels)
+    }
+
+    fn pop_front(&mut self) -> Option<Parcel> {
+        let waiting = self.0.as_mut()?;
+        let parcel = waiting.parcels.pop_front()?;
+        waiting.bytes -= parcel.message.size();
+        if waiting.parcels.is_empty() {
+            self.0 = None;
+        }
+        Some(parcel)
     }
 }
 

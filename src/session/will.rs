@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::message::Message;
-use crate::base::time::Span;
+use crate::base::time::{Moment, Span};
 
 /// A Will Message as CONNECT gave it.
 #[derive(Clone, Debug)]
@@ -13,4 +13,6 @@ pub struct Will {
     pub delay: Span,
     /// The Message Expiry Interval, which begins when the Will is published.
     pub message_expiry: Option<Span>,
+    /// When it is published, once its client is away.
+    pub due_at: Option<Moment>,
 }

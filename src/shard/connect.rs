@@ -79,7 +79,7 @@ impl Shard {
         if let Stage::Verified { passed } = connection.stage {
             return Some(if passed { Ok(()) } else { Err(ReasonCode::BadUserNameOrPassword) });
         }
-        let loopback = self.settings.is_loopback(connection.arrival.listener);
+        let loopback = self.settings.is_loopback(connection.listener);
         match self.settings.policy.admit(loopback, connect.user_name, connect.password) {
             Admission::Granted => Some(Ok(())),
             Admission::NotAuthorized => Some(Err(ReasonCode::NotAuthorized)),
@@ -167,7 +167,6 @@ impl Shard {
         session.expiry_interval = session_expiry;
         session.ends_at = None;
         // A Will that was waiting for its delay is not published. [MQTT-3.1.3-9]
-        session.will_due_at = None;
         session.will = will;
         self.tallies.clients_connected += 1;
     }
@@ -303,5 +302,6 @@ fn keep_will(will: &crate::mqtt::Will<'_>) -> Will {
         message: Rc::new(Message::keep(&view)),
         delay: seconds(will.properties.will_delay_interval),
         message_expiry: will.properties.message_expiry_interval.map(seconds),
+        due_at: None,
     }
 }

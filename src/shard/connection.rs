@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU16;
 
-use super::ports::Arrival;
 use crate::{
     base::{
         ids::{ConnectionId, SubscriberId},
@@ -21,7 +20,8 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) arrival: Arrival,
+    /// Which listener it came by.
+    pub(super) listener: u16,
     pub(super) stage: Stage,
     /// Valid once Connected.
     pub(super) version: Version,
@@ -51,9 +51,9 @@ pub(super) struct Aliases {
 }
 
 impl Connection {
-    pub(super) fn new(arrival: Arrival, now: Moment) -> Connection {
+    pub(super) fn new(listener: u16, now: Moment) -> Connection {
         Connection {
-            arrival,
+            listener,
             stage: Stage::Fresh,
             version: Version::V311,
             keep_alive: 0,

@@ -1,5 +1,7 @@
 //! How connections end, and sessions: farewells, Wills, expiry.
 
+use tracing::debug;
+
 use super::{
     Shard,
     connection::{Connection, Stage},
@@ -93,7 +95,7 @@ impl Shard {
         let Some(connection) = self.connections.remove(id) else { return };
         self.tallies.count_end(cause);
         self.say_farewell(id, &connection, cause, ports);
-        tracing::debug!(peer = %connection.arrival.peer, ?cause, "connection ended");
+        debug!(slot = id.slot, generation = id.generation, ?cause, "connection ended");
         match cause {
             Cause::Broken | Cause::ConnectTimeout => ports.close(id, Closing::Abort),
             _ => ports.close(id, Closing::Flush),
@@ -138,8 +140,12 @@ impl Shard {
             session.will = None;
         }
         // The Will comes after its delay or with the session's end. [MQTT-3.1.3-9]
-        session.will_due_at = session.will.as_ref().map(|will| self.now + will.delay);
-        let looks = [session.will_due_at, session.ends_at];
+        let will_due_at = session.will.as_mut().map(|will| {
+            let due_at = self.now + will.delay;
+            will.due_at = Some(due_at);
+            due_at
+        });
+        let looks = [will_due_at, session.ends_at];
         self.set_members_online(subscriber, false, ports);
         for look in looks.into_iter().flatten().filter(|&look| look > self.now) {
             self.wheel.insert(look, Timer::Absence(subscriber));
@@ -169,7 +175,6 @@ impl Shard {
     /// Publishes the Will of a session, once. [MQTT-3.1.2-8] [MQTT-3.1.2-14] [MQTT-3.1.2-15]
     pub(super) fn publish_will(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        session.will_due_at = None;
         let Some(will) = session.will.take() else { return };
         let view = MessageView {
             expires_at: will.message_expiry.map(|span| self.now + span),

@@ -29,6 +29,8 @@ mod unsubscribe;
 
 use std::{collections::VecDeque, rc::Rc};
 
+use tracing::debug;
+
 use self::{
     connection::{Connection, Connections, Stage},
     deliver::Outlet,
@@ -252,7 +254,9 @@ impl Brain for Shard {
     ) {
         self.now = now;
         self.tallies.connections_accepted += 1;
-        self.connections.insert(connection, Connection::new(arrival, now));
+        let ConnectionId { slot, generation } = connection;
+        debug!(slot, generation, peer = %arrival.peer, "connection begun");
+        self.connections.insert(connection, Connection::new(arrival.listener, now));
         let due = now + self.settings.limits.connect_timeout;
         self.wheel.insert(due, Timer::Connect(connection));
     }

@@ -1,11 +1,11 @@
 //! The sessions that are at home on a shard.
 
-use std::rc::Rc;
+use hashbrown::HashTable;
 
 use super::{pressure::Pressure, replay::Replays};
 use crate::{
     base::{
-        hash::{Map, Seed},
+        hash::Seed,
         ids::{ConnectionId, SubscriberId},
         time::Moment,
     },
@@ -16,7 +16,7 @@ use crate::{
 /// One client's session, with all that other rooms keep for it here.
 #[derive(Debug)]
 pub(super) struct Session {
-    pub(super) client_id: Rc<str>,
+    pub(super) client_id: Box<str>,
     /// The connection that it is on; `None` while its client is away.
     pub(super) link: Option<Link>,
     pub(super) inbound: Inbound,
@@ -29,8 +29,6 @@ pub(super) struct Session {
     /// When it ends, while its client is away.
     pub(super) ends_at: Option<Moment>,
     pub(super) will: Option<Box<Will>>,
-    /// When its Will is published, while its client is away.
-    pub(super) will_due_at: Option<Moment>,
     /// Retained messages that its subscriptions asked for and that have not been sent yet.
     pub(super) replays: Option<Box<Replays>>,
     /// Publishers that are held back for it.
@@ -47,7 +45,7 @@ pub(super) struct Link {
 }
 
 impl Session {
-    fn new(client_id: Rc<str>) -> Session {
+    fn new(client_id: Box<str>) -> Session {
         Session {
             client_id,
             link: None,
@@ -58,7 +56,6 @@ impl Session {
             expiry_interval: 0,
             ends_at: None,
             will: None,
-            will_due_at: None,
             replays: None,
             pressure: None,
         }
@@ -70,14 +67,15 @@ impl Session {
 pub(super) struct Sessions {
     chunks: Vec<Box<[Option<Session>]>>,
     free: Vec<SubscriberId>,
-    by_client_id: Map<Rc<str>, SubscriberId>,
+    by_client_id: HashTable<SubscriberId>,
+    seed: Seed,
 }
 
 const CHUNK: usize = 64;
 
 impl Sessions {
     pub(super) fn new(seed: Seed) -> Sessions {
-        Sessions { chunks: Vec::new(), free: Vec::new(), by_client_id: Map::with_hasher(seed) }
+        Sessions { chunks: Vec::new(), free: Vec::new(), by_client_id: HashTable::new(), seed }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -85,22 +83,29 @@ impl Sessions {
     }
 
     pub(super) fn find(&self, client_id: &str) -> Option<SubscriberId> {
-        self.by_client_id.get(client_id).copied()
+        let is_it = |&subscriber: &SubscriberId| {
+            self.get(subscriber).is_some_and(|session| *session.client_id == *client_id)
+        };
+        self.by_client_id.find(self.seed.hash(client_id), is_it).copied()
     }
 
     pub(super) fn create(&mut self, client_id: &str) -> SubscriberId {
         debug_assert!(self.find(client_id).is_none(), "a Client Identifier has one session");
         let subscriber = self.free.pop().unwrap_or_else(|| self.grow());
-        let client_id: Rc<str> = client_id.into();
-        self.by_client_id.insert(Rc::clone(&client_id), subscriber);
         self.chunks[subscriber.index() / CHUNK][subscriber.index() % CHUNK] =
-            Some(Session::new(client_id));
+            Some(Session::new(client_id.into()));
+        let (seed, chunks) = (self.seed, &self.chunks);
+        let rehash = |&subscriber: &SubscriberId| seed.hash(client_id_of(chunks, subscriber));
+        self.by_client_id.insert_unique(seed.hash(client_id), subscriber, rehash);
         subscriber
     }
 
     pub(super) fn remove(&mut self, subscriber: SubscriberId) -> Option<Session> {
         let session = self.place(subscriber)?.take()?;
-        self.by_client_id.remove(&session.client_id);
+        let hash = self.seed.hash(&*session.client_id);
+        if let Ok(found) = self.by_client_id.find_entry(hash, |&other| other == subscriber) {
+            found.remove();
+        }
         self.free.push(subscriber);
         Some(session)
     }
@@ -129,6 +134,11 @@ impl Sessions {
         self.free.extend((first + 1..last).rev().map(SubscriberId));
         SubscriberId(first)
     }
+}
+
+fn client_id_of(chunks: &[Box<[Option<Session>]>], subscriber: SubscriberId) -> &str {
+    let session = &chunks[subscriber.index() / CHUNK][subscriber.index() % CHUNK];
+    &session.as_ref().expect("the table names present sessions only").client_id
 }
 
 #[cfg(test)]

@@ -94,7 +94,8 @@ impl Shard {
         if session.link.is_some() {
             return;
         }
-        if session.will_due_at.is_some_and(|due| due <= self.now) {
+        let will_due_at = session.will.as_ref().and_then(|will| will.due_at);
+        if will_due_at.is_some_and(|due| due <= self.now) {
             self.publish_will(subscriber, ports);
         }
         let Some(session) = self.sessions.get(subscriber) else { return };

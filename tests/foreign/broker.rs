@@ -89,7 +89,7 @@ impl Broker {
     pub(crate) fn ask_to_stop(&self) {
         // The shell has the command built in; a package of it may be missing.
         let asked = Command::new("sh")
-            .args(["-c", "kill -TERM $0", &self.process.id().to_string()])
+            .args(["-c", "kill -TERM $0", &self.pid().to_string()])
             .status()
             .expect("a shell can be started");
         assert!(asked.success(), "{:?} ended before it was asked to", self.kind);

@@ -16,7 +16,7 @@ use crate::{
 
 fn answer(world: &mut World, connect: &Connect<'_>) -> Vec<String> {
     let client = world.open(connect.version);
-    world.send(client, &bytes(&Packet::Connect(connect.clone()), connect.version));
+    world.send(client, &bytes(&Packet::Connect(*connect), connect.version));
     world.received(client)
 }
 
@@ -223,7 +223,7 @@ fn a_password_is_checked_before_the_client_is_let_in() {
     std::fs::remove_file(&path).unwrap();
     let policy = Policy { passwords: Some(Arc::new(passwords)), anonymous: Anonymous::Refused };
     for version in crate::VERSIONS {
-        let mut world = World::with(2, limits(), policy.clone());
+        let mut world = World::with(2, &limits(), &policy);
         let with = |password| Connect {
             user_name: Some("ada"),
             password: Some(password),

@@ -28,11 +28,15 @@ fn narrow() -> Limits {
     }
 }
 
+/// The same with sessions for everybody.
+fn roomy() -> Limits {
+    Limits { sessions_max: 100, ..narrow() }
+}
+
 #[test]
 fn a_reader_that_stops_reading_holds_its_publishers_back_for_a_while_only() {
     everywhere(|shards, version| {
-        let mut world =
-            World::with(shards, Limits { sessions_max: 100, ..narrow() }, Policy::default());
+        let mut world = World::with(shards, &roomy(), &Policy::default());
         let slow = subscriber(&mut world, version, "slow", "t", QoS::AtMostOnce);
         let fast = subscriber(&mut world, version, "fast", "t", QoS::AtMostOnce);
         let writer = join_as(&mut world, version, "writer");
@@ -64,8 +68,7 @@ fn a_reader_that_stops_reading_holds_its_publishers_back_for_a_while_only() {
 #[test]
 fn a_reader_that_catches_up_lets_its_publishers_go_on_and_loses_nothing() {
     everywhere(|shards, version| {
-        let mut world =
-            World::with(shards, Limits { sessions_max: 100, ..narrow() }, Policy::default());
+        let mut world = World::with(shards, &roomy(), &Policy::default());
         let reader = subscriber(&mut world, version, "reader", "t", QoS::AtLeastOnce);
         let writer = join_as(&mut world, version, "writer");
         let mut all = Vec::new();
@@ -90,8 +93,7 @@ fn a_reader_that_catches_up_lets_its_publishers_go_on_and_loses_nothing() {
 #[test]
 fn a_reader_that_never_acknowledges_is_disconnected_at_its_limit() {
     everywhere(|shards, version| {
-        let mut world =
-            World::with(shards, Limits { sessions_max: 100, ..narrow() }, Policy::default());
+        let mut world = World::with(shards, &roomy(), &Policy::default());
         let stuck = subscriber(&mut world, version, "stuck", "t", QoS::AtLeastOnce);
         let writer = join_as(&mut world, version, "writer");
         for n in 1..=30 {
@@ -116,7 +118,7 @@ fn a_reader_that_never_acknowledges_is_disconnected_at_its_limit() {
 #[test]
 fn the_queue_of_an_absent_client_keeps_the_oldest() {
     everywhere(|shards, version| {
-        let mut world = World::with(shards, narrow(), Policy::default());
+        let mut world = World::with(shards, &narrow(), &Policy::default());
         let client = join(&mut world, &resume(version, "away"));
         world.send(client, &subscribe(version, 1, &[("t", at(QoS::AtLeastOnce))]));
         world.break_off(client);
@@ -158,7 +160,7 @@ fn a_message_too_large_for_one_client_is_dropped_for_it_alone() {
 #[test]
 fn a_client_beyond_the_receive_maximum_is_disconnected() {
     let limits = Limits { receive_maximum: 2, ..limits() };
-    let mut world = World::with(2, limits, Policy::default());
+    let mut world = World::with(2, &limits, &Policy::default());
     let client =
         join(&mut world, &Connect { properties: receive_maximum(9), ..connect(Version::V5, "c") });
     for n in 1..=3 {
@@ -170,7 +172,7 @@ fn a_client_beyond_the_receive_maximum_is_disconnected() {
 
 #[test]
 fn sessions_and_subscriptions_have_limits() {
-    let mut world = World::with(1, narrow(), Policy::default());
+    let mut world = World::with(1, &narrow(), &Policy::default());
     let client = join_as(&mut world, Version::V5, "a");
     let filters = ["1", "2", "3", "2"].map(|filter| (filter, at(QoS::AtMostOnce)));
     world.send(client, &subscribe(Version::V5, 1, &filters));

@@ -31,7 +31,7 @@ pub(crate) fn everywhere(tell: impl Fn(usize, Version)) {
 /// A client that has connected; its CONNACK has been read.
 pub(crate) fn join(world: &mut World, connect: &Connect<'_>) -> usize {
     let client = world.open(connect.version);
-    world.send(client, &packets::bytes(&Packet::Connect(connect.clone()), connect.version));
+    world.send(client, &packets::bytes(&Packet::Connect(*connect), connect.version));
     let received = world.received(client);
     assert!(received[0].starts_with("CONNACK Success"), "{received:?}");
     client

@@ -6,6 +6,7 @@ use ringmq::mqtt::{
     Ack, Connect, ConnectProperties, Delivery, Disconnect, Packet, PacketId, Publish,
     PublishProperties, QoS, ReasonCode, ReasonProperties, Subscribe, SubscribeFilters,
     SubscriptionOptions, Unsubscribe, UnsubscribeFilters, UserProperties, Version, Will,
+    WillProperties,
 };
 
 /// The bytes of one packet.
@@ -47,7 +48,13 @@ pub(crate) fn resume(version: Version, client_id: &str) -> Connect<'_> {
 }
 
 pub(crate) fn will<'a>(topic: &'a str, payload: &'a [u8]) -> Will<'a> {
-    Will { qos: QoS::AtLeastOnce, retain: false, topic, payload, properties: Default::default() }
+    Will {
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        topic,
+        payload,
+        properties: WillProperties::default(),
+    }
 }
 
 pub(crate) fn publish<'a>(topic: &'a str, delivery: Delivery, payload: &'a str) -> Publish<'a> {

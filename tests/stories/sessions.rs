@@ -22,7 +22,7 @@ fn absent(world: &mut World, version: Version) {
 
 fn come_back(world: &mut World, connect: &Connect<'_>) -> (usize, Vec<String>) {
     let client = world.open(connect.version);
-    world.send(client, &bytes(&Packet::Connect(connect.clone()), connect.version));
+    world.send(client, &bytes(&Packet::Connect(*connect), connect.version));
     let received = world.received(client);
     (client, received)
 }

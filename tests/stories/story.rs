@@ -27,30 +27,22 @@ pub(crate) fn tell(packet: &Packet<'_>) -> String {
 }
 
 fn tell_publish(publish: &Publish<'_>) -> String {
-    let mut line = format!("PUBLISH {}", publish.topic);
+    let mut words = vec![format!("PUBLISH {}", publish.topic)];
     match publish.delivery {
         Delivery::AtMostOnce => {}
-        Delivery::AtLeastOnce(id) => line += &format!(" qos1 #{}", id.value()),
-        Delivery::ExactlyOnce(id) => line += &format!(" qos2 #{}", id.value()),
+        Delivery::AtLeastOnce(id) => words.push(format!("qos1 #{}", id.value())),
+        Delivery::ExactlyOnce(id) => words.push(format!("qos2 #{}", id.value())),
     }
-    if publish.dup {
-        line += " dup";
-    }
-    if publish.retain {
-        line += " retain";
-    }
+    words.extend(publish.dup.then(|| "dup".to_owned()));
+    words.extend(publish.retain.then(|| "retain".to_owned()));
     let properties = &publish.properties;
-    if let Some(seconds) = properties.message_expiry_interval {
-        line += &format!(" expires {seconds}s");
-    }
+    words.extend(properties.message_expiry_interval.map(|seconds| format!("expires {seconds}s")));
     let ids: Vec<u32> = properties.subscription_identifiers.iter().collect();
-    if !ids.is_empty() {
-        line += &format!(" ids {ids:?}");
-    }
-    for (name, value) in properties.application.user_properties.iter() {
-        line += &format!(" {name}={value}");
-    }
-    line + &format!(" '{}'", String::from_utf8_lossy(publish.payload))
+    words.extend((!ids.is_empty()).then(|| format!("ids {ids:?}")));
+    let pairs = properties.application.user_properties.iter();
+    words.extend(pairs.map(|(name, value)| format!("{name}={value}")));
+    words.push(format!("'{}'", String::from_utf8_lossy(publish.payload)));
+    words.join(" ")
 }
 
 fn tell_ack(name: &str, ack: &Ack<'_>) -> String {

@@ -170,10 +170,10 @@ pub(crate) fn limits() -> Limits {
 
 impl World {
     pub(crate) fn new(shards: usize) -> World {
-        World::with(shards, limits(), Policy::default())
+        World::with(shards, &limits(), &Policy::default())
     }
 
-    pub(crate) fn with(shards: usize, limits: Limits, policy: Policy) -> World {
+    pub(crate) fn with(shards: usize, limits: &Limits, policy: &Policy) -> World {
         let now = Moment::from_nanos(1_000_000_000);
         let settings = |shard| Settings {
             shard,

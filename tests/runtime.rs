@@ -11,6 +11,7 @@ use std::{
 
 use ringmq::{base::time::Span, runtime::RuntimeConfig};
 use runtime_toy::{Client, config, start};
+use signal_hook::{consts::SIGTERM, low_level};
 
 #[test]
 fn a_line_is_echoed_however_it_is_split() {
@@ -157,6 +158,31 @@ fn a_connection_moves_home_with_its_bytes() {
 }
 
 #[test]
+fn letters_go_to_another_shard_and_back() {
+    let broker = start(config(2));
+    let mut clients: Vec<Client> = (0..50).map(|_| broker.connect()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        // Whoever is at home at one shard asks the other.
+        let home = number % 2;
+        client.say(format!("!home {home}\n"));
+        assert_eq!(client.line(), format!("!home {home}"));
+    }
+    for _ in 0..20 {
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.say(format!("!relay {}\n", 1 - number % 2));
+        }
+        for client in &mut clients {
+            assert_eq!(client.line(), "relayed");
+        }
+    }
+    // One at a time, both shards fall asleep in between.
+    for (number, client) in clients.iter_mut().enumerate() {
+        thread::park_timeout(Duration::from_millis(5));
+        assert_eq!(client.ask(&format!("!relay {}", 1 - number % 2)), "relayed");
+    }
+}
+
+#[test]
 fn a_verdict_comes_back_to_its_connection() {
     let broker = start(config(2));
     let mut clients: Vec<Client> = (0..50).map(|_| broker.connect()).collect();
@@ -214,6 +240,20 @@ fn a_stop_flushes_what_is_owed() {
     for reader in readers {
         assert_eq!(reader.join().unwrap(), 200_003);
     }
+}
+
+/// The other brokers of this process do not listen to signals.
+#[test]
+fn a_signal_stops_the_broker_in_order() {
+    let broker = start(RuntimeConfig { handle_signals: true, ..config(2) });
+    let mut client = broker.connect();
+    client.say("!give 1000\n");
+    assert_eq!(client.read(1).len(), 1);
+    low_level::raise(SIGTERM).unwrap();
+    assert_eq!(client.read(999).len(), 999);
+    assert_eq!(client.line(), "");
+    drop(client);
+    broker.wait().unwrap();
 }
 
 #[test]

@@ -138,3 +138,89 @@ impl Mail {
         self.endpoint.doorbell().wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{mesh::mesh, shard::letter::Letter};
+
+    struct NoBell;
+
+    impl Bell for NoBell {
+        fn ring(&mut self, shard: ShardId) {
+            panic!("{shard} does not sleep");
+        }
+    }
+
+    fn pair() -> (Mail, Mail, ShardId, ShardId) {
+        let mut ends = mesh(2, MAILBOX_PARCELS_MAX).into_iter().map(Mail::new);
+        let (first, second) = (ends.next().unwrap(), ends.next().unwrap());
+        let (from, to) = (first.me(), second.me());
+        (first, second, from, to)
+    }
+
+    fn write(mail: &mut Mail, to: ShardId, upto: u64) {
+        mail.letters(to).push(Letter::InterestApplied { upto });
+    }
+
+    /// The numbers of all letters that have come, in their order.
+    fn read(mail: &mut Mail, from: ShardId) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        assert!(mail.senders().contains(from));
+        while let Some(Parcel::Letters(letters)) = mail.receive(from) {
+            numbers.extend(letters.iter().map(|letter| match letter {
+                Letter::InterestApplied { upto } => *upto,
+                other => panic!("nobody has written {other:?}"),
+            }));
+            mail.recycle(from, letters);
+        }
+        numbers
+    }
+
+    #[test]
+    fn letters_wait_in_order_while_the_mailbox_is_full() {
+        let (mut sender, mut receiver, from, to) = pair();
+        let rounds = 3 * MAILBOX_PARCELS_MAX as u64;
+        for number in 0..rounds {
+            write(&mut sender, to, number);
+            sender.flush(&mut NoBell);
+        }
+        assert!(sender.is_held_up());
+        let mut numbers = read(&mut receiver, from);
+        assert_eq!(numbers.len(), MAILBOX_PARCELS_MAX);
+        sender.flush(&mut NoBell);
+        assert!(!sender.is_held_up());
+        numbers.extend(read(&mut receiver, from));
+        assert!(numbers.into_iter().eq(0..rounds));
+    }
+
+    #[test]
+    fn whoever_wrote_a_crowded_batch_is_told_when_it_has_gone() {
+        let (mut sender, mut receiver, from, to) = pair();
+        write(&mut sender, to, 0);
+        assert!(sender.flush(&mut NoBell).is_empty(), "it was not crowded");
+        for _ in 1..MAILBOX_PARCELS_MAX {
+            write(&mut sender, to, 0);
+            sender.flush(&mut NoBell);
+        }
+        while !sender.letters(to).is_crowded() {
+            write(&mut sender, to, 0);
+        }
+        assert!(sender.flush(&mut NoBell).is_empty(), "the mailbox is full");
+        read(&mut receiver, from);
+        assert!(sender.flush(&mut NoBell).contains(to));
+        assert!(!sender.is_held_up());
+    }
+
+    #[test]
+    fn nobody_is_kept_awake_by_what_was_read() {
+        let (mut sender, mut receiver, from, to) = pair();
+        write(&mut sender, to, 1);
+        sender.flush(&mut NoBell);
+        assert!(receiver.has_unread());
+        assert!(!receiver.announce_sleep());
+        assert_eq!(read(&mut receiver, from), [1]);
+        assert!(!receiver.has_unread());
+        assert!(receiver.announce_sleep());
+    }
+}

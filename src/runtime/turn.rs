@@ -4,7 +4,9 @@
 //! Knows what happens in a turn and in which order; when to take one, and when to sleep, is known
 //! to the executor.
 
-use std::{mem, net::TcpStream, os::fd::RawFd};
+use std::{io, mem, net::TcpStream, os::fd::RawFd};
+
+use tracing::{debug, warn};
 
 use super::{
     connection::{Census, Connection, Phase, Receive},
@@ -196,6 +198,7 @@ impl<B: Brain> Turner<B> {
         let in_bounds = self.hands.keep(id, &bytes[taken..]);
         if !in_bounds {
             self.hands.tallies.partial_overflows += 1;
+            debug!("incomplete packets take too much memory: their latest sender has to go");
             self.break_off(id);
         } else if feeds && joins {
             self.feed_kept(id);
@@ -275,6 +278,8 @@ impl<B: Brain> Turner<B> {
             self.handle_accepted(listener, completion.result);
         } else if !is_passing(completion.result) {
             self.hands.tallies.accept_errors += 1;
+            let error = io::Error::from_raw_os_error(-completion.result);
+            warn!(listener, %error, "cannot accept connections, trying again soon");
             self.listeners.retry_later(listener, self.hands.now + ACCEPT_RETRY);
         }
         if self.stopping.is_none() {

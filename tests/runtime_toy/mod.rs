@@ -11,7 +11,7 @@
 //! | `!verify` | answers `passed` when another thread has said so |
 //! | `!bye` | says `bye` and closes with a flush |
 //! | `!abort` | closes at once |
-//! | `!relay N` | has shard N echo it back by letters |
+//! | `!relay N` | asks shard N by a letter, and answers `relayed` when that has answered |
 //! | `!tell` | answers with what the brain has counted |
 
 use std::{
@@ -31,7 +31,7 @@ use ringmq::{
     },
     runtime::{Fault, Ready, RuntimeConfig, run},
     shard::{
-        letter::LetterBatch,
+        letter::{Letter, LetterBatch},
         ports::{Arrival, Brain, Closing, End, Ports},
     },
 };
@@ -41,11 +41,21 @@ pub(crate) struct Toy {
     resumes: VecDeque<(Moment, ConnectionId)>,
     fills: Vec<(ConnectionId, usize)>,
     ended: [u32; 2],
+    /// Connections that wait for a letter, by the number of the letter that they have sent.
+    relays: VecDeque<(u64, ConnectionId)>,
+    letters_sent: u64,
 }
 
 impl Toy {
     pub(crate) fn new(me: ShardId) -> Toy {
-        Toy { me, resumes: VecDeque::new(), fills: Vec::new(), ended: [0; 2] }
+        Toy {
+            me,
+            resumes: VecDeque::new(),
+            fills: Vec::new(),
+            ended: [0; 2],
+            relays: VecDeque::new(),
+            letters_sent: 0,
+        }
     }
 
     /// Whether further lines can be taken now.
@@ -86,6 +96,13 @@ impl Toy {
             "!abort" => {
                 ports.close(id, Closing::Abort);
                 return false;
+            }
+            "!relay" => {
+                let to = ShardId::new(number).unwrap_or(self.me);
+                self.letters_sent += 1;
+                self.relays.push_back((self.letters_sent, id));
+                let upto = self.letters_sent << 8 | self.me.index() as u64;
+                ports.letters(to).push(Letter::InterestApplied { upto });
             }
             "!tell" => {
                 let [finished, broken] = self.ended;
@@ -164,7 +181,27 @@ impl Brain for Toy {
         self.fill(id, ports);
     }
 
-    fn handle_letters(&mut self, _: Moment, _: ShardId, _: &LetterBatch, _: &mut impl Ports) {}
+    /// A letter carries a number and who asked; it comes back as it was.
+    fn handle_letters(
+        &mut self,
+        _: Moment,
+        from: ShardId,
+        letters: &LetterBatch,
+        ports: &mut impl Ports,
+    ) {
+        for letter in letters.iter() {
+            let Letter::InterestApplied { upto } = *letter else { continue };
+            let answers = upto & 0xFF == self.me.index() as u64;
+            let waiting = self.relays.front().filter(|(number, _)| *number == upto >> 8).copied();
+            match waiting.filter(|_| answers) {
+                Some((_, id)) => {
+                    self.relays.pop_front();
+                    ports.send(id, b"relayed\n");
+                }
+                None => ports.letters(from).push(Letter::InterestApplied { upto }),
+            }
+        }
+    }
 
     fn handle_posted(&mut self, _: Moment, _: ShardId, _: &mut impl Ports) {}
 
@@ -244,8 +281,13 @@ impl Running {
         Client::new(TcpStream::connect(self.ready.addresses[0]).expect("it listens"))
     }
 
-    pub(crate) fn stop(mut self) -> Result<(), Fault> {
+    pub(crate) fn stop(self) -> Result<(), Fault> {
         self.ready.stop.stop();
+        self.wait()
+    }
+
+    /// Waits for a broker that was told to stop.
+    pub(crate) fn wait(mut self) -> Result<(), Fault> {
         self.thread.take().map_or(Ok(()), |thread| thread.join().expect("it does not panic"))
     }
 }

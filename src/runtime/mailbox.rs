@@ -16,7 +16,7 @@ pub(super) enum Parcel {
 }
 
 /// Parcels that one shard may have waiting at another; then they wait at their sender.
-pub(super) const MAILBOX_PARCELS_MAX: usize = 64;
+pub(super) const MAILBOX_PARCELS_MAX: usize = 16;
 
 /// The mailboxes of one shard.
 pub(super) struct Mail {

@@ -207,14 +207,22 @@ impl<'a, P: Ports> Delivery<'a, P> {
             subscription_ids,
         };
         match session.link {
-            Some(link) if form.qos == QoS::AtMostOnce => self.send_qos_0(subscriber, link, form),
+            Some(link) if form.qos == QoS::AtMostOnce => {
+                self.send_qos_0(subscriber, session, link, form);
+            }
             Some(link) => self.send_or_queue(subscriber, session, link, form),
             None if form.qos == QoS::AtMostOnce => {}
             None => self.queue(subscriber, session, form),
         }
     }
 
-    fn send_qos_0(&mut self, subscriber: SubscriberId, link: Link, form: Form<'_>) {
+    fn send_qos_0(
+        &mut self,
+        subscriber: SubscriberId,
+        session: &Session,
+        link: Link,
+        form: Form<'_>,
+    ) {
         let frame = self.outlet.frames.shaped(&self.view, link.version, form, self.now);
         let room = self.ports.outbox_room(link.connection);
         if room < self.limits.outbox_bytes_max / 2 {
@@ -222,7 +230,7 @@ impl<'a, P: Ports> Delivery<'a, P> {
         }
         if frame.len_with(&self.view) > link.packet_size_max {
             self.tallies.dropped_too_large += 1;
-        } else if room == 0 {
+        } else if room == 0 && !is_catching_up(session) {
             self.tallies.dropped_outbox_full += 1;
         } else {
             self.send(link, frame);
@@ -253,10 +261,7 @@ impl<'a, P: Ports> Delivery<'a, P> {
 
     fn queue(&mut self, subscriber: SubscriberId, session: &mut Session, form: Form<'_>) {
         let parcel = self.parcel(form);
-        let catching_up = session.pressure.as_ref().is_some_and(|pressure| !pressure.exhausted());
-        // What its publishers had sent before they were held back still arrives; that is no more
-        // than the mailboxes hold.
-        let limits = if catching_up { QueueLimits::NONE } else { self.limits.queue };
+        let limits = if is_catching_up(session) { QueueLimits::NONE } else { self.limits.queue };
         if session.outbound.queue.push(parcel, &limits).is_ok() {
             self.tallies.queued += 1;
         } else {
@@ -280,4 +285,10 @@ impl<'a, P: Ports> Delivery<'a, P> {
         self.tallies.messages_sent += 1;
         self.outlet.frames.send(frame, &self.view, link.connection, self.ports);
     }
+}
+
+/// Whether publishers are held back for the session. What they had sent before still arrives,
+/// beyond the limits: it is no more than the mailboxes hold.
+fn is_catching_up(session: &Session) -> bool {
+    session.pressure.as_ref().is_some_and(|pressure| !pressure.exhausted())
 }

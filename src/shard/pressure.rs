@@ -13,12 +13,13 @@
 
 use super::{Shard, letter::Letter, ports::Ports, timers::Timer};
 use crate::base::{
+    hash::Set,
     ids::{ConnectionId, ShardId, SubscriberId},
     time::Moment,
 };
 
 /// A connection that publishes, on whichever shard it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Publisher {
     pub(super) shard: ShardId,
     pub(super) connection: ConnectionId,
@@ -29,15 +30,28 @@ pub(super) struct Publisher {
 pub(super) struct Pressure {
     since: Moment,
     held: Held,
+    /// Bytes that may still go beyond the limits.
+    grace: usize,
 }
+
+/// What may go beyond a session's limits while its publishers are held back: more than what the
+/// mailboxes of a few shards hold.
+const GRACE_BYTES: usize = 16 << 20;
 
 #[derive(Debug)]
 enum Held {
-    Waiting(Vec<Publisher>),
+    Waiting(Set<Publisher>),
     Exhausted,
 }
 
 impl Pressure {
+    /// Takes `bytes` from what may go beyond the limits. False: no more may.
+    pub(super) fn spend_grace(&mut self, bytes: usize) -> bool {
+        let left = self.grace.checked_sub(bytes).filter(|_| !self.exhausted());
+        self.grace = left.unwrap_or(0);
+        left.is_some()
+    }
+
     /// Whether patience with the subscriber has run out.
     pub(super) fn exhausted(&self) -> bool {
         matches!(self.held, Held::Exhausted)
@@ -72,13 +86,13 @@ impl Shard {
             self.wheel
                 .insert(self.now + self.settings.limits.patience, Timer::Patience(subscriber));
             ports.notify_drained(link.connection);
-            Box::new(Pressure { since: self.now, held: Held::Waiting(Vec::new()) })
+            let held = Held::Waiting(Set::with_hasher(self.settings.seed));
+            Box::new(Pressure { since: self.now, held, grace: GRACE_BYTES })
         });
         let Held::Waiting(held) = &mut pressure.held else { return };
-        if held.contains(&publisher) {
+        if !held.insert(publisher) {
             return;
         }
-        held.push(publisher);
         self.tallies.holds += 1;
         if publisher.shard == self.settings.shard {
             self.press(publisher.connection);

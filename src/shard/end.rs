@@ -132,7 +132,7 @@ impl Shard {
 
     /// The session is without a connection from now on.
     fn detach(&mut self, subscriber: SubscriberId, cause: Cause, ports: &mut impl Ports) {
-        self.relieve(subscriber, ports);
+        self.give_up(subscriber, ports);
         self.tallies.clients_connected -= 1;
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         session.link = None;

@@ -37,6 +37,7 @@ use self::{
     end::Cause,
     letter::LetterBatch,
     ports::{Arrival, Brain, Closing, End, Ports},
+    pressure::Offenders,
     publish::Routes,
     sessions::Sessions,
     settings::Settings,
@@ -85,6 +86,7 @@ pub struct Shard {
     heard_tallies: Vec<Tallies>,
     routes: Routes,
     outlet: Outlet,
+    offenders: Offenders,
     scratch: Vec<u8>,
     stopping: bool,
 }
@@ -118,6 +120,7 @@ impl Shard {
             heard_tallies: vec![Tallies::default(); settings.shards],
             routes: Routes::new(seed, settings.shards),
             outlet: Outlet::default(),
+            offenders: Offenders::new(seed),
             scratch: Vec::new(),
             stopping: false,
             settings,

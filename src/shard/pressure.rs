@@ -13,9 +13,9 @@
 
 use super::{Shard, letter::Letter, ports::Ports, timers::Timer};
 use crate::base::{
-    hash::Set,
+    hash::{Map, Seed, Set},
     ids::{ConnectionId, ShardId, SubscriberId},
-    time::Moment,
+    time::{Moment, Span},
 };
 
 /// A connection that publishes, on whichever shard it is.
@@ -58,6 +58,39 @@ impl Pressure {
     }
 }
 
+/// Client Identifiers whose last connections ended while publishers waited for them.
+#[derive(Debug)]
+pub(super) struct Offenders {
+    until: Map<u64, Moment>,
+    seed: Seed,
+}
+
+/// How long nobody waits for such a client.
+const OFFENCE_SPAN: Span = Span::from_secs(60);
+/// How many are known at once; beyond it those whose time has passed are forgotten, or all.
+const OFFENDERS_MAX: usize = 4096;
+
+impl Offenders {
+    pub(super) fn new(seed: Seed) -> Offenders {
+        Offenders { until: Map::with_hasher(seed), seed }
+    }
+
+    fn note(&mut self, client_id: &str, now: Moment) {
+        if self.until.len() >= OFFENDERS_MAX {
+            self.until.retain(|_, until| *until > now);
+        }
+        if self.until.len() >= OFFENDERS_MAX {
+            self.until.clear();
+        }
+        self.until.insert(self.seed.hash(client_id), now + OFFENCE_SPAN);
+    }
+
+    fn is_noted(&self, client_id: &str, now: Moment) -> bool {
+        !self.until.is_empty()
+            && self.until.get(&self.seed.hash(client_id)).is_some_and(|until| *until > now)
+    }
+}
+
 impl Shard {
     /// Makes a publisher wait for all subscribers that its last message crowded.
     pub(super) fn hold_for_crowded(
@@ -86,7 +119,11 @@ impl Shard {
             self.wheel
                 .insert(self.now + self.settings.limits.patience, Timer::Patience(subscriber));
             ports.notify_drained(link.connection);
-            let held = Held::Waiting(Set::with_hasher(self.settings.seed));
+            let held = if self.offenders.is_noted(&session.client_id, self.now) {
+                Held::Exhausted
+            } else {
+                Held::Waiting(Set::with_hasher(self.settings.seed))
+            };
             Box::new(Pressure { since: self.now, held, grace: GRACE_BYTES })
         });
         let Held::Waiting(held) = &mut pressure.held else { return };
@@ -117,6 +154,17 @@ impl Shard {
             if session.outbound.queue.is_above(25, &limits.queue) {
                 return;
             }
+        }
+        self.relieve(subscriber, ports);
+    }
+
+    /// The connection of a subscriber has ended. One that leaves while others wait for it does not
+    /// get new patience by coming back.
+    pub(super) fn give_up(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+        if let Some(session) = self.sessions.get(subscriber)
+            && session.pressure.is_some()
+        {
+            self.offenders.note(&session.client_id, self.now);
         }
         self.relieve(subscriber, ports);
     }

@@ -158,6 +158,9 @@ impl Hands {
         kept.drain(..taken);
         match self.connections.get_mut(id) {
             Some(connection) if !kept.is_empty() && connection.keeps_bytes() => {
+                if kept.len() < kept.capacity() / 4 {
+                    kept.shrink_to(2 * kept.len());
+                }
                 self.kept_bytes += kept.len();
                 connection.kept = kept;
             }
@@ -209,8 +212,7 @@ impl Hands {
     /// Hands in kept bytes, or the end, at the next turn, if there are any.
     fn feed_later(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let has_news = !connection.kept.is_empty() || connection.flags.finished;
-        if has_news && !connection.flags.feed_due {
+        if !connection.flags.feed_due {
             connection.flags.feed_due = true;
             self.due.push(Due::Feed(id));
         }

@@ -218,6 +218,8 @@ impl<B: Brain> Turner<B> {
     fn feed_kept(&mut self, id: ConnectionId) {
         let Some(connection) = self.hands.get(id) else { return };
         connection.flags.feed_due = false;
+        self.hands.touch(id);
+        let Some(connection) = self.hands.get(id) else { return };
         if !connection.takes_bytes() {
             return;
         }

@@ -51,7 +51,7 @@ tallies! {
     bytes_sent => "bytes/sent",
     /// Connections that are open, with or without a CONNECT.
     connections => "connections/open",
-    /// Connections that were accepted.
+    /// Connections whose CONNECT was accepted.
     connections_accepted => "connections/accepted",
     /// Connections refused because the broker held as many as it may.
     connections_refused => "connections/refused",
@@ -103,6 +103,7 @@ impl Tallies {
             Cause::ConnectTimeout => self.ended_connect_timeout += 1,
             Cause::TakenOver => self.ended_taken_over += 1,
             Cause::QuotaExceeded => self.ended_quota += 1,
+            Cause::AnswerTooLarge => self.ended_too_large += 1,
             Cause::ShuttingDown => {}
         }
     }

@@ -4,6 +4,7 @@
 
 mod connecting;
 mod exchanges;
+mod hazards;
 mod limits;
 mod packets;
 mod publishing;

@@ -186,6 +186,8 @@ impl Hands {
         let failed = result < 0 && !is_passing(result);
         if failed {
             connection.flags.mute = true;
+            // An error says that it is shut already. The receive will end either way.
+            let _ = connection.socket.shutdown(Shutdown::Both);
         }
         if outbox.unsent() == 0 {
             self.chunks.give_back_outbox(connection.outbox.take().expect("it is there"));
@@ -402,7 +404,7 @@ impl Hands {
 impl Ports for Hands {
     #[inline]
     fn outbox_room(&self, connection: ConnectionId) -> usize {
-        let open = self.connections.get(connection).filter(|connection| connection.is_open());
+        let open = self.connections.get(connection).filter(|it| it.is_open() && !it.flags.mute);
         open.map_or(0, |open| self.limits.outbox_bytes_max.saturating_sub(open.unsent()))
     }
 
@@ -480,6 +482,9 @@ impl Hands {
     fn send_with(&mut self, id: ConnectionId, frame: &[u8], payload: Option<&Bytes>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !connection.is_open() || connection.flags.mute {
+            return;
+        }
+        if frame.is_empty() && payload.is_none_or(Bytes::is_empty) {
             return;
         }
         let outbox = connection.outbox.get_or_insert_with(|| self.chunks.outbox());

@@ -85,6 +85,10 @@ tallies! {
     ended_protocol_error => "connections/ended/protocol-error",
     /// Connections closed because of a packet larger than the Maximum Packet Size.
     ended_too_large => "connections/ended/packet-too-large",
+    /// Connections closed because incomplete packets took too much memory together.
+    ended_partial_overflow => "connections/ended/partial-overflow",
+    /// Times that the system could not accept a connection.
+    accept_errors => "connections/accept-errors",
     /// Connections closed because a limit was exceeded.
     ended_quota => "connections/ended/quota-exceeded",
     /// Connections refused in CONNACK for their user name and password, or for want of one.

@@ -3,12 +3,14 @@
 //! Everything runs in one thread on a clock of its own; see [`world`].
 
 mod connecting;
+mod exchanges;
 mod hazards;
 mod limits;
 mod packets;
 mod publishing;
 mod sessions;
 mod sharing;
+mod statements;
 mod story;
 mod subscribing;
 mod wills;

@@ -9,7 +9,6 @@ use crate::{
     world::World,
 };
 
-/// [MQTT-4.8.2-4]
 #[test]
 fn one_member_of_each_group_gets_the_message() {
     everywhere(|shards, version| {

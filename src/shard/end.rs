@@ -13,7 +13,7 @@ use crate::{
         ids::{ConnectionId, SubscriberId},
         time::{Moment, Span},
     },
-    mqtt::{DecodeError, Disconnect, Packet, ProtocolError, ReasonCode, ReasonProperties, Version},
+    mqtt::{Connack, DecodeError, Disconnect, Packet, ProtocolError, ReasonCode, Version},
     session::message::MessageView,
     topic::Subscription,
 };
@@ -34,6 +34,8 @@ pub(super) enum Cause {
     ConnectTimeout,
     TakenOver,
     QuotaExceeded,
+    /// An enhanced authentication has failed.
+    NotAuthenticated,
     ShuttingDown,
 }
 
@@ -50,6 +52,7 @@ impl Cause {
             Cause::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
             Cause::TakenOver => Some(ReasonCode::SessionTakenOver),
             Cause::QuotaExceeded => Some(ReasonCode::QuotaExceeded),
+            Cause::NotAuthenticated => Some(ReasonCode::NotAuthorized),
             Cause::ShuttingDown => Some(ReasonCode::ServerShuttingDown),
         }
     }
@@ -105,7 +108,7 @@ impl Shard {
         }
     }
 
-    /// [MQTT-3.14.0-1]
+    /// Before CONNACK nothing but CONNACK may say why. [MQTT-3.14.0-1] [MQTT-4.12.0-4]
     fn say_farewell(
         &mut self,
         id: ConnectionId,
@@ -114,17 +117,16 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let Some(reason_code) = cause.farewell() else { return };
-        if connection.version != Version::V5 || connection.subscriber().is_none() {
+        let farewell = match connection.stage {
+            Stage::Connected(_) => Packet::Disconnect(Disconnect::with_reason(reason_code)),
+            Stage::Authenticating => Packet::Connack(Connack::refusal(reason_code)),
+            _ => return,
+        };
+        if connection.version != Version::V5 {
             return;
         }
-        let disconnect = Disconnect {
-            reason_code,
-            session_expiry_interval: None,
-            server_reference: None,
-            properties: ReasonProperties::default(),
-        };
         self.scratch.clear();
-        Packet::Disconnect(disconnect).encode(Version::V5, &mut self.scratch);
+        farewell.encode(Version::V5, &mut self.scratch);
         ports.send(id, &self.scratch);
     }
 

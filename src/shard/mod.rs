@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod ack;
+mod auth;
 mod connect;
 mod connection;
 mod deliver;
@@ -166,12 +167,16 @@ impl Shard {
 
     fn handle_frame(&mut self, id: ConnectionId, frame: Frame<'_>, ports: &mut impl Ports) -> Step {
         let Some(connection) = self.connections.get(id) else { return Step::Taken };
-        let Stage::Connected(subscriber) = connection.stage else {
+        let stage = connection.stage;
+        if !matches!(stage, Stage::Connected(_) | Stage::Authenticating) {
             return self.handle_first(id, frame, ports);
-        };
-        match Packet::decode(frame, connection.version) {
-            Ok(packet) => self.handle_packet(id, subscriber, &packet, ports),
-            Err(error) => self.refuse(id, error, ports),
+        }
+        match (Packet::decode(frame, connection.version), stage) {
+            (Ok(packet), Stage::Connected(subscriber)) => {
+                self.handle_packet(id, subscriber, &packet, ports);
+            }
+            (Ok(packet), _) => self.handle_unauthenticated(id, &packet, ports),
+            (Err(error), _) => self.refuse(id, error, ports),
         }
         Step::Taken
     }
@@ -217,8 +222,7 @@ impl Shard {
             }
             // A second CONNECT. [MQTT-3.1.0-2]
             Packet::Connect(_) => self.refuse_packet(id, ProtocolError::SecondConnect, ports),
-            // No enhanced authentication has begun, so there is none to go on with.
-            Packet::Auth(_) => self.refuse_packet(id, ProtocolError::UnexpectedAuth, ports),
+            Packet::Auth(auth) => self.handle_auth(id, auth, ports),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 self.refuse_packet(id, ProtocolError::ServerPacket, ports);
             }

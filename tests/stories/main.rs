@@ -2,10 +2,12 @@
 //!
 //! Everything runs in one thread on a clock of its own; see [`world`].
 
+mod authenticating;
 mod connecting;
 mod limits;
 mod packets;
 mod publishing;
+mod scram;
 mod sessions;
 mod sharing;
 mod story;

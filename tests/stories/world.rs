@@ -294,10 +294,15 @@ impl World {
         self.run();
     }
 
+    /// What the client has received since the last look, as bytes.
+    pub(crate) fn received_bytes(&mut self, client: usize) -> Vec<u8> {
+        std::mem::take(&mut self.clients[client].received)
+    }
+
     /// What the client has received since the last look, one line a packet.
     pub(crate) fn received(&mut self, client: usize) -> Vec<String> {
-        let client = &mut self.clients[client];
-        let bytes = std::mem::take(&mut client.received);
+        let bytes = self.received_bytes(client);
+        let client = &self.clients[client];
         let mut lines = Vec::new();
         let mut rest = &bytes[..];
         while let Ok(Some(frame)) = mqtt::frame::split(rest, 1 << 28) {

@@ -5,7 +5,7 @@ use crate::{
     access::scram::{Exchange, MESSAGE_BYTES_MAX, Outcome},
     base::ids::ConnectionId,
     mqtt::{
-        Auth, Connect, DecodeError, Packet, ProtocolError, ReasonCode, ReasonProperties, Version,
+        Auth, Connect, Packet, ProtocolError, ReasonCode, ReasonProperties, Version,
         frame::{self, PACKET_SIZE_MAX},
     },
 };
@@ -220,7 +220,7 @@ impl Shard {
             ports.send(id, &self.scratch);
         } else {
             // There is no smaller challenge, so the client cannot be let in. [MQTT-3.1.2-24]
-            self.refuse(id, DecodeError::PacketTooLarge, ports);
+            self.end(id, Cause::AnswerTooLarge, ports);
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod authenticating;
 mod connecting;
+mod hazards;
 mod limits;
 mod packets;
 mod publishing;

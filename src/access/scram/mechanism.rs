@@ -1,7 +1,6 @@
 //! The two mechanisms: the same exchange over two hash functions.
 
 use hmac::{Hmac, KeyInit, Mac};
-use pbkdf2::pbkdf2_hmac;
 use sha2::{Digest, Sha256, Sha512};
 
 /// A SASL mechanism of the SCRAM family.
@@ -47,16 +46,6 @@ impl Mechanism {
             Mechanism::Sha256 => hmac::<Hmac<Sha256>>(key, parts),
             Mechanism::Sha512 => hmac::<Hmac<Sha512>>(key, parts),
         }
-    }
-
-    /// `Hi` of RFC 5802: slow on purpose.
-    pub(super) fn salted_password(self, password: &[u8], salt: &[u8], iterations: u32) -> Vec<u8> {
-        let mut salted = vec![0; self.key_bytes()];
-        match self {
-            Mechanism::Sha256 => pbkdf2_hmac::<Sha256>(password, salt, iterations, &mut salted),
-            Mechanism::Sha512 => pbkdf2_hmac::<Sha512>(password, salt, iterations, &mut salted),
-        }
-        salted
     }
 }
 

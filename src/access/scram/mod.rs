@@ -14,11 +14,13 @@ use std::sync::Arc;
 use base64ct::{Base64, Encoding};
 use subtle::{Choice, ConstantTimeEq};
 
-use self::message::{ClientFinal, ClientFirst};
 pub use self::{
     mechanism::Mechanism,
     users::{ScramFileError, ScramProblem, ScramUsers},
-    verifier::{ITERATIONS, ITERATIONS_MAX, ITERATIONS_MIN, Verifier},
+};
+use self::{
+    message::{ClientFinal, ClientFirst},
+    verifier::Verifier,
 };
 
 /// One authentication, from the client's first message to its proof.

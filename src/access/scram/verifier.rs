@@ -1,14 +1,12 @@
 //! What is kept of a password for SCRAM: enough to recognise its proof, too little to make one.
 
-use std::fmt;
-
 use base64ct::{Base64, Encoding};
 
 use super::{Mechanism, ScramProblem as Problem};
 
 /// The keys of one user for one mechanism.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verifier {
+pub(super) struct Verifier {
     pub(super) mechanism: Mechanism,
     pub(super) iterations: u32,
     pub(super) salt: Vec<u8>,
@@ -18,19 +16,6 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Makes the keys of a password. Takes as long as it shall take those who guess.
-    pub fn derive(mechanism: Mechanism, password: &[u8], salt: &[u8], iterations: u32) -> Verifier {
-        let salted_password = mechanism.salted_password(password, salt, iterations);
-        let client_key = mechanism.hmac(&salted_password, &[b"Client Key"]);
-        Verifier {
-            mechanism,
-            iterations,
-            salt: salt.to_vec(),
-            stored_key: mechanism.hash(&client_key),
-            server_key: mechanism.hmac(&salted_password, &[b"Server Key"]),
-        }
-    }
-
     /// Parses `SCRAM-SHA-256$iterations:salt$stored_key:server_key`, as PostgreSQL keeps it.
     pub(super) fn parse(text: &str) -> Result<Verifier, Problem> {
         let (name, rest) = text.split_once('$').ok_or(Problem::UnknownMechanism)?;
@@ -45,16 +30,6 @@ impl Verifier {
             stored_key: parse_key(mechanism, stored_key).ok_or(Problem::StoredKey)?,
             server_key: parse_key(mechanism, server_key).ok_or(Problem::ServerKey)?,
         })
-    }
-}
-
-/// As it is parsed.
-impl fmt::Display for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [salt, stored_key, server_key] =
-            [&self.salt, &self.stored_key, &self.server_key].map(|key| Base64::encode_string(key));
-        let (name, iterations) = (self.mechanism.name(), self.iterations);
-        write!(f, "{name}${iterations}:{salt}${stored_key}:{server_key}")
     }
 }
 
@@ -75,10 +50,8 @@ fn parse_key(mechanism: Mechanism, text: &str) -> Option<Vec<u8>> {
 }
 
 /// As many as RFC 7677 asks for.
-pub const ITERATIONS_MIN: u32 = 4096;
+pub(super) const ITERATIONS_MIN: u32 = 4096;
 /// A client that is slow has to do as many: more is a typing error.
-pub const ITERATIONS_MAX: u32 = 1_000_000;
-/// For users that are written down now: some 50 ms of a client's time.
-pub const ITERATIONS: u32 = 100_000;
+pub(super) const ITERATIONS_MAX: u32 = 1_000_000;
 /// A made-up salt is as long as one hash of SHA-512.
 pub(super) const SALT_BYTES_MAX: usize = 64;

@@ -1,8 +1,10 @@
 //! Puts a broker together: configuration in, shards on a runtime, a banner when it listens.
 
 use std::{
+    fs::File,
     hash::{BuildHasher, RandomState},
-    io::IsTerminal,
+    io::{IsTerminal, Read},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -11,7 +13,7 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    access::{Passwords, Policy},
+    access::{Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, time::Span},
     config::Config,
     runtime::{self, Ready, RuntimeConfig},
@@ -67,13 +69,30 @@ fn start_log(filter: &str) {
         .init();
 }
 
-/// A password file that cannot be read keeps the broker from starting: it never opens the door.
+/// A file of users that cannot be read keeps the broker from starting: it never opens the door.
 fn policy(config: &Config) -> Result<Policy> {
-    let read = |path: &std::path::PathBuf| {
+    let read_passwords = |path: &PathBuf| {
         Passwords::read(path).with_context(|| format!("password file {}", path.display()))
     };
-    let passwords = config.password_file.as_ref().map(read).transpose()?;
-    Ok(Policy { passwords: passwords.map(Arc::new), anonymous: config.anonymous })
+    let read_scram = |path: &PathBuf| {
+        let read = ScramUsers::read(path, secret()?);
+        read.with_context(|| format!("SCRAM file {}", path.display()))
+    };
+    let passwords = config.password_file.as_ref().map(read_passwords).transpose()?;
+    let scram = config.scram_file.as_ref().map(read_scram).transpose()?;
+    Ok(Policy {
+        passwords: passwords.map(Arc::new),
+        scram: scram.map(Arc::new),
+        anonymous: config.anonymous,
+    })
+}
+
+/// What nobody outside can know.
+fn secret() -> Result<[u8; 32]> {
+    let mut secret = [0; 32];
+    let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut secret));
+    random.context("/dev/urandom")?;
+    Ok(secret)
 }
 
 fn limits(config: &Config) -> Limits {

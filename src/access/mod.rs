@@ -6,11 +6,13 @@
 
 mod hash;
 mod passwords;
+pub mod scram;
 pub mod topics;
 
 use std::{fmt, sync::Arc};
 
 pub use self::passwords::{PasswordFileError, Passwords, Problem};
+use self::scram::{Exchange, Mechanism, ScramUsers};
 
 /// A slow check of a password, to be run off the shard's turn.
 pub type Verification = Box<dyn FnOnce() -> bool + Send>;
@@ -19,6 +21,8 @@ pub type Verification = Box<dyn FnOnce() -> bool + Send>;
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     pub passwords: Option<Arc<Passwords>>,
+    /// Who may prove itself by SCRAM instead.
+    pub scram: Option<Arc<ScramUsers>>,
     pub anonymous: Anonymous,
 }
 
@@ -59,6 +63,13 @@ impl Policy {
             _ => Admission::NotAuthorized,
         }
     }
+
+    /// Begins an exchange in which a client proves who it is; `None` if nobody can by that
+    /// mechanism.
+    pub fn begin_exchange(&self, mechanism: &str, random: [u64; 2]) -> Option<Exchange> {
+        let mechanism = Mechanism::from_name(mechanism)?;
+        Exchange::begin(self.scram.as_ref()?, mechanism, random)
+    }
 }
 
 impl Anonymous {
@@ -90,7 +101,8 @@ mod tests {
         WWEGb43HNXbS9iXF693jd7G6h0EPrnoWMNoi/SVtX584YaWxQ8xbiKQiYwnC4bBitImJS1+K6nAlFjiYcDg3DA==";
 
     fn with_alice(anonymous: Anonymous) -> Policy {
-        Policy { passwords: Some(Arc::new(Passwords::parse(ALICE).unwrap())), anonymous }
+        let passwords = Some(Arc::new(Passwords::parse(ALICE).unwrap()));
+        Policy { passwords, anonymous, ..Policy::default() }
     }
 
     /// The outcome of an admission, any verification included.
@@ -112,7 +124,7 @@ mod tests {
             (Anonymous::Everywhere, true, true),
             (Anonymous::Everywhere, false, true),
         ] {
-            let open = Policy { passwords: None, anonymous };
+            let open = Policy { anonymous, ..Policy::default() };
             assert_eq!(lets_in(&open, loopback, None, ""), expected, "{anonymous:?} {loopback}");
             let named = lets_in(&open, loopback, Some("anyone"), "anything");
             assert_eq!(named, expected, "{anonymous:?} {loopback}, a name that means nothing");

@@ -32,10 +32,8 @@ impl Passwords {
 
     /// Parses lines of `user:hash`. Empty lines and lines that begin with `#` are skipped.
     pub fn parse(text: &str) -> Result<Passwords, PasswordFileError> {
-        let lines = (1..).zip(text.lines().map(str::trim_end));
-        let lines = lines.filter(|(_, text)| !text.is_empty() && !text.starts_with('#'));
         let users: Result<Vec<User>, _> =
-            lines.map(|(line, text)| User::parse(line, text)).collect();
+            lines_of(text).map(|(line, text)| User::parse(line, text)).collect();
         let mut users = users?;
         users.sort_by(|one, other| one.name.cmp(&other.name));
         refuse_duplicates(&users)?;
@@ -80,6 +78,12 @@ impl User {
         let hash = PasswordHash::parse(hash).map_err(malformed)?;
         Ok(User { name: name.to_owned(), hash, line })
     }
+}
+
+/// The lines that say something, counted from one.
+pub(super) fn lines_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = (1..).zip(text.lines().map(str::trim_end));
+    lines.filter(|(_, text)| !text.is_empty() && !text.starts_with('#'))
 }
 
 /// The users are sorted by name, and those of one name by line.

@@ -73,8 +73,13 @@ pub(super) struct AccessFlags {
     /// user name are then refused
     #[arg(long, value_name = "FILE")]
     pub(super) password_file: Option<PathBuf>,
+    /// File of users that MQTT 5.0 clients may authenticate as with SCRAM-SHA-256 or
+    /// SCRAM-SHA-512: lines of `USER:` and a verifier as PostgreSQL keeps it. Clients that do not
+    /// authenticate are then refused
+    #[arg(long, value_name = "FILE")]
+    pub(super) scram_file: Option<PathBuf>,
     /// Let clients without a user name in, on all listeners [default: on loopback addresses only,
-    /// and not with --password-file]
+    /// and not with --password-file or --scram-file]
     #[arg(long)]
     pub(super) allow_anonymous: bool,
 }

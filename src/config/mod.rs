@@ -55,6 +55,8 @@ pub struct Config {
     pub patience: Span,
 
     pub password_file: Option<PathBuf>,
+    /// Users that authenticate by SCRAM.
+    pub scram_file: Option<PathBuf>,
     pub anonymous: Anonymous,
 
     /// Receive buffers per shard, a power of two.
@@ -106,6 +108,7 @@ impl Config {
             session_expiry_max: limits.session_expiry_max,
             patience: limits.patience,
             password_file: access.password_file,
+            scram_file: access.scram_file,
             anonymous,
             receive_buffers,
             receive_buffer_bytes,
@@ -142,7 +145,7 @@ pub enum Contradiction {
     ListenerTwice(SocketAddr),
     #[error(
         "--listen {0} is open to other machines but would refuse all clients: \
-         give --password-file or --allow-anonymous"
+         give --password-file, --scram-file or --allow-anonymous"
     )]
     NobodyAdmitted(SocketAddr),
     #[error("--cpus names {cpus} CPUs, too few for --shards {shards}")]
@@ -170,7 +173,7 @@ fn check_limits(limits: &LimitFlags) -> Result<(), Contradiction> {
 
 fn check_listeners(network: &NetworkFlags, access: &AccessFlags) -> Result<(), Contradiction> {
     let mut seen = BTreeSet::new();
-    let nobody_admitted = access.password_file.is_none() && !access.allow_anonymous;
+    let nobody_admitted = anonymous(access) == Anonymous::OnLoopback;
     for &listener in &network.listen {
         // The system chooses another port for each port 0.
         if !seen.insert(listener) && listener.port() != 0 {
@@ -197,12 +200,12 @@ fn shard_cpus(flags: &ShardFlags, available: &CpuList) -> Result<Vec<usize>, Con
     Ok(cpus.iter().cycle().zip(ShardId::all(shards)).map(|(cpu, _)| cpu).collect())
 }
 
-/// A password file shuts out whoever has no password, unless both were asked for.
+/// A file of users shuts out whoever is none of them, unless both were asked for.
 fn anonymous(flags: &AccessFlags) -> Anonymous {
-    match (flags.allow_anonymous, &flags.password_file) {
-        (true, _) => Anonymous::Everywhere,
-        (false, Some(_)) => Anonymous::Refused,
-        (false, None) => Anonymous::OnLoopback,
+    match (flags.allow_anonymous, &flags.password_file, &flags.scram_file) {
+        (true, _, _) => Anonymous::Everywhere,
+        (false, None, None) => Anonymous::OnLoopback,
+        (false, _, _) => Anonymous::Refused,
     }
 }
 

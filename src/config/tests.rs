@@ -37,7 +37,7 @@ fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
     assert_eq!(config.outbox_bytes_max, 1 << 20);
     assert_eq!(config.session_expiry_max, u32::MAX);
     assert_eq!(config.patience, Span::from_millis(500));
-    assert_eq!(config.password_file, None);
+    assert_eq!((config.password_file, config.scram_file), (None, None));
     assert_eq!(config.anonymous, Anonymous::OnLoopback);
     assert_eq!((config.receive_buffers, config.receive_buffer_bytes), (256, 16 << 10));
     assert_eq!(config.ring_entries, 1024);
@@ -51,8 +51,9 @@ fn every_flag_reaches_its_field() {
         "--listen 0 --listen [::1]:0 --connect-timeout 3 --shards 2 --cpus 6,1 --busy-poll 50 \
          --max-connections 7 --max-sessions 8 --max-packet-size 64KiB --max-inflight 9 \
          --receive-maximum 11 --max-queued 12 --max-queued-bytes 1MiB --outbox-bytes 8KiB \
-         --session-expiry-max 3600 --patience 0 --password-file passwords --allow-anonymous \
-         --recv-buffers 64 --recv-buffer-size 4096 --ring-entries 256 --sys-interval 0 --log debug",
+         --session-expiry-max 3600 --patience 0 --password-file passwords --scram-file users \
+         --allow-anonymous --recv-buffers 64 --recv-buffer-size 4096 --ring-entries 256 \
+         --sys-interval 0 --log debug",
     );
     assert_eq!(config.listeners, ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
     assert_eq!(config.shard_cpus, [6, 1]);
@@ -66,6 +67,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!(config.session_expiry_max, 3600);
     assert_eq!(config.patience, Span::ZERO);
     assert_eq!(config.password_file, Some(PathBuf::from("passwords")));
+    assert_eq!(config.scram_file, Some(PathBuf::from("users")));
     assert_eq!(config.anonymous, Anonymous::Everywhere);
     assert_eq!((config.receive_buffers, config.receive_buffer_bytes), (64, 4096));
     assert_eq!(config.ring_entries, 256);
@@ -86,12 +88,14 @@ fn shards_get_the_named_cpus_in_order_or_the_available_ones_in_turns() {
 }
 
 #[test]
-fn a_password_file_shuts_anonymous_clients_out_unless_both_were_asked_for() {
+fn a_file_of_users_shuts_anonymous_clients_out_unless_both_were_asked_for() {
     for (arguments, expected) in [
         ("--allow-anonymous", Anonymous::Everywhere),
         ("--password-file f", Anonymous::Refused),
         ("--password-file f --allow-anonymous", Anonymous::Everywhere),
         ("--password-file f --listen 0.0.0.0", Anonymous::Refused),
+        ("--scram-file f --allow-anonymous", Anonymous::Everywhere),
+        ("--scram-file f --listen 0.0.0.0", Anonymous::Refused),
     ] {
         assert_eq!(accepted(arguments).anonymous, expected, "{arguments}");
     }
@@ -104,7 +108,7 @@ fn flags_that_contradict_each_other_are_refused_in_one_line() {
         (
             "--listen 0.0.0.0",
             "--listen 0.0.0.0:1883 is open to other machines but would refuse all clients: give \
-             --password-file or --allow-anonymous",
+             --password-file, --scram-file or --allow-anonymous",
         ),
         ("--cpus 0-1 --shards 3", "--cpus names 2 CPUs, too few for --shards 3"),
         ("--cpus 1,5", "--cpus names CPU 5, but this process may use 0-3,6 only"),

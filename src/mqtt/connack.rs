@@ -74,6 +74,11 @@ impl Default for ConnackProperties<'_> {
 }
 
 impl<'a> Connack<'a> {
+    /// A CONNACK that says no more than why the client is not taken. [MQTT-3.2.2-6]
+    pub fn refusal(reason_code: ReasonCode) -> Connack<'a> {
+        Connack { session_present: false, reason_code, properties: ConnackProperties::default() }
+    }
+
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Connack<'a>, DecodeError> {
         let mut reader = Reader::new(frame.body);
         let session_present = decode_flags(reader.u8()?, version)?;

@@ -115,6 +115,10 @@ pub enum ProtocolError {
     SecondConnect,
     #[error("an AUTH that no authentication exchange expects")]
     UnexpectedAuth,
+    #[error("the Authentication Method is not that of the CONNECT")]
+    AuthenticationMethodChanged,
+    #[error("neither AUTH nor DISCONNECT during the authentication")]
+    AuthExpected,
     #[error("a packet that only servers send")]
     ServerPacket,
     #[error("the Topic Alias stands for no Topic Name yet")]
@@ -136,6 +140,7 @@ impl ProtocolError {
             // Section 3.3.4 names this code for an alias of zero, too. [MQTT-3.3.2-8]
             ProtocolError::TopicAliasInvalid => ReasonCode::TopicAliasInvalid,
             ProtocolError::ReceiveMaximumExceeded => ReasonCode::ReceiveMaximumExceeded,
+            ProtocolError::AuthenticationMethodChanged => ReasonCode::BadAuthenticationMethod,
             ProtocolError::PacketIdZero
             | ProtocolError::PropertyTwice
             | ProtocolError::PropertyValue
@@ -151,6 +156,7 @@ impl ProtocolError {
             | ProtocolError::ConnectExpected
             | ProtocolError::SecondConnect
             | ProtocolError::UnexpectedAuth
+            | ProtocolError::AuthExpected
             | ProtocolError::ServerPacket
             | ProtocolError::SessionExpiryRaised
             | ProtocolError::TopicAliasUnknown

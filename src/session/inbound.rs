@@ -1,7 +1,7 @@
 //! The publisher's half of a session.
 
 use crate::{
-    base::hash::{Seed, Set},
+    base::hash::{Map, Seed},
     mqtt::{Delivery, PacketId},
 };
 
@@ -18,8 +18,11 @@ use crate::{
 /// QoS 1 leaves no trace here: its PUBACK goes out in the same turn.
 #[derive(Debug, Default)]
 pub struct Inbound {
-    /// Packet Identifiers between PUBREC and PUBREL; absent while there are none.
-    held: Option<Box<Set<PacketId>>>,
+    /// Packet Identifiers between PUBREC and PUBREL, and whether they came on this connection;
+    /// absent while there are none.
+    held: Option<Box<Map<PacketId, bool>>>,
+    /// How many came on this connection.
+    fresh: u16,
 }
 
 /// What becomes of a PUBLISH.
@@ -34,6 +37,12 @@ pub enum Admission {
 }
 
 impl Inbound {
+    /// A connection begins: its quota is whole, whatever is held from earlier ones.
+    pub fn connect(&mut self) {
+        self.fresh = 0;
+        self.held.iter_mut().flat_map(|held| held.values_mut()).for_each(|fresh| *fresh = false);
+    }
+
     /// Judges a PUBLISH, and holds its Packet Identifier when it is to be delivered exactly once.
     ///
     /// The client may not run ahead of the Receive Maximum that it was told. [MQTT-3.3.4-9]
@@ -44,15 +53,16 @@ impl Inbound {
         seed: Seed,
     ) -> Admission {
         let Delivery::ExactlyOnce(packet_id) = delivery else { return Admission::Route };
-        let held = self.held.get_or_insert_with(|| Box::new(Set::with_hasher(seed)));
+        let held = self.held.get_or_insert_with(|| Box::new(Map::with_hasher(seed)));
         // Held already: a re-send. Acknowledge it again, route it never. [MQTT-4.3.3-10]
-        if held.contains(&packet_id) {
+        if held.contains_key(&packet_id) {
             return Admission::AcknowledgeOnly;
         }
-        if held.len() >= usize::from(receive_maximum) {
+        if self.fresh >= receive_maximum {
             return Admission::QuotaExceeded;
         }
-        held.insert(packet_id);
+        held.insert(packet_id, true);
+        self.fresh += 1;
         Admission::Route
     }
 
@@ -64,11 +74,12 @@ impl Inbound {
     /// Releases a Packet Identifier. False when it was not held.
     pub fn handle_pubrel(&mut self, packet_id: PacketId) -> bool {
         let Some(held) = &mut self.held else { return false };
-        let was_held = held.remove(&packet_id);
+        let released = held.remove(&packet_id);
         if held.is_empty() {
             self.held = None;
         }
-        was_held
+        self.fresh -= u16::from(released == Some(true));
+        released.is_some()
     }
 
     /// How many Packet Identifiers are held.
@@ -107,6 +118,18 @@ mod tests {
         }
         assert_eq!(inbound.handle_publish(Delivery::AtLeastOnce(ID), 2, SEED), Admission::Route);
         assert_eq!(inbound.held(), 2);
+    }
+
+    #[test]
+    fn what_is_held_from_an_earlier_connection_does_not_count() {
+        let mut inbound = Inbound::default();
+        let [first, second] = [1, 2].map(|value| PacketId::new(value).unwrap());
+        inbound.handle_publish(Delivery::ExactlyOnce(first), 1, SEED);
+        inbound.connect();
+        let fresh = Delivery::ExactlyOnce(second);
+        assert_eq!(inbound.handle_publish(fresh, 1, SEED), Admission::Route);
+        assert!(inbound.handle_pubrel(first) && inbound.handle_pubrel(second));
+        assert_eq!(inbound.handle_publish(fresh, 1, SEED), Admission::Route);
     }
 
     #[test]

@@ -33,6 +33,9 @@ struct Accepted<'a> {
     assigned: Option<&'a str>,
     /// The Session Expiry Interval, when it is not the one asked for.
     session_expiry: Option<u32>,
+    /// The Authentication Method of its CONNECT. [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+    method: Option<&'a str>,
+    proof: Option<&'a [u8]>,
 }
 
 impl Shard {
@@ -52,9 +55,13 @@ impl Shard {
             ports.hand_over(id, home);
             return Step::Later;
         }
+        if let Some(method) = connect.properties.authentication_method {
+            self.begin_authentication(id, connect, method, ports);
+            return Step::Taken;
+        }
         match self.authenticate(id, connect, ports) {
             Some(Ok(())) => {
-                self.accept(id, connect, ports);
+                self.accept(id, connect, None, ports);
                 Step::Taken
             }
             Some(Err(reason_code)) => {
@@ -93,8 +100,15 @@ impl Shard {
         }
     }
 
-    /// Lets the client in: takes its session over, resumes it or begins a new one.
-    fn accept(&mut self, id: ConnectionId, connect: &Connect<'_>, ports: &mut impl Ports) {
+    /// Lets the client in: takes its session over, resumes it or begins a new one. The proof is
+    /// the last word of an enhanced authentication.
+    pub(super) fn accept(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        proof: Option<&[u8]>,
+        ports: &mut impl Ports,
+    ) {
         let assigned = connect.client_id.is_empty().then(|| self.assign_client_id(ports));
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         self.end_earlier(client_id, connect.clean_start, ports);
@@ -112,10 +126,14 @@ impl Shard {
             session_present: resumed.is_some(),
             assigned: assigned.as_deref(),
             session_expiry: told_expiry,
+            method: connect.properties.authentication_method,
+            proof,
         };
         self.send_connack(id, connect.version, &accepted, ports);
-        self.set_members_online(subscriber, true, ports);
-        self.pump(subscriber, ports);
+        if self.connections.get(id).is_some() {
+            self.set_members_online(subscriber, true, ports);
+            self.pump(subscriber, ports);
+        }
     }
 
     /// Ends the client's earlier connection, and its session if it wants a clean start.
@@ -159,6 +177,7 @@ impl Shard {
                 .map_or(usize::MAX, |maximum| maximum.get() as usize)
                 .min(PACKET_SIZE_MAX),
         });
+        session.inbound.connect();
         session.outbound.connect(receive_maximum.min(self.settings.limits.inflight_max));
         session.expiry_interval = session_expiry;
         session.ends_at = None;
@@ -200,6 +219,8 @@ impl Shard {
                 maximum_packet_size: std::num::NonZeroU32::new(packet_size_max),
                 assigned_client_identifier: accepted.assigned,
                 topic_alias_maximum: limits.topic_alias_maximum,
+                authentication_method: accepted.method,
+                authentication_data: accepted.proof,
                 ..ConnackProperties::default()
             },
         };
@@ -225,13 +246,8 @@ impl Shard {
         reason_code: ReasonCode,
         ports: &mut impl Ports,
     ) {
-        let connack = Connack {
-            session_present: false,
-            reason_code,
-            properties: ConnackProperties::default(),
-        };
         self.scratch.clear();
-        Packet::Connack(connack).encode(version, &mut self.scratch);
+        Packet::Connack(Connack::refusal(reason_code)).encode(version, &mut self.scratch);
         ports.send(id, &self.scratch);
         self.tallies.refused_connect += 1;
         self.connections.remove(id);
@@ -273,9 +289,6 @@ fn judge(connect: &Connect<'_>) -> Result<(), ReasonCode> {
     };
     if connect.client_id.is_empty() && !may_be_empty {
         return Err(ReasonCode::ClientIdentifierNotValid);
-    }
-    if connect.properties.authentication_method.is_some() {
-        return Err(ReasonCode::BadAuthenticationMethod);
     }
     match &connect.will {
         Some(will) if TopicName::parse(will.topic).is_err() => Err(ReasonCode::TopicNameInvalid),

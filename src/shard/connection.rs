@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU16;
 
+use super::auth::Authentication;
 use crate::{
     base::{
         ids::{ConnectionId, SubscriberId},
@@ -15,8 +16,10 @@ use crate::{
 /// ```text
 ///            CONNECT             verdict            CONNECT again
 ///   Fresh ------------> Verifying ------> Verified ---------------> Connected
-///     |  no password to check, or none needed                           ^
-///     +-----------------------------------------------------------------+
+///     |  no password to check, or none needed                         ^  ^
+///     +---------------------------------------------------------------+  |
+///     |  CONNECT with an Authentication Method           AUTH, proven    |
+///     +---------------------------------> Authenticating ----------------+
 /// ```
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -49,7 +52,11 @@ const DEFERRED_BYTES_MAX: usize = 256;
 pub(super) enum Stage {
     Fresh,
     Verifying,
-    Verified { passed: bool },
+    Verified {
+        passed: bool,
+    },
+    /// CONNECT has been taken and is kept until it can be answered.
+    Authenticating,
     Connected(SubscriberId),
 }
 
@@ -61,6 +68,8 @@ struct Extras {
     /// PUBACK and PUBREC packets that wait until it is pressed no more: a publisher with a window
     /// stops by itself without them, and everything else that it sends is still read.
     deferred: Vec<u8>,
+    /// Of a client that authenticates by AUTH packets.
+    authentication: Option<Box<Authentication>>,
 }
 
 impl Connection {
@@ -141,6 +150,10 @@ impl Connection {
         self.extras.as_ref().map_or(0, |extras| extras.deferred.len())
     }
 
+    pub(super) fn authentication(&mut self) -> Option<&mut Authentication> {
+        self.extras.as_mut()?.authentication.as_deref_mut()
+    }
+
     pub(super) fn set_alias(&mut self, alias: NonZeroU16, topic: &str) {
         let topics = &mut self.extras.get_or_insert_default().aliases;
         let index = usize::from(alias.get()) - 1;
@@ -160,6 +173,8 @@ impl Connection {
 pub(super) struct Connections {
     entries: Vec<Option<(u32, Connection)>>,
     count: usize,
+    /// What all authentications hold that have not been concluded.
+    authenticating_bytes: usize,
 }
 
 impl Connections {
@@ -178,6 +193,7 @@ impl Connections {
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.set_authentication(id, None);
         self.get(id)?;
         self.count -= 1;
         self.entries[id.slot as usize].take().map(|(_, connection)| connection)
@@ -197,6 +213,28 @@ impl Connections {
             Some((generation, connection)) if *generation == id.generation => Some(connection),
             _ => None,
         }
+    }
+
+    /// Gives a connection the state of its authentication, and takes the earlier one.
+    pub(super) fn set_authentication(
+        &mut self,
+        id: ConnectionId,
+        authentication: Option<Authentication>,
+    ) -> Option<Box<Authentication>> {
+        let connection = self.get_mut(id)?;
+        if authentication.is_none() && connection.extras.is_none() {
+            return None;
+        }
+        let extras = connection.extras.get_or_insert_default();
+        let coming = authentication.as_ref().map_or(0, Authentication::bytes);
+        let earlier = std::mem::replace(&mut extras.authentication, authentication.map(Box::new));
+        self.authenticating_bytes += coming;
+        self.authenticating_bytes -= earlier.as_deref().map_or(0, Authentication::bytes);
+        earlier
+    }
+
+    pub(super) fn authenticating_bytes(&self) -> usize {
+        self.authenticating_bytes
     }
 
     pub(super) fn ids(&self) -> Vec<ConnectionId> {

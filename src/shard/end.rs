@@ -12,7 +12,7 @@ use crate::{
         ids::{ConnectionId, SubscriberId},
         time::{Moment, Span},
     },
-    mqtt::{DecodeError, Disconnect, Packet, ProtocolError, ReasonCode, ReasonProperties, Version},
+    mqtt::{Connack, DecodeError, Disconnect, Packet, ProtocolError, ReasonCode, Version},
     session::message::MessageView,
     topic::Subscription,
 };
@@ -33,8 +33,12 @@ pub(super) enum Cause {
     ConnectTimeout,
     TakenOver,
     QuotaExceeded,
+    /// An enhanced authentication has failed.
+    NotAuthenticated,
     /// What it asked for has an answer larger than its Maximum Packet Size.
     AnswerTooLarge,
+    /// It takes no packet as large as its CONNACK, and nothing comes before that. [MQTT-3.2.0-1]
+    ConnackTooLarge,
     ShuttingDown,
 }
 
@@ -46,11 +50,13 @@ impl Cause {
             | Cause::DisconnectWithWill
             | Cause::Finished
             | Cause::Broken
+            | Cause::ConnackTooLarge
             | Cause::ConnectTimeout => None,
             Cause::Error(error) => Some(error.reason_code()),
             Cause::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
             Cause::TakenOver => Some(ReasonCode::SessionTakenOver),
             Cause::QuotaExceeded => Some(ReasonCode::QuotaExceeded),
+            Cause::NotAuthenticated => Some(ReasonCode::NotAuthorized),
             Cause::AnswerTooLarge => Some(ReasonCode::PacketTooLarge),
             Cause::ShuttingDown => Some(ReasonCode::ServerShuttingDown),
         }
@@ -107,7 +113,7 @@ impl Shard {
         }
     }
 
-    /// [MQTT-3.14.0-1]
+    /// Before CONNACK nothing but CONNACK may say why. [MQTT-3.14.0-1] [MQTT-4.12.0-4]
     fn say_farewell(
         &mut self,
         id: ConnectionId,
@@ -116,18 +122,21 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let Some(reason_code) = cause.farewell() else { return };
-        if connection.version != Version::V5 || connection.subscriber().is_none() {
+        let farewell = match connection.stage {
+            Stage::Connected(_) => Packet::Disconnect(Disconnect::with_reason(reason_code)),
+            Stage::Authenticating => Packet::Connack(Connack::refusal(reason_code)),
+            _ => return,
+        };
+        if connection.version != Version::V5 {
             return;
         }
-        let disconnect = Disconnect {
-            reason_code,
-            session_expiry_interval: None,
-            server_reference: None,
-            properties: ReasonProperties::default(),
-        };
         self.scratch.clear();
-        Packet::Disconnect(disconnect).encode(Version::V5, &mut self.scratch);
-        ports.send(id, &self.scratch);
+        farewell.encode(Version::V5, &mut self.scratch);
+        let link = connection.subscriber().and_then(|it| self.sessions.get(it)?.link);
+        // A client that does not even take these few bytes is not told. [MQTT-3.1.2-24]
+        if link.is_none_or(|link| self.scratch.len() <= link.packet_size_max) {
+            ports.send(id, &self.scratch);
+        }
     }
 
     /// The session is without a connection from now on.

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod ack;
+mod auth;
 mod connect;
 mod connection;
 mod deliver;
@@ -182,7 +183,8 @@ impl Shard {
         frame: &Frame<'_>,
         ports: &mut impl Ports,
     ) -> bool {
-        let tells = [PacketType::Connect, PacketType::Subscribe, PacketType::Unsubscribe];
+        let tells =
+            [PacketType::Connect, PacketType::Auth, PacketType::Subscribe, PacketType::Unsubscribe];
         if !tells.contains(&frame.packet_type()) {
             return false;
         }
@@ -196,12 +198,21 @@ impl Shard {
 
     fn handle_frame(&mut self, id: ConnectionId, frame: Frame<'_>, ports: &mut impl Ports) -> Step {
         let Some(connection) = self.connections.get(id) else { return Step::Taken };
-        let Stage::Connected(subscriber) = connection.stage else {
+        let stage = connection.stage;
+        if !matches!(stage, Stage::Connected(_) | Stage::Authenticating) {
             return self.handle_first(id, frame, ports);
-        };
-        match Packet::decode(frame, connection.version) {
-            Ok(packet) => self.handle_packet(id, subscriber, &packet, ports),
-            Err(error) => self.refuse(id, error, ports),
+        }
+        if frame.packet_type() == PacketType::Connect {
+            // Whatever is in it, a second one is wrong. [MQTT-3.1.0-2]
+            self.refuse_packet(id, ProtocolError::SecondConnect, ports);
+            return Step::Taken;
+        }
+        match (Packet::decode(frame, connection.version), stage) {
+            (Ok(packet), Stage::Connected(subscriber)) => {
+                self.handle_packet(id, subscriber, &packet, ports);
+            }
+            (Ok(packet), _) => self.handle_unauthenticated(id, &packet, ports),
+            (Err(error), _) => self.refuse(id, error, ports),
         }
         Step::Taken
     }
@@ -247,8 +258,7 @@ impl Shard {
             }
             // A second CONNECT. [MQTT-3.1.0-2]
             Packet::Connect(_) => self.refuse_packet(id, ProtocolError::SecondConnect, ports),
-            // No enhanced authentication has begun, so there is none to go on with.
-            Packet::Auth(_) => self.refuse_packet(id, ProtocolError::UnexpectedAuth, ports),
+            Packet::Auth(auth) => self.handle_auth(id, auth, ports),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 self.refuse_packet(id, ProtocolError::ServerPacket, ports);
             }
@@ -264,13 +274,21 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else { return };
         self.scratch.clear();
         packet.encode(connection.version, &mut self.scratch);
-        let link =
-            connection.subscriber().and_then(|subscriber| self.sessions.get(subscriber)?.link);
-        if link.is_some_and(|link| self.scratch.len() > link.packet_size_max) {
-            // An answer cannot be left out, nor sent to this client. [MQTT-3.1.2-24]
-            return self.end(id, Cause::AnswerTooLarge, ports);
+        if self.takes(id, self.scratch.len()) {
+            ports.send(id, &self.scratch);
+        } else if matches!(packet, Packet::Connack(_)) {
+            self.end(id, Cause::ConnackTooLarge, ports);
+        } else {
+            self.end(id, Cause::AnswerTooLarge, ports);
         }
-        ports.send(id, &self.scratch);
+    }
+
+    /// Whether a client takes packets of this size. One that is an answer cannot be left out: if
+    /// the client does not take it, the connection ends. [MQTT-3.1.2-24]
+    fn takes(&self, id: ConnectionId, size: usize) -> bool {
+        let subscriber = self.connections.get(id).and_then(Connection::subscriber);
+        let link = subscriber.and_then(|subscriber| self.sessions.get(subscriber)?.link);
+        link.is_none_or(|link| size <= link.packet_size_max)
     }
 
     /// Ends what could not be ended in the middle of a delivery: clients beyond a limit.

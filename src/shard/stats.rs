@@ -91,7 +91,8 @@ tallies! {
     accept_errors => "connections/accept-errors",
     /// Connections closed because a limit was exceeded.
     ended_quota => "connections/ended/quota-exceeded",
-    /// Connections refused in CONNACK for their user name and password, or for want of one.
+    /// Connections refused for their user name and password or another proof of who they are, or
+    /// for want of one.
     refused_authentication => "connections/refused/authentication",
     /// Connections refused in CONNACK for any other reason.
     refused_connect => "connections/refused/connect",
@@ -107,7 +108,8 @@ impl Tallies {
             Cause::ConnectTimeout => self.ended_connect_timeout += 1,
             Cause::TakenOver => self.ended_taken_over += 1,
             Cause::QuotaExceeded => self.ended_quota += 1,
-            Cause::AnswerTooLarge => self.ended_too_large += 1,
+            Cause::NotAuthenticated => self.refused_authentication += 1,
+            Cause::AnswerTooLarge | Cause::ConnackTooLarge => self.ended_too_large += 1,
             Cause::ShuttingDown => {}
         }
     }

@@ -1,6 +1,6 @@
 //! SUBSCRIBE: the filter enters the trie, the other shards hear of it, retained messages follow.
 
-use super::{Shard, ports::Ports, replay::Replay};
+use super::{Shard, end::Cause, ports::Ports, replay::Replay};
 use crate::{
     access,
     base::ids::{ConnectionId, SubscriberId},
@@ -83,11 +83,16 @@ impl Shard {
                 self.pending_subacks.push_back(pending);
                 continue;
             }
-            if self.connections.get(pending.connection).is_some() {
-                ports.send(pending.connection, &pending.frame);
-                self.release(pending.connection, ports);
-                self.pump(pending.subscriber, ports);
+            if self.connections.get(pending.connection).is_none() {
+                continue;
             }
+            if !self.takes(pending.connection, pending.frame.len()) {
+                self.end(pending.connection, Cause::AnswerTooLarge, ports);
+                continue;
+            }
+            ports.send(pending.connection, &pending.frame);
+            self.release(pending.connection, ports);
+            self.pump(pending.subscriber, ports);
         }
     }
 

@@ -224,7 +224,11 @@ fn a_password_is_checked_before_the_client_is_let_in() {
     std::fs::File::create(&path).unwrap().write_all(file.as_bytes()).unwrap();
     let passwords = Passwords::read(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    let policy = Policy { passwords: Some(Arc::new(passwords)), anonymous: Anonymous::Refused };
+    let policy = Policy {
+        passwords: Some(Arc::new(passwords)),
+        anonymous: Anonymous::Refused,
+        ..Policy::default()
+    };
     for version in crate::VERSIONS {
         let mut world = World::with(2, &limits(), &policy);
         let with = |password| Connect {

@@ -2,12 +2,14 @@
 //!
 //! Everything runs in one thread on a clock of its own; see [`world`].
 
+mod authenticating;
 mod connecting;
 mod exchanges;
 mod hazards;
 mod limits;
 mod packets;
 mod publishing;
+mod scram;
 mod sessions;
 mod sharing;
 mod statements;

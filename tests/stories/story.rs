@@ -21,6 +21,9 @@ pub(crate) fn tell(packet: &Packet<'_>) -> String {
             format!("UNSUBACK {} {:02x?}", unsuback.packet_id.value(), unsuback.reason_codes)
         }
         Packet::Pingresp => "PINGRESP".into(),
+        Packet::Auth(auth) => {
+            format!("AUTH {:?} {}", auth.reason_code, auth.method.unwrap_or_default())
+        }
         Packet::Disconnect(disconnect) => format!("DISCONNECT {:?}", disconnect.reason_code),
         other => format!("{other:?}"),
     }

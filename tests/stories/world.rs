@@ -294,6 +294,11 @@ impl World {
         self.run();
     }
 
+    /// What the client has received since the last look, as bytes.
+    pub(crate) fn received_bytes(&mut self, client: usize) -> Vec<u8> {
+        std::mem::take(&mut self.clients[client].received)
+    }
+
     /// What the client has received since the last look, one line a packet.
     pub(crate) fn received(&mut self, client: usize) -> Vec<String> {
         let mut lines = Vec::new();

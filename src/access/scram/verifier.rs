@@ -1,0 +1,57 @@
+//! What is kept of a password for SCRAM: enough to recognise its proof, too little to make one.
+
+use base64ct::{Base64, Encoding};
+
+use super::{Mechanism, ScramProblem as Problem};
+
+/// The keys of one user for one mechanism.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Verifier {
+    pub(super) mechanism: Mechanism,
+    pub(super) iterations: u32,
+    pub(super) salt: Vec<u8>,
+    /// Both as long as the mechanism has it.
+    pub(super) stored_key: Vec<u8>,
+    pub(super) server_key: Vec<u8>,
+}
+
+impl Verifier {
+    /// Parses `SCRAM-SHA-256$iterations:salt$stored_key:server_key`, as PostgreSQL keeps it.
+    pub(super) fn parse(text: &str) -> Result<Verifier, Problem> {
+        let (name, rest) = text.split_once('$').ok_or(Problem::UnknownMechanism)?;
+        let mechanism = Mechanism::from_name(name).ok_or(Problem::UnknownMechanism)?;
+        let (iterations, rest) = rest.split_once(':').ok_or(Problem::Iterations)?;
+        let (salt, keys) = rest.split_once('$').ok_or(Problem::Salt)?;
+        let (stored_key, server_key) = keys.split_once(':').ok_or(Problem::StoredKey)?;
+        Ok(Verifier {
+            mechanism,
+            iterations: parse_iterations(iterations)?,
+            salt: parse_salt(salt)?,
+            stored_key: parse_key(mechanism, stored_key).ok_or(Problem::StoredKey)?,
+            server_key: parse_key(mechanism, server_key).ok_or(Problem::ServerKey)?,
+        })
+    }
+}
+
+fn parse_iterations(digits: &str) -> Result<u32, Problem> {
+    let digits = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let iterations = digits.and_then(|digits| digits.parse().ok());
+    let range = ITERATIONS_MIN..=ITERATIONS_MAX;
+    iterations.filter(|n| range.contains(n)).ok_or(Problem::Iterations)
+}
+
+fn parse_salt(text: &str) -> Result<Vec<u8>, Problem> {
+    let salt = Base64::decode_vec(text).ok();
+    salt.filter(|salt| (1..=SALT_BYTES_MAX).contains(&salt.len())).ok_or(Problem::Salt)
+}
+
+fn parse_key(mechanism: Mechanism, text: &str) -> Option<Vec<u8>> {
+    Base64::decode_vec(text).ok().filter(|key| key.len() == mechanism.key_bytes())
+}
+
+/// As many as RFC 7677 asks for.
+pub(super) const ITERATIONS_MIN: u32 = 4096;
+/// A client that is slow has to do as many: more is a typing error.
+pub(super) const ITERATIONS_MAX: u32 = 1_000_000;
+/// A made-up salt is as long as one hash of SHA-512.
+pub(super) const SALT_BYTES_MAX: usize = 64;

@@ -147,17 +147,48 @@ fn reminders_do_not_pile_up() {
     assert_eq!(world.tallies().clients_expired, 1);
 }
 
+/// [MQTT-3.1.2-24]
 #[test]
 fn an_answer_that_is_too_large_for_the_client_ends_the_connection() {
-    let mut world = World::new(1);
-    let mut connect = connect(Version::V5, "small");
-    connect.properties.maximum_packet_size = std::num::NonZeroU32::new(30);
-    let client = join(&mut world, &connect);
-    let names: Vec<String> = (0..100).map(|n| n.to_string()).collect();
-    let filters: Vec<_> = names.iter().map(|name| (&**name, at(QoS::AtMostOnce))).collect();
-    world.send(client, &subscribe(Version::V5, 1, &filters));
-    assert_eq!(world.received(client), ["DISCONNECT PacketTooLarge"]);
-    assert_eq!(world.tallies().subscriptions, 0);
+    for shards in crate::SHARDS {
+        let mut world = World::new(shards);
+        let mut connect = connect(Version::V5, "small");
+        connect.properties.maximum_packet_size = std::num::NonZeroU32::new(30);
+        let client = join(&mut world, &connect);
+        let names: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        let filters: Vec<_> = names.iter().map(|name| (&**name, at(QoS::AtMostOnce))).collect();
+        world.send(client, &subscribe(Version::V5, 1, &filters));
+        assert_eq!(world.received(client), ["DISCONNECT PacketTooLarge"]);
+        assert_eq!(world.tallies().subscriptions, 0);
+    }
+}
+
+/// [MQTT-3.2.0-1] [MQTT-3.14.0-1]
+#[test]
+fn nothing_comes_before_connack_and_nothing_instead_of_it() {
+    for shards in crate::SHARDS {
+        let mut world = World::new(shards);
+        let client = world.open(Version::V5);
+        let mut connect = connect(Version::V5, "tiny");
+        connect.properties.maximum_packet_size = std::num::NonZeroU32::new(8);
+        world.send(client, &bytes(&Packet::Connect(connect), Version::V5));
+        assert_eq!(world.received(client), [""; 0]);
+        assert!(world.is_closed(client));
+        assert_eq!(world.tallies().clients_connected, 0);
+    }
+}
+
+/// [MQTT-3.14.2-1]
+#[test]
+fn a_second_connect_is_a_protocol_error_whatever_is_in_it() {
+    for shards in crate::SHARDS {
+        for second in [&b"\x10\x0d\x00\x04MQTT\x07\x02\x00\x3c\x00\x01a"[..], b"\x10\x00"] {
+            let mut world = World::new(shards);
+            let client = join_as(&mut world, Version::V5, "client");
+            world.send(client, second);
+            assert_eq!(world.received(client), ["DISCONNECT ProtocolError"]);
+        }
+    }
 }
 
 #[test]

@@ -15,8 +15,8 @@ use std::{
 
 use broker::Broker;
 use ringmq::mqtt::{
-    Connect, ConnectProperties, Delivery, Packet, PacketId, Publish, PublishProperties, QoS,
-    ReasonCode, Subscribe, SubscribeFilters, SubscriptionOptions, UserProperties, Version, frame,
+    Connect, Delivery, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Subscribe,
+    SubscribeFilters, SubscriptionOptions, UserProperties, Version, frame,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -90,17 +90,7 @@ fn encode(packet: &Packet<'_>, version: Version) -> Vec<u8> {
 }
 
 fn connect(version: Version, client_id: &str) -> Vec<u8> {
-    let connect = Connect {
-        version,
-        clean_start: true,
-        keep_alive: 0,
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
-        properties: ConnectProperties::default(),
-    };
-    encode(&Packet::Connect(connect), version)
+    encode(&Packet::Connect(Connect::new(version, client_id)), version)
 }
 
 fn subscribe(version: Version, filter: &str) -> Vec<u8> {

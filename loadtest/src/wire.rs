@@ -1,9 +1,8 @@
 //! The few packets that a load consists of, written and read without a detour.
 
 use ringmq::mqtt::{
-    Connect, ConnectProperties, DecodeError, Delivery, Disconnect, Frame, PacketId, Publish,
-    PublishHead, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilters, SubscriptionOptions,
-    Version,
+    Connect, DecodeError, Delivery, Disconnect, Frame, PacketId, Publish, PublishHead, QoS,
+    ReasonCode, RetainHandling, Subscribe, SubscribeFilters, SubscriptionOptions, Version,
 };
 
 use crate::payload::{Filling, STAMP_LEN, Stamp};
@@ -90,17 +89,7 @@ fn skim_packet_id(bytes: &[u8], form: fn(PacketId) -> Delivery) -> Option<(Deliv
 
 /// A client that starts afresh, may stay silent for ever, and leaves nothing behind.
 pub fn encode_connect(version: Version, client_id: &str, out: &mut Vec<u8>) {
-    let connect = Connect {
-        version,
-        clean_start: true,
-        keep_alive: 0,
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
-        properties: ConnectProperties::default(),
-    };
-    connect.encode(out);
+    Connect::new(version, client_id).encode(out);
 }
 
 pub fn encode_subscribe(version: Version, filter: &str, qos: QoS, out: &mut Vec<u8>) {

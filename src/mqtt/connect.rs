@@ -75,6 +75,20 @@ fn read_version(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
 }
 
 impl<'a> Connect<'a> {
+    /// A client that starts afresh, may stay silent for ever, and leaves nothing behind.
+    pub fn new(version: Version, client_id: &'a str) -> Connect<'a> {
+        Connect {
+            version,
+            clean_start: true,
+            keep_alive: 0,
+            client_id,
+            will: None,
+            user_name: None,
+            password: None,
+            properties: ConnectProperties::default(),
+        }
+    }
+
     /// The fields of the payload stand in one order. [MQTT-3.1.3-1]
     pub fn decode(frame: Frame<'a>) -> Result<Connect<'a>, DecodeError> {
         let mut reader = Reader::new(frame.body);

@@ -22,16 +22,7 @@ pub(crate) fn id(value: u16) -> PacketId {
 
 /// A CONNECT with a clean start and nothing else.
 pub(crate) fn connect(version: Version, client_id: &str) -> Connect<'_> {
-    Connect {
-        version,
-        clean_start: true,
-        keep_alive: 0,
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
-        properties: ConnectProperties::default(),
-    }
+    Connect::new(version, client_id)
 }
 
 /// A CONNECT that comes back to its session, and whose session stays.

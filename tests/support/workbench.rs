@@ -13,8 +13,8 @@ use ringmq::{
         time::{Moment, Span},
     },
     mqtt::{
-        Connect, ConnectProperties, Delivery, Packet, PacketId, Publish, PublishProperties, QoS,
-        Subscribe, SubscribeFilters, SubscriptionOptions, UserProperties, Version,
+        Connect, Delivery, Packet, PacketId, Publish, PublishProperties, QoS, Subscribe,
+        SubscribeFilters, SubscriptionOptions, UserProperties, Version,
     },
     session::queue::QueueLimits,
     shard::{
@@ -59,16 +59,8 @@ impl Workbench {
         self.clients += 1;
         let arrival = Arrival { listener: 0, peer: SocketAddr::from(([127, 0, 0, 1], 9)) };
         self.shard.handle_accepted(self.now, id, arrival, &mut self.ports);
-        let connect = Connect {
-            version,
-            clean_start: true,
-            keep_alive: 60,
-            client_id: if version == Version::V31 { "old" } else { "" },
-            will: None,
-            user_name: None,
-            password: None,
-            properties: ConnectProperties::default(),
-        };
+        let client_id = if version == Version::V31 { "old" } else { "" };
+        let connect = Connect { keep_alive: 60, ..Connect::new(version, client_id) };
         self.hand_in(id, &encode(&Packet::Connect(connect), version));
         id
     }

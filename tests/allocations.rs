@@ -20,6 +20,7 @@ use ringmq::{
         Connect, ConnectProperties, Delivery, Packet, PacketId, Publish, PublishProperties, QoS,
         Subscribe, SubscribeFilters, SubscriptionOptions, UserProperties, Version,
     },
+    routing::Strategies,
     session::queue::QueueLimits,
     shard::{
         Shard,
@@ -142,6 +143,7 @@ impl Bench {
             seed: Seed::new(1),
             started_at: now,
             limits: limits(),
+            strategies: Strategies::default(),
             policy: Policy::default(),
             loopback_listeners: vec![true],
             sys_interval: None,

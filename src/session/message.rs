@@ -27,6 +27,8 @@ pub struct MessageView<'a> {
     pub expires_at: Option<Moment>,
     /// The session that published it, when that lives on this shard. For No Local.
     pub publisher: Option<SubscriberId>,
+    /// A hash of the publisher's Client Identifier; 0 for the broker itself.
+    pub publisher_hash: u32,
 }
 
 /// The bytes of a message: borrowed when small, shareable when large.
@@ -65,6 +67,7 @@ pub struct Message {
     qos: QoS,
     retain: bool,
     expires_at: Option<Moment>,
+    publisher_hash: u32,
 }
 
 impl Message {
@@ -82,6 +85,7 @@ impl Message {
             qos: view.qos,
             retain: view.retain,
             expires_at: view.expires_at,
+            publisher_hash: view.publisher_hash,
         }
     }
 
@@ -96,6 +100,7 @@ impl Message {
             retain: self.retain,
             expires_at: self.expires_at,
             publisher: None,
+            publisher_hash: self.publisher_hash,
         }
     }
 
@@ -130,6 +135,7 @@ pub(crate) mod tests {
             retain: false,
             expires_at: None,
             publisher: None,
+            publisher_hash: 0,
         }
     }
 
@@ -142,6 +148,7 @@ pub(crate) mod tests {
                 payload,
                 retain: true,
                 expires_at: Some(Moment::from_nanos(5)),
+                publisher_hash: 77,
                 ..view("room/temperature", b"", QoS::AtLeastOnce)
             };
             let kept = Message::keep(&passing);
@@ -150,6 +157,7 @@ pub(crate) mod tests {
             assert_eq!(read.application, b"\x01\x01");
             assert_eq!(read.payload.as_slice(), payload.as_slice());
             assert_eq!((read.qos, read.retain), (QoS::AtLeastOnce, true));
+            assert_eq!(read.publisher_hash, 77);
             assert!(kept.has_expired(Moment::from_nanos(5)));
             assert!(!kept.has_expired(Moment::from_nanos(4)));
         }

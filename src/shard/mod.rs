@@ -21,6 +21,7 @@ mod replay;
 mod retain;
 mod sessions;
 pub mod settings;
+mod share;
 pub mod stats;
 mod subscribe;
 mod sys;
@@ -40,6 +41,7 @@ use self::{
     publish::Routes,
     sessions::Sessions,
     settings::Settings,
+    share::Estate,
     stats::Tallies,
     subscribe::PendingSuback,
     timers::Timer,
@@ -54,7 +56,7 @@ use crate::{
         DecodeError, Frame, Packet, ProtocolError,
         frame::{self, PacketType},
     },
-    routing::{Groups, InterestLedger, RetainedStore, Strategy, Trie},
+    routing::{Groups, InterestLedger, RetainedStore, Trie},
     session::message::Message,
 };
 
@@ -68,6 +70,7 @@ pub struct Shard {
     sessions: Sessions,
     trie: Trie,
     groups: Groups,
+    estate: Estate,
     ledger: InterestLedger,
     /// SUBACKs that wait for other shards to apply an interest, oldest first.
     pending_subacks: VecDeque<PendingSuback>,
@@ -105,7 +108,8 @@ impl Shard {
             connections: Connections::default(),
             sessions: Sessions::new(seed),
             trie: Trie::new(seed),
-            groups: Groups::new(seed, settings.shard, Strategy::RoundRobin),
+            groups: Groups::new(seed, settings.shard, settings.strategies.clone()),
+            estate: Estate::new(),
             ledger: InterestLedger::new(settings.shard, settings.shards),
             pending_subacks: VecDeque::new(),
             interest_heard: vec![0; settings.shards],

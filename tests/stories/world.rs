@@ -14,6 +14,7 @@ use ringmq::{
         time::{Moment, Span},
     },
     mqtt::{self, Version},
+    routing::Strategies,
     session::queue::QueueLimits,
     shard::{
         Shard,
@@ -174,6 +175,15 @@ impl World {
     }
 
     pub(crate) fn with(shards: usize, limits: &Limits, policy: &Policy) -> World {
+        World::build(shards, limits, policy, &Strategies::default())
+    }
+
+    /// A broker whose share groups choose like this.
+    pub(crate) fn sharing(shards: usize, strategies: &Strategies) -> World {
+        World::build(shards, &limits(), &Policy::default(), strategies)
+    }
+
+    fn build(shards: usize, limits: &Limits, policy: &Policy, strategies: &Strategies) -> World {
         let now = Moment::from_nanos(1_000_000_000);
         let settings = |shard| Settings {
             shard,
@@ -182,6 +192,7 @@ impl World {
             started_at: now,
             limits: limits.clone(),
             policy: policy.clone(),
+            strategies: strategies.clone(),
             loopback_listeners: vec![true, false],
             sys_interval: None,
         };

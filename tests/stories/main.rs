@@ -3,6 +3,7 @@
 //! Everything runs in one thread on a clock of its own; see [`world`].
 
 mod connecting;
+mod fairness;
 mod limits;
 mod packets;
 mod publishing;

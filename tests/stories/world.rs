@@ -13,7 +13,7 @@ use ringmq::{
         ids::{ConnectionId, ShardId},
         time::{Moment, Span},
     },
-    mqtt::{self, Version},
+    mqtt::{self, Delivery, Packet, PacketId, Version},
     routing::Strategies,
     session::queue::QueueLimits,
     shard::{
@@ -312,13 +312,31 @@ impl World {
         let mut lines = Vec::new();
         let mut rest = &bytes[..];
         while let Ok(Some(frame)) = mqtt::frame::split(rest, 1 << 28) {
-            let packet = mqtt::Packet::decode(frame, client.version);
+            let packet = Packet::decode(frame, client.version);
             lines
                 .push(packet.map_or_else(|error| error.to_string(), |packet| story::tell(&packet)));
             rest = &rest[frame.len..];
         }
         assert!(rest.is_empty(), "the broker sends whole packets");
         lines
+    }
+
+    /// The Packet Identifiers of the QoS 1 messages that the client has received since the last
+    /// look; other packets are passed over.
+    pub(crate) fn received_ids(&mut self, client: usize) -> Vec<PacketId> {
+        let client = &mut self.clients[client];
+        let bytes = std::mem::take(&mut client.received);
+        let mut ids = Vec::new();
+        let mut rest = &bytes[..];
+        while let Ok(Some(frame)) = mqtt::frame::split(rest, 1 << 28) {
+            if let Ok(Packet::Publish(publish)) = Packet::decode(frame, client.version)
+                && let Delivery::AtLeastOnce(packet_id) = publish.delivery
+            {
+                ids.push(packet_id);
+            }
+            rest = &rest[frame.len..];
+        }
+        ids
     }
 
     pub(crate) fn is_closed(&self, client: usize) -> bool {

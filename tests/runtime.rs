@@ -3,7 +3,7 @@
 mod runtime_toy;
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::Shutdown,
     thread,
     time::Duration,
@@ -254,6 +254,34 @@ fn a_signal_stops_the_broker_in_order() {
     assert_eq!(client.line(), "");
     drop(client);
     broker.wait().unwrap();
+}
+
+#[test]
+fn a_pause_that_ends_at_once_loses_nothing() {
+    let broker = start(config(1));
+    let mut client = broker.connect();
+    assert_eq!(client.ask("settle"), "settle");
+    client.say("!blink\nnext\n");
+    assert_eq!(client.line(), "next");
+}
+
+/// Every line pauses the client for a while, and it never stops sending.
+#[test]
+fn a_client_that_is_paused_again_and_again_is_pushed_back() {
+    let broker = start(RuntimeConfig { partial_bytes_max: 4 << 20, ..config(1) });
+    let mut client = broker.connect();
+    assert_eq!(client.ask("settle"), "settle");
+    client.socket.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let block = b"!pause\n".repeat(10_000);
+    let (mut written, mut pushed_back) = (0, 0);
+    while pushed_back < 5 {
+        match client.socket.write(&block[written % 7..]) {
+            Ok(count) => written += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => pushed_back += 1,
+            Err(error) => panic!("closed after {written} bytes: {error}"),
+        }
+    }
+    assert_eq!(broker.connect().ask("!tell"), "finished 0 broken 0 refused 0");
 }
 
 #[test]

@@ -4,7 +4,10 @@
 //! larger [`Stamp`] wins, so replicas agree whatever order letters arrive in. A removal leaves a
 //! tombstone for a while, so that an older message that arrives after it stays removed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+};
 
 use super::cursor::Cursor;
 use crate::{
@@ -37,6 +40,8 @@ pub struct RetainedStore<M> {
     messages: usize,
     bytes: usize,
     tombstone_bytes: usize,
+    /// The last topic that [`RetainedStore::sweep`] has looked at, unless it was the last of all.
+    swept_to: Option<OwnedTopicName>,
 }
 
 #[derive(Debug)]
@@ -57,6 +62,7 @@ impl<M> Default for RetainedStore<M> {
             messages: 0,
             bytes: 0,
             tombstone_bytes: 0,
+            swept_to: None,
         }
     }
 }
@@ -86,6 +92,27 @@ impl<M: Weigh> RetainedStore<M> {
             self.discount(topic, &kept);
         }
         found
+    }
+
+    /// Removes messages that are `dead`, among the next topics after those that the last call
+    /// looked at. Says how many. No tombstone is needed: they are dead on every shard.
+    pub fn sweep(&mut self, topics_max: usize, dead: impl Fn(&M) -> bool) -> usize {
+        let after = self.swept_to.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut found = Vec::new();
+        let mut looked = 0;
+        for (topic, kept) in self.kept.range((after, Bound::Unbounded)).take(topics_max) {
+            looked += 1;
+            if kept.message.as_ref().is_some_and(&dead) {
+                found.push((topic.clone(), kept.stamp));
+            }
+            if looked == topics_max {
+                self.swept_to = Some(topic.clone());
+            }
+        }
+        for (topic, stamp) in &found {
+            self.remove_if(topic.as_name(), *stamp);
+        }
+        found.len()
     }
 
     /// Forgets tombstones of before this time, a bounded number of them. True: there may be more.

@@ -109,7 +109,7 @@ impl Connection {
     /// Whether more bytes should be received.
     pub(super) fn wants_bytes(&self) -> bool {
         let wants = match self.phase {
-            Phase::Open => !self.flags.paused && !self.flags.throttled,
+            Phase::Open => !self.flags.paused && !self.flags.throttled && !self.flags.feed_due,
             Phase::Flushing | Phase::Lingering => true,
             Phase::Moving(_) | Phase::Dead => false,
         };

@@ -46,8 +46,9 @@ enum Wait {
 }
 
 impl Shift {
-    /// Takes turns until the broker has stopped.
-    pub(super) async fn work<B: Brain>(self, turner: &mut Turner<B>) {
+    /// Takes turns until the broker has stopped. False: the kernel may still be using the shard's
+    /// memory, because not everything has come to its end in time.
+    pub(super) async fn work<B: Brain>(self, turner: &mut Turner<B>) -> bool {
         let mut start = system::now();
         let mut last_news = start;
         let mut done_told = false;
@@ -66,13 +67,14 @@ impl Shift {
                     done_told = true;
                     self.stop.tell_done();
                 }
-                if self.stop.is_over() || turner.gives_up_at().is_some_and(|at| at <= start) {
+                let is_over = self.stop.is_over() && turner.is_done();
+                if is_over || turner.gives_up_at().is_some_and(|at| at <= start) {
                     break;
                 }
             }
             executor().yield_if_needed().await;
         }
-        end_operations(turner);
+        end_operations(turner)
     }
 
     fn choose_wait<B: Brain>(&self, turner: &Turner<B>, now: Moment, last_news: Moment) -> Wait {
@@ -130,12 +132,16 @@ fn nap<B: Brain>(turner: &mut Turner<B>, start: Moment) {
     turner.hands.mail.wake();
 }
 
-/// Waits until the kernel uses nothing of the shard's memory any more.
-fn end_operations<B: Brain>(turner: &mut Turner<B>) {
+/// Waits until the kernel uses nothing of the shard's memory any more; not for ever.
+fn end_operations<B: Brain>(turner: &mut Turner<B>) -> bool {
     let give_up = system::now() + GRACE;
-    while !turner.end_operations() && system::now() < give_up {
+    while !turner.end_operations() {
+        if system::now() >= give_up {
+            return false;
+        }
         turner.hands.ring.wait(1, NAP);
     }
+    true
 }
 
 /// How long a shard naps before it sleeps; no other task of its executor waits longer for that.

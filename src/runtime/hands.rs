@@ -158,6 +158,9 @@ impl Hands {
         kept.drain(..taken);
         match self.connections.get_mut(id) {
             Some(connection) if !kept.is_empty() && connection.keeps_bytes() => {
+                if kept.len() < kept.capacity() / 4 {
+                    kept.shrink_to(2 * kept.len());
+                }
                 self.kept_bytes += kept.len();
                 connection.kept = kept;
             }
@@ -183,6 +186,8 @@ impl Hands {
         let failed = result < 0 && !is_passing(result);
         if failed {
             connection.flags.mute = true;
+            // An error says that it is shut already. The receive will end either way.
+            let _ = connection.socket.shutdown(Shutdown::Both);
         }
         if outbox.unsent() == 0 {
             self.chunks.give_back_outbox(connection.outbox.take().expect("it is there"));
@@ -209,8 +214,7 @@ impl Hands {
     /// Hands in kept bytes, or the end, at the next turn, if there are any.
     fn feed_later(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let has_news = !connection.kept.is_empty() || connection.flags.finished;
-        if has_news && !connection.flags.feed_due {
+        if !connection.flags.feed_due {
             connection.flags.feed_due = true;
             self.due.push(Due::Feed(id));
         }
@@ -400,7 +404,7 @@ impl Hands {
 impl Ports for Hands {
     #[inline]
     fn outbox_room(&self, connection: ConnectionId) -> usize {
-        let open = self.connections.get(connection).filter(|connection| connection.is_open());
+        let open = self.connections.get(connection).filter(|it| it.is_open() && !it.flags.mute);
         open.map_or(0, |open| self.limits.outbox_bytes_max.saturating_sub(open.unsent()))
     }
 
@@ -478,6 +482,9 @@ impl Hands {
     fn send_with(&mut self, id: ConnectionId, frame: &[u8], payload: Option<&Bytes>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !connection.is_open() || connection.flags.mute {
+            return;
+        }
+        if frame.is_empty() && payload.is_none_or(Bytes::is_empty) {
             return;
         }
         let outbox = connection.outbox.get_or_insert_with(|| self.chunks.outbox());

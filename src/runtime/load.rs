@@ -51,6 +51,8 @@ impl Tallies {
             bytes_received: self.bytes_received,
             bytes_sent: self.bytes_sent,
             connections_refused: self.connections_refused,
+            partial_overflows: self.partial_overflows,
+            accept_errors: self.accept_errors,
         }
     }
 

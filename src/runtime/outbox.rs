@@ -123,7 +123,10 @@ impl Outbox {
             Some(Piece { bytes: Held::Chunk(chunk), .. }) if chunk.len() < chunk.capacity()
         );
         if !has_room {
-            let chunk = if self.pieces.is_empty() { chunks.small() } else { chunks.large() };
+            let chunk = match self.pieces.back() {
+                Some(Piece { bytes: Held::Chunk(_), .. }) => chunks.large(),
+                _ => chunks.small(),
+            };
             self.pieces.push_back(Piece { bytes: Held::Chunk(chunk), sent: 0 });
         }
         match self.pieces.back_mut() {
@@ -203,6 +206,23 @@ mod tests {
         outbox.complete(3, &mut chunks);
         assert_eq!(front(&outbox), b"stsecond");
         assert_eq!(outbox.unsent(), 8);
+    }
+
+    #[test]
+    fn small_heads_between_large_payloads_take_little_memory() {
+        let mut chunks = Chunks::default();
+        let mut outbox = Outbox::new();
+        let payload = Bytes::from(numbers(SHARED_BYTES_MIN));
+        for _ in 0..128 {
+            outbox.append(b"head and topic", &mut chunks);
+            outbox.append_shared(&payload, &mut chunks);
+        }
+        let capacity = |piece: &Piece| match &piece.bytes {
+            Held::Chunk(chunk) => chunk.capacity(),
+            Held::Payload(_) => 0,
+        };
+        let held: usize = outbox.pieces.iter().map(capacity).sum();
+        assert!(held < outbox.unsent() / 2);
     }
 
     #[test]

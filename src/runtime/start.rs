@@ -1,6 +1,7 @@
 //! Starting a broker, and waiting for it to end.
 
 use std::{
+    mem,
     net::TcpListener,
     os::fd::OwnedFd,
     sync::Arc,
@@ -81,9 +82,9 @@ pub fn run<B: Brain + 'static>(
         drop(shard.go.send(Arc::clone(&addresses_of_rings)));
     }
     let watch = config.handle_signals.then(|| Watch::start(stop.clone())).transpose()?;
-    let stop_handle = StopHandle::new(stop.clone());
+    let stop_handle = StopHandle::new(stop);
     on_ready(&Ready { addresses, cpus: config.cpus.clone(), connections_max, stop: stop_handle });
-    let ended = join_all(threads, &stop);
+    let ended = join_all(threads);
     drop(watch);
     for thread in verify_threads {
         // Its panic was told, and there is nobody left to wait for a verdict.
@@ -114,15 +115,21 @@ fn collect_reports(reports: &Receiver<Report>, shards: usize) -> Result<Arc<[Own
         .collect()
 }
 
-/// Waits for all shards. When one ends early, the others are stopped.
-fn join_all(threads: Vec<ShardThread>, stop: &Stop) -> Result<(), Fault> {
+/// No shard goes on without the others: their clients would find half a broker.
+struct EndsAll(Stop);
+
+impl Drop for EndsAll {
+    fn drop(&mut self) {
+        self.0.ask();
+    }
+}
+
+/// Waits for all shards, and says what went wrong first.
+fn join_all(threads: Vec<ShardThread>) -> Result<(), Fault> {
     let mut ended = Ok(());
     for ShardThread { me, thread, .. } in threads {
         let result = thread.join().unwrap_or(Err(Fault::ShardLost(me)));
-        if result.is_err() && ended.is_ok() {
-            ended = result;
-            stop.ask();
-        }
+        ended = ended.and(result);
     }
     ended
 }
@@ -150,11 +157,15 @@ impl Plan {
         let prepared = executor::make(cpu)
             .map_err(|error| Fault::Executor { shard: me, cpu, reason: error.to_string() })
             .and_then(|executor| Ok((executor, Ring::new(self.config.ring_entries)?)))
-            .and_then(|(executor, ring)| Ok((executor, ring.address()?, ring)));
-        let (executor, mut ring) = match prepared {
-            Ok((executor, address, ring)) => {
+            .and_then(|(executor, ring)| {
+                let buffers = self.config.recv_buffers;
+                let buffers = ring.lend_buffers(buffers, self.config.recv_buffer_bytes)?;
+                Ok((executor, ring.address()?, ring, buffers))
+            });
+        let (executor, mut ring, buffers) = match prepared {
+            Ok((executor, address, ring, buffers)) => {
                 drop(self.report.send((me, Ok(address))));
-                (executor, ring)
+                (executor, ring, buffers)
             }
             Err(fault) => {
                 drop(self.report.send((me, Err(fault))));
@@ -164,7 +175,7 @@ impl Plan {
         drop(self.report);
         // Nobody says go when another shard could not be made.
         let Ok(addresses) = self.may_go.recv() else { return Ok(()) };
-        let buffers = ring.lend_buffers(self.config.recv_buffers, self.config.recv_buffer_bytes)?;
+        let _ends_all = EndsAll(self.stop.clone());
         let shift = executor.run(async { Sleeper::new(&mut ring) }).map(|sleeper| Shift {
             stop: self.stop,
             sleeper,
@@ -186,7 +197,10 @@ impl Plan {
         let hands = Hands::new(tools, limits);
         let listeners = Listeners::new(self.sockets);
         let mut turner = Turner::new(make(me), hands, buffers, listeners, self.census, self.bells);
-        executor.run(shift.work(&mut turner));
+        if !executor.run(shift.work(&mut turner)) {
+            // The kernel may still write to its memory.
+            mem::forget(turner);
+        }
         Ok(())
     }
 }

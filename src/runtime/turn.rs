@@ -156,26 +156,35 @@ impl<B: Brain> Turner<B> {
             }
             Operation::Accept(listener) => self.handle_accept(listener, completion),
             Operation::Bell => self.handle_bell(),
+            // A peer that sleeps has not been woken.
+            Operation::Nudge if completion.result < 0 => self.bells.ring_all(),
             Operation::Alarm | Operation::Nudge => {}
         }
     }
 
     fn handle_received(&mut self, id: ConnectionId, completion: Completion) {
-        let Some(connection) = self.hands.get(id) else { return };
-        if !completion.more {
-            connection.receive = Receive::Idle;
-            self.hands.touch(id);
-        }
-        match (completion.result, completion.buffer) {
-            (1.., Some(buffer)) => {
-                self.handle_buffer(id, buffer, completion.result.unsigned_abs());
-                self.buffers.give_back(buffer);
+        if let Some(connection) = self.hands.get(id) {
+            if !completion.more {
+                connection.receive = Receive::Idle;
+                self.hands.touch(id);
+            } else if connection.receive == Receive::Ending {
+                // It was told to end at a moment when the kernel could not find it.
+                connection.receive = Receive::Armed;
+                self.hands.touch(id);
             }
-            (0, _) => self.handle_finished(id),
-            (result, _) if !is_passing(result) => self.break_off(id),
-            _ => {}
+            match (completion.result, completion.buffer) {
+                (1.., Some(buffer)) => {
+                    self.handle_buffer(id, buffer, completion.result.unsigned_abs());
+                }
+                (0, _) => self.handle_finished(id),
+                (result, _) if !is_passing(result) => self.break_off(id),
+                _ => {}
+            }
+            self.break_off_if_deaf(id);
         }
-        self.break_off_if_deaf(id);
+        if let Some(buffer) = completion.buffer {
+            self.buffers.give_back(buffer);
+        }
     }
 
     /// Hands in received bytes where they lie, or keeps them.
@@ -218,6 +227,8 @@ impl<B: Brain> Turner<B> {
     fn feed_kept(&mut self, id: ConnectionId) {
         let Some(connection) = self.hands.get(id) else { return };
         connection.flags.feed_due = false;
+        self.hands.touch(id);
+        let Some(connection) = self.hands.get(id) else { return };
         if !connection.takes_bytes() {
             return;
         }
@@ -280,7 +291,9 @@ impl<B: Brain> Turner<B> {
             self.hands.tallies.accept_errors += 1;
             let error = io::Error::from_raw_os_error(-completion.result);
             warn!(listener, %error, "cannot accept connections, trying again soon");
-            self.listeners.retry_later(listener, self.hands.now + ACCEPT_RETRY);
+            if self.stopping.is_none() {
+                self.listeners.retry_later(listener, self.hands.now + ACCEPT_RETRY);
+            }
         }
         if self.stopping.is_none() {
             self.listeners.accept_again(listener, &mut self.hands.ring);
@@ -418,7 +431,7 @@ impl<B: Brain> Turner<B> {
         if self.bell_watched {
             self.hands.ring.cancel(Operation::Bell);
         }
-        !self.bell_watched && self.listeners.have_ended()
+        !self.bell_watched && self.listeners.have_ended() && self.is_done()
     }
 }
 

@@ -39,7 +39,7 @@ impl Filters {
 
     /// Adds a filter that is not in the set yet.
     pub fn add(&mut self, filter: &str, seed: Seed) {
-        debug_assert!(!self.contains(filter), "the trie said that it was new");
+        debug_assert!(!self.contains(filter), "the session said that it was new");
         match self {
             Filters::Few(list) if list.len() < FEW_MAX => {
                 list.reserve_exact(1);

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// From this many bytes on a payload is shared by reference instead of being copied.
-pub const SHARED_PAYLOAD_MIN: usize = 8 << 10;
+const SHARED_PAYLOAD_MIN: usize = 8 << 10;
 
 /// A message on its way through a shard. Nothing in it is owned.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,11 @@ pub struct MessageView<'a> {
     pub publisher: Option<SubscriberId>,
     /// A hash of the publisher's Client Identifier; 0 for the broker itself.
     pub publisher_hash: u32,
+}
+
+/// A payload that is large enough to be shared, in memory that can be.
+pub fn shared_payload(payload: &[u8]) -> Option<Bytes> {
+    (payload.len() >= SHARED_PAYLOAD_MIN).then(|| Bytes::copy_from_slice(payload))
 }
 
 /// The bytes of a message: borrowed when small, shareable when large.

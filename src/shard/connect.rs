@@ -8,7 +8,6 @@ use super::{
     end::Cause,
     ports::{Closing, Ports},
     sessions::Link,
-    timers::Timer,
 };
 use crate::{
     access::{self, Admission},
@@ -21,7 +20,7 @@ use crate::{
         connect::peek_version, frame::PACKET_SIZE_MAX,
     },
     session::{
-        message::{Message, MessageView, Payload},
+        message::{Message, MessageView, Payload, shared_payload},
         will::Will,
     },
     topic::TopicName,
@@ -101,7 +100,6 @@ impl Shard {
         self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
         if resumed.is_none() && self.sessions.len() >= self.settings.limits.sessions_max {
-            self.tallies.ended_quota += 1;
             return self.refuse_connect(id, connect.version, ReasonCode::QuotaExceeded, ports);
         }
         let subscriber = resumed.unwrap_or_else(|| self.sessions.create(client_id));
@@ -150,9 +148,7 @@ impl Shard {
         connection.version = connect.version;
         connection.keep_alive = connect.keep_alive;
         connection.problem_information = connect.properties.request_problem_information;
-        if let Some(deadline) = connection.keep_alive_deadline() {
-            self.wheel.insert(deadline, Timer::KeepAlive(id));
-        }
+        let deadline = connection.keep_alive_deadline();
         let receive_maximum = connect.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
         session.link = Some(Link {
             connection: id,
@@ -169,6 +165,10 @@ impl Shard {
         // A Will that was waiting for its delay is not published. [MQTT-3.1.3-9]
         session.will = will;
         self.tallies.clients_connected += 1;
+        self.tallies.connections_accepted += 1;
+        if let Some(deadline) = deadline {
+            self.watch_silence(id, deadline);
+        }
     }
 
     /// The Session Expiry Interval that holds: before 5.0, Clean Session 0 asks for ever.
@@ -288,10 +288,11 @@ fn judge(connect: &Connect<'_>) -> Result<(), ReasonCode> {
 fn keep_will(will: &crate::mqtt::Will<'_>) -> Will {
     let mut application = Vec::new();
     will.properties.application.encode(&mut application);
+    let shared = shared_payload(will.payload);
     let view = MessageView {
         topic: will.topic,
         application: &application,
-        payload: Payload::Small(will.payload),
+        payload: shared.as_ref().map_or(Payload::Small(will.payload), Payload::Shared),
         qos: will.qos,
         retain: will.retain,
         expires_at: None,

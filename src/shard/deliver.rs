@@ -37,8 +37,12 @@ pub(super) struct Frame {
     start: usize,
     end: usize,
     packet_id_at: Option<usize>,
+    /// Whether other receivers have the same.
+    is_shared: bool,
 }
 
+/// More memory than this is not kept from message to message.
+const BYTES_KEPT_MAX: usize = 64 << 10;
 /// Two kinds of version, three QoS, two values of RETAIN.
 const SHAPES: usize = 12;
 
@@ -55,6 +59,9 @@ impl Frames {
     /// Begins with a new message: nothing of it has been encoded.
     pub(super) fn begin(&mut self) {
         self.bytes.clear();
+        if self.bytes.capacity() > BYTES_KEPT_MAX {
+            self.bytes.shrink_to(BYTES_KEPT_MAX);
+        }
         self.shapes = [None; SHAPES];
     }
 
@@ -74,7 +81,7 @@ impl Frames {
         if let Some(frame) = self.shapes[shape] {
             return frame;
         }
-        let frame = self.encode(view, version, form, now);
+        let frame = Frame { is_shared: true, ..self.encode(view, version, form, now) };
         self.shapes[shape] = Some(frame);
         frame
     }
@@ -103,12 +110,19 @@ impl Frames {
         if let Payload::Small(payload) = view.payload {
             self.bytes.extend_from_slice(payload);
         }
-        Frame { start, end: self.bytes.len(), packet_id_at }
+        Frame { start, end: self.bytes.len(), packet_id_at, is_shared: false }
     }
 
     pub(super) fn patch(&mut self, frame: Frame, packet_id: PacketId) {
         if let Some(at) = frame.packet_id_at {
             self.bytes[at..at + 2].copy_from_slice(&packet_id.value().to_be_bytes());
+        }
+    }
+
+    /// Makes room again behind a frame that only one receiver has.
+    fn forget(&mut self, frame: Frame) {
+        if !frame.is_shared {
+            self.bytes.truncate(frame.start);
         }
     }
 
@@ -250,7 +264,7 @@ impl<'a, P: Ports> Delivery<'a, P> {
     fn send_qos_0(
         &mut self,
         subscriber: SubscriberId,
-        session: &Session,
+        session: &mut Session,
         link: Link,
         form: Form<'_>,
     ) {
@@ -261,7 +275,7 @@ impl<'a, P: Ports> Delivery<'a, P> {
         }
         if frame.len_with(&self.view) > link.packet_size_max {
             self.tallies.dropped_too_large += 1;
-        } else if room == 0 && !is_catching_up(session) {
+        } else if room == 0 && !self.has_grace(subscriber, session) {
             self.tallies.dropped_outbox_full += 1;
         } else {
             self.send(link, frame);
@@ -291,19 +305,36 @@ impl<'a, P: Ports> Delivery<'a, P> {
     }
 
     fn queue(&mut self, subscriber: SubscriberId, session: &mut Session, form: Form<'_>) {
+        // No acknowledgement pumps a queue whose window is open: the drained outbox does.
+        if let Some(link) = session.link.filter(|_| session.outbound.has_room()) {
+            self.ports.notify_drained(link.connection);
+        }
         let parcel = self.parcel(form);
-        let limits = if is_catching_up(session) { QueueLimits::NONE } else { self.limits.queue };
-        if session.outbound.queue.push(parcel, &limits).is_ok() {
+        let queue = &mut session.outbound.queue;
+        let full = queue.push(parcel.clone(), &self.limits.queue).is_err();
+        if full && self.has_grace(subscriber, session) {
+            // A queue without limits is never full.
+            let _ = session.outbound.queue.push(parcel, &QueueLimits::NONE);
             self.tallies.queued += 1;
-        } else {
+        } else if full {
             self.tallies.dropped_queue_full += 1;
             if session.link.is_some() && !self.is_inherited() {
                 self.outlet.overrun.push(subscriber);
             }
+        } else {
+            self.tallies.queued += 1;
         }
         if session.link.is_some() && session.outbound.queue.is_above(50, &self.limits.queue) {
             self.outlet.crowded.push(subscriber);
         }
+    }
+
+    /// Whether this message may go beyond the limits of a session that publishers are held back
+    /// for: what they had sent before is to arrive. Whoever publishes to itself is not held back.
+    fn has_grace(&self, subscriber: SubscriberId, session: &mut Session) -> bool {
+        let size = self.view.topic.len() + self.view.payload.len();
+        self.view.publisher != Some(subscriber)
+            && session.pressure.as_mut().is_some_and(|pressure| pressure.spend_grace(size))
     }
 
     fn parcel(&mut self, form: Form<'_>) -> Parcel {
@@ -319,12 +350,8 @@ impl<'a, P: Ports> Delivery<'a, P> {
     #[inline]
     fn send(&mut self, link: Link, frame: Frame) {
         self.tallies.messages_sent += 1;
-        self.outlet.frames.send(frame, &self.view, link.connection, self.ports);
+        let frames = &mut self.outlet.frames;
+        frames.send(frame, &self.view, link.connection, self.ports);
+        frames.forget(frame);
     }
-}
-
-/// Whether publishers are held back for the session. What they had sent before still arrives,
-/// beyond the limits: it is no more than the mailboxes hold.
-fn is_catching_up(session: &Session) -> bool {
-    session.pressure.as_ref().is_some_and(|pressure| !pressure.exhausted())
 }

@@ -6,7 +6,6 @@ use super::{
     Shard,
     connection::{Connection, Stage},
     ports::{Closing, Ports},
-    timers::Timer,
 };
 use crate::{
     base::{
@@ -34,6 +33,8 @@ pub(super) enum Cause {
     ConnectTimeout,
     TakenOver,
     QuotaExceeded,
+    /// What it asked for has an answer larger than its Maximum Packet Size.
+    AnswerTooLarge,
     ShuttingDown,
 }
 
@@ -50,6 +51,7 @@ impl Cause {
             Cause::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
             Cause::TakenOver => Some(ReasonCode::SessionTakenOver),
             Cause::QuotaExceeded => Some(ReasonCode::QuotaExceeded),
+            Cause::AnswerTooLarge => Some(ReasonCode::PacketTooLarge),
             Cause::ShuttingDown => Some(ReasonCode::ServerShuttingDown),
         }
     }
@@ -130,7 +132,7 @@ impl Shard {
 
     /// The session is without a connection from now on.
     fn detach(&mut self, subscriber: SubscriberId, cause: Cause, ports: &mut impl Ports) {
-        self.relieve(subscriber, ports);
+        self.give_up(subscriber, ports);
         self.tallies.clients_connected -= 1;
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         session.link = None;
@@ -147,8 +149,8 @@ impl Shard {
         });
         let looks = [will_due_at, session.ends_at];
         self.set_members_online(subscriber, false, ports);
-        for look in looks.into_iter().flatten().filter(|&look| look > self.now) {
-            self.wheel.insert(look, Timer::Absence(subscriber));
+        if let Some(soonest) = looks.into_iter().flatten().filter(|&at| at > self.now).min() {
+            self.watch_absence(subscriber, soonest);
         }
         let now = self.now;
         let due = |moment: Option<Moment>| moment.is_some_and(|moment| moment <= now);

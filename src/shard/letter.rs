@@ -3,6 +3,8 @@
 //! A batch is one vector of letters and one of the bytes that they speak of, so that writing a
 //! letter allocates nothing once the batch has been around. Large payloads ride along by reference.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 
 use super::stats::Tallies;
@@ -78,7 +80,9 @@ pub struct PublishLetter {
     /// Whether ordinary subscribers get it too, and not only the groups named in it.
     pub to_subscribers: bool,
     /// Whether it changes the retained message of its topic; then this is the change's time.
-    pub retained_at: Option<std::num::NonZeroU64>,
+    pub retained_at: Option<NonZeroU64>,
+    /// Whether that change removes it, whatever the payload.
+    pub removes_retained: bool,
 }
 
 /// A piece of a batch's text.
@@ -101,7 +105,8 @@ pub struct Arrived<'a> {
 pub struct Address<'a> {
     pub to_subscribers: bool,
     pub groups: GroupKeys<'a>,
-    pub retained_at: Option<std::num::NonZeroU64>,
+    pub retained_at: Option<NonZeroU64>,
+    pub removes_retained: bool,
     pub publisher: Option<ConnectionId>,
     pub hops: u8,
 }
@@ -145,9 +150,11 @@ impl LetterBatch {
     /// Empties the batch and keeps its memory for the next one.
     pub fn clear(&mut self) {
         self.letters.clear();
+        self.letters.shrink_to(2 * BATCH_LETTERS_MAX);
         self.text.clear();
         self.text.shrink_to(BATCH_BYTES_KEPT);
         self.payloads.clear();
+        self.payloads.shrink_to(BATCH_LETTERS_MAX);
         self.payload_bytes = 0;
     }
 
@@ -176,6 +183,7 @@ impl LetterBatch {
             hops: address.hops,
             to_subscribers: address.to_subscribers,
             retained_at: address.retained_at,
+            removes_retained: address.removes_retained,
         }));
     }
 
@@ -262,11 +270,11 @@ fn length(len: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::message::{SHARED_PAYLOAD_MIN, tests::view};
+    use crate::session::message::tests::view;
 
     #[test]
     fn a_message_arrives_as_it_was_sent() {
-        let large = Bytes::from(vec![9; SHARED_PAYLOAD_MIN]);
+        let large = Bytes::from(vec![9; 8 << 10]);
         let mut groups = String::new();
         GroupKeys::write(&mut groups, "workers", "jobs/#");
         GroupKeys::write(&mut groups, "audit", "+");
@@ -283,6 +291,7 @@ mod tests {
                 to_subscribers: true,
                 groups: GroupKeys::from_text(&groups),
                 retained_at: None,
+                removes_retained: false,
                 publisher: None,
                 hops: 0,
             };

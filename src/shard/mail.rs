@@ -6,10 +6,11 @@ use super::{
     letter::{Arrived, Letter, LetterBatch, PublishLetter},
     ports::Ports,
     pressure::Publisher,
+    retain::Retention,
 };
 use crate::{
     base::ids::ShardId,
-    routing::{Counts, Stamp},
+    routing::Counts,
     session::message::MessageView,
     topic::{ShareName, SharedFilter, TopicFilter, TopicName},
 };
@@ -57,7 +58,8 @@ impl Shard {
     ) {
         let Ok(name) = TopicName::parse(arrived.view.topic) else { return };
         if let Some(time) = letter.retained_at {
-            self.retain(name, &arrived.view, Stamp { time: time.get(), shard: from });
+            let retention = Retention { time, removes: letter.removes_retained };
+            self.retain(name, &arrived.view, retention, from);
         }
         if letter.to_subscribers {
             self.trie.matches(name, &mut self.routes.matches);

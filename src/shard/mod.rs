@@ -38,6 +38,7 @@ use self::{
     end::Cause,
     letter::LetterBatch,
     ports::{Arrival, Brain, Closing, End, Ports},
+    pressure::Offenders,
     publish::Routes,
     sessions::Sessions,
     settings::Settings,
@@ -88,6 +89,7 @@ pub struct Shard {
     heard_tallies: Vec<Tallies>,
     routes: Routes,
     outlet: Outlet,
+    offenders: Offenders,
     scratch: Vec<u8>,
     stopping: bool,
 }
@@ -122,6 +124,7 @@ impl Shard {
             heard_tallies: vec![Tallies::default(); settings.shards],
             routes: Routes::new(seed, settings.shards),
             outlet: Outlet::default(),
+            offenders: Offenders::new(seed),
             scratch: Vec::new(),
             stopping: false,
             settings,
@@ -130,7 +133,7 @@ impl Shard {
         shard
     }
 
-    /// What this shard has counted, with what it holds self.now.
+    /// What this shard has counted, with what it holds now.
     pub fn tallies(&self) -> Tallies {
         Tallies {
             connections: self.connections.len() as u64,
@@ -152,8 +155,9 @@ impl Shard {
                     ports.pause(id);
                     break;
                 }
+                Ok(Some(frame)) if self.waits_for_posting(id, &frame, ports) => break,
                 Ok(Some(frame)) => {
-                    connection.last_packet = self.now;
+                    self.note_packet(id);
                     match self.handle_frame(id, frame, ports) {
                         Step::Taken => taken += frame.len,
                         Step::Later => break,
@@ -166,6 +170,32 @@ impl Shard {
             }
         }
         taken
+    }
+
+    fn note_packet(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.last_packet = self.now;
+        }
+    }
+
+    /// Whether a packet that changes what other shards know has to wait, because a batch of
+    /// letters is crowded already. The connection is held until it has been posted.
+    fn waits_for_posting(
+        &mut self,
+        id: ConnectionId,
+        frame: &Frame<'_>,
+        ports: &mut impl Ports,
+    ) -> bool {
+        let tells = [PacketType::Connect, PacketType::Subscribe, PacketType::Unsubscribe];
+        if !tells.contains(&frame.packet_type()) {
+            return false;
+        }
+        let crowded = self.settings.peers().find(|&peer| ports.letters(peer).is_crowded());
+        if let Some(peer) = crowded {
+            self.waiting_for_post[peer.index()].push(id);
+            self.hold(id, ports);
+        }
+        crowded.is_some()
     }
 
     fn handle_frame(&mut self, id: ConnectionId, frame: Frame<'_>, ports: &mut impl Ports) -> Step {
@@ -238,6 +268,12 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else { return };
         self.scratch.clear();
         packet.encode(connection.version, &mut self.scratch);
+        let link =
+            connection.subscriber().and_then(|subscriber| self.sessions.get(subscriber)?.link);
+        if link.is_some_and(|link| self.scratch.len() > link.packet_size_max) {
+            // An answer cannot be left out, nor sent to this client. [MQTT-3.1.2-24]
+            return self.end(id, Cause::AnswerTooLarge, ports);
+        }
         ports.send(id, &self.scratch);
     }
 
@@ -258,10 +294,12 @@ impl Brain for Shard {
         now: Moment,
         connection: ConnectionId,
         arrival: Arrival,
-        _ports: &mut impl Ports,
+        ports: &mut impl Ports,
     ) {
         self.now = now;
-        self.tallies.connections_accepted += 1;
+        if self.stopping {
+            return ports.close(connection, Closing::Abort);
+        }
         let ConnectionId { slot, generation } = connection;
         debug!(slot, generation, peer = %arrival.peer, "connection begun");
         self.connections.insert(connection, Connection::new(arrival.listener, now));

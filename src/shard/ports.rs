@@ -59,6 +59,10 @@ pub struct Load {
     pub bytes_sent: u64,
     /// Connections refused because the broker held as many as it may.
     pub connections_refused: u64,
+    /// Connections ended because incomplete packets took too much memory together.
+    pub partial_overflows: u64,
+    /// Times that the system could not accept a connection.
+    pub accept_errors: u64,
 }
 
 /// What a shard may ask of the world. No call blocks, and none calls the shard back.

@@ -13,12 +13,13 @@
 
 use super::{Shard, letter::Letter, ports::Ports, timers::Timer};
 use crate::base::{
+    hash::{Map, Seed, Set},
     ids::{ConnectionId, ShardId, SubscriberId},
-    time::Moment,
+    time::{Moment, Span},
 };
 
 /// A connection that publishes, on whichever shard it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Publisher {
     pub(super) shard: ShardId,
     pub(super) connection: ConnectionId,
@@ -29,18 +30,64 @@ pub(super) struct Publisher {
 pub(super) struct Pressure {
     since: Moment,
     held: Held,
+    /// Bytes that may still go beyond the limits.
+    grace: usize,
 }
+
+/// What may go beyond a session's limits while its publishers are held back: more than what the
+/// mailboxes of a few shards hold.
+const GRACE_BYTES: usize = 16 << 20;
 
 #[derive(Debug)]
 enum Held {
-    Waiting(Vec<Publisher>),
+    Waiting(Set<Publisher>),
     Exhausted,
 }
 
 impl Pressure {
+    /// Takes `bytes` from what may go beyond the limits. False: no more may.
+    pub(super) fn spend_grace(&mut self, bytes: usize) -> bool {
+        let left = self.grace.checked_sub(bytes).filter(|_| !self.exhausted());
+        self.grace = left.unwrap_or(0);
+        left.is_some()
+    }
+
     /// Whether patience with the subscriber has run out.
     pub(super) fn exhausted(&self) -> bool {
         matches!(self.held, Held::Exhausted)
+    }
+}
+
+/// Client Identifiers whose last connections ended while publishers waited for them.
+#[derive(Debug)]
+pub(super) struct Offenders {
+    until: Map<u64, Moment>,
+    seed: Seed,
+}
+
+/// How long nobody waits for such a client.
+const OFFENCE_SPAN: Span = Span::from_secs(60);
+/// How many are known at once; beyond it those whose time has passed are forgotten, or all.
+const OFFENDERS_MAX: usize = 4096;
+
+impl Offenders {
+    pub(super) fn new(seed: Seed) -> Offenders {
+        Offenders { until: Map::with_hasher(seed), seed }
+    }
+
+    fn note(&mut self, client_id: &str, now: Moment) {
+        if self.until.len() >= OFFENDERS_MAX {
+            self.until.retain(|_, until| *until > now);
+        }
+        if self.until.len() >= OFFENDERS_MAX {
+            self.until.clear();
+        }
+        self.until.insert(self.seed.hash(client_id), now + OFFENCE_SPAN);
+    }
+
+    fn is_noted(&self, client_id: &str, now: Moment) -> bool {
+        !self.until.is_empty()
+            && self.until.get(&self.seed.hash(client_id)).is_some_and(|until| *until > now)
     }
 }
 
@@ -72,13 +119,17 @@ impl Shard {
             self.wheel
                 .insert(self.now + self.settings.limits.patience, Timer::Patience(subscriber));
             ports.notify_drained(link.connection);
-            Box::new(Pressure { since: self.now, held: Held::Waiting(Vec::new()) })
+            let held = if self.offenders.is_noted(&session.client_id, self.now) {
+                Held::Exhausted
+            } else {
+                Held::Waiting(Set::with_hasher(self.settings.seed))
+            };
+            Box::new(Pressure { since: self.now, held, grace: GRACE_BYTES })
         });
         let Held::Waiting(held) = &mut pressure.held else { return };
-        if held.contains(&publisher) {
+        if !held.insert(publisher) {
             return;
         }
-        held.push(publisher);
         self.tallies.holds += 1;
         if publisher.shard == self.settings.shard {
             self.press(publisher.connection);
@@ -103,6 +154,17 @@ impl Shard {
             if session.outbound.queue.is_above(25, &limits.queue) {
                 return;
             }
+        }
+        self.relieve(subscriber, ports);
+    }
+
+    /// The connection of a subscriber has ended. One that leaves while others wait for it does not
+    /// get new patience by coming back.
+    pub(super) fn give_up(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+        if let Some(session) = self.sessions.get(subscriber)
+            && session.pressure.is_some()
+        {
+            self.offenders.note(&session.client_id, self.now);
         }
         self.relieve(subscriber, ports);
     }

@@ -3,10 +3,6 @@
 //! Decode, authorise, match the local trie once; then local sessions, and one letter for each
 //! other shard that wants it.
 
-use std::num::NonZeroU64;
-
-use bytes::Bytes;
-
 use super::{
     Shard,
     ack::acknowledgement,
@@ -14,6 +10,7 @@ use super::{
     letter::{Address, GroupKeys},
     ports::Ports,
     pressure::Publisher,
+    retain::Retention,
 };
 use crate::{
     access,
@@ -29,7 +26,7 @@ use crate::{
     routing::{Entry, Matches, Trie},
     session::{
         inbound::Admission,
-        message::{MessageView, Payload, SHARED_PAYLOAD_MIN},
+        message::{MessageView, Payload, shared_payload},
     },
     topic::TopicName,
 };
@@ -160,8 +157,8 @@ impl Shard {
         publish: &Publish<'_>,
         ports: &mut impl Ports,
     ) {
+        let maximum = self.receive_maximum_of(id);
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        let maximum = self.settings.limits.receive_maximum;
         let seed = self.settings.seed;
         let reason_code = match session.inbound.handle_publish(publish.delivery, maximum, seed) {
             Admission::QuotaExceeded => {
@@ -176,6 +173,15 @@ impl Shard {
             Admission::Route => self.route_publish(id, subscriber, topic, publish, ports),
         };
         self.acknowledge(id, publish.delivery, reason_code, ports);
+    }
+
+    /// How many QoS 2 messages a client may have unreleased. Before 5.0 it is told no limit but
+    /// the number of Packet Identifiers.
+    fn receive_maximum_of(&self, id: ConnectionId) -> u16 {
+        match self.connections.get(id).map(|connection| connection.version) {
+            Some(Version::V5) => self.settings.limits.receive_maximum,
+            _ => u16::MAX,
+        }
     }
 
     /// A message that may not be published: 5.0 clients are told, others acknowledged as if it had
@@ -210,13 +216,8 @@ impl Shard {
         if !publish.properties.application.is_empty() {
             publish.properties.application.encode(&mut application);
         }
-        let shared;
-        let payload = if publish.payload.len() < SHARED_PAYLOAD_MIN {
-            Payload::Small(publish.payload)
-        } else {
-            shared = Bytes::copy_from_slice(publish.payload);
-            Payload::Shared(&shared)
-        };
+        let shared = shared_payload(publish.payload);
+        let payload = shared.as_ref().map_or(Payload::Small(publish.payload), Payload::Shared);
         let expiry = publish.properties.message_expiry_interval;
         let view = MessageView {
             topic,
@@ -265,12 +266,12 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> bool {
         let Ok(name) = TopicName::parse(view.topic) else { return false };
-        let retained_at = view.retain.then(|| self.retain_here(name, view));
+        let retention = if view.retain { self.retain_here(name, view) } else { None };
         self.trie.matches(name, &mut self.routes.matches);
         self.deliver_matches(view, ports);
         self.deliver_to_groups(view, ports);
         let matched = !self.routes.matches.is_empty();
-        self.post_message(view, retained_at, connection, ports);
+        self.post_message(view, retention, connection, ports);
         let shard = self.settings.shard;
         let publisher = connection.map(|connection| Publisher { shard, connection });
         self.hold_for_crowded(publisher, ports);
@@ -282,21 +283,22 @@ impl Shard {
     fn post_message(
         &mut self,
         view: &MessageView<'_>,
-        retained_at: Option<NonZeroU64>,
+        retention: Option<Retention>,
         connection: Option<ConnectionId>,
         ports: &mut impl Ports,
     ) {
         let interested = self.routes.matches.shards();
         let mut shards = interested.union(self.routes.group_shards);
-        if retained_at.is_some() {
+        if retention.is_some() {
             self.settings.peers().for_each(|peer| shards.insert(peer));
         }
         for shard in shards.iter() {
             let keys = &mut self.routes.group_keys[shard.index()];
             let address = Address {
-                to_subscribers: retained_at.is_some() || interested.contains(shard),
+                to_subscribers: retention.is_some() || interested.contains(shard),
                 groups: GroupKeys::from_text(keys),
-                retained_at,
+                retained_at: retention.map(|retention| retention.time),
+                removes_retained: retention.is_some_and(|retention| retention.removes),
                 publisher: connection,
                 hops: 0,
             };

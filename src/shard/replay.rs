@@ -22,7 +22,6 @@ use crate::{
         outbound::Resend,
         queue::Parcel,
     },
-    topic::TopicFilter,
 };
 
 /// Retained messages on their way to one subscription.
@@ -43,15 +42,16 @@ pub(super) struct Replays {
 /// Retained messages that one turn looks at for one session.
 const LOOKS_PER_TURN: usize = 1024;
 
+/// Replays that wait in one session; a SUBSCRIBE beyond them is answered Quota exceeded.
+const REPLAYS_MAX: usize = 100_000;
+
 impl Replays {
-    /// Begins a replay; one of the same filter that still waits ends.
-    pub(super) fn begin(&mut self, filter: TopicFilter<'_>, replay: Replay) {
-        self.forget(filter);
+    pub(super) fn begin(&mut self, replay: Replay) {
         self.waiting.push_back(replay);
     }
 
-    pub(super) fn forget(&mut self, filter: TopicFilter<'_>) {
-        self.waiting.retain(|replay| replay.cursor.filter() != filter);
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= REPLAYS_MAX
     }
 }
 
@@ -149,6 +149,11 @@ impl<P: Ports> Sender<'_, P> {
         let mut looks = LOOKS_PER_TURN;
         let mut stop = Stop::Done;
         while let Some(replay) = replays.waiting.front_mut() {
+            // The client may have unsubscribed meanwhile.
+            if !session.filters.contains(replay.cursor.filter().as_str()) {
+                replays.waiting.pop_front();
+                continue;
+            }
             if self.room() < self.outbox_bytes_max / 2 {
                 stop = Stop::Later;
                 break;

@@ -4,6 +4,7 @@ use std::{num::NonZeroU64, rc::Rc};
 
 use super::Shard;
 use crate::{
+    base::ids::ShardId,
     routing::{Stamp, Weigh},
     session::message::{Message, MessageView},
     topic::TopicName,
@@ -15,32 +16,66 @@ impl Weigh for Rc<Message> {
     }
 }
 
+/// A change of a retained message, as the other shards are told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Retention {
+    pub(super) time: NonZeroU64,
+    /// The topic has no retained message any more, whatever the payload.
+    pub(super) removes: bool,
+}
+
 impl Shard {
-    /// Stores or deletes a retained message, and says when that was, for the other shards.
+    /// Stores or removes a retained message here, and says what the other shards are to do. They
+    /// ask no limits of their own, so that all have the same. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
     pub(super) fn retain_here(
         &mut self,
         name: TopicName<'_>,
         view: &MessageView<'_>,
-    ) -> NonZeroU64 {
+    ) -> Option<Retention> {
+        let mut removes = view.payload.is_empty();
+        if !removes && !self.has_room_to_retain(name, view) {
+            self.tallies.refused_retained += 1;
+            // Better none than one that is out of date.
+            self.retained.get(name)?;
+            removes = true;
+        }
         // Later than every change seen here, so that the newest wins on all shards.
         let time = self.now.as_nanos().max(self.retained_at + 1);
-        self.retain(name, view, Stamp { time, shard: self.settings.shard });
-        NonZeroU64::new(time).expect("one more than another")
+        let time = NonZeroU64::new(time).expect("one more than another");
+        let retention = Retention { time, removes };
+        self.retain(name, view, retention, self.settings.shard);
+        Some(retention)
     }
 
-    /// Applies a change to the retained message of a topic, if the limits allow it.
-    /// [MQTT-3.3.1-5] [MQTT-3.3.1-6]
-    pub(super) fn retain(&mut self, name: TopicName<'_>, view: &MessageView<'_>, stamp: Stamp) {
-        self.retained_at = self.retained_at.max(stamp.time);
-        let deletes = view.payload.is_empty();
+    /// Applies a change that was made on shard `by`.
+    pub(super) fn retain(
+        &mut self,
+        name: TopicName<'_>,
+        view: &MessageView<'_>,
+        retention: Retention,
+        by: ShardId,
+    ) {
+        let time = retention.time.get();
+        self.retained_at = self.retained_at.max(time);
+        let message = (!retention.removes).then(|| Rc::new(Message::keep(view)));
+        self.retained.apply(name, message, Stamp { time, shard: by });
+    }
+
+    fn has_room_to_retain(&self, name: TopicName<'_>, view: &MessageView<'_>) -> bool {
         let limits = &self.settings.limits;
-        let full = self.retained.len() >= limits.retained_max
-            || self.retained.bytes() + view.payload.len() > limits.retained_bytes_max;
-        if !deletes && full && self.retained.get(name).is_none() {
-            self.tallies.refused_retained += 1;
-            return;
-        }
-        let message = (!deletes).then(|| Rc::new(Message::keep(view)));
-        self.retained.apply(name, message, stamp);
+        let former = self.retained.get(name);
+        let bytes = self.retained.bytes() - former.map_or(0, Weigh::bytes) + view.payload.len();
+        bytes <= limits.retained_bytes_max
+            && (former.is_some() || self.retained.len() < limits.retained_max)
+    }
+
+    /// Removes retained messages whose time has passed, a bounded number of topics at a time.
+    pub(super) fn sweep_retained(&mut self) {
+        let now = self.now;
+        let swept = self.retained.sweep(SWEPT_AT_ONCE, |message| message.has_expired(now));
+        self.tallies.dropped_expired += swept as u64;
     }
 }
+
+/// Topics that one sweep looks at.
+const SWEPT_AT_ONCE: usize = 4096;

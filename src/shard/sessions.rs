@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub(super) expiry_interval: u32,
     /// When it ends, while its client is away.
     pub(super) ends_at: Option<Moment>,
+    /// When the next reminder comes to look at it while its client is away.
+    pub(super) look_at: Option<Moment>,
     pub(super) will: Option<Box<Will>>,
     /// Retained messages that its subscriptions asked for and that have not been sent yet.
     pub(super) replays: Option<Box<Replays>>,
@@ -59,6 +61,7 @@ impl Session {
             shared_filters: 0,
             expiry_interval: 0,
             ends_at: None,
+            look_at: None,
             will: None,
             replays: None,
             pressure: None,

@@ -120,6 +120,7 @@ impl Shard {
             to_subscribers: false,
             groups: GroupKeys::from_text(&keys),
             retained_at: None,
+            removes_retained: false,
             publisher: None,
             hops,
         };

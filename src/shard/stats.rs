@@ -51,7 +51,7 @@ tallies! {
     bytes_sent => "bytes/sent",
     /// Connections that are open, with or without a CONNECT.
     connections => "connections/open",
-    /// Connections that were accepted.
+    /// Connections whose CONNECT was accepted.
     connections_accepted => "connections/accepted",
     /// Connections refused because the broker held as many as it may.
     connections_refused => "connections/refused",
@@ -85,6 +85,10 @@ tallies! {
     ended_protocol_error => "connections/ended/protocol-error",
     /// Connections closed because of a packet larger than the Maximum Packet Size.
     ended_too_large => "connections/ended/packet-too-large",
+    /// Connections closed because incomplete packets took too much memory together.
+    ended_partial_overflow => "connections/ended/partial-overflow",
+    /// Times that the system could not accept a connection.
+    accept_errors => "connections/accept-errors",
     /// Connections closed because a limit was exceeded.
     ended_quota => "connections/ended/quota-exceeded",
     /// Connections refused in CONNACK for their user name and password, or for want of one.
@@ -103,6 +107,7 @@ impl Tallies {
             Cause::ConnectTimeout => self.ended_connect_timeout += 1,
             Cause::TakenOver => self.ended_taken_over += 1,
             Cause::QuotaExceeded => self.ended_quota += 1,
+            Cause::AnswerTooLarge => self.ended_too_large += 1,
             Cause::ShuttingDown => {}
         }
     }

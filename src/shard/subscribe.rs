@@ -108,7 +108,8 @@ impl Shard {
             return refused(ReasonCode::UnspecifiedError);
         };
         let known = session.filters.contains(text);
-        if !known && session.filters.len() >= limit {
+        let busy = session.replays.as_ref().is_some_and(|replays| replays.is_full());
+        if busy || !known && session.filters.len() >= limit {
             return refused(ReasonCode::QuotaExceeded);
         }
         if !known {
@@ -203,7 +204,7 @@ impl Shard {
             qos: options.qos,
             subscription_id: entry.subscription_id,
         };
-        session.replays.get_or_insert_default().begin(filter, replay);
+        session.replays.get_or_insert_default().begin(replay);
     }
 }
 

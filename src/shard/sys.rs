@@ -19,6 +19,8 @@ impl Shard {
             bytes_received: load.bytes_received,
             bytes_sent: load.bytes_sent,
             connections_refused: load.connections_refused,
+            ended_partial_overflow: load.partial_overflows,
+            accept_errors: load.accept_errors,
             ..self.tallies()
         };
         let shard = self.settings.shard;

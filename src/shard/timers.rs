@@ -5,7 +5,7 @@
 use super::{Shard, connection::Stage, end::Cause, ports::Ports};
 use crate::base::{
     ids::{ConnectionId, SubscriberId},
-    time::Span,
+    time::{Moment, Span},
 };
 
 /// A reminder.
@@ -25,8 +25,14 @@ pub(super) enum Timer {
     Sys,
     /// Tombstones of retained messages may be forgotten.
     Tombstones,
+    /// Retained messages may have expired.
+    Sweep,
 }
 
+/// No reminder is set further ahead: what it is about may be long gone by then.
+const HORIZON: Span = Span::from_secs(60);
+/// How often some retained messages are looked at for whether they have expired.
+const SWEEP_SPAN: Span = Span::from_secs(5);
 /// A tombstone is kept for this long: every letter that is older has arrived by then.
 const TOMBSTONE_SPAN: Span = Span::from_secs(60);
 
@@ -37,6 +43,23 @@ impl Shard {
             self.wheel.insert(self.now + Span::from_millis(100).min(interval), Timer::Sys);
         }
         self.wheel.insert(self.now + TOMBSTONE_SPAN, Timer::Tombstones);
+        self.wheel.insert(self.now + SWEEP_SPAN, Timer::Sweep);
+    }
+
+    /// Looks at a connection's silence when its Keep Alive may have passed, or earlier.
+    pub(super) fn watch_silence(&mut self, id: ConnectionId, deadline: Moment) {
+        self.wheel.insert(deadline.min(self.now + HORIZON), Timer::KeepAlive(id));
+    }
+
+    /// Looks at an absent session when something of it may be due, or earlier. One reminder is
+    /// enough for each session, the soonest.
+    pub(super) fn watch_absence(&mut self, subscriber: SubscriberId, due: Moment) {
+        let Some(session) = self.sessions.get_mut(subscriber) else { return };
+        let look_at = due.min(self.now + HORIZON);
+        if session.look_at.is_none_or(|pending| look_at < pending) {
+            session.look_at = Some(look_at);
+            self.wheel.insert(look_at, Timer::Absence(subscriber));
+        }
     }
 
     pub(super) fn fire_timers(&mut self, ports: &mut impl Ports) {
@@ -60,6 +83,10 @@ impl Shard {
                 if let Some(interval) = self.settings.sys_interval {
                     self.wheel.insert(self.now + interval, Timer::Sys);
                 }
+            }
+            Timer::Sweep => {
+                self.sweep_retained();
+                self.wheel.insert(self.now + SWEEP_SPAN, Timer::Sweep);
             }
             Timer::Tombstones => {
                 let before = self.now.as_nanos().saturating_sub(TOMBSTONE_SPAN.as_nanos());
@@ -87,13 +114,18 @@ impl Shard {
         }
         match connection.keep_alive_deadline() {
             Some(deadline) if deadline <= self.now => self.end(id, Cause::KeepAlive, ports),
-            Some(deadline) => self.wheel.insert(deadline, Timer::KeepAlive(id)),
+            Some(deadline) => self.watch_silence(id, deadline),
             None => {}
         }
     }
 
     fn look_at_absence(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
+        // An earlier reminder has taken this one's place, or it is for another session.
+        if session.look_at.is_none_or(|look_at| look_at > self.now) {
+            return;
+        }
+        session.look_at = None;
         if session.link.is_some() {
             return;
         }
@@ -104,7 +136,11 @@ impl Shard {
         let Some(session) = self.sessions.get(subscriber) else { return };
         if session.ends_at.is_some_and(|ends| ends <= self.now) {
             self.tallies.clients_expired += 1;
-            self.end_session(subscriber, ports);
+            return self.end_session(subscriber, ports);
+        }
+        let will_due_at = session.will.as_ref().and_then(|will| will.due_at);
+        if let Some(due) = [will_due_at, session.ends_at].into_iter().flatten().min() {
+            self.watch_absence(subscriber, due);
         }
     }
 }

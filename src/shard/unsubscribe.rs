@@ -46,9 +46,6 @@ impl Shard {
         session.filters.remove(text);
         let subscription = Subscription::parse(text).expect("it was parsed when it was subscribed");
         session.shared_filters -= u32::from(matches!(subscription, Subscription::Shared(_)));
-        if let (Some(replays), Subscription::Plain(filter)) = (&mut session.replays, subscription) {
-            replays.forget(filter);
-        }
         self.undo(subscriber, subscription, ports);
         true
     }

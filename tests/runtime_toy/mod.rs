@@ -75,6 +75,11 @@ impl Toy {
                 self.resumes.push_back((now + Span::from_millis(20), id));
                 return false;
             }
+            "!blink" => {
+                ports.pause(id);
+                ports.resume(id);
+                return false;
+            }
             "!give" => {
                 let payload: Vec<u8> = (0..=250).cycle().take(number).collect();
                 ports.send_shared(id, b"", &Bytes::from(payload));

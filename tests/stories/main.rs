@@ -4,6 +4,7 @@
 
 mod connecting;
 mod fairness;
+mod hazards;
 mod limits;
 mod packets;
 mod publishing;

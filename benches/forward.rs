@@ -1,0 +1,78 @@
+//! One PUBLISH through a whole shard without sockets: from received bytes to outboxes and letters.
+
+#[path = "support/forwarding.rs"]
+mod forwarding;
+#[path = "../tests/support/workbench.rs"]
+mod workbench;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use forwarding::{PAYLOAD, TOPIC, VERSION, qos_0, qos_1, subscriber};
+use mimalloc::MiMalloc;
+use ringmq::{
+    mqtt::{Delivery, QoS},
+    shard::letter::LetterBatch,
+};
+use workbench::{Workbench, publish};
+
+/// The broker's own: a message at QoS 1 is kept until it is acknowledged.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+fn within_a_shard(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("forward");
+    for subscribers in [1, 500] {
+        group.throughput(Throughput::Elements(subscribers));
+        let mut forward = qos_0(subscribers);
+        group.bench_function(format!("QoS 0 to {subscribers}"), |b| b.iter(&mut forward));
+    }
+    group.throughput(Throughput::Elements(1));
+    let mut forward = qos_1();
+    group.bench_function("QoS 1 to 1, with PUBACK", |b| b.iter(&mut forward));
+    group.finish();
+}
+
+fn across_shards(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("across");
+    group.throughput(Throughput::Elements(1));
+    let mut post = into_a_letter();
+    group.bench_function("QoS 0 into a letter", |b| b.iter(&mut post));
+    let mut hear = out_of_a_letter();
+    group.bench_function("QoS 0 out of a letter to 1", |b| b.iter(&mut hear));
+    group.finish();
+}
+
+/// A message that only the other shard wants.
+fn into_a_letter() -> impl FnMut() {
+    let (mut bench, post) = publisher_for_elsewhere();
+    move || {
+        post(&mut bench);
+        assert!(!bench.ports.letters[1].is_empty());
+    }
+}
+
+/// The other end: the letter of such a message, to a subscriber here.
+fn out_of_a_letter() -> impl FnMut() {
+    let (mut elsewhere, post) = publisher_for_elsewhere();
+    post(&mut elsewhere);
+    let letters = elsewhere.ports.letters.remove(1);
+    let mut bench = Workbench::new(2);
+    subscriber(&mut bench, QoS::AtMostOnce);
+    move || {
+        let before = bench.ports.sent;
+        bench.hear(&letters);
+        assert_eq!(bench.ports.sent - before, 1);
+    }
+}
+
+fn publisher_for_elsewhere() -> (Workbench, impl Fn(&mut Workbench)) {
+    let mut bench = Workbench::new(2);
+    let publisher = bench.client(VERSION);
+    let mut interest = LetterBatch::default();
+    interest.push_interest(TOPIC, true);
+    bench.hear(&interest);
+    let publish = publish(VERSION, Delivery::AtMostOnce, TOPIC, &PAYLOAD);
+    (bench, move |bench| bench.hand_in(publisher, &publish))
+}
+
+criterion_group!(benches, within_a_shard, across_shards);
+criterion_main!(benches);

@@ -1,0 +1,211 @@
+//! One shard with clients on it and no sockets: what enters is handed in, what leaves is counted.
+//!
+//! Time stands still, and a peer shard is there only as far as a letter says so.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use ringmq::{
+    access::Policy,
+    base::{
+        hash::Seed,
+        ids::{ConnectionId, ShardId},
+        time::{Moment, Span},
+    },
+    mqtt::{
+        Connect, ConnectProperties, Delivery, Packet, PacketId, Publish, PublishProperties, QoS,
+        Subscribe, SubscribeFilters, SubscriptionOptions, UserProperties, Version,
+    },
+    routing::Strategies,
+    session::queue::QueueLimits,
+    shard::{
+        Shard,
+        letter::{Letter, LetterBatch},
+        ports::{Arrival, Brain, Closing, Load, Ports, Verification},
+        settings::{Limits, Settings},
+    },
+};
+
+/// A shard with clients on it, and what it takes to hand packets to it.
+pub(crate) struct Workbench {
+    shard: Shard,
+    pub(crate) ports: Nothing,
+    now: Moment,
+    clients: u32,
+    /// Changes of interest that the other shard has been told.
+    told: u64,
+}
+
+impl Workbench {
+    pub(crate) fn new(shards: usize) -> Workbench {
+        let now = Moment::from_nanos(1);
+        let settings = Settings {
+            shard: ShardId::FIRST,
+            shards,
+            seed: Seed::new(1),
+            started_at: now,
+            limits: limits(),
+            policy: Policy::default(),
+            strategies: Strategies::default(),
+            loopback_listeners: vec![true],
+            sys_interval: None,
+        };
+        let letters = (0..shards).map(|_| LetterBatch::default()).collect();
+        let ports = Nothing { random: 0, sent: 0, outbox: Vec::new(), letters };
+        Workbench { shard: Shard::new(settings), ports, now, clients: 0, told: 0 }
+    }
+
+    /// A client at home on this shard.
+    pub(crate) fn client(&mut self, version: Version) -> ConnectionId {
+        let id = ConnectionId { slot: self.clients, generation: 0 };
+        self.clients += 1;
+        let arrival = Arrival { listener: 0, peer: SocketAddr::from(([127, 0, 0, 1], 9)) };
+        self.shard.handle_accepted(self.now, id, arrival, &mut self.ports);
+        let connect = Connect {
+            version,
+            clean_start: true,
+            keep_alive: 60,
+            client_id: if version == Version::V31 { "old" } else { "" },
+            will: None,
+            user_name: None,
+            password: None,
+            properties: ConnectProperties::default(),
+        };
+        self.hand_in(id, &encode(&Packet::Connect(connect), version));
+        id
+    }
+
+    pub(crate) fn subscribe(&mut self, id: ConnectionId, version: Version, filter: &str, qos: QoS) {
+        let filters = [(filter, SubscriptionOptions::with_qos(qos))];
+        let subscribe = Subscribe {
+            packet_id: PacketId::MIN,
+            subscription_identifier: None,
+            user_properties: UserProperties::default(),
+            filters: SubscribeFilters::List(&filters[..]),
+        };
+        self.hand_in(id, &encode(&Packet::Subscribe(subscribe), version));
+        self.apply_interest();
+    }
+
+    /// One turn with whole packets of one client.
+    pub(crate) fn hand_in(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.ports.flush();
+        let taken = self.shard.handle_bytes(self.now, id, bytes, &mut self.ports);
+        assert_eq!(taken, bytes.len());
+    }
+
+    /// One turn with letters of the other shard.
+    pub(crate) fn hear(&mut self, letters: &LetterBatch) {
+        self.ports.flush();
+        let from = ShardId::new(1).expect("there may be a second shard");
+        self.shard.handle_letters(self.now, from, letters, &mut self.ports);
+    }
+
+    /// The other shard applies what it was told, so that the SUBACK can go out.
+    fn apply_interest(&mut self) {
+        let Some(letters) = self.ports.letters.get(1) else { return };
+        let told = letters.iter().filter(|letter| matches!(letter, Letter::Interest { .. }));
+        self.told += told.count() as u64;
+        let mut answer = LetterBatch::default();
+        answer.push(Letter::InterestApplied { upto: self.told });
+        self.hear(&answer);
+    }
+}
+
+/// Everything around the shard, without memory of its own after warm-up.
+pub(crate) struct Nothing {
+    random: u64,
+    /// Packets that have left, ever.
+    pub(crate) sent: u64,
+    /// What has left in this turn, for whichever client; large payloads left out.
+    pub(crate) outbox: Vec<u8>,
+    /// By shard, what is posted at the end of this turn.
+    pub(crate) letters: Vec<LetterBatch>,
+}
+
+impl Nothing {
+    fn flush(&mut self) {
+        self.outbox.clear();
+        self.letters.iter_mut().for_each(LetterBatch::clear);
+    }
+}
+
+impl Ports for Nothing {
+    fn outbox_room(&self, _: ConnectionId) -> usize {
+        1 << 20
+    }
+
+    fn send(&mut self, _: ConnectionId, frame: &[u8]) {
+        self.sent += 1;
+        self.outbox.extend_from_slice(frame);
+    }
+
+    fn send_shared(&mut self, connection: ConnectionId, head: &[u8], _: &Bytes) {
+        self.send(connection, head);
+    }
+
+    fn notify_drained(&mut self, _: ConnectionId) {}
+    fn close(&mut self, _: ConnectionId, _: Closing) {}
+    fn pause(&mut self, _: ConnectionId) {}
+    fn resume(&mut self, _: ConnectionId) {}
+    fn hand_over(&mut self, _: ConnectionId, _: ShardId) {}
+
+    fn letters(&mut self, to: ShardId) -> &mut LetterBatch {
+        &mut self.letters[to.index()]
+    }
+
+    fn verify(&mut self, _: ConnectionId, _: Verification) -> bool {
+        false
+    }
+
+    fn random(&mut self) -> u64 {
+        self.random += 1;
+        self.random
+    }
+
+    fn load(&self) -> Load {
+        Load::default()
+    }
+}
+
+/// The bytes of a PUBLISH without properties.
+pub(crate) fn publish(
+    version: Version,
+    delivery: Delivery,
+    topic: &str,
+    payload: &[u8],
+) -> Vec<u8> {
+    let publish = Publish {
+        dup: false,
+        retain: false,
+        delivery,
+        topic,
+        properties: PublishProperties::default(),
+        payload,
+    };
+    encode(&Packet::Publish(publish), version)
+}
+
+fn encode(packet: &Packet<'_>, version: Version) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    packet.encode(version, &mut bytes);
+    bytes
+}
+
+fn limits() -> Limits {
+    Limits {
+        packet_size_max: 1 << 20,
+        outbox_bytes_max: 1 << 20,
+        inflight_max: 64,
+        queue: QueueLimits { messages_max: 1000, bytes_max: 1 << 20 },
+        receive_maximum: 1024,
+        topic_alias_maximum: 0,
+        session_expiry_max: u32::MAX,
+        connect_timeout: Span::from_secs(10),
+        patience: Span::from_millis(200),
+        sessions_max: 100_000,
+        subscriptions_max: 1000,
+        retained_max: 1000,
+        retained_bytes_max: 1 << 20,
+    }
+}

@@ -133,8 +133,12 @@ fn check(strategy: Strategy, trial: Trial, shares: &[Counts]) {
 fn tell(strategy: Strategy, shares: &[Counts]) {
     for (group, got) in shares.iter().enumerate() {
         let counts = got.map(|count| format!("{count:>6}")).join(" ");
+        let far = match strategy {
+            Strategy::Sticky => "all to one".to_owned(),
+            _ => format!("{:>6.2} %", deviation(got)),
+        };
         let strategy = format!("{strategy:?}");
-        println!("{strategy:<14} {group:>5}  {counts}  {:>6.2} %", deviation(got));
+        println!("{strategy:<14} {group:>5}  {counts}  {far}");
     }
 }
 

@@ -18,6 +18,7 @@ mod script;
 use broker::Broker;
 use script::Script;
 
+/// [MQTT-7.0.0-2@3.1.1]
 #[test]
 fn paho_mqtt_on_1_shard() {
     on_ringmq(1, paho_mqtt);
@@ -58,6 +59,7 @@ fn mqttjs_on_mosquitto() {
     on(Broker::mosquitto(), mqttjs);
 }
 
+/// [MQTT-7.0.0-2@3.1.1]
 #[test]
 fn mosquitto_clients_on_1_shard() {
     on_ringmq(1, mosquitto_clients);

@@ -13,6 +13,7 @@ use ringmq::{base::time::Span, runtime::RuntimeConfig};
 use runtime_toy::{Client, config, start};
 use signal_hook::{consts::SIGTERM, low_level};
 
+/// [MQTT-4.2-1] [MQTT-7.1.1-1@3.1.1]
 #[test]
 fn a_line_is_echoed_however_it_is_split() {
     for shards in [1, 2] {
@@ -42,6 +43,7 @@ fn a_thousand_clients_are_served_at_once() {
     }
 }
 
+/// [MQTT-4.2-1] [MQTT-7.1.1-1@3.1.1]
 #[test]
 fn large_payloads_arrive_whole_both_ways() {
     let broker = start(config(1));

@@ -195,13 +195,15 @@ mod tests {
         );
     }
 
+    /// [MQTT-3.2.2-15]
     #[test]
     fn a_packet_above_the_limit_is_refused_by_its_header_alone() {
         assert_eq!(split(&[0x30, 0x64], 101).unwrap_err(), DecodeError::PacketTooLarge);
         assert!(split(&[0x30, 0x64], 102).unwrap().is_none());
     }
 
-    /// [MQTT-2.1.3-1]
+    /// [MQTT-2.1.3-1] [MQTT-3.3.1-4] [MQTT-3.14.1-1] [MQTT-3.15.1-1] [MQTT-2.2.2-1@3.1.1]
+    /// [MQTT-3.3.1-4@3.1.1] [MQTT-3.14.1-1@3.1.1]
     #[test]
     fn a_first_byte_is_judged_alone() {
         let valid: Vec<u8> = (0..=u8::MAX).filter(|&first| split_max(&[first]).is_ok()).collect();

@@ -243,6 +243,7 @@ mod tests {
         out
     }
 
+    /// [MQTT-1.5.5-1]
     #[test]
     fn a_length_takes_as_many_bytes_as_it_needs() {
         let limits: [(usize, &[u8]); 8] = [
@@ -293,7 +294,7 @@ mod tests {
         }
     }
 
-    /// [MQTT-1.5.4-1] [MQTT-1.5.4-3]
+    /// [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.4-3] [MQTT-1.5.3-1@3.1.1] [MQTT-1.5.3-2@3.1.1]
     #[test]
     fn strings_are_well_formed_and_lose_nothing() {
         let read = |bytes| Reader::new(bytes).string();
@@ -306,6 +307,7 @@ mod tests {
         assert_eq!(read(b"\x00"), Err(Malformed::Truncated));
     }
 
+    /// [MQTT-3.3.2-1] [MQTT-3.3.2-1@3.1.1]
     #[test]
     fn a_topic_with_a_wildcard_is_invalid_and_ill_formed_bytes_are_malformed() {
         let read = |bytes| Reader::new(bytes).topic();

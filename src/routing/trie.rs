@@ -359,7 +359,7 @@ mod tests {
         assert_eq!(trie.sizes(), empty);
     }
 
-    /// [MQTT-3.8.4-3]
+    /// [MQTT-3.8.4-3] [MQTT-3.8.4-3@3.1.1]
     #[test]
     fn a_second_subscription_to_the_same_filter_replaces_the_first() {
         let mut trie = trie();
@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(trie.sizes().subscriptions, 1);
     }
 
-    /// [MQTT-3.10.4-1]
+    /// [MQTT-3.10.4-1] [MQTT-3.10.4-1@3.1.1]
     #[test]
     fn a_subscription_is_ended_by_the_same_filter_only() {
         let mut trie = trie();

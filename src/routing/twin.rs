@@ -347,7 +347,7 @@ proptest! {
     }
 }
 
-/// [MQTT-4.7.2-1] [MQTT-4.7.3-4]
+/// [MQTT-4.7.2-1] [MQTT-4.7.3-4] [MQTT-4.7.2-1@3.1.1] [MQTT-4.7.3-4@3.1.1]
 #[test]
 fn all_small_filters_together_match_every_small_name_as_section_4_7_says() {
     let (mut routes, mut list) = (Routes::default(), List::default());

@@ -1,7 +1,7 @@
 //! One connection, as the runtime sees it.
 
 use std::{
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -43,7 +43,7 @@ pub(super) enum Receive {
 
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
-    pub(super) arrival: Arrival,
+    pub(super) listener: u16,
     pub(super) place: Place,
     pub(super) phase: Phase,
     pub(super) receive: Receive,
@@ -83,10 +83,17 @@ pub(super) struct Flags {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, arrival: Arrival, place: Place) -> Connection {
+    /// Where it came from. A client that has gone already may have no address any more.
+    pub(super) fn arrival(&self) -> Arrival {
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let peer = self.socket.peer_addr().unwrap_or(unknown);
+        Arrival { listener: self.listener, peer }
+    }
+
+    pub(super) fn new(socket: TcpStream, listener: u16, place: Place) -> Connection {
         Connection {
             socket,
-            arrival,
+            listener,
             place,
             phase: Phase::Open,
             receive: Receive::Idle,
@@ -138,7 +145,7 @@ impl Connection {
 /// A connection on its way to another shard.
 pub(super) struct Moved {
     pub(super) socket: TcpStream,
-    pub(super) arrival: Arrival,
+    pub(super) listener: u16,
     pub(super) place: Place,
     pub(super) kept: Vec<u8>,
     pub(super) finished: bool,

@@ -346,15 +346,15 @@ impl Hands {
     fn send_off(&mut self, id: ConnectionId, home: ShardId) {
         let Some(connection) = self.connections.remove(id) else { return };
         self.kept_bytes -= connection.kept.len();
-        let Connection { socket, arrival, place, kept, flags, .. } = connection;
-        let moved = Moved { socket, arrival, place, kept, finished: flags.finished };
+        let Connection { socket, listener, place, kept, flags, .. } = connection;
+        let moved = Moved { socket, listener, place, kept, finished: flags.finished };
         self.mail.hand_over(home, Box::new(moved));
     }
 
     /// Gives a connection from another shard a place here.
     pub(super) fn adopt(&mut self, moved: Moved) -> ConnectionId {
-        let Moved { socket, arrival, place, kept, finished } = moved;
-        let mut connection = Connection::new(socket, arrival, place);
+        let Moved { socket, listener, place, kept, finished } = moved;
+        let mut connection = Connection::new(socket, listener, place);
         self.kept_bytes += kept.len();
         connection.kept = kept;
         connection.flags.finished = finished;

@@ -22,7 +22,7 @@ use crate::{
         ids::{ConnectionId, ShardId},
         time::{Moment, Span},
     },
-    shard::ports::{Arrival, Brain, Closing, End, Ports},
+    shard::ports::{Brain, Closing, End, Ports},
 };
 
 /// A brain with its hands, and what the hands must not hold while the brain uses them.
@@ -306,13 +306,12 @@ impl<B: Brain> Turner<B> {
             self.hands.tallies.connections_refused += 1;
             return;
         };
-        // A client that has gone already has no address any more.
-        let Ok(peer) = socket.peer_addr() else { return };
         if self.stopping.is_some() {
             return;
         }
-        let arrival = Arrival { listener, peer };
-        let id = self.hands.insert(Connection::new(socket, arrival, place));
+        let connection = Connection::new(socket, listener, place);
+        let arrival = connection.arrival();
+        let id = self.hands.insert(connection);
         self.brain.handle_accepted(self.hands.now, id, arrival, &mut self.hands);
     }
 
@@ -333,9 +332,11 @@ impl<B: Brain> Turner<B> {
                 self.hands.mail.recycle(from, letters);
             }
             Parcel::Connection(moved) => {
-                let arrival = moved.arrival;
                 let id = self.hands.adopt(*moved);
-                self.brain.handle_accepted(now, id, arrival, &mut self.hands);
+                let arrival = self.hands.get(id).map(|connection| connection.arrival());
+                if let Some(arrival) = arrival {
+                    self.brain.handle_accepted(now, id, arrival, &mut self.hands);
+                }
                 self.feed_kept(id);
                 if self.stopping.is_some() {
                     self.hands.close(id, Closing::Flush);

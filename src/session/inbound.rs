@@ -84,7 +84,7 @@ mod tests {
     const SEED: Seed = Seed::new(1);
     const ID: PacketId = PacketId::MIN;
 
-    /// [MQTT-4.3.3-10]
+    /// [MQTT-4.3.3-10] [MQTT-4.3.3-2@3.1.1]
     #[test]
     fn a_qos_2_resend_is_acknowledged_again_and_routed_once() {
         let mut inbound = Inbound::default();
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(inbound.handle_publish(publish, 1, SEED), Admission::Route);
     }
 
-    /// [MQTT-3.3.4-9]
+    /// [MQTT-3.3.4-7]
     #[test]
     fn a_client_may_not_run_ahead_of_the_receive_maximum() {
         let mut inbound = Inbound::default();

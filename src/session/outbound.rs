@@ -283,7 +283,7 @@ mod tests {
         PacketId::new(value).unwrap()
     }
 
-    /// [MQTT-2.2.1-4] [MQTT-4.3.2-1]
+    /// [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT-2.3.1-4@3.1.1] [MQTT-4.3.2-1@3.1.1]
     #[test]
     fn identifiers_are_given_in_turn_and_wrap_past_zero() {
         let mut outbound = open(1);
@@ -296,7 +296,7 @@ mod tests {
         }
     }
 
-    /// [MQTT-4.3.3-4] [MQTT-4.3.3-5]
+    /// [MQTT-4.3.3-4] [MQTT-4.3.3-5] [MQTT-4.3.3-1@3.1.1]
     #[test]
     fn qos_2_ends_with_pubcomp_only() {
         let mut outbound = open(1);
@@ -319,7 +319,7 @@ mod tests {
         assert!(outbound.is_open());
     }
 
-    /// [MQTT-4.4.0-1] [MQTT-4.6.0-1]
+    /// [MQTT-4.3.2-3] [MQTT-4.6.0-1] [MQTT-4.6.0-1@3.1.1]
     #[test]
     fn what_was_in_flight_is_sent_again_in_order_under_the_same_identifiers() {
         let mut outbound = open(10);
@@ -357,7 +357,6 @@ mod tests {
         assert!(outbound.resend_next().is_some());
     }
 
-    /// [MQTT-4.8.2-5]
     #[test]
     fn other_members_inherit_what_waits_and_what_was_sent_at_qos_1() {
         let filter = TopicFilter::parse("t").unwrap();

@@ -149,6 +149,8 @@ mod tests {
     use super::*;
 
     /// [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3]
+    /// [MQTT-4.7.1-2@3.1.1] [MQTT-4.7.1-3@3.1.1] [MQTT-4.7.3-1@3.1.1] [MQTT-4.7.3-2@3.1.1]
+    /// [MQTT-4.7.3-3@3.1.1]
     #[test]
     fn wildcards_stand_alone_in_their_level_and_the_multi_level_one_is_last() {
         let long = "x".repeat(65_536);
@@ -172,7 +174,7 @@ mod tests {
         }
     }
 
-    /// [MQTT-4.7.2-1] [MQTT-4.7.3-4]
+    /// [MQTT-4.7.2-1] [MQTT-4.7.3-4] [MQTT-4.7.2-1@3.1.1] [MQTT-4.7.3-4@3.1.1]
     #[test]
     fn small_filters_match_small_names_as_section_4_7_says() {
         let names = twin::names();

@@ -71,7 +71,8 @@ impl Borrow<str> for OwnedTopicName {
 mod tests {
     use super::*;
 
-    /// [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3]
+    /// [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3] [MQTT-4.7.1-1@3.1.1]
+    /// [MQTT-4.7.3-1@3.1.1] [MQTT-4.7.3-2@3.1.1] [MQTT-4.7.3-3@3.1.1]
     #[test]
     fn a_name_is_not_empty_nor_long_nor_wild_nor_null() {
         let longest = "x".repeat(65_535);

@@ -20,7 +20,7 @@ fn answer(world: &mut World, connect: &Connect<'_>) -> Vec<String> {
     world.received(client)
 }
 
-/// [MQTT-3.2.0-1]
+/// [MQTT-3.1.4-5] [MQTT-3.12.4-1] [MQTT-3.1.4-4@3.1.1] [MQTT-3.2.0-1@3.1.1] [MQTT-3.12.4-1@3.1.1]
 #[test]
 fn a_client_is_let_in_and_answered() {
     everywhere(|shards, version| {
@@ -34,7 +34,7 @@ fn a_client_is_let_in_and_answered() {
     });
 }
 
-/// [MQTT-3.1.0-1] [MQTT-3.1.0-2]
+/// [MQTT-3.1.0-1] [MQTT-3.1.0-2] [MQTT-3.1.0-1@3.1.1] [MQTT-3.1.0-2@3.1.1]
 #[test]
 fn connect_comes_first_and_once() {
     everywhere(|shards, version| {
@@ -51,7 +51,7 @@ fn connect_comes_first_and_once() {
     });
 }
 
-/// [MQTT-3.1.3-6] [MQTT-3.1.3-8@3.1.1]
+/// [MQTT-3.1.3-6] [MQTT-3.1.3-6@3.1.1] [MQTT-3.1.3-8@3.1.1]
 #[test]
 fn an_empty_client_identifier_is_replaced_where_the_version_allows_it() {
     for shards in crate::SHARDS {
@@ -66,7 +66,7 @@ fn an_empty_client_identifier_is_replaced_where_the_version_allows_it() {
     }
 }
 
-/// [MQTT-3.1.2-2@3.1.1]
+/// [MQTT-3.1.2-1] [MQTT-3.1.2-2] [MQTT-3.1.2-2@3.1.1]
 #[test]
 fn an_unknown_protocol_level_is_named_as_the_reason() {
     let mut world = World::new(1);
@@ -76,7 +76,8 @@ fn an_unknown_protocol_level_is_named_as_the_reason() {
     assert!(world.is_closed(client));
 }
 
-/// [MQTT-3.1.4-3]
+/// [MQTT-3.1.3-2] [MQTT-3.1.4-3] [MQTT-3.14.4-1] [MQTT-3.14.4-2] [MQTT-3.1.3-2@3.1.1]
+/// [MQTT-3.1.4-2@3.1.1]
 #[test]
 fn a_second_connection_takes_the_client_over() {
     everywhere(|shards, version| {
@@ -106,7 +107,7 @@ fn a_connection_without_connect_is_closed_in_time() {
     assert_eq!(world.tallies().ended_connect_timeout, 1);
 }
 
-/// [MQTT-3.1.2-22] [MQTT-3.1.2-24@3.1.1]
+/// [MQTT-3.1.2-22] [MQTT-3.2.2-22] [MQTT-3.1.2-24@3.1.1]
 #[test]
 fn silence_of_one_and_a_half_keep_alives_ends_the_connection() {
     everywhere(|shards, version| {
@@ -147,6 +148,7 @@ fn a_client_that_has_sent_its_last_still_gets_its_answers() {
     });
 }
 
+/// [MQTT-3.14.4-1] [MQTT-4.13.1-1] [MQTT-4.8.0-1@3.1.1]
 #[test]
 fn malformed_bytes_close_the_connection_and_are_counted() {
     everywhere(|shards, version| {
@@ -161,7 +163,7 @@ fn malformed_bytes_close_the_connection_and_are_counted() {
     });
 }
 
-/// [MQTT-3.1.2-25] [MQTT-3.2.2-15]
+/// [MQTT-3.2.2-15]
 #[test]
 fn a_packet_that_is_too_large_is_refused_by_its_length_alone() {
     let mut world = World::new(1);
@@ -171,6 +173,7 @@ fn a_packet_that_is_too_large_is_refused_by_its_length_alone() {
     assert_eq!(world.tallies().ended_too_large, 1);
 }
 
+/// [MQTT-3.14.4-2] [MQTT-4.13.2-1]
 #[test]
 fn a_stopping_broker_says_so() {
     everywhere(|shards, version| {
@@ -185,7 +188,6 @@ fn a_stopping_broker_says_so() {
     });
 }
 
-/// [MQTT-3.14.4-1]
 #[test]
 fn nothing_is_handled_after_disconnect() {
     everywhere(|shards, version| {
@@ -200,6 +202,7 @@ fn nothing_is_handled_after_disconnect() {
     });
 }
 
+/// [MQTT-3.1.4-2] [MQTT-3.2.2-7] [MQTT-3.2.2-5@3.1.1]
 #[test]
 fn strangers_from_elsewhere_are_refused_by_default() {
     everywhere(|shards, version| {

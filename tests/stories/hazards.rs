@@ -147,7 +147,6 @@ fn reminders_do_not_pile_up() {
     assert_eq!(world.tallies().clients_expired, 1);
 }
 
-/// [MQTT-3.1.2-24]
 #[test]
 fn an_answer_that_is_too_large_for_the_client_ends_the_connection() {
     let mut world = World::new(1);

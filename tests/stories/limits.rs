@@ -163,7 +163,7 @@ fn the_queue_of_an_absent_client_keeps_the_oldest() {
     });
 }
 
-/// [MQTT-3.1.2-24]
+/// [MQTT-3.1.2-25]
 #[test]
 fn a_message_too_large_for_one_client_is_dropped_for_it_alone() {
     for shards in crate::SHARDS {
@@ -188,7 +188,7 @@ fn a_message_too_large_for_one_client_is_dropped_for_it_alone() {
     }
 }
 
-/// [MQTT-3.3.4-7] [MQTT-3.3.4-8]
+/// [MQTT-3.3.4-7]
 #[test]
 fn a_client_beyond_the_receive_maximum_is_disconnected() {
     let limits = Limits { receive_maximum: 2, ..limits() };
@@ -202,6 +202,7 @@ fn a_client_beyond_the_receive_maximum_is_disconnected() {
     assert_eq!(received[2], "DISCONNECT ReceiveMaximumExceeded");
 }
 
+/// [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.8.4-7] [MQTT-3.9.3-2] [MQTT-3.8.4-4@3.1.1]
 #[test]
 fn sessions_and_subscriptions_have_limits() {
     let mut world = World::with(1, &narrow(), &Policy::default());

@@ -3,6 +3,7 @@
 //! Everything runs in one thread on a clock of its own; see [`world`].
 
 mod connecting;
+mod exchanges;
 mod fairness;
 mod hazards;
 mod limits;
@@ -10,6 +11,7 @@ mod packets;
 mod publishing;
 mod sessions;
 mod sharing;
+mod statements;
 mod story;
 mod subscribing;
 mod wills;

@@ -9,7 +9,9 @@ use crate::{
     world::World,
 };
 
-/// [MQTT-4.3.1-1] [MQTT-4.3.2-4]
+/// [MQTT-2.2.1-5] [MQTT-3.3.4-1] [MQTT-3.8.4-8] [MQTT-4.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.2-2]
+/// [MQTT-4.3.2-4] [MQTT-4.3.3-1] [MQTT-4.3.3-2] [MQTT-2.3.1-6@3.1.1] [MQTT-3.3.4-1@3.1.1]
+/// [MQTT-3.8.4-5@3.1.1] [MQTT-4.3.1-1@3.1.1] [MQTT-4.3.2-1@3.1.1] [MQTT-4.3.2-2@3.1.1]
 #[test]
 fn every_qos_arrives_at_the_lower_of_the_two() {
     everywhere(|shards, version| {
@@ -36,7 +38,8 @@ fn every_qos_arrives_at_the_lower_of_the_two() {
     });
 }
 
-/// [MQTT-4.3.3-1] [MQTT-4.3.3-8] [MQTT-4.3.3-10] [MQTT-4.3.3-11]
+/// [MQTT-2.2.1-5] [MQTT-3.3.4-1] [MQTT-4.3.3-4] [MQTT-4.3.3-8] [MQTT-4.3.3-10] [MQTT-4.3.3-11]
+/// [MQTT-2.3.1-6@3.1.1] [MQTT-3.3.4-1@3.1.1] [MQTT-4.3.3-1@3.1.1] [MQTT-4.3.3-2@3.1.1]
 #[test]
 fn the_qos_2_handshake_is_kept_both_ways() {
     everywhere(|shards, version| {
@@ -58,7 +61,7 @@ fn the_qos_2_handshake_is_kept_both_ways() {
     });
 }
 
-/// [MQTT-4.6.0-5]
+/// [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT-4.6.0-5@3.1.1] [MQTT-4.6.0-6@3.1.1]
 #[test]
 fn order_holds_for_each_publisher_whatever_the_shards() {
     everywhere(|shards, version| {
@@ -81,7 +84,7 @@ fn order_holds_for_each_publisher_whatever_the_shards() {
     });
 }
 
-/// [MQTT-4.7.2-1]
+/// [MQTT-3.5.2-1] [MQTT-3.3.5-2@3.1.1]
 #[test]
 fn sys_belongs_to_the_broker() {
     everywhere(|shards, version| {
@@ -101,6 +104,7 @@ fn sys_belongs_to_the_broker() {
     });
 }
 
+/// [MQTT-3.4.2-1]
 #[test]
 fn a_publisher_learns_when_nobody_listens() {
     for shards in crate::SHARDS {
@@ -111,7 +115,7 @@ fn a_publisher_learns_when_nobody_listens() {
     }
 }
 
-/// [MQTT-3.3.2-6] [MQTT-3.3.2-17] [MQTT-3.3.2-18]
+/// [MQTT-3.3.2-17] [MQTT-3.3.2-18]
 #[test]
 fn properties_travel_unaltered_and_only_to_those_who_can_read_them() {
     for shards in crate::SHARDS {
@@ -130,7 +134,7 @@ fn properties_travel_unaltered_and_only_to_those_who_can_read_them() {
     }
 }
 
-/// [MQTT-3.3.2-8] [MQTT-3.3.2-9]
+/// [MQTT-3.2.2-17] [MQTT-3.3.2-9]
 #[test]
 fn a_topic_alias_stands_for_its_topic() {
     let mut world = World::new(2);
@@ -151,7 +155,6 @@ fn a_topic_alias_stands_for_its_topic() {
     assert_eq!(world.received(writer), ["DISCONNECT TopicAliasInvalid"]);
 }
 
-/// [MQTT-3.3.1-9] [MQTT-3.3.1-12]
 #[test]
 fn large_payloads_arrive_whole() {
     everywhere(|shards, version| {

@@ -32,7 +32,10 @@ fn welcome(version: Version) -> String {
     format!("CONNACK Success{present}")
 }
 
-/// [MQTT-3.1.2-4] [MQTT-4.5.0-1] [MQTT-3.1.2-5@3.1.1]
+/// [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.1.3-2] [MQTT-3.2.2-3] [MQTT-4.5.0-1] [MQTT-4.6.0-5]
+/// [MQTT-4.6.0-6] [MQTT-3.1.2-4@3.1.1] [MQTT-3.1.2-5@3.1.1] [MQTT-3.1.3-2@3.1.1]
+/// [MQTT-3.2.0-1@3.1.1] [MQTT-3.2.2-2@3.1.1] [MQTT-4.1.0-1@3.1.1] [MQTT-4.5.0-1@3.1.1]
+/// [MQTT-4.6.0-5@3.1.1] [MQTT-4.6.0-6@3.1.1]
 #[test]
 fn what_came_while_the_client_was_away_is_waiting_in_order() {
     everywhere(|shards, version| {
@@ -49,7 +52,8 @@ fn what_came_while_the_client_was_away_is_waiting_in_order() {
     });
 }
 
-/// [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-3.3.1-1]
+/// [MQTT-3.3.1-1] [MQTT-4.3.3-3] [MQTT-4.3.3-5] [MQTT-4.3.3-6] [MQTT-4.4.0-1] [MQTT-4.6.0-1]
+/// [MQTT-3.3.1-1@3.1.1] [MQTT-4.3.3-1@3.1.1] [MQTT-4.4.0-1@3.1.1] [MQTT-4.6.0-1@3.1.1]
 #[test]
 fn what_was_not_acknowledged_is_sent_again() {
     everywhere(|shards, version| {
@@ -92,7 +96,8 @@ fn a_qos_2_message_is_not_routed_again_after_a_reconnect() {
     });
 }
 
-/// [MQTT-3.1.2-6@3.1.1] [MQTT-3.1.2-4]
+/// [MQTT-3.1.2-4] [MQTT-3.1.2-6] [MQTT-3.1.4-4] [MQTT-3.2.2-2] [MQTT-3.1.2-5@3.1.1]
+/// [MQTT-3.1.2-6@3.1.1] [MQTT-3.1.4-3@3.1.1] [MQTT-3.2.2-1@3.1.1] [MQTT-3.2.2-3@3.1.1]
 #[test]
 fn a_clean_start_forgets_everything() {
     everywhere(|shards, version| {
@@ -110,7 +115,7 @@ fn a_clean_start_forgets_everything() {
     });
 }
 
-/// [MQTT-3.1.2-23]
+/// [MQTT-3.1.2-23] [MQTT-3.2.2-3] [MQTT-4.1.0-2]
 #[test]
 fn a_session_ends_when_its_expiry_interval_has_passed() {
     for shards in crate::SHARDS {
@@ -140,7 +145,7 @@ fn a_session_ends_when_its_expiry_interval_has_passed() {
     }
 }
 
-/// [MQTT-3.3.4-9]
+/// [MQTT-3.3.4-9] [MQTT-4.9.0-1] [MQTT-4.9.0-2]
 #[test]
 fn no_more_is_in_flight_than_the_client_allows() {
     for shards in crate::SHARDS {
@@ -168,7 +173,7 @@ fn no_more_is_in_flight_than_the_client_allows() {
     }
 }
 
-/// [MQTT-3.3.2-5]
+/// [MQTT-3.3.2-5] [MQTT-3.3.2-6]
 #[test]
 fn a_message_that_expired_in_the_queue_is_not_sent() {
     for shards in crate::SHARDS {

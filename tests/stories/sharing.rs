@@ -121,21 +121,6 @@ fn a_shared_subscription_cannot_be_no_local() {
     assert_eq!(world.received(client), ["DISCONNECT ProtocolError"]);
 }
 
-/// [MQTT-4.8.2-3]
-#[test]
-fn each_member_gets_the_qos_that_it_was_granted() {
-    everywhere(|shards, version| {
-        let mut world = World::new(shards);
-        let low = subscriber(&mut world, version, "low", "$share/g/t", QoS::AtMostOnce);
-        let high = subscriber(&mut world, version, "high", "$share/g/t", QoS::AtLeastOnce);
-        let writer = join_as(&mut world, version, "writer");
-        publish(&mut world, writer, version, "t", Delivery::ExactlyOnce(id(1)), "x");
-        publish(&mut world, writer, version, "t", Delivery::ExactlyOnce(id(2)), "x");
-        assert_eq!(world.received(low), ["PUBLISH t 'x'"]);
-        assert_eq!(world.received(high), ["PUBLISH t qos1 #1 'x'"]);
-    });
-}
-
 #[test]
 fn a_named_group_has_a_strategy_of_its_own() {
     for shards in crate::SHARDS {
@@ -370,28 +355,6 @@ fn a_member_that_unsubscribes_keeps_what_it_has_been_given() {
     }
 }
 
-/// [MQTT-4.8.2-4]
-#[test]
-fn a_qos_2_message_that_was_sent_is_completed_with_the_same_client() {
-    for shards in crate::SHARDS {
-        let mut world = World::new(shards);
-        let member = join(&mut world, &resume(Version::V5, "member"));
-        let share = [("$share/g/t", at(QoS::ExactlyOnce))];
-        world.send(member, &subscribe(Version::V5, 1, &share));
-        let writer = join_as(&mut world, Version::V5, "writer");
-        publish(&mut world, writer, Version::V5, "t", Delivery::ExactlyOnce(id(1)), "x");
-        let other = windowed(&mut world, "other", "$share/g/t", 10);
-        world.break_off(member);
-        world.pass(Span::from_millis(50));
-        let back = world.open(Version::V5);
-        let connect = Packet::Connect(resume(Version::V5, "member"));
-        world.send(back, &bytes(&connect, Version::V5));
-        assert_eq!(world.received(back)[1..], ["PUBLISH t qos2 #1 dup 'x'"]);
-        assert!(world.received(other).is_empty());
-    }
-}
-
-/// [MQTT-4.8.2-6]
 #[test]
 fn a_message_that_a_member_refuses_goes_to_nobody_else() {
     for shards in crate::SHARDS {

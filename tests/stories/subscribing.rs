@@ -14,7 +14,9 @@ use crate::{
     world::World,
 };
 
-/// [MQTT-3.3.1-8@3.1.1] [MQTT-3.3.1-9@3.1.1] [MQTT-3.3.1-12]
+/// [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7] [MQTT-3.3.1-9] [MQTT-3.3.1-12] [MQTT-3.3.1-5@3.1.1]
+/// [MQTT-3.3.1-6@3.1.1] [MQTT-3.3.1-7@3.1.1] [MQTT-3.3.1-8@3.1.1] [MQTT-3.3.1-9@3.1.1]
+/// [MQTT-3.3.1-10@3.1.1] [MQTT-3.3.1-11@3.1.1]
 #[test]
 fn a_retained_message_greets_new_subscribers() {
     everywhere(|shards, version| {
@@ -45,7 +47,8 @@ fn subscriber_lines(
     world.received(client)
 }
 
-/// [MQTT-3.8.4-3] [MQTT-3.8.4-3@3.1.1]
+/// [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-3] [MQTT-3.8.4-4] [MQTT-3.8.4-1@3.1.1]
+/// [MQTT-3.8.4-2@3.1.1] [MQTT-3.8.4-3@3.1.1]
 #[test]
 fn subscribing_again_replaces_and_replays() {
     everywhere(|shards, version| {
@@ -62,7 +65,8 @@ fn subscribing_again_replaces_and_replays() {
     });
 }
 
-/// [MQTT-3.3.5-1@3.1.1] [MQTT-3.3.4-2]
+/// [MQTT-3.3.4-2] [MQTT-3.8.4-5] [MQTT-3.9.3-1] [MQTT-3.3.5-1@3.1.1] [MQTT-3.8.4-4@3.1.1]
+/// [MQTT-3.9.3-1@3.1.1]
 #[test]
 fn overlapping_subscriptions_deliver_once_at_the_highest_qos() {
     everywhere(|shards, version| {
@@ -81,7 +85,8 @@ fn overlapping_subscriptions_deliver_once_at_the_highest_qos() {
     });
 }
 
-/// [MQTT-3.10.4-1] [MQTT-3.10.4-4]
+/// [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-4] [MQTT-3.10.4-6] [MQTT-3.11.3-1] [MQTT-3.11.3-2]
+/// [MQTT-3.10.4-1@3.1.1] [MQTT-3.10.4-2@3.1.1] [MQTT-3.10.4-4@3.1.1] [MQTT-3.10.4-6@3.1.1]
 #[test]
 fn nothing_comes_after_unsubscribe() {
     everywhere(|shards, version| {
@@ -97,7 +102,7 @@ fn nothing_comes_after_unsubscribe() {
     });
 }
 
-/// [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-3@3.1.1]
+/// [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-2@3.1.1] [MQTT-4.7.1-3@3.1.1]
 #[test]
 fn a_filter_that_is_none_closes_the_connection() {
     everywhere(|shards, version| {
@@ -111,7 +116,7 @@ fn a_filter_that_is_none_closes_the_connection() {
     });
 }
 
-/// [MQTT-4.7.2-1]
+/// [MQTT-3.3.2-3] [MQTT-4.7.2-1] [MQTT-3.3.2-3@3.1.1] [MQTT-4.7.2-1@3.1.1]
 #[test]
 fn wildcards_keep_to_their_levels() {
     everywhere(|shards, version| {
@@ -159,7 +164,7 @@ fn sixty_five_thousand_slashes_are_a_topic_like_any_other() {
     });
 }
 
-/// [MQTT-3.8.3-3] [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+/// [MQTT-3.3.1-10] [MQTT-3.3.1-11] [MQTT-3.3.1-13] [MQTT-3.8.3-3]
 #[test]
 fn subscription_options_of_5_0_are_kept() {
     for shards in crate::SHARDS {
@@ -221,6 +226,7 @@ fn a_message_carries_the_identifiers_of_all_subscriptions_that_it_matched() {
     }
 }
 
+/// [MQTT-3.3.1-5@3.1.1] [MQTT-3.3.1-6@3.1.1]
 #[test]
 fn retained_messages_are_replayed_at_qos_1_as_the_window_opens() {
     everywhere(|shards, version| {

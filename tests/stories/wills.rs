@@ -12,7 +12,8 @@ use crate::{
     world::World,
 };
 
-/// [MQTT-3.1.2-8] [MQTT-3.1.2-8@3.1.1]
+/// [MQTT-3.1.2-7] [MQTT-3.1.2-8] [MQTT-3.1.2-10] [MQTT-3.14.4-3] [MQTT-3.1.2-8@3.1.1]
+/// [MQTT-3.1.2-10@3.1.1] [MQTT-3.1.2-12@3.1.1] [MQTT-3.14.4-3@3.1.1]
 #[test]
 fn a_will_is_published_on_every_end_but_disconnect() {
     everywhere(|shards, version| {
@@ -47,7 +48,7 @@ fn a_will_is_published_on_every_end_but_disconnect() {
     });
 }
 
-/// [MQTT-3.1.2-14] [MQTT-3.1.2-15]
+/// [MQTT-3.1.2-15] [MQTT-3.1.2-17@3.1.1]
 #[test]
 fn a_will_may_be_retained() {
     everywhere(|shards, version| {
@@ -79,7 +80,7 @@ fn delayed(client_id: &str, seconds: u32, session_seconds: u32) -> Connect<'_> {
     }
 }
 
-/// [MQTT-3.1.3-9]
+/// [MQTT-3.1.2-8] [MQTT-3.1.2-10] [MQTT-3.1.3-9]
 #[test]
 fn a_delayed_will_waits_and_is_cancelled_by_a_return() {
     for shards in crate::SHARDS {
@@ -102,7 +103,7 @@ fn a_delayed_will_waits_and_is_cancelled_by_a_return() {
     }
 }
 
-/// [MQTT-3.1.3-9]
+/// [MQTT-3.1.2-8]
 #[test]
 fn a_delayed_will_comes_no_later_than_the_end_of_its_session() {
     for shards in crate::SHARDS {

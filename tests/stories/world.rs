@@ -307,35 +307,41 @@ impl World {
 
     /// What the client has received since the last look, one line a packet.
     pub(crate) fn received(&mut self, client: usize) -> Vec<String> {
-        let client = &mut self.clients[client];
-        let bytes = std::mem::take(&mut client.received);
         let mut lines = Vec::new();
-        let mut rest = &bytes[..];
-        while let Ok(Some(frame)) = mqtt::frame::split(rest, 1 << 28) {
-            let packet = Packet::decode(frame, client.version);
+        self.look(client, |packet| {
             lines
                 .push(packet.map_or_else(|error| error.to_string(), |packet| story::tell(&packet)));
+        });
+        lines
+    }
+
+    /// The same with the packets themselves.
+    pub(crate) fn look(
+        &mut self,
+        client: usize,
+        mut see: impl FnMut(Result<Packet<'_>, mqtt::DecodeError>),
+    ) {
+        let client = &mut self.clients[client];
+        let bytes = std::mem::take(&mut client.received);
+        let mut rest = &bytes[..];
+        while let Ok(Some(frame)) = mqtt::frame::split(rest, 1 << 28) {
+            see(Packet::decode(frame, client.version));
             rest = &rest[frame.len..];
         }
         assert!(rest.is_empty(), "the broker sends whole packets");
-        lines
     }
 
     /// The Packet Identifiers of the QoS 1 messages that the client has received since the last
     /// look; other packets are passed over.
     pub(crate) fn received_ids(&mut self, client: usize) -> Vec<PacketId> {
-        let client = &mut self.clients[client];
-        let bytes = std::mem::take(&mut client.received);
         let mut ids = Vec::new();
-        let mut rest = &bytes[..];
-        while let Ok(Some(frame)) = mqtt::frame::split(rest, 1 << 28) {
-            if let Ok(Packet::Publish(publish)) = Packet::decode(frame, client.version)
+        self.look(client, |packet| {
+            if let Ok(Packet::Publish(publish)) = packet
                 && let Delivery::AtLeastOnce(packet_id) = publish.delivery
             {
                 ids.push(packet_id);
             }
-            rest = &rest[frame.len..];
-        }
+        });
         ids
     }
 

@@ -58,7 +58,7 @@ fn each_family_of_faults_has_its_reason_code() {
     }
 }
 
-/// [MQTT-3.1.2-1] [MQTT-3.1.2-2]
+/// [MQTT-3.1.2-1] [MQTT-3.1.2-2] [MQTT-3.1.2-1@3.1.1]
 #[test]
 fn a_connect_of_an_unknown_protocol_or_version_is_unsupported() {
     let bodies: [&[u8]; 4] =
@@ -78,7 +78,8 @@ fn the_version_of_a_malformed_connect_can_be_read() {
     }
 }
 
-/// [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-13]
+/// [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-3@3.1.1] [MQTT-3.1.2-11@3.1.1]
+/// [MQTT-3.1.2-13@3.1.1] [MQTT-3.1.2-15@3.1.1]
 #[test]
 fn connect_flags_that_are_not_used_are_zero_since_3_1_1() {
     for flags in [0x01, 0x08, 0x10, 0x20] {
@@ -88,7 +89,7 @@ fn connect_flags_that_are_not_used_are_zero_since_3_1_1() {
     }
 }
 
-/// [MQTT-3.1.2-12]
+/// [MQTT-3.1.2-14@3.1.1]
 #[test]
 fn a_will_qos_of_3_is_malformed() {
     for version in [V31, V311] {
@@ -118,7 +119,7 @@ fn a_user_name_may_be_announced_and_left_out_in_3_1_only() {
     check(V311, Malformed::Truncated, &[(0x10, &connect(V311, 0xC0, &[0, 0]))]);
 }
 
-/// [MQTT-3.1.4-1]
+/// [MQTT-3.1.4-1] [MQTT-3.1.4-1@3.1.1]
 #[test]
 fn bytes_after_the_last_field_are_malformed() {
     check(V5, Malformed::Trailing, &[(0x10, &connect(V311, 0, &[0, 0, 7]))]);
@@ -203,7 +204,7 @@ fn there_is_no_auth_before_5_0() {
     check(V311, Malformed::PacketType, &[(0xF0, &[])]);
 }
 
-/// [MQTT-3.3.1-2]
+/// [MQTT-3.3.1-2] [MQTT-3.3.1-2@3.1.1]
 #[test]
 fn dup_means_something_only_above_qos_0() {
     check(V5, Malformed::DupWithoutQoS, &[(0x38, &[0, 1, b'a', 0])]);
@@ -211,7 +212,7 @@ fn dup_means_something_only_above_qos_0() {
     check_accepted(V31, &[(0x38, &[0, 1, b'a'])]);
 }
 
-/// [MQTT-3.3.2-2] [MQTT-4.7.3-1]
+/// [MQTT-3.3.2-1] [MQTT-3.3.2-2] [MQTT-3.3.2-1@3.1.1] [MQTT-3.3.2-2@3.1.1]
 #[test]
 fn a_publish_names_its_topic() {
     check(V311, DecodeError::TopicNameInvalid, &[(0x30, b"\0\x03a/+"), (0x30, b"\0\x01#")]);
@@ -226,7 +227,7 @@ fn a_topic_alias_of_zero_is_invalid() {
     check(V5, ProtocolError::TopicAliasInvalid, &[(0x30, &[0, 0, 3, 0x23, 0, 0])]);
 }
 
-/// [MQTT-3.3.2-13] [MQTT-3.3.2-14]
+/// [MQTT-3.3.2-14]
 #[test]
 fn a_response_topic_is_a_topic_name() {
     let samples: [Sample<'_>; 2] =
@@ -247,7 +248,8 @@ fn a_packet_identifier_of_zero_is_a_protocol_error() {
     check(V311, ProtocolError::PacketIdZero, &samples);
 }
 
-/// [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]
+/// [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.6.1-1@3.1.1] [MQTT-3.8.1-1@3.1.1]
+/// [MQTT-3.10.1-1@3.1.1]
 #[test]
 fn only_3_1_sends_requests_again_with_a_mark() {
     let samples: [Sample<'_>; 3] =
@@ -256,7 +258,7 @@ fn only_3_1_sends_requests_again_with_a_mark() {
     check(V311, Malformed::FixedHeaderFlags, &samples);
 }
 
-/// [MQTT-3.8.3-2] [MQTT-3.10.3-2]
+/// [MQTT-3.8.3-2] [MQTT-3.10.3-2] [MQTT-3.8.3-3@3.1.1] [MQTT-3.10.3-2@3.1.1]
 #[test]
 fn a_request_names_at_least_one_topic_filter() {
     let samples: [Sample<'_>; 2] = [(0x82, &[0, 1]), (0xA2, &[0, 1])];
@@ -279,7 +281,8 @@ fn subscription_options_say_what_their_version_allows() {
     check(V311, Malformed::SubscriptionOptions, &samples);
 }
 
-/// [MQTT-3.4.2-1] [MQTT-3.6.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1] [MQTT-3.15.2-1]
+/// [MQTT-3.4.2-1] [MQTT-3.6.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.15.2-1]
+/// [MQTT-3.9.3-2@3.1.1]
 #[test]
 fn a_reason_code_belongs_to_its_packet() {
     let samples: [Sample<'_>; 7] = [
@@ -304,6 +307,7 @@ fn an_answer_to_a_list_has_at_least_one_reason_code() {
     check_accepted(V311, &[(0xB0, &[0, 1])]);
 }
 
+/// [MQTT-3.2.2-1]
 #[test]
 fn session_present_is_not_told_in_3_1() {
     let connack = Packet::Connack(Connack {
@@ -315,7 +319,7 @@ fn session_present_is_not_told_in_3_1() {
     assert_eq!(encoded(&connack, V311), [0x20, 2, 1, 0]);
 }
 
-/// [MQTT-3.2.2-1] [MQTT-3.2.2-6]
+/// [MQTT-3.2.2-1]
 #[test]
 fn session_present_is_a_single_bit_of_a_success() {
     check(V5, ProtocolError::SessionPresent, &[(0x20, &[1, 0x87, 0])]);

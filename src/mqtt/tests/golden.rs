@@ -35,6 +35,7 @@ fn a_connect_of_3_1_1() {
     check(&head, &["SampleClient02"], &[], &Packet::Connect(connect));
 }
 
+/// [MQTT-2.2.1-2] [MQTT-2.3.1-5@3.1.1]
 #[test]
 fn a_publish_with_qos_0() {
     let publish = Publish {

@@ -1,6 +1,7 @@
 //! What holds for all packets.
 
 mod faults;
+mod fields;
 mod golden;
 mod hostile;
 mod packets;

@@ -50,6 +50,7 @@ pub fn run(config: &Config) -> Result<()> {
         started_at,
         limits: limits(config),
         policy,
+        strategies: config.share_strategies.clone(),
         loopback_listeners: config.listeners.iter().map(|at| at.ip().is_loopback()).collect(),
         sys_interval: config.sys_interval,
     };

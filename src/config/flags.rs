@@ -12,10 +12,13 @@ use super::{
     cpus::CpuList,
     values::{
         PORT, parse_address, parse_bytes, parse_count, parse_log_filter, parse_micros,
-        parse_millis, parse_power_of_two, parse_seconds,
+        parse_millis, parse_power_of_two, parse_seconds, parse_share_group, strategy_parser,
     },
 };
-use crate::base::{ids::SHARDS_MAX, time::Span};
+use crate::{
+    base::{ids::SHARDS_MAX, time::Span},
+    routing::Strategy,
+};
 
 /// An MQTT 3.1, 3.1.1 and 5.0 broker: one shard per CPU core, on io_uring.
 #[derive(Debug, Parser)]
@@ -29,6 +32,8 @@ pub(super) struct Flags {
     pub(super) access: AccessFlags,
     #[command(flatten, next_help_heading = "Limits")]
     pub(super) limits: LimitFlags,
+    #[command(flatten, next_help_heading = "Shared subscriptions")]
+    pub(super) sharing: SharingFlags,
     #[command(flatten, next_help_heading = "Tuning")]
     pub(super) tuning: TuningFlags,
     /// What is logged, in the syntax of tracing's `EnvFilter`, such as `warn,ringmq::shard=debug`
@@ -128,6 +133,19 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "MILLISECONDS", default_value = "500")]
     #[arg(value_parser = parse_millis(0, 60_000))]
     pub(super) patience: Span,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SharingFlags {
+    /// Which member of a share group gets a message; one that is connected before any other
+    #[arg(long = "share-strategy", value_name = "STRATEGY", default_value = "round-robin")]
+    #[arg(value_parser = strategy_parser())]
+    pub(super) default: Strategy,
+    /// The strategy of the groups with this ShareName, such as jobs=least-in-flight. Repeat it for
+    /// more
+    #[arg(long = "share-group", value_name = "SHARENAME=STRATEGY")]
+    #[arg(value_parser = parse_share_group)]
+    pub(super) groups: Vec<(Box<str>, Strategy)>,
 }
 
 #[derive(Args, Debug)]

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use self::{
     cpus::CpuList,
-    flags::{AccessFlags, Flags, LimitFlags, NetworkFlags, ShardFlags, TuningFlags},
+    flags::{AccessFlags, Flags, LimitFlags, NetworkFlags, ShardFlags, SharingFlags, TuningFlags},
 };
 use crate::{
     access::Anonymous,
@@ -23,6 +23,7 @@ use crate::{
         ids::{SHARDS_MAX, ShardId},
         time::Span,
     },
+    routing::Strategies,
 };
 
 /// Everything that can be set, checked: no value contradicts another.
@@ -53,6 +54,9 @@ pub struct Config {
     pub session_expiry_max: u32,
     /// How long publishers wait for a subscriber whose queue is full; zero is not at all.
     pub patience: Span,
+
+    /// How share groups choose among their members.
+    pub share_strategies: Strategies,
 
     pub password_file: Option<PathBuf>,
     /// Users that authenticate by SCRAM.
@@ -85,7 +89,7 @@ impl Config {
     }
 
     fn new(flags: Flags, available: &CpuList) -> Result<Config, Contradiction> {
-        let Flags { network, shards, limits, access, tuning, log_filter } = flags;
+        let Flags { network, shards, limits, access, sharing, tuning, log_filter } = flags;
         check_limits(&limits)?;
         check_listeners(&network, &access)?;
         let shard_cpus = shard_cpus(&shards, available)?;
@@ -107,6 +111,7 @@ impl Config {
             outbox_bytes_max: limits.outbox_bytes_max,
             session_expiry_max: limits.session_expiry_max,
             patience: limits.patience,
+            share_strategies: share_strategies(sharing)?,
             password_file: access.password_file,
             scram_file: access.scram_file,
             anonymous,
@@ -148,6 +153,8 @@ pub enum Contradiction {
          give --password-file, --scram-file or --allow-anonymous"
     )]
     NobodyAdmitted(SocketAddr),
+    #[error("--share-group {0} is given twice")]
+    ShareGroupTwice(Box<str>),
     #[error("--cpus names {cpus} CPUs, too few for --shards {shards}")]
     TooFewCpus { cpus: usize, shards: usize },
     #[error("--cpus names CPU {cpu}, but this process may use {available} only")]
@@ -198,6 +205,16 @@ fn shard_cpus(flags: &ShardFlags, available: &CpuList) -> Result<Vec<usize>, Con
         return Err(Contradiction::TooFewCpus { cpus: cpus.len(), shards });
     }
     Ok(cpus.iter().cycle().zip(ShardId::all(shards)).map(|(cpu, _)| cpu).collect())
+}
+
+fn share_strategies(flags: SharingFlags) -> Result<Strategies, Contradiction> {
+    let mut strategies = Strategies { default: flags.default, ..Strategies::default() };
+    for (share, strategy) in flags.groups {
+        if strategies.named.insert(share.clone(), strategy).is_some() {
+            return Err(Contradiction::ShareGroupTwice(share));
+        }
+    }
+    Ok(strategies)
 }
 
 /// A file of users shuts out whoever is none of them, unless both were asked for.

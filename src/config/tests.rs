@@ -3,6 +3,7 @@
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use super::*;
+use crate::routing::Strategy;
 
 /// A process that may use these CPUs only.
 const AVAILABLE: &str = "0-3,6";
@@ -38,6 +39,8 @@ fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
     assert_eq!(config.session_expiry_max, u32::MAX);
     assert_eq!(config.patience, Span::from_millis(500));
     assert_eq!((config.password_file, config.scram_file), (None, None));
+    assert_eq!(config.share_strategies.default, Strategy::RoundRobin);
+    assert!(config.share_strategies.named.is_empty());
     assert_eq!(config.anonymous, Anonymous::OnLoopback);
     assert_eq!((config.receive_buffers, config.receive_buffer_bytes), (256, 16 << 10));
     assert_eq!(config.ring_entries, 1024);
@@ -52,8 +55,9 @@ fn every_flag_reaches_its_field() {
          --max-connections 7 --max-sessions 8 --max-packet-size 64KiB --max-inflight 9 \
          --receive-maximum 11 --max-queued 12 --max-queued-bytes 1MiB --outbox-bytes 8KiB \
          --session-expiry-max 3600 --patience 0 --password-file passwords --scram-file users \
-         --allow-anonymous --recv-buffers 64 --recv-buffer-size 4096 --ring-entries 256 \
-         --sys-interval 0 --log debug",
+         --allow-anonymous --share-strategy random --share-group a=sticky \
+         --share-group b=hash-topic --recv-buffers 64 --recv-buffer-size 4096 \
+         --ring-entries 256 --sys-interval 0 --log debug",
     );
     assert_eq!(config.listeners, ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
     assert_eq!(config.shard_cpus, [6, 1]);
@@ -66,6 +70,9 @@ fn every_flag_reaches_its_field() {
     assert_eq!(config.outbox_bytes_max, 8 << 10);
     assert_eq!(config.session_expiry_max, 3600);
     assert_eq!(config.patience, Span::ZERO);
+    let strategies = &config.share_strategies;
+    let chosen = ["a", "b", "c"].map(|share| strategies.of(share));
+    assert_eq!(chosen, [Strategy::Sticky, Strategy::HashTopic, Strategy::Random]);
     assert_eq!(config.password_file, Some(PathBuf::from("passwords")));
     assert_eq!(config.scram_file, Some(PathBuf::from("users")));
     assert_eq!(config.anonymous, Anonymous::Everywhere);
@@ -112,6 +119,7 @@ fn flags_that_contradict_each_other_are_refused_in_one_line() {
         ),
         ("--cpus 0-1 --shards 3", "--cpus names 2 CPUs, too few for --shards 3"),
         ("--cpus 1,5", "--cpus names CPU 5, but this process may use 0-3,6 only"),
+        ("--share-group a=sticky --share-group a=random", "--share-group a is given twice"),
         ("--max-sessions 9", "--max-sessions 9 is less than --max-connections 100000"),
         (
             "--max-queued-bytes 64KiB",
@@ -147,6 +155,9 @@ fn values_that_make_no_sense_by_themselves_are_refused_by_their_flag() {
         "--outbox-bytes 1",
         "--session-expiry-max 4294967296",
         "--patience 60001",
+        "--share-strategy fair",
+        "--share-group a",
+        "--share-group a=fair",
         "--recv-buffers 100",
         "--recv-buffers 65536",
         "--recv-buffer-size 1",

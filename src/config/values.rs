@@ -5,9 +5,10 @@ use std::{
     str::FromStr,
 };
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tracing_subscriber::EnvFilter;
 
-use crate::base::time::Span;
+use crate::{base::time::Span, routing::Strategy, topic::ShareName};
 
 /// The port that MQTT has at IANA.
 pub(super) const PORT: u16 = 1883;
@@ -89,6 +90,27 @@ pub(super) fn parse_log_filter(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Parses the name of one strategy; clap lists them.
+pub(super) fn strategy_parser() -> impl TypedValueParser<Value = Strategy> {
+    PossibleValuesParser::new(STRATEGIES.map(|(name, _)| name))
+        .map(|name| strategy(&name).expect("clap lets no other name through"))
+}
+
+/// Parses `SHARENAME=STRATEGY`. A `ShareName` may contain `=`, a strategy does not.
+pub(super) fn parse_share_group(text: &str) -> Result<(Box<str>, Strategy), String> {
+    let (share, name) = text.rsplit_once('=').ok_or("not SHARENAME=STRATEGY")?;
+    ShareName::parse(share).map_err(|error| error.to_string())?;
+    let strategy = strategy(name).ok_or_else(|| {
+        let names = STRATEGIES.map(|(name, _)| name).join(", ");
+        format!("{name:?} is none of {names}")
+    })?;
+    Ok((share.into(), strategy))
+}
+
+fn strategy(name: &str) -> Option<Strategy> {
+    STRATEGIES.iter().find(|(known, _)| *known == name).map(|&(_, strategy)| strategy)
+}
+
 fn parse_number(text: &str) -> Result<u64, String> {
     u64::from_str(text).map_err(|error| error.to_string())
 }
@@ -99,6 +121,15 @@ fn in_range<T: TryFrom<u64>>(number: u64, min: u64, max: u64) -> Result<T, Strin
         .and_then(|number| T::try_from(number).ok())
         .ok_or_else(|| format!("not from {min} to {max}"))
 }
+
+const STRATEGIES: [(&str, Strategy); 6] = [
+    ("round-robin", Strategy::RoundRobin),
+    ("random", Strategy::Random),
+    ("least-in-flight", Strategy::LeastInFlight),
+    ("sticky", Strategy::Sticky),
+    ("hash-client", Strategy::HashClient),
+    ("hash-topic", Strategy::HashTopic),
+];
 
 /// Each unit, and how far it shifts a number of bytes.
 const UNITS: [(&str, u32); 3] = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
@@ -151,6 +182,17 @@ mod tests {
             Err("48 is not a power of two".into())
         );
         assert_eq!(parse_power_of_two::<u16>(1, 1 << 15)("64"), Ok(64));
+    }
+
+    #[test]
+    fn a_group_is_named_with_its_strategy() {
+        let parsed =
+            |text| parse_share_group(text).map(|(share, strategy)| (share.into_string(), strategy));
+        assert_eq!(parsed("jobs=sticky"), Ok(("jobs".into(), Strategy::Sticky)));
+        assert_eq!(parsed("a=b=hash-topic"), Ok(("a=b".into(), Strategy::HashTopic)));
+        for text in ["", "jobs", "=sticky", "a/b=sticky", "jobs=", "jobs=fair"] {
+            assert!(parsed(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -1,11 +1,17 @@
 //! One share group: whose turn it is, among the shards and among the members here.
 
-use std::ops::Range;
+use std::{ops::Range, rc::Rc};
 
-use super::roster::{Entry, Roster};
-use crate::base::{
-    hash::Seed,
-    ids::{ShardId, SubscriberId},
+use super::{
+    roster::{Entry, Roster},
+    strategy::{Lot, Strategy},
+};
+use crate::{
+    base::{
+        hash::Seed,
+        ids::{ShardId, SubscriberId},
+    },
+    topic::GroupName,
 };
 
 /// How many members of a group one shard has.
@@ -15,21 +21,16 @@ pub struct Counts {
     pub online: u32,
     /// All members, connected or not.
     pub all: u32,
-}
-
-/// How a group shares its messages out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
-    /// Each connected member in its turn, wherever it is.
-    #[default]
-    RoundRobin,
+    /// Lower than the rank of every shard that had its first connected member later.
+    pub rank: u32,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    share: Box<str>,
-    filter: Box<str>,
-    pub(super) members: Members,
+    /// `None` in a place that is not in use.
+    name: Option<Rc<GroupName>>,
+    strategy: Strategy,
+    members: Members,
     portions: Vec<Portion>,
 }
 
@@ -43,20 +44,43 @@ struct Portion {
 }
 
 impl Group {
-    pub(super) fn new(share: &str, filter: &str) -> Group {
-        Group { share: share.into(), filter: filter.into(), ..Group::default() }
+    pub(super) fn new(name: GroupName, strategy: Strategy) -> Group {
+        Group { name: Some(Rc::new(name)), strategy, ..Group::default() }
     }
 
-    pub(super) fn key(&self) -> (&str, &str) {
-        (&self.share, &self.filter)
+    pub(super) fn name(&self) -> &Rc<GroupName> {
+        self.name.as_ref().expect("a group in use has a name")
+    }
+
+    pub(super) fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    pub(super) fn members(&self) -> &Members {
+        &self.members
     }
 
     pub(super) fn hash(&self, seed: Seed) -> u64 {
-        seed.hash(&self.key())
+        seed.hash(&self.name().key())
     }
 
     pub(super) fn is_unused(&self) -> bool {
         self.portions.is_empty()
+    }
+
+    /// Changes the members of this shard, and takes note of how many there are then.
+    pub(super) fn change_members<T>(
+        &mut self,
+        here: ShardId,
+        change: impl FnOnce(&mut Members) -> T,
+    ) -> T {
+        let was_online = self.members.online > 0;
+        let changed = change(&mut self.members);
+        if !was_online && self.members.online > 0 {
+            self.members.rank = self.next_rank();
+        }
+        self.set_counts(here, self.members.counts());
+        changed
     }
 
     pub(super) fn set_counts(&mut self, shard: ShardId, counts: Counts) {
@@ -69,18 +93,86 @@ impl Group {
         self.limit_credits();
     }
 
+    /// The shard that is to choose the member.
+    pub(super) fn choose_shard(&mut self, lot: Lot) -> Option<ShardId> {
+        match self.strategy {
+            Strategy::RoundRobin | Strategy::LeastInFlight => self.next_in_turn(),
+            Strategy::Random => self.drawn(lot),
+            Strategy::Sticky => self.first_to_come(),
+            Strategy::HashClient | Strategy::HashTopic => self.best_score(lot),
+        }
+    }
+
+    /// The member of this shard that gets the message; `load` says what each has in flight.
+    pub(super) fn choose_member(
+        &mut self,
+        lot: Lot,
+        load: impl Fn(SubscriberId) -> usize,
+    ) -> Option<Entry> {
+        match self.strategy {
+            Strategy::RoundRobin => self.members.next_in_turn(),
+            Strategy::LeastInFlight => self.members.least_loaded(load),
+            Strategy::Sticky => self.members.favourite(),
+            Strategy::Random | Strategy::HashClient | Strategy::HashTopic => {
+                self.members.placed(lot)
+            }
+        }
+    }
+
+    /// Whether messages of the group may go to this shard now.
+    pub(super) fn has_weight(&self, shard: ShardId) -> bool {
+        let weigh = self.scale();
+        self.portions.iter().any(|portion| portion.shard == shard && weigh(portion.counts) > 0)
+    }
+
     /// Smooth weighted round robin: every shard earns its weight, the richest pays for all. Over
     /// any stretch of messages each shard gets its share, and as evenly spread as can be.
-    pub(super) fn choose_shard(&mut self) -> Option<ShardId> {
+    fn next_in_turn(&mut self) -> Option<ShardId> {
         let weigh = self.scale();
         let total = self.total(weigh);
         for portion in &mut self.portions {
-            portion.credit += weigh(portion.counts);
+            portion.credit += i64::from(weigh(portion.counts));
         }
         let able = self.portions.iter_mut().filter(|portion| weigh(portion.counts) > 0);
         let richest = able.max_by_key(|portion| portion.credit)?;
         richest.credit -= total;
         Some(richest.shard)
+    }
+
+    fn drawn(&self, lot: Lot) -> Option<ShardId> {
+        let weigh = self.scale();
+        let weights = self.portions.iter().map(|portion| u64::from(weigh(portion.counts)));
+        let mut left = lot.below(weights.clone().sum())?;
+        for (portion, weight) in self.portions.iter().zip(weights) {
+            match left.checked_sub(weight) {
+                Some(rest) => left = rest,
+                None => return Some(portion.shard),
+            }
+        }
+        None
+    }
+
+    /// The shard that has had connected members for the longest: one that comes later does not
+    /// take over, and all shards agree.
+    fn first_to_come(&self) -> Option<ShardId> {
+        let weigh = self.scale();
+        let able = self.portions.iter().filter(|portion| weigh(portion.counts) > 0);
+        able.map(|portion| (portion.counts.rank, portion.shard)).min().map(|(_, shard)| shard)
+    }
+
+    fn best_score(&self, lot: Lot) -> Option<ShardId> {
+        let weigh = self.scale();
+        let able = self.portions.iter().filter(|portion| weigh(portion.counts) > 0);
+        let scores =
+            able.map(|portion| (lot.score(portion.shard, weigh(portion.counts)), portion.shard));
+        let best = scores.max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        best.map(|(_, shard)| shard)
+    }
+
+    /// Above the rank of every shard that has a connected member.
+    fn next_rank(&self) -> u32 {
+        let online = self.portions.iter().filter(|portion| portion.counts.online > 0);
+        online.map(|portion| portion.counts.rank).max().map_or(0, |rank| rank.saturating_add(1))
     }
 
     /// A change of weights must not leave anyone rich enough for a long series of turns.
@@ -92,16 +184,16 @@ impl Group {
     }
 
     /// By members connected, or by all members when nobody is connected.
-    fn scale(&self) -> fn(Counts) -> i64 {
+    fn scale(&self) -> fn(Counts) -> u32 {
         if self.portions.iter().any(|portion| portion.counts.online > 0) {
-            |counts| i64::from(counts.online)
+            |counts| counts.online
         } else {
-            |counts| i64::from(counts.all)
+            |counts| counts.all
         }
     }
 
-    fn total(&self, weigh: fn(Counts) -> i64) -> i64 {
-        self.portions.iter().map(|portion| weigh(portion.counts)).sum()
+    fn total(&self, weigh: fn(Counts) -> u32) -> i64 {
+        self.portions.iter().map(|portion| i64::from(weigh(portion.counts))).sum()
     }
 }
 
@@ -110,13 +202,20 @@ impl Group {
 pub(super) struct Members {
     roster: Roster,
     online: usize,
+    /// The rank of this shard, as [`Counts`] tell it.
+    rank: u32,
     turn: usize,
+    /// Who got the last message, where one member gets them all.
+    favourite: Option<SubscriberId>,
 }
+
+/// Among more members than this, the least loaded one is looked for among so many of them.
+const LOOKS_MAX: usize = 32;
 
 impl Members {
     pub(super) fn counts(&self) -> Counts {
         let narrow = |count| u32::try_from(count).expect("a shard has fewer than 2^32 members");
-        Counts { online: narrow(self.online), all: narrow(self.roster.len()) }
+        Counts { online: narrow(self.online), all: narrow(self.roster.len()), rank: self.rank }
     }
 
     pub(super) fn find(&self, subscriber: SubscriberId) -> Option<Entry> {
@@ -134,7 +233,8 @@ impl Members {
         Some(self.roster.remove(self.roster.position(subscriber)?))
     }
 
-    /// False when the member is so already, or is none.
+    /// False when the member is so already, or is none. The places of connected members change
+    /// as little as can be: the last of them takes the place of one that goes.
     pub(super) fn set_online(&mut self, subscriber: SubscriberId, online: bool) -> bool {
         let Some(place) = self.roster.position(subscriber) else { return false };
         let changed = online != (place < self.online);
@@ -148,36 +248,40 @@ impl Members {
         changed
     }
 
-    pub(super) fn choose(&mut self) -> Option<Entry> {
-        self.pick(self.connected()).or_else(|| self.pick(self.absent()))
-    }
-
-    /// The next member that is not this one.
-    pub(super) fn choose_other(&mut self, not: SubscriberId) -> Option<Entry> {
-        self.pick_other(self.connected(), not).or_else(|| self.pick_other(self.absent(), not))
-    }
-
-    fn connected(&self) -> Range<usize> {
-        0..self.online
-    }
-
-    fn absent(&self) -> Range<usize> {
-        self.online..self.roster.len()
-    }
-
-    /// Two picks in a row differ, unless there is nobody else.
-    fn pick_other(&mut self, places: Range<usize>, not: SubscriberId) -> Option<Entry> {
-        let first = self.pick(places.clone())?;
-        if first.subscriber != not {
-            return Some(first);
-        }
-        self.pick(places).filter(|entry| entry.subscriber != not)
-    }
-
-    fn pick(&mut self, places: Range<usize>) -> Option<Entry> {
-        let step = self.turn.checked_rem(places.len())?;
+    fn next_in_turn(&mut self) -> Option<Entry> {
+        let places = self.places();
+        let place = self.turn.checked_rem(places.len())?;
         self.turn = self.turn.wrapping_add(1);
-        Some(self.roster.entries()[places.start + step])
+        Some(self.roster.entries()[place])
+    }
+
+    /// The member with the least to do; where several have as little, they take turns.
+    fn least_loaded(&mut self, load: impl Fn(SubscriberId) -> usize) -> Option<Entry> {
+        let places = self.places().len();
+        let first = self.turn.checked_rem(places)?;
+        self.turn = self.turn.wrapping_add(1);
+        let looks = (0..places.min(LOOKS_MAX)).map(|step| (first + step) % places);
+        let entries = looks.map(|place| self.roster.entries()[place]);
+        entries.min_by_key(|entry| load(entry.subscriber))
+    }
+
+    /// The member that got the last message, or a new one when that has gone.
+    fn favourite(&mut self) -> Option<Entry> {
+        let known = self.favourite.and_then(|favourite| self.roster.position(favourite));
+        let place = known.filter(|place| self.places().contains(place));
+        let entry = *self.roster.entries().get(place.unwrap_or(0))?;
+        self.favourite = Some(entry.subscriber);
+        Some(entry)
+    }
+
+    fn placed(&self, lot: Lot) -> Option<Entry> {
+        let place = lot.place(self.places().len())?;
+        Some(self.roster.entries()[place])
+    }
+
+    /// Where those stand that may get a message: the connected ones, or all when there is none.
+    fn places(&self) -> Range<usize> {
+        0..if self.online > 0 { self.online } else { self.roster.len() }
     }
 }
 
@@ -201,34 +305,62 @@ mod tests {
         members
     }
 
-    fn picks(members: &mut Members, count: usize) -> Vec<u32> {
-        (0..count).filter_map(|_| members.choose()).map(|entry| entry.subscriber.0).collect()
+    fn turns(members: &mut Members, count: usize) -> Vec<u32> {
+        (0..count).filter_map(|_| members.next_in_turn()).map(|entry| entry.subscriber.0).collect()
     }
 
     #[test]
     fn connected_members_take_turns_and_absent_ones_only_without_them() {
         let mut group = members(&[1, 2], &[3, 4]);
-        let mut four = picks(&mut group, 4);
+        let mut four = turns(&mut group, 4);
         four.sort_unstable();
         assert_eq!(four, [1, 1, 2, 2]);
         group.remove(SubscriberId(1));
-        assert_eq!(picks(&mut group, 2), [2, 2]);
+        assert_eq!(turns(&mut group, 2), [2, 2]);
         group.set_online(SubscriberId(2), false);
-        let mut three = picks(&mut group, 3);
+        let mut three = turns(&mut group, 3);
         three.sort_unstable();
         assert_eq!(three, [2, 3, 4]);
-        assert_eq!(group.counts(), Counts { online: 0, all: 3 });
+        assert_eq!(group.counts(), Counts { online: 0, all: 3, rank: 0 });
     }
 
     #[test]
-    fn the_other_member_is_another_one_or_none() {
-        let mut group = members(&[1], &[2]);
-        for _ in 0..5 {
-            let other = group.choose_other(SubscriberId(1)).unwrap();
-            assert_eq!(other.subscriber, SubscriberId(2));
-        }
-        group.remove(SubscriberId(2));
-        assert_eq!(group.choose_other(SubscriberId(1)), None);
-        assert_eq!(picks(&mut group, 1), [1]);
+    fn the_favourite_stays_while_it_is_connected() {
+        let mut group = members(&[1, 2], &[3]);
+        let favourite = group.favourite().unwrap();
+        group.insert(entry(4), true, Seed::new(1));
+        assert!((0..3).all(|_| group.favourite() == Some(favourite)));
+        group.set_online(favourite.subscriber, false);
+        let heir = group.favourite().unwrap();
+        assert!(heir != favourite && heir.subscriber != SubscriberId(3));
+        group.set_online(favourite.subscriber, true);
+        assert_eq!(group.favourite(), Some(heir));
+        assert_eq!(Members::default().favourite(), None);
+    }
+
+    #[test]
+    fn the_least_loaded_member_is_found_and_equals_take_turns() {
+        let mut group = members(&[1, 2, 3], &[4]);
+        let mut least = |loads: [usize; 5]| {
+            group.least_loaded(|member| loads[member.index()]).unwrap().subscriber.0
+        };
+        assert_eq!(least([0, 3, 2, 9, 0]), 2);
+        assert_eq!(least([0, 3, 5, 1, 0]), 3);
+        let mut three: Vec<u32> = (0..3).map(|_| least([0; 5])).collect();
+        three.sort_unstable();
+        assert_eq!(three, [1, 2, 3]);
+    }
+
+    /// However many members come and go before it, a lot is not moved from one that stays to
+    /// another that stays, but for the one that fills the gap.
+    #[test]
+    fn a_lot_keeps_its_member_while_others_go() {
+        let all: Vec<u32> = (0..10).collect();
+        let mut group = members(&all, &[]);
+        let who = |group: &Members, lot| group.placed(Lot(lot)).unwrap().subscriber.0;
+        let before: Vec<u32> = (0..1000).map(|lot| who(&group, lot)).collect();
+        group.set_online(SubscriberId(4), false);
+        let moved = before.iter().zip(0..).filter(|&(&old, lot)| who(&group, lot) != old).count();
+        assert!(moved < 300, "{moved} of 1000");
     }
 }

@@ -16,6 +16,7 @@ mod matching;
 mod retained;
 mod roster;
 mod shared;
+mod strategy;
 mod target;
 mod trie;
 
@@ -23,11 +24,12 @@ mod trie;
 mod twin;
 
 pub use cursor::{Cursor, Step};
-pub use group::{Counts, Strategy};
+pub use group::Counts;
 pub use interest::InterestLedger;
 pub use matching::Matches;
 pub use retained::{RetainedStore, Stamp, Weigh};
 pub use roster::{Entry, Options};
 pub use shared::{GroupId, Groups, Joined, Left};
+pub use strategy::{Lot, Strategies, Strategy};
 pub use target::TargetId;
 pub use trie::{Sizes, Subscribed, Trie, Unsubscribed};

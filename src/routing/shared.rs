@@ -4,11 +4,14 @@
 //! publisher's shard chooses a shard, and the chosen one a member. A group stands on its filter in
 //! the trie for as long as any shard has a member.
 
+use std::rc::Rc;
+
 use super::{
     arena::{Arena, Slot},
-    group::{Counts, Group, Strategy},
+    group::{Counts, Group, Members},
     index::Index,
     roster::Entry,
+    strategy::{Lot, Strategies, Strategy},
     trie::Trie,
 };
 use crate::{
@@ -16,7 +19,7 @@ use crate::{
         hash::Seed,
         ids::{ShardId, SubscriberId},
     },
-    topic::{SharedFilter, TopicFilter},
+    topic::{GroupName, SharedFilter, TopicFilter},
 };
 
 /// One group on this shard; free for reuse once no shard has a member of it.
@@ -28,7 +31,7 @@ pub struct GroupId(Slot);
 pub struct Groups {
     seed: Seed,
     here: ShardId,
-    strategy: Strategy,
+    strategies: Strategies,
     arena: Arena<Group>,
     by_name: Index<GroupId>,
 }
@@ -53,8 +56,8 @@ pub struct Left {
 
 impl Groups {
     /// The groups of shard `here`.
-    pub fn new(seed: Seed, here: ShardId, strategy: Strategy) -> Groups {
-        Groups { seed, here, strategy, arena: Arena::default(), by_name: Index::default() }
+    pub fn new(seed: Seed, here: ShardId, strategies: Strategies) -> Groups {
+        Groups { seed, here, strategies, arena: Arena::default(), by_name: Index::default() }
     }
 
     /// Makes a session of this shard a member, or replaces its subscription.
@@ -67,8 +70,9 @@ impl Groups {
     ) -> Joined {
         let group = self.find(shared).unwrap_or_else(|| self.open(trie, shared));
         let before = self.counts(group);
-        let replaced = self.arena[group.0].members.insert(member, online, self.seed);
-        self.note_counts(group);
+        let seed = self.seed;
+        let replaced = self.arena[group.0]
+            .change_members(self.here, |members| members.insert(member, online, seed));
         Joined { group, replaced, changed: self.counts(group) != before }
     }
 
@@ -80,9 +84,9 @@ impl Groups {
         subscriber: SubscriberId,
     ) -> Option<Left> {
         let group = self.find(shared)?;
-        let entry = self.arena[group.0].members.remove(subscriber)?;
+        let entry =
+            self.arena[group.0].change_members(self.here, |members| members.remove(subscriber))?;
         let counts = self.counts(group);
-        self.note_counts(group);
         self.close_if_unused(trie, shared.filter, group);
         Some(Left { entry, counts })
     }
@@ -90,9 +94,8 @@ impl Groups {
     /// A member's session has connected or disconnected. True: the other shards must hear of the
     /// new [`Groups::counts`].
     pub fn set_online(&mut self, group: GroupId, subscriber: SubscriberId, online: bool) -> bool {
-        let changed = self.arena[group.0].members.set_online(subscriber, online);
-        self.note_counts(group);
-        changed
+        let change = |members: &mut Members| members.set_online(subscriber, online);
+        self.arena[group.0].change_members(self.here, change)
     }
 
     /// Another shard has so many members now.
@@ -118,32 +121,39 @@ impl Groups {
 
     /// This shard's own members.
     pub fn counts(&self, group: GroupId) -> Counts {
-        self.arena[group.0].members.counts()
+        self.arena[group.0].members().counts()
     }
 
     /// The subscription of one member of this shard.
     pub fn member(&self, group: GroupId, subscriber: SubscriberId) -> Option<Entry> {
-        self.arena[group.0].members.find(subscriber)
+        self.arena[group.0].members().find(subscriber)
     }
 
-    /// The shard whose turn it is. Shards without connected members have none while any other
-    /// shard has one. [MQTT-4.8.2-4]
-    pub fn choose_shard(&mut self, group: GroupId) -> Option<ShardId> {
-        match self.strategy {
-            Strategy::RoundRobin => self.arena[group.0].choose_shard(),
-        }
+    /// The shard that is to choose the member. Shards without connected members are passed over
+    /// while any other shard has one.
+    pub fn choose_shard(&mut self, group: GroupId, lot: Lot) -> Option<ShardId> {
+        self.arena[group.0].choose_shard(lot)
     }
 
-    /// The member of this shard whose turn it is: a connected one if there is any.
-    pub fn choose_member(&mut self, group: GroupId) -> Option<Entry> {
-        match self.strategy {
-            Strategy::RoundRobin => self.arena[group.0].members.choose(),
-        }
+    /// The member of this shard that gets the message: a connected one if there is any. `load`
+    /// says what a member has in flight.
+    pub fn choose_member(
+        &mut self,
+        group: GroupId,
+        lot: Lot,
+        load: impl Fn(SubscriberId) -> usize,
+    ) -> Option<Entry> {
+        self.arena[group.0].choose_member(lot, load)
     }
 
-    /// The next member of this shard that is not `not`, which cannot take the message.
-    pub fn choose_other_member(&mut self, group: GroupId, not: SubscriberId) -> Option<Entry> {
-        self.arena[group.0].members.choose_other(not)
+    /// Whether a message may be given to a member of this shard: one is connected, or nobody is
+    /// anywhere.
+    pub fn may_serve(&self, group: GroupId) -> bool {
+        self.arena[group.0].has_weight(self.here)
+    }
+
+    pub fn strategy(&self, group: GroupId) -> Strategy {
+        self.arena[group.0].strategy()
     }
 
     pub fn find(&self, shared: SharedFilter<'_>) -> Option<GroupId> {
@@ -153,7 +163,12 @@ impl Groups {
 
     /// The `ShareName` and the Topic Filter of a group.
     pub fn key(&self, group: GroupId) -> (&str, &str) {
-        self.arena[group.0].key()
+        self.name(group).key()
+    }
+
+    /// The name of a group, for messages to keep: it outlives the group.
+    pub fn name(&self, group: GroupId) -> &Rc<GroupName> {
+        self.arena[group.0].name()
     }
 
     pub fn len(&self) -> usize {
@@ -164,16 +179,13 @@ impl Groups {
         self.len() == 0
     }
 
-    fn note_counts(&mut self, group: GroupId) {
-        let counts = self.counts(group);
-        self.arena[group.0].set_counts(self.here, counts);
-    }
-
     fn open(&mut self, trie: &mut Trie, shared: SharedFilter<'_>) -> GroupId {
-        let name = (shared.share.as_str(), shared.filter.as_str());
-        let group = GroupId(self.arena.insert(Group::new(name.0, name.1)));
+        let strategy = self.strategies.of(shared.share.as_str());
+        let name = GroupName::from(shared);
+        let hash = self.seed.hash(&name.key());
+        let group = GroupId(self.arena.insert(Group::new(name, strategy)));
         let rehash = |id: &GroupId| self.arena[id.0].hash(self.seed);
-        self.by_name.insert(self.seed.hash(&name), group, rehash);
+        self.by_name.insert(hash, group, rehash);
         trie.attach_group(shared.filter, group);
         group
     }
@@ -213,83 +225,147 @@ mod tests {
         Entry { subscriber: SubscriberId(subscriber), options: Options(0), subscription_id: 0 }
     }
 
+    fn strategies(default: Strategy) -> Strategies {
+        Strategies { default, ..Strategies::default() }
+    }
+
     /// One broker: shard n has `online[n]` connected members and one absent one.
-    fn broker(online: &[u32]) -> Vec<(Trie, Groups)> {
+    fn broker(online: &[u32], strategy: Strategy) -> Vec<(Trie, Groups)> {
         let mut shards: Vec<_> = ShardId::all(online.len())
-            .map(|here| (Trie::new(SEED), Groups::new(SEED, here, Strategy::RoundRobin)))
+            .map(|here| (Trie::new(SEED), Groups::new(SEED, here, strategies(strategy))))
             .collect();
         for (here, (trie, groups)) in shards.iter_mut().enumerate() {
             groups.join(trie, shared(), entry(0), false);
             for member in 1..=online[here] {
                 groups.join(trie, shared(), entry(member), true);
             }
-            for (peer, &online) in online.iter().enumerate().filter(|(peer, _)| *peer != here) {
-                let counts = Counts { online, all: online + 1 };
-                groups.set_remote(trie, shared(), shard(peer), counts);
-            }
+        }
+        for from in 0..online.len() {
+            tell(&mut shards, from);
         }
         shards
+    }
+
+    /// Tells all other shards how many members this one has.
+    fn tell(shards: &mut [(Trie, Groups)], from: usize) {
+        let groups = &shards[from].1;
+        let counts = groups.find(shared()).map_or_else(Counts::default, |it| groups.counts(it));
+        for to in (0..shards.len()).filter(|&to| to != from) {
+            let (trie, groups) = &mut shards[to];
+            groups.set_remote(trie, shared(), shard(from), counts);
+        }
+    }
+
+    /// Whom a message with this lot comes to when it is published through one shard.
+    fn route(shards: &mut [(Trie, Groups)], from: usize, lot: u64) -> (usize, u32) {
+        let group = shards[from].1.find(shared()).unwrap();
+        let to = shards[from].1.choose_shard(group, Lot(lot)).unwrap().index();
+        let group = shards[to].1.find(shared()).unwrap();
+        assert!(shards[to].1.may_serve(group));
+        let member = shards[to].1.choose_member(group, Lot(lot), |_| 0).unwrap();
+        (to, member.subscriber.0)
     }
 
     /// Publishes in turn through every shard; counts what each member of each shard gets.
     fn publish(shards: &mut [(Trie, Groups)], messages: usize) -> Vec<Vec<u32>> {
         let mut got = vec![vec![0; 1_000]; shards.len()];
         for message in 0..messages {
-            let from = message % shards.len();
-            let group = shards[from].1.find(shared()).unwrap();
-            let to = shards[from].1.choose_shard(group).unwrap().index();
-            let group = shards[to].1.find(shared()).unwrap();
-            let member = shards[to].1.choose_member(group).unwrap();
-            got[to][member.subscriber.index()] += 1;
+            let lot = SEED.hash(&message);
+            let (to, member) = route(shards, message % shards.len(), lot);
+            got[to][member as usize] += 1;
         }
         got
     }
 
     #[test]
     fn every_connected_member_of_any_shard_gets_its_equal_share() {
-        for online in [vec![1, 1], vec![7, 0, 3, 1], vec![100, 1, 0], vec![5]] {
-            let members: u32 = online.iter().sum();
-            let mut shards = broker(&online);
-            let got = publish(&mut shards, 1_000 * members as usize);
-            for (here, &online) in online.iter().enumerate() {
-                for (member, &count) in got[here].iter().enumerate() {
-                    let wanted = member > 0 && member <= online as usize;
-                    let fair = if wanted { 950..=1_050 } else { 0..=0 };
-                    assert!(fair.contains(&count), "shard {here} member {member}: {count}");
+        let spreading = [
+            (Strategy::RoundRobin, 1_000),
+            (Strategy::LeastInFlight, 1_000),
+            (Strategy::Random, 10_000),
+            (Strategy::HashClient, 10_000),
+            (Strategy::HashTopic, 10_000),
+        ];
+        for (strategy, each) in spreading {
+            for online in [vec![1, 1], vec![7, 0, 3, 1], vec![20, 1, 0], vec![5]] {
+                let members: u32 = online.iter().sum();
+                let mut shards = broker(&online, strategy);
+                let got = publish(&mut shards, (each * members) as usize);
+                for (here, &online) in online.iter().enumerate() {
+                    for (member, &count) in got[here].iter().enumerate() {
+                        let wanted = member > 0 && member <= online as usize;
+                        let share = f64::from(count) / f64::from(each);
+                        let fair = if wanted { 0.95..=1.05 } else { 0.0..=0.0 };
+                        let who = format!("{strategy:?}: shard {here} member {member}");
+                        assert!(fair.contains(&share), "{who}: {count}");
+                    }
                 }
             }
         }
     }
 
     #[test]
+    fn equal_lots_come_to_the_same_member_through_any_shard() {
+        for strategy in [Strategy::HashClient, Strategy::HashTopic, Strategy::Sticky] {
+            let mut shards = broker(&[3, 0, 5, 1], strategy);
+            for lot in 0..500 {
+                let first = route(&mut shards, 0, lot);
+                assert!((1..4).all(|from| route(&mut shards, from, lot) == first), "{strategy:?}");
+            }
+        }
+    }
+
+    /// Who comes later does not take over, on whichever shard, and when the favourite goes all
+    /// shards agree on the next.
+    #[test]
+    fn all_shards_stick_to_one_member_until_it_goes() {
+        let mut shards = broker(&[0, 1, 0], Strategy::Sticky);
+        for newcomer in [0, 2] {
+            let (trie, groups) = &mut shards[newcomer];
+            groups.join(trie, shared(), entry(1), true);
+            tell(&mut shards, newcomer);
+            assert!((0..3).all(|from| route(&mut shards, from, 0) == (1, 1)));
+        }
+        let group = shards[1].1.find(shared()).unwrap();
+        assert!(shards[1].1.set_online(group, SubscriberId(1), false));
+        tell(&mut shards, 1);
+        assert!((0..3).all(|from| route(&mut shards, from, 0) == (0, 1)));
+        assert!(shards[1].1.set_online(group, SubscriberId(1), true));
+        tell(&mut shards, 1);
+        assert!((0..3).all(|from| route(&mut shards, from, 0) == (0, 1)));
+    }
+
+    #[test]
     fn absent_members_share_only_while_nobody_is_connected() {
-        let mut shards = broker(&[0, 0]);
+        let mut shards = broker(&[0, 0], Strategy::RoundRobin);
         let got = publish(&mut shards, 100);
         assert_eq!((got[0][0], got[1][0]), (50, 50));
         let (trie, groups) = &mut shards[0];
         assert!(groups.join(trie, shared(), entry(0), true).changed);
         let group = groups.find(shared()).unwrap();
-        assert!((0..10).all(|_| groups.choose_shard(group) == Some(shard(0))));
+        assert!((0..10).all(|_| groups.choose_shard(group, Lot(0)) == Some(shard(0))));
+        tell(&mut shards, 0);
+        assert!(!shards[1].1.may_serve(shards[1].1.find(shared()).unwrap()));
     }
 
     /// A shard that comes and goes leaves no debt behind that others would have to pay.
     #[test]
     fn shares_stay_fair_after_counts_have_changed_a_thousand_times() {
-        let mut shards = broker(&[2, 2, 2]);
+        let mut shards = broker(&[2, 2, 2], Strategy::RoundRobin);
         for round in 0..1_000u32 {
             let (trie, groups) = &mut shards[0];
             let group = groups.find(shared()).unwrap();
-            groups.choose_shard(group);
+            groups.choose_shard(group, Lot(0));
             let online = round * 7_919 % 50;
-            let counts = Counts { online, all: online };
+            let counts = Counts { online, all: online, rank: 0 };
             groups.set_remote(trie, shared(), shard(2), counts);
         }
         let (trie, groups) = &mut shards[0];
-        groups.set_remote(trie, shared(), shard(2), Counts { online: 2, all: 2 });
+        groups.set_remote(trie, shared(), shard(2), Counts { online: 2, all: 2, rank: 0 });
         let group = groups.find(shared()).unwrap();
         let mut got = [0; 3];
         for _ in 0..600 {
-            got[groups.choose_shard(group).unwrap().index()] += 1;
+            got[groups.choose_shard(group, Lot(0)).unwrap().index()] += 1;
         }
         assert!(got.iter().all(|count| (190..=210).contains(count)), "{got:?}");
     }
@@ -297,15 +373,15 @@ mod tests {
     #[test]
     fn a_group_stands_on_its_filter_as_long_as_any_shard_has_a_member() {
         let (mut trie, mut groups) =
-            (Trie::new(SEED), Groups::new(SEED, shard(0), Strategy::RoundRobin));
+            (Trie::new(SEED), Groups::new(SEED, shard(0), Strategies::default()));
         let joined = groups.join(&mut trie, shared(), entry(3), true);
-        groups.set_remote(&mut trie, shared(), shard(1), Counts { online: 0, all: 1 });
+        groups.set_remote(&mut trie, shared(), shard(1), Counts { online: 0, all: 1, rank: 0 });
         assert_eq!(groups.key(joined.group), ("g", "a/#"));
         assert_eq!(groups.member(joined.group, SubscriberId(3)), Some(entry(3)));
         let left = groups.leave(&mut trie, shared(), SubscriberId(3)).unwrap();
         assert_eq!(left, Left { entry: entry(3), counts: Counts::default() });
-        assert_eq!(groups.choose_shard(joined.group), Some(shard(1)));
-        assert_eq!(groups.choose_member(joined.group), None);
+        assert_eq!(groups.choose_shard(joined.group, Lot(0)), Some(shard(1)));
+        assert_eq!(groups.choose_member(joined.group, Lot(0), |_| 0), None);
         let mut matches = Matches::default();
         trie.matches(TopicName::parse("a").unwrap(), &mut matches);
         assert_eq!(trie.groups(matches.targets()[0]), [joined.group]);

@@ -27,6 +27,8 @@ pub struct MessageView<'a> {
     pub expires_at: Option<Moment>,
     /// The session that published it, when that lives on this shard. For No Local.
     pub publisher: Option<SubscriberId>,
+    /// A hash of the publisher's Client Identifier; 0 for the broker itself.
+    pub publisher_hash: u32,
 }
 
 /// A payload that is large enough to be shared, in memory that can be.
@@ -70,6 +72,7 @@ pub struct Message {
     qos: QoS,
     retain: bool,
     expires_at: Option<Moment>,
+    publisher_hash: u32,
 }
 
 impl Message {
@@ -87,6 +90,7 @@ impl Message {
             qos: view.qos,
             retain: view.retain,
             expires_at: view.expires_at,
+            publisher_hash: view.publisher_hash,
         }
     }
 
@@ -101,6 +105,7 @@ impl Message {
             retain: self.retain,
             expires_at: self.expires_at,
             publisher: None,
+            publisher_hash: self.publisher_hash,
         }
     }
 
@@ -135,6 +140,7 @@ pub(crate) mod tests {
             retain: false,
             expires_at: None,
             publisher: None,
+            publisher_hash: 0,
         }
     }
 
@@ -147,6 +153,7 @@ pub(crate) mod tests {
                 payload,
                 retain: true,
                 expires_at: Some(Moment::from_nanos(5)),
+                publisher_hash: 77,
                 ..view("room/temperature", b"", QoS::AtLeastOnce)
             };
             let kept = Message::keep(&passing);
@@ -155,6 +162,7 @@ pub(crate) mod tests {
             assert_eq!(read.application, b"\x01\x01");
             assert_eq!(read.payload.as_slice(), payload.as_slice());
             assert_eq!((read.qos, read.retain), (QoS::AtLeastOnce, true));
+            assert_eq!(read.publisher_hash, 77);
             assert!(kept.has_expired(Moment::from_nanos(5)));
             assert!(!kept.has_expired(Moment::from_nanos(4)));
         }

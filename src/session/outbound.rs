@@ -199,14 +199,16 @@ impl Outbound {
         }
     }
 
-    /// Messages that the client has not taken responsibility for, oldest first, and then the queue.
-    pub fn drain(&mut self) -> impl Iterator<Item = Parcel> {
-        let flights = std::mem::take(&mut self.flights).into_iter();
-        let unfinished = flights.filter_map(|flight| match flight {
-            Flight::Sent { parcel, .. } => Some(parcel),
-            Flight::Released { .. } | Flight::Done => None,
+    /// What is left at the session's end to the other members of share groups, oldest first: what
+    /// has not been acknowledged, and what waits. A QoS 2 message that has been sent is for nobody
+    /// else. [MQTT-4.8.2-5]
+    pub fn into_shared(self) -> impl Iterator<Item = Parcel> {
+        let queued = self.queue.into_parcels();
+        let unfinished = self.flights.into_iter().filter_map(|flight| match flight {
+            Flight::Sent { parcel, .. } if parcel.qos != QoS::ExactlyOnce => Some(parcel),
+            Flight::Sent { .. } | Flight::Released { .. } | Flight::Done => None,
         });
-        unfinished.chain(self.queue.drain())
+        unfinished.chain(queued).filter(|parcel| parcel.group.is_some())
     }
 
     fn end(&mut self, packet_id: PacketId, expected: impl Fn(&Flight) -> bool) -> bool {
@@ -258,13 +260,17 @@ mod tests {
     use std::rc::Rc;
 
     use super::{
-        super::message::{Message, tests::view},
+        super::{
+            message::{Message, tests::view},
+            queue::QueueLimits,
+        },
         *,
     };
+    use crate::topic::{GroupName, ShareName, SharedFilter, TopicFilter};
 
     fn parcel(qos: QoS) -> Parcel {
         let message = Rc::new(Message::keep(&view("t", b"", qos)));
-        Parcel { message, qos, retain: false, subscription_ids: None }
+        Parcel { message, qos, retain: false, subscription_ids: None, group: None }
     }
 
     fn open(window: u16) -> Outbound {
@@ -349,6 +355,30 @@ mod tests {
         assert!(outbound.is_resending());
         assert!(outbound.handle_puback(id(1)));
         assert!(outbound.resend_next().is_some());
+    }
+
+    #[test]
+    fn other_members_inherit_what_waits_and_what_was_sent_at_qos_1() {
+        let filter = TopicFilter::parse("t").unwrap();
+        let shared = SharedFilter { share: ShareName::parse("g").unwrap(), filter };
+        let group = Rc::new(GroupName::from(shared));
+        let came_by_group = |qos| Parcel { group: Some(Rc::clone(&group)), ..parcel(qos) };
+        let mut outbound = open(10);
+        let first = came_by_group(QoS::AtLeastOnce);
+        let waiting = came_by_group(QoS::ExactlyOnce);
+        for parcel in [
+            first.clone(),
+            came_by_group(QoS::AtLeastOnce),
+            came_by_group(QoS::ExactlyOnce),
+            parcel(QoS::AtLeastOnce),
+        ] {
+            outbound.begin(parcel);
+        }
+        assert!(outbound.handle_puback(id(2)));
+        for parcel in [parcel(QoS::AtLeastOnce), waiting.clone()] {
+            outbound.queue.push(parcel, &QueueLimits::NONE).unwrap();
+        }
+        assert!(outbound.into_shared().eq([first, waiting]));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, rc::Rc};
 
 use super::message::Message;
-use crate::{base::time::Moment, mqtt::QoS};
+use crate::{base::time::Moment, mqtt::QoS, topic::GroupName};
 
 /// One message for one session, with what its subscriptions made of it.
 #[derive(Clone, Debug)]
@@ -13,7 +13,11 @@ pub struct Parcel {
     pub retain: bool,
     /// The Subscription Identifiers of all subscriptions that it matched; mostly there are none.
     pub subscription_ids: Option<Rc<[u32]>>,
+    /// The share group that it came by: its other members inherit it.
+    pub group: Option<Rc<GroupName>>,
 }
+
+const _: () = assert!(size_of::<Parcel>() <= 40, "every message in flight or queued pays for one");
 
 /// How much may wait for one session.
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +88,8 @@ impl Queue {
     }
 
     /// Everything that waits, for another to take.
-    pub fn drain(&mut self) -> impl Iterator<Item = Parcel> {
-        self.0.take().into_iter().flat_map(|waiting| waiting.parcels)
+    pub fn into_parcels(self) -> impl Iterator<Item = Parcel> {
+        self.0.into_iter().flat_map(|waiting| waiting.parcels)
     }
 
     fn pop_front(&mut self) -> Option<Parcel> {
@@ -113,6 +117,7 @@ mod tests {
             qos: QoS::AtLeastOnce,
             retain: false,
             subscription_ids: None,
+            group: None,
         }
     }
 

@@ -310,6 +310,7 @@ fn keep_will(will: &crate::mqtt::Will<'_>) -> Will {
         retain: will.retain,
         expires_at: None,
         publisher: None,
+        publisher_hash: 0,
     };
     let seconds = |seconds: u32| Span::from_secs(u64::from(seconds));
     Will {

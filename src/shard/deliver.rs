@@ -21,6 +21,7 @@ use crate::{
         message::{Message, MessageView, Payload},
         queue::{Parcel, QueueLimits},
     },
+    topic::GroupName,
 };
 
 /// Frames of the message that is being delivered, one per shape. The memory is used again.
@@ -162,6 +163,7 @@ impl Form<'_> {
             retain: self.retain,
             subscription_ids: (!self.subscription_ids.is_empty())
                 .then(|| self.subscription_ids.into()),
+            group: None,
         }
     }
 }
@@ -176,6 +178,29 @@ pub(super) struct Outlet {
     pub(super) overrun: Vec<SubscriberId>,
 }
 
+/// Where a message comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Publisher,
+    /// Another member of a share group, whose session has ended. Whoever inherits it has not asked
+    /// for so much, and is not disconnected when it is too much.
+    Inherited,
+}
+
+impl Origin {
+    /// By how often a letter has been passed on.
+    pub(super) fn of(hops: u8) -> Origin {
+        if hops == 0 { Origin::Publisher } else { Origin::Inherited }
+    }
+}
+
+/// The share group by which a message comes to one of its members.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share<'a> {
+    pub(super) group: &'a Rc<GroupName>,
+    pub(super) origin: Origin,
+}
+
 /// One message being delivered to any number of sessions.
 #[derive(Debug)]
 pub(super) struct Delivery<'a, P> {
@@ -185,6 +210,7 @@ pub(super) struct Delivery<'a, P> {
     outlet: &'a mut Outlet,
     tallies: &'a mut Tallies,
     ports: &'a mut P,
+    share: Option<Share<'a>>,
     /// The message as it is kept, once the first session has to keep it.
     kept: Option<Rc<Message>>,
 }
@@ -199,7 +225,12 @@ impl<'a, P: Ports> Delivery<'a, P> {
         ports: &'a mut P,
     ) -> Delivery<'a, P> {
         outlet.frames.begin();
-        Delivery { now, view: *view, limits, outlet, tallies, ports, kept: None }
+        Delivery { now, view: *view, limits, outlet, tallies, ports, share: None, kept: None }
+    }
+
+    /// The same, to a member of a share group.
+    pub(super) fn by(self, share: Share<'a>) -> Delivery<'a, P> {
+        Delivery { share: Some(share), ..self }
     }
 
     /// Delivers to one session, as its subscription says.
@@ -287,7 +318,7 @@ impl<'a, P: Ports> Delivery<'a, P> {
             self.tallies.queued += 1;
         } else if full {
             self.tallies.dropped_queue_full += 1;
-            if session.link.is_some() {
+            if session.link.is_some() && !self.is_inherited() {
                 self.outlet.overrun.push(subscriber);
             }
         } else {
@@ -308,7 +339,12 @@ impl<'a, P: Ports> Delivery<'a, P> {
 
     fn parcel(&mut self, form: Form<'_>) -> Parcel {
         let message = self.kept.get_or_insert_with(|| Rc::new(Message::keep(&self.view)));
-        form.parcel(message)
+        let group = self.share.map(|share| Rc::clone(share.group));
+        Parcel { group, ..form.parcel(message) }
+    }
+
+    fn is_inherited(&self) -> bool {
+        self.share.is_some_and(|share| share.origin == Origin::Inherited)
     }
 
     #[inline]

@@ -180,7 +180,9 @@ impl Shard {
                 Subscription::parse(&text).expect("it was parsed when it was subscribed");
             self.undo(subscriber, subscription, ports);
         }
-        self.sessions.remove(subscriber);
+        if let Some(session) = self.sessions.remove(subscriber) {
+            self.bequeath(session.outbound);
+        }
     }
 
     /// Publishes the Will of a session, once. [MQTT-3.1.2-8] [MQTT-3.1.2-14] [MQTT-3.1.2-15]
@@ -190,6 +192,7 @@ impl Shard {
         let view = MessageView {
             expires_at: will.message_expiry.map(|span| self.now + span),
             publisher: Some(subscriber),
+            publisher_hash: session.client_hash,
             ..will.message.view()
         };
         self.route(&view, None, ports);

@@ -14,6 +14,7 @@ use crate::{
         time::Moment,
     },
     mqtt::QoS,
+    routing::Counts,
     session::message::{MessageView, Payload},
 };
 
@@ -45,8 +46,8 @@ pub enum Letter {
     Interest { filter: Text, wanted: bool },
     /// All interest that was told up to this number has been applied.
     InterestApplied { upto: u64 },
-    /// How many members a share group has here, of them `online`.
-    Group { share: Text, filter: Text, online: u32, all: u32 },
+    /// How many members a share group has here.
+    Group { share: Text, filter: Text, counts: Counts },
     /// A subscriber here cannot keep up with this publisher: it should publish no more for now.
     Press { publisher: ConnectionId },
     /// The publisher may go on.
@@ -72,7 +73,9 @@ pub struct PublishLetter {
     publisher: Option<ConnectionId>,
     qos: QoS,
     retain: bool,
-    /// How often the letter has been passed on for want of a group member.
+    publisher_hash: u32,
+    /// How often it has been passed on because a member of the group had gone; 0 is fresh from its
+    /// publisher.
     pub hops: u8,
     /// Whether ordinary subscribers get it too, and not only the groups named in it.
     pub to_subscribers: bool,
@@ -174,6 +177,7 @@ impl LetterBatch {
             shared,
             expires_at: view.expires_at.map_or(0, Moment::as_nanos),
             publisher: address.publisher,
+            publisher_hash: view.publisher_hash,
             qos: view.qos,
             retain: view.retain,
             hops: address.hops,
@@ -188,9 +192,9 @@ impl LetterBatch {
         self.letters.push(Letter::Interest { filter, wanted });
     }
 
-    pub fn push_group(&mut self, share: &str, filter: &str, online: u32, all: u32) {
+    pub fn push_group(&mut self, share: &str, filter: &str, counts: Counts) {
         let (share, filter) = (self.push_text(share), self.push_text(filter));
-        self.letters.push(Letter::Group { share, filter, online, all });
+        self.letters.push(Letter::Group { share, filter, counts });
     }
 
     /// Adds a letter that carries no text.
@@ -223,6 +227,7 @@ impl LetterBatch {
                 retain: letter.retain,
                 expires_at: (letter.expires_at != 0).then(|| Moment::from_nanos(letter.expires_at)),
                 publisher: None,
+                publisher_hash: letter.publisher_hash,
             },
             publisher: letter.publisher,
             groups: GroupKeys(str_of(&rest[..letter.groups_len as usize])),
@@ -279,6 +284,7 @@ mod tests {
             let view = MessageView {
                 payload,
                 application: b"\x01\x01",
+                publisher_hash: 77,
                 ..view("jobs", b"", QoS::ExactlyOnce)
             };
             let address = Address {
@@ -296,6 +302,7 @@ mod tests {
             let arrived = batch.open(letter);
             assert_eq!(arrived.view.topic, "jobs");
             assert_eq!(arrived.view.application, b"\x01\x01");
+            assert_eq!(arrived.view.publisher_hash, 77);
             assert_eq!(arrived.view.payload.as_slice(), payload.as_slice());
             assert!(arrived.groups.iter().eq([("workers", "jobs/#"), ("audit", "+")]));
         }

@@ -2,7 +2,8 @@
 
 use super::{
     Shard,
-    letter::{Address, Arrived, GroupKeys, Letter, LetterBatch, PublishLetter},
+    deliver::Origin,
+    letter::{Arrived, Letter, LetterBatch, PublishLetter},
     ports::Ports,
     pressure::Publisher,
     retain::Retention,
@@ -31,9 +32,8 @@ impl Shard {
                     self.read_interest(from, letters.text(*filter), *wanted);
                 }
                 Letter::InterestApplied { upto } => self.read_applied(from, *upto, ports),
-                Letter::Group { share, filter, online, all } => {
-                    let counts = Counts { online: *online, all: *all };
-                    self.read_group(from, letters.text(*share), letters.text(*filter), counts);
+                Letter::Group { share, filter, counts } => {
+                    self.read_group(from, letters.text(*share), letters.text(*filter), *counts);
                 }
                 // One that has gone meanwhile has nothing to wait for.
                 Letter::Press { publisher } => self.press(*publisher),
@@ -72,7 +72,8 @@ impl Shard {
         self.hold_for_crowded(publisher, ports);
     }
 
-    /// Gives a message to a member of one group; passes it on when there is none here any more.
+    /// Gives a message to a member of one group; passes it on when there is none here any more
+    /// and another shard has one.
     fn serve_group(
         &mut self,
         view: &MessageView<'_>,
@@ -85,25 +86,11 @@ impl Shard {
             self.tallies.dropped_no_member += 1;
             return;
         };
-        if self.deliver_to_member(view, group, ports) {
-            return;
-        }
-        let next = self.groups.choose_shard(group);
-        match next.filter(|&shard| shard != self.settings.shard) {
-            Some(shard) if usize::from(hops) < self.settings.shards => {
-                let mut keys = String::new();
-                GroupKeys::write(&mut keys, share, filter);
-                let address = Address {
-                    to_subscribers: false,
-                    groups: GroupKeys::from_text(&keys),
-                    retained_at: None,
-                    removes_retained: false,
-                    publisher: None,
-                    hops: hops + 1,
-                };
-                ports.letters(shard).push_publish(view, &address);
-            }
-            _ => self.tallies.dropped_no_member += 1,
+        if self.groups.may_serve(group) || usize::from(hops) > self.settings.shards {
+            let lot = self.lot(view, group, ports);
+            self.deliver_to_member(view, group, lot, Origin::of(hops), ports);
+        } else {
+            self.pass_to_group(view, group, hops + 1, ports);
         }
     }
 

@@ -22,6 +22,7 @@ mod replay;
 mod retain;
 mod sessions;
 pub mod settings;
+mod share;
 pub mod stats;
 mod subscribe;
 mod sys;
@@ -42,6 +43,7 @@ use self::{
     publish::Routes,
     sessions::Sessions,
     settings::Settings,
+    share::Estate,
     stats::Tallies,
     subscribe::PendingSuback,
     timers::Timer,
@@ -56,7 +58,7 @@ use crate::{
         DecodeError, Frame, Packet, ProtocolError,
         frame::{self, PacketType},
     },
-    routing::{Groups, InterestLedger, RetainedStore, Strategy, Trie},
+    routing::{Groups, InterestLedger, RetainedStore, Trie},
     session::message::Message,
 };
 
@@ -70,6 +72,7 @@ pub struct Shard {
     sessions: Sessions,
     trie: Trie,
     groups: Groups,
+    estate: Estate,
     ledger: InterestLedger,
     /// SUBACKs that wait for other shards to apply an interest, oldest first.
     pending_subacks: VecDeque<PendingSuback>,
@@ -108,7 +111,8 @@ impl Shard {
             connections: Connections::default(),
             sessions: Sessions::new(seed),
             trie: Trie::new(seed),
-            groups: Groups::new(seed, settings.shard, Strategy::RoundRobin),
+            groups: Groups::new(seed, settings.shard, settings.strategies.clone()),
+            estate: Estate::new(),
             ledger: InterestLedger::new(settings.shard, settings.shards),
             pending_subacks: VecDeque::new(),
             interest_heard: vec![0; settings.shards],

@@ -23,7 +23,7 @@ use crate::{
         Delivery as PacketDelivery, Packet, ProtocolError, Publish, ReasonCode,
         SubscriptionOptions, Version,
     },
-    routing::{Entry, GroupId, Matches, Trie},
+    routing::{Entry, Matches, Trie},
     session::{
         inbound::Admission,
         message::{MessageView, Payload, shared_payload},
@@ -39,8 +39,8 @@ pub(super) struct Routes {
     receivers: Vec<Receiver>,
     place_of: Map<SubscriberId, usize>,
     /// The share groups that each other shard is to serve, and which shards have any.
-    group_keys: Vec<String>,
-    group_shards: ShardSet,
+    pub(super) group_keys: Vec<String>,
+    pub(super) group_shards: ShardSet,
     topic: String,
     application: Vec<u8>,
 }
@@ -227,6 +227,7 @@ impl Shard {
             retain: publish.retain,
             expires_at: expiry.map(|seconds| self.now + Span::from_secs(u64::from(seconds))),
             publisher: Some(subscriber),
+            publisher_hash: self.sessions.get(subscriber).map_or(0, |it| it.client_hash),
         };
         let matched = self.route(&view, Some(id), ports);
         self.routes.application = application;
@@ -338,50 +339,6 @@ impl Shard {
                 delivery.deliver(receiver.subscriber, session, receiver.options, &receiver.ids);
             }
         }
-    }
-
-    /// Chooses one member of each matching share group: delivers to those here, and notes the
-    /// groups that another shard is to serve. [MQTT-4.8.2-4]
-    fn deliver_to_groups(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
-        for at in 0..self.routes.matches.targets().len() {
-            let target = self.routes.matches.targets()[at];
-            for nth in 0..self.trie.groups(target).len() {
-                let group = self.trie.groups(target)[nth];
-                match self.groups.choose_shard(group) {
-                    Some(shard) if shard == self.settings.shard => {
-                        self.deliver_to_member(view, group, ports);
-                    }
-                    Some(shard) => {
-                        let (share, filter) = self.groups.key(group);
-                        let keys = &mut self.routes.group_keys[shard.index()];
-                        GroupKeys::write(keys, share, filter);
-                        self.routes.group_shards.insert(shard);
-                    }
-                    None => self.tallies.dropped_no_member += 1,
-                }
-            }
-        }
-    }
-
-    /// Delivers to the member of a group whose turn it is. False when the group has none here.
-    pub(super) fn deliver_to_member(
-        &mut self,
-        view: &MessageView<'_>,
-        group: GroupId,
-        ports: &mut impl Ports,
-    ) -> bool {
-        let Some(entry) = self.groups.choose_member(group) else { return false };
-        let Shard { sessions, settings, outlet, tallies, .. } = self;
-        let Some(session) = sessions.get_mut(entry.subscriber) else { return false };
-        let id = [entry.subscription_id];
-        let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
-        Delivery::new(self.now, view, &settings.limits, outlet, tallies, ports).deliver(
-            entry.subscriber,
-            session,
-            options_of(entry),
-            ids,
-        );
-        true
     }
 }
 

@@ -17,6 +17,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client_id: Box<str>,
+    /// A hash of the Client Identifier, the same on all shards.
+    pub(super) client_hash: u32,
     /// The connection that it is on; `None` while its client is away.
     pub(super) link: Option<Link>,
     pub(super) inbound: Inbound,
@@ -47,9 +49,11 @@ pub(super) struct Link {
 }
 
 impl Session {
-    fn new(client_id: Box<str>) -> Session {
+    fn new(client_id: Box<str>, hash: u64) -> Session {
         Session {
             client_id,
+            // The other half says where the client is at home.
+            client_hash: (hash >> 32) as u32,
             link: None,
             inbound: Inbound::default(),
             outbound: Outbound::default(),
@@ -62,6 +66,11 @@ impl Session {
             replays: None,
             pressure: None,
         }
+    }
+
+    /// Messages on their way to the client.
+    pub(super) fn load(&self) -> usize {
+        usize::from(self.outbound.outstanding()) + self.outbound.queue.len()
     }
 }
 
@@ -96,7 +105,7 @@ impl Sessions {
         debug_assert!(self.find(client_id).is_none(), "a Client Identifier has one session");
         let subscriber = self.free.pop().unwrap_or_else(|| self.grow());
         self.chunks[subscriber.index() / CHUNK][subscriber.index() % CHUNK] =
-            Some(Session::new(client_id.into()));
+            Some(Session::new(client_id.into(), self.seed.hash(client_id)));
         let (seed, chunks) = (self.seed, &self.chunks);
         let rehash = |&subscriber: &SubscriberId| seed.hash(client_id_of(chunks, subscriber));
         self.by_client_id.insert_unique(seed.hash(client_id), subscriber, rehash);

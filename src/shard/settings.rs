@@ -7,6 +7,7 @@ use crate::{
         ids::ShardId,
         time::{Moment, Span},
     },
+    routing::Strategies,
     session::queue::QueueLimits,
 };
 
@@ -21,6 +22,8 @@ pub struct Settings {
     pub started_at: Moment,
     pub limits: Limits,
     pub policy: Policy,
+    /// How share groups choose among their members.
+    pub strategies: Strategies,
     /// For each listener, whether only this machine can reach it.
     pub loopback_listeners: Vec<bool>,
     /// How often `$SYS` is published; `None` for never.

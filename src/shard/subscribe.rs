@@ -181,7 +181,7 @@ impl Shard {
     ) -> u64 {
         let (share, filter) = (shared.share.as_str(), shared.filter.as_str());
         for peer in self.settings.peers() {
-            ports.letters(peer).push_group(share, filter, counts.online, counts.all);
+            ports.letters(peer).push_group(share, filter, counts);
         }
         self.ledger.told()
     }

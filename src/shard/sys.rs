@@ -82,6 +82,7 @@ impl Shard {
             retain: true,
             expires_at: None,
             publisher: None,
+            publisher_hash: 0,
         };
         self.route(&view, None, ports);
     }

@@ -19,6 +19,8 @@ pub(super) enum Timer {
     Absence(SubscriberId),
     /// Publishers may have waited long enough for this subscriber.
     Patience(SubscriberId),
+    /// Members of share groups may inherit messages.
+    Inheritance,
     /// `$SYS` is to be published.
     Sys,
     /// Tombstones of retained messages may be forgotten.
@@ -75,6 +77,7 @@ impl Shard {
             Timer::KeepAlive(connection) => self.look_at_keep_alive(connection, ports),
             Timer::Absence(subscriber) => self.look_at_absence(subscriber, ports),
             Timer::Patience(subscriber) => self.handle_patience(subscriber, ports),
+            Timer::Inheritance => self.settle_estate(ports),
             Timer::Sys => {
                 self.publish_sys(ports);
                 if let Some(interval) = self.settings.sys_interval {

@@ -11,7 +11,7 @@ mod share;
 
 pub use filter::{OwnedTopicFilter, TopicFilter};
 pub use name::{OwnedTopicName, TopicName};
-pub use share::{ShareName, SharedFilter, Subscription};
+pub use share::{GroupName, ShareName, SharedFilter, Subscription};
 
 #[cfg(test)]
 pub(crate) use filter::twin;

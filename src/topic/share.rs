@@ -1,6 +1,6 @@
 //! Shared Subscriptions: a group of sessions that takes turns on one Topic Filter.
 
-use super::{TopicError, TopicFilter};
+use super::{OwnedTopicFilter, TopicError, TopicFilter};
 
 /// The name of a group of sessions that share a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +25,30 @@ impl<'a> ShareName<'a> {
 pub struct SharedFilter<'a> {
     pub share: ShareName<'a>,
     pub filter: TopicFilter<'a>,
+}
+
+/// The name of a group as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupName {
+    share: Box<str>,
+    filter: OwnedTopicFilter,
+}
+
+impl GroupName {
+    pub fn as_shared(&self) -> SharedFilter<'_> {
+        SharedFilter { share: ShareName(&self.share), filter: self.filter.as_filter() }
+    }
+
+    /// `ShareName` and Topic Filter.
+    pub fn key(&self) -> (&str, &str) {
+        (&self.share, self.filter.as_str())
+    }
+}
+
+impl From<SharedFilter<'_>> for GroupName {
+    fn from(shared: SharedFilter<'_>) -> GroupName {
+        GroupName { share: shared.share.0.into(), filter: shared.filter.into() }
+    }
 }
 
 /// What a SUBSCRIBE or an UNSUBSCRIBE asks for.

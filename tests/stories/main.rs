@@ -5,6 +5,7 @@
 mod authenticating;
 mod connecting;
 mod exchanges;
+mod fairness;
 mod hazards;
 mod limits;
 mod packets;

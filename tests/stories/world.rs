@@ -13,7 +13,8 @@ use ringmq::{
         ids::{ConnectionId, ShardId},
         time::{Moment, Span},
     },
-    mqtt::{self, Version},
+    mqtt::{self, Delivery, Packet, PacketId, Version},
+    routing::Strategies,
     session::queue::QueueLimits,
     shard::{
         Shard,
@@ -174,6 +175,15 @@ impl World {
     }
 
     pub(crate) fn with(shards: usize, limits: &Limits, policy: &Policy) -> World {
+        World::build(shards, limits, policy, &Strategies::default())
+    }
+
+    /// A broker whose share groups choose like this.
+    pub(crate) fn sharing(shards: usize, strategies: &Strategies) -> World {
+        World::build(shards, &limits(), &Policy::default(), strategies)
+    }
+
+    fn build(shards: usize, limits: &Limits, policy: &Policy, strategies: &Strategies) -> World {
         let now = Moment::from_nanos(1_000_000_000);
         let settings = |shard| Settings {
             shard,
@@ -182,6 +192,7 @@ impl World {
             started_at: now,
             limits: limits.clone(),
             policy: policy.clone(),
+            strategies: strategies.clone(),
             loopback_listeners: vec![true, false],
             sys_interval: None,
         };
@@ -313,16 +324,30 @@ impl World {
     pub(crate) fn look(
         &mut self,
         client: usize,
-        mut see: impl FnMut(Result<mqtt::Packet<'_>, mqtt::DecodeError>),
+        mut see: impl FnMut(Result<Packet<'_>, mqtt::DecodeError>),
     ) {
         let client = &mut self.clients[client];
         let bytes = std::mem::take(&mut client.received);
         let mut rest = &bytes[..];
         while let Ok(Some(frame)) = mqtt::frame::split(rest, 1 << 28) {
-            see(mqtt::Packet::decode(frame, client.version));
+            see(Packet::decode(frame, client.version));
             rest = &rest[frame.len..];
         }
         assert!(rest.is_empty(), "the broker sends whole packets");
+    }
+
+    /// The Packet Identifiers of the QoS 1 messages that the client has received since the last
+    /// look; other packets are passed over.
+    pub(crate) fn received_ids(&mut self, client: usize) -> Vec<PacketId> {
+        let mut ids = Vec::new();
+        self.look(client, |packet| {
+            if let Ok(Packet::Publish(publish)) = packet
+                && let Delivery::AtLeastOnce(packet_id) = publish.delivery
+            {
+                ids.push(packet_id);
+            }
+        });
+        ids
     }
 
     pub(crate) fn is_closed(&self, client: usize) -> bool {

@@ -16,6 +16,7 @@ use ringmq::{
         Connect, Delivery, Packet, PacketId, Publish, PublishProperties, QoS, Subscribe,
         SubscribeFilters, SubscriptionOptions, UserProperties, Version,
     },
+    routing::Strategies,
     session::queue::QueueLimits,
     shard::{
         Shard,
@@ -45,6 +46,7 @@ impl Workbench {
             started_at: now,
             limits: limits(),
             policy: Policy::default(),
+            strategies: Strategies::default(),
             loopback_listeners: vec![true],
             sys_interval: None,
         };

@@ -149,11 +149,6 @@ impl<M: Weigh> RetainedStore<M> {
         self.bytes + self.tombstone_bytes
     }
 
-    /// How many updates have been applied: the number of the latest one.
-    pub fn sequence(&self) -> u64 {
-        self.sequence
-    }
-
     /// Begins to read the messages that match, as they are now: what is stored later reaches the
     /// subscriber as it is published. [MQTT-3.3.1-9]
     pub fn open(&self, filter: TopicFilter<'_>) -> Cursor {

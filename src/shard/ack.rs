@@ -3,8 +3,8 @@
 use super::{Shard, ports::Ports};
 use crate::{
     base::ids::{ConnectionId, SubscriberId},
-    mqtt::{Ack, Packet, PacketId, ReasonCode, ReasonProperties},
-    session::outbound::Received,
+    mqtt::{Ack, Packet, ReasonCode},
+    session::outbound::{Outbound, Received},
 };
 
 impl Shard {
@@ -15,11 +15,7 @@ impl Shard {
         ack: &Ack<'_>,
         ports: &mut impl Ports,
     ) {
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        // An identifier that is not in flight is an echo of an earlier connection.
-        if session.outbound.handle_puback(ack.packet_id) {
-            self.pump(subscriber, ports);
-        }
+        self.end_flight(subscriber, |outbound| outbound.handle_puback(ack.packet_id), ports);
     }
 
     /// The client has a QoS 2 message: it may forget that it has. [MQTT-4.3.3-4] [MQTT-4.3.3-5]
@@ -34,13 +30,13 @@ impl Shard {
         let refused = ack.reason_code.is_error();
         match session.outbound.handle_pubrec(ack.packet_id, refused) {
             Received::Release => {
-                let pubrel = acknowledgement(ack.packet_id, ReasonCode::Success);
+                let pubrel = Ack::success(ack.packet_id);
                 self.answer(id, &Packet::Pubrel(pubrel), ports);
             }
             Received::Refused => self.pump(subscriber, ports),
             Received::Unknown if refused => {}
             Received::Unknown => {
-                let pubrel = acknowledgement(ack.packet_id, ReasonCode::PacketIdentifierNotFound);
+                let pubrel = Ack::with_reason(ack.packet_id, ReasonCode::PacketIdentifierNotFound);
                 self.answer(id, &Packet::Pubrel(pubrel), ports);
             }
         }
@@ -60,7 +56,7 @@ impl Shard {
         } else {
             ReasonCode::PacketIdentifierNotFound
         };
-        self.answer(id, &Packet::Pubcomp(acknowledgement(ack.packet_id, reason_code)), ports);
+        self.answer(id, &Packet::Pubcomp(Ack::with_reason(ack.packet_id, reason_code)), ports);
     }
 
     pub(super) fn handle_pubcomp(
@@ -69,14 +65,20 @@ impl Shard {
         ack: &Ack<'_>,
         ports: &mut impl Ports,
     ) {
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        if session.outbound.handle_pubcomp(ack.packet_id) {
+        self.end_flight(subscriber, |outbound| outbound.handle_pubcomp(ack.packet_id), ports);
+    }
+
+    /// Ends a flight, which makes room for the next message. An identifier that is not in flight
+    /// is an echo of an earlier connection.
+    fn end_flight(
+        &mut self,
+        subscriber: SubscriberId,
+        end: impl FnOnce(&mut Outbound) -> bool,
+        ports: &mut impl Ports,
+    ) {
+        let session = self.sessions.get_mut(subscriber);
+        if session.is_some_and(|session| end(&mut session.outbound)) {
             self.pump(subscriber, ports);
         }
     }
-}
-
-/// An acknowledgement without properties.
-pub(super) fn acknowledgement(packet_id: PacketId, reason_code: ReasonCode) -> Ack<'static> {
-    Ack { packet_id, reason_code, properties: ReasonProperties::default() }
 }

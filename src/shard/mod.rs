@@ -152,13 +152,15 @@ impl Shard {
             }
             match frame::split(&bytes[taken..], self.settings.limits.packet_size_max) {
                 Ok(None) => break,
-                Ok(Some(frame)) if connection.stalls(&frame) => {
-                    ports.pause(id);
-                    break;
-                }
-                Ok(Some(frame)) if self.waits_for_posting(id, &frame, ports) => break,
                 Ok(Some(frame)) => {
-                    self.note_packet(id);
+                    connection.last_packet = self.now;
+                    if connection.stalls(&frame) {
+                        ports.pause(id);
+                        break;
+                    }
+                    if self.waits_for_posting(id, &frame, ports) {
+                        break;
+                    }
                     match self.handle_frame(id, frame, ports) {
                         Step::Taken => taken += frame.len,
                         Step::Later => break,
@@ -171,12 +173,6 @@ impl Shard {
             }
         }
         taken
-    }
-
-    fn note_packet(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.last_packet = self.now;
-        }
     }
 
     /// Whether a packet that changes what other shards know has to wait, because a batch of
@@ -260,7 +256,6 @@ impl Shard {
             Packet::Disconnect(disconnect) => {
                 self.handle_disconnect(id, subscriber, disconnect, ports);
             }
-            // A second CONNECT. [MQTT-3.1.0-2]
             Packet::Connect(_) => self.refuse_packet(id, ProtocolError::SecondConnect, ports),
             Packet::Auth(auth) => self.handle_auth(id, auth, ports),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {

@@ -3,9 +3,10 @@
 //! Decode, authorise, match the local trie once; then local sessions, and one letter for each
 //! other shard that wants it.
 
+use std::num::NonZeroU16;
+
 use super::{
     Shard,
-    ack::acknowledgement,
     deliver::Delivery,
     letter::{Address, GroupKeys},
     ports::Ports,
@@ -20,7 +21,7 @@ use crate::{
         time::Span,
     },
     mqtt::{
-        Delivery as PacketDelivery, Packet, ProtocolError, Publish, ReasonCode,
+        Ack, Delivery as PacketDelivery, Packet, ProtocolError, Publish, ReasonCode,
         SubscriptionOptions, Version,
     },
     routing::{Entry, Matches, Trie},
@@ -118,24 +119,26 @@ impl Shard {
             let error = ProtocolError::SubscriptionIdentifierFromClient;
             return self.refuse_packet(id, error, ports);
         }
+        let Some(alias) = publish.properties.topic_alias else {
+            return self.admit(id, subscriber, publish.topic, publish, ports);
+        };
         let mut topic = std::mem::take(&mut self.routes.topic);
         topic.clear();
-        match self.resolve_topic(id, publish, &mut topic) {
+        topic.push_str(publish.topic);
+        match self.resolve_topic(id, alias, &mut topic) {
             Ok(()) => self.admit(id, subscriber, &topic, publish, ports),
             Err(error) => self.refuse_packet(id, error, ports),
         }
         self.routes.topic = topic;
     }
 
-    /// The Topic Name, by itself or by its alias. [MQTT-3.3.2-8]
+    /// Gives an alias its topic, or an empty topic what its alias stands for. [MQTT-3.3.2-8]
     fn resolve_topic(
         &mut self,
         id: ConnectionId,
-        publish: &Publish<'_>,
+        alias: NonZeroU16,
         topic: &mut String,
     ) -> Result<(), ProtocolError> {
-        topic.push_str(publish.topic);
-        let Some(alias) = publish.properties.topic_alias else { return Ok(()) };
         if alias.get() > self.settings.limits.topic_alias_maximum {
             return Err(ProtocolError::TopicAliasInvalid);
         }
@@ -244,10 +247,10 @@ impl Shard {
         let packet = match delivery {
             PacketDelivery::AtMostOnce => return,
             PacketDelivery::AtLeastOnce(packet_id) => {
-                Packet::Puback(acknowledgement(packet_id, reason_code))
+                Packet::Puback(Ack::with_reason(packet_id, reason_code))
             }
             PacketDelivery::ExactlyOnce(packet_id) => {
-                Packet::Pubrec(acknowledgement(packet_id, reason_code))
+                Packet::Pubrec(Ack::with_reason(packet_id, reason_code))
             }
         };
         let Some(connection) = self.connections.get_mut(id) else { return };

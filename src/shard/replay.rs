@@ -7,7 +7,6 @@ use std::{collections::VecDeque, rc::Rc};
 
 use super::{
     Shard,
-    ack::acknowledgement,
     deliver::{Form, Frames},
     ports::Ports,
     sessions::{Link, Session},
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::{
     base::{ids::SubscriberId, time::Moment},
-    mqtt::{Packet, PacketId, QoS, ReasonCode},
+    mqtt::{Ack, Packet, PacketId, QoS},
     routing::{Cursor, RetainedStore, Step},
     session::{
         message::{Message, MessageView},
@@ -222,7 +221,7 @@ impl<P: Ports> Sender<'_, P> {
 
     /// [MQTT-4.3.3-8]
     fn send_pubrel(&mut self, packet_id: PacketId) {
-        let pubrel = Packet::Pubrel(acknowledgement(packet_id, ReasonCode::Success));
+        let pubrel = Packet::Pubrel(Ack::success(packet_id));
         self.scratch.clear();
         pubrel.encode(self.link.version, self.scratch);
         self.ports.send(self.link.connection, self.scratch);

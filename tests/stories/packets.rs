@@ -4,9 +4,8 @@ use std::num::NonZeroU16;
 
 use ringmq::mqtt::{
     Ack, Connect, ConnectProperties, Delivery, Disconnect, Packet, PacketId, Publish,
-    PublishProperties, QoS, ReasonCode, ReasonProperties, Subscribe, SubscribeFilters,
-    SubscriptionOptions, Unsubscribe, UnsubscribeFilters, UserProperties, Version, Will,
-    WillProperties,
+    PublishProperties, QoS, ReasonCode, Subscribe, SubscribeFilters, SubscriptionOptions,
+    Unsubscribe, UnsubscribeFilters, UserProperties, Version, Will, WillProperties,
 };
 
 /// The bytes of one packet.
@@ -87,20 +86,11 @@ pub(crate) fn unsubscribe(version: Version, packet_id: u16, filters: &[&str]) ->
 }
 
 pub(crate) fn ack(packet_id: u16) -> Ack<'static> {
-    Ack {
-        packet_id: id(packet_id),
-        reason_code: ReasonCode::Success,
-        properties: ReasonProperties::default(),
-    }
+    Ack::success(id(packet_id))
 }
 
 pub(crate) fn disconnect(version: Version) -> Vec<u8> {
-    let disconnect = Disconnect {
-        reason_code: ReasonCode::Success,
-        session_expiry_interval: None,
-        server_reference: None,
-        properties: ReasonProperties::default(),
-    };
+    let disconnect = Disconnect::with_reason(ReasonCode::NORMAL_DISCONNECTION);
     bytes(&Packet::Disconnect(disconnect), version)
 }
 

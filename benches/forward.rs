@@ -6,13 +6,13 @@ mod forwarding;
 mod workbench;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use forwarding::{PAYLOAD, TOPIC, VERSION, qos_0, qos_1, subscriber};
-use mimalloc::MiMalloc;
-use ringmq::{
-    mqtt::{Delivery, QoS},
-    shard::letter::LetterBatch,
+use forwarding::{
+    AT_LEAST_ONCE, EXACTLY_ONCE, acknowledged, across, long_topic, publisher_for_elsewhere, qos_0,
+    subscriber,
 };
-use workbench::{Workbench, publish};
+use mimalloc::MiMalloc;
+use ringmq::mqtt::{Delivery, QoS};
+use workbench::Workbench;
 
 /// The broker's own: a message at QoS 1 is kept until it is acknowledged.
 #[global_allocator]
@@ -25,9 +25,16 @@ fn within_a_shard(criterion: &mut Criterion) {
         let mut forward = qos_0(subscribers);
         group.bench_function(format!("QoS 0 to {subscribers}"), |b| b.iter(&mut forward));
     }
+    group.throughput(Throughput::Elements(101));
+    for (name, aliases) in [("5.0", 0), ("by alias", 8)] {
+        let mut forward = long_topic(aliases);
+        group.bench_function(format!("long topic to 101, {name}"), |b| b.iter(&mut forward));
+    }
     group.throughput(Throughput::Elements(1));
-    let mut forward = qos_1();
-    group.bench_function("QoS 1 to 1, with PUBACK", |b| b.iter(&mut forward));
+    let mut forward = acknowledged(AT_LEAST_ONCE);
+    group.bench_function("QoS 1 to 1, acknowledged", |b| b.iter(&mut forward));
+    let mut forward = acknowledged(EXACTLY_ONCE);
+    group.bench_function("QoS 2 to 1, acknowledged", |b| b.iter(&mut forward));
     group.finish();
 }
 
@@ -38,12 +45,17 @@ fn across_shards(criterion: &mut Criterion) {
     group.bench_function("QoS 0 into a letter", |b| b.iter(&mut post));
     let mut hear = out_of_a_letter();
     group.bench_function("QoS 0 out of a letter to 1", |b| b.iter(&mut hear));
+    for delivery in [Delivery::AtMostOnce, AT_LEAST_ONCE, EXACTLY_ONCE] {
+        let mut forward = across(delivery);
+        let name = format!("QoS {} to 1", delivery.qos() as u8);
+        group.bench_function(name, |b| b.iter(&mut forward));
+    }
     group.finish();
 }
 
 /// A message that only the other shard wants.
 fn into_a_letter() -> impl FnMut() {
-    let (mut bench, post) = publisher_for_elsewhere();
+    let (mut bench, post) = publisher_for_elsewhere(Delivery::AtMostOnce);
     move || {
         post(&mut bench);
         assert!(!bench.ports.letters[1].is_empty());
@@ -52,7 +64,7 @@ fn into_a_letter() -> impl FnMut() {
 
 /// The other end: the letter of such a message, to a subscriber here.
 fn out_of_a_letter() -> impl FnMut() {
-    let (mut elsewhere, post) = publisher_for_elsewhere();
+    let (mut elsewhere, post) = publisher_for_elsewhere(Delivery::AtMostOnce);
     post(&mut elsewhere);
     let letters = elsewhere.ports.letters.remove(1);
     let mut bench = Workbench::new(2);
@@ -62,16 +74,6 @@ fn out_of_a_letter() -> impl FnMut() {
         bench.hear(&letters);
         assert_eq!(bench.ports.sent - before, 1);
     }
-}
-
-fn publisher_for_elsewhere() -> (Workbench, impl Fn(&mut Workbench)) {
-    let mut bench = Workbench::new(2);
-    let publisher = bench.client(VERSION);
-    let mut interest = LetterBatch::default();
-    interest.push_interest(TOPIC, true);
-    bench.hear(&interest);
-    let publish = publish(VERSION, Delivery::AtMostOnce, TOPIC, &PAYLOAD);
-    (bench, move |bench| bench.hand_in(publisher, &publish))
 }
 
 criterion_group!(benches, within_a_shard, across_shards);

@@ -11,68 +11,113 @@
 mod forest;
 #[path = "support/forwarding.rs"]
 mod forwarding;
+#[path = "support/samples.rs"]
+mod samples;
 #[path = "../tests/support/workbench.rs"]
 mod workbench;
 
 use std::{env, hint::black_box};
 
-use forest::{Forest, SHAPES};
-use forwarding::{PAYLOAD, TOPIC, VERSION};
+use forest::{Forest, SHAPES, Shape, entry, filter};
+use forwarding::{AT_LEAST_ONCE, EXACTLY_ONCE};
 use mimalloc::MiMalloc;
-use ringmq::mqtt::{Delivery, Packet, frame};
-use workbench::publish;
+use ringmq::mqtt::Delivery;
+use samples::{heads, received};
 
 /// The broker's own.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Prepares an operation that can be repeated.
-type Prepare = fn() -> Box<dyn FnMut()>;
+/// One operation, prepared, that can be repeated.
+type Operation = Box<dyn FnMut()>;
 
-const OPERATIONS: &[(&str, Prepare)] = &[
-    ("decode PUBLISH QoS 0", || Box::new(decode_publish())),
-    ("match among 1,000 exact", || Box::new(match_next("exact"))),
-    ("match among 1,000 with one +", || Box::new(match_next("one +"))),
-    ("match among 1,000 with #", || Box::new(match_next("#"))),
-    ("match among 1,000 of eight levels", || Box::new(match_next("eight levels"))),
+/// Prepares an operation.
+type Prepare = Box<dyn Fn() -> Operation>;
+
+/// All operations by their names. Preparing is put off until it is known which one is wanted.
+fn operations() -> Vec<(String, Prepare)> {
+    let mut operations: Vec<(String, Prepare)> = Vec::new();
+    for (nth, (name, ..)) in received().into_iter().enumerate() {
+        operations.push((format!("decode {name}"), Box::new(move || Box::new(decode_nth(nth)))));
+    }
+    for (nth, (name, ..)) in heads(&[]).into_iter().enumerate() {
+        operations.push((format!("encode {name}"), Box::new(move || Box::new(encode_nth(nth)))));
+    }
+    for filters in [1, 1_000, 100_000] {
+        for shape in &SHAPES {
+            let name = format!("match {} among {filters}", shape.name);
+            let operation = move || -> Operation {
+                let mut forest = Forest::new(shape, filters);
+                Box::new(move || forest.match_next())
+            };
+            operations.push((name, Box::new(operation)));
+        }
+    }
+    for shape in &SHAPES {
+        let name = format!("subscribe and unsubscribe {} among 1000", shape.name);
+        operations.push((name, Box::new(|| Box::new(come_and_go(shape)))));
+    }
+    for (name, prepare) in FORWARDING {
+        operations.push(((*name).to_owned(), Box::new(prepare)));
+    }
+    operations
+}
+
+type PrepareNow = fn() -> Operation;
+
+const FORWARDING: &[(&str, PrepareNow)] = &[
     ("forward QoS 0 to 1", || Box::new(forwarding::qos_0(1))),
     ("forward QoS 0 to 101", || Box::new(forwarding::qos_0(101))),
-    ("forward QoS 1 to 1, with PUBACK", || Box::new(forwarding::qos_1())),
+    ("forward QoS 1 to 1, acknowledged", || Box::new(forwarding::acknowledged(AT_LEAST_ONCE))),
+    ("forward QoS 2 to 1, acknowledged", || Box::new(forwarding::acknowledged(EXACTLY_ONCE))),
+    ("long topic QoS 0 to 101, 5.0", || Box::new(forwarding::long_topic(0))),
+    ("long topic QoS 0 to 101, by alias", || Box::new(forwarding::long_topic(8))),
+    ("across shards QoS 0 to 1", || Box::new(forwarding::across(Delivery::AtMostOnce))),
+    ("across shards QoS 1 to 1", || Box::new(forwarding::across(AT_LEAST_ONCE))),
+    ("across shards QoS 2 to 1", || Box::new(forwarding::across(EXACTLY_ONCE))),
 ];
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["--list"] => OPERATIONS.iter().for_each(|(name, _)| println!("{name}")),
-        ["--run", name, rounds] => run(prepare(name), rounds.parse().expect("a number of rounds")),
-        _ => OPERATIONS.iter().for_each(|(_, prepare)| run(*prepare, 1)),
+        ["--list"] => operations().iter().for_each(|(name, _)| println!("{name}")),
+        ["--run", name, rounds] => run(name, rounds.parse().expect("a number of rounds")),
+        _ => operations().iter().for_each(|(_, prepare)| prepare()()),
     }
 }
 
-fn prepare(name: &str) -> Prepare {
-    let operation = OPERATIONS.iter().find(|(known, _)| *known == name);
-    operation.expect("--list names the operations").1
-}
-
-fn run(prepare: Prepare, rounds: u64) {
-    let mut operation = prepare();
+fn run(name: &str, rounds: u64) {
+    let operations = operations();
+    let found = operations.iter().find(|(known, _)| known == name);
+    let mut operation = found.expect("--list names the operations").1();
     for _ in 0..rounds {
         operation();
     }
 }
 
-fn decode_publish() -> impl FnMut() {
-    let bytes = publish(VERSION, Delivery::AtMostOnce, TOPIC, &PAYLOAD);
+fn decode_nth(nth: usize) -> impl FnMut() {
+    let (_, version, bytes) = received().swap_remove(nth);
     move || {
-        let frame = frame::split(black_box(&bytes), frame::PACKET_SIZE_MAX);
-        let frame = frame.expect("the frame is well formed").expect("the frame is whole");
-        let packet = Packet::decode(frame, VERSION).expect("the packet is well formed");
-        black_box(packet);
+        black_box(samples::decode(black_box(&bytes), version));
     }
 }
 
-fn match_next(shape: &str) -> impl FnMut() + use<> {
-    let shape = SHAPES.iter().find(|known| known.name == shape).expect("the shape has this name");
-    let mut forest = Forest::new(shape, 1_000);
-    move || forest.match_next()
+fn encode_nth(nth: usize) -> impl FnMut() {
+    let (application, mut out) = (samples::application(), Vec::new());
+    move || {
+        let (_, version, head) = black_box(heads(&application))[nth];
+        out.clear();
+        head.encode(version, &mut out);
+        black_box(out.as_slice());
+    }
+}
+
+/// One filter among many, and again.
+fn come_and_go(shape: &'static Shape) -> impl FnMut() {
+    let mut trie = Forest::new(shape, 1_000).trie;
+    let (filter, entry) = (filter("site/new/+/temperature"), entry(1_000));
+    move || {
+        trie.subscribe(filter, entry);
+        black_box(trie.unsubscribe(filter, entry.subscriber));
+    }
 }

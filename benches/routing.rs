@@ -10,7 +10,7 @@ fn matching(criterion: &mut Criterion) {
     for shape in &SHAPES {
         let mut group = criterion.benchmark_group(format!("match {}", shape.name));
         group.throughput(Throughput::Elements(1));
-        for filters in [1, 1_000, 100_000] {
+        for filters in [1, 1_000, 1_000_000] {
             let mut forest = Forest::new(shape, filters);
             let id = BenchmarkId::new("filters", filters);
             group.bench_function(id, |b| b.iter(|| forest.match_next()));

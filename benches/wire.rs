@@ -1,37 +1,17 @@
 //! Bytes to packets and back.
 
-use std::{hint::black_box, num::NonZeroU32};
+#[path = "support/samples.rs"]
+mod samples;
+
+use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringmq::mqtt::{
-    Ack, ApplicationProperties, Connect, ConnectProperties, Delivery, Packet, PacketId, Publish,
-    PublishHead, PublishProperties, QoS, Subscribe, SubscribeFilters, SubscriptionOptions,
-    UserProperties,
-    Version::{self, V5, V311},
-    frame,
-};
+use samples::{PAYLOAD, application, decode, heads, received};
 
-/// What comes first is what clients send most.
 fn decoding(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
     group.throughput(Throughput::Elements(1));
-    let filters = [(TOPIC, SubscriptionOptions::with_qos(QoS::AtLeastOnce))];
-    let plain = PublishProperties::default();
-    for (name, version, packet) in [
-        ("PUBLISH QoS 0, 3.1.1", V311, publish(QOS_0, plain)),
-        ("PUBLISH QoS 1, 3.1.1", V311, publish(QOS_1, plain)),
-        ("PUBLISH QoS 0, 5.0", V5, publish(QOS_0, plain)),
-        ("PUBLISH QoS 1, 5.0", V5, publish(QOS_1, plain)),
-        ("PUBLISH QoS 0, 5.0 with properties", V5, publish(QOS_0, properties())),
-        ("PUBLISH QoS 1, 5.0 with properties", V5, publish(QOS_1, properties())),
-        ("PUBACK, 3.1.1", V311, Packet::Puback(Ack::success(PacketId::MAX))),
-        ("SUBSCRIBE, 3.1.1", V311, subscribe(&filters)),
-        ("CONNECT, 3.1.1", V311, connect(V311)),
-        ("CONNECT, 5.0 with properties", V5, connect(V5)),
-    ] {
-        let mut bytes = Vec::new();
-        packet.encode(version, &mut bytes);
-        assert_eq!(decode(&bytes, version), packet);
+    for (name, version, bytes) in received() {
         group.bench_function(name, |b| b.iter(|| decode(black_box(&bytes), version)));
     }
     group.finish();
@@ -40,20 +20,7 @@ fn decoding(criterion: &mut Criterion) {
 fn encoding(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
     group.throughput(Throughput::Elements(1));
-    let mut application = Vec::new();
-    properties().application.encode(&mut application);
-    let rich = PublishHead {
-        qos: QoS::AtLeastOnce,
-        application: &application,
-        message_expiry_interval: Some(60),
-        subscription_identifiers: &[7],
-        ..PLAIN_HEAD
-    };
-    for (name, version, head) in [
-        ("PublishHead QoS 0, 3.1.1", V311, PLAIN_HEAD),
-        ("PublishHead QoS 0, 5.0", V5, PLAIN_HEAD),
-        ("PublishHead QoS 1, 5.0 with properties", V5, rich),
-    ] {
+    for (name, version, head) in heads(&application()) {
         let mut out = Vec::new();
         group.bench_function(name, |b| {
             b.iter(|| {
@@ -66,76 +33,6 @@ fn encoding(criterion: &mut Criterion) {
     }
     group.finish();
 }
-
-fn decode(bytes: &[u8], version: Version) -> Packet<'_> {
-    let frame = frame::split(bytes, frame::PACKET_SIZE_MAX).expect("the frame is well formed");
-    Packet::decode(frame.expect("the frame is whole"), version).expect("the packet is well formed")
-}
-
-fn publish(delivery: Delivery, properties: PublishProperties<'_>) -> Packet<'_> {
-    let topic = TOPIC;
-    Packet::Publish(Publish {
-        dup: false,
-        retain: false,
-        delivery,
-        topic,
-        properties,
-        payload: &PAYLOAD,
-    })
-}
-
-fn properties() -> PublishProperties<'static> {
-    let application = ApplicationProperties {
-        content_type: Some("text/plain"),
-        user_properties: UserProperties::Pairs(&[("unit", "celsius")]),
-        ..ApplicationProperties::default()
-    };
-    let message_expiry_interval = Some(60);
-    PublishProperties { message_expiry_interval, application, ..PublishProperties::default() }
-}
-
-fn subscribe<'a>(filters: &'a [(&'a str, SubscriptionOptions)]) -> Packet<'a> {
-    Packet::Subscribe(Subscribe {
-        packet_id: PacketId::MIN,
-        subscription_identifier: None,
-        user_properties: UserProperties::default(),
-        filters: SubscribeFilters::List(filters),
-    })
-}
-
-fn connect(version: Version) -> Packet<'static> {
-    let properties = ConnectProperties {
-        session_expiry_interval: Some(3600),
-        maximum_packet_size: NonZeroU32::new(1 << 16),
-        ..ConnectProperties::default()
-    };
-    Packet::Connect(Connect {
-        version,
-        clean_start: true,
-        keep_alive: 60,
-        client_id: "thermometer-7",
-        will: None,
-        user_name: Some("site"),
-        password: Some(b"secret"),
-        properties: if version == V5 { properties } else { ConnectProperties::default() },
-    })
-}
-
-const TOPIC: &str = "site/7/temperature";
-const PAYLOAD: [u8; 64] = [b'x'; 64];
-const QOS_0: Delivery = Delivery::AtMostOnce;
-const QOS_1: Delivery = Delivery::AtLeastOnce(PacketId::MAX);
-const PLAIN_HEAD: PublishHead<'_> = PublishHead {
-    dup: false,
-    qos: QoS::AtMostOnce,
-    retain: false,
-    topic: TOPIC,
-    application: &[],
-    message_expiry_interval: None,
-    subscription_identifiers: &[],
-    topic_alias: None,
-    payload_len: PAYLOAD.len(),
-};
 
 criterion_group!(benches, decoding, encoding);
 criterion_main!(benches);

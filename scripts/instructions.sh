@@ -1,63 +1,112 @@
 #!/usr/bin/env bash
 # Counts the instructions of the hot path, per operation.
 #
-#   scripts/instructions.sh
+#   scripts/instructions.sh            prints them beside the baseline
+#   scripts/instructions.sh --check    and fails where one is beyond the baseline by over 3 %
+#   scripts/instructions.sh --accept   and makes them the baseline
 #
-# Needs valgrind. Counts hardly change from run to run, even on a busy machine, but do with the
-# compiler. Set PROFILE=quick for a faster build: counts of different profiles do not compare.
+# Needs valgrind. Counts repeat exactly for the same compiler, so the baseline
+# (benches/baseline/instructions.tsv) names the one that it was counted with: with another one
+# nothing is checked, and that is said.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-PROFILE=${PROFILE:-release}
+readonly BASELINE=benches/baseline/instructions.tsv
+readonly TOLERANCE_PERCENT=3
 # Each operation runs so often in one run, and MEASURED times more in the other.
 readonly WARM_UP=1000
-readonly MEASURED=10000
+readonly MEASURED=5000
 # What one more subscriber costs shows between these two.
 readonly TO_ONE='forward QoS 0 to 1' TO_MANY='forward QoS 0 to 101' EXTRA=100
+# The C library chooses its copying by the machine; here it is the same on all of them.
+export GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-ERMS,-FSRM
 
 main() {
     command -v valgrind >/dev/null || fail "please install valgrind"
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    compiler=$(rustc --version)
     build
-    local name few many operations
-    declare -A total
-    mapfile -t operations < <("$program" --list)
-    row operation instructions
-    for name in "${operations[@]}"; do
-        few=$(count "$name" "$WARM_UP")
-        many=$(count "$name" $((WARM_UP + MEASURED)))
-        total[$name]=$((many - few))
-        row "$name" "$(per_operation "${total[$name]}" "$MEASURED")"
-    done
-    row 'forward QoS 0, each extra subscriber' \
-        "$(per_operation $((total[$TO_MANY] - total[$TO_ONE])) $((MEASURED * EXTRA)))"
+    export program WARM_UP MEASURED scratch
+    "$program" --list | tr '\n' '\0' |
+        xargs -0 -n 1 -P "$(nproc)" bash -c "$(declare -f measure count); measure \"\$0\""
+    sort "$scratch"/*.count >"$scratch/counts"
+    extra_subscriber >>"$scratch/counts"
+    case ${1:-} in
+        '') compare || true ;;
+        --check) check ;;
+        --accept) accept ;;
+        *) fail "usage: scripts/instructions.sh [--check|--accept]" ;;
+    esac
 }
 
 # The file name of a bench has a hash in it, so cargo is asked for it.
 build() {
-    program=$(cargo build --quiet --profile "$PROFILE" --bench instructions --message-format json |
+    program=$(cargo build --quiet --release --bench instructions --message-format json |
         sed -n '/"name":"instructions"/s/.*"executable":"\([^"]*\)".*/\1/p')
     [[ -x $program ]] || fail "the bench «instructions» is not built"
+}
+
+# measure NAME: the difference of two runs that differ by their rounds alone.
+measure() {
+    local few many
+    few=$(count "$1" "$WARM_UP") && many=$(count "$1" $((WARM_UP + MEASURED))) || exit 255
+    printf '%s\t%s\n' "$1" $(((many - few) / MEASURED)) \
+        >"$scratch/$(tr -c 'A-Za-z0-9\n' _ <<<"$1").count"
 }
 
 # count NAME ROUNDS: the instructions of a whole run.
 count() {
     local report
     report=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null \
-        "$program" --run "$1" "$2" 2>&1) || fail "$report"
+        "$program" --run "$1" "$2" 2>&1) || { echo "$report" >&2; return 1; }
     sed -n 's/^==[0-9]*== Collected : \([0-9]*\)$/\1/p' <<<"$report"
 }
 
-per_operation() {
-    awk -v total="$1" -v times="$2" 'BEGIN { printf "%.1f", total / times }'
+extra_subscriber() {
+    awk -F '\t' -v one="$TO_ONE" -v many="$TO_MANY" -v extra="$EXTRA" '
+        { count[$1] = $2 }
+        END { printf "forward QoS 0, each extra subscriber\t%d\n",
+                     (count[many] - count[one]) / extra }' "$scratch/counts"
 }
 
-row() {
-    printf '%-40s %14s\n' "$1" "$2"
+# Prints all counts beside the baseline; false if one is beyond it, or stands in one list only.
+compare() {
+    awk -F '\t' -v tolerance="$TOLERANCE_PERCENT" '
+        /^#/ { next }
+        FNR == NR { baseline[$1] = $2; next }
+        !($1 in baseline) { printf "%-52s %9d   new\n", $1, $2; bad = 1; next }
+        {
+            change = 100 * ($2 - baseline[$1]) / baseline[$1]
+            beyond = change > tolerance
+            printf "%-52s %9d %+7.1f %%%s\n", $1, $2, change, beyond ? "   beyond the tolerance" : ""
+            bad = bad || beyond
+            delete baseline[$1]
+        }
+        END {
+            for (name in baseline) { printf "%-52s      gone\n", name; bad = 1 }
+            exit bad
+        }' "$BASELINE" "$scratch/counts"
+}
+
+check() {
+    if ! grep -qxF "# $compiler" "$BASELINE"; then
+        compare || true
+        echo "instructions.sh: the baseline is of another compiler than $compiler: not checked" >&2
+        return 0
+    fi
+    compare || fail "more instructions than the baseline: find out why, or --accept them"
+}
+
+accept() {
+    { printf '# Instructions per operation, by scripts/instructions.sh --accept.\n# %s\n' "$compiler"
+        cat "$scratch/counts"; } >"$BASELINE"
+    cat "$scratch/counts"
 }
 
 fail() {
-    echo "$*" >&2
+    echo "instructions.sh: $*" >&2
     exit 1
 }
 
-main
+main "$@"

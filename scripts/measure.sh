@@ -4,7 +4,8 @@
 #   scripts/measure.sh [-r ROUNDS] [-b BROKER]...        broker CPU per delivered message
 #   scripts/measure.sh [-r ROUNDS] [-b BROKER]... idle   memory per idle connection
 #
-# -b ringmq or -b mosquitto measures only that one. Set MOSQUITTO to choose another binary,
+# -b chooses: ringmq, mosquitto, or relay, the null relay of benches/: ringmq without MQTT. It has no
+# QoS 1, so that workload fails. Set MOSQUITTO to choose another binary,
 # BROKER_CPU and LOAD_CPU to choose other cores, PROFILE=quick for a faster build.
 # Exit status: 1 when a broker broke a promise or a run failed.
 set -euo pipefail
@@ -47,7 +48,7 @@ main() {
     trap clean_up EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
-    build
+    build "${brokers[@]}"
     touch "$results"
     case ${1:-cpu} in
         cpu)
@@ -64,7 +65,7 @@ main() {
 }
 
 usage() {
-    echo "usage: scripts/measure.sh [-r ROUNDS] [-b ringmq|mosquitto]... [idle]" >&2
+    echo "usage: scripts/measure.sh [-r ROUNDS] [-b ringmq|mosquitto|relay]... [idle]" >&2
     exit 2
 }
 
@@ -78,6 +79,16 @@ clean_up() {
 
 build() {
     cargo build --quiet --profile "$PROFILE" --package ringmq --package loadtest
+    local broker
+    for broker in "$@"; do
+        [[ $broker != relay ]] || build_relay
+    done
+}
+
+# The file name of a bench has a hash in it, so cargo is asked for it.
+build_relay() {
+    relay=$(cargo build --quiet --profile "$PROFILE" --bench null_relay --message-format json |
+        sed -n '/"name":"null_relay"/s/.*"executable":"\([^"]*\)".*/\1/p')
 }
 
 measure_cpu() {
@@ -149,17 +160,19 @@ field() {
 # Starts a broker, and says in `port` where it listens.
 start() {
     case $1 in
-        ringmq) start_ringmq ;;
+        ringmq) start_ours ringmq "$TARGET/ringmq" --shards "$shards" --cpus "$cpus" \
+            --listen 127.0.0.1:0 ;;
+        relay) start_ours relay "$relay" --serve "${cpus%%,*}" ;;
         mosquitto) start_mosquitto ;;
         *) usage ;;
     esac
 }
 
-start_ringmq() {
-    exec {broker_out}< <(
-        exec "${pin[@]}" "$TARGET/ringmq" --shards "$shards" --cpus "$cpus" --listen 127.0.0.1:0 \
-            2>"$scratch/ringmq.log"
-    )
+# start_ours NAME COMMAND...: what says on its output where it listens.
+start_ours() {
+    local name=$1
+    shift
+    exec {broker_out}< <(exec "${pin[@]}" "$@" 2>"$scratch/$name.log")
     broker_pid=$!
     local line
     while read -rt "$START_SECONDS" -u "$broker_out" line; do
@@ -168,7 +181,7 @@ start_ringmq() {
             return 0
         fi
     done
-    cat "$scratch/ringmq.log" >&2
+    cat "$scratch/$name.log" >&2
     stop_broker
     return 1
 }

@@ -14,10 +14,11 @@ export PATH="$PATH:/usr/sbin:/sbin"
 main() {
     install_debian_packages
     install_rust_components
-    install_paho
+    install_python_clients
     install_mqttjs
     cargo fmt --all -- --check
     cargo clippy --quiet --workspace --all-targets -- -D warnings
+    scripts/instructions.sh --check
     run_tests
 }
 
@@ -32,6 +33,7 @@ install_debian_packages() {
     has mosquitto_pub || missing+=(mosquitto-clients)
     has node || missing+=(nodejs)
     has npm || missing+=(npm)
+    has valgrind || missing+=(valgrind)
     [[ ${#missing[@]} -eq 0 ]] || apt_install "${missing[@]}"
 }
 
@@ -89,13 +91,13 @@ install_rust_components() {
     [[ ${#missing[@]} -eq 0 ]] || rustup --quiet component add "${missing[@]}"
 }
 
-install_paho() {
-    is_installed paho tests/foreign/requirements.txt && return
-    say "installing paho-mqtt from PyPI"
+install_python_clients() {
+    is_installed python tests/foreign/requirements.txt && return
+    say "installing paho-mqtt and gmqtt from PyPI"
     python3 -m venv --clear "$FOREIGN/venv"
     "$FOREIGN/venv/bin/pip" install --quiet --disable-pip-version-check \
         --requirement tests/foreign/requirements.txt
-    mark_installed paho tests/foreign/requirements.txt
+    mark_installed python tests/foreign/requirements.txt
 }
 
 install_mqttjs() {

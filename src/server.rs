@@ -20,6 +20,7 @@ use crate::{
     session::queue::QueueLimits,
     shard::{
         Shard,
+        referral::Referral,
         settings::{Limits, Settings},
     },
 };
@@ -30,6 +31,8 @@ const FLUSH_TIME_MAX: Span = Span::from_secs(5);
 const PARTIAL_BYTES_MAX: usize = 256 << 20;
 /// Topic Aliases that a client may use.
 const TOPIC_ALIAS_MAXIMUM: u16 = 32;
+/// Connections beyond `--max-connections` that may be about to be told of another server.
+const REFERRED_AT_ONCE_MAX: usize = 256;
 /// Subscriptions of one session.
 const SUBSCRIPTIONS_MAX: usize = 1_000_000;
 /// Retained messages of the broker, and their bytes: 1 GiB.
@@ -49,9 +52,11 @@ pub fn run(config: &Config) -> Result<()> {
         seed,
         started_at,
         limits: limits(config),
+        offer: config.offer.clone(),
+        referral: config.referral.clone(),
         policy,
         strategies: config.share_strategies.clone(),
-        loopback_listeners: config.listeners.iter().map(|at| at.ip().is_loopback()).collect(),
+        loopback_listeners: config.all_listeners().map(|at| at.ip().is_loopback()).collect(),
         sys_interval: config.sys_interval,
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() });
@@ -107,6 +112,7 @@ fn limits(config: &Config) -> Limits {
         },
         receive_maximum: config.receive_maximum.get(),
         topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
+        topic_aliases_max: config.topic_aliases_max,
         session_expiry_max: config.session_expiry_max,
         connect_timeout: config.connect_timeout,
         patience: config.patience,
@@ -121,12 +127,18 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
     RuntimeConfig {
         cpus: config.shard_cpus.clone(),
         listeners: config.listeners.clone(),
+        websocket_listeners: config.websocket_listeners.clone(),
+        websocket_rules: config.websocket_rules.clone(),
         ring_entries: config.ring_entries,
         recv_buffers: config.receive_buffers,
         recv_buffer_bytes: config.receive_buffer_bytes,
         busy_poll: config.busy_poll,
         outbox_bytes_max: config.outbox_bytes_max,
         connections_max: config.connections_max,
+        connections_surplus: match config.referral {
+            Referral::Temporary(_) => REFERRED_AT_ONCE_MAX,
+            Referral::Nowhere | Referral::Permanent(_) => 0,
+        },
         flush_time_max: FLUSH_TIME_MAX,
         partial_bytes_max: PARTIAL_BYTES_MAX,
         handle_signals: true,
@@ -141,6 +153,10 @@ fn announce(config: &Config, ready: &Ready) {
     println!("{} shard{plural} on CPU {}", ready.cpus.len(), cpus.join(", "));
     for address in &ready.addresses {
         println!("listening on {address}");
+    }
+    let path = config.websocket_rules.path.as_deref().unwrap_or("");
+    for address in &ready.websocket_addresses {
+        println!("listening on ws://{address}{path}");
     }
     if ready.connections_max < config.connections_max {
         let possible = ready.connections_max;

@@ -12,7 +12,7 @@ use std::{
 
 use ringmq::{
     base::ids::ConnectionId,
-    mqtt::{Delivery, QoS, Version},
+    mqtt::{Connect, ConnectProperties, Delivery, QoS, Version},
     shard::letter::LetterBatch,
 };
 use workbench::{Workbench, publish};
@@ -88,6 +88,26 @@ fn forwarding_a_small_qos_0_message_allocates_nothing() {
             }
         }
     }
+}
+
+#[test]
+fn forwarding_by_topic_alias_allocates_nothing() {
+    let mut bench = Workbench::new(1);
+    let publisher = bench.client(Version::V5);
+    for topic_alias_maximum in [1, 2, 8] {
+        let connect = Connect::new(Version::V5, "");
+        let properties = ConnectProperties { topic_alias_maximum, ..connect.properties };
+        let client = bench.client_by(&Connect { properties, ..connect });
+        bench.subscribe(client, Version::V5, "room/#", QoS::AtMostOnce);
+    }
+    let topics = ["room/1/temperature", "room/2/temperature", "room/3/temperature"];
+    let bytes: Vec<u8> = topics
+        .iter()
+        .flat_map(|topic| publish(Version::V5, Delivery::AtMostOnce, topic, b"20.5"))
+        .collect();
+    count(&mut bench, publisher, &bytes, 10);
+    let (allocations, sent) = count(&mut bench, publisher, &bytes, 1000);
+    assert_eq!((allocations, sent), (0, 9000));
 }
 
 /// What 10,000 clients with one subscription each may take of a shard's memory. The runtime's part

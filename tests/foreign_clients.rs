@@ -1,10 +1,12 @@
 //! Clients that others wrote, against ringmq on one, two and four shards.
 //!
 //! Each drives a broker of its own through the same scenarios, in every version of MQTT that it
-//! speaks. Debian's mosquitto is the control: what a script asks of ringmq, a broker in wide use
-//! does as well. `scripts/test.sh` installs the clients and mosquitto.
+//! speaks, and through what only 5.0 has, as far as it lets us. Debian's mosquitto is the control:
+//! what a script asks of ringmq, a broker in wide use does as well; where it does not, the script
+//! says why. `scripts/test.sh` installs the clients and mosquitto.
 
 #[path = "foreign/broker.rs"]
+#[expect(dead_code, reason = "other tests start it without flags")]
 mod broker;
 #[path = "foreign/dialects.rs"]
 mod dialects;
@@ -59,6 +61,56 @@ fn mqttjs_on_mosquitto() {
     on(Broker::mosquitto(), mqttjs);
 }
 
+#[test]
+fn paho_mqtt_over_websocket_on_1_shard() {
+    over_websocket_on_ringmq(1, paho_mqtt);
+}
+
+#[test]
+fn paho_mqtt_over_websocket_on_2_shards() {
+    over_websocket_on_ringmq(2, paho_mqtt);
+}
+
+#[test]
+fn paho_mqtt_over_websocket_on_mosquitto() {
+    on(Broker::mosquitto_with_websocket(), paho_mqtt);
+}
+
+#[test]
+fn mqttjs_over_websocket_on_1_shard() {
+    over_websocket_on_ringmq(1, mqttjs);
+}
+
+#[test]
+fn mqttjs_over_websocket_on_2_shards() {
+    over_websocket_on_ringmq(2, mqttjs);
+}
+
+#[test]
+fn mqttjs_over_websocket_on_mosquitto() {
+    on(Broker::mosquitto_with_websocket(), mqttjs);
+}
+
+#[test]
+fn gmqtt_on_1_shard() {
+    on_ringmq(1, gmqtt);
+}
+
+#[test]
+fn gmqtt_on_2_shards() {
+    on_ringmq(2, gmqtt);
+}
+
+#[test]
+fn gmqtt_on_4_shards() {
+    on_ringmq(4, gmqtt);
+}
+
+#[test]
+fn gmqtt_on_mosquitto() {
+    on(Broker::mosquitto(), gmqtt);
+}
+
 /// [MQTT-7.0.0-2@3.1.1]
 #[test]
 fn mosquitto_clients_on_1_shard() {
@@ -101,7 +153,12 @@ fn rumqttc_on_mosquitto() {
 }
 
 fn on_ringmq(shards: usize, drive: fn(&Broker)) {
-    on(Broker::ringmq(shards), drive);
+    on(Broker::ringmq_with(shards, &FLAGS), drive);
+}
+
+/// Scripts take the listener for WebSocket where there is one.
+fn over_websocket_on_ringmq(shards: usize, drive: fn(&Broker)) {
+    on(Broker::ringmq_with_websocket(shards, &FLAGS), drive);
 }
 
 fn on(broker: Broker, drive: fn(&Broker)) {
@@ -110,19 +167,24 @@ fn on(broker: Broker, drive: fn(&Broker)) {
 }
 
 fn paho_mqtt(broker: &Broker) {
-    Script { program: "target/foreign/venv/bin/python", path: "tests/foreign/paho_client.py" }
-        .passes(broker, SCENARIOS);
+    Script { program: PYTHON, path: "tests/foreign/paho_client.py" }.passes(broker, 33 + 21);
 }
 
 fn mqttjs(broker: &Broker) {
     script::requires("target/foreign/node/node_modules/mqtt/package.json");
-    Script { program: "node", path: "tests/foreign/mqttjs.mjs" }.passes(broker, SCENARIOS);
+    Script { program: "node", path: "tests/foreign/mqttjs.mjs" }.passes(broker, 33 + 27);
+}
+
+fn gmqtt(broker: &Broker) {
+    Script { program: PYTHON, path: "tests/foreign/gmqtt_client.py" }.passes(broker, 22 + 19);
 }
 
 fn mosquitto_clients(broker: &Broker) {
     script::requires("/usr/bin/mosquitto_sub");
-    Script { program: "bash", path: "tests/foreign/mosquitto.sh" }.passes(broker, SCENARIOS);
+    Script { program: "bash", path: "tests/foreign/mosquitto.sh" }.passes(broker, 33);
 }
 
-/// Eleven scenarios in each of three versions.
-const SCENARIOS: usize = 33;
+/// SCRAM for those who ask for it; everyone else comes in without.
+const FLAGS: [&str; 3] = ["--scram-file", SCRAM_FILE, "--allow-anonymous"];
+const PYTHON: &str = "target/foreign/venv/bin/python";
+const SCRAM_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/scram-users.txt");

@@ -177,6 +177,38 @@ fn a_stopping_broker_says_farewell_and_ends_with_status_0() {
 }
 
 #[test]
+fn a_full_broker_sends_clients_to_another_one() {
+    for shards in [1, 2] {
+        let flags = ["--max-connections", "2", "--refer-to", "b.example:1883"];
+        let mut broker = Broker::ringmq_with(shards, &flags);
+        let mut guests: Vec<Client> = ["one", "two"]
+            .map(|name| Client::connect(&broker, Version::V5, name))
+            .into_iter()
+            .collect();
+        let told = |packet: Packet<'_>| match packet {
+            Packet::Connack(it) => {
+                (it.reason_code, it.properties.server_reference.map(str::to_owned))
+            }
+            Packet::Disconnect(it) => (it.reason_code, it.server_reference.map(str::to_owned)),
+            other => panic!("{other:?}"),
+        };
+        let another = Some((ReasonCode::UseAnotherServer, Some("b.example:1883".to_owned())));
+        for name in ["three", "four"] {
+            let mut client = Client::open(&broker, Version::V5);
+            client.send(&connect(Version::V5, name));
+            assert_eq!(client.next(told), another);
+            assert_eq!(client.next(|_| ()), None);
+        }
+        broker.ask_to_stop();
+        for client in &mut guests {
+            assert_eq!(client.next(told), another);
+        }
+        drop(guests);
+        broker.await_end();
+    }
+}
+
+#[test]
 fn ten_thousand_connections_leave_no_descriptor_behind() {
     let broker = Broker::ringmq(2);
     let mut witness = Client::connect(&broker, Version::V311, "witness");

@@ -1,6 +1,9 @@
 //! What the runtime holds on to: descriptors and memory. Alone in its process, as it counts both.
 
 mod runtime_toy;
+#[path = "support/websocket.rs"]
+#[expect(dead_code, reason = "the tests of WebSockets use the rest of it")]
+mod websocket;
 
 use std::{
     fs,
@@ -11,6 +14,7 @@ use std::{
 };
 
 use runtime_toy::{Running, config, start};
+use websocket::{PING, PONG, WebSocket, frame};
 
 #[test]
 fn neither_descriptors_nor_memory_leak() {
@@ -21,6 +25,8 @@ fn neither_descriptors_nor_memory_leak() {
     drop(client);
     descriptors_come_back_after_resets(&broker);
     waiting_connections_cost_little(&broker);
+    idle_websockets_cost_little(&broker);
+    pings_of_a_deaf_client_cost_nothing(&broker);
     broker.stop().expect("it ends in order");
 }
 
@@ -65,6 +71,50 @@ fn waiting_connections_cost_little(broker: &Running) {
     }
     let each = resident_bytes().saturating_sub(before) / CONNECTIONS;
     assert!(each < 2_000, "{each} bytes for each connection that was answered");
+}
+
+fn idle_websockets_cost_little(broker: &Running) {
+    const CONNECTIONS: usize = 5_000;
+    let before = resident_bytes();
+    let mut clients = Vec::with_capacity(CONNECTIONS);
+    for _ in 0..CONNECTIONS {
+        // Without its own buffer for reading, which would be counted too.
+        let WebSocket { mut socket, .. } = WebSocket::open(broker.ready.websocket_addresses[0]);
+        socket.write_all(&frame(PING, b"idle")).expect("it reads");
+        let mut pong = [0; 6];
+        socket.read_exact(&mut pong).expect("it answers");
+        assert_eq!(&pong, b"\x8A\x04idle");
+        clients.push(socket);
+    }
+    let each = resident_bytes().saturating_sub(before) / CONNECTIONS;
+    assert!(each < 2_000, "{each} bytes for each idle WebSocket");
+}
+
+/// It sends 20 MB of Pings and reads none of the answers, until the end.
+fn pings_of_a_deaf_client_cost_nothing(broker: &Running) {
+    let mut deaf = WebSocket::open(broker.ready.websocket_addresses[0]);
+    let mut pings = Vec::new();
+    for number in 0..1_000u32 {
+        pings.extend(frame(PING, &[&number.to_be_bytes()[..], &[b'p'; 121]].concat()));
+    }
+    let before = resident_bytes();
+    for _ in 0..160 {
+        deaf.say(&pings);
+    }
+    deaf.send("last\n");
+    let mut pongs = 0;
+    loop {
+        match deaf.next_frame().expect("it goes on") {
+            (PONG, payload) => {
+                assert_eq!(payload.len(), 125);
+                pongs += 1;
+            }
+            (_, payload) => break assert_eq!(payload, b"last\n"),
+        }
+    }
+    assert!((1..=160_000).contains(&pongs), "{pongs} Pongs");
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 4 << 20, "{grown} bytes for {pongs} Pongs");
 }
 
 /// Waits for what the broker does in its own time, though not for ever.

@@ -39,6 +39,8 @@ const CAPTIVE: &[(&str, &[&str])] = &[
     ("libc", &["src/runtime/", "src/mesh/"]),
     ("signal_hook", &["src/runtime/", "src/server", "src/main.rs"]),
     ("clap", &["src/config/"]),
+    ("httparse", &["src/transport/"]),
+    ("sha1", &["src/transport/"]),
     ("anyhow", &["src/config/", "src/server", "src/main.rs"]),
 ];
 

@@ -5,7 +5,7 @@
 /// What stands under `$SYS` is the broker's word about itself, so no client may forge it; and
 /// `$share` begins a filter: no Subscription could match a name that begins like one.
 pub fn may_publish(topic_name: &str) -> bool {
-    !matches!(first_level(topic_name), "$SYS" | "$share")
+    !topic_name.starts_with('$') || !matches!(first_level(topic_name), "$SYS" | "$share")
 }
 
 /// Whether a client may subscribe to this Topic Filter: to every one, `$SYS` included.

@@ -11,12 +11,15 @@ use clap::{Args, Parser};
 use super::{
     cpus::CpuList,
     values::{
-        PORT, parse_address, parse_bytes, parse_count, parse_log_filter, parse_micros,
-        parse_millis, parse_power_of_two, parse_seconds, parse_share_group, strategy_parser,
+        PORT, Part, parse_address, parse_bytes, parse_count, parse_log_filter, parse_micros,
+        parse_millis, parse_origin, parse_path, parse_power_of_two, parse_qos, parse_seconds,
+        parse_server, parse_share_group, parse_topic_name, parse_websocket_address, part_parser,
+        strategy_parser,
     },
 };
 use crate::{
     base::{ids::SHARDS_MAX, time::Span},
+    mqtt::QoS,
     routing::Strategy,
 };
 
@@ -32,6 +35,10 @@ pub(super) struct Flags {
     pub(super) access: AccessFlags,
     #[command(flatten, next_help_heading = "Limits")]
     pub(super) limits: LimitFlags,
+    #[command(flatten, next_help_heading = "What clients are offered")]
+    pub(super) offer: OfferFlags,
+    #[command(flatten, next_help_heading = "Other servers")]
+    pub(super) referral: ReferralFlags,
     #[command(flatten, next_help_heading = "Shared subscriptions")]
     pub(super) sharing: SharingFlags,
     #[command(flatten, next_help_heading = "Tuning")]
@@ -49,6 +56,18 @@ pub(super) struct NetworkFlags {
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     #[arg(default_values_t = [SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))])]
     pub(super) listen: Vec<SocketAddr>,
+    /// Address to listen on for MQTT over WebSocket, written as with --listen; without a PORT it is
+    /// 8083. Repeat it for more [default: none]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_websocket_address)]
+    pub(super) listen_websocket: Vec<SocketAddr>,
+    /// Path of a WebSocket's URL, such as /mqtt; any other is not found [default: any]
+    #[arg(long, value_name = "PATH", value_parser = parse_path)]
+    pub(super) websocket_path: Option<String>,
+    /// Origin whose web pages may open a WebSocket, such as `https://example.com`. Repeat it for
+    /// more [default: any]
+    // A page from anywhere reaches a loopback address too, through the browser that shows it.
+    #[arg(long, value_name = "ORIGIN", value_parser = parse_origin)]
+    pub(super) websocket_origin: Vec<String>,
     /// Time within which a client must have sent its CONNECT, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = parse_seconds(1, 3600))]
@@ -113,6 +132,10 @@ pub(super) struct LimitFlags {
     /// MQTT 5.0 clients as Receive Maximum
     #[arg(long, value_name = "NUMBER", default_value = "1024")]
     pub(super) receive_maximum: NonZeroU16,
+    /// Topic Aliases that stand for long topics towards one MQTT 5.0 client; its own Topic Alias
+    /// Maximum may lower it, and 0 turns it off
+    #[arg(long = "topic-aliases", value_name = "NUMBER", default_value = "32")]
+    pub(super) topic_aliases_max: u16,
     /// Messages that may wait in one session
     #[arg(long = "max-queued", value_name = "NUMBER", default_value = "10000")]
     #[arg(value_parser = parse_count(1, 1 << 28))]
@@ -133,6 +156,43 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "MILLISECONDS", default_value = "500")]
     #[arg(value_parser = parse_millis(0, 60_000))]
     pub(super) patience: Span,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct OfferFlags {
+    /// The highest QoS at which clients may publish, 0, 1 or 2; subscriptions are granted no
+    /// higher one
+    #[arg(long = "max-qos", value_name = "QOS", default_value = "2", value_parser = parse_qos)]
+    pub(super) qos_max: QoS,
+    /// Parts of MQTT that are not to be had, separated by commas. MQTT 5.0 clients are told when
+    /// they connect
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = part_parser())]
+    pub(super) without: Vec<Part>,
+    /// The longest Keep Alive of an MQTT 5.0 client, in seconds: one that wants a longer one, or
+    /// none, is told this one [default: none]
+    // Clients before 5.0 keep their own: they could not know that they have to send more often.
+    #[arg(long = "max-keep-alive", value_name = "SECONDS")]
+    pub(super) keep_alive_max: Option<NonZeroU16>,
+    /// Topic Name under which each MQTT 5.0 client that asks for Response Information is given a
+    /// topic tree of its own: TOPIC/CLIENT, where / + # and % are escaped in CLIENT [default: none]
+    #[arg(long = "response-information", value_name = "TOPIC", value_parser = parse_topic_name)]
+    pub(super) response_prefix: Option<Box<str>>,
+    /// Refuse messages and Wills whose Payload Format Indicator says UTF-8 text and whose payload
+    /// is something else
+    #[arg(long)]
+    pub(super) validate_payload_format: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ReferralFlags {
+    /// Server that MQTT 5.0 clients are to use while this one is full, and when it is stopped:
+    /// NAME, NAME:PORT or [IPv6]:PORT. Repeat it for more
+    #[arg(long, value_name = "SERVER", value_parser = parse_server)]
+    pub(super) refer_to: Vec<String>,
+    /// Server that MQTT 5.0 clients are to use from now on; no client is served here. Repeat it
+    /// for more
+    #[arg(long, value_name = "SERVER", value_parser = parse_server, conflicts_with = "refer_to")]
+    pub(super) moved_to: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -15,7 +15,11 @@ use thiserror::Error;
 
 use self::{
     cpus::CpuList,
-    flags::{AccessFlags, Flags, LimitFlags, NetworkFlags, ShardFlags, SharingFlags, TuningFlags},
+    flags::{
+        AccessFlags, Flags, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags, ShardFlags,
+        SharingFlags, TuningFlags,
+    },
+    values::Part,
 };
 use crate::{
     access::Anonymous,
@@ -24,6 +28,8 @@ use crate::{
         time::Span,
     },
     routing::Strategies,
+    shard::{offer::Offer, referral::Referral},
+    transport::websocket::Rules,
 };
 
 /// Everything that can be set, checked: no value contradicts another.
@@ -31,6 +37,8 @@ use crate::{
 pub struct Config {
     /// At least one.
     pub listeners: Vec<SocketAddr>,
+    pub websocket_listeners: Vec<SocketAddr>,
+    pub websocket_rules: Rules,
     /// From accepting a connection to its CONNECT.
     pub connect_timeout: Span,
 
@@ -46,6 +54,8 @@ pub struct Config {
     pub inflight_max: NonZeroU16,
     /// QoS 1 and 2 messages under way from one client: the Receive Maximum of our CONNACK.
     pub receive_maximum: NonZeroU16,
+    /// Topic Aliases towards one client; 0 is none.
+    pub topic_aliases_max: u16,
     /// Messages that wait in one session.
     pub queue_messages_max: usize,
     pub queue_bytes_max: usize,
@@ -54,6 +64,11 @@ pub struct Config {
     pub session_expiry_max: u32,
     /// How long publishers wait for a subscriber whose queue is full; zero is not at all.
     pub patience: Span,
+
+    /// What clients may do.
+    pub offer: Offer,
+    /// Where clients are sent that cannot be served here.
+    pub referral: Referral,
 
     /// How share groups choose among their members.
     pub share_strategies: Strategies,
@@ -84,20 +99,30 @@ impl Config {
         Ok(Config::new(flags, &available)?)
     }
 
+    /// The listeners of both kinds, in the order in which connections name them.
+    pub fn all_listeners(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().chain(&self.websocket_listeners).copied()
+    }
+
     pub fn shards(&self) -> usize {
         self.shard_cpus.len()
     }
 
     fn new(flags: Flags, available: &CpuList) -> Result<Config, Contradiction> {
-        let Flags { network, shards, limits, access, sharing, tuning, log_filter } = flags;
+        let Flags { network, shards, limits, access, offer, referral, sharing, .. } = flags;
+        let (tuning, log_filter) = (flags.tuning, flags.log_filter);
         check_limits(&limits)?;
         check_listeners(&network, &access)?;
         let shard_cpus = shard_cpus(&shards, available)?;
         let anonymous = anonymous(&access);
-        let NetworkFlags { listen: listeners, connect_timeout } = network;
+        let NetworkFlags { listen, listen_websocket, connect_timeout, .. } = network;
+        let websocket_rules =
+            Rules { path: network.websocket_path, origins: network.websocket_origin };
         let TuningFlags { receive_buffers, receive_buffer_bytes, ring_entries, .. } = tuning;
         Ok(Config {
-            listeners,
+            listeners: listen,
+            websocket_listeners: listen_websocket,
+            websocket_rules,
             connect_timeout,
             shard_cpus,
             busy_poll: shards.busy_poll,
@@ -106,12 +131,15 @@ impl Config {
             packet_bytes_max: limits.packet_bytes_max,
             inflight_max: limits.inflight_max,
             receive_maximum: limits.receive_maximum,
+            topic_aliases_max: limits.topic_aliases_max,
             queue_messages_max: limits.queue_messages_max,
             queue_bytes_max: limits.queue_bytes_max,
             outbox_bytes_max: limits.outbox_bytes_max,
             session_expiry_max: limits.session_expiry_max,
             patience: limits.patience,
-            share_strategies: share_strategies(sharing)?,
+            share_strategies: share_strategies(sharing, &offer)?,
+            offer: self::offer(&offer),
+            referral: self::referral(&referral)?,
             password_file: access.password_file,
             scram_file: access.scram_file,
             anonymous,
@@ -146,15 +174,21 @@ impl ConfigError {
 /// Flags that make sense each, but not together or not on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Contradiction {
-    #[error("--listen {0} is given twice")]
-    ListenerTwice(SocketAddr),
+    #[error("{flag} {address} is given twice")]
+    ListenerTwice { flag: &'static str, address: SocketAddr },
     #[error(
-        "--listen {0} is open to other machines but would refuse all clients: \
+        "{flag} {address} is open to other machines but would refuse all clients: \
          give --password-file, --scram-file or --allow-anonymous"
     )]
-    NobodyAdmitted(SocketAddr),
+    NobodyAdmitted { flag: &'static str, address: SocketAddr },
+    #[error("{0} is about WebSockets: give --listen-websocket")]
+    NoWebSocket(&'static str),
     #[error("--share-group {0} is given twice")]
     ShareGroupTwice(Box<str>),
+    #[error("--share-group {0} is of no use --without shared-subscriptions")]
+    ShareGroupWithoutSharing(Box<str>),
+    #[error("{0} servers are too many for --refer-to or --moved-to, at most {SERVERS_MAX}")]
+    TooManyServers(usize),
     #[error("--cpus names {cpus} CPUs, too few for --shards {shards}")]
     TooFewCpus { cpus: usize, shards: usize },
     #[error("--cpus names CPU {cpu}, but this process may use {available} only")]
@@ -181,16 +215,28 @@ fn check_limits(limits: &LimitFlags) -> Result<(), Contradiction> {
 fn check_listeners(network: &NetworkFlags, access: &AccessFlags) -> Result<(), Contradiction> {
     let mut seen = BTreeSet::new();
     let nobody_admitted = anonymous(access) == Anonymous::OnLoopback;
-    for &listener in &network.listen {
+    let plain = network.listen.iter().map(|&address| ("--listen", address));
+    let websocket = network.listen_websocket.iter();
+    let websocket = websocket.map(|&address| ("--listen-websocket", address));
+    for (flag, address) in plain.chain(websocket) {
         // The system chooses another port for each port 0.
-        if !seen.insert(listener) && listener.port() != 0 {
-            return Err(Contradiction::ListenerTwice(listener));
+        if !seen.insert(address) && address.port() != 0 {
+            return Err(Contradiction::ListenerTwice { flag, address });
         }
-        if nobody_admitted && !listener.ip().is_loopback() {
-            return Err(Contradiction::NobodyAdmitted(listener));
+        if nobody_admitted && !address.ip().is_loopback() {
+            return Err(Contradiction::NobodyAdmitted { flag, address });
         }
     }
-    Ok(())
+    match network {
+        NetworkFlags { listen_websocket, .. } if !listen_websocket.is_empty() => Ok(()),
+        NetworkFlags { websocket_path: Some(_), .. } => {
+            Err(Contradiction::NoWebSocket("--websocket-path"))
+        }
+        NetworkFlags { websocket_origin, .. } if !websocket_origin.is_empty() => {
+            Err(Contradiction::NoWebSocket("--websocket-origin"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Gives each shard a CPU: those that were named in their order, else all that are available, in
@@ -207,15 +253,48 @@ fn shard_cpus(flags: &ShardFlags, available: &CpuList) -> Result<Vec<usize>, Con
     Ok(cpus.iter().cycle().zip(ShardId::all(shards)).map(|(cpu, _)| cpu).collect())
 }
 
-fn share_strategies(flags: SharingFlags) -> Result<Strategies, Contradiction> {
+fn share_strategies(flags: SharingFlags, offer: &OfferFlags) -> Result<Strategies, Contradiction> {
     let mut strategies = Strategies { default: flags.default, ..Strategies::default() };
     for (share, strategy) in flags.groups {
+        if offer.without.contains(&Part::SharedSubscriptions) {
+            return Err(Contradiction::ShareGroupWithoutSharing(share));
+        }
         if strategies.named.insert(share.clone(), strategy).is_some() {
             return Err(Contradiction::ShareGroupTwice(share));
         }
     }
     Ok(strategies)
 }
+
+fn offer(flags: &OfferFlags) -> Offer {
+    let has = |part| !flags.without.contains(&part);
+    Offer {
+        maximum_qos: flags.qos_max,
+        retain: has(Part::Retain),
+        wildcard_subscriptions: has(Part::WildcardSubscriptions),
+        subscription_identifiers: has(Part::SubscriptionIdentifiers),
+        shared_subscriptions: has(Part::SharedSubscriptions),
+        keep_alive_max: flags.keep_alive_max,
+        response_prefix: flags.response_prefix.clone(),
+        validates_payload_format: flags.validate_payload_format,
+    }
+}
+
+fn referral(flags: &ReferralFlags) -> Result<Referral, Contradiction> {
+    let servers = flags.refer_to.len().max(flags.moved_to.len());
+    if servers > SERVERS_MAX {
+        return Err(Contradiction::TooManyServers(servers));
+    }
+    let reference = |servers: &[String]| servers.join(" ").into_boxed_str();
+    Ok(match (&flags.refer_to[..], &flags.moved_to[..]) {
+        ([], []) => Referral::Nowhere,
+        (servers, []) => Referral::Temporary(reference(servers)),
+        (_, servers) => Referral::Permanent(reference(servers)),
+    })
+}
+
+/// Servers of one Server Reference.
+const SERVERS_MAX: usize = 16;
 
 /// A file of users shuts out whoever is none of them, unless both were asked for.
 fn anonymous(flags: &AccessFlags) -> Anonymous {

@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use super::*;
-use crate::routing::Strategy;
+use crate::{mqtt::QoS, routing::Strategy};
 
 /// A process that may use these CPUs only.
 const AVAILABLE: &str = "0-3,6";
@@ -29,6 +29,8 @@ fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
     assert_eq!(config.listeners, ["127.0.0.1:1883".parse().unwrap()]);
     assert_eq!(config.shard_cpus, [0, 1, 2, 3, 6]);
     assert_eq!(config.shards(), 5);
+    assert!(config.websocket_listeners.is_empty());
+    assert_eq!(config.websocket_rules, Rules::default());
     assert_eq!(config.connect_timeout, Span::from_secs(10));
     assert_eq!(config.busy_poll, Span::ZERO);
     assert_eq!((config.connections_max, config.sessions_max), (100_000, 1_000_000));
@@ -42,6 +44,7 @@ fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
     assert_eq!(config.share_strategies.default, Strategy::RoundRobin);
     assert!(config.share_strategies.named.is_empty());
     assert_eq!(config.anonymous, Anonymous::OnLoopback);
+    assert_eq!((config.offer, config.referral), (Offer::default(), Referral::Nowhere));
     assert_eq!((config.receive_buffers, config.receive_buffer_bytes), (256, 16 << 10));
     assert_eq!(config.ring_entries, 1024);
     assert_eq!(config.sys_interval, Some(Span::from_secs(10)));
@@ -51,15 +54,28 @@ fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
 #[test]
 fn every_flag_reaches_its_field() {
     let config = accepted(
-        "--listen 0 --listen [::1]:0 --connect-timeout 3 --shards 2 --cpus 6,1 --busy-poll 50 \
+        "--listen 0 --listen [::1]:0 --listen-websocket 0 --listen-websocket 127.0.0.2 \
+         --websocket-path /mqtt --websocket-origin http://a --websocket-origin https://b \
+         --connect-timeout 3 --shards 2 --cpus 6,1 --busy-poll 50 \
          --max-connections 7 --max-sessions 8 --max-packet-size 64KiB --max-inflight 9 \
          --receive-maximum 11 --max-queued 12 --max-queued-bytes 1MiB --outbox-bytes 8KiB \
          --session-expiry-max 3600 --patience 0 --password-file passwords --scram-file users \
          --allow-anonymous --share-strategy random --share-group a=sticky \
          --share-group b=hash-topic --recv-buffers 64 --recv-buffer-size 4096 \
-         --ring-entries 256 --sys-interval 0 --log debug",
+         --ring-entries 256 --sys-interval 0 --log debug --max-qos 1 \
+         --without retain,wildcard-subscriptions --without subscription-identifiers \
+         --max-keep-alive 60 --refer-to b.example --refer-to [::1]:1883 \
+         --response-information reply --validate-payload-format",
     );
     assert_eq!(config.listeners, ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
+    let websockets = ["127.0.0.1:0".parse().unwrap(), "127.0.0.2:8083".parse().unwrap()];
+    assert_eq!(config.websocket_listeners, websockets);
+    assert_eq!(config.all_listeners().count(), 4);
+    let Rules { path, origins } = &config.websocket_rules;
+    assert_eq!(
+        (path.as_deref(), &origins[..]),
+        (Some("/mqtt"), &["http://a", "https://b"].map(String::from)[..])
+    );
     assert_eq!(config.shard_cpus, [6, 1]);
     assert_eq!(config.connect_timeout, Span::from_secs(3));
     assert_eq!(config.busy_poll, Span::from_micros(50));
@@ -79,6 +95,20 @@ fn every_flag_reaches_its_field() {
     assert_eq!((config.receive_buffers, config.receive_buffer_bytes), (64, 4096));
     assert_eq!(config.ring_entries, 256);
     assert_eq!(config.sys_interval, None);
+    let offer = Offer {
+        maximum_qos: QoS::AtLeastOnce,
+        retain: false,
+        wildcard_subscriptions: false,
+        subscription_identifiers: false,
+        shared_subscriptions: true,
+        keep_alive_max: NonZeroU16::new(60),
+        response_prefix: Some("reply".into()),
+        validates_payload_format: true,
+    };
+    assert_eq!(config.offer, offer);
+    assert_eq!(config.referral, Referral::Temporary("b.example [::1]:1883".into()));
+    let moved = accepted("--moved-to c.example:8883").referral;
+    assert_eq!(moved, Referral::Permanent("c.example:8883".into()));
     assert_eq!(config.log_filter, "debug");
 }
 
@@ -110,16 +140,36 @@ fn a_file_of_users_shuts_anonymous_clients_out_unless_both_were_asked_for() {
 
 #[test]
 fn flags_that_contradict_each_other_are_refused_in_one_line() {
+    let servers = "--refer-to s ".repeat(17);
     for (arguments, expected) in [
+        (servers.as_str(), "17 servers are too many for --refer-to or --moved-to, at most 16"),
         ("--listen 1 --listen localhost:1", "--listen 127.0.0.1:1 is given twice"),
         (
             "--listen 0.0.0.0",
             "--listen 0.0.0.0:1883 is open to other machines but would refuse all clients: give \
              --password-file, --scram-file or --allow-anonymous",
         ),
+        (
+            "--listen 1 --listen-websocket localhost:1",
+            "--listen-websocket 127.0.0.1:1 is given twice",
+        ),
+        (
+            "--listen-websocket 0.0.0.0",
+            "--listen-websocket 0.0.0.0:8083 is open to other machines but would refuse all \
+             clients: give --password-file, --scram-file or --allow-anonymous",
+        ),
+        ("--websocket-path /", "--websocket-path is about WebSockets: give --listen-websocket"),
+        (
+            "--websocket-origin http://a",
+            "--websocket-origin is about WebSockets: give --listen-websocket",
+        ),
         ("--cpus 0-1 --shards 3", "--cpus names 2 CPUs, too few for --shards 3"),
         ("--cpus 1,5", "--cpus names CPU 5, but this process may use 0-3,6 only"),
         ("--share-group a=sticky --share-group a=random", "--share-group a is given twice"),
+        (
+            "--share-group a=sticky --without shared-subscriptions",
+            "--share-group a is of no use --without shared-subscriptions",
+        ),
         ("--max-sessions 9", "--max-sessions 9 is less than --max-connections 100000"),
         (
             "--max-queued-bytes 64KiB",
@@ -138,6 +188,9 @@ fn flags_that_contradict_each_other_are_refused_in_one_line() {
 fn values_that_make_no_sense_by_themselves_are_refused_by_their_flag() {
     for arguments in [
         "--listen example.com",
+        "--listen-websocket example.com",
+        "--websocket-path mqtt",
+        "--websocket-origin example.com",
         "--connect-timeout 0",
         "--shards 0",
         "--shards 129",
@@ -158,6 +211,14 @@ fn values_that_make_no_sense_by_themselves_are_refused_by_their_flag() {
         "--share-strategy fair",
         "--share-group a",
         "--share-group a=fair",
+        "--max-qos 3",
+        "--max-qos x",
+        "--max-keep-alive 0",
+        "--response-information a/#",
+        "--refer-to a:b",
+        "--moved-to a --refer-to b",
+        "--max-keep-alive 65536",
+        "--without everything",
         "--recv-buffers 100",
         "--recv-buffers 65536",
         "--recv-buffer-size 1",

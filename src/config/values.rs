@@ -8,13 +8,30 @@ use std::{
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tracing_subscriber::EnvFilter;
 
-use crate::{base::time::Span, routing::Strategy, topic::ShareName};
+use crate::{
+    access::topics,
+    base::time::Span,
+    mqtt::QoS,
+    routing::Strategy,
+    topic::{ShareName, TopicName},
+};
 
 /// The port that MQTT has at IANA.
 pub(super) const PORT: u16 = 1883;
 
+/// The port that brokers have for WebSocket; there is none at IANA.
+const WEBSOCKET_PORT: u16 = 8083;
+
 /// Parses `IP`, `IP:PORT`, `[IPv6]:PORT` or `PORT`. No name is looked up; `localhost` is 127.0.0.1.
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    parse_address_with(text, PORT)
+}
+
+pub(super) fn parse_websocket_address(text: &str) -> Result<SocketAddr, String> {
+    parse_address_with(text, WEBSOCKET_PORT)
+}
+
+fn parse_address_with(text: &str, default_port: u16) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse() {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
@@ -22,11 +39,28 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
         Some(rest) if rest.is_empty() || rest.starts_with(':') => format!("127.0.0.1{rest}"),
         _ => text.to_owned(),
     };
-    let with_port = || numeric.parse::<IpAddr>().map(|ip| SocketAddr::from((ip, PORT)));
+    let with_port = || numeric.parse::<IpAddr>().map(|ip| SocketAddr::from((ip, default_port)));
     numeric
         .parse()
         .or_else(|_| with_port())
         .map_err(|_| "not an IP address, IP:PORT, [IPv6]:PORT or PORT".to_owned())
+}
+
+/// Parses the path of a URL, as it stands in a request.
+pub(super) fn parse_path(text: &str) -> Result<String, String> {
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
+    let is_path = text.starts_with('/') && printable;
+    if is_path { Ok(text.to_owned()) } else { Err("not a path such as /mqtt".to_owned()) }
+}
+
+/// Parses an Origin as browsers write it: without a path, and in lower case.
+pub(super) fn parse_origin(text: &str) -> Result<String, String> {
+    let host = text.split_once("://").filter(|(scheme, _)| !scheme.is_empty());
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && !byte.is_ascii_uppercase();
+    match host {
+        Some((_, host)) if !host.is_empty() && host.bytes().all(is_plain) => Ok(text.to_owned()),
+        _ => Err("not an origin such as https://example.com".to_owned()),
+    }
 }
 
 pub(super) fn parse_count(
@@ -90,6 +124,63 @@ pub(super) fn parse_log_filter(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+pub(super) fn parse_qos(text: &str) -> Result<QoS, String> {
+    let bits = text.parse().map_err(|_| "not 0, 1 or 2".to_owned())?;
+    QoS::from_bits(bits).ok_or_else(|| "not 0, 1 or 2".to_owned())
+}
+
+/// A part of MQTT that a server may leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Retain,
+    WildcardSubscriptions,
+    SubscriptionIdentifiers,
+    SharedSubscriptions,
+}
+
+/// Parses the name of one part; clap lists them.
+pub(super) fn part_parser() -> impl TypedValueParser<Value = Part> {
+    PossibleValuesParser::new(PARTS.map(|(name, _)| name)).map(|name| {
+        let part = PARTS.iter().find(|(known, _)| *known == name);
+        part.expect("clap lets no other name through").1
+    })
+}
+
+/// Parses one server of a Server Reference in the form that the specification recommends: a name
+/// and perhaps a port, the name in brackets if it has colons. No name is looked up.
+pub(super) fn parse_server(text: &str) -> Result<String, String> {
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (name, port) = rest.split_once(']').ok_or("a bracket is open")?;
+            (name, if port.is_empty() { None } else { Some(port) })
+        }
+        None => match text.find(':') {
+            Some(colon) => (&text[..colon], Some(&text[colon..])),
+            None => (text, None),
+        },
+    };
+    let is_word = |name: &str| !name.contains(|c: char| c.is_whitespace() || c.is_control());
+    if name.is_empty() || !is_word(name) || text.len() > SERVER_BYTES_MAX {
+        return Err(format!("not a name of 1 to {SERVER_BYTES_MAX} bytes without spaces"));
+    }
+    if let Some(port) = port {
+        let number = port.strip_prefix(':').and_then(|digits| digits.parse::<u16>().ok());
+        number.filter(|&number| number > 0).ok_or("not NAME, NAME:PORT or [IPv6]:PORT")?;
+    }
+    Ok(text.to_owned())
+}
+
+/// Parses a Topic Name that clients may publish to and that others can be made of.
+pub(super) fn parse_topic_name(text: &str) -> Result<Box<str>, String> {
+    TopicName::parse(text).map_err(|error| error.to_string())?;
+    if text.ends_with('/') || !topics::may_publish(text) || text.len() > PREFIX_BYTES_MAX {
+        return Err(format!(
+            "not $SYS or $share, without a / at its end, and at most {PREFIX_BYTES_MAX} bytes"
+        ));
+    }
+    Ok(text.into())
+}
+
 /// Parses the name of one strategy; clap lists them.
 pub(super) fn strategy_parser() -> impl TypedValueParser<Value = Strategy> {
     PossibleValuesParser::new(STRATEGIES.map(|(name, _)| name))
@@ -131,6 +222,19 @@ const STRATEGIES: [(&str, Strategy); 6] = [
     ("hash-topic", Strategy::HashTopic),
 ];
 
+/// Of a Topic Name that others are made of.
+const PREFIX_BYTES_MAX: usize = 1024;
+
+/// Of one server in a Server Reference.
+const SERVER_BYTES_MAX: usize = 255;
+
+const PARTS: [(&str, Part); 4] = [
+    ("retain", Part::Retain),
+    ("wildcard-subscriptions", Part::WildcardSubscriptions),
+    ("subscription-identifiers", Part::SubscriptionIdentifiers),
+    ("shared-subscriptions", Part::SharedSubscriptions),
+];
+
 /// Each unit, and how far it shifts a number of bytes.
 const UNITS: [(&str, u32); 3] = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
 
@@ -154,6 +258,25 @@ mod tests {
         }
         for text in ["", ":1883", "65536", "example.com", "localhosts:1", "1.2.3:1", "::1:x"] {
             assert!(parse_address(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_websocket_has_another_port_a_path_and_origins() {
+        let address = |text| parse_websocket_address(text).map(|address| address.to_string());
+        assert_eq!(address("0.0.0.0"), Ok("0.0.0.0:8083".into()));
+        assert_eq!(address("[::1]:80"), Ok("[::1]:80".into()));
+        for (text, is_path) in [("/", true), ("/mqtt", true), ("/a/b%20c", true), ("mqtt", false)] {
+            assert_eq!(parse_path(text).is_ok(), is_path, "{text}");
+        }
+        for text in ["", "/a b", "/a?b", "/ä", "/a\r\n"] {
+            assert!(parse_path(text).is_err(), "{text}");
+        }
+        for text in ["https://example.com", "http://localhost:3000", "http://[::1]"] {
+            assert_eq!(parse_origin(text), Ok(text.into()));
+        }
+        for text in ["", "example.com", "https://", "https://a/", "://a", "https://A.example"] {
+            assert!(parse_origin(text).is_err(), "{text}");
         }
     }
 
@@ -192,6 +315,36 @@ mod tests {
         assert_eq!(parsed("a=b=hash-topic"), Ok(("a=b".into(), Strategy::HashTopic)));
         for text in ["", "jobs", "=sticky", "a/b=sticky", "jobs=", "jobs=fair"] {
             assert!(parsed(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_a_name_and_perhaps_a_port() {
+        for text in [
+            "myserver.xyz.org",
+            "myserver.xyz.org:8883",
+            "10.10.151.22:8883",
+            "[fe80::9610:3eff:fe1c]:1883",
+            "[::1]",
+        ] {
+            assert_eq!(parse_server(text), Ok(text.to_owned()));
+        }
+        let long = "x".repeat(256);
+        for text in
+            ["", ":1", "a b", "a:0", "a:65536", "a:b", "::1", "[::1", "[]:1", "[::1]1883", &long]
+        {
+            assert!(parse_server(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_topic_name_is_one_that_clients_can_use() {
+        for text in ["reply", "$reply", "a/b", "/a"] {
+            assert_eq!(parse_topic_name(text), Ok(text.into()));
+        }
+        let long = "x".repeat(1025);
+        for text in ["", "a/", "/", "a/#", "+", "$SYS/reply", "$share/a", &long] {
+            assert!(parse_topic_name(text).is_err(), "{text:?}");
         }
     }
 

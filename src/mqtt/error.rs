@@ -1,6 +1,9 @@
 //! What can be wrong with received bytes, and the Reason Code that each fault deserves.
 //!
-//! All enums are closed and `Copy`: a hostile client cannot make anyone allocate by failing.
+//! All enums are closed and `Copy`, and all texts are written down here: a hostile client cannot
+//! make anyone allocate or format by failing.
+
+use std::fmt;
 
 use super::reason_code::ReasonCode;
 
@@ -11,13 +14,19 @@ pub enum DecodeError {
     Malformed(#[from] Malformed),
     #[error("protocol error: {0}")]
     Protocol(#[from] ProtocolError),
-    #[error("the packet is larger than the receiver takes")]
+    #[error("{PACKET_TOO_LARGE}")]
     PacketTooLarge,
-    #[error("the Protocol Name or Protocol Version is not one that the server speaks")]
+    #[error("{UNSUPPORTED_PROTOCOL_VERSION}")]
     UnsupportedProtocolVersion,
-    #[error("the Topic Name contains a wildcard character")]
+    #[error("{TOPIC_NAME_INVALID}")]
     TopicNameInvalid,
 }
+
+const PACKET_TOO_LARGE: &str = "the packet is larger than the receiver's Maximum Packet Size";
+const UNSUPPORTED_PROTOCOL_VERSION: &str =
+    "the Protocol Name and Version are not ones that the server speaks: it speaks 3.1, 3.1.1, 5.0";
+const TOPIC_NAME_INVALID: &str =
+    "the Topic Name contains a wildcard character: only a Topic Filter may";
 
 impl DecodeError {
     /// What to tell the other side in a CONNACK or a DISCONNECT.
@@ -28,6 +37,17 @@ impl DecodeError {
             DecodeError::PacketTooLarge => ReasonCode::PacketTooLarge,
             DecodeError::UnsupportedProtocolVersion => ReasonCode::UnsupportedProtocolVersion,
             DecodeError::TopicNameInvalid => ReasonCode::TopicNameInvalid,
+        }
+    }
+
+    /// The same in words, for the person at the other side.
+    pub const fn reason_string(self) -> &'static str {
+        match self {
+            DecodeError::Malformed(error) => error.reason_string(),
+            DecodeError::Protocol(error) => error.reason_string(),
+            DecodeError::PacketTooLarge => PACKET_TOO_LARGE,
+            DecodeError::UnsupportedProtocolVersion => UNSUPPORTED_PROTOCOL_VERSION,
+            DecodeError::TopicNameInvalid => TOPIC_NAME_INVALID,
         }
     }
 
@@ -43,94 +63,103 @@ impl DecodeError {
     }
 }
 
-/// The bytes cannot be parsed according to the specification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Malformed {
-    #[error("a field runs past the end of the packet or is missing")]
-    Truncated,
-    #[error("bytes are left over after the last field")]
-    Trailing,
-    #[error("a Variable Byte Integer has more than four bytes or is not in its shortest form")]
-    VariableByteInteger,
-    #[error("a string is not well-formed UTF-8")]
-    Utf8,
-    #[error("a string contains the null character")]
-    NullCharacter,
-    #[error("the packet type is reserved")]
-    PacketType,
-    #[error("reserved flags of the fixed header have the wrong value")]
-    FixedHeaderFlags,
-    #[error("the QoS has the value 3")]
-    QoS,
-    #[error("DUP is set on a QoS 0 PUBLISH")]
-    DupWithoutQoS,
-    #[error("the Connect Flags contradict each other or a reserved flag is set")]
-    ConnectFlags,
-    #[error("reserved Connect Acknowledge Flags are set")]
-    ConnectAcknowledgeFlags,
-    #[error("the return code is reserved")]
-    ReturnCode,
-    #[error("a property is unknown or does not belong into this packet")]
-    PropertyIdentifier,
-    #[error("reserved bits of the Subscription Options are set")]
-    SubscriptionOptions,
-    #[error("a wildcard or a `$share` stands where a Topic Filter does not allow it")]
-    TopicFilter,
+/// Writes down each fault once, with the text that tells it.
+macro_rules! faults {
+    ($(#[$about:meta])* $fault:ident { $($variant:ident: $text:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $fault {
+            $(#[doc = $text] $variant,)+
+        }
+
+        impl $fault {
+            pub const ALL: &[$fault] = &[$($fault::$variant,)+];
+
+            /// What is wrong, in words.
+            pub const fn reason_string(self) -> &'static str {
+                match self {
+                    $($fault::$variant => $text,)+
+                }
+            }
+        }
+
+        impl fmt::Display for $fault {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.reason_string())
+            }
+        }
+
+        impl std::error::Error for $fault {}
+    };
 }
 
-/// The bytes can be parsed, but say what the protocol does not allow, or not at this moment.
-///
-/// The variants of the second group need more than the packet to be seen: whoever knows the
-/// connection raises them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum ProtocolError {
-    #[error("the Packet Identifier is zero")]
-    PacketIdZero,
-    #[error("a property is included more than once")]
-    PropertyTwice,
-    #[error("a property has a value that it may not have")]
-    PropertyValue,
-    #[error("the Reason Code does not belong to this packet")]
-    ReasonCode,
-    #[error("the Topic Name is empty and there is no Topic Alias")]
-    TopicNameMissing,
-    #[error("the Response Topic is empty or contains a wildcard character")]
-    ResponseTopic,
-    #[error("there is no Topic Filter")]
-    NoTopicFilter,
-    #[error("the Maximum QoS of a subscription has the value 3")]
-    SubscriptionQoS,
-    #[error("the Retain Handling of a subscription has the value 3")]
-    RetainHandling,
-    #[error("No Local is set on a Shared Subscription")]
-    NoLocalOnShared,
-    #[error("the Authentication Method is missing")]
-    AuthenticationMethodMissing,
-    #[error("Session Present is set although the connection is refused")]
-    SessionPresent,
+faults! {
+    /// The bytes cannot be parsed according to the specification.
+    Malformed {
+        Truncated: "a field runs past the end of the packet, or is missing",
+        Trailing: "bytes are left over after the last field",
+        VariableByteInteger:
+            "a Variable Byte Integer has more than four bytes or is not in its shortest form",
+        Utf8: "a string is not well-formed UTF-8",
+        NullCharacter: "a string contains the null character",
+        PacketType: "the packet type is reserved",
+        FixedHeaderFlags: "reserved flags of the fixed header have the wrong value",
+        QoS: "the QoS has the value 3: it is 0, 1 or 2",
+        DupWithoutQoS: "DUP is set on a PUBLISH at QoS 0, which is never sent again",
+        ConnectFlags: "the Connect Flags contradict each other or a reserved flag is set",
+        ConnectAcknowledgeFlags: "reserved Connect Acknowledge Flags are set",
+        ReturnCode: "the return code is reserved",
+        PropertyIdentifier: "a property is unknown, or does not belong into this packet",
+        SubscriptionOptions: "reserved bits of the Subscription Options are set",
+        TopicFilter:
+            "a Topic Filter is empty, has a wildcard that is no whole level, or a wrong $share",
+    }
+}
 
-    #[error("the first packet is not a CONNECT")]
-    ConnectExpected,
-    #[error("a second CONNECT")]
-    SecondConnect,
-    #[error("an AUTH that no authentication exchange expects")]
-    UnexpectedAuth,
-    #[error("the Authentication Method is not that of the CONNECT")]
-    AuthenticationMethodChanged,
-    #[error("neither AUTH nor DISCONNECT during the authentication")]
-    AuthExpected,
-    #[error("a packet that only servers send")]
-    ServerPacket,
-    #[error("the Topic Alias stands for no Topic Name yet")]
-    TopicAliasUnknown,
-    #[error("the Topic Alias is zero or above the Topic Alias Maximum")]
-    TopicAliasInvalid,
-    #[error("a Session Expiry Interval in DISCONNECT although it was zero in CONNECT")]
-    SessionExpiryRaised,
-    #[error("a Subscription Identifier in a PUBLISH from a client")]
-    SubscriptionIdentifierFromClient,
-    #[error("more unacknowledged PUBLISH packets than the Receive Maximum")]
-    ReceiveMaximumExceeded,
+faults! {
+    /// The bytes can be parsed, but say what the protocol does not allow, or not at this moment.
+    ///
+    /// The variants of the second group need more than the packet to be seen: whoever knows the
+    /// connection raises them.
+    ProtocolError {
+        PacketIdZero: "the Packet Identifier is zero: it is from 1 to 65535",
+        PropertyTwice: "a property is included more than once",
+        PropertyValue: "a property has a value that it may not have",
+        ReasonCode: "the Reason Code does not belong to this packet",
+        TopicNameMissing: "the Topic Name is empty, and there is no Topic Alias to stand for it",
+        ResponseTopic: "the Response Topic is empty or contains a wildcard character",
+        NoTopicFilter: "there is no Topic Filter: there must be at least one",
+        SubscriptionQoS: "the Maximum QoS of a subscription has the value 3: it is 0, 1 or 2",
+        RetainHandling: "the Retain Handling of a subscription has the value 3: it is 0, 1 or 2",
+        NoLocalOnShared: "No Local is set on a Shared Subscription, which cannot have it",
+        AuthenticationMethodMissing: "the Authentication Method is missing",
+        SessionPresent: "Session Present is set although the connection is refused",
+
+        ConnectExpected: "the first packet is not a CONNECT",
+        SecondConnect: "a second CONNECT: there is one in a connection",
+        UnexpectedAuth: "an AUTH that no authentication exchange expects",
+        AuthenticationMethodChanged: "the Authentication Method is not that of the CONNECT",
+        AuthExpected: "the authentication goes on: until CONNACK only AUTH and DISCONNECT may come",
+        ServerPacket: "a packet that only servers send",
+        TopicAliasUnknown:
+            "the Topic Alias stands for no Topic Name: send both together once in each connection",
+        TopicAliasInvalid:
+            "the Topic Alias is zero, or above the Topic Alias Maximum of the CONNACK",
+        SessionExpiryRaised:
+            "DISCONNECT has a Session Expiry Interval, although it was zero in CONNECT",
+        SubscriptionIdentifierFromClient:
+            "a PUBLISH from a client has a Subscription Identifier: only servers send it",
+        ReceiveMaximumExceeded:
+            "more PUBLISH packets are unacknowledged than the Receive Maximum of CONNACK allows",
+        QosNotSupported: "the QoS is above the Maximum QoS of CONNACK",
+        RetainNotSupported: "RETAIN is set, but CONNACK said that nothing is retained here",
+        WildcardSubscriptionsNotSupported:
+            "a Topic Filter has a wildcard, but CONNACK said that this server takes none",
+        SubscriptionIdentifiersNotSupported:
+            "a SUBSCRIBE has a Subscription Identifier, but CONNACK said that there are none here",
+        SharedSubscriptionsNotSupported:
+            "a Topic Filter begins with $share, but CONNACK said that nothing is shared here",
+    }
 }
 
 impl ProtocolError {
@@ -141,6 +170,17 @@ impl ProtocolError {
             ProtocolError::TopicAliasInvalid => ReasonCode::TopicAliasInvalid,
             ProtocolError::ReceiveMaximumExceeded => ReasonCode::ReceiveMaximumExceeded,
             ProtocolError::AuthenticationMethodChanged => ReasonCode::BadAuthenticationMethod,
+            ProtocolError::QosNotSupported => ReasonCode::QosNotSupported,
+            ProtocolError::RetainNotSupported => ReasonCode::RetainNotSupported,
+            ProtocolError::WildcardSubscriptionsNotSupported => {
+                ReasonCode::WildcardSubscriptionsNotSupported
+            }
+            ProtocolError::SubscriptionIdentifiersNotSupported => {
+                ReasonCode::SubscriptionIdentifiersNotSupported
+            }
+            ProtocolError::SharedSubscriptionsNotSupported => {
+                ReasonCode::SharedSubscriptionsNotSupported
+            }
             ProtocolError::PacketIdZero
             | ProtocolError::PropertyTwice
             | ProtocolError::PropertyValue

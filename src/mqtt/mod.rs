@@ -44,7 +44,7 @@ pub use self::{
     frame::{Frame, PacketType},
     packet::Packet,
     properties::{ReasonProperties, SubscriptionIdentifiers, UserProperties},
-    publish::{Publish, PublishHead, PublishProperties},
+    publish::{Blanks, Publish, PublishHead, PublishProperties},
     reason_code::ReasonCode,
     suback::Suback,
     subscribe::{RetainHandling, Subscribe, SubscribeFilters, SubscriptionOptions},

@@ -79,4 +79,41 @@ impl<'a> Packet<'a> {
             Packet::Auth(auth) => auth.encode(out),
         }
     }
+
+    /// The same packet with this Server Reference, if it is one that may have any.
+    #[must_use]
+    pub fn with_server_reference(&self, reference: &'a str) -> Packet<'a> {
+        let mut packet = *self;
+        match &mut packet {
+            Packet::Connack(connack) => connack.properties.server_reference = Some(reference),
+            Packet::Disconnect(disconnect) => disconnect.server_reference = Some(reference),
+            _ => {}
+        }
+        packet
+    }
+
+    /// The same packet with this Reason String, if it is one that may have any.
+    #[must_use]
+    pub fn with_reason_string(&self, text: &'a str) -> Packet<'a> {
+        let mut packet = *self;
+        let reason_string = match &mut packet {
+            Packet::Connack(connack) => &mut connack.properties.reason_string,
+            Packet::Puback(ack)
+            | Packet::Pubrec(ack)
+            | Packet::Pubrel(ack)
+            | Packet::Pubcomp(ack) => &mut ack.properties.reason_string,
+            Packet::Suback(suback) => &mut suback.properties.reason_string,
+            Packet::Unsuback(unsuback) => &mut unsuback.properties.reason_string,
+            Packet::Disconnect(disconnect) => &mut disconnect.properties.reason_string,
+            Packet::Auth(auth) => &mut auth.properties.reason_string,
+            Packet::Connect(_)
+            | Packet::Publish(_)
+            | Packet::Subscribe(_)
+            | Packet::Unsubscribe(_)
+            | Packet::Pingreq
+            | Packet::Pingresp => return packet,
+        };
+        *reason_string = Some(text);
+        packet
+    }
 }

@@ -203,8 +203,13 @@ impl<'a> SubscriptionIdentifiers<'a> {
         }))
     }
 
+    #[inline]
     pub fn is_empty(self) -> bool {
-        self.iter().next().is_none()
+        let is_bare = match self {
+            SubscriptionIdentifiers::List(list) => list.is_empty(),
+            SubscriptionIdentifiers::Received(block) => block.0.is_empty(),
+        };
+        is_bare || self.iter().next().is_none()
     }
 
     pub(super) fn encode(self, out: &mut Vec<u8>) {

@@ -153,6 +153,15 @@ pub struct PublishHead<'a> {
     pub payload_len: usize,
 }
 
+/// Where in a head that has been written two bytes stand that differ between its receivers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Blanks {
+    /// Still zero.
+    pub packet_id: Option<usize>,
+    /// As the head has it.
+    pub topic_alias: Option<usize>,
+}
+
 impl PublishHead<'_> {
     /// Appends everything up to the payload, and says where in `out` the two bytes of the Packet
     /// Identifier stand, still zero, if there is one. What a version lacks is left out.
@@ -161,6 +170,12 @@ impl PublishHead<'_> {
     /// expressed and must not be sent.
     #[inline]
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) -> Option<usize> {
+        self.encode_with_blanks(version, out).packet_id
+    }
+
+    /// The same, and says where the Topic Alias stands, too.
+    #[inline]
+    pub fn encode_with_blanks(&self, version: Version, out: &mut Vec<u8>) -> Blanks {
         let property_length = self.property_length(version);
         let remaining_length = self.remaining_length(version, property_length);
         out.reserve(FIXED_HEADER_MAX + remaining_length - self.payload_len);
@@ -171,11 +186,12 @@ impl PublishHead<'_> {
         if packet_id.is_some() {
             put_u16(out, 0);
         }
+        let mut topic_alias = None;
         if version.has_properties() {
             put_variable(out, property_length);
-            self.encode_properties(out);
+            topic_alias = self.encode_properties(out);
         }
-        packet_id
+        Blanks { packet_id, topic_alias }
     }
 
     /// Bytes of the whole packet, payload included.
@@ -213,13 +229,15 @@ impl PublishHead<'_> {
     }
 
     #[inline]
-    fn encode_properties(&self, out: &mut Vec<u8>) {
+    fn encode_properties(&self, out: &mut Vec<u8>) -> Option<usize> {
         put(out, self.message_expiry_interval.map(Property::MessageExpiryInterval));
         put(out, self.topic_alias.map(|alias| Property::TopicAlias(TopicAlias(alias))));
+        let topic_alias = self.topic_alias.map(|_| out.len() - 2);
         for identifier in self.identifiers() {
             Property::SubscriptionIdentifier(Identifier(identifier)).encode(out);
         }
         out.extend_from_slice(self.application);
+        topic_alias
     }
 }
 

@@ -93,6 +93,10 @@ impl Group {
         self.limit_credits();
     }
 
+    pub(super) fn all_counts(&self) -> impl Iterator<Item = (ShardId, Counts)> {
+        self.portions.iter().map(|portion| (portion.shard, portion.counts))
+    }
+
     /// The shard that is to choose the member.
     pub(super) fn choose_shard(&mut self, lot: Lot) -> Option<ShardId> {
         match self.strategy {

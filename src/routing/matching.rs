@@ -2,23 +2,25 @@
 //!
 //! The walk goes down the trie level by level with the set of nodes that the name has reached so
 //! far. It never recurses, ends as soon as no node is left, and allocates nothing once its lists
-//! have grown.
+//! have grown. A name that has been matched of late is not walked again.
 
 use std::ops::Range;
 
 use super::{
+    recent::Recent,
     target::TargetId,
     trie::{NodeId, Trie},
 };
 use crate::{base::ids::ShardSet, topic::TopicName};
 
-/// What a name has matched. Kept by the caller and filled again for each message.
+/// What a name has matched. Kept by the caller and filled again for each message, from one trie.
 #[derive(Debug, Default)]
 pub struct Matches {
     targets: Vec<TargetId>,
     shards: ShardSet,
     /// All nodes that the name has led to, those of its latest level at the end.
     reached: Vec<NodeId>,
+    recent: Recent,
 }
 
 impl Matches {
@@ -48,6 +50,19 @@ impl Matches {
 impl Trie {
     /// Finds everyone who wants messages of this name.
     pub fn matches(&self, name: TopicName<'_>, matches: &mut Matches) {
+        let Matches { targets, shards, recent, .. } = matches;
+        if let Some(found) = recent.find(name, self.seed, self.changes) {
+            targets.clear();
+            targets.extend(found.targets());
+            *shards = found.shards;
+            return;
+        }
+        self.walk(name, matches);
+        let Matches { targets, shards, recent, .. } = matches;
+        recent.keep(name, self.seed, self.changes, (targets, *shards));
+    }
+
+    fn walk(&self, name: TopicName<'_>, matches: &mut Matches) {
         matches.begin(self.root);
         // [MQTT-4.7.2-1]
         let mut wildcards = !name.is_reserved();

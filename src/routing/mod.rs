@@ -13,6 +13,7 @@ mod index;
 mod interest;
 mod levels;
 mod matching;
+mod recent;
 mod retained;
 mod roster;
 mod shared;

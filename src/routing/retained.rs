@@ -135,6 +135,12 @@ impl<M: Weigh> RetainedStore<M> {
         Some(self.kept.get(topic.as_str())?.stamp)
     }
 
+    /// Every topic with the update that decides about it, and its message unless that is a removal.
+    pub fn iter(&self) -> impl Iterator<Item = (TopicName<'_>, Stamp, Option<&M>)> {
+        let each = self.kept.iter();
+        each.map(|(topic, kept)| (topic.as_name(), kept.stamp, kept.message.as_ref()))
+    }
+
     /// How many messages are stored.
     pub fn len(&self) -> usize {
         self.messages

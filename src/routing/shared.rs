@@ -124,6 +124,13 @@ impl Groups {
         self.arena[group.0].members().counts()
     }
 
+    /// The members of every shard that has any, as far as they are known here.
+    pub fn all_counts(&self, group: GroupId) -> Vec<(ShardId, Counts)> {
+        let mut counts: Vec<_> = self.arena[group.0].all_counts().collect();
+        counts.sort_unstable_by_key(|&(shard, _)| shard);
+        counts
+    }
+
     /// The subscription of one member of this shard.
     pub fn member(&self, group: GroupId, subscriber: SubscriberId) -> Option<Entry> {
         self.arena[group.0].members().find(subscriber)

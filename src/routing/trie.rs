@@ -20,7 +20,7 @@ use super::{
 use crate::{
     base::{
         hash::Seed,
-        ids::{ShardId, SubscriberId},
+        ids::{ShardId, ShardSet, SubscriberId},
     },
     topic::TopicFilter,
 };
@@ -28,7 +28,7 @@ use crate::{
 /// Who wants which topics: this shard's subscribers and groups, and the other shards.
 #[derive(Debug)]
 pub struct Trie {
-    seed: Seed,
+    pub(super) seed: Seed,
     pub(super) nodes: Arena<Node>,
     pub(super) levels: Levels,
     targets: Arena<Target>,
@@ -36,6 +36,9 @@ pub struct Trie {
     children: Index<NodeId>,
     pub(super) root: NodeId,
     subscriptions: usize,
+    /// How often a filter has gained or lost all that a name can find there. Whoever remembers
+    /// what a name has matched compares.
+    pub(super) changes: u64,
 }
 
 /// What a subscription has changed.
@@ -101,7 +104,8 @@ impl Trie {
         let mut nodes = Arena::default();
         let root = NodeId(nodes.insert(Node::default()));
         let (levels, targets) = (Levels::new(seed), Arena::default());
-        Trie { seed, nodes, levels, targets, children: Index::default(), root, subscriptions: 0 }
+        let children = Index::default();
+        Trie { seed, nodes, levels, targets, children, root, subscriptions: 0, changes: 0 }
     }
 
     /// Adds a subscriber of this shard, or replaces its subscription. [MQTT-3.8.4-3]
@@ -111,6 +115,7 @@ impl Trie {
         let first = subscribers.is_empty();
         let replaced = subscribers.insert(entry, seed);
         self.subscriptions += usize::from(replaced.is_none());
+        self.changes += u64::from(first);
         Subscribed { replaced, first }
     }
 
@@ -125,6 +130,7 @@ impl Trie {
         let entry = subscribers.remove(subscriber)?;
         let last = subscribers.is_empty();
         self.subscriptions -= 1;
+        self.changes += u64::from(last);
         self.settle(place, id);
         Some(Unsubscribed { entry, last })
     }
@@ -134,6 +140,7 @@ impl Trie {
         let interest = &mut self.target_mut(filter).interest;
         let news = !interest.contains(shard);
         interest.insert(shard);
+        self.changes += u64::from(news);
         news
     }
 
@@ -143,6 +150,7 @@ impl Trie {
         let interest = &mut self.targets[id.0].interest;
         let news = interest.contains(shard);
         interest.remove(shard);
+        self.changes += u64::from(news);
         self.settle(place, id);
         news
     }
@@ -172,6 +180,14 @@ impl Trie {
         self.targets[id.0].subscribers.find(subscriber)
     }
 
+    /// How many sessions of this shard subscribe to exactly this filter, and which other shards
+    /// have subscribers of it.
+    pub fn interest(&self, filter: TopicFilter<'_>) -> (usize, ShardSet) {
+        let Some((_, id)) = self.find(filter) else { return (0, ShardSet::EMPTY) };
+        let target = &self.targets[id.0];
+        (target.subscribers.entries().len(), target.interest)
+    }
+
     /// The share groups on one filter.
     pub fn groups(&self, target: TargetId) -> &[GroupId] {
         self.targets[target.0].groups()
@@ -191,11 +207,13 @@ impl Trie {
     }
 
     pub(super) fn attach_group(&mut self, filter: TopicFilter<'_>, group: GroupId) {
+        self.changes += 1;
         self.target_mut(filter).add_group(group);
     }
 
     pub(super) fn detach_group(&mut self, filter: TopicFilter<'_>, group: GroupId) {
         let Some((place, id)) = self.find(filter) else { return };
+        self.changes += 1;
         self.targets[id.0].remove_group(group);
         self.settle(place, id);
     }

@@ -41,8 +41,11 @@ impl Chunks {
         pool.give_back(chunk);
     }
 
-    pub(super) fn outbox(&mut self) -> Box<Outbox> {
-        self.outboxes.take().unwrap_or_else(|| Box::new(Outbox::new()))
+    /// An empty outbox; what is appended to it leaves in frames or as it is.
+    pub(super) fn outbox(&mut self, framed: bool) -> Box<Outbox> {
+        let mut outbox = self.outboxes.take().unwrap_or_else(|| Box::new(Outbox::new()));
+        outbox.set_framed(framed);
+        outbox
     }
 
     /// Takes an outbox with nothing in it.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::outbox::Outbox;
-use crate::{base::ids::ShardId, shard::ports::Arrival};
+use crate::{base::ids::ShardId, shard::ports::Arrival, transport::websocket::WebSocket};
 
 /// How far a connection has come.
 ///
@@ -51,6 +51,8 @@ pub(super) struct Connection {
     pub(super) outbox: Option<Box<Outbox>>,
     /// Bytes that the brain has not taken; there is memory behind it only while there are any.
     pub(super) kept: Vec<u8>,
+    /// What lies between the socket and MQTT. While it is asked for, the kept bytes are HTTP.
+    pub(super) websocket: Option<Box<WebSocket>>,
     pub(super) flags: Flags,
     /// Bytes that came after the connection was closed.
     pub(super) discarded: u32,
@@ -87,7 +89,7 @@ impl Connection {
     pub(super) fn arrival(&self) -> Arrival {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let peer = self.socket.peer_addr().unwrap_or(unknown);
-        Arrival { listener: self.listener, peer }
+        Arrival { listener: self.listener, peer, surplus: self.place.surplus }
     }
 
     pub(super) fn new(socket: TcpStream, listener: u16, place: Place) -> Connection {
@@ -99,6 +101,7 @@ impl Connection {
             receive: Receive::Idle,
             outbox: None,
             kept: Vec::new(),
+            websocket: None,
             flags: Flags::default(),
             discarded: 0,
         }
@@ -148,6 +151,7 @@ pub(super) struct Moved {
     pub(super) listener: u16,
     pub(super) place: Place,
     pub(super) kept: Vec<u8>,
+    pub(super) websocket: Option<Box<WebSocket>>,
     pub(super) finished: bool,
 }
 
@@ -157,22 +161,28 @@ pub(super) struct Moved {
 pub(super) struct Census {
     count: Arc<AtomicUsize>,
     max: usize,
+    /// Those that are let in beyond that, to be told so.
+    surplus_max: usize,
 }
 
 /// One connection's place in the [`Census`], free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Arc<AtomicUsize>);
+pub(super) struct Place {
+    count: Arc<AtomicUsize>,
+    surplus: bool,
+}
 
 impl Census {
-    pub(super) fn new(max: usize) -> Census {
-        Census { count: Arc::default(), max }
+    pub(super) fn new(max: usize, surplus_max: usize) -> Census {
+        Census { count: Arc::default(), max, surplus_max }
     }
 
     /// A place, if there is one.
     pub(super) fn enter(&self) -> Option<Place> {
         // Relaxed: the number stands for itself.
-        if self.count.fetch_add(1, Ordering::Relaxed) < self.max {
-            return Some(Place(Arc::clone(&self.count)));
+        let before = self.count.fetch_add(1, Ordering::Relaxed);
+        if before < self.max + self.surplus_max {
+            return Some(Place { count: Arc::clone(&self.count), surplus: before >= self.max });
         }
         self.count.fetch_sub(1, Ordering::Relaxed);
         None
@@ -181,7 +191,7 @@ impl Census {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -191,12 +201,22 @@ mod tests {
 
     #[test]
     fn a_place_is_free_again_after_its_connection() {
-        let census = Census::new(2);
+        let census = Census::new(2, 0);
         let first = census.enter();
         let second = census.enter();
         assert!(first.is_some() && second.is_some());
         assert!(census.enter().is_none());
         drop(first);
         assert!(census.enter().is_some());
+    }
+
+    #[test]
+    fn places_beyond_the_limit_are_marked_and_limited_too() {
+        let census = Census::new(1, 1);
+        let [first, second, third] = [census.enter(), census.enter(), census.enter()];
+        assert!(first.is_some_and(|place| !place.surplus));
+        assert!(second.is_some_and(|place| place.surplus));
+        assert!(third.is_none());
+        assert!(census.enter().is_some_and(|place| !place.surplus));
     }
 }

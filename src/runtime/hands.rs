@@ -45,6 +45,13 @@ pub(super) struct Limits {
     pub(super) flush_time_max: Span,
 }
 
+impl Limits {
+    /// Unsent bytes beyond which a client is not read from until it has read some.
+    fn unsent_max(self) -> usize {
+        self.outbox_bytes_max + OVERRUN_BYTES_MAX
+    }
+}
+
 /// What the brain is to be told in the next turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Due {
@@ -73,6 +80,8 @@ pub(super) struct Hands {
     flushing: VecDeque<(Moment, ConnectionId)>,
     lingering: VecDeque<(Moment, ConnectionId)>,
     random: Random,
+    /// The broker is stopping.
+    pub(super) stopping: bool,
 }
 
 /// What a shard's hands are made of.
@@ -103,6 +112,7 @@ impl Hands {
             flushing: VecDeque::new(),
             lingering: VecDeque::new(),
             random,
+            stopping: false,
         }
     }
 
@@ -127,6 +137,11 @@ impl Hands {
     /// The next verdict that has come back.
     pub(super) fn verdict(&self) -> Option<(ConnectionId, bool)> {
         self.verifier.verdict()
+    }
+
+    /// Has nothing more verified.
+    pub(super) fn end_verifying(&mut self) {
+        self.verifier.end();
     }
 
     /// Keeps bytes that cannot be taken yet. False: the shard keeps too many, and this connection
@@ -174,6 +189,21 @@ impl Hands {
             connection.phase = Phase::Dead;
             self.touch(id);
         }
+    }
+
+    /// Ends a connection that has not been ended before.
+    pub(super) fn end(&mut self, id: ConnectionId, closing: Closing) {
+        let kept = self.take_kept(id);
+        self.chunks.give_back_kept(kept);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.phase = match closing {
+            Closing::Flush => Phase::Flushing,
+            Closing::Abort => Phase::Dead,
+        };
+        if closing == Closing::Flush {
+            self.flushing.push_back((self.now + self.limits.flush_time_max, id));
+        }
+        self.touch(id);
     }
 
     /// A send has ended.
@@ -291,6 +321,10 @@ impl Hands {
 
     fn settle_send(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.websocket.is_some() {
+            connection.settle_frames(&mut self.chunks, self.stopping);
+            connection.flags.throttled |= connection.unsent() > self.limits.unsent_max();
+        }
         let Some(outbox) = &mut connection.outbox else { return };
         if !outbox.is_in_flight() && outbox.unsent() > 0 && connection.phase != Phase::Dead {
             self.ring.send(id, connection.socket.as_fd(), outbox);
@@ -346,17 +380,18 @@ impl Hands {
     fn send_off(&mut self, id: ConnectionId, home: ShardId) {
         let Some(connection) = self.connections.remove(id) else { return };
         self.kept_bytes -= connection.kept.len();
-        let Connection { socket, listener, place, kept, flags, .. } = connection;
-        let moved = Moved { socket, listener, place, kept, finished: flags.finished };
+        let Connection { socket, listener, place, kept, websocket, flags, .. } = connection;
+        let moved = Moved { socket, listener, place, kept, websocket, finished: flags.finished };
         self.mail.hand_over(home, Box::new(moved));
     }
 
     /// Gives a connection from another shard a place here.
     pub(super) fn adopt(&mut self, moved: Moved) -> ConnectionId {
-        let Moved { socket, listener, place, kept, finished } = moved;
+        let Moved { socket, listener, place, kept, websocket, finished } = moved;
         let mut connection = Connection::new(socket, listener, place);
         self.kept_bytes += kept.len();
         connection.kept = kept;
+        connection.websocket = websocket;
         connection.flags.finished = finished;
         self.insert(connection)
     }
@@ -425,17 +460,9 @@ impl Ports for Hands {
     }
 
     fn close(&mut self, id: ConnectionId, closing: Closing) {
-        let Some(connection) = self.open(id) else { return };
-        connection.phase = match closing {
-            Closing::Flush => Phase::Flushing,
-            Closing::Abort => Phase::Dead,
-        };
-        let kept = self.take_kept(id);
-        self.chunks.give_back_kept(kept);
-        if closing == Closing::Flush {
-            self.flushing.push_back((self.now + self.limits.flush_time_max, id));
+        if self.open(id).is_some() {
+            self.end(id, closing);
         }
-        self.touch(id);
     }
 
     fn pause(&mut self, id: ConnectionId) {
@@ -487,12 +514,13 @@ impl Hands {
         if frame.is_empty() && payload.is_none_or(Bytes::is_empty) {
             return;
         }
-        let outbox = connection.outbox.get_or_insert_with(|| self.chunks.outbox());
+        let framed = connection.websocket.is_some();
+        let outbox = connection.outbox.get_or_insert_with(|| self.chunks.outbox(framed));
         outbox.append(frame, &mut self.chunks);
         if let Some(payload) = payload {
             outbox.append_shared(payload, &mut self.chunks);
         }
-        if outbox.unsent() > self.limits.outbox_bytes_max + OVERRUN_BYTES_MAX {
+        if outbox.unsent() > self.limits.unsent_max() {
             connection.flags.throttled = true;
         }
         if !connection.flags.touched {

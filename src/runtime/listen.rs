@@ -11,7 +11,7 @@ use super::{
     fault::Fault,
     ring::{Ring, operation::Operation, system},
 };
-use crate::base::time::Moment;
+use crate::{base::time::Moment, transport::websocket::Rules};
 
 /// Binds `shards` sockets to each address, and says which addresses these are: the system picks
 /// a port where none is given.
@@ -45,9 +45,15 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     system::listen(system::bound_socket(address, true)?, BACKLOG)
 }
 
-/// The listening sockets of one shard.
+/// The listening sockets of one shard: those for TCP, then those for WebSocket.
 #[derive(Debug)]
-pub(super) struct Listeners(Vec<Listener>);
+pub(super) struct Listeners {
+    all: Vec<Listener>,
+    /// The first one for WebSocket.
+    websocket_from: usize,
+    /// Who may open a WebSocket.
+    rules: Rules,
+}
 
 #[derive(Debug)]
 struct Listener {
@@ -59,39 +65,49 @@ struct Listener {
 }
 
 impl Listeners {
-    pub(super) fn new(sockets: Vec<TcpListener>) -> Listeners {
+    /// The last `websockets` of the sockets are for WebSocket.
+    pub(super) fn new(sockets: Vec<TcpListener>, websockets: usize, rules: Rules) -> Listeners {
+        let websocket_from = sockets.len() - websockets;
         let new = |socket| Listener { socket, armed: false, retry: None };
-        Listeners(sockets.into_iter().map(new).collect())
+        Listeners { all: sockets.into_iter().map(new).collect(), websocket_from, rules }
+    }
+
+    pub(super) fn is_for_websocket(&self, number: u16) -> bool {
+        usize::from(number) >= self.websocket_from
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     pub(super) fn accept_on_all(&mut self, ring: &mut Ring) {
-        for (number, listener) in (0..).zip(&mut self.0) {
+        for (number, listener) in (0..).zip(&mut self.all) {
             listener.arm(number, ring);
         }
     }
 
     /// Accepts on after an accept has ended, unless it is to be retried later.
     pub(super) fn accept_again(&mut self, number: u16, ring: &mut Ring) {
-        let listener = &mut self.0[usize::from(number)];
+        let listener = &mut self.all[usize::from(number)];
         if !listener.armed && listener.retry.is_none() {
             listener.arm(number, ring);
         }
     }
 
     pub(super) fn handle_ended(&mut self, number: u16) {
-        self.0[usize::from(number)].armed = false;
+        self.all[usize::from(number)].armed = false;
     }
 
     pub(super) fn retry_later(&mut self, number: u16, at: Moment) {
-        self.0[usize::from(number)].retry = Some(at);
+        self.all[usize::from(number)].retry = Some(at);
     }
 
     pub(super) fn next_retry(&self) -> Option<Moment> {
-        self.0.iter().filter_map(|listener| listener.retry).min()
+        self.all.iter().filter_map(|listener| listener.retry).min()
     }
 
     pub(super) fn handle_time(&mut self, now: Moment, ring: &mut Ring) {
-        for (number, listener) in (0..).zip(&mut self.0) {
+        for (number, listener) in (0..).zip(&mut self.all) {
             if listener.retry.is_some_and(|at| at <= now) {
                 listener.retry = None;
                 listener.arm(number, ring);
@@ -101,7 +117,7 @@ impl Listeners {
 
     /// Accepts no more.
     pub(super) fn end_all(&mut self, ring: &mut Ring) {
-        for (number, listener) in (0..).zip(&mut self.0) {
+        for (number, listener) in (0..).zip(&mut self.all) {
             listener.retry = None;
             if listener.armed {
                 ring.cancel(Operation::Accept(number));
@@ -110,7 +126,7 @@ impl Listeners {
     }
 
     pub(super) fn have_ended(&self) -> bool {
-        self.0.iter().all(|listener| !listener.armed)
+        self.all.iter().all(|listener| !listener.armed)
     }
 }
 

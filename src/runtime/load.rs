@@ -17,6 +17,10 @@ pub(super) struct Tallies {
     /// Connections ended because their incomplete packets took too much memory together.
     pub(super) partial_overflows: u64,
     pub(super) accept_errors: u64,
+    /// Requests that asked for no WebSocket, or not for one with MQTT.
+    pub(super) handshakes_refused: u64,
+    /// Connections ended because of their WebSocket frames.
+    pub(super) frames_refused: u64,
 }
 
 impl Default for Tallies {
@@ -30,6 +34,8 @@ impl Default for Tallies {
             connections_refused: 0,
             partial_overflows: 0,
             accept_errors: 0,
+            handshakes_refused: 0,
+            frames_refused: 0,
         }
     }
 }
@@ -53,6 +59,8 @@ impl Tallies {
             connections_refused: self.connections_refused,
             partial_overflows: self.partial_overflows,
             accept_errors: self.accept_errors,
+            handshakes_refused: self.handshakes_refused,
+            frames_refused: self.frames_refused,
         }
     }
 

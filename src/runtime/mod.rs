@@ -21,11 +21,12 @@ mod stop;
 mod thrift;
 mod turn;
 mod verify;
+mod websocket;
 
 use std::net::SocketAddr;
 
 pub use self::{fault::Fault, ring::system::now, start::run, stop::StopHandle};
-use crate::base::time::Span;
+use crate::{base::time::Span, transport::websocket::Rules};
 
 /// How a broker runs.
 #[derive(Clone, Debug)]
@@ -34,6 +35,9 @@ pub struct RuntimeConfig {
     pub cpus: Vec<usize>,
     /// Where to listen. Port 0 has the system pick one.
     pub listeners: Vec<SocketAddr>,
+    /// Where to listen for WebSocket. These are counted behind the other listeners.
+    pub websocket_listeners: Vec<SocketAddr>,
+    pub websocket_rules: Rules,
     /// Submissions that one ring takes at a time; a power of two.
     pub ring_entries: u32,
     /// Receive buffers of each shard, a power of two, and the size of each.
@@ -45,6 +49,8 @@ pub struct RuntimeConfig {
     pub outbox_bytes_max: usize,
     /// Connections of all shards together.
     pub connections_max: usize,
+    /// Connections beyond those that are let in for the brain to tell them so.
+    pub connections_surplus: usize,
     /// How long a connection that is being closed may take to read what it is owed.
     pub flush_time_max: Span,
     /// Bytes of incomplete packets that one shard holds, for all its connections together.
@@ -53,11 +59,20 @@ pub struct RuntimeConfig {
     pub handle_signals: bool,
 }
 
+impl RuntimeConfig {
+    /// All listeners, each at the place by which connections say where they came from.
+    fn all_listeners(&self) -> Vec<SocketAddr> {
+        [&self.listeners[..], &self.websocket_listeners].concat()
+    }
+}
+
 /// A broker that has begun to listen.
 #[derive(Debug)]
 pub struct Ready {
     /// Where it listens, in the order of [`RuntimeConfig::listeners`].
     pub addresses: Vec<SocketAddr>,
+    /// The same for [`RuntimeConfig::websocket_listeners`].
+    pub websocket_addresses: Vec<SocketAddr>,
     /// The CPU of each shard.
     pub cpus: Vec<usize>,
     /// Connections that it holds at the most: as configured, or as the system allows.

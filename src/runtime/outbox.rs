@@ -8,12 +8,16 @@
 //! ```
 //! Bytes in flight neither move nor go before [`Outbox::complete`]: the kernel reads them. More may
 //! be appended behind them meanwhile.
+//!
+//! To a WebSocket the bytes leave in frames. What is appended belongs to one open frame, until
+//! [`Outbox::close_frame`] writes its head into the room that was left for it.
 
 use std::{collections::VecDeque, mem};
 
 use bytes::Bytes;
 
 use super::{chunks::Chunks, ring::vector::Vector};
+use crate::transport::websocket::{HEAD_ROOM, write_head};
 
 /// Payloads from this size on are referenced; copying a smaller one is cheaper than a piece.
 pub(super) const SHARED_BYTES_MIN: usize = 8 << 10;
@@ -24,6 +28,8 @@ pub(super) struct Outbox {
     unsent: usize,
     in_flight: bool,
     vector: Box<Vector>,
+    /// The pieces of the open frame, at the back; `None` where there are no frames.
+    open_pieces: Option<usize>,
 }
 
 /// Consecutive bytes, of which the first have been sent.
@@ -35,12 +41,21 @@ struct Piece {
 enum Held {
     /// Frames one after the other, in a chunk of the pool. It is never written past its capacity.
     Chunk(Vec<u8>),
+    /// A chunk that ends with a frame: nothing is appended to it.
+    Sealed(Vec<u8>),
     Payload(Bytes),
 }
 
 impl Outbox {
     pub(super) fn new() -> Outbox {
-        Outbox { pieces: VecDeque::new(), unsent: 0, in_flight: false, vector: Vector::new() }
+        let vector = Vector::new();
+        let pieces = VecDeque::new();
+        Outbox { pieces, unsent: 0, in_flight: false, vector, open_pieces: None }
+    }
+
+    /// Whether what is appended from now on leaves in frames. There is nothing in it yet.
+    pub(super) fn set_framed(&mut self, framed: bool) {
+        self.open_pieces = framed.then_some(0);
     }
 
     pub(super) fn unsent(&self) -> usize {
@@ -69,7 +84,37 @@ impl Outbox {
             return self.append(payload, chunks);
         }
         self.unsent += payload.len();
-        self.pieces.push_back(Piece { bytes: Held::Payload(payload.clone()), sent: 0 });
+        self.open_frame(chunks);
+        self.push(Held::Payload(payload.clone()));
+    }
+
+    /// Appends bytes that are on the wire what they are here: HTTP, or whole frames.
+    pub(super) fn append_bare(&mut self, bytes: &[u8], chunks: &mut Chunks) {
+        self.close_frame();
+        self.unsent += bytes.len();
+        let mut chunk = chunks.small();
+        chunk.extend_from_slice(bytes);
+        self.pieces.push_back(Piece { bytes: Held::Sealed(chunk), sent: 0 });
+    }
+
+    /// Writes the head of the open frame, if there is one. What is appended later is in another.
+    pub(super) fn close_frame(&mut self) {
+        let Some(open @ 1..) = self.open_pieces else { return };
+        self.open_pieces = Some(0);
+        let first = self.pieces.len() - open;
+        let room_and_payload: usize =
+            self.pieces.range(first..).map(|piece| piece.unsent().len()).sum();
+        let Piece { bytes: Held::Chunk(chunk), sent } = &mut self.pieces[first] else {
+            unreachable!("a frame begins in a chunk")
+        };
+        let (room, _) = chunk.split_first_chunk_mut().expect("room was left for the head");
+        *sent = write_head(room, room_and_payload - HEAD_ROOM);
+        self.unsent += HEAD_ROOM - *sent;
+        if let Some(Piece { bytes: last, .. }) = self.pieces.back_mut()
+            && let Held::Chunk(chunk) = last
+        {
+            *last = Held::Sealed(mem::take(chunk));
+        }
     }
 
     /// Puts the bytes at the front in flight. They stay where they are until [`Outbox::complete`].
@@ -100,6 +145,7 @@ impl Outbox {
     pub(super) fn discard(&mut self, chunks: &mut Chunks) {
         assert!(!self.in_flight, "the kernel reads what is in flight");
         self.unsent = 0;
+        self.open_pieces = None;
         while !self.pieces.is_empty() {
             self.drop_front(chunks);
         }
@@ -111,8 +157,9 @@ impl Outbox {
     }
 
     fn drop_front(&mut self, chunks: &mut Chunks) {
-        if let Some(Piece { bytes: Held::Chunk(chunk), .. }) = self.pieces.pop_front() {
-            chunks.give_back(chunk);
+        match self.pieces.pop_front().map(|piece| piece.bytes) {
+            Some(Held::Chunk(chunk) | Held::Sealed(chunk)) => chunks.give_back(chunk),
+            Some(Held::Payload(_)) | None => {}
         }
     }
 
@@ -122,16 +169,35 @@ impl Outbox {
             self.pieces.back(),
             Some(Piece { bytes: Held::Chunk(chunk), .. }) if chunk.len() < chunk.capacity()
         );
-        if !has_room {
+        if !has_room && !self.open_frame(chunks) {
             let chunk = match self.pieces.back() {
                 Some(Piece { bytes: Held::Chunk(_), .. }) => chunks.large(),
                 _ => chunks.small(),
             };
-            self.pieces.push_back(Piece { bytes: Held::Chunk(chunk), sent: 0 });
+            self.push(Held::Chunk(chunk));
         }
         match self.pieces.back_mut() {
             Some(Piece { bytes: Held::Chunk(chunk), .. }) => chunk,
             _ => unreachable!("a chunk with room is at the back"),
+        }
+    }
+
+    /// Opens a frame where there are frames and none is open: with a chunk that has room for its
+    /// head. False: it has done nothing.
+    fn open_frame(&mut self, chunks: &mut Chunks) -> bool {
+        let opens = self.open_pieces == Some(0);
+        if opens {
+            let mut chunk = chunks.small();
+            chunk.resize(HEAD_ROOM, 0);
+            self.push(Held::Chunk(chunk));
+        }
+        opens
+    }
+
+    fn push(&mut self, bytes: Held) {
+        self.pieces.push_back(Piece { bytes, sent: 0 });
+        if let Some(open) = &mut self.open_pieces {
+            *open += 1;
         }
     }
 }
@@ -139,7 +205,7 @@ impl Outbox {
 impl Piece {
     fn unsent(&self) -> &[u8] {
         match &self.bytes {
-            Held::Chunk(chunk) => &chunk[self.sent..],
+            Held::Chunk(chunk) | Held::Sealed(chunk) => &chunk[self.sent..],
             Held::Payload(payload) => &payload[self.sent..],
         }
     }
@@ -208,6 +274,59 @@ mod tests {
         assert_eq!(outbox.unsent(), 8);
     }
 
+    /// Takes the payload out of the frames of a server.
+    fn unframed(mut wire: &[u8]) -> Vec<Vec<u8>> {
+        let mut payloads = Vec::new();
+        while let [0x82, short, rest @ ..] = wire {
+            let longer = [0, 2, 8][usize::from(short.saturating_sub(125))];
+            let (length, rest) = rest.split_at(longer);
+            let length = length.iter().fold(0, |length, &byte| length << 8 | usize::from(byte));
+            let length = if longer == 0 { usize::from(*short) } else { length };
+            payloads.push(rest[..length].to_vec());
+            wire = &rest[length..];
+        }
+        assert!(wire.is_empty(), "{wire:?}");
+        payloads
+    }
+
+    #[test]
+    fn what_waits_for_a_send_leaves_in_one_frame() {
+        let mut chunks = Chunks::default();
+        let mut outbox = Outbox::new();
+        outbox.set_framed(true);
+        outbox.append_bare(b"HTTP", &mut chunks);
+        outbox.append(b"first", &mut chunks);
+        outbox.append(b" packet", &mut chunks);
+        outbox.close_frame();
+        outbox.close_frame();
+        assert_eq!(front(&outbox), b"HTTP\x82\x0Cfirst packet");
+        outbox.begin();
+        let mut later = b"second".to_vec();
+        outbox.append(b"second", &mut chunks);
+        for length in [SHARED_BYTES_MIN, 3_000, 70_000] {
+            outbox.append_shared(&Bytes::from(numbers(length)), &mut chunks);
+            later.extend(numbers(length));
+        }
+        outbox.complete(14, &mut chunks);
+        outbox.close_frame();
+        outbox.append_bare(b"\x82\x01!", &mut chunks);
+        let wire = front(&outbox);
+        assert_eq!(wire.len(), outbox.unsent());
+        assert_eq!(&wire[..4], b"cket");
+        assert_eq!(unframed(&wire[4..]), [later, b"!".to_vec()]);
+        outbox.begin();
+        outbox.complete(wire.len(), &mut chunks);
+        assert!(outbox.pieces.is_empty() && outbox.unsent() == 0);
+        outbox.append_shared(&Bytes::from(numbers(SHARED_BYTES_MIN)), &mut chunks);
+        outbox.close_frame();
+        assert_eq!(unframed(&front(&outbox)), [numbers(SHARED_BYTES_MIN)]);
+        outbox.discard(&mut chunks);
+        outbox.set_framed(false);
+        outbox.append(b"plain", &mut chunks);
+        outbox.close_frame();
+        assert_eq!(front(&outbox), b"plain");
+    }
+
     #[test]
     fn small_heads_between_large_payloads_take_little_memory() {
         let mut chunks = Chunks::default();
@@ -218,7 +337,7 @@ mod tests {
             outbox.append_shared(&payload, &mut chunks);
         }
         let capacity = |piece: &Piece| match &piece.bytes {
-            Held::Chunk(chunk) => chunk.capacity(),
+            Held::Chunk(chunk) | Held::Sealed(chunk) => chunk.capacity(),
             Held::Payload(_) => 0,
         };
         let held: usize = outbox.pieces.iter().map(capacity).sum();

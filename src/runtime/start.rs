@@ -43,11 +43,12 @@ pub fn run<B: Brain + 'static>(
 ) -> Result<(), Fault> {
     let connections_max = probe(config)?;
     let shards = config.cpus.len();
-    let (addresses, sockets) = listen::bind_all(&config.listeners, shards)?;
+    let (mut addresses, sockets) = listen::bind_all(&config.all_listeners(), shards)?;
+    let websocket_addresses = addresses.split_off(config.listeners.len());
     let bells = Bells::new(shards)?;
     let (verifiers, verify_threads) = verify::start(&bells)?;
     let stop = Stop::new(shards, bells.clone());
-    let census = Census::new(connections_max);
+    let census = Census::new(connections_max, config.connections_surplus);
     let seed = Random::seed()?;
 
     let (report, reports) = bounded(shards);
@@ -83,7 +84,13 @@ pub fn run<B: Brain + 'static>(
     }
     let watch = config.handle_signals.then(|| Watch::start(stop.clone())).transpose()?;
     let stop_handle = StopHandle::new(stop);
-    on_ready(&Ready { addresses, cpus: config.cpus.clone(), connections_max, stop: stop_handle });
+    on_ready(&Ready {
+        addresses,
+        websocket_addresses,
+        cpus: config.cpus.clone(),
+        connections_max,
+        stop: stop_handle,
+    });
     let ended = join_all(threads);
     drop(watch);
     for thread in verify_threads {
@@ -195,10 +202,12 @@ impl Plan {
             random: self.random,
         };
         let hands = Hands::new(tools, limits);
-        let listeners = Listeners::new(self.sockets);
+        let websockets = self.config.websocket_listeners.len();
+        let listeners = Listeners::new(self.sockets, websockets, self.config.websocket_rules);
         let mut turner = Turner::new(make(me), hands, buffers, listeners, self.census, self.bells);
         if !executor.run(shift.work(&mut turner)) {
-            // The kernel may still write to its memory.
+            // The kernel may still write to its memory. Nobody waits for it, though.
+            turner.hands.end_verifying();
             mem::forget(turner);
         }
         Ok(())

@@ -29,10 +29,10 @@ use crate::{
 pub(super) struct Turner<B> {
     pub(super) brain: B,
     pub(super) hands: Hands,
-    buffers: Buffers,
+    pub(super) buffers: Buffers,
     completions: Vec<Completion>,
     due: Vec<Due>,
-    listeners: Listeners,
+    pub(super) listeners: Listeners,
     census: Census,
     bells: Bells,
     bell_watched: bool,
@@ -195,23 +195,22 @@ impl<B: Brain> Turner<B> {
         if !connection.keeps_bytes() {
             return self.discard(id, length);
         }
-        let feeds = connection.takes_bytes();
-        let joins = !connection.kept.is_empty();
-        let taken = if feeds && !joins {
-            let taken = self.brain.handle_bytes(self.hands.now, id, bytes, &mut self.hands);
-            self.hands.notice_taken(id, taken);
-            taken
-        } else {
-            0
-        };
-        let in_bounds = self.hands.keep(id, &bytes[taken..]);
-        if !in_bounds {
-            self.hands.tallies.partial_overflows += 1;
-            debug!("incomplete packets take too much memory: their latest sender has to go");
-            self.break_off(id);
-        } else if feeds && joins {
-            self.feed_kept(id);
+        if connection.websocket.is_some() {
+            return self.handle_wrapped(id, buffer, length);
         }
+        match hand_in(&mut self.brain, &mut self.hands, id, bytes) {
+            HandedIn::Done => {}
+            HandedIn::Joined => self.feed_kept(id),
+            HandedIn::OutOfBounds => {
+                self.note_overflow();
+                self.break_off(id);
+            }
+        }
+    }
+
+    pub(super) fn note_overflow(&mut self) {
+        self.hands.tallies.partial_overflows += 1;
+        debug!("incomplete packets take too much memory: their latest sender has to go");
     }
 
     /// A client that goes on sending after it was told to go is not waited for.
@@ -224,7 +223,7 @@ impl<B: Brain> Turner<B> {
     }
 
     /// Hands in what was kept, then the end if it has come.
-    fn feed_kept(&mut self, id: ConnectionId) {
+    pub(super) fn feed_kept(&mut self, id: ConnectionId) {
         let Some(connection) = self.hands.get(id) else { return };
         connection.flags.feed_due = false;
         self.hands.touch(id);
@@ -242,7 +241,7 @@ impl<B: Brain> Turner<B> {
     }
 
     /// The client will send nothing more.
-    fn handle_finished(&mut self, id: ConnectionId) {
+    pub(super) fn handle_finished(&mut self, id: ConnectionId) {
         let Some(connection) = self.hands.get(id) else { return };
         connection.flags.finished = true;
         self.hands.touch(id);
@@ -272,7 +271,7 @@ impl<B: Brain> Turner<B> {
     }
 
     /// Ends a connection that is no use any more, and tells the brain if it still knows it.
-    fn break_off(&mut self, id: ConnectionId) {
+    pub(super) fn break_off(&mut self, id: ConnectionId) {
         let Some(connection) = self.hands.get(id) else { return };
         let open = connection.is_open();
         self.hands.kill(id);
@@ -309,7 +308,10 @@ impl<B: Brain> Turner<B> {
         if self.stopping.is_some() {
             return;
         }
-        let connection = Connection::new(socket, listener, place);
+        let mut connection = Connection::new(socket, listener, place);
+        if self.listeners.is_for_websocket(listener) {
+            connection.websocket = Some(Box::default());
+        }
         let arrival = connection.arrival();
         let id = self.hands.insert(connection);
         self.brain.handle_accepted(self.hands.now, id, arrival, &mut self.hands);
@@ -395,6 +397,7 @@ impl<B: Brain> Turner<B> {
             return;
         }
         self.hands.now = now;
+        self.hands.stopping = true;
         self.stopping = Some(now + flush_time_max);
         self.listeners.end_all(&mut self.hands.ring);
         self.brain.handle_stop(now, &mut self.hands);
@@ -433,6 +436,42 @@ impl<B: Brain> Turner<B> {
             self.hands.ring.cancel(Operation::Bell);
         }
         !self.bell_watched && self.listeners.have_ended() && self.is_done()
+    }
+}
+
+/// What became of received bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HandedIn {
+    /// The brain has taken what it wants of them for now.
+    Done,
+    /// They have joined earlier ones, together with which they are to be handed in.
+    Joined,
+    /// The shard keeps too many bytes.
+    OutOfBounds,
+}
+
+/// Hands bytes in where they lie, and keeps what is not taken.
+pub(super) fn hand_in(
+    brain: &mut impl Brain,
+    hands: &mut Hands,
+    id: ConnectionId,
+    bytes: &[u8],
+) -> HandedIn {
+    let Some(connection) = hands.get(id) else { return HandedIn::Done };
+    let feeds = connection.takes_bytes();
+    let joins = !connection.kept.is_empty();
+    let taken = if feeds && !joins {
+        let taken = brain.handle_bytes(hands.now, id, bytes, hands);
+        hands.notice_taken(id, taken);
+        taken
+    } else {
+        0
+    };
+    let in_bounds = hands.keep(id, &bytes[taken..]);
+    match (in_bounds, feeds && joins) {
+        (false, _) => HandedIn::OutOfBounds,
+        (true, true) => HandedIn::Joined,
+        (true, false) => HandedIn::Done,
     }
 }
 

@@ -63,7 +63,8 @@ impl Bell {
 /// A shard's access to the threads that verify.
 pub(super) struct Verifier {
     me: ShardId,
-    questions: Sender<Question>,
+    /// None once the shard has ended.
+    questions: Option<Sender<Question>>,
     verdicts: Receiver<Verdict>,
 }
 
@@ -71,7 +72,12 @@ impl Verifier {
     /// False: too many wait already.
     pub(super) fn ask(&self, connection: ConnectionId, verification: Verification) -> bool {
         let question = Question { shard: self.me, connection, verification };
-        self.questions.try_send(question).is_ok()
+        self.questions.as_ref().is_some_and(|questions| questions.try_send(question).is_ok())
+    }
+
+    /// Asks nothing more, so that the threads can end even if the shard's memory stays.
+    pub(super) fn end(&mut self) {
+        self.questions = None;
     }
 
     pub(super) fn verdict(&self) -> Option<Verdict> {
@@ -79,7 +85,7 @@ impl Verifier {
     }
 }
 
-/// Starts the threads. They end when the last shard has dropped its [`Verifier`].
+/// Starts the threads. They end when each shard has dropped or ended its [`Verifier`].
 pub(super) fn start(bells: &Bells) -> io::Result<(Vec<Verifier>, Vec<JoinHandle<()>>)> {
     let (questions, asked) = bounded::<Question>(QUESTIONS_MAX);
     // As many verdicts can wait as questions could be asked, so this lane needs no limit.
@@ -93,7 +99,7 @@ pub(super) fn start(bells: &Bells) -> io::Result<(Vec<Verifier>, Vec<JoinHandle<
         .collect::<io::Result<_>>()?;
     let verifiers = ShardId::all(verdicts.len())
         .zip(verdicts)
-        .map(|(me, verdicts)| Verifier { me, questions: questions.clone(), verdicts })
+        .map(|(me, verdicts)| Verifier { me, questions: Some(questions.clone()), verdicts })
         .collect();
     Ok((verifiers, threads))
 }

@@ -1,7 +1,8 @@
 //! One client's contract with the broker: what outlives its connections.
 //!
 //! A pure state machine per direction: [`inbound`] for what the client publishes, [`outbound`] for
-//! what it is sent. Knows packets and time; knows no sockets, no topics trie and no other session.
+//! what it is sent. [`topic_aliases`] is of one connection only. Knows packets and time; knows no
+//! sockets, no topics trie and no other session.
 
 #![forbid(unsafe_code)]
 
@@ -10,4 +11,5 @@ pub mod inbound;
 pub mod message;
 pub mod outbound;
 pub mod queue;
+pub mod topic_aliases;
 pub mod will;

@@ -1,6 +1,6 @@
 //! The acknowledgements of section 4.3, in both directions.
 
-use super::{Shard, ports::Ports};
+use super::{Shard, ports::Ports, reason::Reason};
 use crate::{
     base::ids::{ConnectionId, SubscriberId},
     mqtt::{Ack, Packet, ReasonCode},
@@ -36,8 +36,9 @@ impl Shard {
             Received::Refused => self.pump(subscriber, ports),
             Received::Unknown if refused => {}
             Received::Unknown => {
-                let pubrel = Ack::with_reason(ack.packet_id, ReasonCode::PacketIdentifierNotFound);
-                self.answer(id, &Packet::Pubrel(pubrel), ports);
+                let reason = Reason::NothingSent;
+                let pubrel = Packet::Pubrel(Ack::with_reason(ack.packet_id, reason.code()));
+                self.answer_with(id, &pubrel, Some(reason), ports);
             }
         }
     }
@@ -51,12 +52,11 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        let reason_code = if session.inbound.handle_pubrel(ack.packet_id) {
-            ReasonCode::Success
-        } else {
-            ReasonCode::PacketIdentifierNotFound
-        };
-        self.answer(id, &Packet::Pubcomp(Ack::with_reason(ack.packet_id, reason_code)), ports);
+        let known = session.inbound.handle_pubrel(ack.packet_id);
+        let reason = (!known).then_some(Reason::NothingReceived);
+        let reason_code = reason.map_or(ReasonCode::Success, Reason::code);
+        let pubcomp = Packet::Pubcomp(Ack::with_reason(ack.packet_id, reason_code));
+        self.answer_with(id, &pubcomp, reason, ports);
     }
 
     pub(super) fn handle_pubcomp(

@@ -1,11 +1,11 @@
 //! AUTH: enhanced authentication before CONNACK, and again at any time after it.
 
-use super::{Shard, connection::Stage, end::Cause, ports::Ports};
+use super::{Shard, connection::Stage, end::Cause, ports::Ports, reason::Reason, terms::Terms};
 use crate::{
     access::scram::{Exchange, MESSAGE_BYTES_MAX, Outcome},
     base::ids::ConnectionId,
     mqtt::{
-        Auth, Connect, Packet, ProtocolError, ReasonCode, ReasonProperties, Version,
+        Auth, Connect, Packet, ProtocolError, ReasonCode, ReasonProperties,
         frame::{self, PACKET_SIZE_MAX},
     },
 };
@@ -15,8 +15,6 @@ use crate::{
 pub(super) struct Authentication {
     /// The Authentication Method of its CONNECT.
     method: String,
-    /// The Maximum Packet Size of its CONNECT.
-    packet_size_max: usize,
     /// What its next AUTH goes on with.
     exchange: Option<Exchange>,
     purpose: Purpose,
@@ -68,17 +66,18 @@ impl Shard {
         let Some(exchange) = self.begin_exchange(method, ports) else {
             // [MQTT-4.12.0-1]
             self.tallies.refused_authentication += 1;
-            let reason_code = ReasonCode::BadAuthenticationMethod;
-            return self.refuse_connect(id, Version::V5, reason_code, ports);
+            let reason = Reason::AuthenticationMethodUnknown;
+            return self.refuse_connect(id, Terms::of(connect), reason, ports);
         };
         let authentication = keep(connect, method);
         let bytes = self.connections.authenticating_bytes() + authentication.bytes();
         if bytes > AUTHENTICATING_BYTES_MAX {
-            return self.refuse_connect(id, Version::V5, ReasonCode::ServerBusy, ports);
+            let reason = Reason::AuthenticationsFull;
+            return self.refuse_connect(id, Terms::of(connect), reason, ports);
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.stage = Stage::Authenticating;
-        connection.version = Version::V5;
+        connection.terms = Terms::of(connect);
         self.connections.set_authentication(id, Some(authentication));
         self.begin_with(id, exchange, connect.properties.authentication_data, ports);
     }
@@ -189,7 +188,7 @@ impl Shard {
     /// Answers the CONNECT that was kept. A User Name in it is that of the proof.
     fn let_in(&mut self, id: ConnectionId, user_name: String, data: &[u8], ports: &mut impl Ports) {
         let Some(earlier) = self.connections.set_authentication(id, None) else { return };
-        let Authentication { method, packet_size_max, purpose, .. } = *earlier;
+        let Authentication { method, purpose, .. } = *earlier;
         let Purpose::Connect(bytes) = purpose else { return };
         let connect = read_kept(&bytes);
         let is_same = connect.user_name.is_none_or(|said| said == user_name);
@@ -197,7 +196,7 @@ impl Shard {
             return self.end(id, Cause::NotAuthenticated, ports);
         }
         let purpose = Purpose::Remain { user_name };
-        let remaining = Authentication { method, packet_size_max, exchange: None, purpose };
+        let remaining = Authentication { method, exchange: None, purpose };
         self.connections.set_authentication(id, Some(remaining));
         self.accept(id, &connect, Some(data), ports);
     }
@@ -211,12 +210,13 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        let terms = connection.terms;
         let Some(authentication) = connection.authentication() else { return };
         let method = Some(authentication.method.as_str());
         let auth = Auth { reason_code, method, data, properties: ReasonProperties::default() };
-        self.scratch.clear();
-        Packet::Auth(auth).encode(Version::V5, &mut self.scratch);
-        if self.scratch.len() <= authentication.packet_size_max {
+        let is_first = reason_code == ReasonCode::ContinueAuthentication && data.is_none();
+        let reason = is_first.then_some(Reason::FirstMessageMissing);
+        if terms.write(&Packet::Auth(auth), reason, &mut self.scratch) {
             ports.send(id, &self.scratch);
         } else {
             // There is no smaller challenge, so the client cannot be let in. [MQTT-3.1.2-24]
@@ -228,13 +228,7 @@ impl Shard {
 fn keep(connect: &Connect<'_>, method: &str) -> Authentication {
     let mut bytes = Vec::new();
     connect.encode(&mut bytes);
-    let maximum = connect.properties.maximum_packet_size;
-    Authentication {
-        method: method.to_owned(),
-        packet_size_max: maximum.map_or(usize::MAX, |maximum| maximum.get() as usize),
-        exchange: None,
-        purpose: Purpose::Connect(bytes),
-    }
+    Authentication { method: method.to_owned(), exchange: None, purpose: Purpose::Connect(bytes) }
 }
 
 fn read_kept(bytes: &[u8]) -> Connect<'_> {

@@ -6,18 +6,21 @@ use super::{
     Shard, Step,
     connection::Stage,
     end::Cause,
+    judge::Candidate,
     ports::{Closing, Ports},
+    reason::Reason,
     sessions::Link,
+    terms::Terms,
 };
 use crate::{
-    access::{self, Admission},
+    access::Admission,
     base::{
         ids::{ConnectionId, SubscriberId},
         time::Span,
     },
     mqtt::{
-        Connack, ConnackProperties, Connect, DecodeError, Frame, Packet, ReasonCode, Version,
-        connect::peek_version, frame::PACKET_SIZE_MAX,
+        self, Connack, ConnackProperties, Connect, DecodeError, Frame, Packet, ReasonCode, Version,
+        connect::peek_version,
     },
     session::{
         message::{Message, MessageView, Payload, shared_payload},
@@ -33,6 +36,10 @@ struct Accepted<'a> {
     assigned: Option<&'a str>,
     /// The Session Expiry Interval, when it is not the one asked for.
     session_expiry: Option<u32>,
+    /// The Keep Alive in seconds, likewise.
+    keep_alive: Option<u16>,
+    /// The Response Information, when it has asked for it.
+    response: Option<&'a str>,
     /// The Authentication Method of its CONNECT. [MQTT-4.12.0-5] [MQTT-4.12.0-6]
     method: Option<&'a str>,
     proof: Option<&'a [u8]>,
@@ -45,8 +52,12 @@ impl Shard {
         connect: &Connect<'_>,
         ports: &mut impl Ports,
     ) -> Step {
-        if let Err(reason_code) = judge(connect) {
-            self.refuse_connect(id, connect.version, reason_code, ports);
+        if let Some(reason) = self.refers(id) {
+            self.refuse_connect(id, Terms::of(connect), reason, ports);
+            return Step::Taken;
+        }
+        if let Err(reason) = self.judge(connect) {
+            self.refuse_connect(id, Terms::of(connect), reason, ports);
             return Step::Taken;
         }
         let home = self.settings.home(connect.client_id);
@@ -64,14 +75,52 @@ impl Shard {
                 self.accept(id, connect, None, ports);
                 Step::Taken
             }
-            Some(Err(reason_code)) => {
+            Some(Err(reason)) => {
                 self.tallies.refused_authentication += 1;
-                self.refuse_connect(id, connect.version, reason_code, ports);
+                self.refuse_connect(id, Terms::of(connect), reason, ports);
                 Step::Taken
             }
             // The verdict hands the packet in again.
             None => Step::Later,
         }
+    }
+
+    /// Why this client is sent to another server, whoever it is.
+    fn refers(&self, id: ConnectionId) -> Option<Reason> {
+        if self.settings.referral.is_permanent() {
+            return Some(Reason::Moved);
+        }
+        let surplus = self.connections.get(id).is_some_and(|connection| connection.surplus);
+        surplus.then_some(Reason::FullUseAnother)
+    }
+
+    /// What a CONNECT shows by itself, before anyone is asked.
+    fn judge(&self, connect: &Connect<'_>) -> Result<(), Reason> {
+        let may_be_empty = match connect.version {
+            // 3.1 asks for 1 to 23 characters.
+            Version::V31 => false,
+            // [MQTT-3.1.3-8@3.1.1]
+            Version::V311 => connect.clean_start,
+            Version::V5 => true,
+        };
+        if connect.client_id.is_empty() && !may_be_empty {
+            return Err(Reason::ClientIdentifierMissing);
+        }
+        connect.will.as_ref().map_or(Ok(()), |will| self.judge_will(will))
+    }
+
+    fn judge_will(&self, will: &mqtt::Will<'_>) -> Result<(), Reason> {
+        if TopicName::parse(will.topic).is_err() {
+            return Err(Reason::WillTopicInvalid);
+        }
+        let application = will.properties.application;
+        let candidate = Candidate { topic: will.topic, application, payload: will.payload };
+        self.judge_message(&candidate).map_err(|reason| match reason {
+            Reason::PublishForbidden => Reason::WillForbidden,
+            other => other,
+        })?;
+        let offered = self.settings.offer.check_message(will.qos, will.retain);
+        offered.map_err(|error| Reason::Packet(error.into()))
     }
 
     /// Whether the client may come in; `None` while its password is being checked.
@@ -80,18 +129,18 @@ impl Shard {
         id: ConnectionId,
         connect: &Connect<'_>,
         ports: &mut impl Ports,
-    ) -> Option<Result<(), ReasonCode>> {
+    ) -> Option<Result<(), Reason>> {
         let connection = self.connections.get_mut(id)?;
         if let Stage::Verified { passed } = connection.stage {
-            return Some(if passed { Ok(()) } else { Err(ReasonCode::BadUserNameOrPassword) });
+            return Some(if passed { Ok(()) } else { Err(Reason::PasswordWrong) });
         }
         let loopback = self.settings.is_loopback(connection.listener);
         match self.settings.policy.admit(loopback, connect.user_name, connect.password) {
             Admission::Granted => Some(Ok(())),
-            Admission::NotAuthorized => Some(Err(ReasonCode::NotAuthorized)),
+            Admission::NotAuthorized => Some(Err(Reason::Anonymous)),
             Admission::Verify(verification) => {
                 if !ports.verify(id, verification) {
-                    return Some(Err(ReasonCode::ServerBusy));
+                    return Some(Err(Reason::PasswordChecksFull));
                 }
                 connection.stage = Stage::Verifying;
                 ports.pause(id);
@@ -114,7 +163,7 @@ impl Shard {
         self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
         if resumed.is_none() && self.sessions.len() >= self.settings.limits.sessions_max {
-            return self.refuse_connect(id, connect.version, ReasonCode::QuotaExceeded, ports);
+            return self.refuse_connect(id, Terms::of(connect), Reason::SessionsFull, ports);
         }
         let subscriber = resumed.unwrap_or_else(|| self.sessions.create(client_id));
         let session_expiry = self.session_expiry(connect);
@@ -122,14 +171,18 @@ impl Shard {
         let told_expiry = (connect.properties.session_expiry_interval.unwrap_or(0)
             != session_expiry)
             .then_some(session_expiry);
+        let keep_alive = self.settings.offer.keep_alive(connect);
+        let response = self.settings.offer.response_information(connect, client_id);
         let accepted = Accepted {
             session_present: resumed.is_some(),
             assigned: assigned.as_deref(),
             session_expiry: told_expiry,
+            keep_alive: Some(keep_alive).filter(|&it| it != connect.keep_alive),
+            response: response.as_deref(),
             method: connect.properties.authentication_method,
             proof,
         };
-        self.send_connack(id, connect.version, &accepted, ports);
+        self.send_connack(id, &accepted, ports);
         if self.connections.get(id).is_some() {
             self.set_members_online(subscriber, true, ports);
             self.pump(subscriber, ports);
@@ -163,20 +216,13 @@ impl Shard {
             return;
         };
         connection.stage = Stage::Connected(subscriber);
-        connection.version = connect.version;
-        connection.keep_alive = connect.keep_alive;
-        connection.problem_information = connect.properties.request_problem_information;
+        connection.terms = Terms::of(connect);
+        connection.terms.limit_topic_aliases(self.settings.limits.topic_aliases_max);
+        connection.keep_alive = self.settings.offer.keep_alive(connect);
         let deadline = connection.keep_alive_deadline();
         let receive_maximum = connect.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
-        session.link = Some(Link {
-            connection: id,
-            version: connect.version,
-            packet_size_max: connect
-                .properties
-                .maximum_packet_size
-                .map_or(usize::MAX, |maximum| maximum.get() as usize)
-                .min(PACKET_SIZE_MAX),
-        });
+        session.link = Some(Link { connection: id, terms: connection.terms });
+        session.topic_aliases = None;
         session.inbound.connect();
         session.outbound.connect(receive_maximum.min(self.settings.limits.inflight_max));
         session.expiry_interval = session_expiry;
@@ -200,18 +246,11 @@ impl Shard {
         asked.min(self.settings.limits.session_expiry_max)
     }
 
-    fn send_connack(
-        &mut self,
-        id: ConnectionId,
-        version: Version,
-        accepted: &Accepted<'_>,
-        ports: &mut impl Ports,
-    ) {
+    fn send_connack(&mut self, id: ConnectionId, accepted: &Accepted<'_>, ports: &mut impl Ports) {
         let limits = &self.settings.limits;
         let packet_size_max = u32::try_from(limits.packet_size_max).unwrap_or(u32::MAX);
-        let connack = Connack {
-            // 3.1 has no Session Present flag.
-            session_present: accepted.session_present && version > Version::V31,
+        let mut connack = Connack {
+            session_present: accepted.session_present,
             reason_code: ReasonCode::Success,
             properties: ConnackProperties {
                 session_expiry_interval: accepted.session_expiry,
@@ -219,11 +258,20 @@ impl Shard {
                 maximum_packet_size: std::num::NonZeroU32::new(packet_size_max),
                 assigned_client_identifier: accepted.assigned,
                 topic_alias_maximum: limits.topic_alias_maximum,
+                server_keep_alive: accepted.keep_alive,
+                response_information: accepted.response,
                 authentication_method: accepted.method,
                 authentication_data: accepted.proof,
                 ..ConnackProperties::default()
             },
         };
+        self.settings.offer.announce(&mut connack.properties);
+        let Some(connection) = self.connections.get(id) else { return };
+        let whole = Packet::Connack(connack);
+        if accepted.response.is_some() && !connection.terms.write(&whole, None, &mut self.scratch) {
+            // It need not be sent, and the client does not take it.
+            connack.properties.response_information = None;
+        }
         self.answer(id, &Packet::Connack(connack), ports);
     }
 
@@ -242,13 +290,16 @@ impl Shard {
     pub(super) fn refuse_connect(
         &mut self,
         id: ConnectionId,
-        version: Version,
-        reason_code: ReasonCode,
+        terms: Terms,
+        reason: Reason,
         ports: &mut impl Ports,
     ) {
-        self.scratch.clear();
-        Packet::Connack(Connack::refusal(reason_code)).encode(version, &mut self.scratch);
-        ports.send(id, &self.scratch);
+        self.tallies.count_refusal(reason);
+        let reason = self.settings.referral.instead_of(reason);
+        let connack = Packet::Connack(Connack::refusal(reason.code()));
+        if self.write_last(terms, &connack, reason) {
+            ports.send(id, &self.scratch);
+        }
         self.tallies.refused_connect += 1;
         self.connections.remove(id);
         ports.close(id, Closing::Flush);
@@ -266,39 +317,20 @@ impl Shard {
         let version = peek_version(frame.body);
         match (version, error) {
             (_, DecodeError::UnsupportedProtocolVersion) => {
-                let reason_code = ReasonCode::UnsupportedProtocolVersion;
-                self.refuse_connect(id, Version::V311, reason_code, ports);
+                self.refuse_connect(id, Terms::plain(Version::V311), Reason::Packet(error), ports);
             }
             (Some(Version::V5), _) => {
                 self.tallies.count_error(error);
-                self.refuse_connect(id, Version::V5, error.reason_code(), ports);
+                let terms = Terms::plain(Version::V5);
+                self.refuse_connect(id, terms, Reason::Packet(error), ports);
             }
             _ => self.refuse(id, error, ports),
         }
     }
 }
 
-/// What a CONNECT shows by itself, before anyone is asked.
-fn judge(connect: &Connect<'_>) -> Result<(), ReasonCode> {
-    let may_be_empty = match connect.version {
-        // 3.1 asks for 1 to 23 characters.
-        Version::V31 => false,
-        // [MQTT-3.1.3-8@3.1.1]
-        Version::V311 => connect.clean_start,
-        Version::V5 => true,
-    };
-    if connect.client_id.is_empty() && !may_be_empty {
-        return Err(ReasonCode::ClientIdentifierNotValid);
-    }
-    match &connect.will {
-        Some(will) if TopicName::parse(will.topic).is_err() => Err(ReasonCode::TopicNameInvalid),
-        Some(will) if !access::topics::may_publish(will.topic) => Err(ReasonCode::NotAuthorized),
-        _ => Ok(()),
-    }
-}
-
 /// The Will as it is kept with the session. [MQTT-3.1.2-7]
-fn keep_will(will: &crate::mqtt::Will<'_>) -> Will {
+fn keep_will(will: &mqtt::Will<'_>) -> Will {
     let mut application = Vec::new();
     will.properties.application.encode(&mut application);
     let shared = shared_payload(will.payload);

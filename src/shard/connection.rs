@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use super::auth::Authentication;
+use super::{auth::Authentication, ports::Arrival, terms::Terms};
 use crate::{
     base::{
         ids::{ConnectionId, SubscriberId},
@@ -25,13 +25,13 @@ use crate::{
 pub(super) struct Connection {
     /// Which listener it came by.
     pub(super) listener: u16,
+    /// It is one too many, and only there to be told so.
+    pub(super) surplus: bool,
     pub(super) stage: Stage,
-    /// Valid once Connected.
-    pub(super) version: Version,
+    /// Valid once its CONNECT has been taken.
+    pub(super) terms: Terms,
     /// Seconds; 0 is never.
     pub(super) keep_alive: u16,
-    /// Whether Reason Strings may be sent. [MQTT-3.1.2-29]
-    pub(super) problem_information: bool,
     /// For how many reasons nothing is read from it now.
     holds: u32,
     /// For how many subscribers that cannot keep up it should publish no more now.
@@ -73,13 +73,13 @@ struct Extras {
 }
 
 impl Connection {
-    pub(super) fn new(listener: u16, now: Moment) -> Connection {
+    pub(super) fn new(arrival: Arrival, now: Moment) -> Connection {
         Connection {
-            listener,
+            listener: arrival.listener,
+            surplus: arrival.surplus,
             stage: Stage::Fresh,
-            version: Version::V311,
+            terms: Terms::plain(Version::V311),
             keep_alive: 0,
-            problem_information: true,
             holds: 0,
             presses: 0,
             stalled: false,
@@ -235,6 +235,14 @@ impl Connections {
 
     pub(super) fn authenticating_bytes(&self) -> usize {
         self.authenticating_bytes
+    }
+
+    /// How many connections are held back, and how many topics stand behind aliases.
+    pub(super) fn burdens(&self) -> (usize, usize) {
+        let connections = || self.entries.iter().flatten().map(|(_, connection)| connection);
+        let held_back = connections().filter(|it| it.is_held() || it.presses > 0).count();
+        let extras = connections().filter_map(|connection| connection.extras.as_ref());
+        (held_back, extras.map(|extras| extras.aliases.iter().flatten().count()).sum())
     }
 
     pub(super) fn ids(&self) -> Vec<ConnectionId> {

@@ -1,158 +1,25 @@
 //! From one message to the outboxes and queues of the sessions that it is for.
 //!
-//! A PUBLISH is encoded once per shape and patched per receiver. Knows sessions and outboxes; does
-//! not know how the receivers were found.
+//! Knows sessions and outboxes; does not know how the receivers were found.
 
 use std::rc::Rc;
 
 use super::{
+    frames::{Form, Frames, Ready},
     ports::Ports,
     sessions::{Link, Session},
     settings::Limits,
     stats::Tallies,
 };
 use crate::{
-    base::{
-        ids::{ConnectionId, SubscriberId},
-        time::Moment,
-    },
-    mqtt::{PacketId, PublishHead, QoS, SubscriptionOptions, Version},
+    base::{hash::Seed, ids::SubscriberId, time::Moment},
+    mqtt::{QoS, SubscriptionOptions},
     session::{
-        message::{Message, MessageView, Payload},
+        message::{Message, MessageView},
         queue::{Parcel, QueueLimits},
     },
     topic::GroupName,
 };
-
-/// Frames of the message that is being delivered, one per shape. The memory is used again.
-#[derive(Debug, Default)]
-pub(super) struct Frames {
-    bytes: Vec<u8>,
-    shapes: [Option<Frame>; SHAPES],
-}
-
-/// Where a frame stands in the bytes; without its payload when that is shared.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Frame {
-    start: usize,
-    end: usize,
-    packet_id_at: Option<usize>,
-    /// Whether other receivers have the same.
-    is_shared: bool,
-}
-
-/// More memory than this is not kept from message to message.
-const BYTES_KEPT_MAX: usize = 64 << 10;
-/// Two kinds of version, three QoS, two values of RETAIN.
-const SHAPES: usize = 12;
-
-/// How a message is to be written for one receiver.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Form<'a> {
-    pub(super) dup: bool,
-    pub(super) qos: QoS,
-    pub(super) retain: bool,
-    pub(super) subscription_ids: &'a [u32],
-}
-
-impl Frames {
-    /// Begins with a new message: nothing of it has been encoded.
-    pub(super) fn begin(&mut self) {
-        self.bytes.clear();
-        if self.bytes.capacity() > BYTES_KEPT_MAX {
-            self.bytes.shrink_to(BYTES_KEPT_MAX);
-        }
-        self.shapes = [None; SHAPES];
-    }
-
-    /// The frame of the message in this form; encoded now if no earlier receiver had the same.
-    fn shaped(
-        &mut self,
-        view: &MessageView<'_>,
-        version: Version,
-        form: Form<'_>,
-        now: Moment,
-    ) -> Frame {
-        if !form.subscription_ids.is_empty() {
-            return self.encode(view, version, form, now);
-        }
-        let modern = usize::from(version == Version::V5);
-        let shape = (form.qos as usize * 2 + modern) * 2 + usize::from(form.retain);
-        if let Some(frame) = self.shapes[shape] {
-            return frame;
-        }
-        let frame = Frame { is_shared: true, ..self.encode(view, version, form, now) };
-        self.shapes[shape] = Some(frame);
-        frame
-    }
-
-    /// Encodes the message behind what is encoded already.
-    pub(super) fn encode(
-        &mut self,
-        view: &MessageView<'_>,
-        version: Version,
-        form: Form<'_>,
-        now: Moment,
-    ) -> Frame {
-        let start = self.bytes.len();
-        let head = PublishHead {
-            dup: form.dup,
-            qos: form.qos,
-            retain: form.retain,
-            topic: view.topic,
-            application: view.application,
-            message_expiry_interval: view.expiry_left(now),
-            subscription_identifiers: form.subscription_ids,
-            topic_alias: None,
-            payload_len: view.payload.len(),
-        };
-        let packet_id_at = head.encode(version, &mut self.bytes);
-        if let Payload::Small(payload) = view.payload {
-            self.bytes.extend_from_slice(payload);
-        }
-        Frame { start, end: self.bytes.len(), packet_id_at, is_shared: false }
-    }
-
-    pub(super) fn patch(&mut self, frame: Frame, packet_id: PacketId) {
-        if let Some(at) = frame.packet_id_at {
-            self.bytes[at..at + 2].copy_from_slice(&packet_id.value().to_be_bytes());
-        }
-    }
-
-    /// Makes room again behind a frame that only one receiver has.
-    fn forget(&mut self, frame: Frame) {
-        if !frame.is_shared {
-            self.bytes.truncate(frame.start);
-        }
-    }
-
-    /// Sends a frame of this message to one connection.
-    #[inline]
-    pub(super) fn send(
-        &self,
-        frame: Frame,
-        view: &MessageView<'_>,
-        connection: ConnectionId,
-        ports: &mut impl Ports,
-    ) {
-        let bytes = &self.bytes[frame.start..frame.end];
-        match view.payload {
-            Payload::Small(_) => ports.send(connection, bytes),
-            Payload::Shared(payload) => ports.send_shared(connection, bytes, payload),
-        }
-    }
-}
-
-impl Frame {
-    /// Bytes of the whole packet, a shared payload included.
-    pub(super) fn len_with(self, view: &MessageView<'_>) -> usize {
-        let shared = match view.payload {
-            Payload::Small(_) => 0,
-            Payload::Shared(payload) => payload.len(),
-        };
-        self.end - self.start + shared
-    }
-}
 
 impl Form<'_> {
     /// The message as it waits or flies in this form.
@@ -169,13 +36,19 @@ impl Form<'_> {
 }
 
 /// What deliveries work with and what they leave behind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outlet {
     pub(super) frames: Frames,
     /// Sessions that are close to a limit now: their publishers are to be held back.
     pub(super) crowded: Vec<SubscriberId>,
     /// Connected sessions that are beyond a limit: they are to be disconnected.
     pub(super) overrun: Vec<SubscriberId>,
+}
+
+impl Outlet {
+    pub(super) fn new(seed: Seed) -> Outlet {
+        Outlet { frames: Frames::new(seed), crowded: Vec::new(), overrun: Vec::new() }
+    }
 }
 
 /// Where a message comes from.
@@ -234,6 +107,7 @@ impl<'a, P: Ports> Delivery<'a, P> {
     }
 
     /// Delivers to one session, as its subscription says.
+    #[inline]
     pub(super) fn deliver(
         &mut self,
         subscriber: SubscriberId,
@@ -252,8 +126,11 @@ impl<'a, P: Ports> Delivery<'a, P> {
             subscription_ids,
         };
         match session.link {
+            Some(link) if form.qos == QoS::AtMostOnce && link.terms.topic_aliases == 0 => {
+                self.send_qos_0::<false>(subscriber, session, link, form);
+            }
             Some(link) if form.qos == QoS::AtMostOnce => {
-                self.send_qos_0(subscriber, session, link, form);
+                self.send_qos_0::<true>(subscriber, session, link, form);
             }
             Some(link) => self.send_or_queue(subscriber, session, link, form),
             None if form.qos == QoS::AtMostOnce => {}
@@ -261,27 +138,37 @@ impl<'a, P: Ports> Delivery<'a, P> {
         }
     }
 
-    fn send_qos_0(
+    /// Clients that take no Topic Aliases pay nothing for those that do: for them this is another
+    /// function.
+    fn send_qos_0<const ALIASES: bool>(
         &mut self,
         subscriber: SubscriberId,
         session: &mut Session,
         link: Link,
         form: Form<'_>,
     ) {
-        let frame = self.outlet.frames.shaped(&self.view, link.version, form, self.now);
+        let aliases = &mut session.topic_aliases;
+        let frame = if ALIASES {
+            self.outlet.frames.ready(&self.view, link, aliases, form, self.now)
+        } else {
+            self.outlet.frames.in_full(&self.view, link.terms.version, form, self.now)
+        };
         let room = self.ports.outbox_room(link.connection);
         if room < self.limits.outbox_bytes_max / 2 {
             self.outlet.crowded.push(subscriber);
         }
-        if frame.len_with(&self.view) > link.packet_size_max {
+        if !link.terms.takes(self.outlet.frames.len_with(frame, &self.view)) {
             self.tallies.dropped_too_large += 1;
+            self.outlet.frames.forget(frame);
         } else if room == 0 && !self.has_grace(subscriber, session) {
             self.tallies.dropped_outbox_full += 1;
+            self.outlet.frames.forget(frame);
         } else {
-            self.send(link, frame);
+            self.send(session, link, frame);
         }
     }
 
+    #[inline(never)]
     fn send_or_queue(
         &mut self,
         subscriber: SubscriberId,
@@ -293,15 +180,16 @@ impl<'a, P: Ports> Delivery<'a, P> {
             self.queue(subscriber, session, form);
             return;
         }
-        let frame = self.outlet.frames.shaped(&self.view, link.version, form, self.now);
-        if frame.len_with(&self.view) > link.packet_size_max {
+        let aliases = &mut session.topic_aliases;
+        let frame = self.outlet.frames.ready(&self.view, link, aliases, form, self.now);
+        if !link.terms.takes(self.outlet.frames.len_with(frame, &self.view)) {
             self.tallies.dropped_too_large += 1;
+            self.outlet.frames.forget(frame);
             return;
         }
-        let parcel = self.parcel(form);
-        let packet_id = session.outbound.begin(parcel);
+        let packet_id = session.outbound.begin(self.parcel(form));
         self.outlet.frames.patch(frame, packet_id);
-        self.send(link, frame);
+        self.send(session, link, frame);
     }
 
     fn queue(&mut self, subscriber: SubscriberId, session: &mut Session, form: Form<'_>) {
@@ -348,10 +236,9 @@ impl<'a, P: Ports> Delivery<'a, P> {
     }
 
     #[inline]
-    fn send(&mut self, link: Link, frame: Frame) {
+    fn send(&mut self, session: &mut Session, link: Link, frame: Ready) {
         self.tallies.messages_sent += 1;
-        let frames = &mut self.outlet.frames;
-        frames.send(frame, &self.view, link.connection, self.ports);
-        frames.forget(frame);
+        let (frames, aliases) = (&mut self.outlet.frames, &mut session.topic_aliases);
+        frames.send(frame, &self.view, link.connection, aliases, self.ports);
     }
 }

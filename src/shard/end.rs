@@ -6,6 +6,7 @@ use super::{
     Shard,
     connection::{Connection, Stage},
     ports::{Closing, Ports},
+    reason::Reason,
 };
 use crate::{
     base::{
@@ -33,6 +34,8 @@ pub(super) enum Cause {
     ConnectTimeout,
     TakenOver,
     QuotaExceeded,
+    /// What it sent is refused, and no other packet could say so.
+    Refused(Reason),
     /// An enhanced authentication has failed.
     NotAuthenticated,
     /// What it asked for has an answer larger than its Maximum Packet Size.
@@ -44,7 +47,7 @@ pub(super) enum Cause {
 
 impl Cause {
     /// What a 5.0 client is told before the connection closes.
-    fn farewell(self) -> Option<ReasonCode> {
+    fn farewell(self) -> Option<Reason> {
         match self {
             Cause::Disconnect
             | Cause::DisconnectWithWill
@@ -52,13 +55,14 @@ impl Cause {
             | Cause::Broken
             | Cause::ConnackTooLarge
             | Cause::ConnectTimeout => None,
-            Cause::Error(error) => Some(error.reason_code()),
-            Cause::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
-            Cause::TakenOver => Some(ReasonCode::SessionTakenOver),
-            Cause::QuotaExceeded => Some(ReasonCode::QuotaExceeded),
-            Cause::NotAuthenticated => Some(ReasonCode::NotAuthorized),
-            Cause::AnswerTooLarge => Some(ReasonCode::PacketTooLarge),
-            Cause::ShuttingDown => Some(ReasonCode::ServerShuttingDown),
+            Cause::Error(error) => Some(Reason::Packet(error)),
+            Cause::KeepAlive => Some(Reason::Silent),
+            Cause::TakenOver => Some(Reason::TakenOver),
+            Cause::QuotaExceeded => Some(Reason::QueueFull),
+            Cause::Refused(reason) => Some(reason),
+            Cause::NotAuthenticated => Some(Reason::NotAuthenticated),
+            Cause::AnswerTooLarge => Some(Reason::AnswerTooLarge),
+            Cause::ShuttingDown => Some(Reason::ShuttingDown),
         }
     }
 
@@ -121,20 +125,17 @@ impl Shard {
         cause: Cause,
         ports: &mut impl Ports,
     ) {
-        let Some(reason_code) = cause.farewell() else { return };
+        let Some(reason) = cause.farewell() else { return };
+        let reason = self.settings.referral.instead_of(reason);
         let farewell = match connection.stage {
-            Stage::Connected(_) => Packet::Disconnect(Disconnect::with_reason(reason_code)),
-            Stage::Authenticating => Packet::Connack(Connack::refusal(reason_code)),
+            Stage::Connected(_) => Packet::Disconnect(Disconnect::with_reason(reason.code())),
+            Stage::Authenticating => Packet::Connack(Connack::refusal(reason.code())),
             _ => return,
         };
-        if connection.version != Version::V5 {
-            return;
-        }
-        self.scratch.clear();
-        farewell.encode(Version::V5, &mut self.scratch);
-        let link = connection.subscriber().and_then(|it| self.sessions.get(it)?.link);
-        // A client that does not even take these few bytes is not told. [MQTT-3.1.2-24]
-        if link.is_none_or(|link| self.scratch.len() <= link.packet_size_max) {
+        // A client that does not even take the few bytes of the code is not told. [MQTT-3.1.2-24]
+        if connection.terms.version == Version::V5
+            && self.write_last(connection.terms, &farewell, reason)
+        {
             ports.send(id, &self.scratch);
         }
     }
@@ -145,6 +146,7 @@ impl Shard {
         self.tallies.clients_connected -= 1;
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         session.link = None;
+        session.topic_aliases = None;
         let lasts = Span::from_secs(u64::from(session.expiry_interval));
         session.ends_at = (session.expiry_interval != u32::MAX).then(|| self.now + lasts);
         if cause.deletes_will() {

@@ -13,11 +13,17 @@ mod connect;
 mod connection;
 mod deliver;
 mod end;
+mod frames;
+pub mod inventory;
+mod judge;
 pub mod letter;
 mod mail;
+pub mod offer;
 pub mod ports;
 mod pressure;
 mod publish;
+mod reason;
+pub mod referral;
 mod replay;
 mod retain;
 mod sessions;
@@ -26,6 +32,7 @@ mod share;
 pub mod stats;
 mod subscribe;
 mod sys;
+mod terms;
 mod timers;
 mod unsubscribe;
 
@@ -41,6 +48,7 @@ use self::{
     ports::{Arrival, Brain, Closing, End, Ports},
     pressure::Offenders,
     publish::Routes,
+    reason::Reason,
     sessions::Sessions,
     settings::Settings,
     share::Estate,
@@ -55,7 +63,7 @@ use crate::{
         wheel::Wheel,
     },
     mqtt::{
-        DecodeError, Frame, Packet, ProtocolError,
+        Ack, DecodeError, Frame, Packet, ProtocolError, Publish, Version,
         frame::{self, PacketType},
     },
     routing::{Groups, InterestLedger, RetainedStore, Trie},
@@ -124,7 +132,7 @@ impl Shard {
             tallies: Tallies::default(),
             heard_tallies: vec![Tallies::default(); settings.shards],
             routes: Routes::new(seed, settings.shards),
-            outlet: Outlet::default(),
+            outlet: Outlet::new(seed),
             offenders: Offenders::new(seed),
             scratch: Vec::new(),
             stopping: false,
@@ -207,12 +215,16 @@ impl Shard {
             self.refuse_packet(id, ProtocolError::SecondConnect, ports);
             return Step::Taken;
         }
-        match (Packet::decode(frame, connection.version), stage) {
-            (Ok(packet), Stage::Connected(subscriber)) => {
-                self.handle_packet(id, subscriber, &packet, ports);
+        let version = connection.terms.version;
+        let handled = match stage {
+            Stage::Connected(subscriber) => {
+                self.handle_connected(id, subscriber, (frame, version), ports)
             }
-            (Ok(packet), _) => self.handle_unauthenticated(id, &packet, ports),
-            (Err(error), _) => self.refuse(id, error, ports),
+            _ => Packet::decode(frame, version)
+                .map(|packet| self.handle_unauthenticated(id, &packet, ports)),
+        };
+        if let Err(error) = handled {
+            self.refuse(id, error, ports);
         }
         Step::Taken
     }
@@ -233,7 +245,37 @@ impl Shard {
         }
     }
 
-    fn handle_packet(
+    /// A packet of a client that is connected. What comes most is decoded by itself: a packet of
+    /// any kind is large.
+    fn handle_connected(
+        &mut self,
+        id: ConnectionId,
+        subscriber: SubscriberId,
+        (frame, version): (Frame<'_>, Version),
+        ports: &mut impl Ports,
+    ) -> Result<(), DecodeError> {
+        match frame.packet_type() {
+            PacketType::Publish => {
+                self.handle_publish(id, subscriber, &Publish::decode(frame, version)?, ports);
+            }
+            PacketType::Puback => {
+                self.handle_puback(subscriber, &Ack::decode(frame, version)?, ports);
+            }
+            PacketType::Pubrec => {
+                self.handle_pubrec(id, subscriber, &Ack::decode(frame, version)?, ports);
+            }
+            PacketType::Pubrel => {
+                self.handle_pubrel(id, subscriber, &Ack::decode(frame, version)?, ports);
+            }
+            PacketType::Pubcomp => {
+                self.handle_pubcomp(subscriber, &Ack::decode(frame, version)?, ports);
+            }
+            _ => self.handle_seldom(id, subscriber, &Packet::decode(frame, version)?, ports),
+        }
+        Ok(())
+    }
+
+    fn handle_seldom(
         &mut self,
         id: ConnectionId,
         subscriber: SubscriberId,
@@ -241,11 +283,6 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         match packet {
-            Packet::Publish(publish) => self.handle_publish(id, subscriber, publish, ports),
-            Packet::Puback(ack) => self.handle_puback(subscriber, ack, ports),
-            Packet::Pubrec(ack) => self.handle_pubrec(id, subscriber, ack, ports),
-            Packet::Pubrel(ack) => self.handle_pubrel(id, subscriber, ack, ports),
-            Packet::Pubcomp(ack) => self.handle_pubcomp(subscriber, ack, ports),
             Packet::Subscribe(subscribe) => {
                 self.handle_subscribe(id, subscriber, subscribe, ports);
             }
@@ -256,11 +293,9 @@ impl Shard {
             Packet::Disconnect(disconnect) => {
                 self.handle_disconnect(id, subscriber, disconnect, ports);
             }
-            Packet::Connect(_) => self.refuse_packet(id, ProtocolError::SecondConnect, ports),
             Packet::Auth(auth) => self.handle_auth(id, auth, ports),
-            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
-                self.refuse_packet(id, ProtocolError::ServerPacket, ports);
-            }
+            // The others have been handled.
+            _ => self.refuse_packet(id, ProtocolError::ServerPacket, ports),
         }
     }
 
@@ -270,24 +305,26 @@ impl Shard {
 
     /// Sends a packet of the broker's own to a client.
     fn answer(&mut self, id: ConnectionId, packet: &Packet<'_>, ports: &mut impl Ports) {
+        self.answer_with(id, packet, None, ports);
+    }
+
+    /// The same, and says in words why the answer is not a better one. One that the client does
+    /// not take cannot be left out: the connection ends instead. [MQTT-3.1.2-24]
+    fn answer_with(
+        &mut self,
+        id: ConnectionId,
+        packet: &Packet<'_>,
+        reason: Option<Reason>,
+        ports: &mut impl Ports,
+    ) {
         let Some(connection) = self.connections.get(id) else { return };
-        self.scratch.clear();
-        packet.encode(connection.version, &mut self.scratch);
-        if self.takes(id, self.scratch.len()) {
+        if connection.terms.write(packet, reason, &mut self.scratch) {
             ports.send(id, &self.scratch);
         } else if matches!(packet, Packet::Connack(_)) {
             self.end(id, Cause::ConnackTooLarge, ports);
         } else {
             self.end(id, Cause::AnswerTooLarge, ports);
         }
-    }
-
-    /// Whether a client takes packets of this size. One that is an answer cannot be left out: if
-    /// the client does not take it, the connection ends. [MQTT-3.1.2-24]
-    fn takes(&self, id: ConnectionId, size: usize) -> bool {
-        let subscriber = self.connections.get(id).and_then(Connection::subscriber);
-        let link = subscriber.and_then(|subscriber| self.sessions.get(subscriber)?.link);
-        link.is_none_or(|link| size <= link.packet_size_max)
     }
 
     /// Ends what could not be ended in the middle of a delivery: clients beyond a limit.
@@ -315,7 +352,7 @@ impl Brain for Shard {
         }
         let ConnectionId { slot, generation } = connection;
         debug!(slot, generation, peer = %arrival.peer, "connection begun");
-        self.connections.insert(connection, Connection::new(arrival.listener, now));
+        self.connections.insert(connection, Connection::new(arrival, now));
         let due = now + self.settings.limits.connect_timeout;
         self.wheel.insert(due, Timer::Connect(connection));
     }

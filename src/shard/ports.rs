@@ -19,6 +19,8 @@ pub struct Arrival {
     /// Which of the configured listeners accepted it, counted from zero.
     pub listener: u16,
     pub peer: SocketAddr,
+    /// The broker holds as many as it may without this one.
+    pub surplus: bool,
 }
 
 /// How a connection ended from the other side.
@@ -63,6 +65,10 @@ pub struct Load {
     pub partial_overflows: u64,
     /// Times that the system could not accept a connection.
     pub accept_errors: u64,
+    /// Requests on a WebSocket listener that were answered with an error.
+    pub handshakes_refused: u64,
+    /// Connections ended because of WebSocket frames that may not come.
+    pub frames_refused: u64,
 }
 
 /// What a shard may ask of the world. No call blocks, and none calls the shard back.

@@ -8,20 +8,22 @@ use std::num::NonZeroU16;
 use super::{
     Shard,
     deliver::Delivery,
+    end::Cause,
+    judge::Candidate,
     letter::{Address, GroupKeys},
     ports::Ports,
     pressure::Publisher,
+    reason::Reason,
     retain::Retention,
 };
 use crate::{
-    access,
     base::{
         hash::{Map, Seed},
         ids::{ConnectionId, ShardSet, SubscriberId},
         time::Span,
     },
     mqtt::{
-        Ack, Delivery as PacketDelivery, Packet, ProtocolError, Publish, ReasonCode,
+        Ack, Delivery as PacketDelivery, Packet, PacketType, ProtocolError, Publish, ReasonCode,
         SubscriptionOptions, Version,
     },
     routing::{Entry, Matches, Trie},
@@ -119,6 +121,10 @@ impl Shard {
             let error = ProtocolError::SubscriptionIdentifierFromClient;
             return self.refuse_packet(id, error, ports);
         }
+        let (qos, retain) = (publish.delivery.qos(), publish.retain);
+        if let Err(error) = self.settings.offer.check_message(qos, retain) {
+            return self.refuse_packet(id, error, ports);
+        }
         let Some(alias) = publish.properties.topic_alias else {
             return self.admit(id, subscriber, publish.topic, publish, ports);
         };
@@ -169,11 +175,15 @@ impl Shard {
                 return self.refuse_packet(id, error, ports);
             }
             Admission::AcknowledgeOnly => ReasonCode::Success,
-            Admission::Route if !access::topics::may_publish(topic) => {
-                self.tallies.refused_publish += 1;
-                self.refuse_message(id, subscriber, publish.delivery)
+            Admission::Route => {
+                let Publish { payload, .. } = *publish;
+                let application = publish.properties.application;
+                if let Err(reason) = self.judge_message(&Candidate { topic, application, payload })
+                {
+                    return self.refuse_message(id, subscriber, publish.delivery, reason, ports);
+                }
+                self.route_publish(id, subscriber, topic, publish, ports)
             }
-            Admission::Route => self.route_publish(id, subscriber, topic, publish, ports),
         };
         self.acknowledge(id, publish.delivery, reason_code, ports);
     }
@@ -181,29 +191,46 @@ impl Shard {
     /// How many QoS 2 messages a client may have unreleased. Before 5.0 it is told no limit but
     /// the number of Packet Identifiers.
     fn receive_maximum_of(&self, id: ConnectionId) -> u16 {
-        match self.connections.get(id).map(|connection| connection.version) {
+        match self.connections.get(id).map(|connection| connection.terms.version) {
             Some(Version::V5) => self.settings.limits.receive_maximum,
             _ => u16::MAX,
         }
     }
 
     /// A message that may not be published: 5.0 clients are told, others acknowledged as if it had
-    /// been delivered to nobody. [MQTT-3.3.5-2@3.1.1]
+    /// been delivered to nobody. At QoS 0 only DISCONNECT can tell; a topic that is not the
+    /// client's to publish to is not worth the connection. [MQTT-3.3.5-2@3.1.1]
     fn refuse_message(
         &mut self,
         id: ConnectionId,
         subscriber: SubscriberId,
         delivery: PacketDelivery,
-    ) -> ReasonCode {
-        let version = self.connections.get(id).map(|connection| connection.version);
+        reason: Reason,
+        ports: &mut impl Ports,
+    ) {
+        self.tallies.refused_publish += 1;
+        self.tallies.count_refusal(reason);
+        let version = self.connections.get(id).map(|connection| connection.terms.version);
         if version != Some(Version::V5) {
-            return ReasonCode::Success;
+            return self.acknowledge(id, delivery, ReasonCode::Success, ports);
         }
         let session = self.sessions.get_mut(subscriber);
         if let (PacketDelivery::ExactlyOnce(packet_id), Some(session)) = (delivery, session) {
             session.inbound.refuse(packet_id);
         }
-        ReasonCode::NotAuthorized
+        let ack = |packet_id| Ack::with_reason(packet_id, reason.code());
+        let packet = match delivery {
+            PacketDelivery::AtMostOnce if reason == Reason::PublishForbidden => return,
+            PacketDelivery::AtMostOnce => return self.end(id, Cause::Refused(reason), ports),
+            PacketDelivery::AtLeastOnce(packet_id) => Packet::Puback(ack(packet_id)),
+            PacketDelivery::ExactlyOnce(packet_id) => Packet::Pubrec(ack(packet_id)),
+        };
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        // Whoever has taken a CONNACK takes this, which is smaller.
+        let _ = connection.terms.write(&packet, Some(reason), &mut self.scratch);
+        if !connection.defer(&self.scratch) {
+            ports.send(id, &self.scratch);
+        }
     }
 
     fn route_publish(
@@ -244,18 +271,15 @@ impl Shard {
         reason_code: ReasonCode,
         ports: &mut impl Ports,
     ) {
-        let packet = match delivery {
+        let (packet_type, packet_id) = match delivery {
             PacketDelivery::AtMostOnce => return,
-            PacketDelivery::AtLeastOnce(packet_id) => {
-                Packet::Puback(Ack::with_reason(packet_id, reason_code))
-            }
-            PacketDelivery::ExactlyOnce(packet_id) => {
-                Packet::Pubrec(Ack::with_reason(packet_id, reason_code))
-            }
+            PacketDelivery::AtLeastOnce(packet_id) => (PacketType::Puback, packet_id),
+            PacketDelivery::ExactlyOnce(packet_id) => (PacketType::Pubrec, packet_id),
         };
         let Some(connection) = self.connections.get_mut(id) else { return };
         self.scratch.clear();
-        packet.encode(connection.version, &mut self.scratch);
+        let ack = Ack::with_reason(packet_id, reason_code);
+        ack.encode(packet_type, connection.terms.version, &mut self.scratch);
         if !connection.defer(&self.scratch) {
             ports.send(id, &self.scratch);
         }

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, rc::Rc};
 
 use super::{
     Shard,
-    deliver::{Form, Frames},
+    frames::{Form, Frames},
     ports::Ports,
     sessions::{Link, Session},
     stats::Tallies,
@@ -20,6 +20,7 @@ use crate::{
         message::{Message, MessageView},
         outbound::Resend,
         queue::Parcel,
+        topic_aliases::TopicAliases,
     },
 };
 
@@ -113,7 +114,8 @@ impl<P: Ports> Sender<'_, P> {
                 Some(Resend::Pubrel(packet_id)) => self.send_pubrel(packet_id),
                 Some(Resend::Publish(packet_id, parcel)) => {
                     let form = Form { dup: true, ..form_of(parcel) };
-                    let fits = self.send(&parcel.message.view(), form, Some(packet_id));
+                    let aliases = &mut session.topic_aliases;
+                    let fits = self.send(aliases, &parcel.message.view(), form, Some(packet_id));
                     if !fits {
                         // It was small enough for an earlier connection: as if acknowledged.
                         session.outbound.abandon(packet_id);
@@ -126,7 +128,7 @@ impl<P: Ports> Sender<'_, P> {
     }
 
     fn send_queued(&mut self, session: &mut Session) -> Stop {
-        let outbound = &mut session.outbound;
+        let Session { outbound, topic_aliases, .. } = session;
         while !outbound.queue.is_empty() && !outbound.is_resending() && outbound.has_room() {
             if self.room() == 0 {
                 return Stop::Later;
@@ -135,7 +137,8 @@ impl<P: Ports> Sender<'_, P> {
             self.tallies.dropped_expired += expired as u64;
             let Some(parcel) = parcel else { break };
             let packet_id = outbound.begin(parcel.clone());
-            if !self.send(&parcel.message.view(), form_of(&parcel), Some(packet_id)) {
+            let view = parcel.message.view();
+            if !self.send(topic_aliases, &view, form_of(&parcel), Some(packet_id)) {
                 outbound.abandon(packet_id);
             }
         }
@@ -188,12 +191,13 @@ impl<P: Ports> Sender<'_, P> {
             retain: true,
             subscription_ids: if replay.subscription_id == 0 { &[] } else { &ids },
         };
+        let (view, aliases) = (message.view(), &mut session.topic_aliases);
         if form.qos == QoS::AtMostOnce {
-            self.send(&message.view(), form, None);
+            self.send(aliases, &view, form, None);
             return;
         }
         let packet_id = session.outbound.begin(form.parcel(message));
-        if !self.send(&message.view(), form, Some(packet_id)) {
+        if !self.send(aliases, &view, form, Some(packet_id)) {
             session.outbound.abandon(packet_id);
         }
     }
@@ -201,13 +205,14 @@ impl<P: Ports> Sender<'_, P> {
     /// Sends one message and counts it. False when it is larger than the client takes.
     fn send(
         &mut self,
+        topic_aliases: &mut Option<Box<TopicAliases>>,
         view: &MessageView<'_>,
         form: Form<'_>,
         packet_id: Option<PacketId>,
     ) -> bool {
         self.frames.begin();
-        let frame = self.frames.encode(view, self.link.version, form, self.now);
-        if frame.len_with(view) > self.link.packet_size_max {
+        let frame = self.frames.ready(view, self.link, topic_aliases, form, self.now);
+        if !self.link.terms.takes(self.frames.len_with(frame, view)) {
             self.tallies.dropped_too_large += 1;
             return false;
         }
@@ -215,7 +220,7 @@ impl<P: Ports> Sender<'_, P> {
             self.frames.patch(frame, packet_id);
         }
         self.tallies.messages_sent += 1;
-        self.frames.send(frame, view, self.link.connection, self.ports);
+        self.frames.send(frame, view, self.link.connection, topic_aliases, self.ports);
         true
     }
 
@@ -223,7 +228,7 @@ impl<P: Ports> Sender<'_, P> {
     fn send_pubrel(&mut self, packet_id: PacketId) {
         let pubrel = Packet::Pubrel(Ack::success(packet_id));
         self.scratch.clear();
-        pubrel.encode(self.link.version, self.scratch);
+        pubrel.encode(self.link.terms.version, self.scratch);
         self.ports.send(self.link.connection, self.scratch);
     }
 

@@ -2,15 +2,17 @@
 
 use hashbrown::HashTable;
 
-use super::{pressure::Pressure, replay::Replays};
+use super::{pressure::Pressure, replay::Replays, terms::Terms};
 use crate::{
     base::{
         hash::Seed,
         ids::{ConnectionId, SubscriberId},
         time::Moment,
     },
-    mqtt::Version,
-    session::{filters::Filters, inbound::Inbound, outbound::Outbound, will::Will},
+    session::{
+        filters::Filters, inbound::Inbound, outbound::Outbound, topic_aliases::TopicAliases,
+        will::Will,
+    },
 };
 
 /// One client's session, with all that other rooms keep for it here.
@@ -21,6 +23,9 @@ pub(super) struct Session {
     pub(super) client_hash: u32,
     /// The connection that it is on; `None` while its client is away.
     pub(super) link: Option<Link>,
+    /// What Topic Aliases stand for on that connection, once it has been sent topics.
+    /// [MQTT-3.3.2-7]
+    pub(super) topic_aliases: Option<Box<TopicAliases>>,
     pub(super) inbound: Inbound,
     pub(super) outbound: Outbound,
     pub(super) filters: Filters,
@@ -43,9 +48,7 @@ pub(super) struct Session {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
     pub(super) connection: ConnectionId,
-    pub(super) version: Version,
-    /// A larger PUBLISH is not sent to this client. [MQTT-3.1.2-24]
-    pub(super) packet_size_max: usize,
+    pub(super) terms: Terms,
 }
 
 impl Session {
@@ -55,6 +58,7 @@ impl Session {
             // The other half says where the client is at home.
             client_hash: (hash >> 32) as u32,
             link: None,
+            topic_aliases: None,
             inbound: Inbound::default(),
             outbound: Outbound::default(),
             filters: Filters::default(),
@@ -120,6 +124,10 @@ impl Sessions {
         }
         self.free.push(subscriber);
         Some(session)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.chunks.iter().flatten().flatten()
     }
 
     #[inline]

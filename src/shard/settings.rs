@@ -11,6 +11,8 @@ use crate::{
     session::queue::QueueLimits,
 };
 
+use super::{offer::Offer, referral::Referral};
+
 /// The place of one shard in its broker, and the rules that it keeps to.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -21,6 +23,8 @@ pub struct Settings {
     pub seed: Seed,
     pub started_at: Moment,
     pub limits: Limits,
+    pub offer: Offer,
+    pub referral: Referral,
     pub policy: Policy,
     /// How share groups choose among their members.
     pub strategies: Strategies,
@@ -47,6 +51,9 @@ pub struct Limits {
     pub receive_maximum: u16,
     /// Topic Aliases that a client may use; a larger one is Topic Alias invalid.
     pub topic_alias_maximum: u16,
+    /// Topic Aliases that are used towards one client, within its own Topic Alias Maximum; further
+    /// topics are sent in full. 0 is for none.
+    pub topic_aliases_max: u16,
     /// A longer Session Expiry Interval is cut to this many seconds; `u32::MAX` never expires.
     pub session_expiry_max: u32,
     /// A connection without CONNECT after this time is closed.

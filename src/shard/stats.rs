@@ -1,6 +1,6 @@
 //! What a shard counts.
 
-use super::end::Cause;
+use super::{end::Cause, reason::Reason};
 use crate::mqtt::DecodeError;
 
 /// Declares the counters once: field, meaning, and the place under `$SYS/broker/`.
@@ -63,6 +63,8 @@ tallies! {
     clients_expired => "clients/expired",
     /// Subscriptions of all sessions.
     subscriptions => "subscriptions/count",
+    /// Filters of SUBSCRIBE packets that were refused in SUBACK.
+    refused_subscriptions => "subscriptions/refused",
     /// Messages that wait in sessions' queues because a window or an outbox was full, in all.
     queued => "messages/queued",
     /// Times that publishers were held back for a subscriber.
@@ -89,11 +91,21 @@ tallies! {
     ended_partial_overflow => "connections/ended/partial-overflow",
     /// Times that the system could not accept a connection.
     accept_errors => "connections/accept-errors",
+    /// Connections whose request for a WebSocket was answered with an error.
+    refused_handshake => "connections/refused/websocket-handshake",
+    /// Connections closed because of WebSocket frames that are no frames, or of text.
+    ended_websocket => "connections/ended/websocket-frame",
     /// Connections closed because a limit was exceeded.
     ended_quota => "connections/ended/quota-exceeded",
+    /// Connections closed because what came on them was refused, and nothing else could say so.
+    ended_refused => "connections/ended/refused",
+    /// Payloads that are not the UTF-8 text that they are said to be.
+    refused_payload_format => "refused/payload-format",
     /// Connections refused for their user name and password or another proof of who they are, or
     /// for want of one.
     refused_authentication => "connections/refused/authentication",
+    /// Clients that were told to use another server.
+    redirected => "connections/redirected",
     /// Connections refused in CONNACK for any other reason.
     refused_connect => "connections/refused/connect",
 }
@@ -108,9 +120,17 @@ impl Tallies {
             Cause::ConnectTimeout => self.ended_connect_timeout += 1,
             Cause::TakenOver => self.ended_taken_over += 1,
             Cause::QuotaExceeded => self.ended_quota += 1,
+            Cause::Refused(_) => self.ended_refused += 1,
             Cause::NotAuthenticated => self.refused_authentication += 1,
             Cause::AnswerTooLarge | Cause::ConnackTooLarge => self.ended_too_large += 1,
             Cause::ShuttingDown => {}
+        }
+    }
+
+    /// Counts what was refused by the limit or the check that it did not pass.
+    pub(super) fn count_refusal(&mut self, reason: Reason) {
+        if reason == Reason::PayloadNotText {
+            self.refused_payload_format += 1;
         }
     }
 

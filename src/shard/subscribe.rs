@@ -1,6 +1,6 @@
 //! SUBSCRIBE: the filter enters the trie, the other shards hear of it, retained messages follow.
 
-use super::{Shard, end::Cause, ports::Ports, replay::Replay};
+use super::{Shard, end::Cause, ports::Ports, reason::Reason, replay::Replay};
 use crate::{
     access,
     base::ids::{ConnectionId, SubscriberId},
@@ -22,13 +22,6 @@ pub(super) struct PendingSuback {
     frame: Vec<u8>,
 }
 
-/// What one filter of a SUBSCRIBE came to.
-struct Outcome {
-    reason_code: ReasonCode,
-    /// The number in the ledger that its SUBACK waits for; 0 for none.
-    told_at: u64,
-}
-
 impl Shard {
     pub(super) fn handle_subscribe(
         &mut self,
@@ -37,22 +30,39 @@ impl Shard {
         subscribe: &Subscribe<'_>,
         ports: &mut impl Ports,
     ) {
-        let Some(version) = self.connections.get(id).map(|connection| connection.version) else {
+        let Some(terms) = self.connections.get(id).map(|connection| connection.terms) else {
             return;
         };
         let subscription_id = subscribe.subscription_identifier.map_or(0, u32::from);
         let mut reason_codes = Vec::with_capacity(subscribe.filters.count());
-        let mut told_at = 0;
+        // One Reason String stands for all refusals: the first one's.
+        let (mut told_at, mut reason) = (0, None);
         for (text, options) in subscribe.filters.iter() {
             let Ok(subscription) = Subscription::parse(text) else {
                 // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
                 let error = DecodeError::Malformed(Malformed::TopicFilter);
                 return self.refuse(id, error, ports);
             };
+            let offer = &self.settings.offer;
+            // A lower QoS than asked for is granted. [MQTT-3.2.2-10]
+            let qos = options.qos.min(offer.maximum_qos);
+            let options = SubscriptionOptions { qos, ..options };
+            let offered = offer.check_subscription(subscription, subscription_id != 0);
             let entry = Entry { subscriber, options: Options(options.to_bits()), subscription_id };
-            let outcome = self.subscribe(text, subscription, entry, options, ports);
-            told_at = told_at.max(outcome.told_at);
-            reason_codes.push(suback_byte(outcome.reason_code, version));
+            let outcome = match offered {
+                Ok(()) => self.subscribe(text, subscription, entry, options, ports),
+                // CONNACK told it, so that this is a Protocol Error.
+                Err(error) if terms.version == Version::V5 => {
+                    return self.refuse_packet(id, error, ports);
+                }
+                Err(error) => Err(Reason::Packet(error.into())),
+            };
+            self.tallies.refused_subscriptions += u64::from(outcome.is_err());
+            told_at = told_at.max(outcome.unwrap_or(0));
+            reason = reason.or_else(|| outcome.err());
+            let reason_code =
+                outcome.map_or_else(Reason::code, |_| ReasonCode::granted(options.qos));
+            reason_codes.push(suback_byte(reason_code, terms.version));
         }
         let suback = Suback {
             packet_id: subscribe.packet_id,
@@ -61,12 +71,13 @@ impl Shard {
         };
         if told_at <= self.ledger.applied_everywhere() {
             // [MQTT-3.8.4-1]
-            self.answer(id, &Packet::Suback(suback), ports);
+            self.answer_with(id, &Packet::Suback(suback), reason, ports);
             self.pump(subscriber, ports);
             return;
         }
         let mut frame = Vec::new();
-        Packet::Suback(suback).encode(version, &mut frame);
+        // Whether the client takes it is for the moment when it is sent.
+        let _ = terms.write(&Packet::Suback(suback), reason, &mut frame);
         let pending = PendingSuback { connection: id, subscriber, told_at, frame };
         self.pending_subacks.push_back(pending);
         self.hold(id, ports);
@@ -83,10 +94,8 @@ impl Shard {
                 self.pending_subacks.push_back(pending);
                 continue;
             }
-            if self.connections.get(pending.connection).is_none() {
-                continue;
-            }
-            if !self.takes(pending.connection, pending.frame.len()) {
+            let Some(connection) = self.connections.get(pending.connection) else { continue };
+            if !connection.terms.takes(pending.frame.len()) {
                 self.end(pending.connection, Cause::AnswerTooLarge, ports);
                 continue;
             }
@@ -96,6 +105,8 @@ impl Shard {
         }
     }
 
+    /// Subscribes to one filter, and says which number in the ledger its SUBACK waits for; 0 for
+    /// none.
     fn subscribe(
         &mut self,
         text: &str,
@@ -103,33 +114,32 @@ impl Shard {
         entry: Entry,
         options: SubscriptionOptions,
         ports: &mut impl Ports,
-    ) -> Outcome {
-        let refused = |reason_code| Outcome { reason_code, told_at: 0 };
+    ) -> Result<u64, Reason> {
         if !access::topics::may_subscribe(text) {
-            return refused(ReasonCode::NotAuthorized);
+            return Err(Reason::SubscribeForbidden);
         }
         let limit = self.settings.limits.subscriptions_max;
-        let Some(session) = self.sessions.get_mut(entry.subscriber) else {
-            return refused(ReasonCode::UnspecifiedError);
-        };
+        let session = self.sessions.get_mut(entry.subscriber).ok_or(Reason::SubscribeForbidden)?;
         let known = session.filters.contains(text);
         let busy = session.replays.as_ref().is_some_and(|replays| replays.is_full());
-        if busy || !known && session.filters.len() >= limit {
-            return refused(ReasonCode::QuotaExceeded);
+        if busy {
+            return Err(Reason::ReplaysFull);
+        }
+        if !known && session.filters.len() >= limit {
+            return Err(Reason::SubscriptionsFull);
         }
         if !known {
             session.filters.add(text, self.settings.seed);
             session.shared_filters += u32::from(matches!(subscription, Subscription::Shared(_)));
             self.tallies.subscriptions += 1;
         }
-        let told_at = match subscription {
+        Ok(match subscription {
             Subscription::Plain(filter) => {
                 self.open_replay(filter, entry, options, known);
                 self.subscribe_plain(filter, entry, ports)
             }
             Subscription::Shared(shared) => self.join_group(shared, entry, ports),
-        };
-        Outcome { reason_code: ReasonCode::granted(options.qos), told_at }
+        })
     }
 
     /// [MQTT-3.8.4-3]

@@ -21,6 +21,8 @@ impl Shard {
             connections_refused: load.connections_refused,
             ended_partial_overflow: load.partial_overflows,
             accept_errors: load.accept_errors,
+            refused_handshake: load.handshakes_refused,
+            ended_websocket: load.frames_refused,
             ..self.tallies()
         };
         let shard = self.settings.shard;
@@ -79,7 +81,7 @@ impl Shard {
             application: &[],
             payload: Payload::Small(value.as_bytes()),
             qos: QoS::AtMostOnce,
-            retain: true,
+            retain: self.settings.offer.retain,
             expires_at: None,
             publisher: None,
             publisher_hash: 0,

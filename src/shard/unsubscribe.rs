@@ -1,9 +1,9 @@
 //! UNSUBSCRIBE, and the end of all subscriptions of a session.
 
-use super::{Shard, ports::Ports};
+use super::{Shard, ports::Ports, reason::Reason};
 use crate::{
     base::ids::{ConnectionId, SubscriberId},
-    mqtt::{Packet, ReasonCode, ReasonProperties, Unsuback, Unsubscribe},
+    mqtt::{DecodeError, Malformed, Packet, ReasonCode, ReasonProperties, Unsuback, Unsubscribe},
     topic::Subscription,
 };
 
@@ -16,11 +16,16 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let mut reason_codes = Vec::with_capacity(unsubscribe.filters.count());
+        let mut reason = None;
         for text in unsubscribe.filters.iter() {
-            let ended = self.unsubscribe(subscriber, text, ports);
-            let reason_code =
-                if ended { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
-            reason_codes.push(reason_code.value());
+            let Ok(subscription) = Subscription::parse(text) else {
+                // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
+                let error = DecodeError::Malformed(Malformed::TopicFilter);
+                return self.refuse(id, error, ports);
+            };
+            let ended = self.unsubscribe(subscriber, text, subscription, ports);
+            reason_codes.push(ended.map_or_else(Reason::code, |()| ReasonCode::Success).value());
+            reason = reason.or_else(|| ended.err());
         }
         // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
         let unsuback = Unsuback {
@@ -28,26 +33,26 @@ impl Shard {
             properties: ReasonProperties::default(),
             reason_codes: &reason_codes,
         };
-        self.answer(id, &Packet::Unsuback(unsuback), ports);
+        self.answer_with(id, &Packet::Unsuback(unsuback), reason, ports);
     }
 
-    /// Ends one subscription. False when there was none with exactly this filter.
+    /// Ends one subscription, if there is one with exactly this filter.
     /// [MQTT-3.10.4-1] [MQTT-3.10.4-2]
     fn unsubscribe(
         &mut self,
         subscriber: SubscriberId,
         text: &str,
+        subscription: Subscription<'_>,
         ports: &mut impl Ports,
-    ) -> bool {
-        let Some(session) = self.sessions.get_mut(subscriber) else { return false };
+    ) -> Result<(), Reason> {
+        let session = self.sessions.get_mut(subscriber).ok_or(Reason::NoSubscription)?;
         if !session.filters.contains(text) {
-            return false;
+            return Err(Reason::NoSubscription);
         }
         session.filters.remove(text);
-        let subscription = Subscription::parse(text).expect("it was parsed when it was subscribed");
         session.shared_filters -= u32::from(matches!(subscription, Subscription::Shared(_)));
         self.undo(subscriber, subscription, ports);
-        true
+        Ok(())
     }
 
     /// Takes a subscription out of the trie, and tells the other shards if it was the last one.

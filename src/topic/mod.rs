@@ -46,14 +46,16 @@ fn check_text(text: &str) -> Result<(), TopicError> {
     if text.is_empty() {
         return Err(TopicError::Empty);
     }
-    if text.len() > TOPIC_BYTES_MAX {
-        return Err(TopicError::TooLong);
-    }
+    check_length(text)?;
     // [MQTT-4.7.3-2]
     if text.as_bytes().contains(&0) {
         return Err(TopicError::NullCharacter);
     }
     Ok(())
+}
+
+fn check_length(text: &str) -> Result<(), TopicError> {
+    if text.len() > TOPIC_BYTES_MAX { Err(TopicError::TooLong) } else { Ok(()) }
 }
 
 /// The levels of a text. Levels are short: going byte by byte is faster than a search.

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-use super::{Levels, TopicError, check_text, count_levels};
+use super::{Levels, TopicError, check_length, check_text, count_levels};
 
 /// The name that a message is published to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -10,11 +10,14 @@ pub struct TopicName<'a>(&'a str);
 
 impl<'a> TopicName<'a> {
     pub fn parse(text: &'a str) -> Result<TopicName<'a>, TopicError> {
-        check_text(text)?;
-        // [MQTT-4.7.0-1]
-        if text.bytes().any(|byte| matches!(byte, b'+' | b'#')) {
+        // Looking at all bytes at once is faster than stopping at the first bad one.
+        let is_bad = |byte: u8| matches!(byte, 0 | b'+' | b'#');
+        if text.bytes().fold(false, |bad, byte| bad | is_bad(byte)) || text.is_empty() {
+            check_text(text)?;
+            // [MQTT-4.7.0-1]
             return Err(TopicError::WildcardInName);
         }
+        check_length(text)?;
         Ok(TopicName(text))
     }
 

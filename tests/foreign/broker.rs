@@ -20,6 +20,7 @@ pub(crate) struct Broker {
     kind: Kind,
     process: Child,
     port: u16,
+    websocket_port: Option<u16>,
     /// Both of its streams; closed when both have ended.
     lines: Receiver<String>,
     log: Vec<String>,
@@ -39,18 +40,34 @@ impl Broker {
         broker
     }
 
+    /// With more flags, and a listener for MQTT over WebSocket.
+    pub(crate) fn ringmq_with_websocket(shards: usize, flags: &[&str]) -> Self {
+        let flags = [&["--listen-websocket", "127.0.0.1:0"], flags].concat();
+        let mut broker = Self::ringmq_with(shards, &flags);
+        broker.websocket_port = broker.await_line(websocket_port_in_banner);
+        assert!(broker.websocket_port.is_some(), "ringmq says where it listens");
+        broker
+    }
+
     /// Mosquitto cannot ask the kernel for a port, so another process may take the one it is given.
     pub(crate) fn mosquitto() -> Self {
         (0..ATTEMPTS_MAX)
-            .find_map(|_| Self::mosquitto_on(free_port()))
+            .find_map(|_| Self::mosquitto_on(free_port(), None))
             .expect("mosquitto is running; please run scripts/test.sh if it is not installed")
     }
 
-    fn mosquitto_on(port: u16) -> Option<Self> {
+    pub(crate) fn mosquitto_with_websocket() -> Self {
+        (0..ATTEMPTS_MAX)
+            .find_map(|_| Self::mosquitto_on(free_port(), Some(free_port())))
+            .expect("mosquitto is running; please run scripts/test.sh if it is not installed")
+    }
+
+    fn mosquitto_on(port: u16, websocket_port: Option<u16>) -> Option<Self> {
         // Debian keeps servers out of an ordinary user's search path.
         let mut command = Command::new("/usr/sbin/mosquitto");
-        command.arg("-c").arg(mosquitto_config(port));
+        command.arg("-c").arg(mosquitto_config(port, websocket_port));
         let mut broker = Self::start(Kind::Mosquitto, &mut command, port);
+        broker.websocket_port = websocket_port;
         broker.await_line(|line| line.ends_with(" running").then_some(()))?;
         Some(broker)
     }
@@ -65,7 +82,7 @@ impl Broker {
         let (sender, lines) = channel();
         read_lines(process.stdout.take().expect("its output is a pipe"), sender.clone());
         read_lines(process.stderr.take().expect("its errors are a pipe"), sender);
-        Self { kind, process, port, lines, log: Vec::new() }
+        Self { kind, process, port, websocket_port: None, lines, log: Vec::new() }
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -74,6 +91,10 @@ impl Broker {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    pub(crate) fn websocket_port(&self) -> Option<u16> {
+        self.websocket_port
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -148,7 +169,16 @@ fn read_lines(stream: impl Read + Send + 'static, lines: Sender<String>) {
 
 /// The number in a line like `listening on 127.0.0.1:1883`.
 fn port_in_banner(line: &str) -> Option<u16> {
-    let (_, rest) = line.split_once("listening on 127.0.0.1:")?;
+    port_after("listening on 127.0.0.1:", line)
+}
+
+/// The number in a line like `listening on ws://127.0.0.1:8083/mqtt`.
+fn websocket_port_in_banner(line: &str) -> Option<u16> {
+    port_after("listening on ws://127.0.0.1:", line)
+}
+
+fn port_after(words: &str, line: &str) -> Option<u16> {
+    let (_, rest) = line.split_once(words)?;
     rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
 }
 
@@ -157,12 +187,16 @@ fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
-/// Its own limit of 20 messages in flight makes it lose track of QoS 2 under a faster client.
-fn mosquitto_config(port: u16) -> PathBuf {
+/// Its own limit of 20 messages in flight makes it lose track of QoS 2 under a faster client. It
+/// announces a Maximum Packet Size only if it is told one.
+fn mosquitto_config(port: u16, websocket_port: Option<u16>) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("mosquitto-{port}.conf"));
+    let websocket = websocket_port
+        .map(|port| format!("listener {port} 127.0.0.1\nprotocol websockets\n"))
+        .unwrap_or_default();
     let config = format!(
         "listener {port} 127.0.0.1\nallow_anonymous true\nlog_dest stderr\n\
-         max_inflight_messages 100\n"
+         max_inflight_messages 100\nmax_packet_size 1048576\n{websocket}"
     );
     fs::write(&path, config).expect("the folder for temporary files is writable");
     path

@@ -1,5 +1,5 @@
 //! A client as a script of its own language: `PROGRAM PATH PORT`, one line `ok ...` for each
-//! scenario that held.
+//! scenario that held, and `skipped ...: why` for each that the broker is not asked for.
 //!
 //! It knows neither MQTT nor what the scenarios are.
 
@@ -16,14 +16,19 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Runs all scenarios: none fails, and none is left out.
+    /// Runs all scenarios, eleven in each version and those of 5.0 alone: none fails, and none is
+    /// left out. ringmq is spared none; what mosquitto is spared has a reason.
     pub(crate) fn passes(&self, broker: &Broker, scenarios: usize) {
         let output = self.run(broker);
         let said = String::from_utf8_lossy(&output.stdout);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{} ({}):\n{said}{error}", self.path, output.status);
         let held = said.lines().filter(|line| line.starts_with("ok ")).count();
-        assert_eq!(held, scenarios, "{} left scenarios out:\n{said}{error}", self.path);
+        let spared = match broker.kind() {
+            Kind::Ringmq => 0,
+            Kind::Mosquitto => said.lines().filter(|line| is_spared(line)).count(),
+        };
+        assert_eq!(held + spared, scenarios, "{} left scenarios out:\n{said}{error}", self.path);
     }
 
     /// `timeout` ends whatever the script has started, too.
@@ -31,10 +36,16 @@ impl Script {
         if self.program.contains('/') {
             requires(self.program);
         }
+        let (port, transport) = match broker.websocket_port() {
+            Some(port) => (port, "websockets"),
+            None => (broker.port(), "tcp"),
+        };
         let output = Command::new("timeout")
             .args(["--kill-after=5", SECONDS_MAX, self.program, self.path])
-            .arg(broker.port().to_string())
+            .arg(port.to_string())
             .env("BROKER", name(broker.kind()))
+            .env("TRANSPORT", transport)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
             .current_dir(ROOT)
             .output();
         if let Err(error) = &output {
@@ -49,6 +60,10 @@ impl Script {
 /// Fails the test, in one line, if what `scripts/test.sh` installs is not there.
 pub(crate) fn requires(path: &str) {
     assert!(Path::new(ROOT).join(path).exists(), "{MISSING}: {path}");
+}
+
+fn is_spared(line: &str) -> bool {
+    line.starts_with("skipped ") && line.split_once(": ").is_some_and(|(_, why)| !why.is_empty())
 }
 
 /// Scripts forgive mosquitto what they do not forgive ringmq.

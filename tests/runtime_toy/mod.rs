@@ -13,6 +13,7 @@
 //! | `!abort` | closes at once |
 //! | `!relay N` | asks shard N by a letter, and answers `relayed` when that has answered |
 //! | `!tell` | answers with what the brain has counted |
+//! | `!refused` | answers with what the runtime has counted of WebSockets |
 
 use std::{
     collections::VecDeque,
@@ -34,6 +35,7 @@ use ringmq::{
         letter::{Letter, LetterBatch},
         ports::{Arrival, Brain, Closing, End, Ports},
     },
+    transport::websocket::Rules,
 };
 
 pub(crate) struct Toy {
@@ -113,6 +115,12 @@ impl Toy {
                 let [finished, broken] = self.ended;
                 let refused = ports.load().connections_refused;
                 let told = format!("finished {finished} broken {broken} refused {refused}\n");
+                ports.send(id, told.as_bytes());
+            }
+            "!refused" => {
+                let load = ports.load();
+                let (handshakes, frames) = (load.handshakes_refused, load.frames_refused);
+                let told = format!("handshakes {handshakes} frames {frames}\n");
                 ports.send(id, told.as_bytes());
             }
             _ => ports.send(id, line),
@@ -244,12 +252,15 @@ pub(crate) fn config(shards: usize) -> RuntimeConfig {
     RuntimeConfig {
         cpus: (0..shards).collect(),
         listeners: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)],
+        websocket_listeners: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)],
+        websocket_rules: Rules::default(),
         ring_entries: 1024,
         recv_buffers: 256,
         recv_buffer_bytes: 4096,
         busy_poll: Span::ZERO,
         outbox_bytes_max: 256 << 10,
         connections_max: 100_000,
+        connections_surplus: 0,
         flush_time_max: Span::from_secs(5),
         partial_bytes_max: 64 << 20,
         handle_signals: false,
@@ -267,9 +278,10 @@ pub(crate) fn start_with<B: Brain + 'static>(
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
         run(&config, make, |ready| {
-            let Ready { addresses, cpus, connections_max, stop } = ready;
+            let Ready { addresses, websocket_addresses, cpus, connections_max, stop } = ready;
             let ready = Ready {
                 addresses: addresses.clone(),
+                websocket_addresses: websocket_addresses.clone(),
                 cpus: cpus.clone(),
                 connections_max: *connections_max,
                 stop: stop.clone(),

@@ -2,14 +2,20 @@
 //!
 //! Everything runs in one thread on a clock of its own; see [`world`].
 
+mod aliases;
 mod authenticating;
 mod connecting;
 mod exchanges;
 mod fairness;
 mod hazards;
 mod limits;
+mod narrowing;
 mod packets;
+mod payloads;
 mod publishing;
+mod reasons;
+mod referring;
+mod requesting;
 mod scram;
 mod sessions;
 mod sharing;

@@ -30,7 +30,10 @@ pub(crate) fn tell(packet: &Packet<'_>) -> String {
 }
 
 fn tell_publish(publish: &Publish<'_>) -> String {
-    let mut words = vec![format!("PUBLISH {}", publish.topic)];
+    let mut words = vec!["PUBLISH".to_owned()];
+    let alias = publish.properties.topic_alias;
+    words.extend((alias.is_none() || !publish.topic.is_empty()).then(|| publish.topic.to_owned()));
+    words.extend(alias.map(|alias| format!("alias {alias}")));
     match publish.delivery {
         Delivery::AtMostOnce => {}
         Delivery::AtLeastOnce(id) => words.push(format!("qos1 #{}", id.value())),

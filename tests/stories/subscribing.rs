@@ -257,3 +257,22 @@ fn retained_messages_are_replayed_at_qos_1_as_the_window_opens() {
         assert_eq!(topics, expected);
     });
 }
+
+#[test]
+fn a_malformed_topic_filter_ends_the_connection_that_asks_for_it_or_lets_go_of_it() {
+    everywhere(|shards, version| {
+        let mut world = World::new(shards);
+        let farewell: &[&str] =
+            if version == Version::V5 { &["DISCONNECT MalformedPacket"] } else { &[] };
+        for filter in ["", "a/#/b", "a+", "$share//a", "$share/g/"] {
+            let options = at(QoS::AtMostOnce);
+            let asks = subscribe(version, 1, &[(filter, options)]);
+            for request in [asks, unsubscribe(version, 1, &[filter])] {
+                let client = join_as(&mut world, version, "client");
+                world.send(client, &request);
+                assert_eq!(world.received(client), farewell, "{filter}");
+                assert!(world.is_closed(client), "{filter}");
+            }
+        }
+    });
+}

@@ -19,7 +19,9 @@ use ringmq::{
     shard::{
         Shard,
         letter::LetterBatch,
+        offer::Offer,
         ports::{Arrival, Brain, Closing, End, Load, Ports, Verification},
+        referral::Referral,
         settings::{Limits, Settings},
         stats::Tallies,
     },
@@ -72,6 +74,8 @@ pub(crate) struct World {
     around: Vec<Surroundings>,
     clients: Vec<Client>,
     pub(crate) now: Moment,
+    /// New connections are more than the runtime may hold.
+    pub(crate) full: bool,
 }
 
 fn key(id: ConnectionId) -> (u32, u32) {
@@ -159,6 +163,7 @@ pub(crate) fn limits() -> Limits {
         queue: QueueLimits { messages_max: 10_000, bytes_max: 16 << 20 },
         receive_maximum: 1024,
         topic_alias_maximum: 16,
+        topic_aliases_max: 32,
         session_expiry_max: u32::MAX,
         connect_timeout: Span::from_secs(10),
         patience: Span::from_millis(200),
@@ -175,40 +180,49 @@ impl World {
     }
 
     pub(crate) fn with(shards: usize, limits: &Limits, policy: &Policy) -> World {
-        World::build(shards, limits, policy, &Strategies::default())
+        World::told(shards, |settings| {
+            settings.limits = limits.clone();
+            settings.policy = policy.clone();
+        })
     }
 
     /// A broker whose share groups choose like this.
     pub(crate) fn sharing(shards: usize, strategies: &Strategies) -> World {
-        World::build(shards, &limits(), &Policy::default(), strategies)
+        World::told(shards, |settings| settings.strategies = strategies.clone())
     }
 
-    fn build(shards: usize, limits: &Limits, policy: &Policy, strategies: &Strategies) -> World {
+    /// A broker that was told something else than usual.
+    pub(crate) fn told(shards: usize, tell: impl FnOnce(&mut Settings)) -> World {
         let now = Moment::from_nanos(1_000_000_000);
-        let settings = |shard| Settings {
-            shard,
+        let mut template = Settings {
+            shard: ShardId::FIRST,
             shards,
             seed: Seed::new(42),
             started_at: now,
-            limits: limits.clone(),
-            policy: policy.clone(),
-            strategies: strategies.clone(),
+            limits: limits(),
+            offer: Offer::default(),
+            referral: Referral::default(),
+            policy: Policy::default(),
+            strategies: Strategies::default(),
             loopback_listeners: vec![true, false],
             sys_interval: None,
         };
+        tell(&mut template);
+        let settings = |shard| Settings { shard, ..template.clone() };
         let around = |shard: ShardId| Surroundings {
             connections: BTreeMap::new(),
             next_slot: 0,
             letters: (0..shards).map(|_| LetterBatch::default()).collect(),
             verdicts: Vec::new(),
             random: shard.index() as u64,
-            outbox_bytes_max: limits.outbox_bytes_max,
+            outbox_bytes_max: template.limits.outbox_bytes_max,
         };
         World {
             shards: ShardId::all(shards).map(|shard| Shard::new(settings(shard))).collect(),
             around: ShardId::all(shards).map(around).collect(),
             clients: Vec::new(),
             now,
+            full: false,
         }
     }
 
@@ -230,7 +244,8 @@ impl World {
             reads: true,
             closed: false,
         });
-        self.adopt(shard, client, Arrival { listener, peer }, Vec::new());
+        let arrival = Arrival { listener, peer, surplus: self.full };
+        self.adopt(shard, client, arrival, Vec::new());
         client
     }
 

@@ -21,7 +21,9 @@ use ringmq::{
     shard::{
         Shard,
         letter::{Letter, LetterBatch},
+        offer::Offer,
         ports::{Arrival, Brain, Closing, Load, Ports, Verification},
+        referral::Referral,
         settings::{Limits, Settings},
     },
 };
@@ -45,6 +47,8 @@ impl Workbench {
             seed: Seed::new(1),
             started_at: now,
             limits: limits(),
+            offer: Offer::default(),
+            referral: Referral::default(),
             policy: Policy::default(),
             strategies: Strategies::default(),
             loopback_listeners: vec![true],
@@ -57,13 +61,18 @@ impl Workbench {
 
     /// A client at home on this shard.
     pub(crate) fn client(&mut self, version: Version) -> ConnectionId {
+        let client_id = if version == Version::V31 { "old" } else { "" };
+        self.client_by(&Connect { keep_alive: 60, ..Connect::new(version, client_id) })
+    }
+
+    /// A client that connects like this.
+    pub(crate) fn client_by(&mut self, connect: &Connect<'_>) -> ConnectionId {
         let id = ConnectionId { slot: self.clients, generation: 0 };
         self.clients += 1;
-        let arrival = Arrival { listener: 0, peer: SocketAddr::from(([127, 0, 0, 1], 9)) };
+        let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+        let arrival = Arrival { listener: 0, peer, surplus: false };
         self.shard.handle_accepted(self.now, id, arrival, &mut self.ports);
-        let client_id = if version == Version::V31 { "old" } else { "" };
-        let connect = Connect { keep_alive: 60, ..Connect::new(version, client_id) };
-        self.hand_in(id, &encode(&Packet::Connect(connect), version));
+        self.hand_in(id, &encode(&Packet::Connect(*connect), connect.version));
         id
     }
 
@@ -192,6 +201,7 @@ fn limits() -> Limits {
         queue: QueueLimits { messages_max: 1000, bytes_max: 1 << 20 },
         receive_maximum: 1024,
         topic_alias_maximum: 0,
+        topic_aliases_max: 32,
         session_expiry_max: u32::MAX,
         connect_timeout: Span::from_secs(10),
         patience: Span::from_millis(200),

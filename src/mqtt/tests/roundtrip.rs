@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::{decoded, encoded, packets};
 use crate::mqtt::{
-    ApplicationProperties, DecodeError, Packet, Publish, PublishHead, Version,
+    ApplicationProperties, Blanks, DecodeError, Packet, Publish, PublishHead, Version,
     frame::{self, PACKET_SIZE_MAX},
 };
 
@@ -79,11 +79,17 @@ proptest! {
         let expected = encoded(&Packet::Publish(publish), version);
         prop_assert_eq!(head.len(version), expected.len());
         let mut out = vec![0xEE; 3];
-        let packet_id_at = head.encode(version, &mut out);
+        let Blanks { packet_id: packet_id_at, topic_alias } =
+            head.encode_with_blanks(version, &mut out);
         prop_assert_eq!(packet_id_at.is_some(), publish.delivery.packet_id().is_some());
         if let (Some(at), Some(id)) = (packet_id_at, publish.delivery.packet_id()) {
             prop_assert_eq!(&out[at..at + 2], &[0, 0]);
             out[at..at + 2].copy_from_slice(&id.value().to_be_bytes());
+        }
+        let alias = publish.properties.topic_alias.filter(|_| version.has_properties());
+        prop_assert_eq!(topic_alias.is_some(), alias.is_some());
+        if let (Some(at), Some(alias)) = (topic_alias, alias) {
+            prop_assert_eq!(&out[at..at + 2], alias.get().to_be_bytes());
         }
         out.extend_from_slice(publish.payload);
         prop_assert_eq!(&out[3..], expected);

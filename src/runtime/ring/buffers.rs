@@ -66,6 +66,18 @@ impl Buffers {
         unsafe { slice::from_raw_parts(start.as_ptr(), length) }
     }
 
+    /// The same, to be changed in its place.
+    pub(in crate::runtime) fn filled_mut(&mut self, index: u16, length: usize) -> &mut [u8] {
+        assert!(index < self.count, "the kernel returns buffers that it was lent");
+        let length = length.min(self.size as usize);
+        let offset = usize::from(index) * self.size as usize;
+        // SAFETY: the offset is inside of the region, as the index was checked.
+        let start = unsafe { self.memory.start.add(offset) };
+        // SAFETY: the region is initialised and as long; the kernel does not use a buffer between
+        // its completion and `give_back`, and `self` is borrowed exclusively.
+        unsafe { slice::from_raw_parts_mut(start.as_ptr(), length) }
+    }
+
     /// Lends a buffer to the kernel again.
     pub(in crate::runtime) fn give_back(&mut self, index: u16) {
         assert!(index < self.count, "the kernel returns buffers that it was lent");

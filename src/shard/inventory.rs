@@ -1,0 +1,115 @@
+//! What a shard holds, for whoever checks that it holds what it should and no more.
+//!
+//! Reads everything and changes nothing; the shard itself never asks.
+
+use super::{Shard, sessions::Session};
+use crate::{
+    base::{
+        ids::{ShardId, ShardSet},
+        time::Moment,
+    },
+    routing::{Counts, Sizes, Stamp},
+    topic::{SharedFilter, TopicFilter},
+};
+
+/// Everything that one shard holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inventory {
+    pub connections: usize,
+    /// Connections that are not read from, or whose acknowledgements are kept back.
+    pub held_back: usize,
+    /// Topics behind the Topic Aliases of all connections.
+    pub aliases: usize,
+    pub sessions: Vec<SessionInventory>,
+    pub trie: Sizes,
+    pub groups: usize,
+    pub retained: Vec<RetainedInventory>,
+    /// What the retained messages and tombstones count for in their limit.
+    pub retained_bytes: usize,
+    pub timers: usize,
+    /// Messages of ended sessions that nobody has inherited yet.
+    pub estate: usize,
+    pub pending_subacks: usize,
+    /// Connections that wait until a crowded batch of letters has been posted.
+    pub waiting_for_post: usize,
+}
+
+/// What one session holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionInventory {
+    pub client_id: String,
+    pub connected: bool,
+    pub subscriptions: usize,
+    /// QoS 2 messages from the client that it has not released.
+    pub held: usize,
+    /// Messages to the client that it has not finished with.
+    pub in_flight: usize,
+    pub queued: usize,
+    pub queued_bytes: usize,
+    /// Whether retained messages still have to be sent.
+    pub replays: bool,
+    /// Whether publishers are held back for it.
+    pub presses: bool,
+}
+
+/// A retained message, or the tombstone of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetainedInventory {
+    pub topic: String,
+    pub stamp: Stamp,
+    pub payload: Option<Vec<u8>>,
+    pub expired: bool,
+}
+
+impl Shard {
+    /// What the shard holds at this moment.
+    pub fn inventory(&self, now: Moment) -> Inventory {
+        let (held_back, aliases) = self.connections.burdens();
+        let retained = self.retained.iter().map(|(topic, stamp, message)| RetainedInventory {
+            topic: topic.as_str().to_owned(),
+            stamp,
+            payload: message.map(|message| message.view().payload.as_slice().to_vec()),
+            expired: message.is_some_and(|message| message.has_expired(now)),
+        });
+        Inventory {
+            connections: self.connections.len(),
+            held_back,
+            aliases,
+            sessions: self.sessions.iter().map(Session::inventory).collect(),
+            trie: self.trie.sizes(),
+            groups: self.groups.len(),
+            retained: retained.collect(),
+            retained_bytes: self.retained.bytes(),
+            timers: self.wheel.len(),
+            estate: self.estate.len(),
+            pending_subacks: self.pending_subacks.len(),
+            waiting_for_post: self.waiting_for_post.iter().map(Vec::len).sum(),
+        }
+    }
+
+    /// How many sessions here subscribe to exactly this filter, and which other shards want it.
+    pub fn interest(&self, filter: TopicFilter<'_>) -> (usize, ShardSet) {
+        self.trie.interest(filter)
+    }
+
+    /// How many members this shard believes that each shard has of a group.
+    pub fn members(&self, shared: SharedFilter<'_>) -> Vec<(ShardId, Counts)> {
+        self.groups.find(shared).map_or_else(Vec::new, |group| self.groups.all_counts(group))
+    }
+}
+
+impl Session {
+    fn inventory(&self) -> SessionInventory {
+        SessionInventory {
+            client_id: self.client_id.as_ref().to_owned(),
+            connected: self.link.is_some(),
+            subscriptions: self.filters.len(),
+            held: self.inbound.held(),
+            in_flight: self.outbound.in_flight(),
+            queued: self.outbound.queue.len(),
+            queued_bytes: self.outbound.queue.bytes(),
+            replays: self.replays.is_some(),
+            presses: self.pressure.is_some(),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the broker offers its clients. A 5.0 client is told in CONNACK where that is less than the
+//! specification has; every client is held to it.
+
+use std::num::NonZeroU16;
+
+use crate::{
+    mqtt::{ConnackProperties, Connect, ProtocolError, QoS, Version},
+    topic::{Subscription, TOPIC_BYTES_MAX},
+};
+
+/// The parts of MQTT that a server may leave out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the specification has that many yes and no")]
+pub struct Offer {
+    /// The highest QoS at which clients may publish, and at which subscriptions are granted.
+    pub maximum_qos: QoS,
+    pub retain: bool,
+    pub wildcard_subscriptions: bool,
+    pub subscription_identifiers: bool,
+    pub shared_subscriptions: bool,
+    /// The longest Keep Alive, in seconds; `None` is whatever the client wants, or none.
+    pub keep_alive_max: Option<NonZeroU16>,
+    /// The Topic Name under which each client has a topic tree for responses, if it asks for one.
+    pub response_prefix: Option<Box<str>>,
+    /// Whether a payload that is said to be text has to be.
+    pub validates_payload_format: bool,
+}
+
+impl Default for Offer {
+    /// All of it.
+    fn default() -> Offer {
+        Offer {
+            maximum_qos: QoS::ExactlyOnce,
+            retain: true,
+            wildcard_subscriptions: true,
+            subscription_identifiers: true,
+            shared_subscriptions: true,
+            keep_alive_max: None,
+            response_prefix: None,
+            validates_payload_format: false,
+        }
+    }
+}
+
+impl Offer {
+    /// Tells a client what it cannot have. [MQTT-3.2.2-9]
+    pub(super) fn announce(&self, properties: &mut ConnackProperties<'_>) {
+        properties.maximum_qos = self.maximum_qos;
+        properties.retain_available = self.retain;
+        properties.wildcard_subscription_available = self.wildcard_subscriptions;
+        properties.subscription_identifiers_available = self.subscription_identifiers;
+        properties.shared_subscription_available = self.shared_subscriptions;
+    }
+
+    /// The Keep Alive that a client is held to, in seconds; 0 is none. Before 5.0 it cannot be told
+    /// another one than its own, and keeps that. [MQTT-3.2.2-21] [MQTT-3.2.2-22]
+    pub(super) fn keep_alive(&self, connect: &Connect<'_>) -> u16 {
+        let asked = connect.keep_alive;
+        match self.keep_alive_max.map(NonZeroU16::get) {
+            Some(max) if connect.version == Version::V5 && (asked == 0 || asked > max) => max,
+            _ => asked,
+        }
+    }
+
+    /// The Response Information for a client that asks for it: the root of a topic tree that no
+    /// other Client Identifier has. [MQTT-3.1.2-28]
+    pub(super) fn response_information(
+        &self,
+        connect: &Connect<'_>,
+        client_id: &str,
+    ) -> Option<String> {
+        let prefix = self.response_prefix.as_deref()?;
+        if !connect.properties.request_response_information {
+            return None;
+        }
+        let mut root = String::with_capacity(prefix.len() + 1 + client_id.len());
+        root.push_str(prefix);
+        root.push('/');
+        push_level(client_id, &mut root);
+        // The client is to have room for levels of its own.
+        Some(root).filter(|root| root.len() <= TOPIC_BYTES_MAX / 2)
+    }
+
+    /// Whether a client may publish like this, or leave such a Will. [MQTT-3.2.2-12]
+    /// [MQTT-3.2.2-13]
+    #[inline]
+    pub(super) fn check_message(&self, qos: QoS, retain: bool) -> Result<(), ProtocolError> {
+        if qos > self.maximum_qos {
+            return Err(ProtocolError::QosNotSupported);
+        }
+        if retain && !self.retain {
+            return Err(ProtocolError::RetainNotSupported);
+        }
+        Ok(())
+    }
+
+    /// Whether a client may subscribe like this, at whatever QoS. [MQTT-3.8.3-2@3.1.1]
+    pub(super) fn check_subscription(
+        &self,
+        subscription: Subscription<'_>,
+        has_identifier: bool,
+    ) -> Result<(), ProtocolError> {
+        if has_identifier && !self.subscription_identifiers {
+            return Err(ProtocolError::SubscriptionIdentifiersNotSupported);
+        }
+        if matches!(subscription, Subscription::Shared(_)) && !self.shared_subscriptions {
+            return Err(ProtocolError::SharedSubscriptionsNotSupported);
+        }
+        if !self.wildcard_subscriptions && subscription.filter().has_wildcard() {
+            return Err(ProtocolError::WildcardSubscriptionsNotSupported);
+        }
+        Ok(())
+    }
+}
+
+/// Writes a text as one level of a Topic Name, so that no two texts become the same. What means
+/// something in a Topic Filter is escaped as in a URL.
+fn push_level(text: &str, out: &mut String) {
+    for character in text.chars() {
+        match character {
+            '/' => out.push_str("%2F"),
+            '+' => out.push_str("%2B"),
+            '#' => out.push_str("%23"),
+            '%' => out.push_str("%25"),
+            other => out.push(other),
+        }
+    }
+}

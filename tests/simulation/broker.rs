@@ -1,0 +1,368 @@
+//! All shards of one broker in one thread, the mesh between them, and each single thing that can
+//! happen to them. What happens next is chosen elsewhere.
+
+use std::{collections::VecDeque, net::SocketAddr};
+
+use ringmq::{
+    base::{
+        hash::Seed,
+        ids::{ConnectionId, ShardId},
+        time::{Moment, Span},
+    },
+    shard::{
+        Shard,
+        letter::LetterBatch,
+        offer::Offer,
+        ports::{Arrival, Brain, End},
+        referral::Referral,
+        settings::Settings,
+        stats::Tallies,
+    },
+};
+
+use crate::{
+    hands::{Effect, Effects, Hands, Place},
+    link::{Link, Phase},
+    oracle::{Event, Oracle, Seen},
+    plan::Plan,
+    planted::{Fault, Planted},
+    violation::Violation,
+};
+
+pub(crate) type Verdict = Result<(), Violation>;
+
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) places: Vec<Place>,
+    pub(crate) links: Vec<Link>,
+    /// From each shard to each.
+    lanes: Vec<Vec<Lane>>,
+    pub(crate) now: Moment,
+    pub(crate) planted: Planted,
+    effects: Effects,
+    pub(crate) oracle: Oracle,
+    step: u64,
+    mailbox_parcels_max: usize,
+    outbox_bytes_max: usize,
+}
+
+/// What is on its way from one shard to another.
+#[derive(Debug, Default)]
+struct Lane {
+    leaving: VecDeque<usize>,
+    mailbox: VecDeque<Parcel>,
+    /// A crowded batch has gone, and its writers have not been told.
+    posted: bool,
+}
+
+#[derive(Debug)]
+enum Parcel {
+    /// Letters, and the step up to which they tell everything.
+    Letters(LetterBatch, u64),
+    Link(usize),
+}
+
+impl Broker {
+    pub(crate) fn new(plan: &Plan, now: Moment) -> Broker {
+        let settings = |shard| Settings {
+            shard,
+            shards: plan.shards,
+            seed: Seed::new(plan.seed),
+            started_at: now,
+            limits: plan.limits.clone(),
+            offer: Offer::default(),
+            referral: Referral::default(),
+            policy: plan.policy(),
+            strategies: plan.strategies.clone(),
+            loopback_listeners: vec![true],
+            sys_interval: None,
+        };
+        let row = || (0..plan.shards).map(|_| Lane::default()).collect();
+        Broker {
+            shards: ShardId::all(plan.shards).map(|shard| Shard::new(settings(shard))).collect(),
+            places: (0..plan.shards).map(|at| Place::new(plan.seed, at, plan.shards)).collect(),
+            links: Vec::new(),
+            lanes: (0..plan.shards).map(|_| row()).collect(),
+            now,
+            planted: Planted::new(plan),
+            effects: Effects::default(),
+            oracle: Oracle::new(plan),
+            step: 0,
+            mailbox_parcels_max: plan.mailbox_parcels_max,
+            outbox_bytes_max: plan.limits.outbox_bytes_max,
+        }
+    }
+
+    /// One call of one shard, and what the oracle says of it.
+    fn call(
+        &mut self,
+        shard: usize,
+        event: Event<'_>,
+        call: impl FnOnce(&mut Shard, Moment, &mut Hands<'_>) -> usize,
+    ) -> Result<usize, Violation> {
+        self.step += 1;
+        self.effects.clear();
+        let before = self.shards[shard].tallies();
+        let mut hands = Hands {
+            place: &mut self.places[shard],
+            links: &mut self.links,
+            effects: &mut self.effects,
+            planted: &mut self.planted,
+            outbox_bytes_max: self.outbox_bytes_max,
+        };
+        let taken = call(&mut self.shards[shard], self.now, &mut hands);
+        for at in 0..self.effects.list.len() {
+            if let Effect::HandedOver { link, home } = self.effects.list[at] {
+                self.lanes[shard][home.index()].leaving.push_back(link);
+            }
+        }
+        let after = self.shards[shard].tallies();
+        let event = match event {
+            Event::Bytes { link, bytes } => Event::Bytes { link, bytes: &bytes[..taken] },
+            other => other,
+        };
+        let seen = Seen {
+            step: self.step,
+            now: self.now,
+            shard,
+            event,
+            effects: &self.effects,
+            tallies: (&before, &after),
+        };
+        self.oracle.observe(&seen)?;
+        Ok(taken)
+    }
+
+    pub(crate) fn tallies(&self, shard: usize) -> Tallies {
+        self.shards[shard].tallies()
+    }
+
+    /// A client opens a connection to a shard.
+    pub(crate) fn open(&mut self, client: usize, shard: usize) -> Result<usize, Violation> {
+        let link = self.links.len();
+        self.links.push(Link::new(client, shard));
+        self.oracle.opened(link, client);
+        self.accept(link, shard)?;
+        Ok(link)
+    }
+
+    fn accept(&mut self, link: usize, shard: usize) -> Verdict {
+        let id = self.places[shard].adopt(link);
+        let entry = &mut self.links[link];
+        (entry.shard, entry.id, entry.phase) = (shard, id, Phase::Open);
+        let arrival = Arrival {
+            listener: 0,
+            peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),
+            surplus: false,
+        };
+        self.call(shard, Event::Accepted { link }, |brain, now, hands| {
+            brain.handle_accepted(now, id, arrival, hands);
+            0
+        })?;
+        Ok(())
+    }
+
+    /// So many of the client's bytes arrive.
+    pub(crate) fn arrive(&mut self, link: usize, count: usize) {
+        let link = &mut self.links[link];
+        let count = count.min(link.upstream.len());
+        link.unread.extend(link.upstream.drain(..count));
+        link.feedable = true;
+    }
+
+    /// What has arrived is handed in; then the end of the client's side, if that has come.
+    pub(crate) fn feed(&mut self, index: usize) -> Verdict {
+        let link = &mut self.links[index];
+        link.feedable = false;
+        if !link.takes_bytes() {
+            link.feedable = link.is_open();
+            return Ok(());
+        }
+        let (shard, id) = (link.shard, link.id);
+        if !link.unread.is_empty() {
+            let bytes = std::mem::take(&mut link.unread);
+            let event = Event::Bytes { link: index, bytes: &bytes };
+            let misread = self.planted.is_on().then(|| {
+                let version = self.oracle.version_of(index, &bytes);
+                self.planted.misread(&bytes, version)
+            });
+            let handed = misread.as_deref().unwrap_or(&bytes);
+            let taken = self.call(shard, event, |brain, now, hands| {
+                brain.handle_bytes(now, id, handed, hands)
+            })?;
+            let link = &mut self.links[index];
+            if matches!(link.phase, Phase::Open | Phase::Moving(_)) {
+                link.unread = bytes[taken..].to_vec();
+            }
+        }
+        let link = &mut self.links[index];
+        if link.takes_bytes() && link.is_finished() && !link.feedable {
+            link.end_told = true;
+            self.end(index, End::Finished)?;
+        }
+        Ok(())
+    }
+
+    /// The broker learns that a connection was reset.
+    pub(crate) fn learn_of_reset(&mut self, index: usize) -> Verdict {
+        let link = &mut self.links[index];
+        link.unread.clear();
+        link.outbox.clear();
+        if link.phase == Phase::Flushing {
+            link.phase = Phase::Closed;
+        }
+        if !link.is_open() || link.end_told {
+            return Ok(());
+        }
+        link.end_told = true;
+        self.end(index, End::Broken)
+    }
+
+    fn end(&mut self, index: usize, end: End) -> Verdict {
+        let Link { shard, id, .. } = self.links[index];
+        self.call(shard, Event::Ended { link: index }, |brain, now, hands| {
+            brain.handle_end(now, id, end, hands);
+            0
+        })?;
+        let link = &mut self.links[index];
+        // The runtime has given the place away, whatever the shard has said.
+        if end == End::Broken && link.is_open() {
+            link.phase = Phase::Closed;
+            self.places[shard].release(id);
+        }
+        Ok(())
+    }
+
+    /// So many bytes leave an outbox.
+    pub(crate) fn send(&mut self, index: usize, count: usize) {
+        let limit = self.outbox_bytes_max;
+        let link = &mut self.links[index];
+        link.send(count);
+        if link.throttled && link.outbox.len() < limit {
+            link.throttled = false;
+            link.feedable = true;
+        }
+    }
+
+    pub(crate) fn is_drained(&self, index: usize) -> bool {
+        let link = &self.links[index];
+        !self.planted.is(Fault::ForgetDrained)
+            && link.is_open()
+            && link.wants_drained
+            && link.outbox.len() <= self.outbox_bytes_max / 4
+    }
+
+    pub(crate) fn tell_drained(&mut self, index: usize) -> Verdict {
+        let link = &mut self.links[index];
+        link.wants_drained = false;
+        let (shard, id) = (link.shard, link.id);
+        self.call(shard, Event::Drained { link: index }, |brain, now, hands| {
+            brain.handle_drained(now, id, hands);
+            0
+        })?;
+        Ok(())
+    }
+
+    /// Whether a shard has something for another one, and room to post it.
+    pub(crate) fn can_post(&self, from: usize, to: usize) -> bool {
+        let lane = &self.lanes[from][to];
+        lane.mailbox.len() < self.mailbox_parcels_max
+            && (!lane.leaving.is_empty() || !self.places[from].letters[to].is_empty())
+    }
+
+    /// Posts what a shard has for another, connections first.
+    pub(crate) fn post(&mut self, from: usize, to: usize) {
+        let lane = &mut self.lanes[from][to];
+        while let Some(link) = lane.leaving.pop_front() {
+            if lane.mailbox.len() >= self.mailbox_parcels_max {
+                lane.leaving.push_front(link);
+                return;
+            }
+            lane.mailbox.push_back(Parcel::Link(link));
+        }
+        let letters = &mut self.places[from].letters[to];
+        if letters.is_empty() || lane.mailbox.len() >= self.mailbox_parcels_max {
+            return;
+        }
+        let batch = std::mem::take(letters);
+        lane.posted |= batch.is_crowded();
+        for batch in self.planted.alter_batch(from, to, batch) {
+            lane.mailbox.push_back(Parcel::Letters(batch, self.step));
+        }
+        if let Some(forged) = self.planted.forge_answer(from, to) {
+            self.lanes[to][from].mailbox.push_back(Parcel::Letters(forged, 0));
+        }
+    }
+
+    pub(crate) fn has_posted(&self, from: usize, to: usize) -> bool {
+        self.lanes[from][to].posted
+    }
+
+    pub(crate) fn tell_posted(&mut self, from: usize, to: usize) -> Verdict {
+        self.lanes[from][to].posted = false;
+        let peer = ShardId::new(to).expect("few shards");
+        self.call(from, Event::Posted, |brain, now, hands| {
+            brain.handle_posted(now, peer, hands);
+            0
+        })?;
+        Ok(())
+    }
+
+    pub(crate) fn has_mail(&self, from: usize, to: usize) -> bool {
+        !self.lanes[from][to].mailbox.is_empty()
+    }
+
+    /// A shard takes the next parcel out of a mailbox.
+    pub(crate) fn receive(&mut self, from: usize, to: usize) -> Verdict {
+        match self.lanes[from][to].mailbox.pop_front() {
+            Some(Parcel::Letters(batch, upto)) => {
+                let peer = ShardId::new(from).expect("few shards");
+                self.call(to, Event::Letters { from, upto }, |brain, now, hands| {
+                    brain.handle_letters(now, peer, &batch, hands);
+                    0
+                })?;
+                Ok(())
+            }
+            Some(Parcel::Link(link)) => {
+                self.accept(link, to)?;
+                self.feed(link)
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn tell_verdict(&mut self, shard: usize, which: usize) -> Verdict {
+        let (id, passed): (ConnectionId, bool) = self.places[shard].verdicts.swap_remove(which);
+        if self.places[shard].find(id).is_none() {
+            return Ok(());
+        }
+        self.call(shard, Event::Verdict, |brain, now, hands| {
+            brain.handle_verdict(now, id, passed, hands);
+            0
+        })?;
+        Ok(())
+    }
+
+    pub(crate) fn is_due(&self, shard: usize) -> bool {
+        self.shards[shard].next_deadline().is_some_and(|deadline| deadline <= self.now)
+    }
+
+    pub(crate) fn fire(&mut self, shard: usize) -> Verdict {
+        let ahead = if self.planted.is(Fault::HurryClock) { HURRY } else { Span::ZERO };
+        self.call(shard, Event::Time, |brain, now, hands| {
+            let now = now + ahead;
+            brain.handle_time(now, hands);
+            0
+        })?;
+        Ok(())
+    }
+
+    /// When the first shard wants to be called.
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
+        self.shards.iter().filter_map(Brain::next_deadline).min()
+    }
+}
+
+/// How far a clock that goes wrong is ahead.
+const HURRY: Span = Span::from_millis(700);

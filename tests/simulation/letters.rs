@@ -1,0 +1,74 @@
+//! Letters written anew, with one thing changed.
+
+use ringmq::shard::letter::{Address, Letter, LetterBatch, PublishLetter};
+
+use crate::{planted::Fault, random::Random};
+
+/// How many changes of interest a batch tells.
+pub(crate) fn told_in(batch: &LetterBatch) -> u64 {
+    let tells = |letter: &&Letter| matches!(letter, Letter::Interest { .. } | Letter::Group { .. });
+    batch.iter().filter(tells).count() as u64
+}
+
+/// A batch that says that everything up to this number has been applied.
+pub(crate) fn applied(upto: u64) -> LetterBatch {
+    let mut batch = LetterBatch::default();
+    batch.push(Letter::InterestApplied { upto });
+    batch
+}
+
+/// The batch as it is with this fault.
+pub(crate) fn altered(batch: &LetterBatch, fault: Fault, random: &mut Random) -> LetterBatch {
+    let mut out = LetterBatch::default();
+    for letter in batch.iter() {
+        let strikes = random.chance(30);
+        match letter {
+            Letter::Publish(publish) => write_publish(batch, publish, fault, strikes, &mut out),
+            Letter::Interest { filter, wanted } => {
+                let lost = if *wanted { Fault::LoseInterest } else { Fault::KeepInterest };
+                // A letter about something else, so that the count of changes is right.
+                let filter = if fault == lost && strikes { "lost" } else { batch.text(*filter) };
+                out.push_interest(filter, *wanted);
+            }
+            Letter::Group { share, filter, counts } => {
+                let share = batch.text(*share);
+                let share = if fault == Fault::LoseGroup && strikes { "lost" } else { share };
+                out.push_group(share, batch.text(*filter), *counts);
+            }
+            Letter::InterestApplied { upto } => out.push(Letter::InterestApplied { upto: *upto }),
+            Letter::Press { publisher } => out.push(Letter::Press { publisher: *publisher }),
+            Letter::Ease { .. } if fault == Fault::LoseEase => {}
+            Letter::Ease { publisher } => out.push(Letter::Ease { publisher: *publisher }),
+            Letter::Tallies(tallies) => out.push(Letter::Tallies(tallies.clone())),
+        }
+    }
+    out
+}
+
+fn write_publish(
+    batch: &LetterBatch,
+    letter: &PublishLetter,
+    fault: Fault,
+    strikes: bool,
+    out: &mut LetterBatch,
+) {
+    let arrived = batch.open(letter);
+    let mut address = Address {
+        to_subscribers: letter.to_subscribers,
+        groups: arrived.groups,
+        retained_at: letter.retained_at,
+        removes_retained: letter.removes_retained,
+        publisher: arrived.publisher,
+        hops: letter.hops,
+    };
+    match fault {
+        Fault::LoseLetter if strikes => return,
+        Fault::RepeatLetter if strikes => out.push_publish(&arrived.view, &address),
+        Fault::SkipTombstone if letter.removes_retained => address.retained_at = None,
+        Fault::AgeRetained if letter.retained_at.is_some() => {
+            address.retained_at = Some(std::num::NonZeroU64::MIN);
+        }
+        _ => {}
+    }
+    out.push_publish(&arrived.view, &address);
+}

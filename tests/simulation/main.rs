@@ -1,0 +1,163 @@
+//! The whole broker under a seed: real shards, and everything around them in one thread, on a
+//! clock of its own, in an order that the seed chooses.
+
+mod broker;
+mod client;
+mod hands;
+mod letters;
+mod link;
+mod oracle;
+mod plan;
+mod planted;
+mod random;
+mod run;
+#[path = "../stories/story.rs"]
+mod story;
+mod violation;
+mod workload;
+
+use std::{
+    collections::BTreeMap,
+    env,
+    panic::catch_unwind,
+    time::{Duration, SystemTime},
+};
+
+use plan::Plan;
+use planted::Fault;
+use ringmq::shard::stats::Tallies;
+use run::Outcome;
+
+/// What many runs came to.
+#[derive(Default)]
+struct Survey {
+    seeds: u64,
+    calls: u64,
+    tallies: Tallies,
+    /// For each law that was broken: how often, and by which seed first.
+    broken: BTreeMap<&'static str, (u64, u64)>,
+}
+
+impl Survey {
+    fn add(&mut self, seed: u64) {
+        self.seeds += 1;
+        let law = match run_caught(&Plan::new(seed)) {
+            Ok(outcome) => {
+                self.calls += outcome.steps;
+                self.tallies.add(&outcome.tallies);
+                outcome.verdict.err().map(|violation| violation.law)
+            }
+            Err(law) => Some(law),
+        };
+        if let Some(law) = law {
+            self.broken.entry(law).or_insert((0, seed)).0 += 1;
+        }
+    }
+
+    fn print(&self) {
+        println!("{} seeds, {} calls of shards", self.seeds, self.calls);
+        for (topic, value) in self.tallies.topics().filter(|(_, value)| *value > 0) {
+            println!("  {topic} {value}");
+        }
+    }
+
+    fn check(&self) {
+        for (law, (times, seed)) in &self.broken {
+            println!("{times} x {law}: scripts/simulate.sh --seed {seed}");
+        }
+        assert!(self.broken.is_empty(), "laws were broken; each command above tells one story");
+    }
+}
+
+/// Runs a plan; an assertion of the broker's own is a law, too.
+fn run_caught(plan: &Plan) -> Result<Outcome, &'static str> {
+    catch_unwind(|| run::run(plan, false)).map_err(|_| "no assertion fails")
+}
+
+/// A number from the environment, as `scripts/simulate.sh` gives it.
+fn setting(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|value| value.parse().expect("a number"))
+}
+
+/// Each time other seeds, for a fixed time.
+#[test]
+fn new_seeds_keep_the_laws() {
+    let start = SystemTime::now();
+    let since_1970 = start.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let first = setting("SIMULATE_FROM").unwrap_or(since_1970.as_secs() << 20);
+    let count = setting("SIMULATE_SEEDS").unwrap_or(u64::MAX);
+    let budget = Duration::from_secs(setting("SIMULATE_SECONDS").unwrap_or(SECONDS));
+    let mut survey = Survey::default();
+    for seed in first..first.saturating_add(count) {
+        survey.add(seed);
+        if start.elapsed().unwrap_or(budget) >= budget {
+            break;
+        }
+    }
+    survey.print();
+    survey.check();
+}
+
+#[test]
+fn seeds_that_once_failed_keep_the_laws() {
+    let mut survey = Survey::default();
+    for seed in FAILED {
+        survey.add(seed);
+    }
+    survey.check();
+}
+
+#[test]
+fn a_seed_determines_everything() {
+    for seed in 0..40 {
+        let plan = Plan::new(seed);
+        let (first, second) = (run::run(&plan, false), run::run(&plan, false));
+        assert_eq!((first.trace, first.steps), (second.trace, second.steps), "seed {seed}");
+    }
+}
+
+/// One seed, told packet by packet: `scripts/simulate.sh --seed N`.
+#[test]
+fn one_seed_is_told() {
+    let seed = setting("SIMULATE_STORY");
+    let outcome = run::run(&Plan::new(seed.unwrap_or(1)), true);
+    assert!(outcome.story.iter().any(|line| line.contains("→ CONNECT")));
+    assert!(outcome.story.iter().any(|line| line.contains("← CONNACK")));
+    if let Some(seed) = seed {
+        println!("{}", outcome.story.join("\n"));
+        assert!(outcome.verdict.is_ok(), "seed {seed}: {}", outcome.verdict.unwrap_err());
+    }
+}
+
+/// The simulation is only worth what it finds. Prints the seeds and the seconds that it takes.
+#[test]
+fn planted_faults_are_found() {
+    let mut unseen = Vec::new();
+    for &fault in Fault::ALL {
+        let start = SystemTime::now();
+        let found = (0..SEEDS_PER_FAULT).find_map(|seed| {
+            let plan = Plan { planted: Some(fault), ..Plan::new(seed) };
+            let law = match run_caught(&plan) {
+                Ok(outcome) => outcome.verdict.err()?.law,
+                Err(law) => law,
+            };
+            Some((seed + 1, law))
+        });
+        let seconds = start.elapsed().unwrap_or_default().as_secs_f64();
+        match found {
+            Some((seeds, law)) => {
+                println!("| {} | {seeds} | {seconds:.2} | {law} |", fault.words());
+            }
+            None => unseen.push(fault.words()),
+        }
+    }
+    assert!(unseen.is_empty(), "{unseen:#?}");
+}
+
+/// Time for new seeds when nobody says how much.
+const SECONDS: u64 = 30;
+/// Some five times what the hardest fault needs.
+const SEEDS_PER_FAULT: u64 = 500;
+/// Seeds for which the broker, or the naive one, was wrong.
+const FAILED: [u64; 16] =
+    [118, 155, 180, 240, 538, 662, 693, 779, 800, 1037, 1211, 1711, 1985, 2034, 3691, 3699];

@@ -1,0 +1,219 @@
+//! What the oracle remembers of connections, sessions and messages.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use ringmq::{
+    base::time::Moment,
+    mqtt::{QoS, RetainHandling, SubscriptionOptions, Version},
+};
+
+/// One connection.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
+pub(super) struct Conn {
+    pub(super) client: usize,
+    pub(super) session: Option<usize>,
+    pub(super) version: Version,
+    /// CONNACK has said success.
+    pub(super) connected: bool,
+    pub(super) closed: bool,
+    /// It has sent DISCONNECT, or another has taken its session over.
+    pub(super) leaving: bool,
+    pub(super) misbehaved: bool,
+    /// A farewell was sent.
+    pub(super) dismissed: bool,
+    pub(super) window: usize,
+    pub(super) packet_size_max: usize,
+    pub(super) alias_max: u16,
+    pub(super) keep_alive: u16,
+    pub(super) last_packet: Moment,
+    /// Answers that the broker owes it, in order.
+    pub(super) replies: VecDeque<Reply>,
+    pub(super) aliases_in: BTreeMap<u16, String>,
+    pub(super) aliases_out: BTreeMap<u16, String>,
+}
+
+/// An answer that is owed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    Puback(u16),
+    Pubrec(u16),
+    Pubrel(u16, bool),
+    Pubcomp(u16),
+    Suback(u16, Vec<u8>),
+    Unsuback(u16, Vec<u8>),
+    Pingresp,
+}
+
+impl Conn {
+    pub(super) fn new(client: usize) -> Conn {
+        Conn {
+            client,
+            session: None,
+            version: Version::V5,
+            connected: false,
+            closed: false,
+            leaving: false,
+            misbehaved: false,
+            dismissed: false,
+            window: 0,
+            packet_size_max: usize::MAX,
+            alias_max: 0,
+            keep_alive: 0,
+            last_packet: Moment::default(),
+            replies: VecDeque::new(),
+            aliases_in: BTreeMap::new(),
+            aliases_out: BTreeMap::new(),
+        }
+    }
+}
+
+/// One session, from its beginning to its end.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client_id: String,
+    pub(super) home: usize,
+    pub(super) link: Option<usize>,
+    pub(super) ended_at: Option<u64>,
+    pub(super) expiry: u32,
+    pub(super) ends_at: Option<Moment>,
+    pub(super) will: Option<Will>,
+    pub(super) subscriptions: Vec<Subscription>,
+    /// QoS 2 messages from the client that were not released, and the connection of each.
+    pub(super) held: BTreeMap<u16, usize>,
+    pub(super) flights: Vec<Flight>,
+    /// What was routed to it and not sent yet, in order.
+    pub(super) expected: Vec<Expected>,
+    pub(super) tickets: Vec<Ticket>,
+    /// The last message sent of each publisher, topic and pair of QoS.
+    pub(super) last: BTreeMap<(String, String, u8, u8), usize>,
+    /// Everything that was sent to it, by emission.
+    pub(super) got: BTreeSet<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Will {
+    pub(super) publication: Publication,
+    pub(super) delay: u32,
+    pub(super) expiry: Option<u32>,
+    pub(super) due_at: Option<Moment>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Subscription {
+    /// As it was subscribed, `$share` included.
+    pub(super) text: String,
+    pub(super) options: SubscriptionOptions,
+    pub(super) identifier: u32,
+    /// The step in which its SUBACK was sent.
+    pub(super) acknowledged_at: Option<u64>,
+    pub(super) packet_id: (usize, u16),
+    pub(super) until: Option<u64>,
+}
+
+impl Subscription {
+    /// The Topic Filter without the share group.
+    pub(super) fn filter(&self) -> &str {
+        self.share().map_or(&self.text, |(_, filter)| filter)
+    }
+
+    pub(super) fn share(&self) -> Option<(&str, &str)> {
+        self.text.strip_prefix("$share/")?.split_once('/')
+    }
+
+    pub(super) fn is_current(&self) -> bool {
+        self.until.is_none()
+    }
+
+    pub(super) fn wants_retained(&self, known: bool) -> bool {
+        match self.options.retain_handling {
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => !known,
+            RetainHandling::DoNotSend => false,
+        }
+    }
+}
+
+/// A message as its publisher meant it.
+#[derive(Clone, Debug)]
+pub(super) struct Publication {
+    pub(super) topic: String,
+    pub(super) payload: Vec<u8>,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) expires_at: Option<Moment>,
+    pub(super) publisher: String,
+}
+
+/// One routing of a message. A message that is sent again at QoS 1 is routed again.
+#[derive(Debug)]
+pub(super) struct Emission {
+    pub(super) publication: Publication,
+    pub(super) shard: usize,
+    pub(super) step: u64,
+    /// When and where the retained message changes, and whether it is removed.
+    pub(super) retention: Option<(u64, bool)>,
+    /// Whether the same payload has been routed before or after.
+    pub(super) again: bool,
+}
+
+/// A message in flight to a client.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) packet_id: u16,
+    pub(super) qos: QoS,
+    pub(super) topic: String,
+    pub(super) payload: Vec<u8>,
+    pub(super) released: bool,
+    /// The connection on which it was sent last.
+    pub(super) link: usize,
+    /// The connection on which its PUBLISH was sent last: there it counts.
+    pub(super) published_on: usize,
+    /// Its client has had a Maximum Packet Size since that it is larger than: it may have been
+    /// given up.
+    pub(super) doubtful: bool,
+    pub(super) len: usize,
+}
+
+/// A message that a session is to get.
+#[derive(Clone, Debug)]
+pub(super) struct Expected {
+    pub(super) emission: usize,
+    /// Whether the broker must have known that it is for this session.
+    pub(super) certain: bool,
+    pub(super) qos: QoS,
+    /// Whether it must be sent in this very call, because nobody keeps it.
+    pub(super) immediate: bool,
+    pub(super) retain: bool,
+    pub(super) identifiers: Vec<u32>,
+    pub(super) since: u64,
+}
+
+/// A retained message that a subscription asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Ticket {
+    pub(super) emission: usize,
+    pub(super) qos: QoS,
+    pub(super) identifier: u32,
+    pub(super) filter: String,
+    /// Nothing has happened that could have made it void.
+    pub(super) certain: bool,
+}
+
+/// Section 4.7.
+pub(crate) fn matches(filter: &str, name: &str) -> bool {
+    // [MQTT-4.7.2-1]
+    if name.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut name = name.split('/');
+    for level in filter.split('/') {
+        match (level, name.next()) {
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (level, Some(part)) if level == part => {}
+            _ => return false,
+        }
+    }
+    name.next().is_none()
+}

@@ -1,0 +1,237 @@
+//! Where messages go: to every session with a subscription that matches, and into the retained
+//! messages of every shard.
+
+use std::collections::BTreeMap;
+
+use ringmq::{
+    base::time::{Moment, Span},
+    mqtt::QoS,
+};
+
+use super::{
+    Event, Oracle, Seen,
+    model::{Emission, Expected, Publication, Session, Subscription, matches},
+    sessions::has_struck,
+};
+use crate::plan::START;
+use crate::violation::{Violation, ensure};
+
+/// The retained messages of one shard: time, shard and message of the change that decides.
+#[derive(Debug, Default)]
+pub(super) struct Replica {
+    pub(super) topics: BTreeMap<String, (u64, usize, Option<usize>)>,
+    /// The time of the latest change made or seen here.
+    time: u64,
+    swept_at: Option<Moment>,
+    /// The step in which a message was replaced, removed or swept away.
+    superseded: BTreeMap<usize, u64>,
+}
+
+impl Replica {
+    fn message(&self, topic: &str) -> Option<usize> {
+        self.topics.get(topic)?.2
+    }
+
+    fn len(&self) -> usize {
+        self.topics.values().filter(|(_, _, message)| message.is_some()).count()
+    }
+
+    fn apply(&mut self, topic: &str, change: (u64, usize, Option<usize>), step: u64) {
+        self.time = self.time.max(change.0);
+        let known = self.topics.get(topic).map(|known| (known.0, known.1));
+        if known.is_none_or(|known| known < (change.0, change.1)) {
+            let former = self.topics.insert(topic.to_owned(), change);
+            if let Some((_, _, Some(former))) = former {
+                self.superseded.insert(former, step);
+            }
+        }
+    }
+}
+
+impl Oracle {
+    /// A message enters the broker on this shard.
+    pub(super) fn route(&mut self, seen: &Seen<'_>, publication: Publication) {
+        let retention = if publication.retain { self.retention(seen, &publication) } else { None };
+        let emission = self.emissions.len();
+        let again = self.emissions.iter_mut().filter(|it| {
+            !publication.payload.is_empty() && it.publication.payload == publication.payload
+        });
+        // Messages without a payload cannot be told apart either.
+        let again = again.map(|it| it.again = true).count() > 0 || publication.payload.is_empty();
+        let (shard, step) = (seen.shard, seen.step);
+        self.emissions.push(Emission { publication, shard, step, retention, again });
+        self.arrive(seen, emission);
+        for to in (0..self.shards).filter(|&to| to != shard) {
+            self.underway[shard][to].push_back(emission);
+        }
+    }
+
+    /// What the message changes of the retained ones.
+    fn retention(&self, seen: &Seen<'_>, publication: &Publication) -> Option<(u64, bool)> {
+        let replica = &self.retained[seen.shard];
+        let former = replica.message(&publication.topic);
+        let mut removes = publication.payload.is_empty();
+        if !removes && former.is_none() && replica.len() >= self.limits.retained_max {
+            former?;
+            removes = true;
+        }
+        Some((seen.now.as_nanos().max(replica.time + 1), removes))
+    }
+
+    /// Everything that another shard has said up to this step has arrived.
+    pub(super) fn take_letters(&mut self, seen: &Seen<'_>, from: usize, upto: u64) {
+        let to = seen.shard;
+        while let Some(&emission) = self.underway[from][to].front()
+            && self.emissions[emission].step <= upto
+        {
+            self.underway[from][to].pop_front();
+            self.arrive(seen, emission);
+        }
+    }
+
+    /// A message has come to a shard: to its retained messages and to its sessions.
+    fn arrive(&mut self, seen: &Seen<'_>, number: usize) {
+        let emission = &self.emissions[number];
+        if let Some((time, removes)) = emission.retention {
+            let change = (time, emission.shard, (!removes).then_some(number));
+            self.retained[seen.shard].apply(&emission.publication.topic, change, seen.step);
+        }
+        let reaches = self.surely_reaches(seen, emission);
+        let mut additions = Vec::new();
+        for (at, session) in self.sessions.iter().enumerate() {
+            let gone = session.ended_at.is_some_and(|ended| ended < seen.step);
+            if session.home == seen.shard
+                && !gone
+                && let Some(expected) = expect(seen, session, number, emission, reaches)
+            {
+                additions.push((at, expected));
+            }
+        }
+        for (at, expected) in additions {
+            self.sessions[at].expected.push(expected);
+        }
+    }
+
+    /// Whether the publisher's shard must have known that somebody here wants this message.
+    fn surely_reaches(&self, seen: &Seen<'_>, emission: &Emission) -> bool {
+        if emission.shard == seen.shard || emission.retention.is_some() {
+            return true;
+        }
+        let here = self.sessions.iter().filter(|session| session.home == seen.shard);
+        here.flat_map(|session| &session.subscriptions).any(|subscription| {
+            subscription.share().is_none()
+                && subscription.acknowledged_at.is_some_and(|at| at < emission.step)
+                && subscription.until.is_none_or(|until| until > emission.step)
+                && matches(&subscription.text, &emission.publication.topic)
+        })
+    }
+
+    /// Retained messages whose time has passed are swept away now and then.
+    pub(super) fn sweep(&mut self, seen: &Seen<'_>) {
+        let emissions = &self.emissions;
+        let replica = &mut self.retained[seen.shard];
+        let first = START + SWEEP_SPAN;
+        if !has_struck(replica.swept_at.unwrap_or(first), seen.now) {
+            return;
+        }
+        replica.swept_at = Some(seen.now + SWEEP_SPAN);
+        replica.topics.retain(|_, (_, _, message)| {
+            let Some(message) = *message else { return true };
+            let expires_at = emissions[message].publication.expires_at;
+            let stays = expires_at.is_none_or(|at| at > seen.now);
+            if !stays {
+                replica.superseded.insert(message, seen.step);
+            }
+            stays
+        });
+    }
+
+    /// The retained messages of a shard that match a filter.
+    pub(super) fn retained_for(&self, shard: usize, filter: &str) -> Vec<usize> {
+        let kept = self.retained[shard].topics.iter();
+        kept.filter(|(topic, _)| matches(filter, topic))
+            .filter_map(|(_, (_, _, message))| *message)
+            .collect()
+    }
+
+    /// Whether this was the retained message of its topic at some time of this call.
+    pub(super) fn was_retained(&self, seen: &Seen<'_>, emission: usize) -> bool {
+        let superseded = self.retained[seen.shard].superseded.get(&emission);
+        superseded.is_none_or(|&step| step >= seen.step)
+    }
+
+    /// Whether this is still the retained message of its topic on a shard.
+    pub(super) fn is_retained(&self, shard: usize, emission: usize) -> bool {
+        let topic = &self.emissions[emission].publication.topic;
+        self.retained[shard].message(topic) == Some(emission)
+    }
+
+    /// Messages that nobody keeps were sent at once, or counted.
+    pub(super) fn check_immediate(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
+        let mut missing = Vec::new();
+        for session in &mut self.sessions {
+            if session.home != seen.shard {
+                continue;
+            }
+            session.expected.retain(|expected| {
+                if expected.immediate && expected.certain {
+                    let publication = &self.emissions[expected.emission].publication;
+                    let payload = String::from_utf8_lossy(&publication.payload);
+                    missing.push(format!("{} for {}", payload.trim(), session.client_id));
+                }
+                !expected.immediate
+            });
+        }
+        let (before, after) = seen.tallies;
+        let dropped = after.dropped_outbox_full - before.dropped_outbox_full
+            + after.dropped_too_large
+            - before.dropped_too_large;
+        ensure(missing.len() as u64 <= dropped, "a message at QoS 0 is sent or counted", || {
+            format!("{missing:?} were not sent, and {dropped} counted")
+        })
+    }
+}
+
+/// What a session is to get of a message, if anything.
+///
+/// Packets and letters are taken in their order, so that it is known who subscribes to what at that
+/// moment. Timers fire in any order: a session may have ended before or after another's Will.
+fn expect(
+    seen: &Seen<'_>,
+    session: &Session,
+    number: usize,
+    emission: &Emission,
+    reaches: bool,
+) -> Option<Expected> {
+    let publication = &emission.publication;
+    let exact = !matches!(seen.event, Event::Time);
+    let own = publication.publisher == session.client_id;
+    let counts = |it: &&Subscription| {
+        it.is_current() || (!exact && it.until.is_some_and(|until| until >= seen.step))
+    };
+    let all: Vec<&Subscription> = session
+        .subscriptions
+        .iter()
+        .filter(|it| counts(it) && it.share().is_none())
+        .filter(|it| !(own && it.options.no_local) && matches(&it.text, &publication.topic))
+        .collect();
+    let highest = all.iter().map(|it| publication.qos.min(it.options.qos)).max()?;
+    if highest == QoS::AtMostOnce && session.link.is_none() {
+        return None;
+    }
+    let mut identifiers: Vec<u32> =
+        all.iter().map(|it| it.identifier).filter(|&identifier| identifier > 0).collect();
+    identifiers.sort_unstable();
+    Some(Expected {
+        emission: number,
+        certain: reaches && exact,
+        qos: highest,
+        immediate: highest == QoS::AtMostOnce,
+        retain: publication.retain && all.iter().any(|it| it.options.retain_as_published),
+        identifiers,
+        since: seen.step,
+    })
+}
+
+/// How often a shard looks for retained messages whose time has passed.
+const SWEEP_SPAN: Span = Span::from_secs(5);

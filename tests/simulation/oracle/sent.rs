@@ -1,0 +1,477 @@
+//! What the broker says, and whether it may.
+
+use std::num::NonZeroU16;
+
+use ringmq::{
+    base::time::{Moment, Span},
+    mqtt::{Ack, Delivery, Packet, Publish, QoS, ReasonCode, Version},
+};
+
+use super::{
+    Oracle, Seen,
+    model::{Expected, Flight, Publication, Reply, Session, matches},
+    packets,
+};
+use crate::violation::{Violation, ensure};
+
+/// One PUBLISH as a subscriber sees it.
+struct Sight<'a> {
+    link: usize,
+    session: usize,
+    topic: String,
+    qos: QoS,
+    publish: &'a Publish<'a>,
+    identifiers: Vec<u32>,
+}
+
+impl Oracle {
+    pub(super) fn sent_bytes(
+        &mut self,
+        seen: &Seen<'_>,
+        link: usize,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
+        let version = self.conns[link].version;
+        packets(bytes, version, |packet, len| {
+            let packet = packet.map_err(|error| {
+                Violation::new("the broker sends whole packets", format!("{error:?}: {bytes:?}"))
+            })?;
+            self.sent_packet(seen, link, &packet, len)
+        })
+    }
+
+    fn sent_packet(
+        &mut self,
+        seen: &Seen<'_>,
+        link: usize,
+        packet: &Packet<'_>,
+        len: usize,
+    ) -> Result<(), Violation> {
+        let conn = &mut self.conns[link];
+        let told = || format!("link {link}: {packet:?}");
+        ensure(!conn.dismissed, "nothing follows DISCONNECT", told)?;
+        ensure(
+            conn.connected || matches!(packet, Packet::Connack(_)),
+            "nothing comes before CONNACK",
+            told,
+        )?;
+        // The largest answers are to a CONNECT that says so: CONNACK is judged by the session.
+        ensure(len <= conn.packet_size_max, "no packet is larger than the client takes", told)?;
+        match packet {
+            Packet::Connack(_) => Ok(()),
+            Packet::Disconnect(_) => {
+                conn.dismissed = true;
+                ensure(conn.version == Version::V5, "before 5.0 servers do not disconnect", told)
+            }
+            Packet::Publish(publish) => self.sent_publish(seen, link, publish, len),
+            Packet::Pubrel(ack) => self.sent_pubrel(link, ack),
+            Packet::Suback(suback) => {
+                let id = suback.packet_id.value();
+                self.replied(link, &Reply::Suback(id, suback.reason_codes.to_vec()))?;
+                self.note_suback(seen, link, id);
+                Ok(())
+            }
+            Packet::Unsuback(unsuback) => {
+                let codes = unsuback.reason_codes.to_vec();
+                self.replied(link, &Reply::Unsuback(unsuback.packet_id.value(), codes))
+            }
+            Packet::Puback(ack) => self.replied(link, &Reply::Puback(ack.packet_id.value())),
+            Packet::Pubrec(ack) => self.replied(link, &Reply::Pubrec(ack.packet_id.value())),
+            Packet::Pubcomp(ack) => self.replied(link, &Reply::Pubcomp(ack.packet_id.value())),
+            Packet::Pingresp => self.replied(link, &Reply::Pingresp),
+            _ => Err(Violation::new("a server sends what servers send", told())),
+        }
+    }
+
+    /// Answers of one kind come in the order of what they answer. [MQTT-4.6.0-2] [MQTT-4.6.0-3]
+    fn replied(&mut self, link: usize, reply: &Reply) -> Result<(), Violation> {
+        let replies = &mut self.conns[link].replies;
+        let kind = std::mem::discriminant(reply);
+        let first = replies.iter().position(|owed| std::mem::discriminant(owed) == kind);
+        let owed = first.and_then(|first| replies.remove(first));
+        ensure(owed.as_ref() == Some(reply), "an answer is owed, once and in order", || {
+            format!("link {link}: {reply:?} instead of {owed:?}")
+        })
+    }
+
+    fn note_suback(&mut self, seen: &Seen<'_>, link: usize, packet_id: u16) {
+        let Some(at) = self.conns[link].session else { return };
+        for subscription in &mut self.sessions[at].subscriptions {
+            if subscription.packet_id == (link, packet_id) {
+                subscription.acknowledged_at.get_or_insert(seen.step);
+            }
+        }
+    }
+
+    /// A PUBREL answers a PUBREC, or is sent again on a new connection.
+    fn sent_pubrel(&mut self, link: usize, ack: &Ack<'_>) -> Result<(), Violation> {
+        let id = ack.packet_id.value();
+        let at = self.conns[link].session.expect("it is connected");
+        let known = ack.reason_code != ReasonCode::PacketIdentifierNotFound;
+        let flights = &mut self.sessions[at].flights;
+        let again = flights
+            .iter_mut()
+            .find(|flight| flight.packet_id == id && flight.released && flight.link != link);
+        if let Some(flight) = again {
+            flight.link = link;
+            return Ok(());
+        }
+        let modern = self.conns[link].version == Version::V5;
+        let known = if modern {
+            known
+        } else {
+            self.conns[link].replies.contains(&Reply::Pubrel(id, true))
+        };
+        self.replied(link, &Reply::Pubrel(id, known))
+    }
+
+    fn sent_publish(
+        &mut self,
+        seen: &Seen<'_>,
+        link: usize,
+        publish: &Publish<'_>,
+        len: usize,
+    ) -> Result<(), Violation> {
+        let topic = self.resolve_outgoing(link, publish)?;
+        let session = self.conns[link].session.expect("it is connected");
+        let qos = publish.delivery.qos();
+        let mut identifiers: Vec<u32> =
+            publish.properties.subscription_identifiers.iter().collect();
+        identifiers.sort_unstable();
+        let sight = Sight { link, session, topic, qos, publish, identifiers };
+        let (Delivery::AtLeastOnce(id) | Delivery::ExactlyOnce(id)) = publish.delivery else {
+            ensure(!publish.dup, "DUP is of QoS 1 and 2", || sight.tell())?;
+            return self.delivered(seen, &sight);
+        };
+        let id = id.value();
+        let flights = &self.sessions[session].flights;
+        let Some(place) = flights.iter().position(|flight| flight.packet_id == id) else {
+            return self.begun(seen, &sight, id, len);
+        };
+        let flight = &flights[place];
+        if flight.doubtful && flight.payload != publish.payload {
+            self.sessions[session].flights.remove(place);
+            return self.begun(seen, &sight, id, len);
+        }
+        let same =
+            flight.topic == sight.topic && flight.payload == publish.payload && flight.qos == qos;
+        ensure(same, "no Packet Identifier is in use twice", || sight.tell())?;
+        ensure(!flight.released, "what was received is not sent again", || sight.tell())?;
+        ensure(flight.link != link, "a message is sent again on a new connection only", || {
+            sight.tell()
+        })?;
+        ensure(publish.dup, "what is sent again says so", || sight.tell())?;
+        self.check_resend_order(link, session, place)?;
+        let flight = &mut self.sessions[session].flights[place];
+        (flight.link, flight.published_on) = (link, link);
+        self.check_window(link, session)
+    }
+
+    /// What is sent again goes in its first order. [MQTT-4.6.0-1]
+    fn check_resend_order(
+        &self,
+        link: usize,
+        session: usize,
+        place: usize,
+    ) -> Result<(), Violation> {
+        let later = &self.sessions[session].flights[place + 1..];
+        ensure(
+            later.iter().all(|flight| flight.link != link),
+            "what is sent again keeps its order",
+            || format!("link {link}"),
+        )?;
+        let earlier = &self.sessions[session].flights[..place];
+        ensure(
+            earlier.iter().all(|flight| flight.link == link || flight.doubtful),
+            "what is sent again keeps its order",
+            || format!("link {link}"),
+        )
+    }
+
+    fn resolve_outgoing(
+        &mut self,
+        link: usize,
+        publish: &Publish<'_>,
+    ) -> Result<String, Violation> {
+        let conn = &mut self.conns[link];
+        let Some(alias) = publish.properties.topic_alias.map(NonZeroU16::get) else {
+            return Ok(publish.topic.to_owned());
+        };
+        ensure(alias <= conn.alias_max, "aliases are within the client's maximum", || {
+            format!("link {link}: {alias}")
+        })?;
+        if publish.topic.is_empty() {
+            let known = conn.aliases_out.get(&alias).cloned();
+            return known.ok_or_else(|| Violation::new("an alias is known", format!("{alias}")));
+        }
+        conn.aliases_out.insert(alias, publish.topic.to_owned());
+        Ok(publish.topic.to_owned())
+    }
+
+    fn begun(
+        &mut self,
+        seen: &Seen<'_>,
+        sight: &Sight<'_>,
+        packet_id: u16,
+        len: usize,
+    ) -> Result<(), Violation> {
+        let Sight { link, session, publish, qos, .. } = *sight;
+        ensure(!publish.dup, "what is new does not say DUP", || sight.tell())?;
+        let flights = &mut self.sessions[session].flights;
+        flights.retain(|flight| flight.link == link || !flight.doubtful);
+        ensure(
+            flights.iter().all(|flight| flight.link == link),
+            "what was sent before goes first",
+            || sight.tell(),
+        )?;
+        flights.push(Flight {
+            packet_id,
+            qos,
+            topic: sight.topic.clone(),
+            payload: publish.payload.to_vec(),
+            released: false,
+            link,
+            published_on: link,
+            doubtful: false,
+            len,
+        });
+        if qos == QoS::ExactlyOnce {
+            let client = self.conns[link].client;
+            *self.begun_exactly.entry((client, publish.payload.to_vec())).or_default() += 1;
+        }
+        self.check_window(link, session)?;
+        self.delivered(seen, sight)
+    }
+
+    /// [MQTT-3.3.4-9]
+    fn check_window(&self, link: usize, session: usize) -> Result<(), Violation> {
+        let flights = &self.sessions[session].flights;
+        let outstanding = flights.iter().filter(|flight| flight.published_on == link).count();
+        let window = self.conns[link].window;
+        ensure(outstanding <= window, "in flight is no more than the Receive Maximum", || {
+            format!("link {link}: {outstanding} of {window}")
+        })
+    }
+
+    /// A message is given to a session for the first time. What it must be is preferred to what
+    /// it may be.
+    fn delivered(&mut self, seen: &Seen<'_>, sight: &Sight<'_>) -> Result<(), Violation> {
+        if let Some(place) = self.find_last_chance(seen, sight) {
+            return self.use_ticket(seen, sight, place);
+        }
+        for certain in [true, false] {
+            if let Some(place) = self.find_expected(seen, sight, certain) {
+                let expected = self.sessions[sight.session].expected.remove(place);
+                self.check_interval(seen, sight, expected.emission)?;
+                self.sessions[sight.session].got.insert(expected.emission);
+                return self.check_order(sight, expected.emission);
+            }
+            if let Some(place) = self.find_ticket(seen, sight, certain) {
+                return self.use_ticket(seen, sight, place);
+            }
+        }
+        if self.find_group(sight)? {
+            return Ok(());
+        }
+        Err(self.explain(sight))
+    }
+
+    fn use_ticket(
+        &mut self,
+        seen: &Seen<'_>,
+        sight: &Sight<'_>,
+        place: usize,
+    ) -> Result<(), Violation> {
+        let session = &mut self.sessions[sight.session];
+        let ticket = session.tickets.remove(place);
+        session.got.insert(ticket.emission);
+        self.check_interval(seen, sight, ticket.emission)
+    }
+
+    /// A retained message that was replaced in this very call, by one that looks alike: it was
+    /// sent before that, or never.
+    fn find_last_chance(&self, seen: &Seen<'_>, sight: &Sight<'_>) -> Option<usize> {
+        let place = self.find_ticket(seen, sight, true)?;
+        let ticket = &self.sessions[sight.session].tickets[place];
+        let expected = self.find_expected(seen, sight, true);
+        let at_once =
+            expected.is_some_and(|place| self.sessions[sight.session].expected[place].immediate);
+        (!at_once && !self.is_retained(seen.shard, ticket.emission)).then_some(place)
+    }
+
+    /// The place of a message among those that the session is to get. [MQTT-3.3.2-5]
+    fn find_expected(&self, seen: &Seen<'_>, sight: &Sight<'_>, certain: bool) -> Option<usize> {
+        let session = &self.sessions[sight.session];
+        let modern = self.conns[sight.link].version == Version::V5;
+        let fits = |place: &usize| {
+            let expected = &session.expected[*place];
+            let publication = &self.emissions[expected.emission].publication;
+            expected.certain == certain
+                && publication.topic == sight.topic
+                && publication.payload == sight.publish.payload
+                && expected.qos == sight.qos
+                && expected.retain == sight.publish.retain
+                && (!modern || expected.identifiers == sight.identifiers)
+                && (expected.since == seen.step || !has_expired(publication, seen.now))
+        };
+        let places: Vec<usize> = (0..session.expected.len()).filter(fits).collect();
+        let in_order = |place: usize| self.is_in_order(sight, session.expected[place].emission);
+        // What is in its turn is preferred.
+        places.into_iter().min_by_key(|&place| (!in_order(place), place))
+    }
+
+    fn order_key(&self, sight: &Sight<'_>, emission: usize) -> (String, String, u8, u8) {
+        let publication = &self.emissions[emission].publication;
+        let publisher = publication.publisher.clone();
+        (publisher, sight.topic.clone(), publication.qos as u8, sight.qos as u8)
+    }
+
+    fn is_in_order(&self, sight: &Sight<'_>, emission: usize) -> bool {
+        let last = self.sessions[sight.session].last.get(&self.order_key(sight, emission));
+        last.is_none_or(|&last| last < emission)
+    }
+
+    /// [MQTT-4.6.0-5] [MQTT-4.6.0-6]
+    fn check_order(&mut self, sight: &Sight<'_>, emission: usize) -> Result<(), Violation> {
+        let in_order = self.is_in_order(sight, emission);
+        let told_apart = !self.emissions[emission].again && !sight.publish.payload.is_empty();
+        ensure(in_order || !told_apart, "messages keep their order", || sight.tell())?;
+        if told_apart {
+            let key = self.order_key(sight, emission);
+            self.sessions[sight.session].last.insert(key, emission);
+        }
+        Ok(())
+    }
+
+    /// [MQTT-3.3.2-6]
+    fn check_interval(
+        &self,
+        seen: &Seen<'_>,
+        sight: &Sight<'_>,
+        emission: usize,
+    ) -> Result<(), Violation> {
+        let expires_at = self.emissions[emission].publication.expires_at;
+        let told = sight.publish.properties.message_expiry_interval;
+        let left = expires_at.map(|at| seconds_left(at, seen.now));
+        // Of messages that look alike, one may have been taken for another.
+        let checked =
+            self.conns[sight.link].version == Version::V5 && !self.emissions[emission].again;
+        ensure(!checked || told == left, "the interval sent on is what is left", || {
+            format!("{told:?} instead of {left:?}, {}", sight.tell())
+        })
+    }
+
+    fn find_ticket(&self, seen: &Seen<'_>, sight: &Sight<'_>, certain: bool) -> Option<usize> {
+        let session = &self.sessions[sight.session];
+        let modern = self.conns[sight.link].version == Version::V5;
+        let fits = |place: &usize| {
+            let ticket = &session.tickets[*place];
+            let publication = &self.emissions[ticket.emission].publication;
+            let identifiers: &[u32] =
+                if ticket.identifier > 0 { &[ticket.identifier] } else { &[] };
+            sight.publish.retain
+                && ticket.certain == certain
+                && !has_expired(publication, seen.now)
+                && publication.topic == sight.topic
+                && publication.payload == sight.publish.payload
+                && publication.qos.min(ticket.qos) == sight.qos
+                && (!modern || identifiers == sight.identifiers)
+                && self.was_retained(seen, ticket.emission)
+        };
+        (0..session.tickets.len()).find(fits)
+    }
+
+    /// Whether a share group has given the message to this session, and may have.
+    fn find_group(&mut self, sight: &Sight<'_>) -> Result<bool, Violation> {
+        let session = &self.sessions[sight.session];
+        let same = |publication: &Publication| {
+            publication.topic == sight.topic && publication.payload == sight.publish.payload
+        };
+        let emissions: Vec<usize> = (0..self.emissions.len())
+            .filter(|&number| same(&self.emissions[number].publication))
+            .collect();
+        let groups = groups_of(session, sight);
+        let mut taken = false;
+        for number in emissions {
+            for group in &groups {
+                let key = (number, group.clone());
+                let earlier = self.shared.get(&key).map_or(&[][..], Vec::as_slice);
+                let free = earlier.iter().all(|&(holder, qos)| {
+                    self.sessions[holder].ended_at.is_some() && qos == QoS::AtLeastOnce
+                });
+                let fits = self.emissions[number].publication.qos.min(qos_of(group)) == sight.qos;
+                if free && fits {
+                    self.shared.entry(key).or_default().push((sight.session, sight.qos));
+                    return Ok(true);
+                }
+                taken = true;
+            }
+        }
+        ensure(!taken, "one member of a share group gets a message", || sight.tell())?;
+        Ok(false)
+    }
+
+    /// Why a message may not have been sent.
+    fn explain(&self, sight: &Sight<'_>) -> Violation {
+        let session = &self.sessions[sight.session];
+        let same = |number: usize| {
+            let publication = &self.emissions[number].publication;
+            publication.topic == sight.topic && publication.payload == sight.publish.payload
+        };
+        let expired = |expected: &Expected| {
+            same(expected.emission)
+                && self.emissions[expected.emission].publication.expires_at.is_some()
+        };
+        let law = if session.expected.iter().any(expired) {
+            "what has expired is not sent, and the rest as its subscription says"
+        } else if session.expected.iter().any(|expected| same(expected.emission)) {
+            "a message arrives as its subscription says"
+        } else if session.got.iter().any(|&number| same(number)) {
+            "a message is delivered once"
+        } else {
+            "nothing comes that no filter asked for"
+        };
+        Violation::new(law, sight.tell())
+    }
+}
+
+impl Sight<'_> {
+    fn tell(&self) -> String {
+        let Sight { link, session, topic, qos, publish, .. } = self;
+        let payload = String::from_utf8_lossy(&publish.payload[..publish.payload.len().min(12)]);
+        let (dup, retain) = (publish.dup, publish.retain);
+        format!(
+            "link {link}, session {session}: {topic} {qos:?} dup {dup} retain {retain} {:?} \
+             identifiers {:?} '{payload}'",
+            publish.delivery, self.identifiers,
+        )
+    }
+}
+
+/// The share groups by which a session may get a message.
+fn groups_of(session: &Session, sight: &Sight<'_>) -> Vec<String> {
+    let mut groups: Vec<String> = session
+        .subscriptions
+        .iter()
+        .filter(|it| it.share().is_some() && matches(it.filter(), &sight.topic))
+        .map(|it| it.text.clone())
+        .collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
+/// The groups of the workload say in their names at which QoS they are subscribed to.
+pub(super) fn qos_of(group: &str) -> QoS {
+    let digit = group.as_bytes()["$share/g".len()];
+    QoS::from_bits(digit - b'0').expect("a group is named by its QoS")
+}
+
+fn has_expired(publication: &Publication, now: Moment) -> bool {
+    publication.expires_at.is_some_and(|at| at <= now)
+}
+
+fn seconds_left(at: Moment, now: Moment) -> u32 {
+    let left = at.since(now) + Span::from_nanos(999_999_999);
+    u32::try_from(left.as_secs()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,246 @@
+//! Sessions: how they begin, are taken over, resumed, left and ended, and their Wills.
+
+use ringmq::{
+    base::{
+        time::{Moment, Span},
+        wheel::TICK,
+    },
+    mqtt::{self, Connect, Packet, ReasonCode, Version},
+};
+
+use super::{
+    Oracle, Seen,
+    model::{Publication, Session, Will},
+    packets,
+};
+use crate::violation::{Violation, ensure};
+
+impl Oracle {
+    /// CONNECT was taken: the answer is among the effects of the same call.
+    pub(super) fn take_connect(
+        &mut self,
+        seen: &Seen<'_>,
+        link: usize,
+        connect: &Connect<'_>,
+    ) -> Result<(), Violation> {
+        self.conns[link].version = connect.version;
+        let Some((reason_code, present)) = connack_of(seen, link, connect.version)? else {
+            let excused = self.conns[link].packet_size_max < super::SMALL;
+            return ensure(excused, "CONNECT is answered", || format!("link {link}"));
+        };
+        let known = self.current.get(connect.client_id).copied();
+        if reason_code != ReasonCode::Success {
+            return self.check_refusal(seen, connect, reason_code, known.is_some());
+        }
+        ensure(
+            self.home(connect.client_id) == seen.shard,
+            "a session lives on its home shard",
+            || connect.client_id.to_owned(),
+        )?;
+        if let Some(session) = known {
+            self.take_over(seen, session, connect.clean_start)?;
+        }
+        let resumed = self.current.get(connect.client_id).copied();
+        ensure(
+            connect.version == Version::V31 || present == resumed.is_some(),
+            "Session Present says whether there is one",
+            || format!("{} is told {present}", connect.client_id),
+        )?;
+        let session = resumed.unwrap_or_else(|| self.create(connect.client_id));
+        self.attach(seen, link, session, connect);
+        Ok(())
+    }
+
+    fn check_refusal(
+        &self,
+        seen: &Seen<'_>,
+        connect: &Connect<'_>,
+        reason_code: ReasonCode,
+        known: bool,
+    ) -> Result<(), Violation> {
+        let here = self.current.values().filter(|&&it| self.sessions[it].home == seen.shard);
+        let full = !known && here.count() >= self.limits.sessions_max;
+        let wrong = connect.user_name.is_some();
+        // A clean start may find the store full after it has ended its own session.
+        let excused = match reason_code {
+            ReasonCode::QuotaExceeded | ReasonCode::ServerUnavailable => full,
+            ReasonCode::BadUserNameOrPassword => wrong,
+            _ => false,
+        };
+        ensure(excused, "a client is refused for a reason", || {
+            format!("{} is told {reason_code:?}", connect.client_id)
+        })
+    }
+
+    /// The client's earlier connection ends, and its session if it wants a clean start.
+    fn take_over(
+        &mut self,
+        seen: &Seen<'_>,
+        session: usize,
+        clean_start: bool,
+    ) -> Result<(), Violation> {
+        if let Some(earlier) = self.sessions[session].link {
+            self.conns[earlier].leaving = true;
+            ensure(
+                seen.effects.closed().any(|closed| closed == earlier),
+                "one connection per Client Identifier",
+                || format!("link {earlier} is left open"),
+            )?;
+            self.detach(seen, session, false);
+        }
+        if clean_start && self.sessions[session].ended_at.is_none() {
+            self.end_session(seen, session);
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, client_id: &str) -> usize {
+        let home = self.home(client_id);
+        self.sessions.push(Session {
+            client_id: client_id.to_owned(),
+            home,
+            link: None,
+            ended_at: None,
+            expiry: 0,
+            ends_at: None,
+            will: None,
+            subscriptions: Vec::new(),
+            held: std::collections::BTreeMap::new(),
+            flights: Vec::new(),
+            expected: Vec::new(),
+            tickets: Vec::new(),
+            last: std::collections::BTreeMap::new(),
+            got: std::collections::BTreeSet::new(),
+        });
+        self.current.insert(client_id.to_owned(), self.sessions.len() - 1);
+        self.sessions.len() - 1
+    }
+
+    fn attach(&mut self, seen: &Seen<'_>, link: usize, at: usize, connect: &Connect<'_>) {
+        let conn = &mut self.conns[link];
+        let properties = &connect.properties;
+        conn.session = Some(at);
+        conn.connected = true;
+        conn.keep_alive = connect.keep_alive;
+        conn.last_packet = seen.now;
+        conn.alias_max = properties.topic_alias_maximum;
+        conn.packet_size_max =
+            properties.maximum_packet_size.map_or(usize::MAX, |it| it.get() as usize);
+        let receive_maximum = properties.receive_maximum.map_or(u16::MAX, std::num::NonZero::get);
+        conn.window = usize::from(receive_maximum.min(self.limits.inflight_max));
+        let asked = match connect.version {
+            Version::V5 => properties.session_expiry_interval.unwrap_or(0),
+            _ if connect.clean_start => 0,
+            _ => u32::MAX,
+        };
+        let packet_size_max = conn.packet_size_max;
+        let session = &mut self.sessions[at];
+        for flight in session.flights.iter_mut().filter(|flight| !flight.released) {
+            flight.doubtful |= flight.len + LENGTH_SLACK > packet_size_max;
+        }
+        session.link = Some(link);
+        session.expiry = asked.min(self.limits.session_expiry_max);
+        session.ends_at = None;
+        session.will = connect.will.as_ref().map(|will| Will {
+            publication: Publication {
+                topic: will.topic.to_owned(),
+                payload: will.payload.to_vec(),
+                qos: will.qos,
+                retain: will.retain,
+                expires_at: None,
+                publisher: connect.client_id.to_owned(),
+            },
+            delay: will.properties.will_delay_interval,
+            expiry: will.properties.message_expiry_interval,
+            due_at: None,
+        });
+    }
+
+    /// The session is without a connection now.
+    pub(super) fn detach(&mut self, seen: &Seen<'_>, at: usize, deletes_will: bool) {
+        let session = &mut self.sessions[at];
+        session.link = None;
+        let lasts = seconds(session.expiry);
+        session.ends_at = (session.expiry != u32::MAX).then(|| seen.now + lasts);
+        if deletes_will {
+            session.will = None;
+        }
+        if let Some(will) = &mut session.will {
+            will.due_at = Some(seen.now + seconds(will.delay));
+        }
+        let will_due = session.will.as_ref().and_then(|will| will.due_at);
+        if will_due.is_some_and(|due| due <= seen.now) {
+            self.publish_will(seen, at);
+        }
+        if self.sessions[at].ends_at.is_some_and(|ends| ends <= seen.now) {
+            self.end_session(seen, at);
+        }
+    }
+
+    pub(super) fn end_session(&mut self, seen: &Seen<'_>, at: usize) {
+        self.publish_will(seen, at);
+        let session = &mut self.sessions[at];
+        session.ended_at = Some(seen.step);
+        for subscription in &mut session.subscriptions {
+            subscription.until.get_or_insert(seen.step);
+        }
+        self.current.remove(&session.client_id);
+    }
+
+    fn publish_will(&mut self, seen: &Seen<'_>, at: usize) {
+        let Some(will) = self.sessions[at].will.take() else { return };
+        let expires_at = will.expiry.map(|expiry| seen.now + seconds(expiry));
+        self.route(seen, Publication { expires_at, ..will.publication });
+    }
+
+    /// What the clock has made due.
+    pub(super) fn take_time(&mut self, seen: &Seen<'_>) {
+        self.sweep(seen);
+        let present: Vec<usize> = self.current.values().copied().collect();
+        for at in present {
+            let session = &self.sessions[at];
+            if session.home != seen.shard || session.link.is_some() {
+                continue;
+            }
+            let will_due = session.will.as_ref().and_then(|will| will.due_at);
+            let ends_at = session.ends_at;
+            if will_due.is_some_and(|due| has_struck(due, seen.now)) {
+                self.publish_will(seen, at);
+            }
+            if ends_at.is_some_and(|ends| has_struck(ends, seen.now)) {
+                self.end_session(seen, at);
+            }
+        }
+    }
+}
+
+/// Whether a timer for this moment has fired: the wheel tells time in ticks.
+pub(super) fn has_struck(due: Moment, now: Moment) -> bool {
+    due.as_nanos().div_ceil(TICK.as_nanos()) <= now.as_nanos() / TICK.as_nanos()
+}
+
+fn seconds(seconds: u32) -> Span {
+    Span::from_secs(u64::from(seconds))
+}
+
+/// What CONNACK says, if there is one.
+fn connack_of(
+    seen: &Seen<'_>,
+    link: usize,
+    version: Version,
+) -> Result<Option<(ReasonCode, bool)>, Violation> {
+    let mut answer = None;
+    for (_, bytes) in seen.effects.sent().filter(|(to, _)| *to == link) {
+        packets(bytes, version, |packet, _| {
+            if let Ok(Packet::Connack(mqtt::Connack { reason_code, session_present, .. })) = packet
+            {
+                answer.get_or_insert((reason_code, session_present));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(answer)
+}
+
+/// How much longer a packet may be when it is sent again, to a client of another version.
+const LENGTH_SLACK: usize = 30;

@@ -1,0 +1,133 @@
+//! What a seed decides before anything happens: how large the broker is, how narrow its limits
+//! are, who its clients are and what they and the network are up to.
+
+use std::sync::Arc;
+
+use ringmq::{
+    access::{Anonymous, Passwords, Policy},
+    base::{
+        time::{Moment, Span},
+        wheel::TICK,
+    },
+    routing::{Strategies, Strategy},
+    session::queue::QueueLimits,
+    shard::settings::Limits,
+};
+
+use crate::{
+    planted::Fault,
+    random::{Random, purpose},
+};
+
+/// When the broker starts: with a tick of the timing wheel.
+pub(crate) const START: Moment = Moment::from_nanos(TICK.as_nanos() * 100);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) shards: usize,
+    pub(crate) limits: Limits,
+    pub(crate) strategies: Strategies,
+    pub(crate) mailbox_parcels_max: usize,
+    pub(crate) clients: usize,
+    /// How many of them misbehave at times.
+    pub(crate) hostile: usize,
+    pub(crate) steps: usize,
+    /// Which share group the clients begin with, and how many there are.
+    pub(crate) groups_from: usize,
+    pub(crate) groups: usize,
+    /// Bytes of a payload, at most.
+    pub(crate) payload_max: usize,
+    /// How often each operation of a client is chosen, in the order of `workload::Operation`.
+    pub(crate) operations: Vec<usize>,
+    /// How often each kind of step is chosen, in the order of `run::Step`.
+    pub(crate) turns: Vec<usize>,
+    /// Bytes that travel at once, at most.
+    pub(crate) chunk_max: usize,
+    pub(crate) with_passwords: bool,
+    pub(crate) planted: Option<Fault>,
+}
+
+impl Plan {
+    pub(crate) fn new(seed: u64) -> Plan {
+        let mut random = Random::new(seed, purpose::PLAN);
+        let narrow = random.chance(35);
+        let bulky = random.chance(8);
+        let clients = random.between(2, 7);
+        let weigh = |random: &mut Random, usual: &[usize]| {
+            usual.iter().map(|&weight| weight * random.pick(&[0, 1, 1, 1, 2, 4])).collect()
+        };
+        let mut operations: Vec<usize> = weigh(&mut random, &crate::workload::USUAL);
+        // Without these nothing happens at all.
+        for (weight, usual) in operations.iter_mut().zip(crate::workload::USUAL).take(3) {
+            *weight = usual.max(*weight);
+        }
+        let turns: Vec<usize> =
+            crate::run::USUAL.iter().map(|&weight| weight * random.pick(&[1, 1, 2, 4])).collect();
+        Plan {
+            seed,
+            shards: random.pick(&[1, 2, 2, 3, 4]),
+            limits: limits(&mut random, narrow),
+            strategies: Strategies { default: random.pick(&STRATEGIES), ..Strategies::default() },
+            mailbox_parcels_max: random.pick(&[1, 2, 16]),
+            clients,
+            hostile: usize::from(random.chance(25)),
+            steps: random.pick(&[300, 1_000, 2_000, 4_000]),
+            groups_from: random.below(5),
+            groups: random.between(1, 2),
+            payload_max: if bulky { 60_000 } else { random.pick(&[1, 20, 200]) },
+            operations,
+            turns,
+            chunk_max: if bulky { 100_000 } else { random.pick(&[3, 40, 1000]) },
+            with_passwords: random.chance(3),
+            planted: None,
+        }
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        let passwords =
+            self.with_passwords.then(|| Passwords::parse(ALICE).expect("it is well formed"));
+        Policy {
+            passwords: passwords.map(Arc::new),
+            anonymous: Anonymous::Everywhere,
+            ..Policy::default()
+        }
+    }
+}
+
+fn limits(random: &mut Random, narrow: bool) -> Limits {
+    let queue = if narrow {
+        QueueLimits { messages_max: random.between(1, 12), bytes_max: 1 << 20 }
+    } else {
+        QueueLimits { messages_max: 10_000, bytes_max: 64 << 20 }
+    };
+    Limits {
+        packet_size_max: 1 << 20,
+        outbox_bytes_max: if narrow { random.pick(&[100, 300, 2_000]) } else { 1 << 20 },
+        inflight_max: random.pick(&[1, 2, 5, 64]),
+        queue,
+        receive_maximum: random.pick(&[1, 3, 20, 1000]),
+        topic_alias_maximum: random.pick(&[0, 2, 16]),
+        topic_aliases_max: 32,
+        session_expiry_max: if random.chance(10) { 20 } else { u32::MAX },
+        connect_timeout: Span::from_secs(10),
+        patience: random.pick(&[Span::ZERO, Span::from_millis(20), Span::from_millis(500)]),
+        sessions_max: if narrow { random.between(1, 8) } else { 10_000 },
+        subscriptions_max: if narrow { random.between(1, 6) } else { 10_000 },
+        retained_max: if narrow { random.between(1, 4) } else { 10_000 },
+        retained_bytes_max: 64 << 20,
+    }
+}
+
+const STRATEGIES: [Strategy; 6] = [
+    Strategy::RoundRobin,
+    Strategy::Random,
+    Strategy::LeastInFlight,
+    Strategy::Sticky,
+    Strategy::HashClient,
+    Strategy::HashTopic,
+];
+
+/// The user `alice`, whose password is `correct-horse`.
+const ALICE: &str = "alice:$7$101$PxkC23maIR3STJZx$\
+    WWEGb43HNXbS9iXF693jd7G6h0EPrnoWMNoi/SVtX584YaWxQ8xbiKQiYwnC4bBitImJS1+K6nAlFjiYcDg3DA==";

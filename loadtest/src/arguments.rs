@@ -12,9 +12,9 @@ use ringmq::{
 use crate::{
     cpus,
     pacing::{Extent, Pacing, parse_span},
-    payload::{Filling, SEQUENCES_MAX},
+    payload::{Filling, SEQUENCES_MAX, STAMP_LEN},
     plan::{Limits, Plan},
-    scenario::{Scenario, Workload},
+    scenario::{Act, Scenario, Workload},
 };
 
 /// Drives an MQTT broker with load, accounts for every message, and says what it cost.
@@ -39,8 +39,14 @@ pub struct Common {
     #[arg(long, default_value = "3.1.1")]
     protocol: Protocol,
     /// Of publishers and subscribers.
-    #[arg(long, default_value_t = 0, value_parser = value_parser!(u8).range(0..=2))]
-    qos: u8,
+    #[arg(long, default_value = "0", value_parser = parse_qos)]
+    qos: QoS,
+    /// Of publishers alone [default: --qos]. Of several, such as `0,1,2`, they take one in turn.
+    #[arg(long, value_delimiter = ',', value_parser = parse_qos)]
+    publish_qos: Vec<QoS>,
+    /// Of subscribers alone [default: --qos]
+    #[arg(long, value_parser = parse_qos)]
+    subscribe_qos: Option<QoS>,
     /// Bytes of payload. Below 16 there is no room to tell the messages apart: they are counted,
     /// but without latency, order, and repetitions other than a surplus.
     #[arg(long, default_value_t = 64)]
@@ -126,14 +132,15 @@ impl Arguments {
 impl Common {
     fn plan(&self, mut workload: Workload) -> Result<Plan> {
         let extent = workload.extent.take();
-        self.check(extent)?;
+        self.check(extent, workload.act)?;
         let cpus = self.cpus.clone().unwrap_or_default();
         let threads = self.threads.map_or_else(|| cpus.len().max(1), usize::from);
         Ok(Plan {
             address: self.address()?,
             source_addresses: self.source_addresses.clone(),
             version: self.version(),
-            qos: QoS::from_bits(self.qos).context("QoS is 0, 1 or 2")?,
+            publish_qos: self.publish_qos(),
+            subscribe_qos: self.subscribe_qos.unwrap_or(self.qos),
             filling: Filling::new(usize::try_from(self.size)?, self.seed),
             pacing: self.pacing(),
             warmup: self.warmup,
@@ -152,16 +159,27 @@ impl Common {
         })
     }
 
-    fn check(&self, extent: Option<Extent>) -> Result<()> {
+    fn check(&self, extent: Option<Extent>, act: Act) -> Result<()> {
         let chosen = self.count.is_some() || self.duration.is_some() || self.warmup.is_some();
         if extent.is_some() && chosen {
-            bail!("one message goes to each connection: no --count, --duration or --warmup");
+            bail!("the scenario sets the number of messages: no --count, --duration or --warmup");
         }
         ensure!(
             !self.round || self.burst <= SEQUENCES_MAX,
             "a burst has at most {SEQUENCES_MAX} messages"
         );
+        match act {
+            Act::Publish => {}
+            Act::Replay { .. } => {
+                ensure!(self.pacing() == Pacing::Flood, "a storm has no --rate and no --round");
+                ensure!(self.size as usize >= STAMP_LEN, "payloads must have {STAMP_LEN} bytes");
+            }
+        }
         Ok(())
+    }
+
+    fn publish_qos(&self) -> Vec<QoS> {
+        if self.publish_qos.is_empty() { vec![self.qos] } else { self.publish_qos.clone() }
     }
 
     fn address(&self) -> Result<SocketAddr> {
@@ -194,6 +212,11 @@ impl Common {
             (None, None) => Extent::Time(DURATION_DEFAULT),
         }
     }
+}
+
+fn parse_qos(text: &str) -> Result<QoS, String> {
+    let qos = text.parse().ok().and_then(QoS::from_bits);
+    qos.ok_or_else(|| "QoS is 0, 1 or 2".to_owned())
 }
 
 const DURATION_DEFAULT: Span = Span::from_secs(5);
@@ -233,7 +256,7 @@ mod tests {
     fn idle_sends_one_message_to_each() {
         let plan = plan(&["idle", "--connections", "7"]).unwrap();
         assert_eq!(plan.extent, Extent::Messages(7));
-        assert_eq!(plan.workload.publishers[0].name(3), plan.workload.subscribers[3].filter);
+        assert_eq!(plan.workload.publishers[0].name(3), plan.workload.subscribers[3].filters[0]);
     }
 
     #[test]

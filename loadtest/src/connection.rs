@@ -13,13 +13,14 @@ use crate::{
     network::{self, Outbox},
     plan::Plan,
     publisher::Publisher,
+    scenario::Act,
     subscriber::Subscriber,
     tally::Tally,
     wire::{encode_connect, encode_disconnect},
 };
 
 /// ```text
-///   CONNECT              CONNACK (publisher)
+///   CONNECT        CONNACK (publisher, or too early to subscribe)
 ///   -------> connecting ---------------------------------> ready ---> closed
 ///                |  CONNACK                       SUBACK     ^
 ///                +----------> subscribing -------------------+
@@ -155,25 +156,30 @@ impl Connection {
         }
         match &mut self.role {
             Role::Publisher(publisher) => {
-                check_capabilities(connack, publisher, plan)?;
+                check_capabilities(connack, publisher)?;
                 let receive_maximum = connack.properties.receive_maximum;
                 publisher.open_window(receive_maximum.map_or(u16::MAX, u16::from), plan);
                 self.stage = Stage::Ready;
             }
-            Role::Subscriber(subscriber) => {
-                subscriber.subscribe(plan, &mut self.outbox);
-                self.stage = Stage::Subscribing;
-            }
+            Role::Subscriber(_) if plan.workload.act == Act::Publish => self.subscribe(plan),
+            Role::Subscriber(_) => self.stage = Stage::Ready,
         }
         Ok(())
     }
 
+    /// Asks for what it is to receive. It is ready once the broker has answered.
+    pub fn subscribe(&mut self, plan: &Plan) {
+        if let Role::Subscriber(subscriber) = &mut self.role {
+            subscriber.subscribe(plan, &mut self.outbox);
+            self.stage = Stage::Subscribing;
+        }
+    }
+
     fn handle_suback(&mut self, suback: &Suback<'_>, plan: &Plan) -> Result<(), Fault> {
-        match suback.reason_codes {
-            [granted] if *granted == plan.qos as u8 => self.stage = Stage::Ready,
-            [granted @ 0..=2] => return Err(Fault::QosNotGranted(*granted)),
-            [refused] => return Err(Fault::SubscriptionRefused(*refused)),
-            _ => return Err(Fault::Unexpected("a SUBACK for another number of filters")),
+        if let Role::Subscriber(subscriber) = &mut self.role
+            && subscriber.handle_suback(suback, plan)?
+        {
+            self.stage = Stage::Ready;
         }
         Ok(())
     }
@@ -192,13 +198,9 @@ impl Connection {
 }
 
 /// [MQTT-3.2.2-11] [MQTT-3.2.2-15]
-fn check_capabilities(
-    connack: &Connack<'_>,
-    publisher: &Publisher,
-    plan: &Plan,
-) -> Result<(), Fault> {
+fn check_capabilities(connack: &Connack<'_>, publisher: &Publisher) -> Result<(), Fault> {
     let properties = &connack.properties;
-    if properties.maximum_qos < plan.qos {
+    if properties.maximum_qos < publisher.qos {
         return Err(Fault::QosNotGranted(properties.maximum_qos as u8));
     }
     let (limit, len) = (properties.maximum_packet_size, publisher.packet_len());

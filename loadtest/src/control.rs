@@ -22,7 +22,9 @@ pub enum Command {
     /// Forget the previous phase.
     Prepare(Phase),
     /// Begin to publish, with a schedule that starts then.
-    Go(Moment),
+    Publish(Moment),
+    /// All subscribers ask for what they are to receive; latency counts from then.
+    Subscribe(Moment),
     /// Publish no more, and wait for nothing.
     Stop,
     /// Disconnect and end.
@@ -33,7 +35,7 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Report {
     /// All connections are ready.
-    Connected,
+    Ready,
     Prepared,
     /// All messages of this phase have been sent, and the exchanges of QoS 1 and 2 have ended.
     Published {
@@ -81,7 +83,7 @@ impl Shared {
         })
     }
 
-    /// Begins a phase. No thread counts anything between its `Prepared` and the next `Go`.
+    /// Begins a phase. No thread counts anything between its `Prepared` and the next `Publish`.
     pub fn reset(&self) {
         self.delivered.store(0, SeqCst);
         self.expected.store(u64::MAX, SeqCst);

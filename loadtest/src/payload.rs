@@ -21,6 +21,8 @@ pub struct Stamp {
 pub enum Phase {
     WarmUp,
     Measured,
+    /// What the measured part has left at the broker is removed.
+    CleanUp,
 }
 
 impl Stamp {

@@ -10,7 +10,7 @@ use ringmq::{
 use crate::{
     pacing::{Extent, Pacing, Schedule},
     payload::{Filling, Phase, SEQUENCES_MAX},
-    scenario::Workload,
+    scenario::{Act, Workload},
 };
 
 /// Everything about a run that does not change while it runs. All threads share it.
@@ -20,7 +20,9 @@ pub struct Plan {
     /// Where connections come from, in turn; the kernel chooses when there are none.
     pub source_addresses: Vec<IpAddr>,
     pub version: Version,
-    pub qos: QoS,
+    /// Of the publishers, in turn.
+    pub publish_qos: Vec<QoS>,
+    pub subscribe_qos: QoS,
     pub filling: Filling,
     pub pacing: Pacing,
     pub warmup: Option<Extent>,
@@ -53,8 +55,29 @@ impl Plan {
     pub fn extent(&self, phase: Phase) -> Option<Extent> {
         match phase {
             Phase::WarmUp => self.warmup,
-            Phase::Measured => Some(self.extent),
+            Phase::Measured | Phase::CleanUp => Some(self.extent),
         }
+    }
+
+    /// The QoS of a publisher. What waits at the broker is to be known to be there.
+    pub fn publish_qos(&self, publisher: u32) -> QoS {
+        let qos = self.publish_qos[publisher as usize % self.publish_qos.len()];
+        match self.workload.act {
+            Act::Publish => qos,
+            Act::Replay { .. } => qos.max(QoS::AtLeastOnce),
+        }
+    }
+
+    /// The QoS that messages of a publisher arrive with. [MQTT-3.8.4-8]
+    pub fn granted_qos(&self, published: QoS) -> QoS {
+        published.min(self.subscribe_qos)
+    }
+
+    /// The highest that messages arrive with.
+    pub fn qos(&self) -> QoS {
+        let publishers = 0..self.publish_qos.len().min(self.workload.publishers.len());
+        let granted = publishers.map(|publisher| self.granted_qos(self.publish_qos[publisher]));
+        granted.max().unwrap_or(self.subscribe_qos)
     }
 
     /// The number of publishers. It fits: each has a number of 32 bits.

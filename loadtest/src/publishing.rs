@@ -148,8 +148,10 @@ impl Publishing {
 
     /// True once, when all is sent and acknowledged or there is no use in waiting.
     pub fn finish(&mut self, tally: &Tally) -> bool {
-        let sent = self.stopped || self.required.is_some_and(|required| tally.sent >= required);
-        let acknowledged = self.abandoned || tally.acknowledged + self.hopeless >= tally.sent;
+        let sent =
+            self.stopped || self.required.is_some_and(|required| tally.sent.total() >= required);
+        let acknowledged =
+            self.abandoned || tally.acknowledged.total() + self.hopeless >= tally.sent.total();
         let finished = sent && acknowledged && !self.reported;
         self.reported |= finished;
         finished

@@ -4,7 +4,8 @@
 //!   connect ──► warm up ──► drain ──► measure ──► drain ──► hold ──► disconnect
 //! ```
 //! A phase ends when all that it sent has been delivered, so that what the broker did between its
-//! two samples is exactly what these messages cost.
+//! two samples is exactly what these messages cost. Where retained messages are replayed, they are
+//! published before the first sample and removed after the last.
 
 use std::{num::NonZeroU64, sync::Arc, thread, time::Duration};
 
@@ -22,6 +23,7 @@ use crate::{
     payload::Phase,
     plan::Plan,
     process::Sample,
+    scenario::Act,
     tally::Tally,
     worker::Worker,
 };
@@ -128,16 +130,14 @@ struct Coordinator<'a> {
 
 /// What the coordinator sees of a run.
 struct Measurement {
-    sent: u64,
-    start: Moment,
-    stalled_rounds: u64,
+    phase: Measured,
     broker: Option<Broker>,
-    load: (Sample, Sample),
 }
 
 impl Measurement {
     fn into_outcome(self, tallies: Vec<Tally>) -> Outcome {
-        let Measurement { sent, start, stalled_rounds, broker, load } = self;
+        let Measurement { phase: Measured { published, load, .. }, broker } = self;
+        let Published { start, sent, stalled_rounds } = published;
         Outcome { tallies, sent, start, stalled_rounds, broker, load }
     }
 }
@@ -149,27 +149,74 @@ struct Published {
     stalled_rounds: u64,
 }
 
+/// The measured phase, and the processes before and after it.
+struct Measured {
+    published: Published,
+    broker: (Option<Sample>, Option<Sample>),
+    load: (Sample, Sample),
+}
+
 impl Coordinator<'_> {
     fn run(&self) -> Result<Measurement> {
         let unconnected = self.sample_broker()?;
         self.connect()?;
         let connected = self.sample_broker()?;
-        if self.plan.warmup.is_some() {
-            self.run_phase(Phase::WarmUp)?;
-        }
-        let (before, load_before) = (self.sample_broker()?, sample_load()?);
-        let published = self.run_phase(Phase::Measured)?;
-        let (after, load_after) = (self.sample_broker()?, sample_load()?);
-        self.hold()?;
+        let phase = match self.plan.workload.act {
+            Act::Publish => self.measure_publishing()?,
+            Act::Replay { settle } => self.measure_replay(settle)?,
+        };
+        self.pause(self.plan.hold)?;
         let held = self.sample_broker()?;
-        let broker = match (unconnected, connected, before, after, held) {
-            (Some(unconnected), Some(connected), Some(before), Some(after), Some(held)) => {
+        self.clean_up()?;
+        let broker = match (unconnected, connected, phase.broker.clone(), held) {
+            (Some(unconnected), Some(connected), (Some(before), Some(after)), Some(held)) => {
                 Some(Broker { unconnected, connected, before, after, held })
             }
             _ => None,
         };
-        let Published { start, sent, stalled_rounds } = published;
-        Ok(Measurement { sent, start, stalled_rounds, broker, load: (load_before, load_after) })
+        Ok(Measurement { phase, broker })
+    }
+
+    fn measure_publishing(&self) -> Result<Measured> {
+        if self.plan.warmup.is_some() {
+            self.prepare(Phase::WarmUp)?;
+            let published = self.publish(Phase::WarmUp)?;
+            self.drain(published.sent)?;
+        }
+        self.prepare(Phase::Measured)?;
+        self.sample_around(|| {
+            let published = self.publish(Phase::Measured)?;
+            self.drain(published.sent)?;
+            Ok(published)
+        })
+    }
+
+    fn measure_replay(&self, settle: Span) -> Result<Measured> {
+        self.prepare(Phase::Measured)?;
+        let stock = self.publish(Phase::Measured)?;
+        self.pause(settle)?;
+        self.sample_around(|| {
+            let start = clock::now();
+            self.command(Command::Subscribe(start));
+            self.drain(stock.sent)?;
+            Ok(Published { start, ..stock })
+        })
+    }
+
+    fn sample_around(&self, work: impl FnOnce() -> Result<Published>) -> Result<Measured> {
+        let (broker, load) = (self.sample_broker()?, sample_load()?);
+        let published = work()?;
+        let (broker_after, load_after) = (self.sample_broker()?, sample_load()?);
+        Ok(Measured { published, broker: (broker, broker_after), load: (load, load_after) })
+    }
+
+    /// Removes what the run would leave behind.
+    fn clean_up(&self) -> Result<()> {
+        if let Act::Replay { .. } = self.plan.workload.act {
+            self.prepare(Phase::CleanUp)?;
+            self.publish(Phase::CleanUp)?;
+        }
+        Ok(())
     }
 
     fn sample_broker(&self) -> Result<Option<Sample>> {
@@ -179,7 +226,7 @@ impl Coordinator<'_> {
 
     fn connect(&self) -> Result<()> {
         let connected = self
-            .await_all(|report| matches!(report, Report::Connected))
+            .await_all(|report| matches!(report, Report::Ready))
             .with_context(|| format!("cannot connect to {}", self.plan.address))?;
         if !connected {
             bail!("{} does not answer", self.plan.address);
@@ -187,16 +234,19 @@ impl Coordinator<'_> {
         Ok(())
     }
 
-    fn run_phase(&self, phase: Phase) -> Result<Published> {
+    fn prepare(&self, phase: Phase) -> Result<()> {
         self.command(Command::Prepare(phase));
         if !self.await_all(|report| matches!(report, Report::Prepared))? {
             bail!("a thread does not answer");
         }
         self.shared.reset();
+        Ok(())
+    }
+
+    fn publish(&self, phase: Phase) -> Result<Published> {
         let start = clock::now();
-        self.command(Command::Go(start));
+        self.command(Command::Publish(start));
         let (sent, stalled_rounds) = self.await_published(phase)?;
-        self.drain(sent)?;
         Ok(Published { start, sent, stalled_rounds })
     }
 
@@ -238,8 +288,8 @@ impl Coordinator<'_> {
         Ok(())
     }
 
-    fn hold(&self) -> Result<()> {
-        let end = clock::now() + self.plan.hold;
+    fn pause(&self, span: Span) -> Result<()> {
+        let end = clock::now() + span;
         while clock::now() < end {
             let rest = end.since(clock::now());
             self.receive(rest.min(TICK))?;

@@ -12,14 +12,17 @@ use crate::{
     plan::Plan,
     process::Usage,
     run::{Broker, Outcome},
-    tally::Tally,
+    total::{Fairness, QosBalance, Total, as_f64, total_of},
 };
 
 #[derive(Debug, Serialize)]
 pub struct Summary {
     pub scenario: &'static str,
     pub protocol: &'static str,
+    /// That messages arrive with; the highest if there are several.
     pub qos: u8,
+    pub publish_qos: Vec<u8>,
+    pub subscribe_qos: u8,
     pub size: usize,
     pub pacing: String,
     pub publishers: usize,
@@ -31,6 +34,10 @@ pub struct Summary {
     pub delivered_per_second: f64,
     #[serde(flatten)]
     pub balance: Balance,
+    /// The same for each QoS that messages arrived with.
+    pub by_qos: Vec<QosBalance>,
+    /// How evenly the subscribers were served.
+    pub fairness: Option<Fairness>,
     pub stalled_rounds: u64,
     pub disconnected: u64,
     pub faults: Vec<String>,
@@ -39,6 +46,8 @@ pub struct Summary {
     pub broker: Option<BrokerCost>,
     /// CPU time of this program per delivered message.
     pub load_cpu_micros_per_delivered: f64,
+    /// The same per message sent.
+    pub load_cpu_micros_per_sent: f64,
     /// Cores that this program kept busy.
     pub load_cores: f64,
 }
@@ -68,19 +77,18 @@ pub struct BrokerCost {
 
 impl Summary {
     pub fn new(plan: &Plan, outcome: &Outcome) -> Summary {
-        let total = Total::of(&outcome.tallies);
-        let audience = plan.workload.audience;
-        let unacknowledged = outcome.sent.saturating_sub(total.acknowledged);
-        let balance = Balance::new(outcome.sent, unacknowledged, audience, total.counts);
-        let elapsed_seconds = seconds(outcome.start, total.last_delivery);
+        let total = Total::of(plan, &outcome.tallies);
+        let balances = total.balances(plan);
+        let balance = total_of(&balances);
+        let elapsed_seconds = seconds(outcome.start, total.end);
         let load = Usage::between(&outcome.load.0, &outcome.load.1);
         let delivered = as_f64(balance.counts.delivered);
-        let mut breaches = balance.breaches(plan.qos, plan.strict);
-        breaches.extend((total.disconnected > 0).then_some(Breach::Disconnected));
         Summary {
             scenario: plan.workload.name,
             protocol: protocol(plan.version),
-            qos: plan.qos as u8,
+            qos: plan.qos() as u8,
+            publish_qos: plan.publish_qos.iter().map(|qos| *qos as u8).collect(),
+            subscribe_qos: plan.subscribe_qos as u8,
             size: plan.filling.bytes().len(),
             pacing: describe(plan.pacing),
             publishers: plan.workload.publishers.len(),
@@ -89,52 +97,22 @@ impl Summary {
             elapsed_seconds,
             sent_per_second: ratio(as_f64(balance.sent), elapsed_seconds),
             delivered_per_second: ratio(delivered, elapsed_seconds),
-            balance,
+            by_qos: balances.iter().map(|(qos, balance)| QosBalance::of(*qos, balance)).collect(),
+            fairness: Fairness::of(&total.shares),
             stalled_rounds: outcome.stalled_rounds,
+            breaches: total.breaches(plan, &balances),
             disconnected: total.disconnected,
             faults: total.faults,
-            breaches,
             latency: plan.filling.is_stamped().then(|| Latency::of(&total.latency)),
             broker: outcome
                 .broker
                 .as_ref()
                 .map(|broker| BrokerCost::of(broker, delivered, elapsed_seconds, plan)),
             load_cpu_micros_per_delivered: ratio(load.cpu_seconds * 1e6, delivered),
+            load_cpu_micros_per_sent: ratio(load.cpu_seconds * 1e6, as_f64(balance.sent)),
             load_cores: ratio(load.cpu_seconds, elapsed_seconds),
+            balance,
         }
-    }
-}
-
-/// The tallies of all threads in one.
-struct Total {
-    counts: Counts,
-    latency: Histogram<u64>,
-    acknowledged: u64,
-    last_delivery: Moment,
-    disconnected: u64,
-    faults: Vec<String>,
-}
-
-impl Total {
-    fn of(tallies: &[Tally]) -> Total {
-        let empty = Tally::default();
-        let mut total = Total {
-            counts: empty.counts,
-            latency: empty.latency,
-            acknowledged: 0,
-            last_delivery: empty.last_delivery,
-            disconnected: 0,
-            faults: empty.faults,
-        };
-        for tally in tallies {
-            total.counts += tally.counts;
-            total.latency.add(&tally.latency).expect("all histograms have the same bounds");
-            total.acknowledged += tally.acknowledged;
-            total.last_delivery = total.last_delivery.max(tally.last_delivery);
-            total.disconnected += tally.disconnected;
-            total.faults.extend_from_slice(&tally.faults);
-        }
-        total
     }
 }
 
@@ -206,6 +184,8 @@ impl Summary {
             "           lost {lost}, duplicated {duplicated}, reordered {reordered}, \
              foreign {foreign}, damaged {damaged}, unacknowledged {unacknowledged}",
         )?;
+        self.write_by_qos(f)?;
+        self.write_fairness(f)?;
         if self.latency.is_none() {
             writeln!(f, "           (counted only: the payload is too small for a stamp)")?;
         }
@@ -213,6 +193,31 @@ impl Summary {
             writeln!(f, "           {} rounds were given up", self.stalled_rounds)?;
         }
         Ok(())
+    }
+
+    /// Only where there is more than one QoS to tell apart.
+    fn write_by_qos(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for balance in self.by_qos.iter().filter(|_| self.by_qos.len() > 1) {
+            let QosBalance { granted_qos, due, arrived, losses, repetitions, disorders, .. } =
+                balance;
+            writeln!(
+                f,
+                "           QoS {granted_qos}: {arrived} of {due}, lost {losses}, \
+                 duplicated {repetitions}, reordered {disorders}",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_fairness(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Fairness { share_min, share_mean, share_max, jain_index }) = self.fairness else {
+            return Ok(());
+        };
+        writeln!(
+            f,
+            "fairness   {jain_index:.3}: a subscriber received {share_min} to {share_max}, \
+             {share_mean:.1} on average",
+        )
     }
 
     fn write_verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -296,9 +301,4 @@ fn seconds(from: Moment, to: Moment) -> f64 {
 
 fn ratio(value: f64, per: f64) -> f64 {
     if per > 0.0 { value / per } else { 0.0 }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "nobody reads the sixteenth digit")]
-fn as_f64(value: u64) -> f64 {
-    value as f64
 }

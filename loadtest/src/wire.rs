@@ -2,7 +2,7 @@
 
 use ringmq::mqtt::{
     Connect, DecodeError, Delivery, Disconnect, Frame, PacketId, Publish, PublishHead, QoS,
-    ReasonCode, RetainHandling, Subscribe, SubscribeFilters, SubscriptionOptions, Version,
+    ReasonCode, Subscribe, SubscribeFilters, SubscriptionOptions, Version,
 };
 
 use crate::payload::{Filling, STAMP_LEN, Stamp};
@@ -18,17 +18,7 @@ pub struct Template {
 impl Template {
     pub fn new(version: Version, qos: QoS, topic: &str, filling: &Filling) -> Template {
         let payload = filling.bytes();
-        let head = PublishHead {
-            dup: false,
-            qos,
-            retain: false,
-            topic,
-            application: &[],
-            message_expiry_interval: None,
-            subscription_identifiers: &[],
-            topic_alias: None,
-            payload_len: payload.len(),
-        };
+        let head = head(qos, false, topic, payload.len());
         let mut frame = Vec::new();
         let packet_id_at = head.encode(version, &mut frame);
         let stamp_at = filling.is_stamped().then_some(frame.len());
@@ -50,6 +40,53 @@ impl Template {
 
     pub fn packet_len(&self) -> usize {
         self.frame.len()
+    }
+}
+
+/// A PUBLISH whose topic is its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Single<'a> {
+    pub qos: QoS,
+    pub retain: bool,
+    pub topic: &'a str,
+    pub packet_id: Option<PacketId>,
+}
+
+impl Single<'_> {
+    pub fn append(&self, version: Version, filling: &Filling, stamp: Stamp, out: &mut Vec<u8>) {
+        let payload = filling.bytes();
+        self.append_head(version, payload.len(), out);
+        let start = out.len();
+        out.extend_from_slice(payload);
+        if filling.is_stamped() {
+            out[start..][..STAMP_LEN].copy_from_slice(&stamp.to_bytes());
+        }
+    }
+
+    /// A payload of no bytes removes what is retained. [MQTT-3.3.1-6]
+    pub fn append_empty(&self, version: Version, out: &mut Vec<u8>) {
+        self.append_head(version, 0, out);
+    }
+
+    fn append_head(&self, version: Version, payload_len: usize, out: &mut Vec<u8>) {
+        let at = head(self.qos, self.retain, self.topic, payload_len).encode(version, out);
+        if let (Some(at), Some(id)) = (at, self.packet_id) {
+            out[at..][..2].copy_from_slice(&id.value().to_be_bytes());
+        }
+    }
+}
+
+fn head(qos: QoS, retain: bool, topic: &str, payload_len: usize) -> PublishHead<'_> {
+    PublishHead {
+        dup: false,
+        qos,
+        retain,
+        topic,
+        application: &[],
+        message_expiry_interval: None,
+        subscription_identifiers: &[],
+        topic_alias: None,
+        payload_len,
     }
 }
 
@@ -92,20 +129,27 @@ pub fn encode_connect(version: Version, client_id: &str, out: &mut Vec<u8>) {
     Connect::new(version, client_id).encode(out);
 }
 
-pub fn encode_subscribe(version: Version, filter: &str, qos: QoS, out: &mut Vec<u8>) {
-    let options = SubscriptionOptions {
-        qos,
-        no_local: false,
-        retain_as_published: false,
-        retain_handling: RetainHandling::SendAtSubscribe,
-    };
-    let subscribe = Subscribe {
-        packet_id: PacketId::MIN,
-        subscription_identifier: None,
-        user_properties: ringmq::mqtt::UserProperties::default(),
-        filters: SubscribeFilters::List(&[(filter, options)]),
-    };
-    subscribe.encode(version, out);
+/// Subscribes to any number of filters, and says how many packets that takes.
+pub fn encode_subscribe(
+    version: Version,
+    filters: &[String],
+    qos: QoS,
+    out: &mut Vec<u8>,
+) -> usize {
+    let options = SubscriptionOptions::with_qos(qos);
+    let packets = filters.chunks(FILTERS_PER_PACKET);
+    let count = packets.len();
+    for (packet_id, chunk) in (1..).filter_map(PacketId::new).zip(packets) {
+        let filters: Vec<_> = chunk.iter().map(|filter| (filter.as_str(), options)).collect();
+        let subscribe = Subscribe {
+            packet_id,
+            subscription_identifier: None,
+            user_properties: ringmq::mqtt::UserProperties::default(),
+            filters: SubscribeFilters::List(&filters),
+        };
+        subscribe.encode(version, out);
+    }
+    count
 }
 
 pub fn encode_disconnect(version: Version, out: &mut Vec<u8>) {
@@ -117,6 +161,9 @@ pub fn encode_disconnect(version: Version, out: &mut Vec<u8>) {
     };
     disconnect.encode(version, out);
 }
+
+/// Brokers bound the size of a packet that is no PUBLISH.
+const FILTERS_PER_PACKET: usize = 100;
 
 #[cfg(test)]
 mod tests {

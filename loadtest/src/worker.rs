@@ -46,6 +46,8 @@ pub struct Worker {
     unsent: Vec<usize>,
     publishing: Option<Publishing>,
     tally: Tally,
+    /// What the measured phase came to, once another has begun.
+    measured: Option<Tally>,
     /// Deliveries that the shared counter knows of.
     settled: u64,
     quit: bool,
@@ -72,6 +74,7 @@ impl Worker {
             unsent: Vec::new(),
             publishing: None,
             tally: Tally::default(),
+            measured: None,
             settled: 0,
             quit: false,
             plan,
@@ -79,7 +82,7 @@ impl Worker {
         })
     }
 
-    /// Works until told to quit, and hands over what was counted in the last phase.
+    /// Works until told to quit, and hands over what was counted in the measured phase.
     pub fn run(mut self) -> Result<Tally, Fault> {
         self.open_connections()?;
         while !self.quit {
@@ -88,7 +91,19 @@ impl Worker {
         for connection in &mut self.connections {
             connection.say_farewell(&self.plan);
         }
-        Ok(self.tally)
+        Ok(self.measured.take().unwrap_or_else(|| self.take_tally()))
+    }
+
+    fn take_tally(&mut self) -> Tally {
+        let shares = self.subscribers().map(Subscriber::share).collect();
+        Tally { shares, ..std::mem::take(&mut self.tally) }
+    }
+
+    fn subscribers(&self) -> impl Iterator<Item = &Subscriber> {
+        self.connections.iter().filter_map(|connection| match &connection.role {
+            Role::Subscriber(subscriber) => Some(subscriber),
+            Role::Publisher(_) => None,
+        })
     }
 
     fn turn(&mut self) -> Result<(), Fault> {
@@ -130,7 +145,7 @@ impl Worker {
             self.opening += 1;
         }
         if self.opening == 0 {
-            self.report(Report::Connected);
+            self.report(Report::Ready);
         }
         Ok(())
     }
@@ -223,7 +238,8 @@ impl Worker {
         while let Ok(command) = self.link.commands.try_recv() {
             match command {
                 Command::Prepare(phase) => self.prepare(phase),
-                Command::Go(start) => self.go(start),
+                Command::Publish(start) => self.begin_publishing(start),
+                Command::Subscribe(start) => self.subscribe_all(start),
                 Command::Stop => self.stop(),
                 Command::Quit => self.quit = true,
             }
@@ -231,22 +247,51 @@ impl Worker {
     }
 
     fn prepare(&mut self, phase: Phase) {
+        if self.tally.phase == Phase::Measured {
+            self.measured = Some(self.take_tally());
+        }
         self.publishing = None;
         self.settled = 0;
         self.tally.reset(phase);
-        for connection in &mut self.connections {
-            match &mut connection.role {
+        for index in 0..self.connections.len() {
+            match &mut self.connections[index].role {
                 Role::Publisher(publisher) => publisher.reset(),
+                Role::Subscriber(_) if phase == Phase::CleanUp => self.leave(index),
                 Role::Subscriber(subscriber) => subscriber.reset(),
             }
         }
         self.report(Report::Prepared);
     }
 
-    fn go(&mut self, start: Moment) {
+    /// A client that has seen enough.
+    fn leave(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.stage != Stage::Closed {
+            connection.say_farewell(&self.plan);
+            connection.stage = Stage::Closed;
+            // A socket that is gone already need not be removed.
+            let _ = self.poll.remove(&connection.socket);
+        }
+    }
+
+    fn begin_publishing(&mut self, start: Moment) {
         let publishers = &self.connections[..self.publishers];
         self.publishing = Publishing::begin(&self.plan, self.tally.phase, start, publishers);
         self.list_all_eager();
+    }
+
+    fn subscribe_all(&mut self, start: Moment) {
+        for index in self.publishers..self.connections.len() {
+            let connection = &mut self.connections[index];
+            if let (Stage::Ready, Role::Subscriber(subscriber)) =
+                (connection.stage, &mut connection.role)
+            {
+                subscriber.count_from(start);
+                connection.subscribe(&self.plan);
+                self.opening += 1;
+                self.list_unsent(index);
+            }
+        }
     }
 
     fn stop(&mut self) {
@@ -257,25 +302,28 @@ impl Worker {
 
     /// Tells the other threads what this turn has brought.
     fn settle(&mut self) {
-        let delivered = self.tally.counts.delivered;
-        let news = delivered - self.settled;
-        let Some(publishing) = &mut self.publishing else { return };
+        let news = self.tally.delivered - self.settled;
         if news > 0 {
-            self.settled = delivered;
+            self.settled = self.tally.delivered;
             self.link.shared.note_progress();
             if self.link.shared.add_delivered(news) {
-                let _ = self.link.reports.send(Report::AllDelivered);
+                self.report(Report::AllDelivered);
             }
         }
         if matches!(self.plan.pacing, Pacing::Rounds { .. }) {
-            if news > 0 && self.link.shared.advance_round(&self.plan, self.tally.phase) {
-                (0..self.plan.threads)
-                    .filter(|thread| *thread != self.link.thread)
-                    .for_each(|thread| self.link.shared.doorbell(thread).ring());
-            }
-            if publishing.enter_round(self.link.shared.round()) {
-                self.list_all_eager();
-            }
+            self.settle_round(news > 0);
+        }
+    }
+
+    fn settle_round(&mut self, has_news: bool) {
+        let Some(publishing) = &mut self.publishing else { return };
+        if has_news && self.link.shared.advance_round(&self.plan, self.tally.phase) {
+            (0..self.plan.threads)
+                .filter(|thread| *thread != self.link.thread)
+                .for_each(|thread| self.link.shared.doorbell(thread).ring());
+        }
+        if publishing.enter_round(self.link.shared.round()) {
+            self.list_all_eager();
         }
     }
 
@@ -310,13 +358,15 @@ impl Worker {
         let occasion = publishing.occasion(clock::now());
         let allowed = publishing.allowed(publisher, &self.plan, occasion.now);
         let sent = publisher.publish(allowed, occasion, &self.plan, &mut connection.outbox);
-        self.tally.sent += u64::from(sent);
-        if self.plan.qos == QoS::AtMostOnce {
-            self.tally.acknowledged += u64::from(sent);
+        if sent == 0 {
+            return;
         }
-        if sent > 0 {
-            self.list_unsent(index);
+        self.tally.sent[publisher.qos] += u64::from(sent);
+        if publisher.qos == QoS::AtMostOnce {
+            self.tally.acknowledged[publisher.qos] += u64::from(sent);
         }
+        self.tally.last_sent = occasion.now;
+        self.list_unsent(index);
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
@@ -338,7 +388,7 @@ impl Worker {
     fn report_published(&mut self) {
         let Some(publishing) = &mut self.publishing else { return };
         if publishing.finish(&self.tally) {
-            let _ = self.link.reports.send(Report::Published { sent: self.tally.sent });
+            self.report(Report::Published { sent: self.tally.sent.total() });
         }
     }
 

@@ -1,6 +1,6 @@
 use clap::{Args, value_parser};
 
-use super::{Subscription, Topics, Workload};
+use super::{Act, Subscription, Topics, Workload};
 use crate::arguments::Common;
 
 /// Many publishers, each with a topic of its own, and few subscribers to all of them.
@@ -19,6 +19,7 @@ impl FanIn {
         let subscription = Subscription::to_all_of(0..self.publishers, "bench/in/+".to_owned());
         Workload {
             name: "fan-in",
+            act: Act::Publish,
             publishers: (0..self.publishers)
                 .map(|id| Topics::One(format!("bench/in/{id}")))
                 .collect(),

@@ -1,6 +1,6 @@
 use clap::{Args, value_parser};
 
-use super::{Subscription, Topics, Workload};
+use super::{Act, Subscription, Topics, Workload};
 use crate::arguments::Common;
 
 /// Few publishers to one topic that many subscribe to.
@@ -20,6 +20,7 @@ impl FanOut {
         let subscription = Subscription::to_all_of(0..self.publishers, topic.to_owned());
         Workload {
             name: "fan-out",
+            act: Act::Publish,
             publishers: (0..self.publishers).map(|_| Topics::One(topic.to_owned())).collect(),
             subscribers: (0..self.subscribers).map(|_| subscription.clone()).collect(),
             audience: u64::from(self.subscribers),

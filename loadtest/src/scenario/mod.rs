@@ -6,11 +6,16 @@ mod fan_in;
 mod fan_out;
 mod idle;
 mod pairs;
+mod retained;
+mod shared;
+mod topics;
 
 use std::ops::Range;
 
 use clap::Subcommand;
+use ringmq::base::time::Span;
 
+pub use self::topics::{Pattern, Topics};
 use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
 
 /// What to drive the broker with.
@@ -19,6 +24,8 @@ pub enum Scenario {
     FanIn(fan_in::FanIn),
     FanOut(fan_out::FanOut),
     Pairs(pairs::Pairs),
+    Shared(shared::Shared),
+    Retained(retained::Retained),
     Idle(idle::Idle),
 }
 
@@ -28,6 +35,8 @@ impl Scenario {
             Scenario::FanIn(scenario) => scenario.workload(),
             Scenario::FanOut(scenario) => scenario.workload(),
             Scenario::Pairs(scenario) => scenario.workload(),
+            Scenario::Shared(scenario) => scenario.workload(),
+            Scenario::Retained(scenario) => scenario.workload(),
             Scenario::Idle(scenario) => scenario.workload(),
         }
     }
@@ -37,6 +46,8 @@ impl Scenario {
             Scenario::FanIn(scenario) => &scenario.common,
             Scenario::FanOut(scenario) => &scenario.common,
             Scenario::Pairs(scenario) => &scenario.common,
+            Scenario::Shared(scenario) => &scenario.common,
+            Scenario::Retained(scenario) => &scenario.common,
             Scenario::Idle(scenario) => &scenario.common,
         }
     }
@@ -46,6 +57,7 @@ impl Scenario {
 #[derive(Debug)]
 pub struct Workload {
     pub name: &'static str,
+    pub act: Act,
     pub publishers: Vec<Topics>,
     pub subscribers: Vec<Subscription>,
     /// Subscribers that each message goes to.
@@ -54,35 +66,40 @@ pub struct Workload {
     pub extent: Option<Extent>,
 }
 
-/// Where a publisher's messages go.
-#[derive(Clone, Debug)]
-pub enum Topics {
-    One(String),
-    /// Message n goes to the topic of connection n.
-    Idle,
-}
-
-impl Topics {
-    pub fn name(&self, sequence: u32) -> String {
-        match self {
-            Topics::One(topic) => topic.clone(),
-            Topics::Idle => idle::topic(sequence),
-        }
-    }
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Messages on their way to those who have subscribed.
+    Publish,
+    /// Retained messages on their way to those who subscribe then. Before, the broker has had the
+    /// time `settle` to put them in their places.
+    Replay { settle: Span },
 }
 
 /// What one subscriber asks for, and what it is to receive.
 #[derive(Clone, Debug)]
 pub struct Subscription {
-    pub filter: String,
+    pub filters: Vec<String>,
     /// The publishers whose messages it receives.
     pub publishers: Range<u32>,
     /// Those of their messages that it receives.
     pub sequences: Range<u32>,
+    pub arrivals: Arrivals,
+}
+
+/// How the messages of one publisher come to a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrivals {
+    InOrder,
+    /// Their topics differ, and order is promised within a topic only.
+    AnyOrder,
+    /// Each comes to one member of a group, and nothing is said of order. [MQTT-4.6.0-6]
+    Pooled,
 }
 
 impl Subscription {
     fn to_all_of(publishers: Range<u32>, filter: String) -> Subscription {
-        Subscription { filter, publishers, sequences: 0..SEQUENCES_MAX }
+        let (filters, sequences) = (vec![filter], 0..SEQUENCES_MAX);
+        Subscription { filters, publishers, sequences, arrivals: Arrivals::InOrder }
     }
 }

@@ -1,6 +1,6 @@
 use clap::{Args, value_parser};
 
-use super::{Subscription, Topics, Workload};
+use super::{Act, Subscription, Topics, Workload};
 use crate::arguments::Common;
 
 /// Pairs of one publisher and one subscriber, each pair with a topic of its own.
@@ -17,6 +17,7 @@ impl Pairs {
         let topic = |id: u32| format!("bench/pair/{id}");
         Workload {
             name: "pairs",
+            act: Act::Publish,
             publishers: (0..self.pairs).map(|id| Topics::One(topic(id))).collect(),
             subscribers: (0..self.pairs)
                 .map(|id| Subscription::to_all_of(id..id + 1, topic(id)))

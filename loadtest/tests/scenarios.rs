@@ -1,0 +1,72 @@
+//! The command itself against the broker: every scenario, small.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use serde_json::Value;
+use support::{Broker, loadtest};
+
+/// Runs a scenario, and says its status and its summary.
+fn run(broker: &Broker, flags: &str) -> (i32, Value) {
+    let words: Vec<&str> = flags.split_ascii_whitespace().collect();
+    let port = broker.port().to_string();
+    let output = loadtest(&[&words[..], &["--port", &port, "--json"]].concat());
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// A healthy run: nothing lost, nothing broken, and so many deliveries.
+fn check(broker: &Broker, flags: &str, delivered: u64) -> Value {
+    let (status, summary) = run(broker, flags);
+    assert_eq!(status, 0, "{flags}: {summary:#}");
+    assert_eq!(summary["breaches"], Value::Array(Vec::new()), "{flags}");
+    for (name, count) in [("delivered", delivered), ("lost", 0), ("duplicated", 0)] {
+        assert_eq!(summary[name], count, "{flags}: {name} of {summary:#}");
+    }
+    summary
+}
+
+#[test]
+fn publishers_and_subscribers_account_for_every_message() {
+    let broker = Broker::start(2);
+    check(&broker, "fan-in --publishers 5 --subscribers 2 --count 20 --threads 2", 200);
+    check(&broker, "fan-out --subscribers 7 --count 10 --qos 1", 70);
+    check(&broker, "pairs --pairs 4 --round --count 5 --qos 2 --protocol 5.0", 20);
+    check(&broker, "idle --connections 20", 20);
+}
+
+#[test]
+fn each_qos_has_an_account_of_its_own() {
+    let broker = Broker::start(2);
+    let flags = "fan-in --publishers 6 --count 10 --publish-qos 0,1,2 --subscribe-qos 1";
+    let summary = check(&broker, flags, 60);
+    assert_eq!(summary["by_qos"][0]["arrived"], 20);
+    assert_eq!(summary["by_qos"][1]["arrived"], 40);
+    assert_eq!(summary["by_qos"].as_array().unwrap().len(), 2);
+    assert_eq!(summary["qos"], 1);
+}
+
+#[test]
+fn a_group_receives_each_message_once() {
+    let broker = Broker::start(2);
+    for flags in ["--protocol 5.0 --qos 1 --threads 2", "--qos 2 --group g --rate 2000"] {
+        let flags = format!("shared --publishers 4 --subscribers 3 --count 50 {flags}");
+        let summary = check(&broker, &flags, 200);
+        let shares = &summary["fairness"];
+        assert!(shares["share_max"].as_u64().unwrap() < 200, "all to one: {summary:#}");
+        assert_eq!(summary["expected"], 200);
+    }
+}
+
+#[test]
+fn retained_messages_are_replayed_to_all_and_removed() {
+    let broker = Broker::start(2);
+    for qos in 0..=2 {
+        let flags = format!("retained --messages 150 --subscribers 4 --qos {qos} --threads 2");
+        let summary = check(&broker, &flags, 600);
+        assert_eq!(summary["sent"], 150);
+        assert_eq!(summary["by_qos"][0]["granted_qos"], qos);
+    }
+    // What one run had left behind would be foreign to a smaller one.
+    check(&broker, "retained --messages 10 --subscribers 1 --protocol 5.0", 10);
+}

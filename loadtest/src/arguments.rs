@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{ArgGroup, Args, Parser, ValueEnum, value_parser};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 use ringmq::{
     base::time::Span,
     mqtt::{QoS, Version},
@@ -11,10 +11,11 @@ use ringmq::{
 
 use crate::{
     cpus,
-    pacing::{Extent, Pacing, parse_span},
+    pacing::{Extent, Pacing, RATE_MAX, parse_span},
     payload::{Filling, SEQUENCES_MAX, STAMP_LEN},
     plan::{Limits, Plan},
     scenario::{Act, Scenario, Workload},
+    sink::Sink,
 };
 
 /// Drives an MQTT broker with load, accounts for every message, and says what it cost.
@@ -24,7 +25,14 @@ use crate::{
 #[command(name = "loadtest", version)]
 pub struct Arguments {
     #[command(subcommand)]
-    scenario: Scenario,
+    pub task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    #[command(flatten)]
+    Load(Box<Scenario>),
+    Sink(Sink),
 }
 
 /// The flags that all scenarios share.
@@ -64,11 +72,15 @@ pub struct Common {
     warmup: Option<Extent>,
     /// Messages per second of all publishers together, each due at a fixed time (open loop).
     /// Latency counts from when a message was due. Without --rate and --round nothing paces.
-    #[arg(long, value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_parser = value_parser!(u64).range(1..=RATE_MAX))]
     rate: Option<u64>,
     /// Closed loop: the next round begins when all messages of this one have been delivered.
     #[arg(long)]
     round: bool,
+    /// Search for the highest --rate at which the p99 of latency stays within this time and nothing
+    /// is lost: doubles the rate, or halves it, and then bisects, a whole run each time.
+    #[arg(long, value_name = "P99", value_parser = parse_span, conflicts_with = "round")]
+    find_max: Option<Span>,
     /// Messages of each publisher in a round.
     #[arg(long, default_value_t = 1, requires = "round")]
     #[arg(value_parser = value_parser!(u32).range(1..))]
@@ -122,17 +134,26 @@ enum Protocol {
     V5,
 }
 
-impl Arguments {
-    pub fn into_plan(self) -> Result<Plan> {
-        let workload = self.scenario.workload();
-        self.scenario.common().plan(workload)
+impl Scenario {
+    pub fn plan(&self) -> Result<Plan> {
+        self.common().plan(self.workload())
+    }
+}
+
+/// The plan of a command line.
+#[cfg(test)]
+pub(crate) fn plan(flags: &str) -> Result<Plan> {
+    let words = std::iter::once("loadtest").chain(flags.split(' '));
+    match Arguments::try_parse_from(words)?.task {
+        Task::Load(scenario) => scenario.plan(),
+        Task::Sink(_) => bail!("no scenario"),
     }
 }
 
 impl Common {
     fn plan(&self, mut workload: Workload) -> Result<Plan> {
         let extent = workload.extent.take();
-        self.check(extent, workload.act)?;
+        self.check(extent, &workload)?;
         let cpus = self.cpus.clone().unwrap_or_default();
         let threads = self.threads.map_or_else(|| cpus.len().max(1), usize::from);
         Ok(Plan {
@@ -143,6 +164,7 @@ impl Common {
             subscribe_qos: self.subscribe_qos.unwrap_or(self.qos),
             filling: Filling::new(usize::try_from(self.size)?, self.seed),
             pacing: self.pacing(),
+            find_max: self.find_max,
             warmup: self.warmup,
             extent: extent.unwrap_or_else(|| self.extent()),
             in_flight: self.in_flight,
@@ -159,7 +181,7 @@ impl Common {
         })
     }
 
-    fn check(&self, extent: Option<Extent>, act: Act) -> Result<()> {
+    fn check(&self, extent: Option<Extent>, workload: &Workload) -> Result<()> {
         let chosen = self.count.is_some() || self.duration.is_some() || self.warmup.is_some();
         if extent.is_some() && chosen {
             bail!("the scenario sets the number of messages: no --count, --duration or --warmup");
@@ -168,7 +190,12 @@ impl Common {
             !self.round || self.burst <= SEQUENCES_MAX,
             "a burst has at most {SEQUENCES_MAX} messages"
         );
-        match act {
+        ensure!(!self.round || workload.audience > 0, "a round needs subscribers");
+        ensure!(
+            self.find_max.is_none() || self.searchable(workload),
+            "only messages of {STAMP_LEN} bytes or more, to subscribers, have a highest rate"
+        );
+        match workload.act {
             Act::Publish => {}
             Act::Replay { .. } => {
                 ensure!(self.pacing() == Pacing::Flood, "a storm has no --rate and no --round");
@@ -176,6 +203,11 @@ impl Common {
             }
         }
         Ok(())
+    }
+
+    fn searchable(&self, workload: &Workload) -> bool {
+        let publishes = workload.act == Act::Publish && workload.audience > 0;
+        publishes && self.size as usize >= STAMP_LEN
     }
 
     fn publish_qos(&self) -> Vec<QoS> {
@@ -198,7 +230,8 @@ impl Common {
     }
 
     fn pacing(&self) -> Pacing {
-        match self.rate {
+        let first = self.find_max.map(|_| RATE_FIRST);
+        match self.rate.or(first) {
             Some(messages_per_second) => Pacing::Rate { messages_per_second },
             None if self.round => Pacing::Rounds { burst: self.burst },
             None => Pacing::Flood,
@@ -221,6 +254,9 @@ fn parse_qos(text: &str) -> Result<QoS, String> {
 
 const DURATION_DEFAULT: Span = Span::from_secs(5);
 
+/// Where the search for a maximum begins.
+const RATE_FIRST: u64 = 1000;
+
 /// Payloads stay well below the largest packet of MQTT, 256 MiB.
 const MESSAGE_BYTES_MAX: i64 = 200 << 20;
 
@@ -228,13 +264,9 @@ const MESSAGE_BYTES_MAX: i64 = 200 << 20;
 mod tests {
     use super::*;
 
-    fn plan(flags: &[&str]) -> Result<Plan> {
-        Arguments::try_parse_from(std::iter::once(&"loadtest").chain(flags))?.into_plan()
-    }
-
     #[test]
     fn a_scenario_alone_is_a_flood_of_five_seconds() {
-        let plan = plan(&["fan-out"]).unwrap();
+        let plan = plan("fan-out").unwrap();
         assert_eq!(plan.pacing, Pacing::Flood);
         assert_eq!(plan.extent, Extent::Time(DURATION_DEFAULT));
         assert_eq!((plan.workload.publishers.len(), plan.workload.subscribers.len()), (1, 500));
@@ -244,17 +276,17 @@ mod tests {
 
     #[test]
     fn flags_make_rounds_or_a_rate() {
-        let rounds = plan(&["pairs", "--round", "--burst", "16", "--count", "3"]).unwrap();
+        let rounds = plan("pairs --round --burst 16 --count 3").unwrap();
         assert_eq!(rounds.pacing, Pacing::Rounds { burst: 16 });
         assert_eq!(rounds.extent, Extent::Messages(3));
-        let rate = plan(&["fan-in", "--rate", "1000", "--cpus", "1,3"]).unwrap();
+        let rate = plan("fan-in --rate 1000 --cpus 1,3").unwrap();
         assert_eq!(rate.pacing, Pacing::Rate { messages_per_second: 1000 });
         assert_eq!(rate.threads, 2);
     }
 
     #[test]
     fn idle_sends_one_message_to_each() {
-        let plan = plan(&["idle", "--connections", "7"]).unwrap();
+        let plan = plan("idle --connections 7").unwrap();
         assert_eq!(plan.extent, Extent::Messages(7));
         assert_eq!(plan.workload.publishers[0].name(3), plan.workload.subscribers[3].filters[0]);
     }
@@ -262,13 +294,13 @@ mod tests {
     #[test]
     fn what_contradicts_itself_is_refused() {
         for flags in [
-            &["pairs", "--round", "--rate", "1"][..],
-            &["pairs", "--burst", "2"],
-            &["pairs", "--count", "1", "--duration", "1s"],
-            &["idle", "--count", "1"],
-            &["fan-in", "--qos", "3"],
-            &["fan-in", "--publishers", "0"],
-            &["fan-in", "--protocol", "4"],
+            "pairs --round --rate 1",
+            "pairs --burst 2",
+            "pairs --count 1 --duration 1s",
+            "idle --count 1",
+            "fan-in --qos 3",
+            "fan-in --publishers 0",
+            "fan-in --protocol 4",
         ] {
             assert!(plan(flags).is_err(), "{flags:?}");
         }

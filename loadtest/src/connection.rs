@@ -10,6 +10,7 @@ use ringmq::{
 use crate::{
     clock,
     fault::Fault,
+    inbox::Inbox,
     network::{self, Outbox},
     plan::Plan,
     publisher::Publisher,
@@ -32,8 +33,7 @@ pub struct Connection {
     pub stage: Stage,
     pub outbox: Outbox,
     pub role: Role,
-    /// The front of a packet whose rest has not come.
-    partial: Vec<u8>,
+    inbox: Inbox,
     /// Something is to be sent when the turn ends.
     pub listed: bool,
 }
@@ -69,8 +69,8 @@ impl Connection {
         }
         let mut outbox = Outbox::new_blocked();
         encode_connect(plan.version, &client_id(plan.seed, index), &mut outbox.bytes);
-        let (stage, partial) = (Stage::Connecting, Vec::new());
-        Ok(Connection { socket, stage, outbox, role, partial, listed: false })
+        let (stage, inbox) = (Stage::Connecting, Inbox::default());
+        Ok(Connection { socket, stage, outbox, role, inbox, listed: false })
     }
 
     /// Reads once into `buffer`, which all connections share, and handles what has come.
@@ -80,22 +80,13 @@ impl Connection {
         plan: &Plan,
         tally: &mut Tally,
     ) -> Result<Rest, Fault> {
-        let kept = self.partial.len();
-        if kept == buffer.len() {
-            return Err(Fault::Unexpected("a packet larger than any that was sent"));
-        }
-        buffer[..kept].copy_from_slice(&self.partial);
-        let Some(len) = network::receive(&self.socket, &mut buffer[kept..])? else {
+        let Some(len) = self.inbox.fill(&self.socket, buffer)? else {
             return Ok(Rest::Nothing);
         };
-        if len == 0 {
-            return Err(Fault::Closed);
-        }
-        self.partial.clear();
-        let (bytes, now) = (&buffer[..kept + len], clock::now());
+        let (bytes, now) = (&buffer[..len], clock::now());
         let taken = self.handle_bytes(bytes, now, plan, tally)?;
-        self.partial.extend_from_slice(&bytes[taken..]);
-        Ok(if bytes.len() == buffer.len() { Rest::Perhaps } else { Rest::Nothing })
+        self.inbox.keep(&bytes[taken..]);
+        Ok(if len == buffer.len() { Rest::Perhaps } else { Rest::Nothing })
     }
 
     /// Handles whole packets, and says how many bytes they were.

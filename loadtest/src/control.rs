@@ -152,16 +152,14 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::arguments::Arguments;
+    use crate::arguments;
 
     /// Rounds of two messages from each of two publishers to each of three subscribers: twelve
     /// deliveries; five messages each, so that the third round is short.
     fn plan() -> Plan {
-        let flags = "loadtest fan-in --publishers 2 --subscribers 3 --round --burst 2 --count 5";
-        Arguments::try_parse_from(flags.split(' ')).unwrap().into_plan().unwrap()
+        let flags = "fan-in --publishers 2 --subscribers 3 --round --burst 2 --count 5";
+        arguments::plan(flags).unwrap()
     }
 
     #[test]

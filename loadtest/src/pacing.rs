@@ -90,6 +90,9 @@ impl Schedule {
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
+/// Messages per second: one each nanosecond.
+pub const RATE_MAX: u64 = 1_000_000_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -50,7 +50,7 @@ impl Stamp {
 }
 
 /// The payload that all messages share, apart from the stamp at its front.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Filling(Vec<u8>);
 
 /// What a received payload turned out to be.

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Everything about a run that does not change while it runs. All threads share it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     pub address: SocketAddr,
     /// Where connections come from, in turn; the kernel chooses when there are none.
@@ -25,6 +25,8 @@ pub struct Plan {
     pub subscribe_qos: QoS,
     pub filling: Filling,
     pub pacing: Pacing,
+    /// The p99 of latency up to which higher rates are tried.
+    pub find_max: Option<Span>,
     pub warmup: Option<Extent>,
     pub extent: Extent,
     /// Exchanges of QoS 1 and 2 that each publisher may have open.

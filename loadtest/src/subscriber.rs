@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ringmq::{
     base::time::Moment,
-    mqtt::{Delivery, Frame, Packet, Suback},
+    mqtt::{Delivery, Frame, Packet, Suback, Version},
 };
 
 use crate::{
@@ -135,7 +135,7 @@ impl Subscriber {
             }
             Content::Damaged => tally.counts[qos].damaged += 1,
         }
-        acknowledge(delivery, plan, outbox);
+        acknowledge(delivery, plan.version, &mut outbox.bytes);
         Ok(())
     }
 
@@ -173,12 +173,13 @@ impl Subscriber {
     }
 }
 
+/// Answers a PUBLISH as its QoS wants it.
 #[inline]
-fn acknowledge(delivery: Delivery, plan: &Plan, outbox: &mut Outbox) {
+pub fn acknowledge(delivery: Delivery, version: Version, out: &mut Vec<u8>) {
     let answer = match delivery {
         Delivery::AtMostOnce => return,
         Delivery::AtLeastOnce(id) => Packet::Puback(success(id)),
         Delivery::ExactlyOnce(id) => Packet::Pubrec(success(id)),
     };
-    answer.encode(plan.version, &mut outbox.bytes);
+    answer.encode(version, out);
 }

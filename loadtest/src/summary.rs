@@ -103,7 +103,7 @@ impl Summary {
             breaches: total.breaches(plan, &balances),
             disconnected: total.disconnected,
             faults: total.faults,
-            latency: plan.filling.is_stamped().then(|| Latency::of(&total.latency)),
+            latency: (!total.latency.is_empty()).then(|| Latency::of(&total.latency)),
             broker: outcome
                 .broker
                 .as_ref()
@@ -186,7 +186,7 @@ impl Summary {
         )?;
         self.write_by_qos(f)?;
         self.write_fairness(f)?;
-        if self.latency.is_none() {
+        if counts.delivered > 0 && self.latency.is_none() {
             writeln!(f, "           (counted only: the payload is too small for a stamp)")?;
         }
         if self.stalled_rounds > 0 {

@@ -165,14 +165,11 @@ pub fn as_f64(value: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::arguments::Arguments;
+    use crate::arguments;
 
     fn plan(flags: &str) -> Plan {
-        let words = std::iter::once("loadtest").chain(flags.split(' '));
-        Arguments::try_parse_from(words).unwrap().into_plan().unwrap()
+        arguments::plan(flags).unwrap()
     }
 
     fn sent(qos: QoS, count: u64) -> Tally {

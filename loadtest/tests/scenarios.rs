@@ -70,3 +70,37 @@ fn retained_messages_are_replayed_to_all_and_removed() {
     // What one run had left behind would be foreign to a smaller one.
     check(&broker, "retained --messages 10 --subscribers 1 --protocol 5.0", 10);
 }
+
+#[test]
+fn a_lost_message_is_a_failure_where_the_qos_forbids_it() {
+    let sink = Broker::start_sink();
+    for (qos, status, breaches) in [(0, 0, vec![]), (1, 1, vec!["lost"]), (2, 1, vec!["lost"])] {
+        let flags = format!("pairs --pairs 3 --count 4 --qos {qos} --timeout 100ms");
+        let (found, summary) = run(&sink, &flags);
+        assert_eq!((found, &summary["breaches"]), (status, &breaches.into()), "{flags}");
+        assert_eq!((&summary["sent"], &summary["lost"]), (&12.into(), &12.into()), "{flags}");
+    }
+}
+
+#[test]
+fn what_nobody_subscribes_to_is_sent_and_not_missed() {
+    let sink = Broker::start_sink();
+    let flags = "fan-in --publishers 4 --subscribers 0 --count 500 --qos 2 --size 100000";
+    let summary = check(&sink, flags, 0);
+    assert_eq!((&summary["sent"], &summary["unacknowledged"]), (&2000.into(), &0.into()));
+}
+
+#[test]
+fn the_highest_rate_within_a_bound_is_searched_for() {
+    let broker = Broker::start(1);
+    let flags = "pairs --pairs 2 --find-max 60s --rate 600000000 --count 5";
+    let (status, found) = run(&broker, flags);
+    assert_eq!(status, 0, "{found:#}");
+    assert_eq!(found["highest_rate"], 600_000_000);
+    assert_eq!(found["best"]["delivered"], 10);
+    let flags = "pairs --pairs 2 --find-max 0s --rate 20 --count 1".split(' ');
+    let port = broker.port().to_string();
+    let output = loadtest(&flags.chain(["--port", &port]).collect::<Vec<_>>());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no rate is low enough"));
+}

@@ -8,7 +8,8 @@ use crate::arguments::Common;
 pub struct FanIn {
     #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]
     publishers: u32,
-    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
+    /// Without any, the messages go nowhere.
+    #[arg(long, default_value_t = 1)]
     subscribers: u32,
     #[command(flatten)]
     pub(super) common: Common,

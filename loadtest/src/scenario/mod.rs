@@ -54,7 +54,7 @@ impl Scenario {
 }
 
 /// Who publishes what, and who receives it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Workload {
     pub name: &'static str,
     pub act: Act,

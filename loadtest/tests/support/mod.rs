@@ -1,15 +1,17 @@
 //! A broker in a process of its own, and the command under test.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Lines},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
 /// What listens on a port that the kernel chose, and ends with this value.
 pub(crate) struct Broker {
     process: Child,
     port: u16,
+    /// Kept open: what says more must not fail for it.
+    _output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Broker {
@@ -20,13 +22,20 @@ impl Broker {
         Broker::spawn(command)
     }
 
+    /// What acknowledges everything and loses it.
+    pub(crate) fn start_sink() -> Broker {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.args(["sink", "--port", "0", "--threads", "2"]);
+        Broker::spawn(command)
+    }
+
     /// Starts what says on its output where it listens.
     fn spawn(mut command: Command) -> Broker {
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let port = lines.find_map(|line| port_in(&line.unwrap()));
         let port = port.expect("it says where it listens");
-        Broker { process, port }
+        Broker { process, port, _output: lines }
     }
 
     pub(crate) fn port(&self) -> u16 {

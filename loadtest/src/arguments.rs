@@ -92,6 +92,9 @@ pub struct Common {
     /// ahead of the broker by this much.
     #[arg(long, default_value_t = 32 * 1024)]
     send_buffer: usize,
+    /// Connections that are being opened at one time: fewer than brokers queue.
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..))]
+    opening: u32,
     /// Threads that share the connections [default: as many as --cpus, or 1]
     #[arg(long, value_parser = value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -169,13 +172,14 @@ impl Common {
             extent: extent.unwrap_or_else(|| self.extent()),
             in_flight: self.in_flight,
             send_buffer: self.send_buffer,
+            opening_max: usize::try_from(self.opening)?,
             threads,
             cpus,
             pid: self.pid,
             limits: Limits { stall: self.timeout, run: self.deadline },
             hold: self.hold,
             seed: self.seed,
-            strict: self.strict,
+            strict: self.strict || workload.act.is_connecting(),
             json: self.json,
             workload,
         })
@@ -197,6 +201,9 @@ impl Common {
         );
         match workload.act {
             Act::Publish => {}
+            Act::Connect | Act::Reconnect => {
+                ensure!(!self.round, "connections have no --round");
+            }
             Act::Replay { .. } => {
                 ensure!(self.pacing() == Pacing::Flood, "a storm has no --rate and no --round");
                 ensure!(self.size as usize >= STAMP_LEN, "payloads must have {STAMP_LEN} bytes");

@@ -13,6 +13,7 @@ pub mod cpus;
 pub mod fault;
 pub mod inbox;
 pub mod network;
+pub mod opening;
 pub mod pacing;
 pub mod payload;
 pub mod plan;

@@ -53,8 +53,7 @@ pub struct Broker {
 }
 
 pub fn run(plan: &Arc<Plan>) -> Result<Outcome> {
-    let clients = plan.workload.publishers.len() + plan.workload.subscribers.len();
-    raise_file_limit(clients as u64)?;
+    raise_file_limit(plan.clients() as u64)?;
     if let Some(&cpu) = plan.cpus.first() {
         cpus::pin(cpu).with_context(|| format!("cannot run on CPU {cpu}"))?;
     }
@@ -164,6 +163,11 @@ impl Coordinator<'_> {
         let phase = match self.plan.workload.act {
             Act::Publish => self.measure_publishing()?,
             Act::Replay { settle } => self.measure_replay(settle)?,
+            Act::Connect | Act::Reconnect => self.measure_connecting()?,
+        };
+        let connected = match self.plan.workload.act {
+            Act::Connect => phase.broker.1.clone(),
+            _ => connected,
         };
         self.pause(self.plan.hold)?;
         let held = self.sample_broker()?;
@@ -200,6 +204,17 @@ impl Coordinator<'_> {
             self.command(Command::Subscribe(start));
             self.drain(stock.sent)?;
             Ok(Published { start, ..stock })
+        })
+    }
+
+    fn measure_connecting(&self) -> Result<Measured> {
+        self.prepare(Phase::Measured)?;
+        self.sample_around(|| {
+            let start = clock::now();
+            self.command(Command::Open(start));
+            // Whoever is not connected when nothing gets on any more counts as lost.
+            self.await_all(|report| matches!(report, Report::Ready))?;
+            Ok(Published { start, sent: self.plan.clients() as u64, stalled_rounds: 0 })
         })
     }
 

@@ -12,12 +12,16 @@ use crate::{
     plan::Plan,
     process::Usage,
     run::{Broker, Outcome},
+    scenario::Act,
+    tally::Slow,
     total::{Fairness, QosBalance, Total, as_f64, total_of},
 };
 
 #[derive(Debug, Serialize)]
 pub struct Summary {
     pub scenario: &'static str,
+    /// What the account is of.
+    pub counted: Counted,
     pub protocol: &'static str,
     /// That messages arrive with; the highest if there are several.
     pub qos: u8,
@@ -38,6 +42,8 @@ pub struct Summary {
     pub by_qos: Vec<QosBalance>,
     /// How evenly the subscribers were served.
     pub fairness: Option<Fairness>,
+    /// Whom nothing is owed.
+    pub slow: Option<Slow>,
     pub stalled_rounds: u64,
     pub disconnected: u64,
     pub faults: Vec<String>,
@@ -50,6 +56,13 @@ pub struct Summary {
     pub load_cpu_micros_per_sent: f64,
     /// Cores that this program kept busy.
     pub load_cores: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Counted {
+    Messages,
+    Connections,
 }
 
 /// In microseconds.
@@ -85,6 +98,7 @@ impl Summary {
         let delivered = as_f64(balance.counts.delivered);
         Summary {
             scenario: plan.workload.name,
+            counted: Counted::by(plan.workload.act),
             protocol: protocol(plan.version),
             qos: plan.qos() as u8,
             publish_qos: plan.publish_qos.iter().map(|qos| *qos as u8).collect(),
@@ -98,7 +112,8 @@ impl Summary {
             sent_per_second: ratio(as_f64(balance.sent), elapsed_seconds),
             delivered_per_second: ratio(delivered, elapsed_seconds),
             by_qos: balances.iter().map(|(qos, balance)| QosBalance::of(*qos, balance)).collect(),
-            fairness: Fairness::of(&total.shares),
+            fairness: Fairness::of(&total.shares).filter(|_| !plan.workload.act.is_connecting()),
+            slow: plan.has_slow_readers().then_some(total.slow),
             stalled_rounds: outcome.stalled_rounds,
             breaches: total.breaches(plan, &balances),
             disconnected: total.disconnected,
@@ -112,6 +127,20 @@ impl Summary {
             load_cpu_micros_per_sent: ratio(load.cpu_seconds * 1e6, as_f64(balance.sent)),
             load_cores: ratio(load.cpu_seconds, elapsed_seconds),
             balance,
+        }
+    }
+}
+
+impl Counted {
+    fn by(act: Act) -> Counted {
+        if act.is_connecting() { Counted::Connections } else { Counted::Messages }
+    }
+
+    /// What happens to them first, and then.
+    fn verbs(self) -> (&'static str, &'static str) {
+        match self {
+            Counted::Messages => ("sent", "delivered"),
+            Counted::Connections => ("opened", "connected"),
         }
     }
 }
@@ -132,13 +161,12 @@ impl Latency {
 impl BrokerCost {
     fn of(broker: &Broker, delivered: f64, elapsed_seconds: f64, plan: &Plan) -> BrokerCost {
         let usage = Usage::between(&broker.before, &broker.after);
-        let clients = plan.workload.publishers.len() + plan.workload.subscribers.len();
         let grown =
             as_f64(broker.connected.resident_bytes) - as_f64(broker.unconnected.resident_bytes);
         BrokerCost {
             cpu_micros_per_delivered: ratio(usage.cpu_seconds * 1e6, delivered),
             cores: ratio(usage.cpu_seconds, elapsed_seconds),
-            resident_bytes_per_connection: ratio(grown, as_f64(clients as u64)),
+            resident_bytes_per_connection: ratio(grown, as_f64(plan.clients() as u64)),
             resident_bytes_unconnected: broker.unconnected.resident_bytes,
             resident_bytes_connected: broker.connected.resident_bytes,
             resident_bytes_held: broker.held.resident_bytes,
@@ -177,8 +205,9 @@ impl Summary {
         let Balance { sent, expected, lost, unacknowledged, counts } = self.balance;
         let Counts { delivered, duplicated, reordered, foreign, damaged } = counts;
         let (sent_rate, delivered_rate) = (self.sent_per_second, self.delivered_per_second);
-        writeln!(f, "sent       {sent} in {:.3} s, {sent_rate:.0}/s", self.elapsed_seconds)?;
-        writeln!(f, "delivered  {delivered} of {expected}, {delivered_rate:.0}/s")?;
+        let (first, then) = self.counted.verbs();
+        writeln!(f, "{first:<10} {sent} in {:.3} s, {sent_rate:.0}/s", self.elapsed_seconds)?;
+        writeln!(f, "{then:<10} {delivered} of {expected}, {delivered_rate:.0}/s")?;
         writeln!(
             f,
             "           lost {lost}, duplicated {duplicated}, reordered {reordered}, \
@@ -186,6 +215,9 @@ impl Summary {
         )?;
         self.write_by_qos(f)?;
         self.write_fairness(f)?;
+        if let Some(Slow { slow_delivered, slow_disconnected }) = self.slow {
+            writeln!(f, "slow       {slow_delivered} delivered, {slow_disconnected} disconnected")?;
+        }
         if counts.delivered > 0 && self.latency.is_none() {
             writeln!(f, "           (counted only: the payload is too small for a stamp)")?;
         }

@@ -72,6 +72,38 @@ fn retained_messages_are_replayed_to_all_and_removed() {
 }
 
 #[test]
+fn one_of_many_filters_matches() {
+    let broker = Broker::start(2);
+    check(&broker, "wildcard --publishers 3 --subscribers 4 --decoys 250 --count 5 --qos 1", 60);
+}
+
+#[test]
+fn connections_are_counted_and_timed() {
+    let broker = Broker::start(2);
+    for flags in ["--connections 50 --threads 2 --opening 8", "--connections 9 --rate 300"] {
+        let count = if flags.contains("50") { 50 } else { 9 };
+        for scenario in ["connect", "reconnect"] {
+            let summary = check(&broker, &format!("{scenario} {flags}"), count);
+            assert_eq!(
+                (&summary["sent"], &summary["counted"]),
+                (&count.into(), &"connections".into())
+            );
+            assert!(summary["latency"]["p50"].as_f64().unwrap() > 0.0, "{summary:#}");
+        }
+    }
+    check(&broker, "connect --connections 1 --threads 2", 1);
+}
+
+#[test]
+fn slow_readers_do_not_count() {
+    let broker = Broker::start(1);
+    let flags = "slow-reader --subscribers 3 --slow 2 --size 20000 --count 200 --rate 2000";
+    let summary = check(&broker, flags, 600);
+    assert!(summary["slow"]["slow_delivered"].as_u64().unwrap() < 400, "{summary:#}");
+    assert_eq!(check(&broker, "fan-out --count 1", 500)["slow"], Value::Null);
+}
+
+#[test]
 fn a_lost_message_is_a_failure_where_the_qos_forbids_it() {
     let sink = Broker::start_sink();
     for (qos, status, breaches) in [(0, 0, vec![]), (1, 1, vec!["lost"]), (2, 1, vec!["lost"])] {

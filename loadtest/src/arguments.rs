@@ -46,9 +46,9 @@ pub struct Common {
     port: u16,
     #[arg(long, default_value = "3.1.1")]
     protocol: Protocol,
-    /// Of publishers and subscribers.
-    #[arg(long, default_value = "0", value_parser = parse_qos)]
-    qos: QoS,
+    /// Of publishers and subscribers [default: 0, or the preset's]
+    #[arg(long, value_parser = parse_qos)]
+    qos: Option<QoS>,
     /// Of publishers alone [default: --qos]. Of several, such as `0,1,2`, they take one in turn.
     #[arg(long, value_delimiter = ',', value_parser = parse_qos)]
     publish_qos: Vec<QoS>,
@@ -56,10 +56,10 @@ pub struct Common {
     #[arg(long, value_parser = parse_qos)]
     subscribe_qos: Option<QoS>,
     /// Bytes of payload. Below 16 there is no room to tell the messages apart: they are counted,
-    /// but without latency, order, and repetitions other than a surplus.
-    #[arg(long, default_value_t = 64)]
-    #[arg(value_parser = value_parser!(u32).range(..=MESSAGE_BYTES_MAX))]
-    size: u32,
+    /// but without latency, order, and repetitions other than a surplus
+    /// [default: 64, or the preset's]
+    #[arg(long, value_parser = value_parser!(u32).range(..=MESSAGE_BYTES_MAX))]
+    size: Option<u32>,
     /// Messages of each publisher.
     #[arg(long, conflicts_with = "duration")]
     #[arg(value_parser = value_parser!(u32).range(..=i64::from(SEQUENCES_MAX)))]
@@ -156,17 +156,26 @@ pub(crate) fn plan(flags: &str) -> Result<Plan> {
 impl Common {
     fn plan(&self, mut workload: Workload) -> Result<Plan> {
         let extent = workload.extent.take();
-        self.check(extent, &workload)?;
+        let defaults = workload.defaults;
+        let qos = self.qos.unwrap_or(defaults.qos);
+        let size = usize::try_from(self.size.unwrap_or(defaults.size))?;
+        let pacing = self.pacing(defaults.rate);
+        self.check_extent(extent)?;
+        self.check_pacing(pacing, size, &workload)?;
         let cpus = self.cpus.clone().unwrap_or_default();
         let threads = self.threads.map_or_else(|| cpus.len().max(1), usize::from);
         Ok(Plan {
             address: self.address()?,
             source_addresses: self.source_addresses.clone(),
             version: self.version(),
-            publish_qos: self.publish_qos(),
-            subscribe_qos: self.subscribe_qos.unwrap_or(self.qos),
-            filling: Filling::new(usize::try_from(self.size)?, self.seed),
-            pacing: self.pacing(),
+            publish_qos: if self.publish_qos.is_empty() {
+                vec![qos]
+            } else {
+                self.publish_qos.clone()
+            },
+            subscribe_qos: self.subscribe_qos.unwrap_or(qos),
+            filling: Filling::new(size, self.seed),
+            pacing,
             find_max: self.find_max,
             warmup: self.warmup,
             extent: extent.unwrap_or_else(|| self.extent()),
@@ -185,40 +194,30 @@ impl Common {
         })
     }
 
-    fn check(&self, extent: Option<Extent>, workload: &Workload) -> Result<()> {
+    fn check_extent(&self, extent: Option<Extent>) -> Result<()> {
         let chosen = self.count.is_some() || self.duration.is_some() || self.warmup.is_some();
         if extent.is_some() && chosen {
             bail!("the scenario sets the number of messages: no --count, --duration or --warmup");
         }
-        ensure!(
-            !self.round || self.burst <= SEQUENCES_MAX,
-            "a burst has at most {SEQUENCES_MAX} messages"
-        );
-        ensure!(!self.round || workload.audience > 0, "a round needs subscribers");
-        ensure!(
-            self.find_max.is_none() || self.searchable(workload),
-            "only messages of {STAMP_LEN} bytes or more, to subscribers, have a highest rate"
-        );
-        match workload.act {
-            Act::Publish => {}
-            Act::Connect | Act::Reconnect => {
-                ensure!(!self.round, "connections have no --round");
-            }
-            Act::Replay { .. } => {
-                ensure!(self.pacing() == Pacing::Flood, "a storm has no --rate and no --round");
-                ensure!(self.size as usize >= STAMP_LEN, "payloads must have {STAMP_LEN} bytes");
-            }
-        }
         Ok(())
     }
 
-    fn searchable(&self, workload: &Workload) -> bool {
-        let publishes = workload.act == Act::Publish && workload.audience > 0;
-        publishes && self.size as usize >= STAMP_LEN
-    }
-
-    fn publish_qos(&self) -> Vec<QoS> {
-        if self.publish_qos.is_empty() { vec![self.qos] } else { self.publish_qos.clone() }
+    fn check_pacing(&self, pacing: Pacing, size: usize, workload: &Workload) -> Result<()> {
+        let (act, stamped) = (workload.act, size >= STAMP_LEN);
+        if let Pacing::Rounds { burst } = pacing {
+            ensure!(burst <= SEQUENCES_MAX, "a burst has at most {SEQUENCES_MAX} messages");
+            ensure!(workload.audience > 0, "a round needs subscribers");
+            ensure!(!act.is_connecting(), "connections have no --round");
+        }
+        if let Act::Replay { .. } = act {
+            ensure!(pacing == Pacing::Flood, "a storm has no --rate and no --round");
+            ensure!(stamped, "payloads must have {STAMP_LEN} bytes");
+        }
+        ensure!(
+            self.find_max.is_none() || (act == Act::Publish && workload.audience > 0 && stamped),
+            "only messages of {STAMP_LEN} bytes or more, to subscribers, have a highest rate"
+        );
+        Ok(())
     }
 
     fn address(&self) -> Result<SocketAddr> {
@@ -236,9 +235,10 @@ impl Common {
         }
     }
 
-    fn pacing(&self) -> Pacing {
+    fn pacing(&self, default: Option<u64>) -> Pacing {
         let first = self.find_max.map(|_| RATE_FIRST);
-        match self.rate.or(first) {
+        let default = default.filter(|_| !self.round);
+        match self.rate.or(first).or(default) {
             Some(messages_per_second) => Pacing::Rate { messages_per_second },
             None if self.round => Pacing::Rounds { burst: self.burst },
             None => Pacing::Flood,

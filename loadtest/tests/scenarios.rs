@@ -104,6 +104,17 @@ fn slow_readers_do_not_count() {
 }
 
 #[test]
+fn presets_run_at_any_scale() {
+    let broker = Broker::start(1);
+    check(&broker, "preset conn-tcp-10K-100 --scale 0.001 --rate 500", 10);
+    check(&broker, "preset fanout-1-1K-1-1K --scale 0.02 --count 2 --rate 50", 40);
+    let flags = "preset sharedsub-1K-5-1K-1K --scale 0.01 --count 2 --rate 500 --protocol 5.0";
+    check(&broker, flags, 20);
+    let summary = check(&broker, "preset p2p-1K-1K-1K-1K --scale 0.01 --count 2 --rate 500", 20);
+    assert_eq!((&summary["qos"], &summary["size"]), (&1.into(), &16.into()));
+}
+
+#[test]
 fn a_lost_message_is_a_failure_where_the_qos_forbids_it() {
     let sink = Broker::start_sink();
     for (qos, status, breaches) in [(0, 0, vec![]), (1, 1, vec!["lost"]), (2, 1, vec!["lost"])] {

@@ -1,6 +1,6 @@
 use clap::{Args, value_parser};
 
-use super::{Act, Subscription, Workload};
+use super::{Act, Defaults, Subscription, Workload};
 use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
 
 /// Clients that connect, and then stay.
@@ -30,5 +30,6 @@ pub(super) fn workload(connections: u32) -> Workload {
         subscribers: (0..connections).map(|_| Subscription::to_nothing(Vec::new())).collect(),
         audience: 1,
         extent: Some(Extent::Messages(1)),
+        defaults: Defaults::default(),
     }
 }

@@ -7,6 +7,7 @@ mod fan_in;
 mod fan_out;
 mod idle;
 mod pairs;
+mod preset;
 mod reconnect;
 mod retained;
 mod shared;
@@ -17,7 +18,7 @@ mod wildcard;
 use std::ops::Range;
 
 use clap::Subcommand;
-use ringmq::base::time::Span;
+use ringmq::{base::time::Span, mqtt::QoS};
 
 pub use self::topics::{Pattern, Topics};
 use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
@@ -35,6 +36,7 @@ pub enum Scenario {
     Connect(connect::Connect),
     Reconnect(reconnect::Reconnect),
     Idle(idle::Idle),
+    Preset(preset::Preset),
 }
 
 impl Scenario {
@@ -50,6 +52,7 @@ impl Scenario {
             Scenario::Connect(scenario) => scenario.workload(),
             Scenario::Reconnect(scenario) => scenario.workload(),
             Scenario::Idle(scenario) => scenario.workload(),
+            Scenario::Preset(scenario) => scenario.workload(),
         }
     }
 
@@ -65,6 +68,7 @@ impl Scenario {
             Scenario::Connect(scenario) => &scenario.common,
             Scenario::Reconnect(scenario) => &scenario.common,
             Scenario::Idle(scenario) => &scenario.common,
+            Scenario::Preset(scenario) => &scenario.common,
         }
     }
 }
@@ -80,6 +84,23 @@ pub struct Workload {
     pub audience: u64,
     /// Where the scenario leaves no choice: how long the measured phase lasts.
     pub extent: Option<Extent>,
+    pub defaults: Defaults,
+}
+
+/// What holds where no flag says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    pub qos: QoS,
+    /// Bytes of payload.
+    pub size: u32,
+    /// Messages per second.
+    pub rate: Option<u64>,
+}
+
+impl Default for Defaults {
+    fn default() -> Defaults {
+        Defaults { qos: QoS::AtMostOnce, size: 64, rate: None }
+    }
 }
 
 /// What is measured.

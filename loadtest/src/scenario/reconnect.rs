@@ -1,6 +1,6 @@
 use clap::{Args, value_parser};
 
-use super::{Act, Pattern, Subscription, Workload};
+use super::{Act, Defaults, Pattern, Subscription, Workload};
 use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
 
 /// Clients that all lose their connections at once, and come back together.
@@ -27,6 +27,7 @@ impl Reconnect {
             subscribers: (0..self.connections).map(subscription).collect(),
             audience: 1,
             extent: Some(Extent::Messages(1)),
+            defaults: Defaults::default(),
         }
     }
 }

@@ -1,6 +1,6 @@
 use clap::{Args, value_parser};
 
-use super::{Act, Reading, Subscription, Topics, Workload};
+use super::{Act, Defaults, Reading, Subscription, Topics, Workload};
 use crate::arguments::Common;
 
 /// One topic, and among those who subscribe to it some who hardly read.
@@ -39,6 +39,7 @@ impl SlowReader {
             subscribers: subscribers.chain((0..self.slow).map(|_| slow.clone())).collect(),
             audience: u64::from(self.subscribers),
             extent: None,
+            defaults: Defaults::default(),
         }
     }
 }

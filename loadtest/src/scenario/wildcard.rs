@@ -1,6 +1,6 @@
 use clap::{Args, value_parser};
 
-use super::{Act, Subscription, Topics, Workload};
+use super::{Act, Defaults, Subscription, Topics, Workload};
 use crate::arguments::Common;
 
 /// Subscribers with large sets of wildcard filters, of which one matches.
@@ -32,6 +32,7 @@ impl Wildcard {
             subscribers: (0..self.subscribers).map(|id| self.subscription(id)).collect(),
             audience: u64::from(self.subscribers),
             extent: None,
+            defaults: Defaults::default(),
         }
     }
 

@@ -1,6 +1,9 @@
 //! The flags, and the [`Plan`] that they stand for.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::{
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
@@ -10,6 +13,7 @@ use ringmq::{
 };
 
 use crate::{
+    compare::Compare,
     cpus,
     pacing::{Extent, Pacing, RATE_MAX, parse_span},
     payload::{Filling, SEQUENCES_MAX, STAMP_LEN},
@@ -33,6 +37,7 @@ pub enum Task {
     #[command(flatten)]
     Load(Box<Scenario>),
     Sink(Sink),
+    Compare(Compare),
 }
 
 /// The flags that all scenarios share.
@@ -125,6 +130,9 @@ pub struct Common {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+    /// Write a page with latency by percentile, and throughput, CPU and memory over time.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -149,7 +157,7 @@ pub(crate) fn plan(flags: &str) -> Result<Plan> {
     let words = std::iter::once("loadtest").chain(flags.split(' '));
     match Arguments::try_parse_from(words)?.task {
         Task::Load(scenario) => scenario.plan(),
-        Task::Sink(_) => bail!("no scenario"),
+        Task::Sink(_) | Task::Compare(_) => bail!("no scenario"),
     }
 }
 
@@ -190,6 +198,7 @@ impl Common {
             seed: self.seed,
             strict: self.strict || workload.act.is_connecting(),
             json: self.json,
+            html: self.html.clone(),
             workload,
         })
     }

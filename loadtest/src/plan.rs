@@ -1,6 +1,9 @@
 //! What a run is to do: the flags, made sense of.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use ringmq::{
     base::time::{Moment, Span},
@@ -43,6 +46,8 @@ pub struct Plan {
     pub seed: u64,
     pub strict: bool,
     pub json: bool,
+    /// Where the page goes.
+    pub html: Option<PathBuf>,
     pub workload: Workload,
 }
 

@@ -7,7 +7,7 @@
 //! two samples is exactly what these messages cost. Where retained messages are replayed, they are
 //! published before the first sample and removed after the last.
 
-use std::{num::NonZeroU64, sync::Arc, thread, time::Duration};
+use std::{cell::RefCell, num::NonZeroU64, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -24,6 +24,7 @@ use crate::{
     plan::Plan,
     process::Sample,
     scenario::Act,
+    series::{Glance, Point, Recorder, Series},
     tally::Tally,
     worker::Worker,
 };
@@ -39,6 +40,7 @@ pub struct Outcome {
     pub broker: Option<Broker>,
     /// This process over the measured phase.
     pub load: (Sample, Sample),
+    pub series: Series,
 }
 
 /// The broker's process along the run.
@@ -74,12 +76,15 @@ pub fn run(plan: &Arc<Plan>) -> Result<Outcome> {
             commands.push(command);
             threads.push(scope.spawn(|| work(Arc::clone(plan), link)));
         }
-        let coordinator = Coordinator { plan, shared: &shared, commands, received, deadline };
+        let recorder = RefCell::default();
+        let coordinator =
+            Coordinator { plan, shared: &shared, commands, received, deadline, recorder };
         let measurement = coordinator.run();
         coordinator.command(Command::Quit);
         let tallies: Vec<_> =
             threads.into_iter().filter_map(|thread| thread.join().ok()?).collect();
-        Ok(measurement?.into_outcome(tallies))
+        let series = coordinator.recorder.borrow().series();
+        Ok(measurement?.into_outcome(tallies, series))
     })
 }
 
@@ -125,6 +130,7 @@ struct Coordinator<'a> {
     commands: Vec<Sender<Command>>,
     received: Receiver<Report>,
     deadline: Moment,
+    recorder: RefCell<Recorder>,
 }
 
 /// What the coordinator sees of a run.
@@ -134,10 +140,10 @@ struct Measurement {
 }
 
 impl Measurement {
-    fn into_outcome(self, tallies: Vec<Tally>) -> Outcome {
+    fn into_outcome(self, tallies: Vec<Tally>, series: Series) -> Outcome {
         let Measurement { phase: Measured { published, load, .. }, broker } = self;
         let Published { start, sent, stalled_rounds } = published;
-        Outcome { tallies, sent, start, stalled_rounds, broker, load }
+        Outcome { tallies, sent, start, stalled_rounds, broker, load, series }
     }
 }
 
@@ -220,9 +226,25 @@ impl Coordinator<'_> {
 
     fn sample_around(&self, work: impl FnOnce() -> Result<Published>) -> Result<Measured> {
         let (broker, load) = (self.sample_broker()?, sample_load()?);
+        self.recorder.borrow_mut().begin(self.point(broker.as_ref(), &load));
         let published = work()?;
         let (broker_after, load_after) = (self.sample_broker()?, sample_load()?);
+        self.recorder.borrow_mut().end(self.point(broker_after.as_ref(), &load_after));
         Ok(Measured { published, broker: (broker, broker_after), load: (load, load_after) })
+    }
+
+    fn point(&self, broker: Option<&Sample>, load: &Sample) -> Point {
+        let (broker, load) = (broker.map(Glance::from), load.into());
+        Point { moment: clock::now(), delivered: self.shared.delivered(), broker, load }
+    }
+
+    /// Adds to the series, when that is due.
+    fn observe(&self) -> Result<()> {
+        if self.recorder.borrow().is_due(clock::now()) {
+            let point = self.point(self.sample_broker()?.as_ref(), &sample_load()?);
+            self.recorder.borrow_mut().record(point);
+        }
+        Ok(())
     }
 
     /// Removes what the run would leave behind.
@@ -330,6 +352,7 @@ impl Coordinator<'_> {
             {
                 return Ok(true);
             }
+            self.observe()?;
             let now = clock::now();
             if now > self.deadline {
                 bail!("the run takes longer than its deadline");

@@ -4,25 +4,27 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 use ringmq::{base::time::Moment, mqtt::Version};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     accounting::{Balance, Breach, Counts},
+    curve::Curve,
     pacing::Pacing,
     plan::Plan,
     process::Usage,
     run::{Broker, Outcome},
     scenario::Act,
+    series::Series,
     tally::Slow,
     total::{Fairness, QosBalance, Total, as_f64, total_of},
 };
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Summary {
-    pub scenario: &'static str,
+    pub scenario: String,
     /// What the account is of.
     pub counted: Counted,
-    pub protocol: &'static str,
+    pub protocol: String,
     /// That messages arrive with; the highest if there are several.
     pub qos: u8,
     pub publish_qos: Vec<u8>,
@@ -56,9 +58,11 @@ pub struct Summary {
     pub load_cpu_micros_per_sent: f64,
     /// Cores that this program kept busy.
     pub load_cores: f64,
+    pub latency_curve: Curve,
+    pub series: Series,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Counted {
     Messages,
@@ -66,7 +70,7 @@ pub enum Counted {
 }
 
 /// In microseconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Latency {
     pub p50: f64,
     pub p90: f64,
@@ -75,7 +79,7 @@ pub struct Latency {
     pub max: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct BrokerCost {
     pub cpu_micros_per_delivered: f64,
     pub cores: f64,
@@ -84,6 +88,8 @@ pub struct BrokerCost {
     pub resident_bytes_unconnected: u64,
     pub resident_bytes_connected: u64,
     pub resident_bytes_held: u64,
+    /// Over the measured part.
+    pub resident_bytes_grown: f64,
     #[serde(flatten)]
     pub usage: Usage,
 }
@@ -97,9 +103,9 @@ impl Summary {
         let load = Usage::between(&outcome.load.0, &outcome.load.1);
         let delivered = as_f64(balance.counts.delivered);
         Summary {
-            scenario: plan.workload.name,
+            scenario: plan.workload.name.to_owned(),
             counted: Counted::by(plan.workload.act),
-            protocol: protocol(plan.version),
+            protocol: protocol(plan.version).to_owned(),
             qos: plan.qos() as u8,
             publish_qos: plan.publish_qos.iter().map(|qos| *qos as u8).collect(),
             subscribe_qos: plan.subscribe_qos as u8,
@@ -126,6 +132,8 @@ impl Summary {
             load_cpu_micros_per_delivered: ratio(load.cpu_seconds * 1e6, delivered),
             load_cpu_micros_per_sent: ratio(load.cpu_seconds * 1e6, as_f64(balance.sent)),
             load_cores: ratio(load.cpu_seconds, elapsed_seconds),
+            latency_curve: Curve::of(&total.latency),
+            series: outcome.series.clone(),
             balance,
         }
     }
@@ -170,6 +178,8 @@ impl BrokerCost {
             resident_bytes_unconnected: broker.unconnected.resident_bytes,
             resident_bytes_connected: broker.connected.resident_bytes,
             resident_bytes_held: broker.held.resident_bytes,
+            resident_bytes_grown: as_f64(usage.resident_bytes_after)
+                - as_f64(usage.resident_bytes_before),
             usage,
         }
     }
@@ -288,11 +298,12 @@ impl fmt::Display for BrokerCost {
         writeln!(
             f,
             "           RSS {} KiB, connected {} KiB ({:.0} bytes per connection), \
-             after {} KiB, at the end {} KiB",
+             after {} KiB (grown by {:.0}), at the end {} KiB",
             self.resident_bytes_unconnected / 1024,
             self.resident_bytes_connected / 1024,
             self.resident_bytes_per_connection,
             self.usage.resident_bytes_after / 1024,
+            self.resident_bytes_grown / 1024.0,
             self.resident_bytes_held / 1024,
         )?;
         writeln!(f, "           context switches: {voluntary} voluntary, {involuntary} forced")?;

@@ -3,7 +3,9 @@
 
 mod support;
 
-use serde_json::Value;
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
 use support::{Broker, loadtest};
 
 /// Runs a scenario, and says its status and its summary.
@@ -112,6 +114,34 @@ fn presets_run_at_any_scale() {
     check(&broker, flags, 20);
     let summary = check(&broker, "preset p2p-1K-1K-1K-1K --scale 0.01 --count 2 --rate 500", 20);
     assert_eq!((&summary["qos"], &summary["size"]), (&1.into(), &16.into()));
+}
+
+#[test]
+fn runs_are_compared_and_drawn() {
+    let (broker, home) = (Broker::start(1), Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let [page, first, second, both] =
+        ["run.html", "first.json", "second.json", "both.html"].map(|name| home.join(name));
+    for (json, rate) in [(&first, 200), (&second, 400)] {
+        let flags = format!(
+            "pairs --pairs 2 --rate {rate} --duration 300ms --pid {} --html {}",
+            broker.pid(),
+            page.display()
+        );
+        let summary = check(&broker, &flags, rate * 3 / 10);
+        assert!(!summary["series"]["broker_rss_bytes"].as_array().unwrap().is_empty());
+        fs::write(json, summary.to_string()).unwrap();
+    }
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("\"scenario\":\"pairs\"") && page.contains("</html>"));
+    let files = [&first, &second, &both].map(|path| path.to_str().unwrap());
+    let output = loadtest(&["compare", files[0], files[1], "--json", "--html", files[2]]);
+    let comparison: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(comparison["runs"], json!(["first", "second"]));
+    let ratio = comparison["rows"][0]["ratios"][0].as_f64().unwrap();
+    assert!(ratio > 0.0, "{comparison:#}");
+    let text = String::from_utf8(loadtest(&["compare", files[0], files[1]]).stdout).unwrap();
+    assert!(text.contains("latency p99, µs"), "{text}");
+    assert!(fs::read_to_string(both).unwrap().contains("\"name\":\"second\""));
 }
 
 #[test]

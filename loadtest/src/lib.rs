@@ -21,6 +21,7 @@ pub mod page;
 pub mod payload;
 pub mod plan;
 pub mod process;
+pub mod progress;
 pub mod publisher;
 pub mod publishing;
 pub mod run;

@@ -23,6 +23,7 @@ use crate::{
     payload::Phase,
     plan::Plan,
     process::Sample,
+    progress::Progress,
     scenario::Act,
     series::{Glance, Point, Recorder, Series},
     tally::Tally,
@@ -76,9 +77,15 @@ pub fn run(plan: &Arc<Plan>) -> Result<Outcome> {
             commands.push(command);
             threads.push(scope.spawn(|| work(Arc::clone(plan), link)));
         }
-        let recorder = RefCell::default();
-        let coordinator =
-            Coordinator { plan, shared: &shared, commands, received, deadline, recorder };
+        let coordinator = Coordinator {
+            plan,
+            shared: &shared,
+            commands,
+            received,
+            deadline,
+            recorder: RefCell::default(),
+            progress: Progress::default(),
+        };
         let measurement = coordinator.run();
         coordinator.command(Command::Quit);
         let tallies: Vec<_> =
@@ -131,6 +138,7 @@ struct Coordinator<'a> {
     received: Receiver<Report>,
     deadline: Moment,
     recorder: RefCell<Recorder>,
+    progress: Progress,
 }
 
 /// What the coordinator sees of a run.
@@ -163,6 +171,7 @@ struct Measured {
 
 impl Coordinator<'_> {
     fn run(&self) -> Result<Measurement> {
+        self.progress.enter("connecting");
         let unconnected = self.sample_broker()?;
         self.connect()?;
         let connected = self.sample_broker()?;
@@ -175,6 +184,7 @@ impl Coordinator<'_> {
             Act::Connect => phase.broker.1.clone(),
             _ => connected,
         };
+        self.progress.enter("holding");
         self.pause(self.plan.hold)?;
         let held = self.sample_broker()?;
         self.clean_up()?;
@@ -189,6 +199,7 @@ impl Coordinator<'_> {
 
     fn measure_publishing(&self) -> Result<Measured> {
         if self.plan.warmup.is_some() {
+            self.progress.enter("warming up");
             self.prepare(Phase::WarmUp)?;
             let published = self.publish(Phase::WarmUp)?;
             self.drain(published.sent)?;
@@ -202,6 +213,7 @@ impl Coordinator<'_> {
     }
 
     fn measure_replay(&self, settle: Span) -> Result<Measured> {
+        self.progress.enter("storing");
         self.prepare(Phase::Measured)?;
         let stock = self.publish(Phase::Measured)?;
         self.pause(settle)?;
@@ -225,6 +237,7 @@ impl Coordinator<'_> {
     }
 
     fn sample_around(&self, work: impl FnOnce() -> Result<Published>) -> Result<Measured> {
+        self.progress.enter("measuring");
         let (broker, load) = (self.sample_broker()?, sample_load()?);
         self.recorder.borrow_mut().begin(self.point(broker.as_ref(), &load));
         let published = work()?;
@@ -238,8 +251,9 @@ impl Coordinator<'_> {
         Point { moment: clock::now(), delivered: self.shared.delivered(), broker, load }
     }
 
-    /// Adds to the series, when that is due.
+    /// Shows how far it is, and adds to the series when that is due.
     fn observe(&self) -> Result<()> {
+        self.progress.show(self.shared.delivered());
         if self.recorder.borrow().is_due(clock::now()) {
             let point = self.point(self.sample_broker()?.as_ref(), &sample_load()?);
             self.recorder.borrow_mut().record(point);
@@ -328,6 +342,7 @@ impl Coordinator<'_> {
     fn pause(&self, span: Span) -> Result<()> {
         let end = clock::now() + span;
         while clock::now() < end {
+            self.observe()?;
             let rest = end.since(clock::now());
             self.receive(rest.min(TICK))?;
         }

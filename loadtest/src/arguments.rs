@@ -13,13 +13,15 @@ use ringmq::{
 };
 
 use crate::{
+    addresses,
     compare::Compare,
     cpus,
     pacing::{Extent, Pacing, RATE_MAX, parse_span},
-    payload::{Filling, SEQUENCES_MAX, STAMP_LEN},
+    payload::{Filling, SEQUENCES_MAX, STAMP_LEN, Sizes},
     plan::{Limits, Plan},
     scenario::{Act, Scenario, Workload},
     sink::Sink,
+    wire::SessionTerms,
 };
 
 /// Drives an MQTT broker with load, accounts for every message, and says what it cost.
@@ -44,9 +46,9 @@ pub enum Task {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("pacing").args(["round", "rate"]))]
 pub struct Common {
-    /// The broker's name or address.
-    #[arg(long, default_value = "127.0.0.1")]
-    host: String,
+    /// The broker's name or address. Of several, the clients take one in turn.
+    #[arg(long, default_value = "127.0.0.1", value_delimiter = ',')]
+    host: Vec<String>,
     #[arg(long, default_value_t = 1883)]
     port: u16,
     #[arg(long, default_value = "3.1.1")]
@@ -60,11 +62,11 @@ pub struct Common {
     /// Of subscribers alone [default: --qos]
     #[arg(long, value_parser = parse_qos)]
     subscribe_qos: Option<QoS>,
-    /// Bytes of payload. Below 16 there is no room to tell the messages apart: they are counted,
-    /// but without latency, order, and repetitions other than a surplus
-    /// [default: 64, or the preset's]
-    #[arg(long, value_parser = value_parser!(u32).range(..=MESSAGE_BYTES_MAX))]
-    size: Option<u32>,
+    /// Bytes of payload, or a range such as `16-1024` of which each message has its own size. Below
+    /// 16 there is no room to tell the messages apart: they are counted, but without latency,
+    /// order, and repetitions other than a surplus [default: 64, or the preset's]
+    #[arg(long)]
+    size: Option<Sizes>,
     /// Messages of each publisher.
     #[arg(long, conflicts_with = "duration")]
     #[arg(value_parser = value_parser!(u32).range(..=i64::from(SEQUENCES_MAX)))]
@@ -79,6 +81,9 @@ pub struct Common {
     /// Latency counts from when a message was due. Without --rate and --round nothing paces.
     #[arg(long, value_parser = value_parser!(u64).range(1..=RATE_MAX))]
     rate: Option<u64>,
+    /// The rate rises evenly from nothing to --rate in so long, at the beginning.
+    #[arg(long, default_value = "0s", value_parser = parse_span)]
+    ramp: Span,
     /// Closed loop: the next round begins when all messages of this one have been delivered.
     #[arg(long)]
     round: bool,
@@ -106,9 +111,16 @@ pub struct Common {
     /// CPUs for the threads to be pinned to, such as `1,4-7`.
     #[arg(long, value_parser = cpus::parse_list)]
     cpus: Option<std::vec::Vec<usize>>,
-    /// Local addresses to connect from, in turn; each has its own supply of ports.
-    #[arg(long, value_delimiter = ',')]
-    source_addresses: Vec<IpAddr>,
+    /// Local addresses to connect from, in turn, such as `127.0.0.2,127.1.0.0/24`; each has its own
+    /// supply of ports.
+    #[arg(long, value_parser = addresses::parse_list)]
+    source_addresses: Option<std::vec::Vec<IpAddr>>,
+    /// Whether sessions begin afresh and end with their connections, or are taken up again.
+    #[arg(long, default_value = "clean")]
+    session: Session,
+    /// Seconds; clients ping twice as often. 0 turns it off.
+    #[arg(long, default_value_t = 0)]
+    keep_alive: u16,
     /// The broker's process: reports its CPU time, memory and context switches.
     #[arg(long)]
     pid: Option<u32>,
@@ -145,6 +157,12 @@ enum Protocol {
     V5,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Session {
+    Clean,
+    Persistent,
+}
+
 impl Scenario {
     pub fn plan(&self) -> Result<Plan> {
         self.common().plan(self.workload())
@@ -166,24 +184,27 @@ impl Common {
         let extent = workload.extent.take();
         let defaults = workload.defaults;
         let qos = self.qos.unwrap_or(defaults.qos);
-        let size = usize::try_from(self.size.unwrap_or(defaults.size))?;
+        let size = usize::try_from(defaults.size)?;
+        let sizes = self.size.unwrap_or(Sizes { min: size, max: size });
         let pacing = self.pacing(defaults.rate);
         self.check_extent(extent)?;
-        self.check_pacing(pacing, size, &workload)?;
+        self.check_pacing(pacing, sizes.min, &workload)?;
         let cpus = self.cpus.clone().unwrap_or_default();
         let threads = self.threads.map_or_else(|| cpus.len().max(1), usize::from);
         Ok(Plan {
-            address: self.address()?,
-            source_addresses: self.source_addresses.clone(),
+            addresses: self.addresses()?,
+            source_addresses: self.source_addresses.clone().unwrap_or_default(),
             version: self.version(),
+            terms: self.terms(),
             publish_qos: if self.publish_qos.is_empty() {
                 vec![qos]
             } else {
                 self.publish_qos.clone()
             },
             subscribe_qos: self.subscribe_qos.unwrap_or(qos),
-            filling: Filling::new(size, self.seed),
+            filling: Filling::new(sizes, self.seed),
             pacing,
+            ramp: self.ramp,
             find_max: self.find_max,
             warmup: self.warmup,
             extent: extent.unwrap_or_else(|| self.extent()),
@@ -229,11 +250,13 @@ impl Common {
         Ok(())
     }
 
-    fn address(&self) -> Result<SocketAddr> {
-        let mut addresses = (self.host.as_str(), self.port)
-            .to_socket_addrs()
-            .with_context(|| format!("cannot resolve {}", self.host))?;
-        addresses.next().with_context(|| format!("{} has no address", self.host))
+    fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        self.host.iter().map(|host| resolve(host, self.port)).collect()
+    }
+
+    fn terms(&self) -> SessionTerms {
+        let persistent = self.session == Session::Persistent;
+        SessionTerms { persistent, keep_alive: self.keep_alive }
     }
 
     fn version(&self) -> Version {
@@ -263,6 +286,12 @@ impl Common {
     }
 }
 
+fn resolve(host: &str, port: u16) -> Result<SocketAddr> {
+    let addresses = (host, port).to_socket_addrs();
+    let mut addresses = addresses.with_context(|| format!("cannot resolve {host}"))?;
+    addresses.next().with_context(|| format!("{host} has no address"))
+}
+
 fn parse_qos(text: &str) -> Result<QoS, String> {
     let qos = text.parse().ok().and_then(QoS::from_bits);
     qos.ok_or_else(|| "QoS is 0, 1 or 2".to_owned())
@@ -272,9 +301,6 @@ const DURATION_DEFAULT: Span = Span::from_secs(5);
 
 /// Where the search for a maximum begins.
 const RATE_FIRST: u64 = 1000;
-
-/// Payloads stay well below the largest packet of MQTT, 256 MiB.
-const MESSAGE_BYTES_MAX: i64 = 200 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -304,7 +330,7 @@ mod tests {
     fn idle_sends_one_message_to_each() {
         let plan = plan("idle --connections 7").unwrap();
         assert_eq!(plan.extent, Extent::Messages(7));
-        assert_eq!(plan.workload.publishers[0].name(3), plan.workload.subscribers[3].filters[0]);
+        assert_eq!(plan.workload.publishers[0].name(0, 3), plan.workload.subscribers[3].filters[0]);
     }
 
     #[test]

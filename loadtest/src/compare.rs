@@ -71,8 +71,9 @@ impl Comparison {
 
 impl Row {
     fn new(figure: &'static str, values: Vec<Option<f64>>) -> Row {
-        let first = values.first().copied().flatten().filter(|first| *first != 0.0);
-        let ratio = |value: &Option<f64>| Some((*value)? / first?);
+        // What may shrink has no ratio to what grew.
+        let first = values.first().copied().flatten().filter(|first| *first > 0.0);
+        let ratio = |value: &Option<f64>| Some(value.filter(|value| *value >= 0.0)? / first?);
         let ratios = values.iter().skip(1).map(ratio).collect();
         Row { figure, values, ratios }
     }
@@ -136,6 +137,7 @@ mod tests {
         assert_eq!(row(&[Some(2.0), Some(3.0), None, Some(1.0)]), [Some(1.5), None, Some(0.5)]);
         assert_eq!(row(&[None, Some(3.0)]), [None]);
         assert_eq!(row(&[Some(0.0), Some(3.0)]), [None]);
+        assert_eq!(row(&[Some(2.0), Some(-3.0), Some(0.0)]), [None, Some(0.0)]);
         assert_eq!(row(&[Some(1.0)]), []);
     }
 }

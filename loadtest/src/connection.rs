@@ -76,7 +76,7 @@ impl Connection {
         let Opened { client: index, due } = opened;
         let sources = &plan.source_addresses;
         let from = (!sources.is_empty()).then(|| sources[index % sources.len()]);
-        let socket = network::begin_connect(plan.address, from)?;
+        let socket = network::begin_connect(plan.address(index), from)?;
         if role.allowance().is_some() {
             network::bound_receive_buffer(&socket, SLOW_RECEIVE_BYTES)?;
         }
@@ -84,7 +84,8 @@ impl Connection {
             network::bound_send_buffer(&socket, plan.send_buffer)?;
         }
         let mut outbox = Outbox::new_blocked();
-        encode_connect(plan.version, &client_id(plan.seed, index), &mut outbox.bytes);
+        let client_id = client_id(plan.seed, index);
+        encode_connect(plan.version, &client_id, plan.terms, &mut outbox.bytes);
         let (stage, inbox) = (Stage::Connecting, Inbox::default());
         Ok(Connection { socket, stage, due, outbox, role, inbox, listed: false })
     }
@@ -166,6 +167,7 @@ impl Connection {
     ) -> Result<(), Fault> {
         match (self.stage, packet) {
             (_, Packet::Disconnect(disconnect)) => Err(Fault::Disconnected(disconnect.reason_code)),
+            (_, Packet::Pingresp) => Ok(()),
             (Stage::Connecting, Packet::Connack(connack)) => self.handle_connack(connack, plan),
             (Stage::Subscribing, Packet::Suback(suback)) => self.handle_suback(suback, plan),
             (Stage::Ready, packet) => match &mut self.role {
@@ -214,6 +216,13 @@ impl Connection {
         Ok(())
     }
 
+    /// Shows that it is still there. [MQTT-3.1.2-20]
+    pub fn ping(&mut self, plan: &Plan) {
+        if self.stage == Stage::Ready {
+            Packet::Pingreq.encode(plan.version, &mut self.outbox.bytes);
+        }
+    }
+
     pub fn flush(&mut self) -> Result<(), Fault> {
         Ok(self.outbox.flush(&self.socket)?)
     }
@@ -221,7 +230,7 @@ impl Connection {
     /// Says goodbye as well as the socket allows at once.
     pub fn say_farewell(&mut self, plan: &Plan) {
         if self.stage == Stage::Ready {
-            encode_disconnect(plan.version, &mut self.outbox.bytes);
+            encode_disconnect(plan.version, plan.terms, &mut self.outbox.bytes);
             let _ = self.flush();
         }
     }

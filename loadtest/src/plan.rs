@@ -14,20 +14,25 @@ use crate::{
     pacing::{Extent, Pacing, Schedule},
     payload::{Filling, Phase, SEQUENCES_MAX},
     scenario::{Act, Reading, Workload},
+    wire::SessionTerms,
 };
 
 /// Everything about a run that does not change while it runs. All threads share it.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub address: SocketAddr,
+    /// Of the brokers, in turn.
+    pub addresses: Vec<SocketAddr>,
     /// Where connections come from, in turn; the kernel chooses when there are none.
     pub source_addresses: Vec<IpAddr>,
     pub version: Version,
+    pub terms: SessionTerms,
     /// Of the publishers, in turn.
     pub publish_qos: Vec<QoS>,
     pub subscribe_qos: QoS,
     pub filling: Filling,
     pub pacing: Pacing,
+    /// In which a rate rises to its height.
+    pub ramp: Span,
     /// The p99 of latency up to which higher rates are tried.
     pub find_max: Option<Span>,
     pub warmup: Option<Extent>,
@@ -94,6 +99,17 @@ impl Plan {
         u32::try_from(self.workload.publishers.len()).unwrap_or(u32::MAX)
     }
 
+    /// Where a client connects to; all that belongs together may be anywhere.
+    pub fn address(&self, client: usize) -> SocketAddr {
+        self.addresses[client % self.addresses.len()]
+    }
+
+    /// How often clients show that they are still there.
+    pub fn ping_interval(&self) -> Option<Span> {
+        let keep_alive = u64::from(self.terms.keep_alive);
+        (keep_alive > 0).then(|| Span::from_millis(keep_alive * 500))
+    }
+
     /// Publishers and subscribers.
     pub fn clients(&self) -> usize {
         self.workload.publishers.len() + self.workload.subscribers.len()
@@ -103,19 +119,23 @@ impl Plan {
         self.workload.subscribers.iter().any(|subscriber| subscriber.reading != Reading::Freely)
     }
 
-    pub fn schedule(&self, start: Moment) -> Option<Schedule> {
-        self.schedule_of(start, self.publishers())
+    /// The rate rises in the first phase only.
+    pub fn schedule(&self, start: Moment, phase: Phase) -> Option<Schedule> {
+        let first = phase == Phase::WarmUp || self.warmup.is_none();
+        let ramp = if first { self.ramp } else { Span::ZERO };
+        self.schedule_of(start, self.publishers(), ramp)
     }
 
     /// Where connections are counted, when each is to be opened.
     pub fn opening_schedule(&self, start: Moment) -> Option<Schedule> {
-        self.schedule_of(start, u32::try_from(self.clients()).unwrap_or(u32::MAX))
+        let clients = u32::try_from(self.clients()).unwrap_or(u32::MAX);
+        self.schedule_of(start, clients, self.ramp)
     }
 
-    fn schedule_of(&self, start: Moment, publishers: u32) -> Option<Schedule> {
+    fn schedule_of(&self, start: Moment, publishers: u32, ramp: Span) -> Option<Schedule> {
         match self.pacing {
             Pacing::Rate { messages_per_second } => {
-                Some(Schedule { start, messages_per_second, publishers })
+                Some(Schedule { start, messages_per_second, publishers, ramp })
             }
             Pacing::Flood | Pacing::Rounds { .. } => None,
         }
@@ -125,7 +145,8 @@ impl Plan {
     pub fn patience(&self) -> Span {
         match self.pacing {
             Pacing::Rate { messages_per_second } => {
-                self.limits.stall + Span::from_nanos(1_000_000_000 / messages_per_second)
+                let gap = Span::from_nanos(1_000_000_000 / messages_per_second);
+                self.limits.stall + self.ramp + gap
             }
             Pacing::Flood | Pacing::Rounds { .. } => self.limits.stall,
         }

@@ -38,6 +38,8 @@ pub struct Publisher {
 enum Letterhead {
     /// All messages look alike.
     One(Template),
+    /// Their sizes differ.
+    Sized(Topics),
     /// Each message has its own topic; slower, for what happens once.
     Each(Topics),
     /// The same, and the broker is to keep them.
@@ -57,10 +59,13 @@ impl Publisher {
         let qos = plan.publish_qos(number);
         let letterhead = match (topics, plan.workload.act) {
             (_, Act::Replay { .. }) => Letterhead::Retained(topics.clone()),
+            (Topics::One(_), _) if plan.filling.sizes().min < plan.filling.sizes().max => {
+                Letterhead::Sized(topics.clone())
+            }
             (Topics::One(topic), _) => {
                 Letterhead::One(Template::new(plan.version, qos, topic, &plan.filling))
             }
-            (Topics::Numbered(_), _) => Letterhead::Each(topics.clone()),
+            (Topics::Numbered(_) | Topics::Drawn(..), _) => Letterhead::Each(topics.clone()),
         };
         let window = Window::default();
         Publisher { number, qos, letterhead, next: 0, window, wants_room: false, listed: false }
@@ -94,7 +99,7 @@ impl Publisher {
     pub fn packet_len(&self) -> Option<usize> {
         match &self.letterhead {
             Letterhead::One(template) => Some(template.packet_len()),
-            Letterhead::Each(_) | Letterhead::Retained(_) => None,
+            Letterhead::Sized(_) | Letterhead::Each(_) | Letterhead::Retained(_) => None,
         }
     }
 
@@ -140,7 +145,7 @@ impl Publisher {
         let stamp = Stamp { publisher, phase: occasion.phase, sequence, moment };
         match &self.letterhead {
             Letterhead::One(template) => template.append(packet_id, stamp, &mut outbox.bytes),
-            Letterhead::Each(topics) => {
+            Letterhead::Sized(topics) | Letterhead::Each(topics) => {
                 self.append_single((topics, false), packet_id, stamp, plan, outbox);
             }
             Letterhead::Retained(topics) => {
@@ -157,7 +162,7 @@ impl Publisher {
         plan: &Plan,
         outbox: &mut Outbox,
     ) {
-        let topic = topics.name(stamp.sequence);
+        let topic = topics.name(stamp.publisher, stamp.sequence);
         let single = Single { qos: self.qos, retain, topic: &topic, packet_id };
         match stamp.phase {
             Phase::CleanUp => single.append_empty(plan.version, &mut outbox.bytes),

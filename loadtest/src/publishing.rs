@@ -48,7 +48,7 @@ impl Publishing {
             phase,
             extent,
             end,
-            schedule: plan.schedule(start),
+            schedule: plan.schedule(start, phase),
             round: 1,
             upcoming: (0, 0),
             required: None,

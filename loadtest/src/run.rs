@@ -278,9 +278,9 @@ impl Coordinator<'_> {
     fn connect(&self) -> Result<()> {
         let connected = self
             .await_all(|report| matches!(report, Report::Ready))
-            .with_context(|| format!("cannot connect to {}", self.plan.address))?;
+            .with_context(|| format!("cannot connect to {:?}", self.plan.addresses))?;
         if !connected {
-            bail!("{} does not answer", self.plan.address);
+            bail!("{:?} does not answer", self.plan.addresses);
         }
         Ok(())
     }

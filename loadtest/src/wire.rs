@@ -54,7 +54,7 @@ pub struct Single<'a> {
 
 impl Single<'_> {
     pub fn append(&self, version: Version, filling: &Filling, stamp: Stamp, out: &mut Vec<u8>) {
-        let payload = filling.bytes();
+        let payload = filling.bytes_of(stamp);
         self.append_head(version, payload.len(), out);
         let start = out.len();
         out.extend_from_slice(payload);
@@ -124,9 +124,23 @@ fn skim_packet_id(bytes: &[u8], form: fn(PacketId) -> Delivery) -> Option<(Deliv
     Some((form(PacketId::new(u16::from_be_bytes(*packet_id))?), rest))
 }
 
-/// A client that starts afresh, may stay silent for ever, and leaves nothing behind.
-pub fn encode_connect(version: Version, client_id: &str, out: &mut Vec<u8>) {
-    Connect::new(version, client_id).encode(out);
+/// What a client and its Server keep of each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionTerms {
+    /// The session is taken up again, and outlives its connection.
+    pub persistent: bool,
+    /// Seconds; 0 turns it off.
+    pub keep_alive: u16,
+}
+
+pub fn encode_connect(version: Version, client_id: &str, terms: SessionTerms, out: &mut Vec<u8>) {
+    let mut connect = Connect::new(version, client_id);
+    connect.clean_start = !terms.persistent;
+    connect.keep_alive = terms.keep_alive;
+    if terms.persistent && version.has_properties() {
+        connect.properties.session_expiry_interval = Some(SESSION_EXPIRY_SECONDS);
+    }
+    connect.encode(out);
 }
 
 /// Subscribes to any number of filters, and says how many packets that takes.
@@ -152,15 +166,20 @@ pub fn encode_subscribe(
     count
 }
 
-pub fn encode_disconnect(version: Version, out: &mut Vec<u8>) {
+/// The last that is heard of a client; where the version allows it, its session ends with it.
+pub fn encode_disconnect(version: Version, terms: SessionTerms, out: &mut Vec<u8>) {
+    let ends = terms.persistent && version.has_properties();
     let disconnect = Disconnect {
         reason_code: ReasonCode::Success,
-        session_expiry_interval: None,
+        session_expiry_interval: ends.then_some(0),
         server_reference: None,
         properties: ringmq::mqtt::ReasonProperties::default(),
     };
     disconnect.encode(version, out);
 }
+
+/// Longer than any run.
+const SESSION_EXPIRY_SECONDS: u32 = 24 * 3600;
 
 /// Brokers bound the size of a packet that is no PUBLISH.
 const FILTERS_PER_PACKET: usize = 100;
@@ -170,7 +189,7 @@ mod tests {
     use ringmq::{base::time::Moment, mqtt::frame};
 
     use super::*;
-    use crate::payload::{Content, Phase};
+    use crate::payload::{Content, Phase, Sizes};
 
     const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
     const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
@@ -187,7 +206,7 @@ mod tests {
     fn what_a_template_appends_is_the_publish_that_was_meant() {
         let id = PacketId::new(0x1234).unwrap();
         for size in [0, 15, 16, 300] {
-            let filling = Filling::new(size, 1);
+            let filling = Filling::new(Sizes { min: size, max: size }, 1);
             for version in VERSIONS {
                 for qos in QOS {
                     let template = Template::new(version, qos, "a/b", &filling);

@@ -42,6 +42,7 @@ pub struct Worker {
     /// What is opened is counted.
     counts_opening: bool,
     slow: SlowReaders,
+    next_ping: Moment,
     /// Connections with perhaps more to read.
     unread: VecDeque<usize>,
     /// Publishers that may have something to send.
@@ -74,6 +75,7 @@ impl Worker {
             opening,
             counts_opening: false,
             slow: SlowReaders::default(),
+            next_ping: Moment::default(),
             unread: VecDeque::new(),
             eager: Vec::new(),
             unsent: Vec::new(),
@@ -125,6 +127,7 @@ impl Worker {
             }
         }
         self.sip()?;
+        self.ping();
         self.open_due()?;
         self.settle();
         self.publish();
@@ -143,7 +146,8 @@ impl Worker {
             .publishing
             .as_ref()
             .and_then(|publishing| publishing.next_moment(&self.connections[..self.publishers]));
-        let moments = [due, self.opening.next_moment(now), self.slow.next_moment()];
+        let ping = self.plan.ping_interval().map(|_| self.next_ping);
+        let moments = [due, self.opening.next_moment(now), self.slow.next_moment(), ping];
         moments.into_iter().flatten().min().map(|next| next.since(now))
     }
 
@@ -177,6 +181,20 @@ impl Worker {
             self.open_connections()
         } else {
             Ok(())
+        }
+    }
+
+    /// Lets the broker know in time that everybody is still there.
+    fn ping(&mut self) {
+        let Some(interval) = self.plan.ping_interval() else { return };
+        let now = clock::now();
+        if now < self.next_ping {
+            return;
+        }
+        self.next_ping = now + interval;
+        for index in 0..self.connections.len() {
+            self.connections[index].ping(&self.plan);
+            self.list_unsent(index);
         }
     }
 

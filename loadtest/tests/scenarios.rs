@@ -145,6 +145,28 @@ fn runs_are_compared_and_drawn() {
 }
 
 #[test]
+fn sizes_topics_and_rates_vary() {
+    let broker = Broker::start(2);
+    let summary = check(&broker, "pairs --pairs 3 --size 16-5000 --count 40 --qos 1", 120);
+    assert_eq!((&summary["size_min"], &summary["size"]), (&16.into(), &5000.into()));
+    let flags = "fan-in --publishers 3 --topics 20 --zipf 1.2 --topic t/{id}/v --count 50 --qos 2";
+    check(&broker, flags, 150);
+    check(&broker, "pairs --pairs 2 --topic {id}/p --rate 1000 --ramp 100ms --count 60", 120);
+}
+
+#[test]
+fn sessions_persist_and_clients_show_that_they_are_there() {
+    let broker = Broker::start(2);
+    for protocol in ["3.1.1", "5.0"] {
+        let flags = format!("--session persistent --keep-alive 1 --protocol {protocol}");
+        check(&broker, &format!("pairs --pairs 2 --qos 1 --count 5 --hold 2s {flags}"), 10);
+        check(&broker, &format!("reconnect --connections 20 {flags}"), 20);
+    }
+    let hosts = "--host 127.0.0.1,127.0.0.1 --source-addresses 127.9.0.0/29";
+    check(&broker, &format!("pairs --pairs 4 --count 5 {hosts}"), 20);
+}
+
+#[test]
 fn a_lost_message_is_a_failure_where_the_qos_forbids_it() {
     let sink = Broker::start_sink();
     for (qos, status, breaches) in [(0, 0, vec![]), (1, 1, vec!["lost"]), (2, 1, vec!["lost"])] {

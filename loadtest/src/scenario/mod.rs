@@ -20,7 +20,7 @@ use std::ops::Range;
 use clap::Subcommand;
 use ringmq::{base::time::Span, mqtt::QoS};
 
-pub use self::topics::{Pattern, Topics};
+pub use self::topics::{Dice, Pattern, Topics};
 use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
 
 /// What to drive the broker with.

@@ -49,9 +49,9 @@ impl Preset {
         match self.name {
             Name::Connect => (connect::workload(scaled(10_000)), scaled(100)),
             Name::FanOut => (fan_out::workload(1, scaled(1000)), 1),
-            Name::FanOutLarge => (fan_in::workload(5, scaled(1000)), 250),
-            Name::PointToPoint => (pairs::workload(scaled(1000)), scaled(1000)),
-            Name::PointToPointLarge => (pairs::workload(scaled(50_000)), scaled(50_000)),
+            Name::FanOutLarge => (fan_in::usual(5, scaled(1000)), 250),
+            Name::PointToPoint => (pairs::usual(scaled(1000)), scaled(1000)),
+            Name::PointToPointLarge => (pairs::usual(scaled(50_000)), scaled(50_000)),
             Name::Shared => (shared::workload(scaled(1000), scaled(5), "load"), scaled(1000)),
             Name::SharedLarge => {
                 (shared::workload(scaled(50_000), scaled(500), "load"), scaled(50_000))

@@ -155,6 +155,7 @@ impl Hands {
         if connection.kept.capacity() == 0 {
             connection.kept = self.chunks.kept();
         }
+        make_room(&mut connection.kept, bytes.len());
         connection.kept.extend_from_slice(bytes);
         self.kept_bytes += bytes.len();
         self.kept_bytes <= self.limits.partial_bytes_max
@@ -539,11 +540,23 @@ impl Bell for Sleepers {
     }
 }
 
+/// Makes room for more of a packet. A large one grows in few steps: what has come of it is copied
+/// at each, and memory that is not written to yet is not taken from the system either.
+fn make_room(kept: &mut Vec<u8>, more: usize) {
+    let needed = kept.len() + more;
+    if needed > kept.capacity() && needed >= LARGE_PACKET_MIN {
+        kept.reserve_exact(LARGE_PACKET_GROWTH * needed - kept.len());
+    }
+}
+
 /// Errors of an operation after which it is tried again.
 pub(super) fn is_passing(result: i32) -> bool {
     [libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::ENOBUFS].contains(&-result)
 }
 
+/// What is kept of a packet doubles up to this size, and grows by this factor from there on.
+const LARGE_PACKET_MIN: usize = 64 << 10;
+const LARGE_PACKET_GROWTH: usize = 4;
 /// An outbox counts as drained when no more than this part of its limit is unsent.
 const DRAINED_PART: usize = 4;
 /// Answers may go this far past the limit before their client is not read from any more.

@@ -143,13 +143,15 @@ fn end_operations<B: Brain>(turner: &mut Turner<B>) -> bool {
         if system::now() >= give_up {
             return false;
         }
-        turner.hands.ring.wait(1, NAP);
+        turner.hands.ring.wait(1, LOOK_AGAIN);
     }
     true
 }
 
 /// How long a shard naps before it sleeps.
-const NAP: Span = Span::from_millis(1);
+const NAP: Span = Span::from_millis(100);
+/// How long to wait for the kernel to end an operation before looking at the clock.
+const LOOK_AGAIN: Span = Span::from_millis(1);
 /// How long to wait for a full mailbox to drain before looking again: its owner does not ring.
 const HELD_UP_NAP: Span = Span::from_micros(50);
 /// When the executor's preempt timer fires.

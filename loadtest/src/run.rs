@@ -41,6 +41,8 @@ pub struct Outcome {
     pub broker: Option<Broker>,
     /// This process over the measured phase.
     pub load: (Sample, Sample),
+    /// Between the two samples.
+    pub sampled: Span,
     pub series: Series,
 }
 
@@ -90,8 +92,7 @@ pub fn run(plan: &Arc<Plan>) -> Result<Outcome> {
         coordinator.command(Command::Quit);
         let tallies: Vec<_> =
             threads.into_iter().filter_map(|thread| thread.join().ok()?).collect();
-        let series = coordinator.recorder.borrow().series();
-        Ok(measurement?.into_outcome(tallies, series))
+        Ok(measurement?.into_outcome(tallies, &coordinator.recorder.borrow()))
     })
 }
 
@@ -148,10 +149,11 @@ struct Measurement {
 }
 
 impl Measurement {
-    fn into_outcome(self, tallies: Vec<Tally>, series: Series) -> Outcome {
+    fn into_outcome(self, tallies: Vec<Tally>, recorder: &Recorder) -> Outcome {
         let Measurement { phase: Measured { published, load, .. }, broker } = self;
         let Published { start, sent, stalled_rounds } = published;
-        Outcome { tallies, sent, start, stalled_rounds, broker, load, series }
+        let (sampled, series) = (recorder.span(), recorder.series());
+        Outcome { tallies, sent, start, stalled_rounds, broker, load, sampled, series }
     }
 }
 

@@ -54,6 +54,14 @@ impl Recorder {
         self.points.push(point);
     }
 
+    /// From the first point to the last.
+    pub fn span(&self) -> Span {
+        match (self.points.first(), self.points.last()) {
+            (Some(first), Some(last)) => last.moment - first.moment,
+            _ => Span::ZERO,
+        }
+    }
+
     pub fn is_due(&self, now: Moment) -> bool {
         let last = self.points.last().map(|point| point.moment);
         self.recording && last.is_some_and(|last| now - last >= self.interval)
@@ -162,6 +170,7 @@ mod tests {
         assert_eq!(series.broker_core_use, [0.5, 0.5, 0.5]);
         assert_eq!(series.broker_rss_bytes, [10 * 1024, 20 * 1024, 35 * 1024]);
         assert_eq!(series.load_core_use, [0.0, 0.0, 0.0]);
+        assert_eq!(recorder.span(), Span::from_millis(250));
         assert!(!recorder.is_due(point(10_000, 0).moment));
     }
 

@@ -104,6 +104,7 @@ impl Summary {
         let elapsed_seconds = seconds(outcome.start, total.end);
         let load = Usage::between(&outcome.load.0, &outcome.load.1);
         let delivered = as_f64(balance.counts.delivered);
+        let sampled_seconds = as_f64(outcome.sampled.as_nanos()) / 1e9;
         Summary {
             scenario: plan.workload.name.to_owned(),
             counted: Counted::by(plan.workload.act),
@@ -131,10 +132,10 @@ impl Summary {
             broker: outcome
                 .broker
                 .as_ref()
-                .map(|broker| BrokerCost::of(broker, delivered, elapsed_seconds, plan)),
+                .map(|broker| BrokerCost::of(broker, delivered, sampled_seconds, plan)),
             load_cpu_micros_per_delivered: ratio(load.cpu_seconds * 1e6, delivered),
             load_cpu_micros_per_sent: ratio(load.cpu_seconds * 1e6, as_f64(balance.sent)),
-            load_cores: ratio(load.cpu_seconds, elapsed_seconds),
+            load_cores: ratio(load.cpu_seconds, sampled_seconds),
             latency_curve: Curve::of(&total.latency),
             series: outcome.series.clone(),
             balance,
@@ -170,13 +171,13 @@ impl Latency {
 }
 
 impl BrokerCost {
-    fn of(broker: &Broker, delivered: f64, elapsed_seconds: f64, plan: &Plan) -> BrokerCost {
+    fn of(broker: &Broker, delivered: f64, sampled_seconds: f64, plan: &Plan) -> BrokerCost {
         let usage = Usage::between(&broker.before, &broker.after);
         let grown =
             as_f64(broker.connected.resident_bytes) - as_f64(broker.unconnected.resident_bytes);
         BrokerCost {
             cpu_micros_per_delivered: ratio(usage.cpu_seconds * 1e6, delivered),
-            cores: ratio(usage.cpu_seconds, elapsed_seconds),
+            cores: ratio(usage.cpu_seconds, sampled_seconds),
             resident_bytes_per_connection: ratio(grown, as_f64(plan.clients() as u64)),
             resident_bytes_unconnected: broker.unconnected.resident_bytes,
             resident_bytes_connected: broker.connected.resident_bytes,
@@ -310,7 +311,8 @@ impl fmt::Display for BrokerCost {
             self.resident_bytes_held / 1024,
         )?;
         writeln!(f, "           context switches: {voluntary} voluntary, {involuntary} forced")?;
-        for thread in self.usage.threads.iter().filter(|_| self.usage.threads.len() > 1) {
+        for thread in self.usage.threads.iter().filter(|thread| thread.cpu_seconds >= SHOWN_SECONDS)
+        {
             writeln!(
                 f,
                 "           thread {} {}: {:.3} s, switches: {} voluntary, {} forced",
@@ -348,3 +350,6 @@ fn seconds(from: Moment, to: Moment) -> f64 {
 fn ratio(value: f64, per: f64) -> f64 {
     if per > 0.0 { value / per } else { 0.0 }
 }
+
+/// Threads that used less are not worth a line.
+const SHOWN_SECONDS: f64 = 0.001;

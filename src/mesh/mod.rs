@@ -74,7 +74,8 @@ impl<T> Endpoint<T> {
     }
 
     /// Puts a batch into the mailbox of `to`, and rings if it sleeps. Gives the batch back when
-    /// the mailbox is full.
+    /// the mailbox is full. What is for a shard that has ended is dropped: nobody is left to wait
+    /// for, neither for its reader nor for its sender.
     pub fn try_send(&self, to: ShardId, batch: T, bell: &mut impl Bell) -> Result<(), T> {
         match self.lanes[to.index()].outgoing.try_send(batch) {
             Ok(()) => {
@@ -83,7 +84,8 @@ impl<T> Endpoint<T> {
                 }
                 Ok(())
             }
-            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => Err(batch),
+            Err(TrySendError::Full(batch)) => Err(batch),
+            Err(TrySendError::Disconnected(_)) => Ok(()),
         }
     }
 
@@ -139,6 +141,16 @@ mod tests {
         assert_eq!(ends[0].try_send(shard(1), 2, &mut NoBell), Ok(()));
         assert_eq!(ends[0].try_send(shard(1), 3, &mut NoBell), Err(3));
         assert_eq!(ends[1].receive(shard(0)), Some(1));
+        assert_eq!(ends[0].try_send(shard(1), 3, &mut NoBell), Ok(()));
+    }
+
+    #[test]
+    fn what_is_for_a_shard_that_has_ended_holds_nobody_up() {
+        let mut ends = mesh::<u32>(2, 1);
+        assert_eq!(ends[0].try_send(shard(1), 1, &mut NoBell), Ok(()));
+        assert_eq!(ends[0].try_send(shard(1), 2, &mut NoBell), Err(2));
+        drop(ends.pop());
+        assert_eq!(ends[0].try_send(shard(1), 2, &mut NoBell), Ok(()));
         assert_eq!(ends[0].try_send(shard(1), 3, &mut NoBell), Ok(()));
     }
 

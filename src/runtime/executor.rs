@@ -7,11 +7,11 @@
 //! A nap is one system call that submits, waits and reaps. Who sleeps in the executor pays several,
 //! and needs to only when nothing has come for the length of a nap.
 //!
-//! The turns are the executor's only task, and give way in a sleep alone. A task that gives way when
-//! the executor's preempt timer has fired is lost: the executor then runs nothing, takes that for
-//! having nothing to run, and sleeps until some other operation of its own wakes it. The end of a
-//! sleep is lost in the same way if the thread is held up for as long as that timer just before the
-//! executor looks at it, so the timer never fires.
+//! The turns are the executor's only task, and give way in a sleep alone. A task that gives way
+//! when the executor's preempt timer has fired is lost: the executor then runs nothing, takes that
+//! for having nothing to run, and sleeps until some other operation of its own wakes it. The end
+//! of a sleep is lost in the same way if the thread is held up for as long as that timer just
+//! before the executor looks at it, so the timer never fires.
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 

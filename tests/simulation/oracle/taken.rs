@@ -90,7 +90,8 @@ impl Oracle {
         let no_text = self.offer.validates_payload_format
             && publish.properties.application.payload_format_indicator == Some(1)
             && std::str::from_utf8(publish.payload).is_err();
-        let refused = !may_publish(&topic) || no_text;
+        let full = self.has_no_room(seen, link, publish, &topic);
+        let refused = !may_publish(&topic) || no_text || full;
         let told = refused && self.conns[link].version == Version::V5;
         let mut again = false;
         if let Delivery::ExactlyOnce(id) = publish.delivery {
@@ -136,6 +137,23 @@ impl Oracle {
         publish.delivery.qos() > self.offer.maximum_qos || (publish.retain && !self.offer.retain)
     }
 
+    /// A client that can be told so is refused a retained message that could not be kept.
+    fn has_no_room(
+        &self,
+        seen: &Seen<'_>,
+        link: usize,
+        publish: &Publish<'_>,
+        topic: &str,
+    ) -> bool {
+        let told =
+            self.conns[link].version == Version::V5 && publish.delivery.qos() > QoS::AtMostOnce;
+        let kept = publish.retain && !publish.payload.is_empty();
+        let replica = &self.retained[seen.shard];
+        told && kept
+            && replica.len() >= self.limits.retained_max
+            && replica.message(topic).is_none()
+    }
+
     fn resolve_alias(&mut self, link: usize, publish: &Publish<'_>) -> Option<String> {
         let Some(alias) = publish.properties.topic_alias else {
             return Some(publish.topic.to_owned());
@@ -161,7 +179,7 @@ impl Oracle {
         let packet_id = subscribe.packet_id.value();
         let identifier = subscribe.subscription_identifier.map_or(0, u32::from);
         let mut codes = Vec::new();
-        for (text, options) in subscribe.filters.iter() {
+        for (index, (text, options)) in subscribe.filters.iter().enumerate() {
             if ringmq::topic::Subscription::parse(text).is_err() {
                 return self.misbehave(link);
             }
@@ -180,7 +198,8 @@ impl Oracle {
             let known =
                 session.subscriptions.iter().position(|it| it.is_current() && it.text == text);
             let held = session.subscriptions.iter().filter(|it| it.is_current()).count();
-            if known.is_none() && held >= self.limits.subscriptions_max {
+            let too_many = known.is_none() && held >= self.limits.subscriptions_max;
+            if too_many || index >= self.limits.subscribe_filters_max {
                 codes.push(if modern { ReasonCode::QuotaExceeded.value() } else { 0x80 });
                 continue;
             }

@@ -132,7 +132,10 @@ fn offer(random: &mut Random) -> Offer {
 
 fn limits(random: &mut Random, narrow: bool) -> Limits {
     let queue = if narrow {
-        QueueLimits { messages_max: random.between(1, 12), bytes_max: 1 << 20 }
+        QueueLimits {
+            messages_max: random.between(1, 12),
+            bytes_max: random.pick(&[300, 2_000, 1 << 20]),
+        }
     } else {
         QueueLimits { messages_max: 10_000, bytes_max: 64 << 20 }
     };
@@ -143,7 +146,7 @@ fn limits(random: &mut Random, narrow: bool) -> Limits {
         queue,
         receive_maximum: random.pick(&[1, 3, 20, 1000]),
         topic_alias_maximum: random.pick(&[0, 2, 16]),
-        topic_aliases_max: 32,
+        topic_aliases_max: random.pick(&[1, 2, 32]),
         session_expiry_max: if random.chance(10) { 20 } else { u32::MAX },
         connect_timeout: Span::from_secs(10),
         patience: random.pick(&[Span::ZERO, Span::from_millis(20), Span::from_millis(500)]),

@@ -2,10 +2,10 @@
 //!
 //! Knows sequences only: neither packets nor time.
 
-use std::ops::{AddAssign, Range};
+use std::ops::{AddAssign, Index, IndexMut, Range};
 
 use ringmq::mqtt::QoS;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The messages of one publisher on their way to one subscriber.
 #[derive(Debug)]
@@ -27,6 +27,13 @@ pub enum Arrival {
     Again,
     /// It belongs to somebody else.
     Foreign,
+}
+
+impl Arrival {
+    #[inline]
+    pub fn is_first(self) -> bool {
+        matches!(self, Arrival::InOrder | Arrival::Late)
+    }
 }
 
 impl Stream {
@@ -83,7 +90,7 @@ impl Stream {
 }
 
 /// What came to the subscribers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Messages that came, each counted once per subscriber.
     pub delivered: u64,
@@ -119,8 +126,42 @@ impl AddAssign for Counts {
     }
 }
 
+/// One of something for each QoS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerQos<T>([T; 3]);
+
+impl<T> Index<QoS> for PerQos<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, qos: QoS) -> &T {
+        &self.0[qos as usize]
+    }
+}
+
+impl<T> IndexMut<QoS> for PerQos<T> {
+    #[inline]
+    fn index_mut(&mut self, qos: QoS) -> &mut T {
+        &mut self.0[qos as usize]
+    }
+}
+
+impl PerQos<u64> {
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+impl<T: AddAssign> AddAssign for PerQos<T> {
+    fn add_assign(&mut self, other: PerQos<T>) {
+        for (sum, more) in self.0.iter_mut().zip(other.0) {
+            *sum += more;
+        }
+    }
+}
+
 /// The whole account of a phase.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balance {
     pub sent: u64,
     /// Sent with QoS 1 or 2, and the exchange never ended.
@@ -133,7 +174,7 @@ pub struct Balance {
 }
 
 /// What the broker promised and did not keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Breach {
     Lost,
@@ -143,6 +184,16 @@ pub enum Breach {
     Damaged,
     Unacknowledged,
     Disconnected,
+}
+
+impl AddAssign for Balance {
+    fn add_assign(&mut self, other: Balance) {
+        self.sent += other.sent;
+        self.unacknowledged += other.unacknowledged;
+        self.expected += other.expected;
+        self.lost += other.lost;
+        self.counts += other.counts;
+    }
 }
 
 impl Balance {

@@ -1,20 +1,27 @@
 //! The flags, and the [`Plan`] that they stand for.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::{
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{ArgGroup, Args, Parser, ValueEnum, value_parser};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 use ringmq::{
     base::time::Span,
     mqtt::{QoS, Version},
 };
 
 use crate::{
+    addresses,
+    compare::Compare,
     cpus,
-    pacing::{Extent, Pacing, parse_span},
-    payload::{Filling, SEQUENCES_MAX},
+    pacing::{Extent, Pacing, RATE_MAX, parse_span},
+    payload::{Filling, SEQUENCES_MAX, STAMP_LEN, Sizes},
     plan::{Limits, Plan},
-    scenario::{Scenario, Workload},
+    scenario::{Act, Scenario, Workload},
+    sink::Sink,
+    wire::SessionTerms,
 };
 
 /// Drives an MQTT broker with load, accounts for every message, and says what it cost.
@@ -24,28 +31,42 @@ use crate::{
 #[command(name = "loadtest", version)]
 pub struct Arguments {
     #[command(subcommand)]
-    scenario: Scenario,
+    pub task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    #[command(flatten)]
+    Load(Box<Scenario>),
+    Sink(Sink),
+    Compare(Compare),
 }
 
 /// The flags that all scenarios share.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("pacing").args(["round", "rate"]))]
 pub struct Common {
-    /// The broker's name or address.
-    #[arg(long, default_value = "127.0.0.1")]
-    host: String,
+    /// The broker's name or address. Of several, the clients take one in turn.
+    #[arg(long, default_value = "127.0.0.1", value_delimiter = ',')]
+    host: Vec<String>,
     #[arg(long, default_value_t = 1883)]
     port: u16,
     #[arg(long, default_value = "3.1.1")]
     protocol: Protocol,
-    /// Of publishers and subscribers.
-    #[arg(long, default_value_t = 0, value_parser = value_parser!(u8).range(0..=2))]
-    qos: u8,
-    /// Bytes of payload. Below 16 there is no room to tell the messages apart: they are counted,
-    /// but without latency, order, and repetitions other than a surplus.
-    #[arg(long, default_value_t = 64)]
-    #[arg(value_parser = value_parser!(u32).range(..=MESSAGE_BYTES_MAX))]
-    size: u32,
+    /// Of publishers and subscribers [default: 0, or the preset's]
+    #[arg(long, value_parser = parse_qos)]
+    qos: Option<QoS>,
+    /// Of publishers alone [default: --qos]. Of several, such as `0,1,2`, they take one in turn.
+    #[arg(long, value_delimiter = ',', value_parser = parse_qos)]
+    publish_qos: Vec<QoS>,
+    /// Of subscribers alone [default: --qos]
+    #[arg(long, value_parser = parse_qos)]
+    subscribe_qos: Option<QoS>,
+    /// Bytes of payload, or a range such as `16-1024` of which each message has its own size. Below
+    /// 16 there is no room to tell the messages apart: they are counted, but without latency,
+    /// order, and repetitions other than a surplus [default: 64, or the preset's]
+    #[arg(long)]
+    size: Option<Sizes>,
     /// Messages of each publisher.
     #[arg(long, conflicts_with = "duration")]
     #[arg(value_parser = value_parser!(u32).range(..=i64::from(SEQUENCES_MAX)))]
@@ -58,11 +79,18 @@ pub struct Common {
     warmup: Option<Extent>,
     /// Messages per second of all publishers together, each due at a fixed time (open loop).
     /// Latency counts from when a message was due. Without --rate and --round nothing paces.
-    #[arg(long, value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_parser = value_parser!(u64).range(1..=RATE_MAX))]
     rate: Option<u64>,
+    /// The rate rises evenly from nothing to --rate in so long, at the beginning.
+    #[arg(long, default_value = "0s", value_parser = parse_span)]
+    ramp: Span,
     /// Closed loop: the next round begins when all messages of this one have been delivered.
     #[arg(long)]
     round: bool,
+    /// Search for the highest --rate at which the p99 of latency stays within this time and nothing
+    /// is lost: doubles the rate, or halves it, and then bisects, a whole run each time.
+    #[arg(long, value_name = "P99", value_parser = parse_span, conflicts_with = "round")]
+    find_max: Option<Span>,
     /// Messages of each publisher in a round.
     #[arg(long, default_value_t = 1, requires = "round")]
     #[arg(value_parser = value_parser!(u32).range(1..))]
@@ -74,15 +102,25 @@ pub struct Common {
     /// ahead of the broker by this much.
     #[arg(long, default_value_t = 32 * 1024)]
     send_buffer: usize,
+    /// Connections that are being opened at one time: fewer than brokers queue.
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..))]
+    opening: u32,
     /// Threads that share the connections [default: as many as --cpus, or 1]
     #[arg(long, value_parser = value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// CPUs for the threads to be pinned to, such as `1,4-7`.
     #[arg(long, value_parser = cpus::parse_list)]
     cpus: Option<std::vec::Vec<usize>>,
-    /// Local addresses to connect from, in turn; each has its own supply of ports.
-    #[arg(long, value_delimiter = ',')]
-    source_addresses: Vec<IpAddr>,
+    /// Local addresses to connect from, in turn, such as `127.0.0.2,127.1.0.0/24`; each has its own
+    /// supply of ports.
+    #[arg(long, value_parser = addresses::parse_list)]
+    source_addresses: Option<std::vec::Vec<IpAddr>>,
+    /// Whether sessions begin afresh and end with their connections, or are taken up again.
+    #[arg(long, default_value = "clean")]
+    session: Session,
+    /// Seconds; clients ping twice as often. 0 turns it off.
+    #[arg(long, default_value_t = 0)]
+    keep_alive: u16,
     /// The broker's process: reports its CPU time, memory and context switches.
     #[arg(long)]
     pid: Option<u32>,
@@ -104,6 +142,9 @@ pub struct Common {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+    /// Write a page with latency by percentile, and throughput, CPU and memory over time.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -116,59 +157,106 @@ enum Protocol {
     V5,
 }
 
-impl Arguments {
-    pub fn into_plan(self) -> Result<Plan> {
-        let workload = self.scenario.workload();
-        self.scenario.common().plan(workload)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Session {
+    Clean,
+    Persistent,
+}
+
+impl Scenario {
+    pub fn plan(&self) -> Result<Plan> {
+        self.common().plan(self.workload())
+    }
+}
+
+/// The plan of a command line.
+#[cfg(test)]
+pub(crate) fn plan(flags: &str) -> Result<Plan> {
+    let words = std::iter::once("loadtest").chain(flags.split(' '));
+    match Arguments::try_parse_from(words)?.task {
+        Task::Load(scenario) => scenario.plan(),
+        Task::Sink(_) | Task::Compare(_) => bail!("no scenario"),
     }
 }
 
 impl Common {
     fn plan(&self, mut workload: Workload) -> Result<Plan> {
         let extent = workload.extent.take();
-        self.check(extent)?;
+        let defaults = workload.defaults;
+        let qos = self.qos.unwrap_or(defaults.qos);
+        let size = usize::try_from(defaults.size)?;
+        let sizes = self.size.unwrap_or(Sizes { min: size, max: size });
+        let pacing = self.pacing(defaults.rate);
+        self.check_extent(extent)?;
+        self.check_pacing(pacing, sizes.min, &workload)?;
         let cpus = self.cpus.clone().unwrap_or_default();
         let threads = self.threads.map_or_else(|| cpus.len().max(1), usize::from);
         Ok(Plan {
-            address: self.address()?,
-            source_addresses: self.source_addresses.clone(),
+            addresses: self.addresses()?,
+            source_addresses: self.source_addresses.clone().unwrap_or_default(),
             version: self.version(),
-            qos: QoS::from_bits(self.qos).context("QoS is 0, 1 or 2")?,
-            filling: Filling::new(usize::try_from(self.size)?, self.seed),
-            pacing: self.pacing(),
+            terms: self.terms(),
+            publish_qos: if self.publish_qos.is_empty() {
+                vec![qos]
+            } else {
+                self.publish_qos.clone()
+            },
+            subscribe_qos: self.subscribe_qos.unwrap_or(qos),
+            filling: Filling::new(sizes, self.seed),
+            pacing,
+            ramp: self.ramp,
+            find_max: self.find_max,
             warmup: self.warmup,
             extent: extent.unwrap_or_else(|| self.extent()),
             in_flight: self.in_flight,
             send_buffer: self.send_buffer,
+            opening_max: usize::try_from(self.opening)?,
             threads,
             cpus,
             pid: self.pid,
             limits: Limits { stall: self.timeout, run: self.deadline },
             hold: self.hold,
             seed: self.seed,
-            strict: self.strict,
+            strict: self.strict || workload.act.is_connecting(),
             json: self.json,
+            html: self.html.clone(),
             workload,
         })
     }
 
-    fn check(&self, extent: Option<Extent>) -> Result<()> {
+    fn check_extent(&self, extent: Option<Extent>) -> Result<()> {
         let chosen = self.count.is_some() || self.duration.is_some() || self.warmup.is_some();
         if extent.is_some() && chosen {
-            bail!("one message goes to each connection: no --count, --duration or --warmup");
+            bail!("the scenario sets the number of messages: no --count, --duration or --warmup");
+        }
+        Ok(())
+    }
+
+    fn check_pacing(&self, pacing: Pacing, size: usize, workload: &Workload) -> Result<()> {
+        let (act, stamped) = (workload.act, size >= STAMP_LEN);
+        if let Pacing::Rounds { burst } = pacing {
+            ensure!(burst <= SEQUENCES_MAX, "a burst has at most {SEQUENCES_MAX} messages");
+            ensure!(workload.audience > 0, "a round needs subscribers");
+            ensure!(!act.is_connecting(), "connections have no --round");
+        }
+        if let Act::Replay { .. } = act {
+            ensure!(pacing == Pacing::Flood, "a storm has no --rate and no --round");
+            ensure!(stamped, "payloads must have {STAMP_LEN} bytes");
         }
         ensure!(
-            !self.round || self.burst <= SEQUENCES_MAX,
-            "a burst has at most {SEQUENCES_MAX} messages"
+            self.find_max.is_none() || (act == Act::Publish && workload.audience > 0 && stamped),
+            "only messages of {STAMP_LEN} bytes or more, to subscribers, have a highest rate"
         );
         Ok(())
     }
 
-    fn address(&self) -> Result<SocketAddr> {
-        let mut addresses = (self.host.as_str(), self.port)
-            .to_socket_addrs()
-            .with_context(|| format!("cannot resolve {}", self.host))?;
-        addresses.next().with_context(|| format!("{} has no address", self.host))
+    fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        self.host.iter().map(|host| resolve(host, self.port)).collect()
+    }
+
+    fn terms(&self) -> SessionTerms {
+        let persistent = self.session == Session::Persistent;
+        SessionTerms { persistent, keep_alive: self.keep_alive }
     }
 
     fn version(&self) -> Version {
@@ -179,8 +267,10 @@ impl Common {
         }
     }
 
-    fn pacing(&self) -> Pacing {
-        match self.rate {
+    fn pacing(&self, default: Option<u64>) -> Pacing {
+        let first = self.find_max.map(|_| RATE_FIRST);
+        let default = default.filter(|_| !self.round);
+        match self.rate.or(first).or(default) {
             Some(messages_per_second) => Pacing::Rate { messages_per_second },
             None if self.round => Pacing::Rounds { burst: self.burst },
             None => Pacing::Flood,
@@ -196,22 +286,29 @@ impl Common {
     }
 }
 
+fn resolve(host: &str, port: u16) -> Result<SocketAddr> {
+    let addresses = (host, port).to_socket_addrs();
+    let mut addresses = addresses.with_context(|| format!("cannot resolve {host}"))?;
+    addresses.next().with_context(|| format!("{host} has no address"))
+}
+
+fn parse_qos(text: &str) -> Result<QoS, String> {
+    let qos = text.parse().ok().and_then(QoS::from_bits);
+    qos.ok_or_else(|| "QoS is 0, 1 or 2".to_owned())
+}
+
 const DURATION_DEFAULT: Span = Span::from_secs(5);
 
-/// Payloads stay well below the largest packet of MQTT, 256 MiB.
-const MESSAGE_BYTES_MAX: i64 = 200 << 20;
+/// Where the search for a maximum begins.
+const RATE_FIRST: u64 = 1000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn plan(flags: &[&str]) -> Result<Plan> {
-        Arguments::try_parse_from(std::iter::once(&"loadtest").chain(flags))?.into_plan()
-    }
-
     #[test]
     fn a_scenario_alone_is_a_flood_of_five_seconds() {
-        let plan = plan(&["fan-out"]).unwrap();
+        let plan = plan("fan-out").unwrap();
         assert_eq!(plan.pacing, Pacing::Flood);
         assert_eq!(plan.extent, Extent::Time(DURATION_DEFAULT));
         assert_eq!((plan.workload.publishers.len(), plan.workload.subscribers.len()), (1, 500));
@@ -221,31 +318,31 @@ mod tests {
 
     #[test]
     fn flags_make_rounds_or_a_rate() {
-        let rounds = plan(&["pairs", "--round", "--burst", "16", "--count", "3"]).unwrap();
+        let rounds = plan("pairs --round --burst 16 --count 3").unwrap();
         assert_eq!(rounds.pacing, Pacing::Rounds { burst: 16 });
         assert_eq!(rounds.extent, Extent::Messages(3));
-        let rate = plan(&["fan-in", "--rate", "1000", "--cpus", "1,3"]).unwrap();
+        let rate = plan("fan-in --rate 1000 --cpus 1,3").unwrap();
         assert_eq!(rate.pacing, Pacing::Rate { messages_per_second: 1000 });
         assert_eq!(rate.threads, 2);
     }
 
     #[test]
     fn idle_sends_one_message_to_each() {
-        let plan = plan(&["idle", "--connections", "7"]).unwrap();
+        let plan = plan("idle --connections 7").unwrap();
         assert_eq!(plan.extent, Extent::Messages(7));
-        assert_eq!(plan.workload.publishers[0].name(3), plan.workload.subscribers[3].filter);
+        assert_eq!(plan.workload.publishers[0].name(0, 3), plan.workload.subscribers[3].filters[0]);
     }
 
     #[test]
     fn what_contradicts_itself_is_refused() {
         for flags in [
-            &["pairs", "--round", "--rate", "1"][..],
-            &["pairs", "--burst", "2"],
-            &["pairs", "--count", "1", "--duration", "1s"],
-            &["idle", "--count", "1"],
-            &["fan-in", "--qos", "3"],
-            &["fan-in", "--publishers", "0"],
-            &["fan-in", "--protocol", "4"],
+            "pairs --round --rate 1",
+            "pairs --burst 2",
+            "pairs --count 1 --duration 1s",
+            "idle --count 1",
+            "fan-in --qos 3",
+            "fan-in --publishers 0",
+            "fan-in --protocol 4",
         ] {
             assert!(plan(flags).is_err(), "{flags:?}");
         }

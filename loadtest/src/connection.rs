@@ -10,7 +10,9 @@ use ringmq::{
 use crate::{
     clock,
     fault::Fault,
+    inbox::Inbox,
     network::{self, Outbox},
+    opening::Opened,
     plan::Plan,
     publisher::Publisher,
     subscriber::Subscriber,
@@ -19,7 +21,7 @@ use crate::{
 };
 
 /// ```text
-///   CONNECT              CONNACK (publisher)
+///   CONNECT        CONNACK (publisher, or too early to subscribe)
 ///   -------> connecting ---------------------------------> ready ---> closed
 ///                |  CONNACK                       SUBACK     ^
 ///                +----------> subscribing -------------------+
@@ -29,10 +31,11 @@ use crate::{
 pub struct Connection {
     pub socket: OwnedFd,
     pub stage: Stage,
+    /// When it was to be opened.
+    pub due: Moment,
     pub outbox: Outbox,
     pub role: Role,
-    /// The front of a packet whose rest has not come.
-    partial: Vec<u8>,
+    inbox: Inbox,
     /// Something is to be sent when the turn ends.
     pub listed: bool,
 }
@@ -51,6 +54,16 @@ pub enum Role {
     Subscriber(Subscriber),
 }
 
+impl Role {
+    /// Bytes that it reads each second, if it is a slow reader.
+    pub fn allowance(&self) -> Option<u32> {
+        match self {
+            Role::Publisher(_) => None,
+            Role::Subscriber(subscriber) => subscriber.allowance(),
+        }
+    }
+}
+
 /// What there may still be to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
@@ -59,17 +72,22 @@ pub enum Rest {
 }
 
 impl Connection {
-    pub fn open(plan: &Plan, index: usize, role: Role) -> Result<Connection, Fault> {
+    pub fn open(plan: &Plan, opened: Opened, role: Role) -> Result<Connection, Fault> {
+        let Opened { client: index, due } = opened;
         let sources = &plan.source_addresses;
         let from = (!sources.is_empty()).then(|| sources[index % sources.len()]);
-        let socket = network::begin_connect(plan.address, from)?;
+        let socket = network::begin_connect(plan.address(index), from)?;
+        if role.allowance().is_some() {
+            network::bound_receive_buffer(&socket, SLOW_RECEIVE_BYTES)?;
+        }
         if matches!(role, Role::Publisher(_)) && plan.send_buffer > 0 {
             network::bound_send_buffer(&socket, plan.send_buffer)?;
         }
         let mut outbox = Outbox::new_blocked();
-        encode_connect(plan.version, &client_id(plan.seed, index), &mut outbox.bytes);
-        let (stage, partial) = (Stage::Connecting, Vec::new());
-        Ok(Connection { socket, stage, outbox, role, partial, listed: false })
+        let client_id = client_id(plan.seed, index);
+        encode_connect(plan.version, &client_id, plan.terms, &mut outbox.bytes);
+        let (stage, inbox) = (Stage::Connecting, Inbox::default());
+        Ok(Connection { socket, stage, due, outbox, role, inbox, listed: false })
     }
 
     /// Reads once into `buffer`, which all connections share, and handles what has come.
@@ -79,22 +97,34 @@ impl Connection {
         plan: &Plan,
         tally: &mut Tally,
     ) -> Result<Rest, Fault> {
-        let kept = self.partial.len();
-        if kept == buffer.len() {
-            return Err(Fault::Unexpected("a packet larger than any that was sent"));
-        }
-        buffer[..kept].copy_from_slice(&self.partial);
-        let Some(len) = network::receive(&self.socket, &mut buffer[kept..])? else {
+        let Some(len) = self.inbox.fill(&self.socket, buffer)? else {
             return Ok(Rest::Nothing);
         };
-        if len == 0 {
-            return Err(Fault::Closed);
-        }
-        self.partial.clear();
-        let (bytes, now) = (&buffer[..kept + len], clock::now());
+        let (bytes, now) = (&buffer[..len], clock::now());
         let taken = self.handle_bytes(bytes, now, plan, tally)?;
-        self.partial.extend_from_slice(&bytes[taken..]);
-        Ok(if bytes.len() == buffer.len() { Rest::Perhaps } else { Rest::Nothing })
+        self.inbox.keep(&bytes[taken..]);
+        Ok(if len == buffer.len() { Rest::Perhaps } else { Rest::Nothing })
+    }
+
+    /// It has begun to read slowly.
+    pub fn is_sipping(&self) -> bool {
+        self.stage == Stage::Ready && self.role.allowance().is_some()
+    }
+
+    /// Reads a little: what a slow reader may in a given part of a second.
+    pub fn sip(
+        &mut self,
+        sips_per_second: u32,
+        buffer: &mut [u8],
+        plan: &Plan,
+        tally: &mut Tally,
+    ) -> Result<(), Fault> {
+        let bytes = self.role.allowance().unwrap_or_default().div_ceil(sips_per_second);
+        let end = buffer.len().min(self.inbox.kept_len() + bytes as usize);
+        if bytes > 0 {
+            self.receive(&mut buffer[..end], plan, tally)?;
+        }
+        Ok(())
     }
 
     /// Handles whole packets, and says how many bytes they were.
@@ -137,6 +167,7 @@ impl Connection {
     ) -> Result<(), Fault> {
         match (self.stage, packet) {
             (_, Packet::Disconnect(disconnect)) => Err(Fault::Disconnected(disconnect.reason_code)),
+            (_, Packet::Pingresp) => Ok(()),
             (Stage::Connecting, Packet::Connack(connack)) => self.handle_connack(connack, plan),
             (Stage::Subscribing, Packet::Suback(suback)) => self.handle_suback(suback, plan),
             (Stage::Ready, packet) => match &mut self.role {
@@ -155,27 +186,41 @@ impl Connection {
         }
         match &mut self.role {
             Role::Publisher(publisher) => {
-                check_capabilities(connack, publisher, plan)?;
+                check_capabilities(connack, publisher)?;
                 let receive_maximum = connack.properties.receive_maximum;
                 publisher.open_window(receive_maximum.map_or(u16::MAX, u16::from), plan);
                 self.stage = Stage::Ready;
             }
-            Role::Subscriber(subscriber) => {
-                subscriber.subscribe(plan, &mut self.outbox);
-                self.stage = Stage::Subscribing;
+            Role::Subscriber(subscriber) if subscriber.is_to_subscribe(plan) => {
+                self.subscribe(plan);
             }
+            Role::Subscriber(_) => self.stage = Stage::Ready,
         }
         Ok(())
     }
 
+    /// Asks for what it is to receive. It is ready once the broker has answered.
+    pub fn subscribe(&mut self, plan: &Plan) {
+        if let Role::Subscriber(subscriber) = &mut self.role {
+            subscriber.subscribe(plan, &mut self.outbox);
+            self.stage = Stage::Subscribing;
+        }
+    }
+
     fn handle_suback(&mut self, suback: &Suback<'_>, plan: &Plan) -> Result<(), Fault> {
-        match suback.reason_codes {
-            [granted] if *granted == plan.qos as u8 => self.stage = Stage::Ready,
-            [granted @ 0..=2] => return Err(Fault::QosNotGranted(*granted)),
-            [refused] => return Err(Fault::SubscriptionRefused(*refused)),
-            _ => return Err(Fault::Unexpected("a SUBACK for another number of filters")),
+        if let Role::Subscriber(subscriber) = &mut self.role
+            && subscriber.handle_suback(suback, plan)?
+        {
+            self.stage = Stage::Ready;
         }
         Ok(())
+    }
+
+    /// Shows that it is still there. [MQTT-3.1.2-20]
+    pub fn ping(&mut self, plan: &Plan) {
+        if self.stage == Stage::Ready {
+            Packet::Pingreq.encode(plan.version, &mut self.outbox.bytes);
+        }
     }
 
     pub fn flush(&mut self) -> Result<(), Fault> {
@@ -185,20 +230,16 @@ impl Connection {
     /// Says goodbye as well as the socket allows at once.
     pub fn say_farewell(&mut self, plan: &Plan) {
         if self.stage == Stage::Ready {
-            encode_disconnect(plan.version, &mut self.outbox.bytes);
+            encode_disconnect(plan.version, plan.terms, &mut self.outbox.bytes);
             let _ = self.flush();
         }
     }
 }
 
 /// [MQTT-3.2.2-11] [MQTT-3.2.2-15]
-fn check_capabilities(
-    connack: &Connack<'_>,
-    publisher: &Publisher,
-    plan: &Plan,
-) -> Result<(), Fault> {
+fn check_capabilities(connack: &Connack<'_>, publisher: &Publisher) -> Result<(), Fault> {
     let properties = &connack.properties;
-    if properties.maximum_qos < plan.qos {
+    if properties.maximum_qos < publisher.qos {
         return Err(Fault::QosNotGranted(properties.maximum_qos as u8));
     }
     let (limit, len) = (properties.maximum_packet_size, publisher.packet_len());
@@ -213,6 +254,9 @@ fn check_capabilities(
 fn client_id(seed: u64, index: usize) -> String {
     format!("load-{seed}-{index}")
 }
+
+/// What the kernel buffers for a slow reader, so that the broker soon feels it.
+const SLOW_RECEIVE_BYTES: usize = 4096;
 
 /// The packet type of a PUBLISH, in the first byte of its frame.
 const PUBLISH: u8 = 0x30;

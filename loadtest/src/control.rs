@@ -22,7 +22,11 @@ pub enum Command {
     /// Forget the previous phase.
     Prepare(Phase),
     /// Begin to publish, with a schedule that starts then.
-    Go(Moment),
+    Publish(Moment),
+    /// All subscribers ask for what they are to receive; latency counts from then.
+    Subscribe(Moment),
+    /// Open all connections, where connections are counted; those that are open are lost first.
+    Open(Moment),
     /// Publish no more, and wait for nothing.
     Stop,
     /// Disconnect and end.
@@ -33,7 +37,7 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Report {
     /// All connections are ready.
-    Connected,
+    Ready,
     Prepared,
     /// All messages of this phase have been sent, and the exchanges of QoS 1 and 2 have ended.
     Published {
@@ -81,7 +85,7 @@ impl Shared {
         })
     }
 
-    /// Begins a phase. No thread counts anything between its `Prepared` and the next `Go`.
+    /// Begins a phase. No thread counts anything between its `Prepared` and the next `Publish`.
     pub fn reset(&self) {
         self.delivered.store(0, SeqCst);
         self.expected.store(u64::MAX, SeqCst);
@@ -150,16 +154,14 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::arguments::Arguments;
+    use crate::arguments;
 
     /// Rounds of two messages from each of two publishers to each of three subscribers: twelve
     /// deliveries; five messages each, so that the third round is short.
     fn plan() -> Plan {
-        let flags = "loadtest fan-in --publishers 2 --subscribers 3 --round --burst 2 --count 5";
-        Arguments::try_parse_from(flags.split(' ')).unwrap().into_plan().unwrap()
+        let flags = "fan-in --publishers 2 --subscribers 3 --round --burst 2 --count 5";
+        arguments::plan(flags).unwrap()
     }
 
     #[test]

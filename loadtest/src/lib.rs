@@ -5,24 +5,36 @@
 #![forbid(unsafe_code)]
 
 pub mod accounting;
+pub mod addresses;
 pub mod arguments;
 pub mod clock;
+pub mod compare;
 pub mod connection;
 pub mod control;
 pub mod cpus;
+pub mod curve;
 pub mod fault;
+pub mod inbox;
 pub mod network;
+pub mod opening;
 pub mod pacing;
+pub mod page;
 pub mod payload;
 pub mod plan;
 pub mod process;
+pub mod progress;
 pub mod publisher;
 pub mod publishing;
 pub mod run;
 pub mod scenario;
+pub mod search;
+pub mod seen;
+pub mod series;
+pub mod sink;
 pub mod subscriber;
 pub mod summary;
 pub mod tally;
+pub mod total;
 pub mod window;
 pub mod wire;
 pub mod worker;

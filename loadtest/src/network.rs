@@ -16,8 +16,8 @@ use rustix::{
     },
     io::Errno,
     net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, ipproto, recv,
-        send, socket_with, sockopt,
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, bind, connect,
+        getsockname, ipproto, recv, send, socket_with, sockopt,
     },
 };
 
@@ -36,9 +36,41 @@ pub fn begin_connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<OwnedFd
     }
 }
 
+/// Listens beside whoever else listens on the same port in this way; the kernel spreads connections
+/// over them. Says where.
+pub fn listen(at: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    bind(&socket, &at)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    let address = getsockname(&socket)?.try_into()?;
+    Ok((socket, address))
+}
+
+/// The next connection that waits, if there is one.
+pub fn accept(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        Ok(socket) => {
+            sockopt::set_tcp_nodelay(&socket, true)?;
+            Ok(Some(socket))
+        }
+        Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Bounds what the kernel holds for a socket that its peer does not read.
 pub fn bound_send_buffer(socket: &OwnedFd, bytes: usize) -> io::Result<()> {
     Ok(sockopt::set_socket_send_buffer_size(socket, bytes)?)
+}
+
+/// Bounds what the kernel holds of what has come and is not read. Soon after `begin_connect`, the
+/// peer learns of it.
+pub fn bound_receive_buffer(socket: &OwnedFd, bytes: usize) -> io::Result<()> {
+    Ok(sockopt::set_socket_recv_buffer_size(socket, bytes)?)
 }
 
 /// Reads what is there: `None` when that is nothing, zero bytes at the end of the stream.
@@ -196,6 +228,9 @@ impl Doorbell {
 const OUTBOX_BYTES: usize = 32 * 1024;
 
 const EVENTS_MAX: usize = 1024;
+
+/// Connections that wait to be accepted; the kernel may allow fewer.
+const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
 mod tests {

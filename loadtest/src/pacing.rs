@@ -65,13 +65,20 @@ pub struct Schedule {
     pub start: Moment,
     pub messages_per_second: u64,
     pub publishers: u32,
+    /// The rate rises evenly from nothing in so long; half as much is due in it.
+    pub ramp: Span,
 }
 
 impl Schedule {
     /// When a publisher's message is due.
     pub fn due(&self, publisher: u32, sequence: u32) -> Moment {
         let tick = u128::from(sequence) * u128::from(self.publishers) + u128::from(publisher);
-        let nanos = (tick * NANOS_PER_SECOND).div_ceil(u128::from(self.messages_per_second));
+        let rate = u128::from(self.messages_per_second);
+        let nanos = if tick < self.ramp_ticks() {
+            root((2 * self.ramp_nanos() * tick * NANOS_PER_SECOND).div_ceil(rate))
+        } else {
+            (2 * tick * NANOS_PER_SECOND + self.ramp_nanos() * rate).div_ceil(2 * rate)
+        };
         self.start + Span::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
@@ -81,14 +88,45 @@ impl Schedule {
             return 0;
         }
         let elapsed = u128::from((now - self.start).as_nanos());
-        let ticks = elapsed * u128::from(self.messages_per_second) / NANOS_PER_SECOND + 1;
+        let ticks = self.ticks_within(elapsed);
         let publishers = u128::from(self.publishers);
         let due = (ticks + publishers - 1 - u128::from(publisher)) / publishers;
         u32::try_from(due).unwrap_or(u32::MAX)
     }
+
+    /// Messages of all publishers that are due in so many nanoseconds.
+    fn ticks_within(&self, elapsed: u128) -> u128 {
+        let (rate, ramp) = (u128::from(self.messages_per_second), self.ramp_nanos());
+        let steady =
+            (2 * elapsed).checked_sub(ramp).map(|twice| twice * rate / NANOS_PER_SECOND / 2);
+        match steady {
+            Some(last) if last >= self.ramp_ticks() => last + 1,
+            _ => (elapsed * elapsed * rate / (2 * ramp * NANOS_PER_SECOND) + 1)
+                .min(self.ramp_ticks()),
+        }
+    }
+
+    /// Messages that are due before the rate is at its height.
+    fn ramp_ticks(&self) -> u128 {
+        let twice = u128::from(self.messages_per_second) * self.ramp_nanos();
+        twice.div_ceil(2 * NANOS_PER_SECOND)
+    }
+
+    fn ramp_nanos(&self) -> u128 {
+        u128::from(self.ramp.as_nanos())
+    }
+}
+
+/// The square root, rounded up.
+fn root(square: u128) -> u128 {
+    let root = square.isqrt();
+    if root * root < square { root + 1 } else { root }
 }
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
+/// Messages per second: one each nanosecond.
+pub const RATE_MAX: u64 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -96,13 +134,17 @@ mod tests {
 
     const START: Moment = Moment::from_nanos(1_000);
 
+    fn schedule(messages_per_second: u64, publishers: u32, ramp: Span) -> Schedule {
+        Schedule { start: START, messages_per_second, publishers, ramp }
+    }
+
     fn after(nanos: u64) -> Moment {
         START + Span::from_nanos(nanos)
     }
 
     #[test]
     fn publishers_take_turns() {
-        let schedule = Schedule { start: START, messages_per_second: 2, publishers: 2 };
+        let schedule = schedule(2, 2, Span::ZERO);
         assert_eq!(schedule.due(0, 0), START);
         assert_eq!(schedule.due(1, 0), after(500_000_000));
         assert_eq!(schedule.due(0, 1), after(1_000_000_000));
@@ -113,10 +155,14 @@ mod tests {
 
     #[test]
     fn a_message_counts_from_the_nanosecond_at_which_it_is_due() {
-        for (messages_per_second, publishers) in [(1, 1), (3, 7), (7, 3), (999_983, 50)] {
-            let schedule = Schedule { start: START, messages_per_second, publishers };
+        let rates = [(1, 1), (3, 7), (7, 3), (999_983, 50)];
+        let ramps = [0, 1, 999, 1_000_000_007, 10_000_000_000].map(Span::from_nanos);
+        for ((rate, publishers), ramp) in
+            rates.into_iter().flat_map(|rate| ramps.map(|ramp| (rate, ramp)))
+        {
+            let schedule = schedule(rate, publishers, ramp);
             for publisher in 0..publishers {
-                for sequence in [0, 1, 2, 1_000_003] {
+                for sequence in [0, 1, 2, 3, 17, 100_000, 1_000_003] {
                     let due = schedule.due(publisher, sequence);
                     assert_eq!(schedule.due_count(publisher, due), sequence + 1);
                     let before = Moment::from_nanos(due.as_nanos() - 1);
@@ -124,6 +170,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_rate_rises_evenly_to_its_height() {
+        let schedule = schedule(100, 1, Span::from_secs(2));
+        let seconds = |seconds| START + Span::from_secs(seconds);
+        // 100/s after two seconds: 25 messages in the first, 75 in the second, and one at once.
+        assert_eq!(schedule.due_count(0, seconds(1)), 26);
+        assert_eq!(schedule.due_count(0, seconds(2)), 101);
+        assert_eq!(schedule.due_count(0, seconds(5)), 401);
+        assert_eq!(schedule.due(0, 25), seconds(1));
+        assert_eq!(schedule.due(0, 200), seconds(3));
     }
 
     #[test]

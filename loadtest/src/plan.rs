@@ -1,6 +1,9 @@
 //! What a run is to do: the flags, made sense of.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use ringmq::{
     base::time::{Moment, Span},
@@ -10,25 +13,36 @@ use ringmq::{
 use crate::{
     pacing::{Extent, Pacing, Schedule},
     payload::{Filling, Phase, SEQUENCES_MAX},
-    scenario::Workload,
+    scenario::{Act, Reading, Workload},
+    wire::SessionTerms,
 };
 
 /// Everything about a run that does not change while it runs. All threads share it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
-    pub address: SocketAddr,
+    /// Of the brokers, in turn.
+    pub addresses: Vec<SocketAddr>,
     /// Where connections come from, in turn; the kernel chooses when there are none.
     pub source_addresses: Vec<IpAddr>,
     pub version: Version,
-    pub qos: QoS,
+    pub terms: SessionTerms,
+    /// Of the publishers, in turn.
+    pub publish_qos: Vec<QoS>,
+    pub subscribe_qos: QoS,
     pub filling: Filling,
     pub pacing: Pacing,
+    /// In which a rate rises to its height.
+    pub ramp: Span,
+    /// The p99 of latency up to which higher rates are tried.
+    pub find_max: Option<Span>,
     pub warmup: Option<Extent>,
     pub extent: Extent,
     /// Exchanges of QoS 1 and 2 that each publisher may have open.
     pub in_flight: u16,
     /// Bytes that the kernel buffers for each publisher; 0 leaves it to the kernel.
     pub send_buffer: usize,
+    /// Connections that are being opened at one time, by all threads.
+    pub opening_max: usize,
     pub threads: usize,
     pub cpus: Vec<usize>,
     pub pid: Option<u32>,
@@ -37,6 +51,8 @@ pub struct Plan {
     pub seed: u64,
     pub strict: bool,
     pub json: bool,
+    /// Where the page goes.
+    pub html: Option<PathBuf>,
     pub workload: Workload,
 }
 
@@ -53,8 +69,29 @@ impl Plan {
     pub fn extent(&self, phase: Phase) -> Option<Extent> {
         match phase {
             Phase::WarmUp => self.warmup,
-            Phase::Measured => Some(self.extent),
+            Phase::Measured | Phase::CleanUp => Some(self.extent),
         }
+    }
+
+    /// The QoS of a publisher. What waits at the broker is to be known to be there.
+    pub fn publish_qos(&self, publisher: u32) -> QoS {
+        let qos = self.publish_qos[publisher as usize % self.publish_qos.len()];
+        match self.workload.act {
+            Act::Publish | Act::Connect | Act::Reconnect => qos,
+            Act::Replay { .. } => qos.max(QoS::AtLeastOnce),
+        }
+    }
+
+    /// The QoS that messages of a publisher arrive with. [MQTT-3.8.4-8]
+    pub fn granted_qos(&self, published: QoS) -> QoS {
+        published.min(self.subscribe_qos)
+    }
+
+    /// The highest that messages arrive with.
+    pub fn qos(&self) -> QoS {
+        let publishers = 0..self.publish_qos.len().min(self.workload.publishers.len());
+        let granted = publishers.map(|publisher| self.granted_qos(self.publish_qos[publisher]));
+        granted.max().unwrap_or(self.subscribe_qos)
     }
 
     /// The number of publishers. It fits: each has a number of 32 bits.
@@ -62,10 +99,43 @@ impl Plan {
         u32::try_from(self.workload.publishers.len()).unwrap_or(u32::MAX)
     }
 
-    pub fn schedule(&self, start: Moment) -> Option<Schedule> {
+    /// Where a client connects to; all that belongs together may be anywhere.
+    pub fn address(&self, client: usize) -> SocketAddr {
+        self.addresses[client % self.addresses.len()]
+    }
+
+    /// How often clients show that they are still there.
+    pub fn ping_interval(&self) -> Option<Span> {
+        let keep_alive = u64::from(self.terms.keep_alive);
+        (keep_alive > 0).then(|| Span::from_millis(keep_alive * 500))
+    }
+
+    /// Publishers and subscribers.
+    pub fn clients(&self) -> usize {
+        self.workload.publishers.len() + self.workload.subscribers.len()
+    }
+
+    pub fn has_slow_readers(&self) -> bool {
+        self.workload.subscribers.iter().any(|subscriber| subscriber.reading != Reading::Freely)
+    }
+
+    /// The rate rises in the first phase only.
+    pub fn schedule(&self, start: Moment, phase: Phase) -> Option<Schedule> {
+        let first = phase == Phase::WarmUp || self.warmup.is_none();
+        let ramp = if first { self.ramp } else { Span::ZERO };
+        self.schedule_of(start, self.publishers(), ramp)
+    }
+
+    /// Where connections are counted, when each is to be opened.
+    pub fn opening_schedule(&self, start: Moment) -> Option<Schedule> {
+        let clients = u32::try_from(self.clients()).unwrap_or(u32::MAX);
+        self.schedule_of(start, clients, self.ramp)
+    }
+
+    fn schedule_of(&self, start: Moment, publishers: u32, ramp: Span) -> Option<Schedule> {
         match self.pacing {
             Pacing::Rate { messages_per_second } => {
-                Some(Schedule { start, messages_per_second, publishers: self.publishers() })
+                Some(Schedule { start, messages_per_second, publishers, ramp })
             }
             Pacing::Flood | Pacing::Rounds { .. } => None,
         }
@@ -75,7 +145,8 @@ impl Plan {
     pub fn patience(&self) -> Span {
         match self.pacing {
             Pacing::Rate { messages_per_second } => {
-                self.limits.stall + Span::from_nanos(1_000_000_000 / messages_per_second)
+                let gap = Span::from_nanos(1_000_000_000 / messages_per_second);
+                self.limits.stall + self.ramp + gap
             }
             Pacing::Flood | Pacing::Rounds { .. } => self.limits.stall,
         }

@@ -11,16 +11,17 @@ use crate::{
     pacing::Schedule,
     payload::{Phase, Stamp},
     plan::Plan,
-    scenario::Topics,
+    scenario::{Act, Topics},
     tally::Tally,
     window::Window,
-    wire::Template,
+    wire::{Single, Template},
 };
 
 #[derive(Debug)]
 pub struct Publisher {
     /// Its number in the whole run.
     pub number: u32,
+    pub qos: QoS,
     letterhead: Letterhead,
     /// The sequence of the next message of this phase: so many have been sent.
     next: u32,
@@ -37,8 +38,12 @@ pub struct Publisher {
 enum Letterhead {
     /// All messages look alike.
     One(Template),
+    /// Their sizes differ.
+    Sized(Topics),
     /// Each message has its own topic; slower, for what happens once.
     Each(Topics),
+    /// The same, and the broker is to keep them.
+    Retained(Topics),
 }
 
 /// The moment of publishing.
@@ -51,19 +56,24 @@ pub struct Occasion {
 
 impl Publisher {
     pub fn new(number: u32, topics: &Topics, plan: &Plan) -> Publisher {
-        let letterhead = match topics {
-            Topics::One(topic) => {
-                Letterhead::One(Template::new(plan.version, plan.qos, topic, &plan.filling))
+        let qos = plan.publish_qos(number);
+        let letterhead = match (topics, plan.workload.act) {
+            (_, Act::Replay { .. }) => Letterhead::Retained(topics.clone()),
+            (Topics::One(_), _) if plan.filling.sizes().min < plan.filling.sizes().max => {
+                Letterhead::Sized(topics.clone())
             }
-            Topics::Idle => Letterhead::Each(topics.clone()),
+            (Topics::One(topic), _) => {
+                Letterhead::One(Template::new(plan.version, qos, topic, &plan.filling))
+            }
+            (Topics::Numbered(_) | Topics::Drawn(..), _) => Letterhead::Each(topics.clone()),
         };
         let window = Window::default();
-        Publisher { number, letterhead, next: 0, window, wants_room: false, listed: false }
+        Publisher { number, qos, letterhead, next: 0, window, wants_room: false, listed: false }
     }
 
     /// The broker may allow fewer open exchanges than we would like. [MQTT-3.3.4-7]
     pub fn open_window(&mut self, receive_maximum: u16, plan: &Plan) {
-        if plan.qos > QoS::AtMostOnce {
+        if self.qos > QoS::AtMostOnce {
             self.window = Window::new(plan.in_flight.min(receive_maximum));
         }
     }
@@ -89,7 +99,7 @@ impl Publisher {
     pub fn packet_len(&self) -> Option<usize> {
         match &self.letterhead {
             Letterhead::One(template) => Some(template.packet_len()),
-            Letterhead::Each(_) => None,
+            Letterhead::Sized(_) | Letterhead::Each(_) | Letterhead::Retained(_) => None,
         }
     }
 
@@ -110,7 +120,7 @@ impl Publisher {
                 break;
             }
             let packet_id = self.window.publish();
-            if packet_id.is_none() && plan.qos > QoS::AtMostOnce {
+            if packet_id.is_none() && self.qos > QoS::AtMostOnce {
                 break;
             }
             self.append(packet_id, occasion, plan, outbox);
@@ -135,13 +145,29 @@ impl Publisher {
         let stamp = Stamp { publisher, phase: occasion.phase, sequence, moment };
         match &self.letterhead {
             Letterhead::One(template) => template.append(packet_id, stamp, &mut outbox.bytes),
-            Letterhead::Each(topics) => {
-                let topic = topics.name(sequence);
-                Template::new(plan.version, plan.qos, &topic, &plan.filling).append(
-                    packet_id,
-                    stamp,
-                    &mut outbox.bytes,
-                );
+            Letterhead::Sized(topics) | Letterhead::Each(topics) => {
+                self.append_single((topics, false), packet_id, stamp, plan, outbox);
+            }
+            Letterhead::Retained(topics) => {
+                self.append_single((topics, true), packet_id, stamp, plan, outbox);
+            }
+        }
+    }
+
+    fn append_single(
+        &self,
+        (topics, retain): (&Topics, bool),
+        packet_id: Option<PacketId>,
+        stamp: Stamp,
+        plan: &Plan,
+        outbox: &mut Outbox,
+    ) {
+        let topic = topics.name(stamp.publisher, stamp.sequence);
+        let single = Single { qos: self.qos, retain, topic: &topic, packet_id };
+        match stamp.phase {
+            Phase::CleanUp => single.append_empty(plan.version, &mut outbox.bytes),
+            Phase::WarmUp | Phase::Measured => {
+                single.append(plan.version, &plan.filling, stamp, &mut outbox.bytes);
             }
         }
     }
@@ -156,12 +182,12 @@ impl Publisher {
         match packet {
             Packet::Puback(ack) => {
                 self.window.handle_puback(ack.packet_id)?;
-                finish(ack.reason_code, tally);
+                self.finish(ack.reason_code, tally);
             }
             // A refusal ends the exchange. [MQTT-4.3.3-4]
             Packet::Pubrec(ack) if ack.reason_code.is_error() => {
                 self.window.handle_puback(ack.packet_id)?;
-                finish(ack.reason_code, tally);
+                self.finish(ack.reason_code, tally);
             }
             Packet::Pubrec(ack) => {
                 self.window.handle_pubrec(ack.packet_id)?;
@@ -170,18 +196,18 @@ impl Publisher {
             }
             Packet::Pubcomp(ack) => {
                 self.window.handle_pubcomp(ack.packet_id)?;
-                finish(ack.reason_code, tally);
+                self.finish(ack.reason_code, tally);
             }
             _ => return Err(Fault::Unexpected("a packet that no publisher is sent")),
         }
         Ok(())
     }
-}
 
-fn finish(reason_code: ReasonCode, tally: &mut Tally) {
-    tally.acknowledged += 1;
-    if reason_code.is_error() {
-        tally.note(&Fault::MessageRefused(reason_code));
+    fn finish(&self, reason_code: ReasonCode, tally: &mut Tally) {
+        tally.acknowledged[self.qos] += 1;
+        if reason_code.is_error() {
+            tally.note(&Fault::MessageRefused(reason_code));
+        }
     }
 }
 

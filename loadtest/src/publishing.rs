@@ -48,7 +48,7 @@ impl Publishing {
             phase,
             extent,
             end,
-            schedule: plan.schedule(start),
+            schedule: plan.schedule(start, phase),
             round: 1,
             upcoming: (0, 0),
             required: None,
@@ -109,12 +109,17 @@ impl Publishing {
         }
         match (self.schedule, publisher(connections, self.upcoming.0)) {
             (Some(schedule), Some(publisher)) => {
-                let beyond = self.quota(publisher).is_some_and(|quota| self.upcoming.1 >= quota);
-                (!beyond).then(|| schedule.due(publisher.number, self.upcoming.1))
+                let comes = !self.is_beyond(publisher);
+                comes.then(|| schedule.due(publisher.number, self.upcoming.1))
             }
             (Some(_), None) => None,
             (None, _) => self.end,
         }
+    }
+
+    /// No more is to be sent by the publisher whose turn is next.
+    fn is_beyond(&self, publisher: &Publisher) -> bool {
+        self.quota(publisher).is_some_and(|quota| self.upcoming.1 >= quota)
     }
 
     /// The indices of publishers with a message that has become due.
@@ -122,6 +127,7 @@ impl Publishing {
         let Some(schedule) = self.schedule else { return DueRange::default() };
         let mut due = DueRange { next: self.upcoming.0, left: 0, publishers: connections.len() };
         while let Some(publisher) = publisher(connections, self.upcoming.0)
+            && !self.is_beyond(publisher)
             && schedule.due(publisher.number, self.upcoming.1) <= now
         {
             due.left += 1;
@@ -148,8 +154,10 @@ impl Publishing {
 
     /// True once, when all is sent and acknowledged or there is no use in waiting.
     pub fn finish(&mut self, tally: &Tally) -> bool {
-        let sent = self.stopped || self.required.is_some_and(|required| tally.sent >= required);
-        let acknowledged = self.abandoned || tally.acknowledged + self.hopeless >= tally.sent;
+        let sent =
+            self.stopped || self.required.is_some_and(|required| tally.sent.total() >= required);
+        let acknowledged =
+            self.abandoned || tally.acknowledged.total() + self.hopeless >= tally.sent.total();
         let finished = sent && acknowledged && !self.reported;
         self.reported |= finished;
         finished

@@ -4,9 +4,10 @@
 //!   connect ──► warm up ──► drain ──► measure ──► drain ──► hold ──► disconnect
 //! ```
 //! A phase ends when all that it sent has been delivered, so that what the broker did between its
-//! two samples is exactly what these messages cost.
+//! two samples is exactly what these messages cost. Where retained messages are replayed, they are
+//! published before the first sample and removed after the last.
 
-use std::{num::NonZeroU64, sync::Arc, thread, time::Duration};
+use std::{cell::RefCell, num::NonZeroU64, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -22,6 +23,9 @@ use crate::{
     payload::Phase,
     plan::Plan,
     process::Sample,
+    progress::Progress,
+    scenario::Act,
+    series::{Glance, Point, Recorder, Series},
     tally::Tally,
     worker::Worker,
 };
@@ -37,6 +41,7 @@ pub struct Outcome {
     pub broker: Option<Broker>,
     /// This process over the measured phase.
     pub load: (Sample, Sample),
+    pub series: Series,
 }
 
 /// The broker's process along the run.
@@ -51,8 +56,7 @@ pub struct Broker {
 }
 
 pub fn run(plan: &Arc<Plan>) -> Result<Outcome> {
-    let clients = plan.workload.publishers.len() + plan.workload.subscribers.len();
-    raise_file_limit(clients as u64)?;
+    raise_file_limit(plan.clients() as u64)?;
     if let Some(&cpu) = plan.cpus.first() {
         cpus::pin(cpu).with_context(|| format!("cannot run on CPU {cpu}"))?;
     }
@@ -73,12 +77,21 @@ pub fn run(plan: &Arc<Plan>) -> Result<Outcome> {
             commands.push(command);
             threads.push(scope.spawn(|| work(Arc::clone(plan), link)));
         }
-        let coordinator = Coordinator { plan, shared: &shared, commands, received, deadline };
+        let coordinator = Coordinator {
+            plan,
+            shared: &shared,
+            commands,
+            received,
+            deadline,
+            recorder: RefCell::default(),
+            progress: Progress::default(),
+        };
         let measurement = coordinator.run();
         coordinator.command(Command::Quit);
         let tallies: Vec<_> =
             threads.into_iter().filter_map(|thread| thread.join().ok()?).collect();
-        Ok(measurement?.into_outcome(tallies))
+        let series = coordinator.recorder.borrow().series();
+        Ok(measurement?.into_outcome(tallies, series))
     })
 }
 
@@ -124,21 +137,21 @@ struct Coordinator<'a> {
     commands: Vec<Sender<Command>>,
     received: Receiver<Report>,
     deadline: Moment,
+    recorder: RefCell<Recorder>,
+    progress: Progress,
 }
 
 /// What the coordinator sees of a run.
 struct Measurement {
-    sent: u64,
-    start: Moment,
-    stalled_rounds: u64,
+    phase: Measured,
     broker: Option<Broker>,
-    load: (Sample, Sample),
 }
 
 impl Measurement {
-    fn into_outcome(self, tallies: Vec<Tally>) -> Outcome {
-        let Measurement { sent, start, stalled_rounds, broker, load } = self;
-        Outcome { tallies, sent, start, stalled_rounds, broker, load }
+    fn into_outcome(self, tallies: Vec<Tally>, series: Series) -> Outcome {
+        let Measurement { phase: Measured { published, load, .. }, broker } = self;
+        let Published { start, sent, stalled_rounds } = published;
+        Outcome { tallies, sent, start, stalled_rounds, broker, load, series }
     }
 }
 
@@ -149,27 +162,112 @@ struct Published {
     stalled_rounds: u64,
 }
 
+/// The measured phase, and the processes before and after it.
+struct Measured {
+    published: Published,
+    broker: (Option<Sample>, Option<Sample>),
+    load: (Sample, Sample),
+}
+
 impl Coordinator<'_> {
     fn run(&self) -> Result<Measurement> {
+        self.progress.enter("connecting");
         let unconnected = self.sample_broker()?;
         self.connect()?;
         let connected = self.sample_broker()?;
-        if self.plan.warmup.is_some() {
-            self.run_phase(Phase::WarmUp)?;
-        }
-        let (before, load_before) = (self.sample_broker()?, sample_load()?);
-        let published = self.run_phase(Phase::Measured)?;
-        let (after, load_after) = (self.sample_broker()?, sample_load()?);
-        self.hold()?;
+        let phase = match self.plan.workload.act {
+            Act::Publish => self.measure_publishing()?,
+            Act::Replay { settle } => self.measure_replay(settle)?,
+            Act::Connect | Act::Reconnect => self.measure_connecting()?,
+        };
+        let connected = match self.plan.workload.act {
+            Act::Connect => phase.broker.1.clone(),
+            _ => connected,
+        };
+        self.progress.enter("holding");
+        self.pause(self.plan.hold)?;
         let held = self.sample_broker()?;
-        let broker = match (unconnected, connected, before, after, held) {
-            (Some(unconnected), Some(connected), Some(before), Some(after), Some(held)) => {
+        self.clean_up()?;
+        let broker = match (unconnected, connected, phase.broker.clone(), held) {
+            (Some(unconnected), Some(connected), (Some(before), Some(after)), Some(held)) => {
                 Some(Broker { unconnected, connected, before, after, held })
             }
             _ => None,
         };
-        let Published { start, sent, stalled_rounds } = published;
-        Ok(Measurement { sent, start, stalled_rounds, broker, load: (load_before, load_after) })
+        Ok(Measurement { phase, broker })
+    }
+
+    fn measure_publishing(&self) -> Result<Measured> {
+        if self.plan.warmup.is_some() {
+            self.progress.enter("warming up");
+            self.prepare(Phase::WarmUp)?;
+            let published = self.publish(Phase::WarmUp)?;
+            self.drain(published.sent)?;
+        }
+        self.prepare(Phase::Measured)?;
+        self.sample_around(|| {
+            let published = self.publish(Phase::Measured)?;
+            self.drain(published.sent)?;
+            Ok(published)
+        })
+    }
+
+    fn measure_replay(&self, settle: Span) -> Result<Measured> {
+        self.progress.enter("storing");
+        self.prepare(Phase::Measured)?;
+        let stock = self.publish(Phase::Measured)?;
+        self.pause(settle)?;
+        self.sample_around(|| {
+            let start = clock::now();
+            self.command(Command::Subscribe(start));
+            self.drain(stock.sent)?;
+            Ok(Published { start, ..stock })
+        })
+    }
+
+    fn measure_connecting(&self) -> Result<Measured> {
+        self.prepare(Phase::Measured)?;
+        self.sample_around(|| {
+            let start = clock::now();
+            self.command(Command::Open(start));
+            // Whoever is not connected when nothing gets on any more counts as lost.
+            self.await_all(|report| matches!(report, Report::Ready))?;
+            Ok(Published { start, sent: self.plan.clients() as u64, stalled_rounds: 0 })
+        })
+    }
+
+    fn sample_around(&self, work: impl FnOnce() -> Result<Published>) -> Result<Measured> {
+        self.progress.enter("measuring");
+        let (broker, load) = (self.sample_broker()?, sample_load()?);
+        self.recorder.borrow_mut().begin(self.point(broker.as_ref(), &load));
+        let published = work()?;
+        let (broker_after, load_after) = (self.sample_broker()?, sample_load()?);
+        self.recorder.borrow_mut().end(self.point(broker_after.as_ref(), &load_after));
+        Ok(Measured { published, broker: (broker, broker_after), load: (load, load_after) })
+    }
+
+    fn point(&self, broker: Option<&Sample>, load: &Sample) -> Point {
+        let (broker, load) = (broker.map(Glance::from), load.into());
+        Point { moment: clock::now(), delivered: self.shared.delivered(), broker, load }
+    }
+
+    /// Shows how far it is, and adds to the series when that is due.
+    fn observe(&self) -> Result<()> {
+        self.progress.show(self.shared.delivered());
+        if self.recorder.borrow().is_due(clock::now()) {
+            let point = self.point(self.sample_broker()?.as_ref(), &sample_load()?);
+            self.recorder.borrow_mut().record(point);
+        }
+        Ok(())
+    }
+
+    /// Removes what the run would leave behind.
+    fn clean_up(&self) -> Result<()> {
+        if let Act::Replay { .. } = self.plan.workload.act {
+            self.prepare(Phase::CleanUp)?;
+            self.publish(Phase::CleanUp)?;
+        }
+        Ok(())
     }
 
     fn sample_broker(&self) -> Result<Option<Sample>> {
@@ -179,24 +277,27 @@ impl Coordinator<'_> {
 
     fn connect(&self) -> Result<()> {
         let connected = self
-            .await_all(|report| matches!(report, Report::Connected))
-            .with_context(|| format!("cannot connect to {}", self.plan.address))?;
+            .await_all(|report| matches!(report, Report::Ready))
+            .with_context(|| format!("cannot connect to {:?}", self.plan.addresses))?;
         if !connected {
-            bail!("{} does not answer", self.plan.address);
+            bail!("{:?} does not answer", self.plan.addresses);
         }
         Ok(())
     }
 
-    fn run_phase(&self, phase: Phase) -> Result<Published> {
+    fn prepare(&self, phase: Phase) -> Result<()> {
         self.command(Command::Prepare(phase));
         if !self.await_all(|report| matches!(report, Report::Prepared))? {
             bail!("a thread does not answer");
         }
         self.shared.reset();
+        Ok(())
+    }
+
+    fn publish(&self, phase: Phase) -> Result<Published> {
         let start = clock::now();
-        self.command(Command::Go(start));
+        self.command(Command::Publish(start));
         let (sent, stalled_rounds) = self.await_published(phase)?;
-        self.drain(sent)?;
         Ok(Published { start, sent, stalled_rounds })
     }
 
@@ -238,9 +339,10 @@ impl Coordinator<'_> {
         Ok(())
     }
 
-    fn hold(&self) -> Result<()> {
-        let end = clock::now() + self.plan.hold;
+    fn pause(&self, span: Span) -> Result<()> {
+        let end = clock::now() + span;
         while clock::now() < end {
+            self.observe()?;
             let rest = end.since(clock::now());
             self.receive(rest.min(TICK))?;
         }
@@ -265,6 +367,7 @@ impl Coordinator<'_> {
             {
                 return Ok(true);
             }
+            self.observe()?;
             let now = clock::now();
             if now > self.deadline {
                 bail!("the run takes longer than its deadline");

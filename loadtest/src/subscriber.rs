@@ -1,8 +1,10 @@
 //! A client that receives messages.
 
+use std::ops::Range;
+
 use ringmq::{
     base::time::Moment,
-    mqtt::{Delivery, Frame, Packet},
+    mqtt::{Delivery, Frame, Packet, Suback, Version},
 };
 
 use crate::{
@@ -12,36 +14,117 @@ use crate::{
     payload::{Content, Stamp},
     plan::Plan,
     publisher::success,
-    scenario::Subscription,
+    scenario::{Act, Arrivals, Reading, Subscription},
+    seen::Seen,
     tally::Tally,
     wire::{encode_subscribe, read_publish},
 };
 
 #[derive(Debug)]
 pub struct Subscriber {
-    filter: String,
-    /// The number of the first publisher that it listens to; the others follow.
-    publishers_from: u32,
-    /// One for each of those publishers.
-    streams: Vec<Stream>,
+    filters: Vec<String>,
+    /// The publishers that it listens to.
+    publishers: Range<u32>,
+    /// Those of their messages that it is to receive.
+    sequences: Range<u32>,
+    intake: Intake,
+    reading: Reading,
+    /// From when latency counts, where that is not when a message was due.
+    since: Option<Moment>,
+    /// Messages of this phase that have come for the first time.
+    share: u64,
+    /// SUBSCRIBE packets that wait for their SUBACK.
+    unanswered: usize,
+}
+
+/// What has come, publisher by publisher.
+#[derive(Debug)]
+enum Intake {
+    Streams(Vec<Stream>),
+    Sets(Vec<Seen>),
+    /// It is in the pool of the whole group.
+    Pooled,
+}
+
+impl Intake {
+    fn new(subscription: &Subscription) -> Intake {
+        let publishers = subscription.publishers.clone();
+        let stream = |_| Stream::new(subscription.sequences.clone());
+        match subscription.arrivals {
+            Arrivals::InOrder => Intake::Streams(publishers.map(stream).collect()),
+            Arrivals::AnyOrder => Intake::Sets(publishers.map(|_| Seen::default()).collect()),
+            Arrivals::Pooled => Intake::Pooled,
+        }
+    }
+
+    fn reset(&mut self) {
+        match self {
+            Intake::Streams(streams) => streams.iter_mut().for_each(Stream::reset),
+            Intake::Sets(sets) => sets.iter_mut().for_each(|seen| *seen = Seen::default()),
+            Intake::Pooled => {}
+        }
+    }
 }
 
 impl Subscriber {
     pub fn new(subscription: &Subscription) -> Subscriber {
-        let streams = subscription.publishers.clone();
         Subscriber {
-            filter: subscription.filter.clone(),
-            publishers_from: subscription.publishers.start,
-            streams: streams.map(|_| Stream::new(subscription.sequences.clone())).collect(),
+            filters: subscription.filters.clone(),
+            publishers: subscription.publishers.clone(),
+            sequences: subscription.sequences.clone(),
+            intake: Intake::new(subscription),
+            reading: subscription.reading,
+            since: None,
+            share: 0,
+            unanswered: 0,
         }
     }
 
-    pub fn subscribe(&self, plan: &Plan, outbox: &mut Outbox) {
-        encode_subscribe(plan.version, &self.filter, plan.qos, &mut outbox.bytes);
+    /// As soon as it is connected; in a replay the time for that comes later.
+    pub fn is_to_subscribe(&self, plan: &Plan) -> bool {
+        let later = matches!(plan.workload.act, Act::Replay { .. });
+        !later && !self.filters.is_empty()
+    }
+
+    /// Bytes that it reads each second, if it is a slow reader.
+    pub fn allowance(&self) -> Option<u32> {
+        match self.reading {
+            Reading::Freely => None,
+            Reading::Slowly { bytes_per_second } => Some(bytes_per_second),
+        }
+    }
+
+    pub fn subscribe(&mut self, plan: &Plan, outbox: &mut Outbox) {
+        let out = &mut outbox.bytes;
+        self.unanswered = encode_subscribe(plan.version, &self.filters, plan.subscribe_qos, out);
+    }
+
+    /// From now on latency counts from this moment.
+    pub fn count_from(&mut self, moment: Moment) {
+        self.since = Some(moment);
     }
 
     pub fn reset(&mut self) {
-        self.streams.iter_mut().for_each(Stream::reset);
+        self.intake.reset();
+        self.share = 0;
+    }
+
+    pub fn share(&self) -> u64 {
+        self.share
+    }
+
+    /// True with the last of them.
+    pub fn handle_suback(&mut self, suback: &Suback<'_>, plan: &Plan) -> Result<bool, Fault> {
+        for &granted in suback.reason_codes {
+            match granted {
+                0..=2 if granted == plan.subscribe_qos as u8 => {}
+                0..=2 => return Err(Fault::QosNotGranted(granted)),
+                _ => return Err(Fault::SubscriptionRefused(granted)),
+            }
+        }
+        let rest = self.unanswered.checked_sub(1);
+        self.unanswered = rest.ok_or(Fault::Unexpected("a SUBACK without a SUBSCRIBE"))?;
+        Ok(self.unanswered == 0)
     }
 
     #[inline]
@@ -54,20 +137,48 @@ impl Subscriber {
         tally: &mut Tally,
     ) -> Result<(), Fault> {
         let (delivery, payload) = read_publish(frame, plan.version)?;
+        let qos = delivery.qos();
+        if self.reading != Reading::Freely {
+            tally.slow.slow_delivered += 1;
+            acknowledge(delivery, plan.version, &mut outbox.bytes);
+            return Ok(());
+        }
         match plan.filling.read(payload) {
             Content::Stamped(stamp) if stamp.phase != tally.phase => {}
-            Content::Stamped(stamp) => tally.record(self.arrive(stamp), stamp, now),
-            Content::Unstamped => tally.record_unstamped(now),
-            Content::Damaged => tally.counts.damaged += 1,
+            Content::Stamped(stamp) => {
+                let arrival = self.arrive(stamp, tally);
+                self.share += u64::from(arrival.is_first());
+                tally.record(arrival, qos, self.since.unwrap_or(stamp.moment), now);
+            }
+            Content::Unstamped => {
+                self.share += 1;
+                tally.record_unstamped(qos, now);
+            }
+            Content::Damaged => tally.counts[qos].damaged += 1,
         }
-        acknowledge(delivery, plan, outbox);
+        acknowledge(delivery, plan.version, &mut outbox.bytes);
         Ok(())
     }
 
     #[inline]
-    fn arrive(&mut self, stamp: Stamp) -> Arrival {
-        let index = stamp.publisher.wrapping_sub(self.publishers_from) as usize;
-        self.streams.get_mut(index).map_or(Arrival::Foreign, |stream| stream.arrive(stamp.sequence))
+    fn arrive(&mut self, stamp: Stamp, tally: &mut Tally) -> Arrival {
+        let Stamp { publisher, sequence, .. } = stamp;
+        let index = publisher.wrapping_sub(self.publishers.start) as usize;
+        match &mut self.intake {
+            Intake::Streams(streams) => {
+                streams.get_mut(index).map_or(Arrival::Foreign, |stream| stream.arrive(sequence))
+            }
+            _ if !self.publishers.contains(&publisher) => Arrival::Foreign,
+            _ if !self.sequences.contains(&sequence) => Arrival::Foreign,
+            Intake::Sets(sets) => {
+                if sets[index].insert(sequence) {
+                    Arrival::InOrder
+                } else {
+                    Arrival::Again
+                }
+            }
+            Intake::Pooled => tally.pool.arrive(publisher, sequence),
+        }
     }
 
     pub fn handle_packet(
@@ -83,12 +194,13 @@ impl Subscriber {
     }
 }
 
+/// Answers a PUBLISH as its QoS wants it.
 #[inline]
-fn acknowledge(delivery: Delivery, plan: &Plan, outbox: &mut Outbox) {
+pub fn acknowledge(delivery: Delivery, version: Version, out: &mut Vec<u8>) {
     let answer = match delivery {
         Delivery::AtMostOnce => return,
         Delivery::AtLeastOnce(id) => Packet::Puback(success(id)),
         Delivery::ExactlyOnce(id) => Packet::Pubrec(success(id)),
     };
-    answer.encode(plan.version, &mut outbox.bytes);
+    answer.encode(version, out);
 }

@@ -4,23 +4,34 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 use ringmq::{base::time::Moment, mqtt::Version};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     accounting::{Balance, Breach, Counts},
+    curve::Curve,
     pacing::Pacing,
     plan::Plan,
     process::Usage,
     run::{Broker, Outcome},
-    tally::Tally,
+    scenario::Act,
+    series::Series,
+    tally::Slow,
+    total::{Fairness, QosBalance, Total, as_f64, total_of},
 };
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Summary {
-    pub scenario: &'static str,
-    pub protocol: &'static str,
+    pub scenario: String,
+    /// What the account is of.
+    pub counted: Counted,
+    pub protocol: String,
+    /// That messages arrive with; the highest if there are several.
     pub qos: u8,
+    pub publish_qos: Vec<u8>,
+    pub subscribe_qos: u8,
+    /// Of the largest payload.
     pub size: usize,
+    pub size_min: usize,
     pub pacing: String,
     pub publishers: usize,
     pub subscribers: usize,
@@ -31,6 +42,12 @@ pub struct Summary {
     pub delivered_per_second: f64,
     #[serde(flatten)]
     pub balance: Balance,
+    /// The same for each QoS that messages arrived with.
+    pub by_qos: Vec<QosBalance>,
+    /// How evenly the subscribers were served.
+    pub fairness: Option<Fairness>,
+    /// Whom nothing is owed.
+    pub slow: Option<Slow>,
     pub stalled_rounds: u64,
     pub disconnected: u64,
     pub faults: Vec<String>,
@@ -39,12 +56,23 @@ pub struct Summary {
     pub broker: Option<BrokerCost>,
     /// CPU time of this program per delivered message.
     pub load_cpu_micros_per_delivered: f64,
+    /// The same per message sent.
+    pub load_cpu_micros_per_sent: f64,
     /// Cores that this program kept busy.
     pub load_cores: f64,
+    pub latency_curve: Curve,
+    pub series: Series,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Counted {
+    Messages,
+    Connections,
 }
 
 /// In microseconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Latency {
     pub p50: f64,
     pub p90: f64,
@@ -53,7 +81,7 @@ pub struct Latency {
     pub max: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct BrokerCost {
     pub cpu_micros_per_delivered: f64,
     pub cores: f64,
@@ -62,26 +90,29 @@ pub struct BrokerCost {
     pub resident_bytes_unconnected: u64,
     pub resident_bytes_connected: u64,
     pub resident_bytes_held: u64,
+    /// Over the measured part.
+    pub resident_bytes_grown: f64,
     #[serde(flatten)]
     pub usage: Usage,
 }
 
 impl Summary {
     pub fn new(plan: &Plan, outcome: &Outcome) -> Summary {
-        let total = Total::of(&outcome.tallies);
-        let audience = plan.workload.audience;
-        let unacknowledged = outcome.sent.saturating_sub(total.acknowledged);
-        let balance = Balance::new(outcome.sent, unacknowledged, audience, total.counts);
-        let elapsed_seconds = seconds(outcome.start, total.last_delivery);
+        let total = Total::of(plan, &outcome.tallies);
+        let balances = total.balances(plan);
+        let balance = total_of(&balances);
+        let elapsed_seconds = seconds(outcome.start, total.end);
         let load = Usage::between(&outcome.load.0, &outcome.load.1);
         let delivered = as_f64(balance.counts.delivered);
-        let mut breaches = balance.breaches(plan.qos, plan.strict);
-        breaches.extend((total.disconnected > 0).then_some(Breach::Disconnected));
         Summary {
-            scenario: plan.workload.name,
-            protocol: protocol(plan.version),
-            qos: plan.qos as u8,
-            size: plan.filling.bytes().len(),
+            scenario: plan.workload.name.to_owned(),
+            counted: Counted::by(plan.workload.act),
+            protocol: protocol(plan.version).to_owned(),
+            qos: plan.qos() as u8,
+            publish_qos: plan.publish_qos.iter().map(|qos| *qos as u8).collect(),
+            subscribe_qos: plan.subscribe_qos as u8,
+            size: plan.filling.sizes().max,
+            size_min: plan.filling.sizes().min,
             pacing: describe(plan.pacing),
             publishers: plan.workload.publishers.len(),
             subscribers: plan.workload.subscribers.len(),
@@ -89,52 +120,39 @@ impl Summary {
             elapsed_seconds,
             sent_per_second: ratio(as_f64(balance.sent), elapsed_seconds),
             delivered_per_second: ratio(delivered, elapsed_seconds),
-            balance,
+            by_qos: balances.iter().map(|(qos, balance)| QosBalance::of(*qos, balance)).collect(),
+            fairness: Fairness::of(&total.shares).filter(|_| !plan.workload.act.is_connecting()),
+            slow: plan.has_slow_readers().then_some(total.slow),
             stalled_rounds: outcome.stalled_rounds,
+            breaches: total.breaches(plan, &balances),
             disconnected: total.disconnected,
             faults: total.faults,
-            breaches,
-            latency: plan.filling.is_stamped().then(|| Latency::of(&total.latency)),
+            latency: (!total.latency.is_empty()).then(|| Latency::of(&total.latency)),
             broker: outcome
                 .broker
                 .as_ref()
                 .map(|broker| BrokerCost::of(broker, delivered, elapsed_seconds, plan)),
             load_cpu_micros_per_delivered: ratio(load.cpu_seconds * 1e6, delivered),
+            load_cpu_micros_per_sent: ratio(load.cpu_seconds * 1e6, as_f64(balance.sent)),
             load_cores: ratio(load.cpu_seconds, elapsed_seconds),
+            latency_curve: Curve::of(&total.latency),
+            series: outcome.series.clone(),
+            balance,
         }
     }
 }
 
-/// The tallies of all threads in one.
-struct Total {
-    counts: Counts,
-    latency: Histogram<u64>,
-    acknowledged: u64,
-    last_delivery: Moment,
-    disconnected: u64,
-    faults: Vec<String>,
-}
+impl Counted {
+    fn by(act: Act) -> Counted {
+        if act.is_connecting() { Counted::Connections } else { Counted::Messages }
+    }
 
-impl Total {
-    fn of(tallies: &[Tally]) -> Total {
-        let empty = Tally::default();
-        let mut total = Total {
-            counts: empty.counts,
-            latency: empty.latency,
-            acknowledged: 0,
-            last_delivery: empty.last_delivery,
-            disconnected: 0,
-            faults: empty.faults,
-        };
-        for tally in tallies {
-            total.counts += tally.counts;
-            total.latency.add(&tally.latency).expect("all histograms have the same bounds");
-            total.acknowledged += tally.acknowledged;
-            total.last_delivery = total.last_delivery.max(tally.last_delivery);
-            total.disconnected += tally.disconnected;
-            total.faults.extend_from_slice(&tally.faults);
+    /// What happens to them first, and then.
+    fn verbs(self) -> (&'static str, &'static str) {
+        match self {
+            Counted::Messages => ("sent", "delivered"),
+            Counted::Connections => ("opened", "connected"),
         }
-        total
     }
 }
 
@@ -154,16 +172,17 @@ impl Latency {
 impl BrokerCost {
     fn of(broker: &Broker, delivered: f64, elapsed_seconds: f64, plan: &Plan) -> BrokerCost {
         let usage = Usage::between(&broker.before, &broker.after);
-        let clients = plan.workload.publishers.len() + plan.workload.subscribers.len();
         let grown =
             as_f64(broker.connected.resident_bytes) - as_f64(broker.unconnected.resident_bytes);
         BrokerCost {
             cpu_micros_per_delivered: ratio(usage.cpu_seconds * 1e6, delivered),
             cores: ratio(usage.cpu_seconds, elapsed_seconds),
-            resident_bytes_per_connection: ratio(grown, as_f64(clients as u64)),
+            resident_bytes_per_connection: ratio(grown, as_f64(plan.clients() as u64)),
             resident_bytes_unconnected: broker.unconnected.resident_bytes,
             resident_bytes_connected: broker.connected.resident_bytes,
             resident_bytes_held: broker.held.resident_bytes,
+            resident_bytes_grown: as_f64(usage.resident_bytes_after)
+                - as_f64(usage.resident_bytes_before),
             usage,
         }
     }
@@ -199,20 +218,51 @@ impl Summary {
         let Balance { sent, expected, lost, unacknowledged, counts } = self.balance;
         let Counts { delivered, duplicated, reordered, foreign, damaged } = counts;
         let (sent_rate, delivered_rate) = (self.sent_per_second, self.delivered_per_second);
-        writeln!(f, "sent       {sent} in {:.3} s, {sent_rate:.0}/s", self.elapsed_seconds)?;
-        writeln!(f, "delivered  {delivered} of {expected}, {delivered_rate:.0}/s")?;
+        let (first, then) = self.counted.verbs();
+        writeln!(f, "{first:<10} {sent} in {:.3} s, {sent_rate:.0}/s", self.elapsed_seconds)?;
+        writeln!(f, "{then:<10} {delivered} of {expected}, {delivered_rate:.0}/s")?;
         writeln!(
             f,
             "           lost {lost}, duplicated {duplicated}, reordered {reordered}, \
              foreign {foreign}, damaged {damaged}, unacknowledged {unacknowledged}",
         )?;
-        if self.latency.is_none() {
+        self.write_by_qos(f)?;
+        self.write_fairness(f)?;
+        if let Some(Slow { slow_delivered, slow_disconnected }) = self.slow {
+            writeln!(f, "slow       {slow_delivered} delivered, {slow_disconnected} disconnected")?;
+        }
+        if counts.delivered > 0 && self.latency.is_none() {
             writeln!(f, "           (counted only: the payload is too small for a stamp)")?;
         }
         if self.stalled_rounds > 0 {
             writeln!(f, "           {} rounds were given up", self.stalled_rounds)?;
         }
         Ok(())
+    }
+
+    /// Only where there is more than one QoS to tell apart.
+    fn write_by_qos(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for balance in self.by_qos.iter().filter(|_| self.by_qos.len() > 1) {
+            let QosBalance { granted_qos, due, arrived, losses, repetitions, disorders, .. } =
+                balance;
+            writeln!(
+                f,
+                "           QoS {granted_qos}: {arrived} of {due}, lost {losses}, \
+                 duplicated {repetitions}, reordered {disorders}",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_fairness(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Fairness { share_min, share_mean, share_max, jain_index }) = self.fairness else {
+            return Ok(());
+        };
+        writeln!(
+            f,
+            "fairness   {jain_index:.3}: a subscriber received {share_min} to {share_max}, \
+             {share_mean:.1} on average",
+        )
     }
 
     fn write_verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -251,11 +301,12 @@ impl fmt::Display for BrokerCost {
         writeln!(
             f,
             "           RSS {} KiB, connected {} KiB ({:.0} bytes per connection), \
-             after {} KiB, at the end {} KiB",
+             after {} KiB (grown by {:.0}), at the end {} KiB",
             self.resident_bytes_unconnected / 1024,
             self.resident_bytes_connected / 1024,
             self.resident_bytes_per_connection,
             self.usage.resident_bytes_after / 1024,
+            self.resident_bytes_grown / 1024.0,
             self.resident_bytes_held / 1024,
         )?;
         writeln!(f, "           context switches: {voluntary} voluntary, {involuntary} forced")?;
@@ -296,9 +347,4 @@ fn seconds(from: Moment, to: Moment) -> f64 {
 
 fn ratio(value: f64, per: f64) -> f64 {
     if per > 0.0 { value / per } else { 0.0 }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "nobody reads the sixteenth digit")]
-fn as_f64(value: u64) -> f64 {
-    value as f64
 }

@@ -1,30 +1,57 @@
 //! What one thread has counted in the present phase.
 
-use std::error::Error;
+use std::{error::Error, ops::AddAssign};
 
 use hdrhistogram::Histogram;
-use ringmq::base::time::Moment;
+use ringmq::{base::time::Moment, mqtt::QoS};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    accounting::{Arrival, Counts},
+    accounting::{Arrival, Counts, PerQos},
     fault::Fault,
-    payload::{Phase, Stamp},
+    payload::Phase,
+    seen::Pool,
 };
 
 #[derive(Debug)]
 pub struct Tally {
     pub phase: Phase,
-    pub counts: Counts,
+    /// By the QoS that messages came with.
+    pub counts: PerQos<Counts>,
+    /// Of any QoS: the sum over `counts`.
+    pub delivered: u64,
+    /// What has come to members of a group.
+    pub pool: Pool,
     /// From when a message was sent, or was due, until it came; in nanoseconds.
     pub latency: Histogram<u64>,
-    pub sent: u64,
+    /// By the QoS that messages were sent with.
+    pub sent: PerQos<u64>,
     /// Messages whose exchange has ended; QoS 0 has none, so that sending ends it.
-    pub acknowledged: u64,
+    pub acknowledged: PerQos<u64>,
     pub last_delivery: Moment,
+    pub last_sent: Moment,
+    /// What each subscriber of this thread has received; known at the end.
+    pub shares: Vec<u64>,
+    pub slow: Slow,
     /// Connections that ended before the run did.
     pub disconnected: u64,
     /// The first few faults, as text.
     pub faults: Vec<String>,
+}
+
+/// What became of the slow readers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slow {
+    pub slow_delivered: u64,
+    /// Those whose connections the broker ended.
+    pub slow_disconnected: u64,
+}
+
+impl AddAssign for Slow {
+    fn add_assign(&mut self, other: Slow) {
+        self.slow_delivered += other.slow_delivered;
+        self.slow_disconnected += other.slow_disconnected;
+    }
 }
 
 impl Default for Tally {
@@ -33,11 +60,16 @@ impl Default for Tally {
             .expect("the bounds are a valid range");
         Tally {
             phase: Phase::WarmUp,
-            counts: Counts::default(),
+            counts: PerQos::default(),
+            delivered: 0,
+            pool: Pool::default(),
             latency,
-            sent: 0,
-            acknowledged: 0,
+            sent: PerQos::default(),
+            acknowledged: PerQos::default(),
             last_delivery: Moment::default(),
+            last_sent: Moment::default(),
+            shares: Vec::new(),
+            slow: Slow::default(),
             disconnected: 0,
             faults: Vec::new(),
         }
@@ -47,26 +79,32 @@ impl Default for Tally {
 impl Tally {
     /// Begins a phase. What ended a connection earlier still counts: it is missing now.
     pub fn reset(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.counts = Counts::default();
-        self.latency.reset();
-        self.sent = 0;
-        self.acknowledged = 0;
-        self.last_delivery = Moment::default();
+        let (disconnected, faults) = (self.disconnected, std::mem::take(&mut self.faults));
+        let slow = Slow { slow_delivered: 0, ..self.slow };
+        *self = Tally { phase, slow, disconnected, faults, ..Tally::default() };
     }
 
+    /// Counts an arrival that was due `from` then on.
     #[inline]
-    pub fn record(&mut self, arrival: Arrival, stamp: Stamp, now: Moment) {
-        self.counts.record(arrival);
-        if matches!(arrival, Arrival::InOrder | Arrival::Late) {
-            self.latency.saturating_record((now - stamp.moment).as_nanos().max(1));
+    pub fn record(&mut self, arrival: Arrival, qos: QoS, from: Moment, now: Moment) {
+        self.counts[qos].record(arrival);
+        if arrival.is_first() {
+            self.delivered += 1;
+            self.latency.saturating_record((now - from).as_nanos().max(1));
             self.last_delivery = now;
         }
     }
 
-    pub fn record_unstamped(&mut self, now: Moment) {
-        self.counts.delivered += 1;
+    pub fn record_unstamped(&mut self, qos: QoS, now: Moment) {
+        self.counts[qos].delivered += 1;
+        self.delivered += 1;
         self.last_delivery = now;
+    }
+
+    pub fn record_opened(&mut self, now: Moment) {
+        self.sent[QoS::AtMostOnce] += 1;
+        self.acknowledged[QoS::AtMostOnce] += 1;
+        self.last_sent = now;
     }
 
     pub fn note(&mut self, fault: &Fault) {

@@ -2,7 +2,7 @@
 
 use ringmq::mqtt::{
     Connect, DecodeError, Delivery, Disconnect, Frame, PacketId, Publish, PublishHead, QoS,
-    ReasonCode, RetainHandling, Subscribe, SubscribeFilters, SubscriptionOptions, Version,
+    ReasonCode, Subscribe, SubscribeFilters, SubscriptionOptions, Version,
 };
 
 use crate::payload::{Filling, STAMP_LEN, Stamp};
@@ -18,17 +18,7 @@ pub struct Template {
 impl Template {
     pub fn new(version: Version, qos: QoS, topic: &str, filling: &Filling) -> Template {
         let payload = filling.bytes();
-        let head = PublishHead {
-            dup: false,
-            qos,
-            retain: false,
-            topic,
-            application: &[],
-            message_expiry_interval: None,
-            subscription_identifiers: &[],
-            topic_alias: None,
-            payload_len: payload.len(),
-        };
+        let head = head(qos, false, topic, payload.len());
         let mut frame = Vec::new();
         let packet_id_at = head.encode(version, &mut frame);
         let stamp_at = filling.is_stamped().then_some(frame.len());
@@ -50,6 +40,53 @@ impl Template {
 
     pub fn packet_len(&self) -> usize {
         self.frame.len()
+    }
+}
+
+/// A PUBLISH whose topic is its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Single<'a> {
+    pub qos: QoS,
+    pub retain: bool,
+    pub topic: &'a str,
+    pub packet_id: Option<PacketId>,
+}
+
+impl Single<'_> {
+    pub fn append(&self, version: Version, filling: &Filling, stamp: Stamp, out: &mut Vec<u8>) {
+        let payload = filling.bytes_of(stamp);
+        self.append_head(version, payload.len(), out);
+        let start = out.len();
+        out.extend_from_slice(payload);
+        if filling.is_stamped() {
+            out[start..][..STAMP_LEN].copy_from_slice(&stamp.to_bytes());
+        }
+    }
+
+    /// A payload of no bytes removes what is retained. [MQTT-3.3.1-6]
+    pub fn append_empty(&self, version: Version, out: &mut Vec<u8>) {
+        self.append_head(version, 0, out);
+    }
+
+    fn append_head(&self, version: Version, payload_len: usize, out: &mut Vec<u8>) {
+        let at = head(self.qos, self.retain, self.topic, payload_len).encode(version, out);
+        if let (Some(at), Some(id)) = (at, self.packet_id) {
+            out[at..][..2].copy_from_slice(&id.value().to_be_bytes());
+        }
+    }
+}
+
+fn head(qos: QoS, retain: bool, topic: &str, payload_len: usize) -> PublishHead<'_> {
+    PublishHead {
+        dup: false,
+        qos,
+        retain,
+        topic,
+        application: &[],
+        message_expiry_interval: None,
+        subscription_identifiers: &[],
+        topic_alias: None,
+        payload_len,
     }
 }
 
@@ -87,43 +124,72 @@ fn skim_packet_id(bytes: &[u8], form: fn(PacketId) -> Delivery) -> Option<(Deliv
     Some((form(PacketId::new(u16::from_be_bytes(*packet_id))?), rest))
 }
 
-/// A client that starts afresh, may stay silent for ever, and leaves nothing behind.
-pub fn encode_connect(version: Version, client_id: &str, out: &mut Vec<u8>) {
-    Connect::new(version, client_id).encode(out);
+/// What a client and its Server keep of each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionTerms {
+    /// The session is taken up again, and outlives its connection.
+    pub persistent: bool,
+    /// Seconds; 0 turns it off.
+    pub keep_alive: u16,
 }
 
-pub fn encode_subscribe(version: Version, filter: &str, qos: QoS, out: &mut Vec<u8>) {
-    let options = SubscriptionOptions {
-        qos,
-        no_local: false,
-        retain_as_published: false,
-        retain_handling: RetainHandling::SendAtSubscribe,
-    };
-    let subscribe = Subscribe {
-        packet_id: PacketId::MIN,
-        subscription_identifier: None,
-        user_properties: ringmq::mqtt::UserProperties::default(),
-        filters: SubscribeFilters::List(&[(filter, options)]),
-    };
-    subscribe.encode(version, out);
+pub fn encode_connect(version: Version, client_id: &str, terms: SessionTerms, out: &mut Vec<u8>) {
+    let mut connect = Connect::new(version, client_id);
+    connect.clean_start = !terms.persistent;
+    connect.keep_alive = terms.keep_alive;
+    if terms.persistent && version.has_properties() {
+        connect.properties.session_expiry_interval = Some(SESSION_EXPIRY_SECONDS);
+    }
+    connect.encode(out);
 }
 
-pub fn encode_disconnect(version: Version, out: &mut Vec<u8>) {
+/// Subscribes to any number of filters, and says how many packets that takes.
+pub fn encode_subscribe(
+    version: Version,
+    filters: &[String],
+    qos: QoS,
+    out: &mut Vec<u8>,
+) -> usize {
+    let options = SubscriptionOptions::with_qos(qos);
+    let packets = filters.chunks(FILTERS_PER_PACKET);
+    let count = packets.len();
+    for (packet_id, chunk) in (1..).filter_map(PacketId::new).zip(packets) {
+        let filters: Vec<_> = chunk.iter().map(|filter| (filter.as_str(), options)).collect();
+        let subscribe = Subscribe {
+            packet_id,
+            subscription_identifier: None,
+            user_properties: ringmq::mqtt::UserProperties::default(),
+            filters: SubscribeFilters::List(&filters),
+        };
+        subscribe.encode(version, out);
+    }
+    count
+}
+
+/// The last that is heard of a client; where the version allows it, its session ends with it.
+pub fn encode_disconnect(version: Version, terms: SessionTerms, out: &mut Vec<u8>) {
+    let ends = terms.persistent && version.has_properties();
     let disconnect = Disconnect {
         reason_code: ReasonCode::Success,
-        session_expiry_interval: None,
+        session_expiry_interval: ends.then_some(0),
         server_reference: None,
         properties: ringmq::mqtt::ReasonProperties::default(),
     };
     disconnect.encode(version, out);
 }
 
+/// Longer than any run.
+const SESSION_EXPIRY_SECONDS: u32 = 24 * 3600;
+
+/// Brokers bound the size of a packet that is no PUBLISH.
+const FILTERS_PER_PACKET: usize = 100;
+
 #[cfg(test)]
 mod tests {
     use ringmq::{base::time::Moment, mqtt::frame};
 
     use super::*;
-    use crate::payload::{Content, Phase};
+    use crate::payload::{Content, Phase, Sizes};
 
     const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
     const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
@@ -140,7 +206,7 @@ mod tests {
     fn what_a_template_appends_is_the_publish_that_was_meant() {
         let id = PacketId::new(0x1234).unwrap();
         for size in [0, 15, 16, 300] {
-            let filling = Filling::new(size, 1);
+            let filling = Filling::new(Sizes { min: size, max: size }, 1);
             for version in VERSIONS {
                 for qos in QOS {
                     let template = Template::new(version, qos, "a/b", &filling);

@@ -11,16 +11,19 @@ use ringmq::{
 };
 
 use crate::{
+    accounting::Arrival,
     clock,
     connection::{Connection, Rest, Role, Stage},
     control::{Command, Link, Report},
     fault::Fault,
     network::{Poll, Readiness},
+    opening::{Opened, Opening},
     pacing::Pacing,
     payload::Phase,
     plan::Plan,
     publisher::Publisher,
     publishing::Publishing,
+    scenario::Act,
     subscriber::Subscriber,
     tally::Tally,
 };
@@ -35,9 +38,11 @@ pub struct Worker {
     /// Publishers first.
     connections: Vec<Connection>,
     publishers: usize,
-    /// Indices, in the whole run, of connections that are still to be opened; the next one last.
-    to_open: Vec<usize>,
-    opening: usize,
+    opening: Opening,
+    /// What is opened is counted.
+    counts_opening: bool,
+    slow: SlowReaders,
+    next_ping: Moment,
     /// Connections with perhaps more to read.
     unread: VecDeque<usize>,
     /// Publishers that may have something to send.
@@ -46,6 +51,8 @@ pub struct Worker {
     unsent: Vec<usize>,
     publishing: Option<Publishing>,
     tally: Tally,
+    /// What the measured phase came to, once another has begun.
+    measured: Option<Tally>,
     /// Deliveries that the shared counter knows of.
     settled: u64,
     quit: bool,
@@ -55,23 +62,26 @@ impl Worker {
     pub fn new(plan: Arc<Plan>, link: Link) -> Result<Worker, Fault> {
         let poll = Poll::new()?;
         poll.add(link.shared.doorbell(link.thread).fd(), DOORBELL)?;
+        let mut opening = Opening::new(&plan, link.thread);
+        if plan.workload.act == Act::Connect {
+            opening.skip();
+        }
         let publishers = plan.workload.publishers.len();
-        let clients = publishers + plan.workload.subscribers.len();
-        let share = |range: std::ops::Range<usize>| range.skip(link.thread).step_by(plan.threads);
-        let mut to_open: Vec<_> = share(0..publishers).chain(share(publishers..clients)).collect();
-        to_open.reverse();
         Ok(Worker {
             poll,
             buffer: vec![0; READ_BYTES.max(plan.filling.bytes().len() + PACKET_HEAD_BYTES_MAX)],
-            connections: Vec::with_capacity(to_open.len()),
-            publishers: share(0..publishers).count(),
-            to_open,
-            opening: 0,
+            connections: Vec::with_capacity(opening.clients()),
+            publishers: (0..publishers).skip(link.thread).step_by(plan.threads).count(),
+            opening,
+            counts_opening: false,
+            slow: SlowReaders::default(),
+            next_ping: Moment::default(),
             unread: VecDeque::new(),
             eager: Vec::new(),
             unsent: Vec::new(),
             publishing: None,
             tally: Tally::default(),
+            measured: None,
             settled: 0,
             quit: false,
             plan,
@@ -79,7 +89,7 @@ impl Worker {
         })
     }
 
-    /// Works until told to quit, and hands over what was counted in the last phase.
+    /// Works until told to quit, and hands over what was counted in the measured phase.
     pub fn run(mut self) -> Result<Tally, Fault> {
         self.open_connections()?;
         while !self.quit {
@@ -88,7 +98,20 @@ impl Worker {
         for connection in &mut self.connections {
             connection.say_farewell(&self.plan);
         }
-        Ok(self.tally)
+        Ok(self.measured.take().unwrap_or_else(|| self.take_tally()))
+    }
+
+    fn take_tally(&mut self) -> Tally {
+        let shares = self.subscribers().map(Subscriber::share).collect();
+        Tally { shares, ..std::mem::take(&mut self.tally) }
+    }
+
+    /// Those to whom everything is owed.
+    fn subscribers(&self) -> impl Iterator<Item = &Subscriber> {
+        self.connections.iter().filter_map(|connection| match &connection.role {
+            Role::Subscriber(subscriber) => subscriber.allowance().is_none().then_some(subscriber),
+            Role::Publisher(_) => None,
+        })
     }
 
     fn turn(&mut self) -> Result<(), Fault> {
@@ -103,6 +126,9 @@ impl Worker {
                 self.handle_readiness(readiness)?;
             }
         }
+        self.sip()?;
+        self.ping();
+        self.open_due()?;
         self.settle();
         self.publish();
         self.flush()?;
@@ -115,22 +141,79 @@ impl Worker {
         if !self.unread.is_empty() || !self.eager.is_empty() {
             return Some(Span::ZERO);
         }
-        let next = self.publishing.as_ref()?.next_moment(&self.connections[..self.publishers])?;
-        Some(next.since(clock::now()))
+        let now = clock::now();
+        let due = self
+            .publishing
+            .as_ref()
+            .and_then(|publishing| publishing.next_moment(&self.connections[..self.publishers]));
+        let ping = self.plan.ping_interval().map(|_| self.next_ping);
+        let moments = [due, self.opening.next_moment(now), self.slow.next_moment(), ping];
+        moments.into_iter().flatten().min().map(|next| next.since(now))
     }
 
     fn open_connections(&mut self) -> Result<(), Fault> {
-        let most = OPENING_MAX.div_ceil(self.plan.threads);
-        while self.opening < most
-            && let Some(index) = self.to_open.pop()
-        {
-            let connection = Connection::open(&self.plan, index, role(&self.plan, index))?;
-            self.poll.add(&connection.socket, self.connections.len() as u64)?;
-            self.connections.push(connection);
-            self.opening += 1;
+        while let Some(opened) = self.opening.take_due(clock::now()) {
+            self.open(opened)?;
         }
-        if self.opening == 0 {
-            self.report(Report::Connected);
+        if self.opening.is_over() {
+            self.report(Report::Ready);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, opened: Opened) -> Result<(), Fault> {
+        let index = self.connections.len();
+        let connection = Connection::open(&self.plan, opened, role(&self.plan, opened.client))?;
+        self.poll.add(&connection.socket, index as u64)?;
+        if connection.role.allowance().is_some() {
+            self.slow.add(index);
+        }
+        self.connections.push(connection);
+        if self.counts_opening {
+            self.tally.record_opened(clock::now());
+        }
+        Ok(())
+    }
+
+    /// Opens what has become due since the last connection was ready.
+    fn open_due(&mut self) -> Result<(), Fault> {
+        if self.opening.next_moment(clock::now()).is_some() {
+            self.open_connections()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Lets the broker know in time that everybody is still there.
+    fn ping(&mut self) {
+        let Some(interval) = self.plan.ping_interval() else { return };
+        let now = clock::now();
+        if now < self.next_ping {
+            return;
+        }
+        self.next_ping = now + interval;
+        for index in 0..self.connections.len() {
+            self.connections[index].ping(&self.plan);
+            self.list_unsent(index);
+        }
+    }
+
+    /// Lets slow readers read a little from time to time.
+    fn sip(&mut self) -> Result<(), Fault> {
+        if !self.slow.is_due(clock::now()) {
+            return Ok(());
+        }
+        for place in 0..self.slow.indices.len() {
+            let index = self.slow.indices[place];
+            let connection = &mut self.connections[index];
+            if !connection.is_sipping() {
+                continue;
+            }
+            let buffer = &mut self.buffer;
+            match connection.sip(SIPS_PER_SECOND, buffer, &self.plan, &mut self.tally) {
+                Ok(()) => self.list_unsent(index),
+                Err(fault) => self.close(index, fault)?,
+            }
         }
         Ok(())
     }
@@ -146,6 +229,10 @@ impl Worker {
 
     fn handle_readiness(&mut self, readiness: Readiness) -> Result<(), Fault> {
         let index = usize::try_from(readiness.token).expect("tokens are indices");
+        // Of a connection that was lost in this very turn.
+        if index >= self.connections.len() {
+            return Ok(());
+        }
         if readiness.writable {
             self.connections[index].outbox.unblock();
             self.list_unsent(index);
@@ -160,6 +247,9 @@ impl Worker {
         if before == Stage::Closed {
             return Ok(());
         }
+        if connection.is_sipping() {
+            return if ended { self.close(index, Fault::Closed) } else { Ok(()) };
+        }
         let received = connection.receive(&mut self.buffer, &self.plan, &mut self.tally);
         let ready = before != Stage::Ready && connection.stage == Stage::Ready;
         match received {
@@ -169,11 +259,19 @@ impl Worker {
         }
         self.list_unsent(index);
         self.list_eager(index);
-        if ready { self.handle_ready() } else { Ok(()) }
+        if ready { self.handle_ready(index) } else { Ok(()) }
     }
 
-    fn handle_ready(&mut self) -> Result<(), Fault> {
-        self.opening -= 1;
+    fn handle_ready(&mut self, index: usize) -> Result<(), Fault> {
+        if self.counts_opening {
+            let due = self.connections[index].due;
+            self.tally.record(Arrival::InOrder, QoS::AtMostOnce, due, clock::now());
+        }
+        self.end_opening()
+    }
+
+    fn end_opening(&mut self) -> Result<(), Fault> {
+        self.opening.end_one();
         self.link.shared.note_progress();
         self.open_connections()
     }
@@ -181,11 +279,16 @@ impl Worker {
     /// Goes on without a connection; but a run that cannot even begin has failed.
     fn close(&mut self, index: usize, fault: Fault) -> Result<(), Fault> {
         let connection = &mut self.connections[index];
-        if connection.stage != Stage::Ready {
+        let before = connection.stage;
+        if before != Stage::Ready && !self.counts_opening {
             return Err(fault);
         }
         connection.stage = Stage::Closed;
         self.poll.remove(&connection.socket)?;
+        if connection.role.allowance().is_some() {
+            self.tally.slow.slow_disconnected += 1;
+            return Ok(());
+        }
         self.tally.note(&fault);
         self.tally.disconnected += 1;
         if let (Role::Publisher(publisher), Some(publishing)) =
@@ -193,7 +296,7 @@ impl Worker {
         {
             publishing.forgo(publisher);
         }
-        Ok(())
+        if before == Stage::Ready { Ok(()) } else { self.end_opening() }
     }
 
     fn list_unsent(&mut self, index: usize) {
@@ -223,7 +326,9 @@ impl Worker {
         while let Ok(command) = self.link.commands.try_recv() {
             match command {
                 Command::Prepare(phase) => self.prepare(phase),
-                Command::Go(start) => self.go(start),
+                Command::Publish(start) => self.begin_publishing(start),
+                Command::Subscribe(start) => self.subscribe_all(start),
+                Command::Open(start) => self.begin_opening(start),
                 Command::Stop => self.stop(),
                 Command::Quit => self.quit = true,
             }
@@ -231,22 +336,63 @@ impl Worker {
     }
 
     fn prepare(&mut self, phase: Phase) {
+        if self.tally.phase == Phase::Measured {
+            self.measured = Some(self.take_tally());
+        }
         self.publishing = None;
         self.settled = 0;
         self.tally.reset(phase);
-        for connection in &mut self.connections {
-            match &mut connection.role {
+        for index in 0..self.connections.len() {
+            match &mut self.connections[index].role {
                 Role::Publisher(publisher) => publisher.reset(),
+                Role::Subscriber(_) if phase == Phase::CleanUp => self.leave(index),
                 Role::Subscriber(subscriber) => subscriber.reset(),
             }
         }
         self.report(Report::Prepared);
     }
 
-    fn go(&mut self, start: Moment) {
+    /// A client that has seen enough.
+    fn leave(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.stage != Stage::Closed {
+            connection.say_farewell(&self.plan);
+            connection.stage = Stage::Closed;
+            // A socket that is gone already need not be removed.
+            let _ = self.poll.remove(&connection.socket);
+        }
+    }
+
+    fn begin_publishing(&mut self, start: Moment) {
         let publishers = &self.connections[..self.publishers];
         self.publishing = Publishing::begin(&self.plan, self.tally.phase, start, publishers);
         self.list_all_eager();
+    }
+
+    fn subscribe_all(&mut self, start: Moment) {
+        for index in self.publishers..self.connections.len() {
+            let connection = &mut self.connections[index];
+            if let (Stage::Ready, Role::Subscriber(subscriber)) =
+                (connection.stage, &mut connection.role)
+            {
+                subscriber.count_from(start);
+                connection.subscribe(&self.plan);
+                self.opening.hold_open();
+                self.list_unsent(index);
+            }
+        }
+    }
+
+    /// Loses every connection without a word, and opens them all.
+    fn begin_opening(&mut self, start: Moment) {
+        self.connections.clear();
+        self.unread.clear();
+        self.unsent.clear();
+        self.opening.begin_again(self.plan.opening_schedule(start));
+        self.counts_opening = true;
+        if self.opening.is_over() {
+            self.report(Report::Ready);
+        }
     }
 
     fn stop(&mut self) {
@@ -257,25 +403,28 @@ impl Worker {
 
     /// Tells the other threads what this turn has brought.
     fn settle(&mut self) {
-        let delivered = self.tally.counts.delivered;
-        let news = delivered - self.settled;
-        let Some(publishing) = &mut self.publishing else { return };
+        let news = self.tally.delivered - self.settled;
         if news > 0 {
-            self.settled = delivered;
+            self.settled = self.tally.delivered;
             self.link.shared.note_progress();
             if self.link.shared.add_delivered(news) {
-                let _ = self.link.reports.send(Report::AllDelivered);
+                self.report(Report::AllDelivered);
             }
         }
         if matches!(self.plan.pacing, Pacing::Rounds { .. }) {
-            if news > 0 && self.link.shared.advance_round(&self.plan, self.tally.phase) {
-                (0..self.plan.threads)
-                    .filter(|thread| *thread != self.link.thread)
-                    .for_each(|thread| self.link.shared.doorbell(thread).ring());
-            }
-            if publishing.enter_round(self.link.shared.round()) {
-                self.list_all_eager();
-            }
+            self.settle_round(news > 0);
+        }
+    }
+
+    fn settle_round(&mut self, has_news: bool) {
+        let Some(publishing) = &mut self.publishing else { return };
+        if has_news && self.link.shared.advance_round(&self.plan, self.tally.phase) {
+            (0..self.plan.threads)
+                .filter(|thread| *thread != self.link.thread)
+                .for_each(|thread| self.link.shared.doorbell(thread).ring());
+        }
+        if publishing.enter_round(self.link.shared.round()) {
+            self.list_all_eager();
         }
     }
 
@@ -310,13 +459,15 @@ impl Worker {
         let occasion = publishing.occasion(clock::now());
         let allowed = publishing.allowed(publisher, &self.plan, occasion.now);
         let sent = publisher.publish(allowed, occasion, &self.plan, &mut connection.outbox);
-        self.tally.sent += u64::from(sent);
-        if self.plan.qos == QoS::AtMostOnce {
-            self.tally.acknowledged += u64::from(sent);
+        if sent == 0 {
+            return;
         }
-        if sent > 0 {
-            self.list_unsent(index);
+        self.tally.sent[publisher.qos] += u64::from(sent);
+        if publisher.qos == QoS::AtMostOnce {
+            self.tally.acknowledged[publisher.qos] += u64::from(sent);
         }
+        self.tally.last_sent = occasion.now;
+        self.list_unsent(index);
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
@@ -338,13 +489,38 @@ impl Worker {
     fn report_published(&mut self) {
         let Some(publishing) = &mut self.publishing else { return };
         if publishing.finish(&self.tally) {
-            let _ = self.link.reports.send(Report::Published { sent: self.tally.sent });
+            self.report(Report::Published { sent: self.tally.sent.total() });
         }
     }
 
     /// Nobody listens only when the run has failed already.
     fn report(&self, report: Report) {
         let _ = self.link.reports.send(report);
+    }
+}
+
+/// The connections that are read from time to time only.
+#[derive(Debug, Default)]
+struct SlowReaders {
+    indices: Vec<usize>,
+    next: Moment,
+}
+
+impl SlowReaders {
+    fn add(&mut self, index: usize) {
+        self.indices.push(index);
+    }
+
+    fn next_moment(&self) -> Option<Moment> {
+        (!self.indices.is_empty()).then_some(self.next)
+    }
+
+    fn is_due(&mut self, now: Moment) -> bool {
+        let due = self.next_moment().is_some_and(|next| next <= now);
+        if due {
+            self.next = now + Span::from_nanos(1_000_000_000 / u64::from(SIPS_PER_SECOND));
+        }
+        due
     }
 }
 
@@ -369,5 +545,4 @@ const READ_BYTES: usize = 64 * 1024;
 /// properties to spare.
 const PACKET_HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Connections that are being opened at one time, by all threads: fewer than brokers queue.
-const OPENING_MAX: usize = 64;
+const SIPS_PER_SECOND: u32 = 10;

@@ -8,9 +8,11 @@ use std::num::NonZeroU16;
 use super::{
     Shard,
     deliver::Delivery,
+    end::Cause,
     letter::{Address, GroupKeys},
     ports::Ports,
     pressure::Publisher,
+    reason::Reason,
     retain::Retention,
 };
 use crate::{
@@ -130,7 +132,7 @@ impl Shard {
         topic.push_str(publish.topic);
         match self.resolve_topic(id, alias, &mut topic) {
             Ok(()) => self.admit(id, subscriber, &topic, publish, ports),
-            Err(error) => self.refuse_packet(id, error, ports),
+            Err(cause) => self.end(id, cause, ports),
         }
         self.routes.topic = topic;
     }
@@ -141,15 +143,18 @@ impl Shard {
         id: ConnectionId,
         alias: NonZeroU16,
         topic: &mut String,
-    ) -> Result<(), ProtocolError> {
+    ) -> Result<(), Cause> {
+        let wrong = |error: ProtocolError| Cause::Error(error.into());
         if alias.get() > self.settings.limits.topic_alias_maximum {
-            return Err(ProtocolError::TopicAliasInvalid);
+            return Err(wrong(ProtocolError::TopicAliasInvalid));
         }
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         if topic.is_empty() {
-            topic.push_str(connection.alias(alias).ok_or(ProtocolError::TopicAliasUnknown)?);
-        } else {
-            connection.set_alias(alias, topic);
+            let unknown = || wrong(ProtocolError::TopicAliasUnknown);
+            topic.push_str(connection.alias(alias).ok_or_else(unknown)?);
+        } else if connection.set_alias(alias, topic).is_err() {
+            self.tallies.count_refusal(Reason::AliasesFull);
+            return Err(Cause::Refused(Reason::AliasesFull));
         }
         Ok(())
     }

@@ -78,6 +78,8 @@ reasons! {
         "the message has more User Properties than the server takes: use the payload for data";
     RetainedFull = QuotaExceeded,
         "there are as many retained messages as the server keeps: remove some, or do not retain";
+    AliasesFull = QuotaExceeded,
+        "the topics behind all Topic Aliases are too long together: use aliases for fewer of them";
     PayloadNotText = PayloadFormatInvalid,
         "the Payload Format Indicator says that the payload is UTF-8 text, but it is not";
     SubscribeForbidden = NotAuthorized,

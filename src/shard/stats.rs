@@ -103,6 +103,8 @@ tallies! {
     refused_topic_levels => "refused/topic-levels",
     /// Messages and Wills with too many User Properties, or too many bytes of them.
     refused_user_properties => "refused/user-properties",
+    /// Topic Aliases for topics that take too many bytes together.
+    refused_alias_bytes => "refused/topic-alias-bytes",
     /// Topic Filters beyond those that one SUBSCRIBE may have.
     refused_subscribe_filters => "refused/filters-in-subscribe",
     /// Subscriptions beyond those of one session, or beyond their bytes.
@@ -141,6 +143,7 @@ impl Tallies {
             Reason::PayloadNotText => self.refused_payload_format += 1,
             Reason::TopicTooDeep | Reason::FilterTooDeep => self.refused_topic_levels += 1,
             Reason::UserPropertiesFull => self.refused_user_properties += 1,
+            Reason::AliasesFull => self.refused_alias_bytes += 1,
             Reason::RetainedFull => self.refused_retained += 1,
             Reason::SubscribeTooLong => self.refused_subscribe_filters += 1,
             Reason::SubscriptionsFull => self.refused_session_filters += 1,

@@ -1,6 +1,6 @@
 use clap::{Args, value_parser};
 
-use super::{Subscription, Topics, Workload};
+use super::{Act, Arrivals, Defaults, Pattern, Reading, Subscription, Topics, Workload};
 use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
 
 /// Many connections that do nothing, then one message to each.
@@ -17,20 +17,22 @@ pub struct Idle {
 
 impl Idle {
     pub(super) fn workload(&self) -> Workload {
+        let pattern = Pattern::new("bench/{id}/x");
+        let subscription = |id| Subscription {
+            filters: vec![pattern.name(id)],
+            publishers: 0..1,
+            sequences: id..id + 1,
+            arrivals: Arrivals::InOrder,
+            reading: Reading::Freely,
+        };
         Workload {
             name: "idle",
-            publishers: vec![Topics::Idle],
+            act: Act::Publish,
             subscribers: (0..self.connections).map(subscription).collect(),
+            publishers: vec![Topics::Numbered(pattern)],
             audience: 1,
             extent: Some(Extent::Messages(self.connections)),
+            defaults: Defaults::default(),
         }
     }
-}
-
-fn subscription(id: u32) -> Subscription {
-    Subscription { filter: topic(id), publishers: 0..1, sequences: id..id + 1 }
-}
-
-pub(super) fn topic(id: u32) -> String {
-    format!("bench/{id}/x")
 }

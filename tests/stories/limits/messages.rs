@@ -1,5 +1,7 @@
 //! What is refused of a single packet for being too much of it.
 
+use std::num::NonZeroU16;
+
 use ringmq::{
     access::Policy,
     mqtt::{
@@ -77,6 +79,27 @@ fn a_will_topic_with_too_many_levels_is_refused_in_connack() {
         assert_eq!(world.received(client), ["CONNACK TopicNameInvalid"]);
         assert!(world.is_closed(client));
         assert_eq!(world.tallies().refused_topic_levels, 1);
+    }
+}
+
+#[test]
+fn aliases_for_more_topic_bytes_than_there_may_be_end_the_connection() {
+    for shards in crate::SHARDS {
+        let mut world = World::new(shards);
+        let writer = join_as(&mut world, V5, "writer");
+        let longest = "x".repeat(65_535);
+        let alias = |number, topic| {
+            let topic_alias = NonZeroU16::new(number);
+            let properties = PublishProperties { topic_alias, ..PublishProperties::default() };
+            Publish { properties, ..packet(topic, Delivery::AtLeastOnce(id(number)), "") }
+        };
+        send_publish(&mut world, writer, alias(1, &longest));
+        send_publish(&mut world, writer, alias(1, &longest));
+        assert_eq!(world.received(writer), ["PUBACK 1 NoMatchingSubscribers"; 2]);
+        send_publish(&mut world, writer, alias(2, "yy"));
+        assert_eq!(world.received(writer), ["DISCONNECT QuotaExceeded"]);
+        assert!(world.is_closed(writer));
+        assert_eq!(world.tallies().refused_alias_bytes, 1);
     }
 }
 

@@ -1,0 +1,49 @@
+use clap::{Args, value_parser};
+use ringmq::base::time::Span;
+
+use super::{Act, Arrivals, Defaults, Pattern, Reading, Subscription, Topics, Workload};
+use crate::{
+    arguments::Common,
+    pacing::{Extent, parse_span},
+    payload::SEQUENCES_MAX,
+};
+
+/// Retained messages, and then a storm: everybody subscribes to all of them at once.
+///
+/// The messages are published first, one to a topic, and are removed at the end. What is measured
+/// is their replay: latency counts from the moment of the storm.
+#[derive(Debug, Args)]
+pub struct Retained {
+    #[arg(long, default_value_t = 1000)]
+    #[arg(value_parser = value_parser!(u32).range(1..i64::from(SEQUENCES_MAX)))]
+    messages: u32,
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..))]
+    subscribers: u32,
+    /// How long the broker has, before the storm, to put the messages in their places.
+    #[arg(long, default_value = "500ms", value_parser = parse_span)]
+    settle: Span,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+impl Retained {
+    pub(super) fn workload(&self) -> Workload {
+        let pattern = Pattern::new("bench/retained/{id}");
+        let subscription = Subscription {
+            filters: vec![pattern.filter()],
+            publishers: 0..1,
+            sequences: 0..self.messages,
+            arrivals: Arrivals::AnyOrder,
+            reading: Reading::Freely,
+        };
+        Workload {
+            name: "retained",
+            act: Act::Replay { settle: self.settle },
+            publishers: vec![Topics::Numbered(pattern)],
+            subscribers: (0..self.subscribers).map(|_| subscription.clone()).collect(),
+            audience: u64::from(self.subscribers),
+            extent: Some(Extent::Messages(self.messages)),
+            defaults: Defaults::default(),
+        }
+    }
+}

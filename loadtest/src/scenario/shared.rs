@@ -1,0 +1,54 @@
+use clap::{Args, value_parser};
+
+use super::{Act, Arrivals, Defaults, Pattern, Subscription, Topics, Workload};
+use crate::arguments::Common;
+
+/// Publishers, each with a topic of its own, and one group that shares all their messages.
+///
+/// Each message goes to exactly one member. Versions before 5.0 know no Shared Subscriptions, but
+/// many brokers have them there, too.
+#[derive(Debug, Args)]
+pub struct Shared {
+    #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]
+    publishers: u32,
+    /// Members of the group.
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
+    subscribers: u32,
+    /// The Share Name.
+    #[arg(long, default_value = "load", value_parser = parse_share_name)]
+    group: String,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+impl Shared {
+    pub(super) fn workload(&self) -> Workload {
+        workload(self.publishers, self.subscribers, &self.group)
+    }
+}
+
+pub(super) fn workload(publishers: u32, subscribers: u32, group: &str) -> Workload {
+    let pattern = Pattern::new("bench/shared/{id}");
+    let filter = format!("$share/{group}/{}", pattern.filter());
+    let subscription = Subscription {
+        arrivals: Arrivals::Pooled,
+        ..Subscription::to_all_of(0..publishers, filter)
+    };
+    Workload {
+        name: "shared",
+        act: Act::Publish,
+        publishers: (0..publishers).map(|id| Topics::One(pattern.name(id))).collect(),
+        subscribers: (0..subscribers).map(|_| subscription.clone()).collect(),
+        audience: 1,
+        extent: None,
+        defaults: Defaults::default(),
+    }
+}
+
+/// [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+fn parse_share_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(['/', '+', '#']) {
+        return Err("a Share Name has characters, but none of / + #".to_owned());
+    }
+    Ok(text.to_owned())
+}

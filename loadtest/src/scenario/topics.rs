@@ -1,0 +1,137 @@
+//! Where messages go.
+
+use std::{str::FromStr, sync::Arc};
+
+use ringmq::topic::TopicName;
+
+use crate::payload::mix;
+
+/// Where a publisher's messages go.
+#[derive(Clone, Debug)]
+pub enum Topics {
+    One(String),
+    /// Message n goes to topic n.
+    Numbered(Pattern),
+    /// Each message goes where the dice say.
+    Drawn(Pattern, Arc<Dice>),
+}
+
+impl Topics {
+    pub fn name(&self, publisher: u32, sequence: u32) -> String {
+        match self {
+            Topics::One(topic) => topic.clone(),
+            Topics::Numbered(pattern) => pattern.name(sequence),
+            Topics::Drawn(pattern, dice) => pattern.name(dice.draw(publisher, sequence)),
+        }
+    }
+}
+
+/// Topic Names that differ in a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(String);
+
+impl Pattern {
+    pub fn new(text: &str) -> Pattern {
+        Pattern(text.to_owned())
+    }
+
+    pub fn name(&self, id: u32) -> String {
+        self.0.replace(ID, &id.to_string())
+    }
+
+    /// The filter of all names.
+    pub fn filter(&self) -> String {
+        self.0.replace(ID, "+")
+    }
+}
+
+/// As a flag gives it: a Topic Name in which one level or more is the number.
+impl FromStr for Pattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Pattern, String> {
+        let (mut levels, parts) = (text.split('/'), text.matches(ID).count());
+        let whole = levels.by_ref().filter(|level| *level == ID).count();
+        match TopicName::parse(text) {
+            Ok(_) if whole > 0 && whole == parts => Ok(Pattern::new(text)),
+            _ => Err(format!("a topic has {ID} as one of its levels, and no wildcards")),
+        }
+    }
+}
+
+/// Numbers below a limit, of which the first come more often: number n, counted from one, as often
+/// as 1/n^s.
+#[derive(Debug)]
+pub struct Dice {
+    /// The share of all draws up to each number.
+    shares: Vec<f64>,
+}
+
+impl Dice {
+    /// With an exponent of zero all numbers come equally often.
+    pub fn zipf(numbers: u32, exponent: f64) -> Dice {
+        let mut sum = 0.0;
+        let weights = (1..=numbers).map(|number| f64::from(number).powf(-exponent));
+        let mut shares: Vec<f64> = weights
+            .map(|weight| {
+                sum += weight;
+                sum
+            })
+            .collect();
+        for share in &mut shares {
+            *share /= sum;
+        }
+        Dice { shares }
+    }
+
+    /// The same number for the same message, in every run.
+    pub fn draw(&self, publisher: u32, sequence: u32) -> u32 {
+        let random = mix(u64::from(publisher) << 32 | u64::from(sequence)) >> 32;
+        let point =
+            f64::from(u32::try_from(random).unwrap_or_default()) / (f64::from(u32::MAX) + 1.0);
+        let number = self.shares.partition_point(|share| *share <= point);
+        u32::try_from(number.min(self.shares.len() - 1)).unwrap_or_default()
+    }
+}
+
+/// Stands for the number.
+const ID: &str = "{id}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_has_the_number_as_a_level() {
+        let pattern: Pattern = "house/{id}/heat".parse().unwrap();
+        assert_eq!(pattern.name(7), "house/7/heat");
+        assert_eq!(pattern.filter(), "house/+/heat");
+        for wrong in ["", "a/b", "a/x{id}", "{id}/x{id}", "+/{id}", "{id}/#"] {
+            assert!(wrong.parse::<Pattern>().is_err(), "{wrong}");
+        }
+    }
+
+    /// Draws 40,000 of four numbers, and holds how often each came to what is expected.
+    fn check(exponent: f64, expected: [u32; 4]) {
+        let (dice, mut counts) = (Dice::zipf(4, exponent), [0; 4]);
+        for sequence in 0..40_000 {
+            counts[dice.draw(3, sequence) as usize] += 1;
+        }
+        for (count, expected) in counts.into_iter().zip(expected) {
+            assert!(expected.abs_diff(count) < 400, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_come_as_often_as_the_exponent_says() {
+        check(0.0, [10_000; 4]);
+        // 1, 1/2, 1/3 and 1/4 of 40,000 by their sum, 25/12.
+        check(1.0, [19_200, 9600, 6400, 4800]);
+    }
+
+    #[test]
+    fn one_number_is_always_drawn() {
+        let dice = Dice::zipf(1, 1.5);
+        assert!((0..100).all(|sequence| dice.draw(0, sequence) == 0));
+    }
+}

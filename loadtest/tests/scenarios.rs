@@ -1,0 +1,201 @@
+//! The command itself against the broker: every scenario, small.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+use support::{Broker, loadtest};
+
+/// Runs a scenario, and says its status and its summary.
+fn run(broker: &Broker, flags: &str) -> (i32, Value) {
+    let words: Vec<&str> = flags.split_ascii_whitespace().collect();
+    let port = broker.port().to_string();
+    let output = loadtest(&[&words[..], &["--port", &port, "--json"]].concat());
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// A healthy run: nothing lost, nothing broken, and so many deliveries.
+fn check(broker: &Broker, flags: &str, delivered: u64) -> Value {
+    let (status, summary) = run(broker, flags);
+    assert_eq!(status, 0, "{flags}: {summary:#}");
+    assert_eq!(summary["breaches"], Value::Array(Vec::new()), "{flags}");
+    for (name, count) in [("delivered", delivered), ("lost", 0), ("duplicated", 0)] {
+        assert_eq!(summary[name], count, "{flags}: {name} of {summary:#}");
+    }
+    summary
+}
+
+#[test]
+fn publishers_and_subscribers_account_for_every_message() {
+    let broker = Broker::start(2);
+    check(&broker, "fan-in --publishers 5 --subscribers 2 --count 20 --threads 2", 200);
+    check(&broker, "fan-out --subscribers 7 --count 10 --qos 1", 70);
+    check(&broker, "pairs --pairs 4 --round --count 5 --qos 2 --protocol 5.0", 20);
+    check(&broker, "idle --connections 20", 20);
+}
+
+#[test]
+fn each_qos_has_an_account_of_its_own() {
+    let broker = Broker::start(2);
+    let flags = "fan-in --publishers 6 --count 10 --publish-qos 0,1,2 --subscribe-qos 1";
+    let summary = check(&broker, flags, 60);
+    assert_eq!(summary["by_qos"][0]["arrived"], 20);
+    assert_eq!(summary["by_qos"][1]["arrived"], 40);
+    assert_eq!(summary["by_qos"].as_array().unwrap().len(), 2);
+    assert_eq!(summary["qos"], 1);
+}
+
+#[test]
+fn a_group_receives_each_message_once() {
+    let broker = Broker::start(2);
+    for flags in ["--protocol 5.0 --qos 1 --threads 2", "--qos 2 --group g --rate 2000"] {
+        let flags = format!("shared --publishers 4 --subscribers 3 --count 50 {flags}");
+        let summary = check(&broker, &flags, 200);
+        let shares = &summary["fairness"];
+        assert!(shares["share_max"].as_u64().unwrap() < 200, "all to one: {summary:#}");
+        assert_eq!(summary["expected"], 200);
+    }
+}
+
+#[test]
+fn retained_messages_are_replayed_to_all_and_removed() {
+    let broker = Broker::start(2);
+    for qos in 0..=2 {
+        let flags = format!("retained --messages 150 --subscribers 4 --qos {qos} --threads 2");
+        let summary = check(&broker, &flags, 600);
+        assert_eq!(summary["sent"], 150);
+        assert_eq!(summary["by_qos"][0]["granted_qos"], qos);
+    }
+    // What one run had left behind would be foreign to a smaller one.
+    check(&broker, "retained --messages 10 --subscribers 1 --protocol 5.0", 10);
+}
+
+#[test]
+fn one_of_many_filters_matches() {
+    let broker = Broker::start(2);
+    check(&broker, "wildcard --publishers 3 --subscribers 4 --decoys 250 --count 5 --qos 1", 60);
+}
+
+#[test]
+fn connections_are_counted_and_timed() {
+    let broker = Broker::start(2);
+    for flags in ["--connections 50 --threads 2 --opening 8", "--connections 9 --rate 300"] {
+        let count = if flags.contains("50") { 50 } else { 9 };
+        for scenario in ["connect", "reconnect"] {
+            let summary = check(&broker, &format!("{scenario} {flags}"), count);
+            assert_eq!(
+                (&summary["sent"], &summary["counted"]),
+                (&count.into(), &"connections".into())
+            );
+            assert!(summary["latency"]["p50"].as_f64().unwrap() > 0.0, "{summary:#}");
+        }
+    }
+    check(&broker, "connect --connections 1 --threads 2", 1);
+}
+
+#[test]
+fn slow_readers_do_not_count() {
+    let broker = Broker::start(1);
+    let flags = "slow-reader --subscribers 3 --slow 2 --size 20000 --count 200 --rate 2000";
+    let summary = check(&broker, flags, 600);
+    assert!(summary["slow"]["slow_delivered"].as_u64().unwrap() < 400, "{summary:#}");
+    assert_eq!(check(&broker, "fan-out --count 1", 500)["slow"], Value::Null);
+}
+
+#[test]
+fn presets_run_at_any_scale() {
+    let broker = Broker::start(1);
+    check(&broker, "preset conn-tcp-10K-100 --scale 0.001 --rate 500", 10);
+    check(&broker, "preset fanout-1-1K-1-1K --scale 0.02 --count 2 --rate 50", 40);
+    let flags = "preset sharedsub-1K-5-1K-1K --scale 0.01 --count 2 --rate 500 --protocol 5.0";
+    check(&broker, flags, 20);
+    let summary = check(&broker, "preset p2p-1K-1K-1K-1K --scale 0.01 --count 2 --rate 500", 20);
+    assert_eq!((&summary["qos"], &summary["size"]), (&1.into(), &16.into()));
+}
+
+#[test]
+fn runs_are_compared_and_drawn() {
+    let (broker, home) = (Broker::start(1), Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let [page, first, second, both] =
+        ["run.html", "first.json", "second.json", "both.html"].map(|name| home.join(name));
+    for (json, rate) in [(&first, 200), (&second, 400)] {
+        let flags = format!(
+            "pairs --pairs 2 --rate {rate} --duration 300ms --pid {} --html {}",
+            broker.pid(),
+            page.display()
+        );
+        let summary = check(&broker, &flags, rate * 3 / 10);
+        assert!(!summary["series"]["broker_rss_bytes"].as_array().unwrap().is_empty());
+        fs::write(json, summary.to_string()).unwrap();
+    }
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("\"scenario\":\"pairs\"") && page.contains("</html>"));
+    let files = [&first, &second, &both].map(|path| path.to_str().unwrap());
+    let output = loadtest(&["compare", files[0], files[1], "--json", "--html", files[2]]);
+    let comparison: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(comparison["runs"], json!(["first", "second"]));
+    let ratio = comparison["rows"][0]["ratios"][0].as_f64().unwrap();
+    assert!(ratio > 0.0, "{comparison:#}");
+    let text = String::from_utf8(loadtest(&["compare", files[0], files[1]]).stdout).unwrap();
+    assert!(text.contains("latency p99, µs"), "{text}");
+    assert!(fs::read_to_string(both).unwrap().contains("\"name\":\"second\""));
+}
+
+#[test]
+fn sizes_topics_and_rates_vary() {
+    let broker = Broker::start(2);
+    let summary = check(&broker, "pairs --pairs 3 --size 16-5000 --count 40 --qos 1", 120);
+    assert_eq!((&summary["size_min"], &summary["size"]), (&16.into(), &5000.into()));
+    let flags = "fan-in --publishers 3 --topics 20 --zipf 1.2 --topic t/{id}/v --count 50 --qos 2";
+    check(&broker, flags, 150);
+    check(&broker, "pairs --pairs 2 --topic {id}/p --rate 1000 --ramp 100ms --count 60", 120);
+}
+
+#[test]
+fn sessions_persist_and_clients_show_that_they_are_there() {
+    let broker = Broker::start(2);
+    for protocol in ["3.1.1", "5.0"] {
+        let flags = format!("--session persistent --keep-alive 1 --protocol {protocol}");
+        check(&broker, &format!("pairs --pairs 2 --qos 1 --count 5 --hold 2s {flags}"), 10);
+        check(&broker, &format!("reconnect --connections 20 {flags}"), 20);
+    }
+    let hosts = "--host 127.0.0.1,127.0.0.1 --source-addresses 127.9.0.0/29";
+    check(&broker, &format!("pairs --pairs 4 --count 5 {hosts}"), 20);
+}
+
+#[test]
+fn a_lost_message_is_a_failure_where_the_qos_forbids_it() {
+    let sink = Broker::start_sink();
+    for (qos, status, breaches) in [(0, 0, vec![]), (1, 1, vec!["lost"]), (2, 1, vec!["lost"])] {
+        let flags = format!("pairs --pairs 3 --count 4 --qos {qos} --timeout 100ms");
+        let (found, summary) = run(&sink, &flags);
+        assert_eq!((found, &summary["breaches"]), (status, &breaches.into()), "{flags}");
+        assert_eq!((&summary["sent"], &summary["lost"]), (&12.into(), &12.into()), "{flags}");
+    }
+}
+
+#[test]
+fn what_nobody_subscribes_to_is_sent_and_not_missed() {
+    let sink = Broker::start_sink();
+    let flags = "fan-in --publishers 4 --subscribers 0 --count 500 --qos 2 --size 100000";
+    let summary = check(&sink, flags, 0);
+    assert_eq!((&summary["sent"], &summary["unacknowledged"]), (&2000.into(), &0.into()));
+}
+
+#[test]
+fn the_highest_rate_within_a_bound_is_searched_for() {
+    let broker = Broker::start(1);
+    let flags = "pairs --pairs 2 --find-max 60s --rate 600000000 --count 5";
+    let (status, found) = run(&broker, flags);
+    assert_eq!(status, 0, "{found:#}");
+    assert_eq!(found["highest_rate"], 600_000_000);
+    assert_eq!(found["best"]["delivered"], 10);
+    let flags = "pairs --pairs 2 --find-max 0s --rate 20 --count 1".split(' ');
+    let port = broker.port().to_string();
+    let output = loadtest(&flags.chain(["--port", &port]).collect::<Vec<_>>());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no rate is low enough"));
+}

@@ -12,7 +12,6 @@ use ringmq::{
     shard::{
         Shard,
         letter::LetterBatch,
-        offer::Offer,
         ports::{Arrival, Brain, End},
         referral::Referral,
         settings::Settings,
@@ -65,18 +64,23 @@ enum Parcel {
 
 impl Broker {
     pub(crate) fn new(plan: &Plan, now: Moment) -> Broker {
-        let settings = |shard| Settings {
-            shard,
-            shards: plan.shards,
-            seed: Seed::new(plan.seed),
-            started_at: now,
-            limits: plan.limits.clone(),
-            offer: Offer::default(),
-            referral: Referral::default(),
-            policy: plan.policy(),
-            strategies: plan.strategies.clone(),
-            loopback_listeners: vec![true],
-            sys_interval: None,
+        let planted = Planted::new(plan);
+        let settings = |shard| {
+            let mut settings = Settings {
+                shard,
+                shards: plan.shards,
+                seed: Seed::new(plan.seed),
+                started_at: now,
+                limits: plan.limits.clone(),
+                offer: plan.offer.clone(),
+                referral: Referral::default(),
+                policy: plan.policy(),
+                strategies: plan.strategies.clone(),
+                loopback_listeners: vec![true],
+                sys_interval: plan.sys_interval,
+            };
+            planted.misset(&mut settings);
+            settings
         };
         let row = || (0..plan.shards).map(|_| Lane::default()).collect();
         Broker {
@@ -85,7 +89,7 @@ impl Broker {
             links: Vec::new(),
             lanes: (0..plan.shards).map(|_| row()).collect(),
             now,
-            planted: Planted::new(plan),
+            planted,
             effects: Effects::default(),
             oracle: Oracle::new(plan),
             step: 0,
@@ -104,12 +108,17 @@ impl Broker {
         self.step += 1;
         self.effects.clear();
         let before = self.shards[shard].tallies();
+        let called_for = match event {
+            Event::Bytes { link, .. } | Event::Drained { link } => Some(link),
+            _ => None,
+        };
         let mut hands = Hands {
             place: &mut self.places[shard],
             links: &mut self.links,
             effects: &mut self.effects,
             planted: &mut self.planted,
             outbox_bytes_max: self.outbox_bytes_max,
+            called_for,
         };
         let taken = call(&mut self.shards[shard], self.now, &mut hands);
         for at in 0..self.effects.list.len() {
@@ -185,11 +194,15 @@ impl Broker {
             let event = Event::Bytes { link: index, bytes: &bytes };
             let misread = self.planted.is_on().then(|| {
                 let version = self.oracle.version_of(index, &bytes);
+                self.links[index].version = version;
                 self.planted.misread(&bytes, version)
             });
-            let handed = misread.as_deref().unwrap_or(&bytes);
-            let taken = self.call(shard, event, |brain, now, hands| {
-                brain.handle_bytes(now, id, handed, hands)
+            let taken = self.call(shard, event, |brain, now, hands| match &misread {
+                None => brain.handle_bytes(now, id, &bytes, hands),
+                Some(misread) => {
+                    let taken = brain.handle_bytes(now, id, &misread.bytes, hands);
+                    misread.taken(taken, bytes.len())
+                }
             })?;
             let link = &mut self.links[index];
             if matches!(link.phase, Phase::Open | Phase::Moving(_)) {
@@ -339,6 +352,15 @@ impl Broker {
         }
         self.call(shard, Event::Verdict, |brain, now, hands| {
             brain.handle_verdict(now, id, passed, hands);
+            0
+        })?;
+        Ok(())
+    }
+
+    /// The broker is told to stop; whoever comes after that is turned away.
+    pub(crate) fn stop(&mut self, shard: usize) -> Verdict {
+        self.call(shard, Event::Stop, |brain, now, hands| {
+            brain.handle_stop(now, hands);
             0
         })?;
         Ok(())

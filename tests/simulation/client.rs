@@ -7,7 +7,8 @@ use std::{
 };
 
 use ringmq::mqtt::{
-    self, Ack, Connack, Delivery, Packet, PacketId, Publish, QoS, ReasonCode, Version,
+    self, Ack, ApplicationProperties, Connack, Delivery, Packet, PacketId, Publish, QoS,
+    ReasonCode, Version,
 };
 
 use crate::violation::{Violation, ensure};
@@ -24,6 +25,10 @@ pub(crate) enum Stage {
 pub(crate) struct Client {
     pub(crate) name: String,
     pub(crate) hostile: bool,
+    /// No CONNECT of it has ever said its name.
+    pub(crate) is_new: bool,
+    /// It waits to be told its name.
+    pub(crate) nameless: bool,
     /// Whether it joins share groups. Then its other filters match none of their topics.
     pub(crate) shares: bool,
     /// Which group, of those that the workload knows.
@@ -53,6 +58,8 @@ pub(crate) struct Client {
     pub(crate) exactly_once: BTreeMap<Vec<u8>, u32>,
     /// The broker has said farewell.
     dismissed: bool,
+    /// Messages at QoS 1 and 2 that have come: now and then it refuses one.
+    taken: u32,
 }
 
 #[derive(Debug)]
@@ -64,6 +71,7 @@ pub(crate) struct Outgoing {
     pub(crate) payload: Vec<u8>,
     pub(crate) retain: bool,
     pub(crate) expiry: Option<u32>,
+    pub(crate) application: ApplicationProperties<'static>,
 }
 
 impl Client {
@@ -71,6 +79,8 @@ impl Client {
         Client {
             name: format!("c{index}"),
             hostile,
+            is_new: true,
+            nameless: false,
             shares: !index.is_multiple_of(3),
             group,
             stage: Stage::Off,
@@ -89,6 +99,7 @@ impl Client {
             aliases: Vec::new(),
             exactly_once: BTreeMap::new(),
             dismissed: false,
+            taken: 0,
         }
     }
 
@@ -97,6 +108,7 @@ impl Client {
         self.clean = clean;
         self.stage = Stage::Connecting;
         self.link = Some(link);
+        self.nameless = false;
         self.version = version;
         self.lasting = lasting;
         self.dismissed = false;
@@ -192,6 +204,11 @@ impl Client {
             return;
         }
         self.stage = Stage::Connected;
+        self.nameless = false;
+        self.is_new = false;
+        if let Some(name) = connack.properties.assigned_client_identifier {
+            name.clone_into(&mut self.name);
+        }
         self.receive_maximum = connack.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
         self.alias_maximum = connack.properties.topic_alias_maximum;
         // 3.1 does not say whether the session was there: what is sent again is harmless.
@@ -210,7 +227,14 @@ impl Client {
     fn take(&mut self, publish: &Publish<'_>) {
         match publish.delivery {
             Delivery::AtMostOnce => {}
-            Delivery::AtLeastOnce(id) => self.owe(&Packet::Puback(Ack::success(id))),
+            Delivery::AtLeastOnce(id) => {
+                let reason_code = self.opinion();
+                self.owe(&Packet::Puback(Ack::with_reason(id, reason_code)));
+            }
+            Delivery::ExactlyOnce(id) if !self.held.contains(&id.value()) && self.refuses() => {
+                let refusal = Ack::with_reason(id, ReasonCode::UnspecifiedError);
+                self.owe(&Packet::Pubrec(refusal));
+            }
             Delivery::ExactlyOnce(id) => {
                 if self.held.insert(id.value()) {
                     *self.exactly_once.entry(publish.payload.to_vec()).or_default() += 1;
@@ -218,6 +242,16 @@ impl Client {
                 self.owe(&Packet::Pubrec(Ack::success(id)));
             }
         }
+    }
+
+    /// Before 5.0 nothing that has come can be refused.
+    fn refuses(&mut self) -> bool {
+        self.taken += 1;
+        self.version == Version::V5 && self.taken.is_multiple_of(REFUSED_OF)
+    }
+
+    fn opinion(&mut self) -> ReasonCode {
+        if self.refuses() { ReasonCode::UnspecifiedError } else { ReasonCode::Success }
     }
 
     fn finish(&mut self, ack: &Ack<'_>) {
@@ -264,7 +298,11 @@ impl Outgoing {
             payload: &self.payload,
         };
         publish.properties.message_expiry_interval = self.expiry;
+        publish.properties.application = self.application;
         Packet::Publish(publish).encode(version, &mut bytes);
         bytes
     }
 }
+
+/// A client refuses one message of so many.
+const REFUSED_OF: u32 = 31;

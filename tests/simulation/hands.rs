@@ -11,7 +11,7 @@ use ringmq::{
 
 use crate::{
     link::{Link, Phase},
-    planted::{Fault, Planted},
+    planted::{Fault, Planted, Recipient},
     random::{Random, purpose},
 };
 
@@ -44,6 +44,13 @@ pub(crate) enum Effect {
     Closed {
         link: usize,
     },
+    /// Nothing is read from it until it is resumed.
+    Paused {
+        link: usize,
+    },
+    Resumed {
+        link: usize,
+    },
     HandedOver {
         link: usize,
         home: ShardId,
@@ -72,6 +79,15 @@ impl Effects {
     pub(crate) fn closed(&self) -> impl Iterator<Item = usize> {
         self.list.iter().filter_map(|effect| match *effect {
             Effect::Closed { link, .. } => Some(link),
+            _ => None,
+        })
+    }
+
+    /// Links that are read from no more, or again.
+    pub(crate) fn turned(&self) -> impl Iterator<Item = (usize, bool)> {
+        self.list.iter().filter_map(|effect| match *effect {
+            Effect::Paused { link } => Some((link, true)),
+            Effect::Resumed { link } => Some((link, false)),
             _ => None,
         })
     }
@@ -127,6 +143,8 @@ pub(crate) struct Hands<'a> {
     pub(crate) effects: &'a mut Effects,
     pub(crate) planted: &'a mut Planted,
     pub(crate) outbox_bytes_max: usize,
+    /// The link that the shard is called for, if it is for one.
+    pub(crate) called_for: Option<usize>,
 }
 
 impl Hands<'_> {
@@ -165,7 +183,10 @@ impl Ports for Hands<'_> {
         if !self.planted.is_on() {
             return self.put(connection, [frame, &[]]);
         }
-        for altered in self.planted.alter(connection, frame) {
+        let Some((index, link)) = self.open(connection) else { return };
+        let to = Recipient { link: index, client: link.client, version: link.version };
+        let waited = self.called_for == Some(index);
+        for altered in self.planted.alter(to, waited, frame) {
             self.put(connection, [&altered, &[]]);
         }
     }
@@ -184,6 +205,9 @@ impl Ports for Hands<'_> {
     }
 
     fn close(&mut self, connection: ConnectionId, closing: Closing) {
+        if self.planted.forgets_to_close() {
+            return;
+        }
         if let Some((index, link)) = self.open(connection) {
             link.close(closing);
             self.place.release(connection);
@@ -192,8 +216,9 @@ impl Ports for Hands<'_> {
     }
 
     fn pause(&mut self, connection: ConnectionId) {
-        if let Some((_, link)) = self.open(connection) {
+        if let Some((index, link)) = self.open(connection) {
             link.paused = true;
+            self.effects.list.push(Effect::Paused { link: index });
         }
     }
 
@@ -201,9 +226,10 @@ impl Ports for Hands<'_> {
         if self.planted.forgets_to_resume() {
             return;
         }
-        if let Some((_, link)) = self.open(connection).filter(|(_, link)| link.paused) {
+        if let Some((index, link)) = self.open(connection).filter(|(_, link)| link.paused) {
             link.paused = false;
             link.feedable = true;
+            self.effects.list.push(Effect::Resumed { link: index });
         }
     }
 

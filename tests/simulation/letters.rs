@@ -1,6 +1,9 @@
 //! Letters written anew, with one thing changed.
 
-use ringmq::shard::letter::{Address, Letter, LetterBatch, PublishLetter};
+use ringmq::{
+    mqtt::QoS,
+    shard::letter::{Address, GroupKeys, Letter, LetterBatch, PublishLetter},
+};
 
 use crate::{planted::Fault, random::Random};
 
@@ -33,7 +36,11 @@ pub(crate) fn altered(batch: &LetterBatch, fault: Fault, random: &mut Random) ->
             Letter::Group { share, filter, counts } => {
                 let share = batch.text(*share);
                 let share = if fault == Fault::LoseGroup && strikes { "lost" } else { share };
-                out.push_group(share, batch.text(*filter), *counts);
+                let mut counts = *counts;
+                if fault == Fault::IgnoreAbsence {
+                    counts.online = counts.all;
+                }
+                out.push_group(share, batch.text(*filter), counts);
             }
             Letter::InterestApplied { upto } => out.push(Letter::InterestApplied { upto: *upto }),
             Letter::Press { publisher } => out.push(Letter::Press { publisher: *publisher }),
@@ -61,14 +68,19 @@ fn write_publish(
         publisher: arrived.publisher,
         hops: letter.hops,
     };
+    let mut view = arrived.view;
     match fault {
         Fault::LoseLetter if strikes => return,
-        Fault::RepeatLetter if strikes => out.push_publish(&arrived.view, &address),
+        Fault::LoseInherited if letter.hops > 0 => return,
+        Fault::LoseShared if view.qos == QoS::AtMostOnce => address.groups = GroupKeys::default(),
+        Fault::RepeatLetter if strikes => out.push_publish(&view, &address),
+        Fault::RepeatInherited if letter.hops > 0 => out.push_publish(&view, &address),
+        Fault::LoseApplication => view.application = &[],
         Fault::SkipTombstone if letter.removes_retained => address.retained_at = None,
         Fault::AgeRetained if letter.retained_at.is_some() => {
             address.retained_at = Some(std::num::NonZeroU64::MIN);
         }
         _ => {}
     }
-    out.push_publish(&arrived.view, &address);
+    out.push_publish(&view, &address);
 }

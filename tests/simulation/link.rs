@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use ringmq::{
     base::ids::{ConnectionId, ShardId},
+    mqtt::Version,
     shard::ports::Closing,
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct Link {
     pub(crate) shard: usize,
     pub(crate) id: ConnectionId,
     pub(crate) phase: Phase,
+    /// As its CONNECT has said; only known while a fault is planted.
+    pub(crate) version: Version,
     /// Sent by the client, not received by the broker.
     pub(crate) upstream: VecDeque<u8>,
     /// Received by the broker, not taken by the shard.
@@ -58,6 +61,7 @@ impl Link {
             shard,
             id: ConnectionId { slot: u32::MAX, generation: 0 },
             phase: Phase::Coming,
+            version: Version::V5,
             upstream: VecDeque::new(),
             unread: Vec::new(),
             outbox: VecDeque::new(),

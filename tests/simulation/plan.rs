@@ -1,7 +1,7 @@
 //! What a seed decides before anything happens: how large the broker is, how narrow its limits
 //! are, who its clients are and what they and the network are up to.
 
-use std::sync::Arc;
+use std::{num::NonZeroU16, sync::Arc};
 
 use ringmq::{
     access::{Anonymous, Passwords, Policy},
@@ -9,9 +9,10 @@ use ringmq::{
         time::{Moment, Span},
         wheel::TICK,
     },
+    mqtt::QoS,
     routing::{Strategies, Strategy},
     session::queue::QueueLimits,
-    shard::settings::Limits,
+    shard::{offer::Offer, settings::Limits},
 };
 
 use crate::{
@@ -27,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) shards: usize,
     pub(crate) limits: Limits,
+    pub(crate) offer: Offer,
+    pub(crate) sys_interval: Option<Span>,
     pub(crate) strategies: Strategies,
     pub(crate) mailbox_parcels_max: usize,
     pub(crate) clients: usize,
@@ -45,6 +48,10 @@ pub(crate) struct Plan {
     /// Bytes that travel at once, at most.
     pub(crate) chunk_max: usize,
     pub(crate) with_passwords: bool,
+    /// Whether the broker is stopped in the middle of it all, rather than left by everyone.
+    pub(crate) stops: bool,
+    /// Whether there is a lull half-way, in which all replicas agree.
+    pub(crate) pauses: bool,
     pub(crate) planted: Option<Fault>,
 }
 
@@ -64,10 +71,18 @@ impl Plan {
         }
         let turns: Vec<usize> =
             crate::run::USUAL.iter().map(|&weight| weight * random.pick(&[1, 1, 2, 4])).collect();
+        let shards = random.pick(&[1, 2, 2, 3, 4]);
+        let offer = offer(&mut random);
+        // The naive broker does not know the times of retained $SYS messages, which decide between
+        // shards.
+        let may_tell = !narrow && (shards == 1 || !offer.retain);
+        let tells = may_tell && random.chance(30);
         Plan {
             seed,
-            shards: random.pick(&[1, 2, 2, 3, 4]),
+            shards,
             limits: limits(&mut random, narrow),
+            offer,
+            sys_interval: tells.then_some(SYS_INTERVAL),
             strategies: Strategies { default: random.pick(&STRATEGIES), ..Strategies::default() },
             mailbox_parcels_max: random.pick(&[1, 2, 16]),
             clients,
@@ -80,6 +95,8 @@ impl Plan {
             turns,
             chunk_max: if bulky { 100_000 } else { random.pick(&[3, 40, 1000]) },
             with_passwords: random.chance(3),
+            stops: random.chance(10),
+            pauses: random.chance(30),
             planted: None,
         }
     }
@@ -95,9 +112,30 @@ impl Plan {
     }
 }
 
+/// One broker of five offers less than all of MQTT.
+fn offer(random: &mut Random) -> Offer {
+    if !random.chance(20) {
+        return Offer::default();
+    }
+    let keep_alive_max = random.pick(&[0, 3, 60]);
+    Offer {
+        maximum_qos: random.pick(&QoS::ALL),
+        retain: random.chance(60),
+        wildcard_subscriptions: random.chance(80),
+        subscription_identifiers: random.chance(60),
+        shared_subscriptions: random.chance(70),
+        keep_alive_max: NonZeroU16::new(keep_alive_max),
+        response_prefix: random.chance(50).then(|| "answers".into()),
+        validates_payload_format: random.chance(50),
+    }
+}
+
 fn limits(random: &mut Random, narrow: bool) -> Limits {
     let queue = if narrow {
-        QueueLimits { messages_max: random.between(1, 12), bytes_max: 1 << 20 }
+        QueueLimits {
+            messages_max: random.between(1, 12),
+            bytes_max: random.pick(&[300, 2_000, 1 << 20]),
+        }
     } else {
         QueueLimits { messages_max: 10_000, bytes_max: 64 << 20 }
     };
@@ -108,7 +146,7 @@ fn limits(random: &mut Random, narrow: bool) -> Limits {
         queue,
         receive_maximum: random.pick(&[1, 3, 20, 1000]),
         topic_alias_maximum: random.pick(&[0, 2, 16]),
-        topic_aliases_max: 32,
+        topic_aliases_max: random.pick(&[1, 2, 32]),
         session_expiry_max: if random.chance(10) { 20 } else { u32::MAX },
         connect_timeout: Span::from_secs(10),
         patience: random.pick(&[Span::ZERO, Span::from_millis(20), Span::from_millis(500)]),
@@ -116,13 +154,16 @@ fn limits(random: &mut Random, narrow: bool) -> Limits {
         topic_levels_max: 200,
         user_properties_max: 10_000,
         user_property_bytes_max: 1 << 20,
-        subscribe_filters_max: 1_000_000,
+        subscribe_filters_max: if narrow { random.between(1, 3) } else { 1_000_000 },
         subscriptions_max: if narrow { random.between(1, 6) } else { 10_000 },
         subscription_bytes_max: 64 << 20,
         retained_max: if narrow { random.between(1, 4) } else { 10_000 },
         retained_bytes_max: 64 << 20,
     }
 }
+
+/// Longer than healing takes.
+const SYS_INTERVAL: Span = Span::from_secs(10);
 
 const STRATEGIES: [Strategy; 6] = [
     Strategy::RoundRobin,

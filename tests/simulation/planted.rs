@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 
 use ringmq::{
-    base::ids::ConnectionId,
-    mqtt::{self, Packet, PacketType, Version},
-    shard::letter::LetterBatch,
+    mqtt::{
+        self, ConnackProperties, Connect, Packet, PacketType, QoS, ReasonCode, RetainHandling,
+        SubscriptionIdentifiers, SubscriptionOptions, Version,
+    },
+    shard::{letter::LetterBatch, offer::Offer, settings::Settings},
 };
 
 use crate::{
@@ -69,6 +71,30 @@ faults! {
     ForgetDrained = "a drained outbox is not noticed",
     OverfillOutbox = "an outbox is never full",
     HurryClock = "a shard's clock is ahead when timers are looked at",
+    ReplayAlways = "Retain Handling 1 sends what is retained to those who have it",
+    SkipReplay = "Retain Handling 0 sends nothing that is retained",
+    IgnoreRetainAsPublished = "Retain As Published is ignored",
+    LoseIdentifiers = "what waited is sent without its Subscription Identifiers",
+    KeepInterval = "the Message Expiry Interval of what waited is still the first one",
+    KeepAliases = "Topic Aliases of the connection before are used again",
+    LoseApplication = "what a publisher says about its message does not reach another shard",
+    TellProblems = "Request Problem Information is ignored",
+    IgnoreKeepAlive = "the Keep Alive is ignored",
+    LoseWill = "a Will that waits is forgotten",
+    KeepWill = "DISCONNECT publishes the Will",
+    DropWill = "DISCONNECT with Will Message takes the Will along",
+    IgnoreLastExpiry = "the Session Expiry Interval of DISCONNECT is ignored",
+    KeepSessions = "sessions never expire",
+    LoseInherited = "what a member of a share group leaves behind is lost",
+    RepeatInherited = "what a member of a share group leaves behind comes twice",
+    LoseShared = "a message at QoS 0 is lost on its way to a share group",
+    IgnoreAbsence = "another shard takes all members of a share group for present",
+    IgnoreOffer = "the broker does not keep to what it offers",
+    HideOffer = "CONNACK does not say what the broker offers",
+    UnboundQueue = "a session's queue is never full",
+    UnboundRetained = "retained messages are never too many",
+    ForgetToClose = "a connection is not closed",
+    RefuseMessage = "a PUBACK says that a message was refused, though it was not",
 }
 
 /// The planted fault of a run, if any, and what it has to remember.
@@ -76,11 +102,47 @@ faults! {
 pub(crate) struct Planted {
     fault: Option<Fault>,
     random: Random,
-    held_frames: BTreeMap<(u32, u32), Vec<u8>>,
+    held_frames: BTreeMap<usize, Vec<u8>>,
     held_batches: BTreeMap<(usize, usize), LetterBatch>,
     /// Changes of interest that each shard has told each other.
     told: BTreeMap<(usize, usize), u64>,
     forging: bool,
+    /// The Message Expiry Interval of each payload, as it was published.
+    intervals: BTreeMap<Vec<u8>, u32>,
+    /// The Topic Aliases of each client, and the connection on which each was told last.
+    aliases: BTreeMap<(usize, u16), (String, usize)>,
+}
+
+/// Whom a packet is sent to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recipient {
+    pub(crate) link: usize,
+    pub(crate) client: usize,
+    pub(crate) version: Version,
+}
+
+/// What a shard is handed instead of what has come, and how long each packet was and is.
+#[derive(Debug, Default)]
+pub(crate) struct Misread {
+    pub(crate) bytes: Vec<u8>,
+    lengths: Vec<(usize, usize)>,
+}
+
+impl Misread {
+    /// How much has really been taken when so much of the altered bytes was.
+    pub(crate) fn taken(&self, taken: usize, all: usize) -> usize {
+        if taken == self.bytes.len() {
+            return all;
+        }
+        let (mut altered, mut came) = (0, 0);
+        for (before, after) in &self.lengths {
+            if altered + after > taken {
+                break;
+            }
+            (altered, came) = (altered + after, came + before);
+        }
+        came + (taken - altered)
+    }
 }
 
 impl Planted {
@@ -92,6 +154,8 @@ impl Planted {
             held_batches: BTreeMap::new(),
             told: BTreeMap::new(),
             forging: false,
+            intervals: BTreeMap::new(),
+            aliases: BTreeMap::new(),
         }
     }
 
@@ -103,21 +167,70 @@ impl Planted {
         self.fault.is_some()
     }
 
-    /// What is sent instead of some packets.
-    pub(crate) fn alter(&mut self, to: ConnectionId, frames: &[u8]) -> Vec<Vec<u8>> {
+    /// What is sent instead of some packets, which may have waited for the recipient.
+    pub(crate) fn alter(&mut self, to: Recipient, waited: bool, frames: &[u8]) -> Vec<Vec<u8>> {
         let mut altered = Vec::new();
         let mut rest = frames;
         while let Ok(Some(frame)) = mqtt::frame::split(rest, 1 << 28) {
             let (one, more) = rest.split_at(frame.len);
-            self.alter_one(to, frame.packet_type(), one.to_vec(), &mut altered);
+            let rewritten = match Packet::decode(frame, to.version) {
+                Ok(packet) => self.rewrite(to, waited, &packet),
+                Err(_) => None,
+            };
+            let one = rewritten.unwrap_or_else(|| one.to_vec());
+            self.alter_one(to, frame.packet_type(), one, &mut altered);
             rest = more;
         }
         altered
     }
 
+    /// The packet anew, if the fault is in what it says.
+    fn rewrite(&mut self, to: Recipient, waited: bool, packet: &Packet<'_>) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        match (self.fault?, *packet) {
+            (Fault::LoseIdentifiers, Packet::Publish(mut publish)) if waited => {
+                publish.properties.subscription_identifiers = SubscriptionIdentifiers::default();
+                publish.encode(to.version, &mut out);
+            }
+            (Fault::KeepInterval, Packet::Publish(mut publish)) => {
+                let first = self.intervals.get(publish.payload)?;
+                *publish.properties.message_expiry_interval.as_mut()? = *first;
+                publish.encode(to.version, &mut out);
+            }
+            (Fault::KeepAliases, Packet::Publish(mut publish)) => {
+                let alias = publish.properties.topic_alias?;
+                if publish.topic.is_empty() {
+                    return None;
+                }
+                let told = (publish.topic.to_owned(), to.link);
+                let before = self.aliases.insert((to.client, alias.get()), told);
+                let known =
+                    |(topic, link): (String, usize)| topic == publish.topic && link != to.link;
+                if before.is_some_and(known) {
+                    publish.topic = "";
+                }
+                publish.encode(to.version, &mut out);
+            }
+            (Fault::HideOffer, Packet::Connack(mut connack)) => {
+                connack.properties = ConnackProperties {
+                    receive_maximum: connack.properties.receive_maximum,
+                    topic_alias_maximum: connack.properties.topic_alias_maximum,
+                    ..ConnackProperties::default()
+                };
+                connack.encode(to.version, &mut out);
+            }
+            (Fault::RefuseMessage, Packet::Puback(ack)) if to.version == Version::V5 => {
+                let refused = mqtt::Ack::with_reason(ack.packet_id, ReasonCode::QuotaExceeded);
+                Packet::Puback(refused).encode(to.version, &mut out);
+            }
+            _ => return None,
+        }
+        Some(out)
+    }
+
     fn alter_one(
         &mut self,
-        to: ConnectionId,
+        to: Recipient,
         packet_type: PacketType,
         mut frame: Vec<u8>,
         out: &mut Vec<Vec<u8>>,
@@ -144,13 +257,12 @@ impl Planted {
                 out.push(frame.clone());
             }
             (Fault::SwapPublishes, PacketType::Publish) => {
-                let key = (to.slot, to.generation);
-                if let Some(held) = self.held_frames.remove(&key) {
+                if let Some(held) = self.held_frames.remove(&to.link) {
                     out.push(frame);
                     return out.push(held);
                 }
                 if strikes {
-                    self.held_frames.insert(key, frame);
+                    self.held_frames.insert(to.link, frame);
                     return;
                 }
             }
@@ -167,9 +279,9 @@ impl Planted {
         out.push(frame);
     }
 
-    /// What a shard is handed instead of what has come; as many bytes.
-    pub(crate) fn misread(&self, bytes: &[u8], version: Version) -> Vec<u8> {
-        let mut misread = Vec::new();
+    /// What a shard is handed instead of what has come.
+    pub(crate) fn misread(&mut self, bytes: &[u8], version: Version) -> Misread {
+        let mut misread = Misread::default();
         let mut rest = bytes;
         while let Ok(Some(frame)) = mqtt::frame::split(rest, 1 << 28) {
             let (one, more) = rest.split_at(frame.len);
@@ -177,48 +289,41 @@ impl Planted {
                 Ok(packet) => self.misread_one(&packet, version),
                 Err(_) => None,
             };
-            match altered.filter(|altered| altered.len() == one.len()) {
-                Some(altered) => misread.extend(altered),
-                None => misread.extend(one),
-            }
+            let altered = altered.as_deref().unwrap_or(one);
+            misread.bytes.extend(altered);
+            misread.lengths.push((one.len(), altered.len()));
             rest = more;
         }
-        misread.extend(rest);
+        misread.bytes.extend(rest);
         misread
     }
 
-    fn misread_one(&self, packet: &Packet<'_>, version: Version) -> Option<Vec<u8>> {
+    fn misread_one(&mut self, packet: &Packet<'_>, version: Version) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         match *packet {
-            Packet::Connect(mut connect) => {
-                match self.fault? {
-                    Fault::IgnoreReceiveMaximum => {
-                        let maximum = connect.properties.receive_maximum.as_mut()?;
-                        *maximum = std::num::NonZeroU16::MAX;
+            Packet::Connect(connect) => self.misread_connect(connect)?.encode(&mut out),
+            Packet::Publish(publish) if self.fault? == Fault::KeepInterval => {
+                let interval = publish.properties.message_expiry_interval?;
+                self.intervals.insert(publish.payload.to_vec(), interval);
+                return None;
+            }
+            Packet::Disconnect(mut disconnect) => {
+                match (self.fault?, disconnect.reason_code) {
+                    (Fault::KeepWill, ReasonCode::Success) => {
+                        disconnect.reason_code = ReasonCode::DisconnectWithWillMessage;
                     }
-                    Fault::IgnorePacketSize => {
-                        let maximum = connect.properties.maximum_packet_size.as_mut()?;
-                        *maximum = std::num::NonZeroU32::MAX;
-                    }
-                    Fault::IgnoreCleanStart => connect.clean_start = false,
-                    Fault::HastenWill => {
-                        connect.will.as_mut()?.properties.will_delay_interval = 1;
-                    }
+                    (Fault::DropWill, _) => disconnect.reason_code = ReasonCode::Success,
+                    (Fault::IgnoreLastExpiry, _) => disconnect.session_expiry_interval = None,
                     _ => return None,
                 }
-                connect.encode(&mut out);
+                disconnect.encode(version, &mut out);
             }
             Packet::Subscribe(subscribe) => {
+                let options = |options| self.misread_options(options);
                 let filters: Vec<_> = subscribe
                     .filters
                     .iter()
-                    .map(|(filter, mut options)| {
-                        options.no_local &= !self.is(Fault::IgnoreNoLocal);
-                        if self.is(Fault::IgnoreQos) {
-                            options.qos = mqtt::QoS::AtMostOnce;
-                        }
-                        (filter, options)
-                    })
+                    .map(|(filter, asked)| (filter, options(asked)))
                     .collect();
                 let filters = mqtt::SubscribeFilters::List(&filters);
                 mqtt::Subscribe { filters, ..subscribe }.encode(version, &mut out);
@@ -226,6 +331,56 @@ impl Planted {
             _ => return None,
         }
         Some(out)
+    }
+
+    fn misread_connect<'a>(&self, mut connect: Connect<'a>) -> Option<Connect<'a>> {
+        let properties = &mut connect.properties;
+        match self.fault? {
+            Fault::IgnoreReceiveMaximum => properties.receive_maximum = None,
+            Fault::IgnorePacketSize => properties.maximum_packet_size = None,
+            Fault::IgnoreCleanStart => connect.clean_start = false,
+            Fault::HastenWill => connect.will.as_mut()?.properties.will_delay_interval = 1,
+            Fault::LoseWill if connect.will?.properties.will_delay_interval > 0 => {
+                connect.will = None;
+            }
+            Fault::TellProblems => properties.request_problem_information = true,
+            Fault::IgnoreKeepAlive => connect.keep_alive = 0,
+            Fault::KeepSessions => *properties.session_expiry_interval.as_mut()? = u32::MAX,
+            _ => return None,
+        }
+        Some(connect)
+    }
+
+    fn misread_options(&self, mut options: SubscriptionOptions) -> SubscriptionOptions {
+        match self.fault {
+            Some(Fault::IgnoreNoLocal) => options.no_local = false,
+            Some(Fault::IgnoreQos) => options.qos = QoS::AtMostOnce,
+            Some(Fault::IgnoreRetainAsPublished) => options.retain_as_published = false,
+            Some(Fault::ReplayAlways) if options.retain_handling == RetainHandling::SendIfNew => {
+                options.retain_handling = RetainHandling::SendAtSubscribe;
+            }
+            Some(Fault::SkipReplay)
+                if options.retain_handling == RetainHandling::SendAtSubscribe =>
+            {
+                options.retain_handling = RetainHandling::DoNotSend;
+            }
+            _ => {}
+        }
+        options
+    }
+
+    /// The rules that a shard is told instead of its own.
+    pub(crate) fn misset(&self, settings: &mut Settings) {
+        match self.fault {
+            Some(Fault::IgnoreOffer) => settings.offer = Offer::default(),
+            Some(Fault::UnboundQueue) => settings.limits.queue.messages_max = usize::MAX,
+            Some(Fault::UnboundRetained) => settings.limits.retained_max = usize::MAX,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn forgets_to_close(&mut self) -> bool {
+        self.is(Fault::ForgetToClose) && self.random.chance(25)
     }
 
     pub(crate) fn forgets_to_resume(&mut self) -> bool {

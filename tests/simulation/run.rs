@@ -113,9 +113,18 @@ impl Run {
     }
 
     fn all(&mut self) -> Verdict {
-        for _ in 0..self.plan.steps {
+        for step in 0..self.plan.steps {
+            if self.plan.pauses && step == self.plan.steps / 2 {
+                self.pause()?;
+            }
             let at = self.schedule.weighted(&self.plan.turns);
             self.take(STEPS[at])?;
+            if step.is_multiple_of(STEPS_PER_LOOK) {
+                self.broker.check_limits(step / STEPS_PER_LOOK % self.plan.shards)?;
+            }
+        }
+        if self.plan.stops {
+            return self.stop();
         }
         self.heal()?;
         self.broker.check_healed(&self.clients)?;
@@ -399,6 +408,10 @@ impl Run {
     }
 
     fn open(&mut self, client: usize) -> Result<usize, Violation> {
+        if let Some(earlier) = self.clients[client].link.filter(|_| self.clients[client].nameless) {
+            // Nobody could take the session over whose name was never told.
+            self.reset(earlier);
+        }
         let shard = self.workload.shard(self.plan.shards);
         let link = self.broker.open(client, shard)?;
         self.alive.push(link);
@@ -411,6 +424,29 @@ impl Run {
         let bytes = self.workload.connect(&mut self.clients[client], version, link);
         self.transmit(client, &bytes);
         Ok(())
+    }
+
+    /// Nobody does anything new until all that was underway has arrived.
+    fn pause(&mut self) -> Verdict {
+        self.exhaust()?;
+        self.broker.check_replicas()
+    }
+
+    /// The broker is stopped shard by shard, in any order, while some of them still work.
+    fn stop(&mut self) -> Verdict {
+        let first = self.schedule.below(self.plan.shards);
+        for at in 0..self.plan.shards {
+            self.broker.stop((first + at) % self.plan.shards)?;
+            for _ in 0..self.schedule.below(20) {
+                let at = self.schedule.weighted(&self.plan.turns);
+                self.take(STEPS[at])?;
+            }
+        }
+        for client in 0..self.clients.len() {
+            self.connect(client)?;
+        }
+        self.settle()?;
+        self.broker.check_stopped()
     }
 
     /// Faults are over: everyone comes back, reads and answers, until nothing is left to do.
@@ -510,6 +546,8 @@ impl Run {
     }
 }
 
+/// How often some shard is looked at for its limits.
+const STEPS_PER_LOOK: usize = 100;
 /// How long healing waits for what waits: more than the broker's patience with a subscriber.
 const PATIENCE: Span = Span::from_millis(1_500);
 const ROUNDS_MAX: usize = 6;

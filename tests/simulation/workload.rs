@@ -2,10 +2,14 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use ringmq::mqtt::{
-    Connect, ConnectProperties, Delivery, Disconnect, Packet, PacketId, Publish, PublishProperties,
-    QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilters, SubscriptionOptions, Unsubscribe,
-    UnsubscribeFilters, UserProperties, Version, Will, WillProperties,
+use ringmq::{
+    mqtt::{
+        Ack, ApplicationProperties, Connect, ConnectProperties, Delivery, Disconnect, Packet,
+        PacketId, Publish, PublishProperties, QoS, ReasonCode, RetainHandling, Subscribe,
+        SubscribeFilters, SubscriptionOptions, Unsubscribe, UnsubscribeFilters, UserProperties,
+        Version, Will, WillProperties,
+    },
+    shard::offer::Offer,
 };
 
 use crate::{
@@ -46,12 +50,15 @@ pub(crate) struct Workload {
     messages: u64,
     payload_max: usize,
     with_passwords: bool,
+    with_sys: bool,
+    offer: Offer,
 }
 
 impl Workload {
     pub(crate) fn new(plan: &Plan, random: Random) -> Workload {
-        let Plan { payload_max, with_passwords, .. } = *plan;
-        Workload { random, messages: 0, payload_max, with_passwords }
+        let Plan { payload_max, with_passwords, sys_interval, .. } = *plan;
+        let (with_sys, offer) = (sys_interval.is_some(), plan.offer.clone());
+        Workload { random, messages: 0, payload_max, with_passwords, with_sys, offer }
     }
 
     /// A payload that no other message has.
@@ -81,7 +88,12 @@ impl Workload {
         let expiry = self.random.pick(&[0, 1, 3, 30, u32::MAX]);
         let lasting = if version == Version::V5 { expiry > 0 } else { !clean_start };
         client.begin(link, version, clean_start, lasting);
-        let name = client.name.clone();
+        // Whoever has never been there may let the broker choose the name.
+        let nameless = client.is_new && version == Version::V5 && self.random.chance(10);
+        client.nameless = nameless;
+        client.is_new &= nameless;
+        let expiry = if nameless { expiry.min(30) } else { expiry };
+        let name = if nameless { String::new() } else { client.name.clone() };
         let payload = self.payload();
         let topic = self.random.pick(&TOPICS);
         let will = self.random.chance(30).then(|| self.will(version, topic, &payload));
@@ -103,6 +115,7 @@ impl Workload {
     /// CONNECT of a client that comes back for what it is owed, and asks for nothing special.
     pub(crate) fn come_back(client: &mut Client, version: Version, link: usize) -> Vec<u8> {
         client.begin(link, version, false, true);
+        client.is_new = false;
         let mut connect = Connect::new(version, &client.name);
         connect.clean_start = false;
         if version == Version::V5 {
@@ -114,6 +127,7 @@ impl Workload {
     /// CONNECT of a client that comes to leave nothing behind.
     pub(crate) fn come_to_go(client: &mut Client, version: Version, link: usize) -> Vec<u8> {
         client.begin(link, version, true, false);
+        client.is_new = false;
         encode(&Packet::Connect(Connect::new(version, &client.name)), version)
     }
 
@@ -124,6 +138,7 @@ impl Workload {
             maximum_packet_size: NonZeroU32::new(self.random.pick(&[0, 0, 0, 60, 100, 1000])),
             topic_alias_maximum: self.random.pick(&[0, 0, 1, 4]),
             request_problem_information: self.random.chance(80),
+            request_response_information: self.random.chance(30),
             ..ConnectProperties::default()
         }
     }
@@ -134,20 +149,26 @@ impl Workload {
             properties.will_delay_interval = self.random.pick(&[0, 0, 1, 2, 10]);
             properties.message_expiry_interval =
                 self.random.chance(10).then(|| self.random.pick(&[1, 5]));
+            properties.application = self.application();
         }
-        let (qos, retain) = (self.random.pick(&QoS::ALL), self.random.chance(25));
+        let qos = self.random.pick(&QoS::ALL).min(self.offer.maximum_qos);
+        let retain = self.random.chance(25) && self.offer.retain;
         Will { qos, retain, topic, payload, properties }
     }
 
     pub(crate) fn publish(&mut self, client: &mut Client) -> Vec<u8> {
         let topic = self.random.pick(&TOPICS);
-        let wanted = self.random.pick(&QoS::ALL);
+        let wanted = self.random.pick(&QoS::ALL).min(self.offer.maximum_qos);
         let qos = if client.may_publish() { wanted } else { QoS::AtMostOnce };
-        let retain = self.random.chance(25);
+        let retain = self.random.chance(25) && self.offer.retain;
         let payload = if retain && self.random.chance(30) { Vec::new() } else { self.payload() };
         let expiry = (client.version == Version::V5 && self.random.chance(10))
             .then(|| self.random.pick(&[1, 2, 10]));
         let delivery = Self::delivery(client, qos);
+        // Messages without a payload are not told apart by it.
+        let modern = client.version == Version::V5 && !payload.is_empty();
+        let application =
+            if modern { self.application() } else { ApplicationProperties::default() };
         let mut publish = Publish {
             dup: false,
             retain,
@@ -157,6 +178,7 @@ impl Workload {
             payload: &payload,
         };
         publish.properties.message_expiry_interval = expiry;
+        publish.properties.application = application;
         self.use_alias(client, &mut publish);
         let bytes = encode(&Packet::Publish(publish), client.version);
         if let Some(packet_id) = delivery.packet_id() {
@@ -168,9 +190,26 @@ impl Workload {
                 payload,
                 retain,
                 expiry,
+                application,
             });
         }
         bytes
+    }
+
+    /// What an application may say about its message.
+    fn application(&mut self) -> ApplicationProperties<'static> {
+        if !self.random.chance(20) {
+            return ApplicationProperties::default();
+        }
+        ApplicationProperties {
+            payload_format_indicator: self.random.pick(&[None, Some(0), Some(1)]),
+            content_type: self.random.pick(&[None, Some("text/plain")]),
+            response_topic: self.random.pick(&[None, Some("answers/c1")]),
+            correlation_data: self.random.pick(&[None, Some(&b"17"[..])]),
+            user_properties: UserProperties::Pairs(
+                self.random.pick(&[&[][..], &[("k", "v"), ("k", "w")][..]]),
+            ),
+        }
     }
 
     fn delivery(client: &mut Client, qos: QoS) -> Delivery {
@@ -204,7 +243,8 @@ impl Workload {
         let packet_id = client.fresh_id();
         client.asking.insert(packet_id);
         let modern = client.version == Version::V5;
-        let identifier = if modern { self.random.below(5) } else { 0 };
+        let identified = modern && self.offer.subscription_identifiers;
+        let identifier = if identified { self.random.below(5) } else { 0 };
         let subscribe = Subscribe {
             packet_id: PacketId::new(packet_id).expect("not zero"),
             subscription_identifier: u32::try_from(identifier).ok().and_then(NonZeroU32::new),
@@ -216,13 +256,22 @@ impl Workload {
 
     fn filter(&mut self, client: &Client) -> (&'static str, SubscriptionOptions) {
         let mut options = SubscriptionOptions::with_qos(self.random.pick(&QoS::ALL));
-        if client.shares && self.random.chance(60) {
+        let modern = client.version == Version::V5;
+        if self.with_sys && self.random.chance(10) {
+            let about = ["$SYS/#", "$SYS/broker/uptime"];
+            let wild = self.offer.wildcard_subscriptions;
+            return (if wild { self.random.pick(&about) } else { about[1] }, options);
+        }
+        // 5.0 clients are told what they cannot have; others are refused it.
+        let shared = self.offer.shared_subscriptions
+            && (self.offer.wildcard_subscriptions || client.group % SHARED.len() == 2);
+        if client.shares && (shared || !modern) && self.random.chance(60) {
             // One group for each client: nobody could say by which of two a message came.
             let (filter, qos) = SHARED[client.group % SHARED.len()];
             options.qos = qos;
             return (filter, options);
         }
-        if client.version == Version::V5 {
+        if modern {
             options.no_local = self.random.chance(20);
             options.retain_as_published = self.random.chance(30);
             options.retain_handling = self.random.pick(&[
@@ -231,7 +280,12 @@ impl Workload {
                 RetainHandling::DoNotSend,
             ]);
         }
-        let filters = if client.shares { &FILTERS[..NOT_OF_JOBS] } else { &FILTERS[..] };
+        let tame = modern && !self.offer.wildcard_subscriptions;
+        let filters = match client.shares {
+            _ if tame => &FILTERS[..WITHOUT_WILDCARDS],
+            true => &FILTERS[..NOT_OF_JOBS],
+            false => &FILTERS[..],
+        };
         (self.random.pick(filters), options)
     }
 
@@ -266,7 +320,7 @@ impl Workload {
 
     /// Something that no client should send.
     pub(crate) fn misbehave(&mut self, client: &Client) -> Vec<u8> {
-        match self.random.below(7) {
+        match self.random.below(11) {
             0 => (0..self.random.between(1, 30)).map(|_| self.byte()).collect(),
             1 => encode(&Packet::Connect(Connect::new(Version::V5, "another")), Version::V5),
             2 => encode(&Packet::Pingresp, client.version),
@@ -274,6 +328,13 @@ impl Workload {
             3 => vec![0x40, 2, 0x7f, 1, 0x50, 2, 0x7f, 2, 0x62, 2, 0x7f, 3, 0x70, 2, 0x7f, 4],
             4 => vec![0x82, 6, 0, 1, 0, 1, b'#', 3],
             5 => vec![0x30, 7, 0, 3, b'a', b'/', b'#', 0, 0],
+            // What only the broker may publish, at each QoS.
+            6 => self.forge(client, "$SYS/a", None),
+            // Text that is none.
+            7 => self.forge(client, "a", Some(1)),
+            // More than may be offered, and an alias that is too large.
+            8 => vec![0x31, 4, 0, 1, b'a', 0],
+            9 => vec![0x30, 7, 0, 1, b'a', 3, 35, 0xff, 0xff],
             _ => {
                 let mut many = Vec::new();
                 for id in 400..440 {
@@ -292,6 +353,30 @@ impl Workload {
                 many
             }
         }
+    }
+
+    /// A message that is to be refused, and its release.
+    fn forge(&mut self, client: &Client, topic: &str, format: Option<u8>) -> Vec<u8> {
+        let id = PacketId::new(450).expect("not zero");
+        let delivery = self.random.pick(&[
+            Delivery::AtMostOnce,
+            Delivery::AtLeastOnce(id),
+            Delivery::ExactlyOnce(id),
+        ]);
+        let mut publish = Publish {
+            dup: false,
+            retain: false,
+            delivery,
+            topic,
+            properties: PublishProperties::default(),
+            payload: b"\xff",
+        };
+        publish.properties.application.payload_format_indicator = format;
+        let mut bytes = encode(&Packet::Publish(publish), client.version);
+        if delivery == Delivery::ExactlyOnce(id) {
+            bytes.extend(encode(&Packet::Pubrel(Ack::success(id)), client.version));
+        }
+        bytes
     }
 
     fn byte(&mut self) -> u8 {
@@ -325,12 +410,41 @@ fn encode(packet: &Packet<'_>, version: Version) -> Vec<u8> {
     bytes
 }
 
-const TOPICS: [&str; 9] = ["a", "a", "a/b", "a/b/c", "b", "b/b", "job/1", "job/2", "$x/a"];
+/// Some are long enough for a Topic Alias of the broker's.
+const TOPICS: [&str; 11] = [
+    "a",
+    "a",
+    "a/b",
+    "a/a/long/topic",
+    "b",
+    "b/b",
+    "b/another/long/topic",
+    "job/1",
+    "job/2",
+    "job/number/3",
+    "$x/a",
+];
 
-/// The first of these match no job.
-const FILTERS: [&str; 13] =
-    ["a", "a/b", "a/+", "a/#", "b/#", "b/+", "$x/#", "a/b", "#", "+", "+/b", "job/#", "+/+"];
-const NOT_OF_JOBS: usize = 8;
+/// The first of these have no wildcards, and the next ones match no job either.
+const FILTERS: [&str; 15] = [
+    "a",
+    "a/b",
+    "a/a/long/topic",
+    "b/another/long/topic",
+    "a/+",
+    "a/#",
+    "b/#",
+    "b/+",
+    "$x/#",
+    "a/b",
+    "#",
+    "+",
+    "+/b",
+    "job/#",
+    "+/+",
+];
+const WITHOUT_WILDCARDS: usize = 4;
+const NOT_OF_JOBS: usize = 10;
 
 /// Each group has one QoS.
 const SHARED: [(&str, QoS); 5] = [

@@ -19,6 +19,7 @@ mod requesting;
 mod scram;
 mod sessions;
 mod sharing;
+mod simulated;
 mod statements;
 mod story;
 mod subscribing;

@@ -3,11 +3,15 @@
 //!
 //! It has one list of sessions with one list of subscriptions each, and matches by section 4.7.
 
+mod connack;
+mod groups;
+mod limits;
 mod model;
 mod replicas;
 mod routing;
 mod sent;
 mod sessions;
+mod silence;
 mod taken;
 mod told;
 
@@ -19,7 +23,7 @@ use ringmq::{
         time::{Moment, Span},
     },
     mqtt::{self, Packet, Version},
-    shard::{settings::Limits, stats::Tallies},
+    shard::{offer::Offer, settings::Limits, stats::Tallies},
 };
 
 use self::model::{Conn, Emission, Session};
@@ -66,6 +70,7 @@ pub(crate) enum Event<'a> {
     Posted,
     Verdict,
     Time,
+    Stop,
 }
 
 #[derive(Debug)]
@@ -73,6 +78,10 @@ pub(crate) struct Oracle {
     shards: usize,
     seed: Seed,
     limits: Limits,
+    offer: Offer,
+    tells_sys: bool,
+    /// The clients from this one on misbehave at times.
+    hostile_from: usize,
     conns: Vec<Conn>,
     sessions: Vec<Session>,
     /// The session of each Client Identifier.
@@ -83,6 +92,8 @@ pub(crate) struct Oracle {
     retained: Vec<routing::Replica>,
     /// Who was given a message by which share group.
     shared: BTreeMap<(usize, String), Vec<(usize, mqtt::QoS)>>,
+    /// Messages for share groups all of whose members were there to take them.
+    debts: Vec<groups::Debt>,
     /// Names of all filters and groups that were ever subscribed to.
     filters: BTreeSet<String>,
     /// Messages begun at QoS 2, by the client and the payload.
@@ -100,6 +111,9 @@ impl Oracle {
             shards: plan.shards,
             seed: Seed::new(plan.seed),
             limits: plan.limits.clone(),
+            offer: plan.offer.clone(),
+            hostile_from: plan.clients - plan.hostile,
+            tells_sys: plan.sys_interval.is_some(),
             conns: Vec::new(),
             sessions: Vec::new(),
             current: BTreeMap::new(),
@@ -107,6 +121,7 @@ impl Oracle {
             underway: (0..plan.shards).map(|_| row()).collect(),
             retained: (0..plan.shards).map(|_| routing::Replica::default()).collect(),
             shared: BTreeMap::new(),
+            debts: Vec::new(),
             filters: BTreeSet::new(),
             begun_exactly: BTreeMap::new(),
             trace: 0,
@@ -138,6 +153,7 @@ impl Oracle {
             Event::Bytes { link, bytes } => self.take_bytes(seen, link, bytes)?,
             Event::Letters { from, upto } => self.take_letters(seen, from, upto),
             Event::Time => self.take_time(seen),
+            Event::Accepted { link } => self.conns[link].accept(seen),
             _ => {}
         }
         for link in seen.effects.closed() {
@@ -148,7 +164,12 @@ impl Oracle {
             self.sent_bytes(seen, link, bytes)?;
         }
         self.check_immediate(seen)?;
-        self.check_dismissed(seen)
+        self.note_turns(seen);
+        match seen.event {
+            Event::Time => self.check_silence(seen),
+            Event::Stop => self.check_farewells(seen),
+            _ => self.check_dismissed(seen),
+        }
     }
 
     /// A message is sent while there is room; beyond that only while publishers are held back for
@@ -201,6 +222,7 @@ impl Oracle {
         let excused = !conn.connected
             || conn.misbehaved
             || conn.leaving
+            || matches!(seen.event, Event::Stop)
             || matches!(seen.event, Event::Ended { link: ended } if ended == link)
             || (silent && after.ended_keep_alive > before.ended_keep_alive)
             || after.ended_quota > before.ended_quota
@@ -239,6 +261,14 @@ impl Oracle {
 
     pub(crate) fn steps(&self) -> u64 {
         self.steps
+    }
+
+    pub(crate) fn tells_sys(&self) -> bool {
+        self.tells_sys
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Whether a story is written.

@@ -4,8 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringmq::{
     base::time::Moment,
-    mqtt::{QoS, RetainHandling, SubscriptionOptions, Version},
+    mqtt::{
+        ApplicationProperties, Publish, QoS, ReasonCode, RetainHandling, SubscriptionOptions,
+        Version,
+    },
 };
+
+use super::Seen;
 
 /// One connection.
 #[derive(Debug)]
@@ -14,6 +19,11 @@ pub(super) struct Conn {
     pub(super) client: usize,
     pub(super) session: Option<usize>,
     pub(super) version: Version,
+    /// The shard that has it, and since when.
+    pub(super) at: Option<usize>,
+    pub(super) accepted_at: Moment,
+    /// It is not read from now.
+    pub(super) paused: bool,
     /// CONNACK has said success.
     pub(super) connected: bool,
     pub(super) closed: bool,
@@ -26,6 +36,10 @@ pub(super) struct Conn {
     pub(super) packet_size_max: usize,
     pub(super) alias_max: u16,
     pub(super) keep_alive: u16,
+    /// It wants to hear in words why something went wrong.
+    pub(super) wants_reasons: bool,
+    /// The Reason Code of its farewell.
+    pub(super) farewell: Option<ReasonCode>,
     pub(super) last_packet: Moment,
     /// Answers that the broker owes it, in order.
     pub(super) replies: VecDeque<Reply>,
@@ -36,8 +50,9 @@ pub(super) struct Conn {
 /// An answer that is owed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    Puback(u16),
-    Pubrec(u16),
+    /// And whether the message is refused.
+    Puback(u16, bool),
+    Pubrec(u16, bool),
     Pubrel(u16, bool),
     Pubcomp(u16),
     Suback(u16, Vec<u8>),
@@ -51,6 +66,9 @@ impl Conn {
             client,
             session: None,
             version: Version::V5,
+            at: None,
+            accepted_at: Moment::default(),
+            paused: false,
             connected: false,
             closed: false,
             leaving: false,
@@ -60,6 +78,8 @@ impl Conn {
             packet_size_max: usize::MAX,
             alias_max: 0,
             keep_alive: 0,
+            wants_reasons: true,
+            farewell: None,
             last_packet: Moment::default(),
             replies: VecDeque::new(),
             aliases_in: BTreeMap::new(),
@@ -68,10 +88,20 @@ impl Conn {
     }
 }
 
+impl Conn {
+    /// A shard has it now.
+    pub(super) fn accept(&mut self, seen: &Seen<'_>) {
+        (self.at, self.accepted_at) = (Some(seen.shard), seen.now);
+        self.paused = false;
+    }
+}
+
 /// One session, from its beginning to its end.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client_id: String,
+    /// Its client misbehaves at times, and may have begun a packet that swallows all others.
+    pub(super) hostile: bool,
     pub(super) home: usize,
     pub(super) link: Option<usize>,
     pub(super) ended_at: Option<u64>,
@@ -139,10 +169,27 @@ impl Subscription {
 pub(super) struct Publication {
     pub(super) topic: String,
     pub(super) payload: Vec<u8>,
+    /// What the publisher says about it, as 5.0 writes that.
+    pub(super) application: Vec<u8>,
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) expires_at: Option<Moment>,
     pub(super) publisher: String,
+}
+
+impl Publication {
+    /// Whether a PUBLISH to a client of this version says what the publisher has said.
+    pub(super) fn is_said_by(&self, publish: &Publish<'_>, version: Version) -> bool {
+        let said = written(publish.properties.application);
+        said == if version == Version::V5 { &self.application[..] } else { &[] }
+    }
+}
+
+/// What an application says about a message, as bytes.
+pub(super) fn written(application: ApplicationProperties<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    application.encode(&mut bytes);
+    bytes
 }
 
 /// One routing of a message. A message that is sent again at QoS 1 is routed again.

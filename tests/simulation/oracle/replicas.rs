@@ -12,7 +12,7 @@ use ringmq::{
 
 use super::{
     Oracle,
-    model::{Emission, Session, matches},
+    model::{Emission, Flight, Publication, Session, matches},
     sent::qos_of,
 };
 use crate::{
@@ -37,6 +37,18 @@ impl Broker {
             self.check_delivered(at)?;
         }
         self.check_shared()
+    }
+
+    /// All replicas agree, though not everyone is there.
+    pub(crate) fn check_replicas(&self) -> Verdict {
+        for (at, shard) in self.shards.iter().enumerate() {
+            let inventory = shard.inventory(self.now);
+            self.oracle.check_sessions(at, &inventory)?;
+            self.oracle.check_interest(at, shard)?;
+            self.oracle.check_groups(at, &self.shards)?;
+            self.check_retained(at, &inventory)?;
+        }
+        Ok(())
     }
 
     /// Nothing waits for anything.
@@ -68,6 +80,7 @@ impl Broker {
             .retained
             .iter()
             .filter(alive)
+            .filter(|kept| !kept.topic.starts_with("$SYS/"))
             .filter_map(|kept| Some((kept.topic.clone(), kept.payload.clone()?)))
             .collect();
         let model = self.oracle.retained_at(at, self.now);
@@ -92,10 +105,19 @@ impl Broker {
         let missing = self.oracle.missing_of_groups(self.now);
         let dropped: u64 = (0..self.shards.len())
             .map(|at| self.tallies(at))
-            .map(|it| it.dropped_queue_full + it.dropped_too_large + it.dropped_no_member)
+            .map(|it| {
+                it.dropped_queue_full
+                    + it.dropped_outbox_full
+                    + it.dropped_too_large
+                    + it.dropped_no_member
+            })
             .sum();
         ensure(missing.len() as u64 <= dropped, "a share group loses nothing", || {
             format!("{missing:?} are missing, {dropped} were dropped")
+        })?;
+        let unpaid = self.oracle.unpaid();
+        ensure(unpaid.len() as u64 <= dropped, "a share group loses nothing", || {
+            format!("{unpaid:?} are missing, {dropped} were dropped")
         })
     }
 
@@ -117,7 +139,8 @@ impl Broker {
                 format!("shard {at}: {left:?}")
             })?;
             // Tombstones are forgotten, and retained messages swept, by a timer each.
-            ensure(left.timers == 2, "no timer is left", || format!("shard {at}: {left:?}"))?;
+            let timers = 2 + usize::from(self.oracle.tells_sys());
+            ensure(left.timers == timers, "no timer is left", || format!("shard {at}: {left:?}"))?;
             let tombstones = left.retained.iter().filter(|kept| kept.payload.is_none()).count();
             ensure(tombstones == 0, "tombstones are forgotten", || format!("{left:?}"))?;
             self.check_retained(at, &left)?;
@@ -191,6 +214,14 @@ impl Oracle {
         all.filter(|it| it.is_current() && it.text == text).count()
     }
 
+    /// How many of all sessions that subscribe to this are connected.
+    fn present_subscribers(&self, text: &str) -> usize {
+        let present = self.current.values().map(|&it| &self.sessions[it]);
+        let present = present.filter(|session| session.link.is_some());
+        let all = present.flat_map(|session| &session.subscriptions);
+        all.filter(|it| it.is_current() && it.text == text).count()
+    }
+
     /// A shard knows its own subscribers of every filter, and which other shards have any.
     fn check_interest(&self, at: usize, shard: &Shard) -> Verdict {
         for text in &self.filters {
@@ -224,6 +255,11 @@ impl Oracle {
             ensure(members == model, "all shards know the members of a group", || {
                 format!("{text}: {members} instead of {model}")
             })?;
+            let online: usize = known.iter().map(|(_, counts)| counts.online as usize).sum();
+            let model = self.present_subscribers(text);
+            ensure(online == model, "all shards know who of a group is there", || {
+                format!("shard {at}, {text}: {online} instead of {model}")
+            })?;
         }
         Ok(())
     }
@@ -242,7 +278,8 @@ impl Oracle {
     /// Messages that sessions of a shard should have got.
     fn missing_at(&self, at: usize, now: Moment) -> Vec<String> {
         let mut missing = Vec::new();
-        for session in self.alive_at(at).filter(|session| session.link.is_some()) {
+        let sane = self.alive_at(at).filter(|session| !session.hostile);
+        for session in sane.filter(|session| session.link.is_some()) {
             for expected in &session.expected {
                 let emission = &self.emissions[expected.emission];
                 let publication = &emission.publication;
@@ -282,7 +319,8 @@ impl Oracle {
             let owed: Vec<&String> =
                 self.filters.iter().filter(|text| self.owes_group(emission, text)).collect();
             let given = self.shared.iter().filter(|((it, group), holders)| {
-                *it == number && !holders.is_empty() && qos_of(group) > QoS::AtMostOnce
+                let kept = holders.iter().any(|&(holder, _)| !self.has_left(holder, publication));
+                *it == number && kept && qos_of(group) > QoS::AtMostOnce
             });
             let given = given.count();
             if owed.len() > given {
@@ -291,6 +329,15 @@ impl Oracle {
             }
         }
         missing
+    }
+
+    /// Whether a session has ended before it acknowledged a message, which others inherit then.
+    fn has_left(&self, holder: usize, publication: &Publication) -> bool {
+        let Session { ended_at, flights, .. } = &self.sessions[holder];
+        let open = |flight: &Flight| {
+            flight.qos == QoS::AtLeastOnce && flight.payload == publication.payload
+        };
+        ended_at.is_some() && flights.iter().any(open)
     }
 
     /// Whether a message is for this group, and a member that was there before it still is.
@@ -303,7 +350,7 @@ impl Oracle {
         };
         let present = self.current.values().map(|&it| &self.sessions[it]);
         let member = |it: &&Session| it.subscriptions.iter().any(|it| it.text == text);
-        if present.clone().filter(member).any(|it| it.link.is_none()) {
+        if present.clone().filter(member).any(|it| it.link.is_none() || it.hostile) {
             return false;
         }
         let mut members = present.flat_map(|it| &it.subscriptions);

@@ -57,10 +57,13 @@ impl Oracle {
         )?;
         // The largest answers are to a CONNECT that says so: CONNACK is judged by the session.
         ensure(len <= conn.packet_size_max, "no packet is larger than the client takes", told)?;
+        let spares = conn.wants_reasons || !explains(packet);
+        ensure(spares, "reasons are for those who want them", told)?;
         match packet {
             Packet::Connack(_) => Ok(()),
-            Packet::Disconnect(_) => {
+            Packet::Disconnect(disconnect) => {
                 conn.dismissed = true;
+                conn.farewell = Some(disconnect.reason_code);
                 ensure(conn.version == Version::V5, "before 5.0 servers do not disconnect", told)
             }
             Packet::Publish(publish) => self.sent_publish(seen, link, publish, len),
@@ -75,8 +78,14 @@ impl Oracle {
                 let codes = unsuback.reason_codes.to_vec();
                 self.replied(link, &Reply::Unsuback(unsuback.packet_id.value(), codes))
             }
-            Packet::Puback(ack) => self.replied(link, &Reply::Puback(ack.packet_id.value())),
-            Packet::Pubrec(ack) => self.replied(link, &Reply::Pubrec(ack.packet_id.value())),
+            Packet::Puback(ack) => {
+                let refused = ack.reason_code.is_error();
+                self.replied(link, &Reply::Puback(ack.packet_id.value(), refused))
+            }
+            Packet::Pubrec(ack) => {
+                let refused = ack.reason_code.is_error();
+                self.replied(link, &Reply::Pubrec(ack.packet_id.value(), refused))
+            }
             Packet::Pubcomp(ack) => self.replied(link, &Reply::Pubcomp(ack.packet_id.value())),
             Packet::Pingresp => self.replied(link, &Reply::Pingresp),
             _ => Err(Violation::new("a server sends what servers send", told())),
@@ -133,6 +142,9 @@ impl Oracle {
         len: usize,
     ) -> Result<(), Violation> {
         let topic = self.resolve_outgoing(link, publish)?;
+        if topic.starts_with("$SYS/") {
+            return self.told_of_broker(seen, link, publish, &topic);
+        }
         let session = self.conns[link].session.expect("it is connected");
         let qos = publish.delivery.qos();
         let mut identifiers: Vec<u32> =
@@ -165,6 +177,25 @@ impl Oracle {
         let flight = &mut self.sessions[session].flights[place];
         (flight.link, flight.published_on) = (link, link);
         self.check_window(link, session)
+    }
+
+    /// What the broker says of itself is for those who have asked, and at QoS 0.
+    fn told_of_broker(
+        &self,
+        seen: &Seen<'_>,
+        link: usize,
+        publish: &Publish<'_>,
+        topic: &str,
+    ) -> Result<(), Violation> {
+        let session = &self.sessions[self.conns[link].session.expect("it is connected")];
+        let asked = session
+            .subscriptions
+            .iter()
+            .any(|it| it.until.is_none_or(|until| until >= seen.step) && matches(&it.text, topic));
+        let plain = publish.delivery == Delivery::AtMostOnce && !publish.payload.is_empty();
+        ensure(self.tells_sys && asked && plain, "nothing comes that no filter asked for", || {
+            format!("link {link}: {publish:?}")
+        })
     }
 
     /// What is sent again goes in its first order. [MQTT-4.6.0-1]
@@ -309,6 +340,7 @@ impl Oracle {
             expected.certain == certain
                 && publication.topic == sight.topic
                 && publication.payload == sight.publish.payload
+                && publication.is_said_by(sight.publish, self.conns[sight.link].version)
                 && expected.qos == sight.qos
                 && expected.retain == sight.publish.retain
                 && (!modern || expected.identifiers == sight.identifiers)
@@ -374,6 +406,7 @@ impl Oracle {
                 && !has_expired(publication, seen.now)
                 && publication.topic == sight.topic
                 && publication.payload == sight.publish.payload
+                && publication.is_said_by(sight.publish, self.conns[sight.link].version)
                 && publication.qos.min(ticket.qos) == sight.qos
                 && (!modern || identifiers == sight.identifiers)
                 && self.was_retained(seen, ticket.emission)
@@ -384,8 +417,11 @@ impl Oracle {
     /// Whether a share group has given the message to this session, and may have.
     fn find_group(&mut self, sight: &Sight<'_>) -> Result<bool, Violation> {
         let session = &self.sessions[sight.session];
+        let version = self.conns[sight.link].version;
         let same = |publication: &Publication| {
-            publication.topic == sight.topic && publication.payload == sight.publish.payload
+            publication.topic == sight.topic
+                && publication.payload == sight.publish.payload
+                && publication.is_said_by(sight.publish, version)
         };
         let emissions: Vec<usize> = (0..self.emissions.len())
             .filter(|&number| same(&self.emissions[number].publication))
@@ -402,6 +438,7 @@ impl Oracle {
                 let fits = self.emissions[number].publication.qos.min(qos_of(group)) == sight.qos;
                 if free && fits {
                     self.shared.entry(key).or_default().push((sight.session, sight.qos));
+                    self.pay_debt(number, group);
                     return Ok(true);
                 }
                 taken = true;
@@ -465,6 +502,20 @@ fn groups_of(session: &Session, sight: &Sight<'_>) -> Vec<String> {
 pub(super) fn qos_of(group: &str) -> QoS {
     let digit = group.as_bytes()["$share/g".len()];
     QoS::from_bits(digit - b'0').expect("a group is named by its QoS")
+}
+
+/// Whether a packet says in words why something went wrong. CONNACK and DISCONNECT may say so to
+/// anyone. [MQTT-3.1.2-29]
+fn explains(packet: &Packet<'_>) -> bool {
+    let properties = match packet {
+        Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
+            ack.properties
+        }
+        Packet::Suback(suback) => suback.properties,
+        Packet::Unsuback(unsuback) => unsuback.properties,
+        _ => return false,
+    };
+    properties.reason_string.is_some() || !properties.user_properties.is_empty()
 }
 
 fn has_expired(publication: &Publication, now: Moment) -> bool {

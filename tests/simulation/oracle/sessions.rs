@@ -5,13 +5,13 @@ use ringmq::{
         time::{Moment, Span},
         wheel::TICK,
     },
-    mqtt::{self, Connect, Packet, ReasonCode, Version},
+    mqtt::{Connect, ReasonCode, Version},
 };
 
 use super::{
     Oracle, Seen,
-    model::{Publication, Session, Will},
-    packets,
+    connack::Answer,
+    model::{Publication, Session, Will, written},
 };
 use crate::violation::{Violation, ensure};
 
@@ -24,29 +24,33 @@ impl Oracle {
         connect: &Connect<'_>,
     ) -> Result<(), Violation> {
         self.conns[link].version = connect.version;
-        let Some((reason_code, present)) = connack_of(seen, link, connect.version)? else {
+        let Some(answer) = self.connack_of(seen, link, connect)? else {
             let excused = self.conns[link].packet_size_max < super::SMALL;
             return ensure(excused, "CONNECT is answered", || format!("link {link}"));
         };
-        let known = self.current.get(connect.client_id).copied();
+        let Answer { reason_code, present, assigned } = answer;
+        let named = !connect.client_id.is_empty();
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let known = self.current.get(client_id).copied();
         if reason_code != ReasonCode::Success {
             return self.check_refusal(seen, connect, reason_code, known.is_some());
         }
-        ensure(
-            self.home(connect.client_id) == seen.shard,
-            "a session lives on its home shard",
-            || connect.client_id.to_owned(),
-        )?;
+        ensure(named || known.is_none(), "a name that the broker chooses is new", || {
+            client_id.to_owned()
+        })?;
+        ensure(self.home(client_id) == seen.shard, "a session lives on its home shard", || {
+            client_id.to_owned()
+        })?;
         if let Some(session) = known {
             self.take_over(seen, session, connect.clean_start)?;
         }
-        let resumed = self.current.get(connect.client_id).copied();
+        let resumed = self.current.get(client_id).copied();
         ensure(
             connect.version == Version::V31 || present == resumed.is_some(),
             "Session Present says whether there is one",
-            || format!("{} is told {present}", connect.client_id),
+            || format!("{client_id} is told {present}"),
         )?;
-        let session = resumed.unwrap_or_else(|| self.create(connect.client_id));
+        let session = resumed.unwrap_or_else(|| self.create(client_id, self.conns[link].client));
         self.attach(seen, link, session, connect);
         Ok(())
     }
@@ -94,10 +98,11 @@ impl Oracle {
         Ok(())
     }
 
-    fn create(&mut self, client_id: &str) -> usize {
+    fn create(&mut self, client_id: &str, client: usize) -> usize {
         let home = self.home(client_id);
         self.sessions.push(Session {
             client_id: client_id.to_owned(),
+            hostile: client >= self.hostile_from,
             home,
             link: None,
             ended_at: None,
@@ -117,13 +122,15 @@ impl Oracle {
     }
 
     fn attach(&mut self, seen: &Seen<'_>, link: usize, at: usize, connect: &Connect<'_>) {
+        let keep_alive = self.keep_alive(connect);
         let conn = &mut self.conns[link];
         let properties = &connect.properties;
         conn.session = Some(at);
         conn.connected = true;
-        conn.keep_alive = connect.keep_alive;
+        conn.keep_alive = keep_alive;
+        conn.wants_reasons = properties.request_problem_information;
         conn.last_packet = seen.now;
-        conn.alias_max = properties.topic_alias_maximum;
+        conn.alias_max = properties.topic_alias_maximum.min(self.limits.topic_aliases_max);
         conn.packet_size_max =
             properties.maximum_packet_size.map_or(usize::MAX, |it| it.get() as usize);
         let receive_maximum = properties.receive_maximum.map_or(u16::MAX, std::num::NonZero::get);
@@ -145,10 +152,11 @@ impl Oracle {
             publication: Publication {
                 topic: will.topic.to_owned(),
                 payload: will.payload.to_vec(),
+                application: written(will.properties.application),
                 qos: will.qos,
                 retain: will.retain,
                 expires_at: None,
-                publisher: connect.client_id.to_owned(),
+                publisher: session.client_id.clone(),
             },
             delay: will.properties.will_delay_interval,
             expiry: will.properties.message_expiry_interval,
@@ -158,6 +166,7 @@ impl Oracle {
 
     /// The session is without a connection now.
     pub(super) fn detach(&mut self, seen: &Seen<'_>, at: usize, deletes_will: bool) {
+        self.forgive_debts_of(at);
         let session = &mut self.sessions[at];
         session.link = None;
         let lasts = seconds(session.expiry);
@@ -179,6 +188,7 @@ impl Oracle {
 
     pub(super) fn end_session(&mut self, seen: &Seen<'_>, at: usize) {
         self.publish_will(seen, at);
+        self.forgive_debts_of(at);
         let session = &mut self.sessions[at];
         session.ended_at = Some(seen.step);
         for subscription in &mut session.subscriptions {
@@ -221,25 +231,6 @@ pub(super) fn has_struck(due: Moment, now: Moment) -> bool {
 
 fn seconds(seconds: u32) -> Span {
     Span::from_secs(u64::from(seconds))
-}
-
-/// What CONNACK says, if there is one.
-fn connack_of(
-    seen: &Seen<'_>,
-    link: usize,
-    version: Version,
-) -> Result<Option<(ReasonCode, bool)>, Violation> {
-    let mut answer = None;
-    for (_, bytes) in seen.effects.sent().filter(|(to, _)| *to == link) {
-        packets(bytes, version, |packet, _| {
-            if let Ok(Packet::Connack(mqtt::Connack { reason_code, session_present, .. })) = packet
-            {
-                answer.get_or_insert((reason_code, session_present));
-            }
-            Ok(())
-        })?;
-    }
-    Ok(answer)
 }
 
 /// How much longer a packet may be when it is sent again, to a client of another version.

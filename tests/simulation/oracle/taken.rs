@@ -3,14 +3,14 @@
 use ringmq::{
     access::topics::may_publish,
     mqtt::{
-        self, Ack, Delivery, Disconnect, Packet, Publish, QoS, ReasonCode, Subscribe, Unsubscribe,
-        Version,
+        self, Ack, Delivery, Disconnect, Packet, Publish, QoS, ReasonCode, Subscribe,
+        SubscriptionOptions, Unsubscribe, Version,
     },
 };
 
 use super::{
     Oracle, Seen,
-    model::{Conn, Publication, Reply, Subscription, Ticket},
+    model::{Conn, Publication, Reply, Subscription, Ticket, written},
 };
 use crate::violation::Violation;
 
@@ -82,12 +82,17 @@ impl Oracle {
     }
 
     fn take_publish(&mut self, seen: &Seen<'_>, link: usize, publish: &Publish<'_>) {
-        let Some(topic) = self.resolve_alias(link, publish) else { return self.misbehave(link) };
-        if !publish.properties.subscription_identifiers.is_empty() {
+        if self.exceeds_offer(publish) || !publish.properties.subscription_identifiers.is_empty() {
             return self.misbehave(link);
         }
+        let Some(topic) = self.resolve_alias(link, publish) else { return self.misbehave(link) };
         let at = self.session_of(link);
-        let refused = !may_publish(&topic) || self.has_no_room(seen, link, publish, &topic);
+        let no_text = self.offer.validates_payload_format
+            && publish.properties.application.payload_format_indicator == Some(1)
+            && std::str::from_utf8(publish.payload).is_err();
+        let full = self.has_no_room(seen, link, publish, &topic);
+        let refused = !may_publish(&topic) || no_text || full;
+        let told = refused && self.conns[link].version == Version::V5;
         let mut again = false;
         if let Delivery::ExactlyOnce(id) = publish.delivery {
             let id = id.value();
@@ -103,9 +108,13 @@ impl Oracle {
             }
         }
         match publish.delivery {
+            // Only DISCONNECT could say so; what is not the client's to publish is not worth it.
+            Delivery::AtMostOnce if no_text && may_publish(&topic) => return self.misbehave(link),
             Delivery::AtMostOnce => {}
-            Delivery::AtLeastOnce(id) => self.owe(link, Reply::Puback(id.value())),
-            Delivery::ExactlyOnce(id) => self.owe(link, Reply::Pubrec(id.value())),
+            Delivery::AtLeastOnce(id) => self.owe(link, Reply::Puback(id.value(), told)),
+            Delivery::ExactlyOnce(id) => {
+                self.owe(link, Reply::Pubrec(id.value(), told && !again));
+            }
         }
         if again || refused {
             return;
@@ -114,6 +123,7 @@ impl Oracle {
         let publication = Publication {
             topic,
             payload: publish.payload.to_vec(),
+            application: written(publish.properties.application),
             qos: publish.delivery.qos(),
             retain: publish.retain,
             expires_at: expiry
@@ -121,6 +131,10 @@ impl Oracle {
             publisher: self.sessions[at].client_id.clone(),
         };
         self.route(seen, publication);
+    }
+
+    fn exceeds_offer(&self, publish: &Publish<'_>) -> bool {
+        publish.delivery.qos() > self.offer.maximum_qos || (publish.retain && !self.offer.retain)
     }
 
     /// A client that can be told so is refused a retained message that could not be kept.
@@ -165,17 +179,27 @@ impl Oracle {
         let packet_id = subscribe.packet_id.value();
         let identifier = subscribe.subscription_identifier.map_or(0, u32::from);
         let mut codes = Vec::new();
-        for (text, options) in subscribe.filters.iter() {
+        for (index, (text, options)) in subscribe.filters.iter().enumerate() {
             if ringmq::topic::Subscription::parse(text).is_err() {
                 return self.misbehave(link);
             }
+            let modern = self.conns[link].version == Version::V5;
+            if !self.is_offered(text, identifier) {
+                if modern {
+                    return self.misbehave(link);
+                }
+                codes.push(0x80);
+                continue;
+            }
+            let options =
+                SubscriptionOptions { qos: options.qos.min(self.offer.maximum_qos), ..options };
             self.filters.insert(text.to_owned());
             let session = &mut self.sessions[at];
             let known =
                 session.subscriptions.iter().position(|it| it.is_current() && it.text == text);
             let held = session.subscriptions.iter().filter(|it| it.is_current()).count();
-            if known.is_none() && held >= self.limits.subscriptions_max {
-                let modern = self.conns[link].version == Version::V5;
+            let too_many = known.is_none() && held >= self.limits.subscriptions_max;
+            if too_many || index >= self.limits.subscribe_filters_max {
                 codes.push(if modern { ReasonCode::QuotaExceeded.value() } else { 0x80 });
                 continue;
             }
@@ -202,6 +226,13 @@ impl Oracle {
         self.owe(link, Reply::Suback(packet_id, codes));
     }
 
+    fn is_offered(&self, text: &str, identifier: u32) -> bool {
+        let offer = &self.offer;
+        (offer.subscription_identifiers || identifier == 0)
+            && (offer.shared_subscriptions || !text.starts_with("$share/"))
+            && (offer.wildcard_subscriptions || !text.contains(['+', '#']))
+    }
+
     fn ask_for_retained(
         &mut self,
         seen: &Seen<'_>,
@@ -224,15 +255,17 @@ impl Oracle {
 
     fn take_unsubscribe(&mut self, seen: &Seen<'_>, link: usize, unsubscribe: &Unsubscribe<'_>) {
         let at = self.session_of(link);
-        let session = &mut self.sessions[at];
         let mut codes = Vec::new();
         for text in unsubscribe.filters.iter() {
+            let session = &mut self.sessions[at];
             let current =
                 session.subscriptions.iter_mut().find(|it| it.is_current() && it.text == text);
             codes.push(if current.is_some() { 0 } else { 0x11 });
             if let Some(current) = current {
                 current.until = Some(seen.step);
             }
+            self.forgive_debts(text);
+            let session = &mut self.sessions[at];
             for ticket in session.tickets.iter_mut().filter(|ticket| ticket.filter == text) {
                 ticket.certain = false;
             }

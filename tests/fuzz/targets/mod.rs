@@ -1,0 +1,21 @@
+//! What is fuzzed. Each target reads its input as it likes, and panics when something is wrong.
+
+mod frame;
+mod packet;
+mod script;
+mod session;
+mod topic;
+mod trie;
+mod wheel;
+
+/// A check of one input.
+type Check = fn(&[u8]);
+
+pub(crate) const ALL: [(&str, Check); 6] = [
+    ("frame", frame::check),
+    ("packet", packet::check),
+    ("topic", topic::check),
+    ("session", session::check),
+    ("trie", trie::check),
+    ("wheel", wheel::check),
+];

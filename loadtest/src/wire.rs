@@ -124,9 +124,9 @@ fn skim_packet_id(bytes: &[u8], form: fn(PacketId) -> Delivery) -> Option<(Deliv
     Some((form(PacketId::new(u16::from_be_bytes(*packet_id))?), rest))
 }
 
-/// A client that starts afresh, may stay silent for ever, and leaves nothing behind.
+/// A client that starts afresh, may stay silent for longer than any run, and leaves nothing behind.
 pub fn encode_connect(version: Version, client_id: &str, out: &mut Vec<u8>) {
-    Connect::new(version, client_id).encode(out);
+    Connect { keep_alive: KEEP_ALIVE, ..Connect::new(version, client_id) }.encode(out);
 }
 
 /// Subscribes to any number of filters, and says how many packets that takes.
@@ -161,6 +161,9 @@ pub fn encode_disconnect(version: Version, out: &mut Vec<u8>) {
     };
     disconnect.encode(version, out);
 }
+
+/// In seconds: as long as can be. Some brokers refuse a client that may be silent for ever.
+const KEEP_ALIVE: u16 = u16::MAX;
 
 /// Brokers bound the size of a packet that is no PUBLISH.
 const FILTERS_PER_PACKET: usize = 100;

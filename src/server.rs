@@ -33,11 +33,6 @@ const PARTIAL_BYTES_MAX: usize = 256 << 20;
 const TOPIC_ALIAS_MAXIMUM: u16 = 32;
 /// Connections beyond `--max-connections` that may be about to be told of another server.
 const REFERRED_AT_ONCE_MAX: usize = 256;
-/// Subscriptions of one session.
-const SUBSCRIPTIONS_MAX: usize = 1_000_000;
-/// Retained messages of the broker, and their bytes: 1 GiB.
-const RETAINED_MAX: usize = 10_000_000;
-const RETAINED_BYTES_MAX: usize = 1 << 30;
 
 /// Runs a broker until it is told to stop.
 pub fn run(config: &Config) -> Result<()> {
@@ -117,9 +112,14 @@ fn limits(config: &Config) -> Limits {
         connect_timeout: config.connect_timeout,
         patience: config.patience,
         sessions_max: config.sessions_max.div_ceil(config.shards()),
-        subscriptions_max: SUBSCRIPTIONS_MAX,
-        retained_max: RETAINED_MAX,
-        retained_bytes_max: RETAINED_BYTES_MAX,
+        topic_levels_max: config.topic_levels_max,
+        user_properties_max: config.user_properties_max,
+        user_property_bytes_max: config.user_property_bytes_max,
+        subscribe_filters_max: config.subscribe_filters_max,
+        subscriptions_max: config.subscriptions_max,
+        subscription_bytes_max: config.subscription_bytes_max,
+        retained_max: config.retained_max,
+        retained_bytes_max: config.retained_bytes_max,
     }
 }
 

@@ -1,108 +1,21 @@
-//! The broker as its users start it: flags, signals, descriptors, memory, and hostile clients.
+//! The broker as its users start it: flags, signals, descriptors, and memory.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 #[path = "foreign/broker.rs"]
 #[expect(dead_code, reason = "the foreign clients' tests use the rest of it")]
 mod broker;
+#[path = "support/client.rs"]
+mod client;
 
 use std::{
     fs,
-    io::{ErrorKind, Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpListener},
     process::Command,
-    time::Duration,
 };
 
 use broker::Broker;
-use ringmq::mqtt::{
-    Connect, Delivery, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Subscribe,
-    SubscribeFilters, SubscriptionOptions, UserProperties, Version, frame,
-};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A client that says exactly what it is told to.
-struct Client {
-    stream: TcpStream,
-    version: Version,
-    unread: Vec<u8>,
-}
-
-impl Client {
-    fn open(broker: &Broker, version: Version) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", broker.port())).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client { stream, version, unread: Vec::new() }
-    }
-
-    fn connect(broker: &Broker, version: Version, client_id: &str) -> Client {
-        let mut client = Client::open(broker, version);
-        client.send(&connect(version, client_id));
-        let connack = client.next(
-            |packet| matches!(packet, Packet::Connack(c) if c.reason_code == ReasonCode::Success),
-        );
-        assert_eq!(connack, Some(true));
-        client
-    }
-
-    fn subscribe(&mut self, filter: &str) {
-        let version = self.version;
-        self.send(&subscribe(version, filter));
-        assert_eq!(self.next(|packet| matches!(packet, Packet::Suback(_))), Some(true));
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
-    }
-
-    /// Looks at the next packet; `None` when the broker has closed the connection.
-    fn next<T>(&mut self, look: impl FnOnce(Packet<'_>) -> T) -> Option<T> {
-        loop {
-            if let Some(frame) = frame::split(&self.unread, usize::MAX).unwrap() {
-                let len = frame.len;
-                let seen = look(Packet::decode(frame, self.version).unwrap());
-                self.unread.drain(..len);
-                return Some(seen);
-            }
-            let mut bytes = [0; 16 << 10];
-            match self.stream.read(&mut bytes) {
-                Ok(0) => return None,
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Ok(len) => self.unread.extend_from_slice(&bytes[..len]),
-                Err(error) => panic!("nothing came: {error}"),
-            }
-        }
-    }
-
-    /// A round trip: what was sent before it has been handled.
-    fn ping(&mut self) {
-        self.send(&[0xC0, 0]);
-        assert_eq!(self.next(|packet| matches!(packet, Packet::Pingresp)), Some(true));
-    }
-}
-
-fn encode(packet: &Packet<'_>, version: Version) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    packet.encode(version, &mut bytes);
-    bytes
-}
-
-fn connect(version: Version, client_id: &str) -> Vec<u8> {
-    encode(&Packet::Connect(Connect::new(version, client_id)), version)
-}
-
-fn subscribe(version: Version, filter: &str) -> Vec<u8> {
-    let filters = [(filter, SubscriptionOptions::with_qos(QoS::AtMostOnce))];
-    let subscribe = Subscribe {
-        packet_id: PacketId::MIN,
-        subscription_identifier: None,
-        user_properties: UserProperties::default(),
-        filters: SubscribeFilters::List(&filters[..]),
-    };
-    encode(&Packet::Subscribe(subscribe), version)
-}
+use client::{Client, connect, encode, resident, subscribe};
+use ringmq::mqtt::{Delivery, Packet, Publish, PublishProperties, QoS, ReasonCode, Version};
 
 fn publish(version: Version, topic: &str, payload: &[u8]) -> Vec<u8> {
     let publish = Publish {
@@ -114,13 +27,6 @@ fn publish(version: Version, topic: &str, payload: &[u8]) -> Vec<u8> {
         payload,
     };
     encode(&Packet::Publish(publish), version)
-}
-
-/// Resident memory of the broker in KiB.
-fn resident(broker: &Broker) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", broker.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn descriptors(broker: &Broker) -> usize {
@@ -275,7 +181,7 @@ fn a_half_closed_connection_gets_what_it_is_owed() {
         for n in 0..8 {
             let mut client = Client::open(&broker, Version::V5);
             let mut all = connect(Version::V5, &format!("brief {n}"));
-            all.extend(subscribe(Version::V5, "a/#"));
+            all.extend(subscribe(Version::V5, "a/#", QoS::AtMostOnce));
             all.extend([0xC0, 0]);
             client.send(&all);
             client.stream.shutdown(Shutdown::Write).unwrap();
@@ -293,9 +199,9 @@ fn a_reader_that_stops_reading_costs_no_more_than_its_limits() {
     for shards in [1, 2] {
         let broker = Broker::ringmq_with(shards, &["--outbox-bytes", "1MiB"]);
         let mut stuck = Client::connect(&broker, Version::V311, "stuck");
-        stuck.subscribe("#");
+        stuck.subscribe("#", QoS::AtMostOnce);
         let mut reader = Client::connect(&broker, Version::V311, "reader");
-        reader.subscribe("t");
+        reader.subscribe("t", QoS::AtMostOnce);
         let mut writer = Client::connect(&broker, Version::V311, "writer");
         let payload = vec![b'x'; 32 << 10];
         let before = resident(&broker);
@@ -318,7 +224,7 @@ fn a_reader_that_stops_reading_costs_no_more_than_its_limits() {
 fn the_broker_tells_of_itself() {
     let broker = Broker::ringmq_with(2, &["--sys-interval", "1"]);
     let mut client = Client::connect(&broker, Version::V311, "watcher");
-    client.subscribe("$SYS/broker/#");
+    client.subscribe("$SYS/broker/#", QoS::AtMostOnce);
     let mut wanted =
         vec!["version", "uptime", "clients/connected", "messages/received", "shards/1/load/turns"];
     while !wanted.is_empty() {

@@ -52,6 +52,11 @@ fn the_core_answers_every_vector_on_2_shards() {
 }
 
 #[test]
+fn the_core_answers_every_vector_on_4_shards() {
+    assert_none(&memory::play(&open(), 4));
+}
+
+#[test]
 fn the_broker_answers_every_vector_over_tcp_on_1_shard() {
     assert_none(&sockets::play(&open(), 1));
 }
@@ -59,6 +64,11 @@ fn the_broker_answers_every_vector_over_tcp_on_1_shard() {
 #[test]
 fn the_broker_answers_every_vector_over_tcp_on_2_shards() {
     assert_none(&sockets::play(&open(), 2));
+}
+
+#[test]
+fn the_broker_answers_every_vector_over_tcp_on_4_shards() {
+    assert_none(&sockets::play(&open(), 4));
 }
 
 #[test]

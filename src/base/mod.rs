@@ -5,5 +5,6 @@
 pub mod hash;
 pub mod ids;
 pub mod slab;
+pub mod text;
 pub mod time;
 pub mod wheel;

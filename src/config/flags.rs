@@ -148,6 +148,38 @@ pub(super) struct LimitFlags {
     #[arg(long = "outbox-bytes", value_name = "BYTES", default_value = "1MiB")]
     #[arg(value_parser = parse_bytes::<usize>(4 << 10, 1 << 30))]
     pub(super) outbox_bytes_max: usize,
+    /// Levels of a Topic Name or Topic Filter
+    #[arg(long = "max-topic-levels", value_name = "NUMBER", default_value = "200")]
+    #[arg(value_parser = parse_count(1, 65_536))]
+    pub(super) topic_levels_max: usize,
+    /// User Properties of one message or Will
+    #[arg(long = "max-user-properties", value_name = "NUMBER", default_value = "100")]
+    #[arg(value_parser = parse_count(0, 1 << 28))]
+    pub(super) user_properties_max: usize,
+    /// Bytes of the User Properties of one message or Will; KiB and MiB are understood
+    #[arg(long = "max-user-property-bytes", value_name = "BYTES", default_value = "16KiB")]
+    #[arg(value_parser = parse_bytes::<usize>(0, 256 << 20))]
+    pub(super) user_property_bytes_max: usize,
+    /// Topic Filters of one SUBSCRIBE
+    #[arg(long = "max-filters-in-subscribe", value_name = "NUMBER", default_value = "1000")]
+    #[arg(value_parser = parse_count(1, 1 << 28))]
+    pub(super) subscribe_filters_max: usize,
+    /// Subscriptions of one session
+    #[arg(long = "max-subscriptions", value_name = "NUMBER", default_value = "100000")]
+    #[arg(value_parser = parse_count(1, 1 << 28))]
+    pub(super) subscriptions_max: usize,
+    /// Bytes of the Topic Filters of one session; KiB, MiB and GiB are understood
+    #[arg(long = "max-subscription-bytes", value_name = "BYTES", default_value = "16MiB")]
+    #[arg(value_parser = parse_bytes::<usize>(256, 1 << 40))]
+    pub(super) subscription_bytes_max: usize,
+    /// Retained messages of the whole broker
+    #[arg(long = "max-retained", value_name = "NUMBER", default_value = "1000000")]
+    #[arg(value_parser = parse_count(0, 1 << 28))]
+    pub(super) retained_max: usize,
+    /// Bytes of all retained messages, which each shard has; KiB, MiB and GiB are understood
+    #[arg(long = "max-retained-bytes", value_name = "BYTES", default_value = "1GiB")]
+    #[arg(value_parser = parse_bytes::<usize>(0, 1 << 40))]
+    pub(super) retained_bytes_max: usize,
     /// Time that a session may outlive its connection, in seconds; 4294967295 means for ever
     #[arg(long, value_name = "SECONDS", default_value_t = u32::MAX)]
     pub(super) session_expiry_max: u32,

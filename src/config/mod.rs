@@ -60,6 +60,19 @@ pub struct Config {
     pub queue_messages_max: usize,
     pub queue_bytes_max: usize,
     pub outbox_bytes_max: usize,
+    /// Of a Topic Name or Topic Filter.
+    pub topic_levels_max: usize,
+    /// Of one message or Will.
+    pub user_properties_max: usize,
+    pub user_property_bytes_max: usize,
+    /// Topic Filters of one SUBSCRIBE.
+    pub subscribe_filters_max: usize,
+    /// Of one session.
+    pub subscriptions_max: usize,
+    pub subscription_bytes_max: usize,
+    /// Of the whole broker.
+    pub retained_max: usize,
+    pub retained_bytes_max: usize,
     /// In seconds as in CONNECT; `u32::MAX` means that sessions need not expire.
     pub session_expiry_max: u32,
     /// How long publishers wait for a subscriber whose queue is full; zero is not at all.
@@ -135,6 +148,14 @@ impl Config {
             queue_messages_max: limits.queue_messages_max,
             queue_bytes_max: limits.queue_bytes_max,
             outbox_bytes_max: limits.outbox_bytes_max,
+            topic_levels_max: limits.topic_levels_max,
+            user_properties_max: limits.user_properties_max,
+            user_property_bytes_max: limits.user_property_bytes_max,
+            subscribe_filters_max: limits.subscribe_filters_max,
+            subscriptions_max: limits.subscriptions_max,
+            subscription_bytes_max: limits.subscription_bytes_max,
+            retained_max: limits.retained_max,
+            retained_bytes_max: limits.retained_bytes_max,
             session_expiry_max: limits.session_expiry_max,
             patience: limits.patience,
             share_strategies: share_strategies(sharing, &offer)?,

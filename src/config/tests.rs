@@ -59,9 +59,12 @@ fn every_flag_reaches_its_field() {
          --connect-timeout 3 --shards 2 --cpus 6,1 --busy-poll 50 \
          --max-connections 7 --max-sessions 8 --max-packet-size 64KiB --max-inflight 9 \
          --receive-maximum 11 --max-queued 12 --max-queued-bytes 1MiB --outbox-bytes 8KiB \
-         --session-expiry-max 3600 --patience 0 --password-file passwords --scram-file users \
-         --allow-anonymous --share-strategy random --share-group a=sticky \
-         --share-group b=hash-topic --recv-buffers 64 --recv-buffer-size 4096 \
+         --max-topic-levels 13 --max-user-properties 14 --max-user-property-bytes 2KiB \
+         --max-filters-in-subscribe 15 --max-subscriptions 16 --max-subscription-bytes 3KiB \
+         --max-retained 17 --max-retained-bytes 4KiB --session-expiry-max 3600 --patience 0 \
+         --password-file passwords --scram-file users --allow-anonymous \
+         --share-strategy random --share-group a=sticky --share-group b=hash-topic \
+         --recv-buffers 64 --recv-buffer-size 4096 \
          --ring-entries 256 --sys-interval 0 --log debug --max-qos 1 \
          --without retain,wildcard-subscriptions --without subscription-identifiers \
          --max-keep-alive 60 --refer-to b.example --refer-to [::1]:1883 \
@@ -84,6 +87,11 @@ fn every_flag_reaches_its_field() {
     assert_eq!((config.inflight_max.get(), config.receive_maximum.get()), (9, 11));
     assert_eq!((config.queue_messages_max, config.queue_bytes_max), (12, 1 << 20));
     assert_eq!(config.outbox_bytes_max, 8 << 10);
+    assert_eq!(config.topic_levels_max, 13);
+    assert_eq!((config.user_properties_max, config.user_property_bytes_max), (14, 2 << 10));
+    assert_eq!(config.subscribe_filters_max, 15);
+    assert_eq!((config.subscriptions_max, config.subscription_bytes_max), (16, 3 << 10));
+    assert_eq!((config.retained_max, config.retained_bytes_max), (17, 4 << 10));
     assert_eq!(config.session_expiry_max, 3600);
     assert_eq!(config.patience, Span::ZERO);
     let strategies = &config.share_strategies;

@@ -36,6 +36,14 @@ impl<'a> ApplicationProperties<'a> {
         self.user_properties.encode(out);
     }
 
+    /// How many bytes [`ApplicationProperties::encode`] appends.
+    pub fn bytes(&self) -> usize {
+        let texts = self.content_type.into_iter().chain(self.response_topic).map(str::len);
+        let with_length = texts.chain(self.correlation_data.map(<[u8]>::len));
+        let format = self.payload_format_indicator.map_or(0, |_| 2);
+        format + with_length.map(|len| 3 + len).sum::<usize>() + self.user_properties.bytes()
+    }
+
     /// Reads what [`ApplicationProperties::encode`] has written.
     pub fn decode(raw: &'a [u8]) -> Result<ApplicationProperties<'a>, DecodeError> {
         let mut properties = ApplicationProperties::default();

@@ -102,6 +102,7 @@ faults! {
             "a Variable Byte Integer has more than four bytes or is not in its shortest form",
         Utf8: "a string is not well-formed UTF-8",
         NullCharacter: "a string contains the null character",
+        DisallowedCodePoint: "a topic contains a control character or a Unicode noncharacter",
         PacketType: "the packet type is reserved",
         FixedHeaderFlags: "reserved flags of the fixed header have the wrong value",
         QoS: "the QoS has the value 3: it is 0, 1 or 2",

@@ -4,6 +4,7 @@ use super::{
     delivery::PacketId,
     error::{DecodeError, Malformed, ProtocolError},
 };
+use crate::base::text::has_disallowed;
 
 /// The largest value of a Variable Byte Integer.
 pub(super) const VARIABLE_MAX: usize = 268_435_455;
@@ -97,8 +98,9 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(super) fn topic(&mut self) -> Result<&'a str, DecodeError> {
         let bytes = self.binary()?;
-        if any(bytes, |byte| matches!(byte, 0 | b'+' | b'#')) {
-            return Err(topic_fault(bytes));
+        // What is not ASCII may have characters that no topic has.
+        if any(bytes, |byte| matches!(byte, ..0x20 | 0x7F.. | b'+' | b'#')) {
+            return unusual_topic(bytes);
         }
         Ok(well_formed(bytes)?)
     }
@@ -121,16 +123,18 @@ fn any(bytes: &[u8], is_bad: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(false, |found, &byte| found | is_bad(byte))
 }
 
+/// A topic that is not all plain letters: what of it cannot be, if anything.
 #[cold]
-fn topic_fault(bytes: &[u8]) -> DecodeError {
+fn unusual_topic(bytes: &[u8]) -> Result<&str, DecodeError> {
     if bytes.contains(&0) {
-        return Malformed::NullCharacter.into();
+        return Err(Malformed::NullCharacter.into());
     }
-    match well_formed(bytes) {
-        // [MQTT-3.3.2-2]
-        Ok(_) => DecodeError::TopicNameInvalid,
-        Err(malformed) => malformed.into(),
+    let topic = well_formed(bytes)?;
+    if has_disallowed(topic) {
+        return Err(Malformed::DisallowedCodePoint.into());
     }
+    // [MQTT-3.3.2-2]
+    if topic.contains(['+', '#']) { Err(DecodeError::TopicNameInvalid) } else { Ok(topic) }
 }
 
 /// Reads the Variable Byte Integer at the front of `bytes` and says how many bytes it took.
@@ -312,9 +316,13 @@ mod tests {
     fn a_topic_with_a_wildcard_is_invalid_and_ill_formed_bytes_are_malformed() {
         let read = |bytes| Reader::new(bytes).topic();
         assert_eq!(read(b"\x00\x03a/b"), Ok("a/b"));
+        assert_eq!(read("\0\u{5}20°C".as_bytes()), Ok("20°C"));
         assert_eq!(read(b"\x00\x03a/+"), Err(DecodeError::TopicNameInvalid));
         assert_eq!(read(b"\x00\x01#"), Err(DecodeError::TopicNameInvalid));
         assert_eq!(read(b"\x00\x02#\xFF"), Err(Malformed::Utf8.into()));
         assert_eq!(read(b"\x00\x02#\x00"), Err(Malformed::NullCharacter.into()));
+        for disallowed in [b"\x00\x02a\x1F", b"\x00\x02a\x7F", b"\x00\x02\xC2\x80"] {
+            assert_eq!(read(disallowed), Err(Malformed::DisallowedCodePoint.into()));
+        }
     }
 }

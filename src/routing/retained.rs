@@ -39,6 +39,8 @@ pub struct RetainedStore<M> {
     sequence: u64,
     messages: usize,
     bytes: usize,
+    /// Of those, what the entries with a message take.
+    message_bytes: usize,
     tombstone_bytes: usize,
     /// The last topic that [`RetainedStore::sweep`] has looked at, unless it was the last of all.
     swept_to: Option<OwnedTopicName>,
@@ -61,6 +63,7 @@ impl<M> Default for RetainedStore<M> {
             sequence: 0,
             messages: 0,
             bytes: 0,
+            message_bytes: 0,
             tombstone_bytes: 0,
             swept_to: None,
         }
@@ -155,6 +158,12 @@ impl<M: Weigh> RetainedStore<M> {
         self.bytes + self.tombstone_bytes
     }
 
+    /// How much memory all messages would take, about, if this topic had one of so many bytes.
+    pub fn bytes_with(&self, topic: TopicName<'_>, message_bytes: usize) -> usize {
+        let former = self.get(topic).map_or(0, |former| weight(topic, former.bytes()));
+        self.message_bytes - former + weight(topic, message_bytes)
+    }
+
     /// Begins to read the messages that match, as they are now: what is stored later reaches the
     /// subscriber as it is published. [MQTT-3.3.1-9]
     pub fn open(&self, filter: TopicFilter<'_>) -> Cursor {
@@ -174,12 +183,16 @@ impl<M: Weigh> RetainedStore<M> {
 
     fn count(&mut self, topic: TopicName<'_>, kept: &Kept<M>) {
         self.messages += usize::from(kept.message.is_some());
-        self.bytes += weight(topic, kept);
+        let (bytes, message_bytes) = kept.weights(topic);
+        self.bytes += bytes;
+        self.message_bytes += message_bytes;
     }
 
     fn discount(&mut self, topic: TopicName<'_>, kept: &Kept<M>) {
         self.messages -= usize::from(kept.message.is_some());
-        self.bytes -= weight(topic, kept);
+        let (bytes, message_bytes) = kept.weights(topic);
+        self.bytes -= bytes;
+        self.message_bytes -= message_bytes;
     }
 
     fn note_tombstone(&mut self, topic: TopicName<'_>, stamp: Stamp) {
@@ -204,8 +217,17 @@ impl<M: Weigh> RetainedStore<M> {
     }
 }
 
-fn weight<M: Weigh>(topic: TopicName<'_>, kept: &Kept<M>) -> usize {
-    topic.as_str().len() + ENTRY_BYTES + kept.message.as_ref().map_or(0, Weigh::bytes)
+impl<M: Weigh> Kept<M> {
+    /// Bytes of the entry, and how many of them are for a message.
+    fn weights(&self, topic: TopicName<'_>) -> (usize, usize) {
+        let Some(message) = &self.message else { return (weight(topic, 0), 0) };
+        let bytes = weight(topic, message.bytes());
+        (bytes, bytes)
+    }
+}
+
+fn weight(topic: TopicName<'_>, message_bytes: usize) -> usize {
+    topic.as_str().len() + ENTRY_BYTES + message_bytes
 }
 
 fn tombstone_weight(topic: TopicName<'_>) -> usize {
@@ -276,6 +298,20 @@ mod tests {
         assert!(!store.remove_if(name("a"), stamp(1, 0)));
         assert!(store.remove_if(name("a"), stamp(2, 0)));
         assert_eq!((store.len(), store.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_a_message_would_take_is_what_it_takes() {
+        let mut store = RetainedStore::default();
+        store.apply(name("gone"), None, stamp(1, 0));
+        for (time, topic) in [(2, "a"), (3, "b"), (4, "a")] {
+            let would = store.bytes_with(name(topic), 4);
+            store.apply(name(topic), Some(7), stamp(time, 0));
+            assert_eq!(store.message_bytes, would);
+        }
+        store.apply(name("a"), None, stamp(5, 0));
+        store.apply(name("b"), None, stamp(6, 0));
+        assert_eq!(store.message_bytes, 0);
     }
 
     #[test]

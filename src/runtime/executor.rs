@@ -4,11 +4,16 @@
 //!   busy: enter the ring without waiting -> turn -> busy ...
 //!   quiet: spin for `busy_poll` -> nap in the ring -> sleep in the executor
 //! ```
-//! A nap is one system call that submits, waits and reaps, but holds up the executor's other tasks,
-//! so it is short. Who sleeps in the executor pays several system calls, and needs to only when
-//! nothing has come for the length of a nap.
+//! A nap is one system call that submits, waits and reaps. Who sleeps in the executor pays several,
+//! and needs to only when nothing has come for the length of a nap.
+//!
+//! The turns are the executor's only task, and give way in a sleep alone. A task that gives way
+//! when the executor's preempt timer has fired is lost: the executor then runs nothing, takes that
+//! for having nothing to run, and sleeps until some other operation of its own wakes it. The end
+//! of a sleep is lost in the same way if the thread is held up for as long as that timer just
+//! before the executor looks at it, so the timer never fires.
 
-use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, executor};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::{
     ring::{nudge::Sleeper, system},
@@ -25,7 +30,7 @@ pub(super) fn make(cpu: usize) -> glommio::Result<LocalExecutor, ()> {
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .io_memory(0)
         .ring_depth(EXECUTOR_RING_DEPTH)
-        .preempt_timer(PREEMPT.into())
+        .preempt_timer(NEVER.into())
         .make()
 }
 
@@ -72,7 +77,6 @@ impl Shift {
                     break;
                 }
             }
-            executor().yield_if_needed().await;
         }
         end_operations(turner)
     }
@@ -144,11 +148,11 @@ fn end_operations<B: Brain>(turner: &mut Turner<B>) -> bool {
     true
 }
 
-/// How long a shard naps before it sleeps; no other task of its executor waits longer for that.
+/// How long a shard naps before it sleeps.
 const NAP: Span = Span::from_millis(1);
 /// How long to wait for a full mailbox to drain before looking again: its owner does not ring.
 const HELD_UP_NAP: Span = Span::from_micros(50);
-/// How often other tasks of the executor get their turn under load.
-const PREEMPT: Span = Span::from_millis(10);
+/// When the executor's preempt timer fires.
+const NEVER: Span = Span::from_secs(100 * 365 * 24 * 3600);
 /// The executor's own rings carry nothing but its timers and the end of its sleep.
 const EXECUTOR_RING_DEPTH: usize = 32;

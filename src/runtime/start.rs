@@ -9,6 +9,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use glommio::LocalExecutor;
 
 use super::{
     Ready, RuntimeConfig, StopHandle,
@@ -20,7 +21,7 @@ use super::{
     mailbox::{MAILBOX_PARCELS_MAX, Mail, Parcel},
     probe::probe,
     random::Random,
-    ring::{Ring, nudge::Sleeper},
+    ring::{Ring, buffers::Buffers, nudge::Sleeper},
     signals::Watch,
     stop::Stop,
     turn::Turner,
@@ -102,7 +103,7 @@ pub fn run<B: Brain + 'static>(
 
 struct ShardThread {
     me: ShardId,
-    thread: JoinHandle<Result<(), Fault>>,
+    thread: JoinHandle<()>,
     go: Sender<Arc<[OwnedFd]>>,
 }
 
@@ -135,7 +136,7 @@ impl Drop for EndsAll {
 fn join_all(threads: Vec<ShardThread>) -> Result<(), Fault> {
     let mut ended = Ok(());
     for ShardThread { me, thread, .. } in threads {
-        let result = thread.join().unwrap_or(Err(Fault::ShardLost(me)));
+        let result = thread.join().map_err(|_| Fault::ShardLost(me));
         ended = ended.and(result);
     }
     ended
@@ -158,37 +159,31 @@ struct Plan {
 
 impl Plan {
     /// The whole life of a shard's thread.
-    fn carry_out<B: Brain>(self, make: impl Fn(ShardId) -> B) -> Result<(), Fault> {
+    fn carry_out<B: Brain>(self, make: impl Fn(ShardId) -> B) {
         let me = self.endpoint.me();
         let cpu = self.cpu;
-        let prepared = executor::make(cpu)
-            .map_err(|error| Fault::Executor { shard: me, cpu, reason: error.to_string() })
-            .and_then(|executor| Ok((executor, Ring::new(self.config.ring_entries)?)))
-            .and_then(|(executor, ring)| {
-                let buffers = self.config.recv_buffers;
-                let buffers = ring.lend_buffers(buffers, self.config.recv_buffer_bytes)?;
-                Ok((executor, ring.address()?, ring, buffers))
-            });
-        let (executor, mut ring, buffers) = match prepared {
-            Ok((executor, address, ring, buffers)) => {
+        let prepared = Prepared::make(me, cpu, &self.config)
+            .and_then(|prepared| Ok((prepared.ring.address()?, prepared)));
+        let Prepared { executor, ring, buffers, sleeper } = match prepared {
+            Ok((address, prepared)) => {
                 drop(self.report.send((me, Ok(address))));
-                (executor, ring, buffers)
+                prepared
             }
             Err(fault) => {
                 drop(self.report.send((me, Err(fault))));
-                return Ok(());
+                return;
             }
         };
         drop(self.report);
         // Nobody says go when another shard could not be made.
-        let Ok(addresses) = self.may_go.recv() else { return Ok(()) };
+        let Ok(addresses) = self.may_go.recv() else { return };
         let _ends_all = EndsAll(self.stop.clone());
-        let shift = executor.run(async { Sleeper::new(&mut ring) }).map(|sleeper| Shift {
+        let shift = Shift {
             stop: self.stop,
             sleeper,
             busy_poll: self.config.busy_poll,
             flush_time_max: self.config.flush_time_max,
-        })?;
+        };
         let limits = Limits {
             outbox_bytes_max: self.config.outbox_bytes_max,
             partial_bytes_max: self.config.partial_bytes_max,
@@ -210,6 +205,27 @@ impl Plan {
             turner.hands.end_verifying();
             mem::forget(turner);
         }
-        Ok(())
+    }
+}
+
+/// What a shard needs to run, made before anybody hears that the broker listens.
+struct Prepared {
+    executor: LocalExecutor,
+    ring: Ring,
+    buffers: Buffers,
+    sleeper: Sleeper,
+}
+
+impl Prepared {
+    fn make(me: ShardId, cpu: usize, config: &RuntimeConfig) -> Result<Prepared, Fault> {
+        let executor = executor::make(cpu).map_err(|error| Fault::Executor {
+            shard: me,
+            cpu,
+            reason: error.to_string(),
+        })?;
+        let mut ring = Ring::new(config.ring_entries)?;
+        let buffers = ring.lend_buffers(config.recv_buffers, config.recv_buffer_bytes)?;
+        let sleeper = executor.run(async { Sleeper::new(&mut ring) })?;
+        Ok(Prepared { executor, ring, buffers, sleeper })
     }
 }

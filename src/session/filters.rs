@@ -6,7 +6,13 @@ use crate::base::hash::{Seed, Set};
 #[derive(Debug)]
 pub enum Filters {
     Few(Vec<Box<str>>),
-    Many(Box<Set<Box<str>>>),
+    Many(Box<Many>),
+}
+
+#[derive(Debug)]
+pub struct Many {
+    set: Set<Box<str>>,
+    bytes: usize,
 }
 
 impl Default for Filters {
@@ -22,7 +28,15 @@ impl Filters {
     pub fn len(&self) -> usize {
         match self {
             Filters::Few(list) => list.len(),
-            Filters::Many(set) => set.len(),
+            Filters::Many(many) => many.set.len(),
+        }
+    }
+
+    /// Bytes of all filters together.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Filters::Few(list) => list.iter().map(|filter| filter.len()).sum(),
+            Filters::Many(many) => many.bytes,
         }
     }
 
@@ -33,7 +47,7 @@ impl Filters {
     pub fn contains(&self, filter: &str) -> bool {
         match self {
             Filters::Few(list) => list.iter().any(|held| **held == *filter),
-            Filters::Many(set) => set.contains(filter),
+            Filters::Many(many) => many.set.contains(filter),
         }
     }
 
@@ -46,23 +60,20 @@ impl Filters {
                 list.push(filter.into());
             }
             Filters::Few(list) => {
-                let mut set = Set::with_hasher(seed);
-                set.extend(list.drain(..));
-                set.insert(filter.into());
-                *self = Filters::Many(Box::new(set));
+                let bytes = list.iter().map(|filter| filter.len()).sum();
+                let mut many = Many { set: Set::with_hasher(seed), bytes };
+                many.set.extend(list.drain(..));
+                many.add(filter);
+                *self = Filters::Many(Box::new(many));
             }
-            Filters::Many(set) => {
-                set.insert(filter.into());
-            }
+            Filters::Many(many) => many.add(filter),
         }
     }
 
     pub fn remove(&mut self, filter: &str) {
         match self {
             Filters::Few(list) => list.retain(|held| **held != *filter),
-            Filters::Many(set) => {
-                set.remove(filter);
-            }
+            Filters::Many(many) => many.remove(filter),
         }
     }
 
@@ -70,7 +81,7 @@ impl Filters {
     pub fn shared(&self) -> Vec<Box<str>> {
         let all: &mut dyn Iterator<Item = &Box<str>> = match self {
             Filters::Few(list) => &mut list.iter(),
-            Filters::Many(set) => &mut set.iter(),
+            Filters::Many(many) => &mut many.set.iter(),
         };
         all.filter(|filter| filter.starts_with("$share/")).cloned().collect()
     }
@@ -79,7 +90,20 @@ impl Filters {
     pub fn take(&mut self) -> Vec<Box<str>> {
         match std::mem::take(self) {
             Filters::Few(list) => list,
-            Filters::Many(set) => set.into_iter().collect(),
+            Filters::Many(many) => many.set.into_iter().collect(),
+        }
+    }
+}
+
+impl Many {
+    fn add(&mut self, filter: &str) {
+        self.set.insert(filter.into());
+        self.bytes += filter.len();
+    }
+
+    fn remove(&mut self, filter: &str) {
+        if self.set.remove(filter) {
+            self.bytes -= filter.len();
         }
     }
 }
@@ -94,6 +118,7 @@ mod tests {
         let mut filters = Filters::default();
         for (count, name) in names.iter().enumerate() {
             assert_eq!(filters.len(), count);
+            assert_eq!(filters.bytes(), names[..count].concat().len());
             assert!(!filters.contains(name));
             filters.add(name, Seed::new(1));
             assert!(filters.contains(name));
@@ -102,6 +127,8 @@ mod tests {
             filters.remove(name);
             assert!(!filters.contains(name));
         }
+        filters.remove("never there");
+        assert_eq!(filters.bytes(), names[..5].concat().len());
         let mut left = filters.take();
         left.sort();
         assert_eq!(left.len(), 5);

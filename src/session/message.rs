@@ -111,7 +111,12 @@ impl Message {
 
     /// Bytes of memory that it stands for in a queue's limit.
     pub fn size(&self) -> usize {
-        size_of::<Message>() + self.text.len() + self.shared.as_ref().map_or(0, Bytes::len)
+        Message::size_of(self.text.len() + self.shared.as_ref().map_or(0, Bytes::len))
+    }
+
+    /// The same for one whose topic, application properties and payload have so many bytes.
+    pub const fn size_of(bytes: usize) -> usize {
+        size_of::<Message>() + bytes
     }
 
     pub fn has_expired(&self, now: Moment) -> bool {

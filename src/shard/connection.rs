@@ -9,6 +9,7 @@ use crate::{
         time::{Moment, Span},
     },
     mqtt::{Frame, PacketType, Version},
+    session::client_aliases::{AliasesFull, ClientAliases},
 };
 
 /// One network connection, from its arrival to its end.
@@ -64,7 +65,7 @@ pub(super) enum Stage {
 #[derive(Debug, Default)]
 struct Extras {
     /// The topics for which the client has set a Topic Alias. [MQTT-3.3.2-7]
-    aliases: Vec<Option<Box<str>>>,
+    aliases: ClientAliases,
     /// PUBACK and PUBREC packets that wait until it is pressed no more: a publisher with a window
     /// stops by itself without them, and everything else that it sends is still read.
     deferred: Vec<u8>,
@@ -154,17 +155,12 @@ impl Connection {
         self.extras.as_mut()?.authentication.as_deref_mut()
     }
 
-    pub(super) fn set_alias(&mut self, alias: NonZeroU16, topic: &str) {
-        let topics = &mut self.extras.get_or_insert_default().aliases;
-        let index = usize::from(alias.get()) - 1;
-        if topics.len() <= index {
-            topics.resize_with(index + 1, || None);
-        }
-        topics[index] = Some(topic.into());
+    pub(super) fn set_alias(&mut self, alias: NonZeroU16, topic: &str) -> Result<(), AliasesFull> {
+        self.extras.get_or_insert_default().aliases.set(alias, topic)
     }
 
     pub(super) fn alias(&self, alias: NonZeroU16) -> Option<&str> {
-        self.extras.as_ref()?.aliases.get(usize::from(alias.get()) - 1)?.as_deref()
+        self.extras.as_ref()?.aliases.topic(alias)
     }
 }
 
@@ -242,7 +238,7 @@ impl Connections {
         let connections = || self.entries.iter().flatten().map(|(_, connection)| connection);
         let held_back = connections().filter(|it| it.is_held() || it.presses > 0).count();
         let extras = connections().filter_map(|connection| connection.extras.as_ref());
-        (held_back, extras.map(|extras| extras.aliases.iter().flatten().count()).sum())
+        (held_back, extras.map(|extras| extras.aliases.count()).sum())
     }
 
     pub(super) fn ids(&self) -> Vec<ConnectionId> {

@@ -1,8 +1,16 @@
-//! What stands against a message that the protocol allows: who may publish where, and what the
-//! broker was told to check.
+//! What stands against a message that the protocol allows: who may publish where, how much of it
+//! there may be, and what the broker was told to check; and what its publisher hears of it.
 
-use super::{Shard, reason::Reason};
-use crate::{access, mqtt::ApplicationProperties};
+use super::{Shard, end::Cause, ports::Ports, reason::Reason, settings::Limits};
+use crate::{
+    access,
+    base::ids::{ConnectionId, SubscriberId},
+    mqtt::{
+        Ack, ApplicationProperties, Delivery, Packet, Publish, QoS, ReasonCode, UserProperties,
+        Version,
+    },
+    topic::TopicName,
+};
 
 /// A message that a client wants published, now or as its Will.
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +26,103 @@ impl Shard {
         if !access::topics::may_publish(candidate.topic) {
             return Err(Reason::PublishForbidden);
         }
+        let limits = &self.settings.limits;
+        if limits.is_too_deep(candidate.topic) {
+            return Err(Reason::TopicTooDeep);
+        }
+        if !limits.has_room_for(candidate.application.user_properties) {
+            return Err(Reason::UserPropertiesFull);
+        }
         if self.settings.offer.validates_payload_format && !candidate.is_what_it_says() {
             return Err(Reason::PayloadNotText);
         }
         Ok(())
+    }
+
+    #[inline]
+    pub(super) fn judge_publish(
+        &self,
+        id: ConnectionId,
+        topic: &str,
+        publish: &Publish<'_>,
+    ) -> Result<(), Reason> {
+        let Publish { payload, .. } = *publish;
+        let application = publish.properties.application;
+        self.judge_message(&Candidate { topic, application, payload })?;
+        let is_told =
+            || publish.delivery.qos() > QoS::AtMostOnce && self.version_of(id) == Some(Version::V5);
+        if publish.retain && !payload.is_empty() && is_told() {
+            return self.judge_retained(topic, application, payload);
+        }
+        Ok(())
+    }
+
+    /// Whether there is room for a retained message. A client that can be told is refused one that
+    /// could not be kept; one that cannot has it delivered, and not kept.
+    fn judge_retained(
+        &self,
+        topic: &str,
+        application: ApplicationProperties<'_>,
+        payload: &[u8],
+    ) -> Result<(), Reason> {
+        let Ok(name) = TopicName::parse(topic) else { return Ok(()) };
+        let bytes = topic.len() + application.bytes() + payload.len();
+        if self.has_room_to_retain(name, bytes) { Ok(()) } else { Err(Reason::RetainedFull) }
+    }
+
+    /// A message that may not be published: 5.0 clients are told, others acknowledged as if it had
+    /// been delivered to nobody. At QoS 0 only DISCONNECT can tell; a topic that is not the
+    /// client's to publish to is not worth the connection. [MQTT-3.3.5-2@3.1.1]
+    pub(super) fn refuse_message(
+        &mut self,
+        id: ConnectionId,
+        subscriber: SubscriberId,
+        delivery: Delivery,
+        reason: Reason,
+        ports: &mut impl Ports,
+    ) {
+        self.tallies.refused_publish += 1;
+        self.tallies.count_refusal(reason);
+        if self.version_of(id) != Some(Version::V5) {
+            return self.acknowledge(id, delivery, ReasonCode::Success, ports);
+        }
+        let session = self.sessions.get_mut(subscriber);
+        if let (Delivery::ExactlyOnce(packet_id), Some(session)) = (delivery, session) {
+            session.inbound.refuse(packet_id);
+        }
+        let ack = |packet_id| Ack::with_reason(packet_id, reason.code());
+        let packet = match delivery {
+            Delivery::AtMostOnce if reason == Reason::PublishForbidden => return,
+            Delivery::AtMostOnce => return self.end(id, Cause::Refused(reason), ports),
+            Delivery::AtLeastOnce(packet_id) => Packet::Puback(ack(packet_id)),
+            Delivery::ExactlyOnce(packet_id) => Packet::Pubrec(ack(packet_id)),
+        };
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        // Whoever has taken a CONNACK takes this, which is smaller.
+        let _ = connection.terms.write(&packet, Some(reason), &mut self.scratch);
+        if !connection.defer(&self.scratch) {
+            ports.send(id, &self.scratch);
+        }
+    }
+
+    pub(super) fn version_of(&self, id: ConnectionId) -> Option<Version> {
+        self.connections.get(id).map(|connection| connection.terms.version)
+    }
+}
+
+impl Limits {
+    /// Whether a Topic Name or Topic Filter has more levels than there may be.
+    #[inline]
+    pub(super) fn is_too_deep(&self, topic: &str) -> bool {
+        let separators = || topic.bytes().filter(|&byte| byte == b'/').count();
+        topic.len() >= self.topic_levels_max && separators() >= self.topic_levels_max
+    }
+
+    #[inline]
+    fn has_room_for(&self, user_properties: UserProperties<'_>) -> bool {
+        user_properties.is_empty()
+            || user_properties.bytes() <= self.user_property_bytes_max
+                && user_properties.count() <= self.user_properties_max
     }
 }
 

@@ -9,7 +9,6 @@ use super::{
     Shard,
     deliver::Delivery,
     end::Cause,
-    judge::Candidate,
     letter::{Address, GroupKeys},
     ports::Ports,
     pressure::Publisher,
@@ -23,7 +22,7 @@ use crate::{
         time::Span,
     },
     mqtt::{
-        Ack, Delivery as PacketDelivery, Packet, PacketType, ProtocolError, Publish, ReasonCode,
+        Ack, Delivery as PacketDelivery, PacketType, ProtocolError, Publish, ReasonCode,
         SubscriptionOptions, Version,
     },
     routing::{Entry, Matches, Trie},
@@ -133,7 +132,7 @@ impl Shard {
         topic.push_str(publish.topic);
         match self.resolve_topic(id, alias, &mut topic) {
             Ok(()) => self.admit(id, subscriber, &topic, publish, ports),
-            Err(error) => self.refuse_packet(id, error, ports),
+            Err(cause) => self.end(id, cause, ports),
         }
         self.routes.topic = topic;
     }
@@ -144,15 +143,18 @@ impl Shard {
         id: ConnectionId,
         alias: NonZeroU16,
         topic: &mut String,
-    ) -> Result<(), ProtocolError> {
+    ) -> Result<(), Cause> {
+        let wrong = |error: ProtocolError| Cause::Error(error.into());
         if alias.get() > self.settings.limits.topic_alias_maximum {
-            return Err(ProtocolError::TopicAliasInvalid);
+            return Err(wrong(ProtocolError::TopicAliasInvalid));
         }
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         if topic.is_empty() {
-            topic.push_str(connection.alias(alias).ok_or(ProtocolError::TopicAliasUnknown)?);
-        } else {
-            connection.set_alias(alias, topic);
+            let unknown = || wrong(ProtocolError::TopicAliasUnknown);
+            topic.push_str(connection.alias(alias).ok_or_else(unknown)?);
+        } else if connection.set_alias(alias, topic).is_err() {
+            self.tallies.count_refusal(Reason::AliasesFull);
+            return Err(Cause::Refused(Reason::AliasesFull));
         }
         Ok(())
     }
@@ -176,10 +178,7 @@ impl Shard {
             }
             Admission::AcknowledgeOnly => ReasonCode::Success,
             Admission::Route => {
-                let Publish { payload, .. } = *publish;
-                let application = publish.properties.application;
-                if let Err(reason) = self.judge_message(&Candidate { topic, application, payload })
-                {
+                if let Err(reason) = self.judge_publish(id, topic, publish) {
                     return self.refuse_message(id, subscriber, publish.delivery, reason, ports);
                 }
                 self.route_publish(id, subscriber, topic, publish, ports)
@@ -191,45 +190,9 @@ impl Shard {
     /// How many QoS 2 messages a client may have unreleased. Before 5.0 it is told no limit but
     /// the number of Packet Identifiers.
     fn receive_maximum_of(&self, id: ConnectionId) -> u16 {
-        match self.connections.get(id).map(|connection| connection.terms.version) {
+        match self.version_of(id) {
             Some(Version::V5) => self.settings.limits.receive_maximum,
             _ => u16::MAX,
-        }
-    }
-
-    /// A message that may not be published: 5.0 clients are told, others acknowledged as if it had
-    /// been delivered to nobody. At QoS 0 only DISCONNECT can tell; a topic that is not the
-    /// client's to publish to is not worth the connection. [MQTT-3.3.5-2@3.1.1]
-    fn refuse_message(
-        &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
-        delivery: PacketDelivery,
-        reason: Reason,
-        ports: &mut impl Ports,
-    ) {
-        self.tallies.refused_publish += 1;
-        self.tallies.count_refusal(reason);
-        let version = self.connections.get(id).map(|connection| connection.terms.version);
-        if version != Some(Version::V5) {
-            return self.acknowledge(id, delivery, ReasonCode::Success, ports);
-        }
-        let session = self.sessions.get_mut(subscriber);
-        if let (PacketDelivery::ExactlyOnce(packet_id), Some(session)) = (delivery, session) {
-            session.inbound.refuse(packet_id);
-        }
-        let ack = |packet_id| Ack::with_reason(packet_id, reason.code());
-        let packet = match delivery {
-            PacketDelivery::AtMostOnce if reason == Reason::PublishForbidden => return,
-            PacketDelivery::AtMostOnce => return self.end(id, Cause::Refused(reason), ports),
-            PacketDelivery::AtLeastOnce(packet_id) => Packet::Puback(ack(packet_id)),
-            PacketDelivery::ExactlyOnce(packet_id) => Packet::Pubrec(ack(packet_id)),
-        };
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        // Whoever has taken a CONNACK takes this, which is smaller.
-        let _ = connection.terms.write(&packet, Some(reason), &mut self.scratch);
-        if !connection.defer(&self.scratch) {
-            ports.send(id, &self.scratch);
         }
     }
 
@@ -264,7 +227,7 @@ impl Shard {
         if matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
     }
 
-    fn acknowledge(
+    pub(super) fn acknowledge(
         &mut self,
         id: ConnectionId,
         delivery: PacketDelivery,

@@ -72,10 +72,22 @@ reasons! {
         "clients are not served here any more: use the servers in the Server Reference";
     PublishForbidden = NotAuthorized,
         "the Topic Name begins with $SYS or $share: choose another first level";
+    TopicTooDeep = TopicNameInvalid,
+        "the Topic Name has more levels than the server takes: use fewer separators";
+    UserPropertiesFull = QuotaExceeded,
+        "the message has more User Properties than the server takes: use the payload for data";
+    RetainedFull = QuotaExceeded,
+        "there are as many retained messages as the server keeps: remove some, or do not retain";
+    AliasesFull = QuotaExceeded,
+        "the topics behind all Topic Aliases are too long together: use aliases for fewer of them";
     PayloadNotText = PayloadFormatInvalid,
         "the Payload Format Indicator says that the payload is UTF-8 text, but it is not";
     SubscribeForbidden = NotAuthorized,
         "the client may not subscribe to this Topic Filter";
+    FilterTooDeep = TopicFilterInvalid,
+        "the Topic Filter has more levels than the server takes: use a wildcard";
+    SubscribeTooLong = QuotaExceeded,
+        "the SUBSCRIBE has more Topic Filters than the server takes: use several packets";
     SubscriptionsFull = QuotaExceeded,
         "the session has as many subscriptions as it may: unsubscribe first, or use a wildcard";
     ReplaysFull = QuotaExceeded,

@@ -33,7 +33,8 @@ impl Shard {
         view: &MessageView<'_>,
     ) -> Option<Retention> {
         let mut removes = view.payload.is_empty();
-        if !removes && !self.has_room_to_retain(name, view) {
+        let bytes = name.as_str().len() + view.application.len() + view.payload.len();
+        if !removes && !self.has_room_to_retain(name, bytes) {
             self.tallies.refused_retained += 1;
             // Better none than one that is out of date.
             self.retained.get(name)?;
@@ -61,12 +62,12 @@ impl Shard {
         self.retained.apply(name, message, Stamp { time, shard: by });
     }
 
-    fn has_room_to_retain(&self, name: TopicName<'_>, view: &MessageView<'_>) -> bool {
+    /// Whether a message of so many bytes, those of its topic among them, can be stored.
+    pub(super) fn has_room_to_retain(&self, name: TopicName<'_>, bytes: usize) -> bool {
         let limits = &self.settings.limits;
-        let former = self.retained.get(name);
-        let bytes = self.retained.bytes() - former.map_or(0, Weigh::bytes) + view.payload.len();
-        bytes <= limits.retained_bytes_max
-            && (former.is_some() || self.retained.len() < limits.retained_max)
+        let is_known = || self.retained.get(name).is_some();
+        self.retained.bytes_with(name, Message::size_of(bytes)) <= limits.retained_bytes_max
+            && (self.retained.len() < limits.retained_max || is_known())
     }
 
     /// Removes retained messages whose time has passed, a bounded number of topics at a time.

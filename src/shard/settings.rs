@@ -62,8 +62,18 @@ pub struct Limits {
     pub patience: Span,
     /// Sessions on one shard; beyond it CONNECT is refused with Quota exceeded.
     pub sessions_max: usize,
+    /// Levels of a topic; beyond it Topic Name invalid or Topic Filter invalid.
+    pub topic_levels_max: usize,
+    /// User Properties of one message or Will; with more it is refused with Quota exceeded.
+    pub user_properties_max: usize,
+    /// Bytes that they take in the packet, likewise.
+    pub user_property_bytes_max: usize,
+    /// Topic Filters of one SUBSCRIBE; those beyond are answered Quota exceeded.
+    pub subscribe_filters_max: usize,
     /// Subscriptions of one session; beyond it SUBSCRIBE is answered Quota exceeded.
     pub subscriptions_max: usize,
+    /// Bytes of their Topic Filters, likewise.
+    pub subscription_bytes_max: usize,
     /// Retained messages; beyond it none is stored for a new topic, and that is counted.
     pub retained_max: usize,
     /// Bytes of retained messages, likewise.

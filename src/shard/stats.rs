@@ -99,6 +99,16 @@ tallies! {
     ended_quota => "connections/ended/quota-exceeded",
     /// Connections closed because what came on them was refused, and nothing else could say so.
     ended_refused => "connections/ended/refused",
+    /// Messages, Wills and subscriptions whose topic has too many levels.
+    refused_topic_levels => "refused/topic-levels",
+    /// Messages and Wills with too many User Properties, or too many bytes of them.
+    refused_user_properties => "refused/user-properties",
+    /// Topic Aliases for topics that take too many bytes together.
+    refused_alias_bytes => "refused/topic-alias-bytes",
+    /// Topic Filters beyond those that one SUBSCRIBE may have.
+    refused_subscribe_filters => "refused/filters-in-subscribe",
+    /// Subscriptions beyond those of one session, or beyond their bytes.
+    refused_session_filters => "refused/subscriptions-of-session",
     /// Payloads that are not the UTF-8 text that they are said to be.
     refused_payload_format => "refused/payload-format",
     /// Connections refused for their user name and password or another proof of who they are, or
@@ -129,8 +139,15 @@ impl Tallies {
 
     /// Counts what was refused by the limit or the check that it did not pass.
     pub(super) fn count_refusal(&mut self, reason: Reason) {
-        if reason == Reason::PayloadNotText {
-            self.refused_payload_format += 1;
+        match reason {
+            Reason::PayloadNotText => self.refused_payload_format += 1,
+            Reason::TopicTooDeep | Reason::FilterTooDeep => self.refused_topic_levels += 1,
+            Reason::UserPropertiesFull => self.refused_user_properties += 1,
+            Reason::AliasesFull => self.refused_alias_bytes += 1,
+            Reason::RetainedFull => self.refused_retained += 1,
+            Reason::SubscribeTooLong => self.refused_subscribe_filters += 1,
+            Reason::SubscriptionsFull => self.refused_session_filters += 1,
+            _ => {}
         }
     }
 

@@ -37,7 +37,8 @@ impl Shard {
         let mut reason_codes = Vec::with_capacity(subscribe.filters.count());
         // One Reason String stands for all refusals: the first one's.
         let (mut told_at, mut reason) = (0, None);
-        for (text, options) in subscribe.filters.iter() {
+        let filters_max = self.settings.limits.subscribe_filters_max;
+        for (index, (text, options)) in subscribe.filters.iter().enumerate() {
             let Ok(subscription) = Subscription::parse(text) else {
                 // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
                 let error = DecodeError::Malformed(Malformed::TopicFilter);
@@ -50,6 +51,7 @@ impl Shard {
             let offered = offer.check_subscription(subscription, subscription_id != 0);
             let entry = Entry { subscriber, options: Options(options.to_bits()), subscription_id };
             let outcome = match offered {
+                Ok(()) if index >= filters_max => Err(Reason::SubscribeTooLong),
                 Ok(()) => self.subscribe(text, subscription, entry, options, ports),
                 // CONNACK told it, so that this is a Protocol Error.
                 Err(error) if terms.version == Version::V5 => {
@@ -57,7 +59,10 @@ impl Shard {
                 }
                 Err(error) => Err(Reason::Packet(error.into())),
             };
-            self.tallies.refused_subscriptions += u64::from(outcome.is_err());
+            if let Err(reason) = outcome {
+                self.tallies.refused_subscriptions += 1;
+                self.tallies.count_refusal(reason);
+            }
             told_at = told_at.max(outcome.unwrap_or(0));
             reason = reason.or_else(|| outcome.err());
             let reason_code =
@@ -118,14 +123,19 @@ impl Shard {
         if !access::topics::may_subscribe(text) {
             return Err(Reason::SubscribeForbidden);
         }
-        let limit = self.settings.limits.subscriptions_max;
+        let limits = &self.settings.limits;
+        if limits.is_too_deep(text) {
+            return Err(Reason::FilterTooDeep);
+        }
         let session = self.sessions.get_mut(entry.subscriber).ok_or(Reason::SubscribeForbidden)?;
         let known = session.filters.contains(text);
         let busy = session.replays.as_ref().is_some_and(|replays| replays.is_full());
         if busy {
             return Err(Reason::ReplaysFull);
         }
-        if !known && session.filters.len() >= limit {
+        let has_room = session.filters.len() < limits.subscriptions_max
+            && session.filters.bytes() + text.len() <= limits.subscription_bytes_max;
+        if !known && !has_room {
             return Err(Reason::SubscriptionsFull);
         }
         if !known {

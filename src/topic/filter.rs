@@ -166,7 +166,7 @@ mod tests {
             ("sport+", Err(TopicError::MisplacedSingleLevelWildcard)),
             ("a/++/b", Err(TopicError::MisplacedSingleLevelWildcard)),
             ("", Err(TopicError::Empty)),
-            ("a/\0", Err(TopicError::NullCharacter)),
+            ("a/\0", Err(TopicError::DisallowedCodePoint)),
             (long.as_str(), Err(TopicError::TooLong)),
         ];
         for (text, expected) in cases {

@@ -9,6 +9,8 @@ mod filter;
 mod name;
 mod share;
 
+use crate::base::text::has_disallowed;
+
 pub use filter::{OwnedTopicFilter, TopicFilter};
 pub use name::{OwnedTopicName, TopicName};
 pub use share::{GroupName, ShareName, SharedFilter, Subscription};
@@ -26,8 +28,8 @@ pub enum TopicError {
     Empty,
     #[error("a topic has at most 65,535 bytes")]
     TooLong,
-    #[error("a topic does not contain U+0000")]
-    NullCharacter,
+    #[error("a topic contains no U+0000, control characters or noncharacters")]
+    DisallowedCodePoint,
     #[error("a Topic Name does not contain + or #")]
     WildcardInName,
     #[error("# stands alone in its level, and its level is the last")]
@@ -48,8 +50,8 @@ fn check_text(text: &str) -> Result<(), TopicError> {
     }
     check_length(text)?;
     // [MQTT-4.7.3-2]
-    if text.as_bytes().contains(&0) {
-        return Err(TopicError::NullCharacter);
+    if has_disallowed(text) {
+        return Err(TopicError::DisallowedCodePoint);
     }
     Ok(())
 }

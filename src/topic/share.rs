@@ -61,7 +61,7 @@ pub enum Subscription<'a> {
 impl<'a> Subscription<'a> {
     /// Reads `{filter}` or `$share/{ShareName}/{filter}`.
     pub fn parse(text: &'a str) -> Result<Subscription<'a>, TopicError> {
-        // The limits of length and the null character concern the text as the client wrote it.
+        // The limits of length and of characters concern the text as the client wrote it.
         super::check_text(text)?;
         match text.strip_prefix("$share/") {
             None => TopicFilter::parse(text).map(Subscription::Plain),
@@ -119,7 +119,7 @@ mod tests {
             ("$share/g", Err(TopicError::SharedFilterMissing)),
             ("$share/g/", Err(TopicError::SharedFilterMissing)),
             ("$share/g/a/#/b", Err(TopicError::MisplacedMultiLevelWildcard)),
-            ("$share/g\0/a", Err(TopicError::NullCharacter)),
+            ("$share/g\0/a", Err(TopicError::DisallowedCodePoint)),
         ];
         for (text, expected) in cases {
             assert_eq!(parts(text), expected, "{text}");

@@ -64,6 +64,8 @@ pub(crate) struct Form {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
     pub(crate) valid: bool,
+    /// Whether no topic may have it, though other texts may.
+    pub(crate) disallowed: bool,
 }
 
 #[derive(Default)]
@@ -239,7 +241,8 @@ impl State {
 impl Form {
     fn take(entry: &mut Entry) -> Result<Form, String> {
         let bytes = encode(&entry.text("bytes")?, Setting::new(Version::V5, 0))?;
-        Ok(Form { name: entry.text("name")?, bytes, valid: entry.flag("valid")? })
+        let (valid, disallowed) = (entry.flag("valid")?, entry.flag("disallowed")?);
+        Ok(Form { name: entry.text("name")?, bytes, valid, disallowed })
     }
 }
 

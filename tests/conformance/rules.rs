@@ -49,11 +49,13 @@ pub(crate) fn expand_byte(mut entry: Entry, book: &mut Book) -> Result<(), Strin
 
 /// A text in all forms that a UTF-8 Encoded String may have and may not have.
 pub(crate) fn expand_text(mut entry: Entry, book: &mut Book) -> Result<(), String> {
+    let is_topic = entry.flag("topic")?;
     let common = Common::take(&mut entry)?;
     entry.finish()?;
     let forms = std::mem::take(&mut book.forms);
     let added = forms.iter().try_for_each(|form| {
-        let expect = if form.valid { &common.expect } else { &malformed() };
+        let fits = form.valid && !(is_topic && form.disallowed);
+        let expect = if fits { &common.expect } else { &malformed() };
         book.add_filled(&common, &format!("with {}", form.name), &form.bytes, expect)
     });
     book.forms = forms;

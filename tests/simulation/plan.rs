@@ -113,7 +113,12 @@ fn limits(random: &mut Random, narrow: bool) -> Limits {
         connect_timeout: Span::from_secs(10),
         patience: random.pick(&[Span::ZERO, Span::from_millis(20), Span::from_millis(500)]),
         sessions_max: if narrow { random.between(1, 8) } else { 10_000 },
+        topic_levels_max: 200,
+        user_properties_max: 10_000,
+        user_property_bytes_max: 1 << 20,
+        subscribe_filters_max: 1_000_000,
         subscriptions_max: if narrow { random.between(1, 6) } else { 10_000 },
+        subscription_bytes_max: 64 << 20,
         retained_max: if narrow { random.between(1, 4) } else { 10_000 },
         retained_bytes_max: 64 << 20,
     }

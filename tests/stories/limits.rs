@@ -17,6 +17,8 @@ use crate::{
 
 const PAYLOAD: &str = "0123456789012345678901234567890123456789";
 
+mod messages;
+
 fn narrow() -> Limits {
     Limits {
         outbox_bytes_max: 1000,

@@ -206,7 +206,12 @@ fn limits() -> Limits {
         connect_timeout: Span::from_secs(10),
         patience: Span::from_millis(200),
         sessions_max: 100_000,
+        topic_levels_max: 200,
+        user_properties_max: 10_000,
+        user_property_bytes_max: 1 << 20,
+        subscribe_filters_max: 1_000_000,
         subscriptions_max: 1000,
+        subscription_bytes_max: 64 << 20,
         retained_max: 1000,
         retained_bytes_max: 1 << 20,
     }

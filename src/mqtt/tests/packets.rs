@@ -65,7 +65,8 @@ fn text() -> impl Strategy<Value = &'static str> {
 }
 
 fn topic() -> impl Strategy<Value = &'static str> {
-    prop_oneof![9 => "[^\\x00+#]{1,8}", 1 => "[a-z/]{120,300}"].prop_map(|topic| &*topic.leak())
+    prop_oneof![9 => "[^\\p{Cc}\\p{NChar}+#]{1,8}", 1 => "[a-z/]{120,300}"]
+        .prop_map(|topic| &*topic.leak())
 }
 
 fn binary() -> impl Strategy<Value = &'static [u8]> {

@@ -100,6 +100,7 @@ proptest! {
         let mut raw = Vec::new();
         properties.encode(&mut raw);
         prop_assert_eq!(properties.is_empty(), raw.is_empty());
+        prop_assert_eq!(properties.bytes(), raw.len());
         prop_assert_eq!(ApplicationProperties::decode(&raw), Ok(properties));
     }
 

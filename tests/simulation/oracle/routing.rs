@@ -28,11 +28,11 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    fn message(&self, topic: &str) -> Option<usize> {
+    pub(super) fn message(&self, topic: &str) -> Option<usize> {
         self.topics.get(topic)?.2
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.topics.values().filter(|(_, _, message)| message.is_some()).count()
     }
 

@@ -87,7 +87,7 @@ impl Oracle {
             return self.misbehave(link);
         }
         let at = self.session_of(link);
-        let refused = !may_publish(&topic);
+        let refused = !may_publish(&topic) || self.has_no_room(seen, link, publish, &topic);
         let mut again = false;
         if let Delivery::ExactlyOnce(id) = publish.delivery {
             let id = id.value();
@@ -121,6 +121,23 @@ impl Oracle {
             publisher: self.sessions[at].client_id.clone(),
         };
         self.route(seen, publication);
+    }
+
+    /// A client that can be told so is refused a retained message that could not be kept.
+    fn has_no_room(
+        &self,
+        seen: &Seen<'_>,
+        link: usize,
+        publish: &Publish<'_>,
+        topic: &str,
+    ) -> bool {
+        let told =
+            self.conns[link].version == Version::V5 && publish.delivery.qos() > QoS::AtMostOnce;
+        let kept = publish.retain && !publish.payload.is_empty();
+        let replica = &self.retained[seen.shard];
+        told && kept
+            && replica.len() >= self.limits.retained_max
+            && replica.message(topic).is_none()
     }
 
     fn resolve_alias(&mut self, link: usize, publish: &Publish<'_>) -> Option<String> {

@@ -1,0 +1,246 @@
+//! Clients that take what they can, or more: the answer that each gets, and what it costs the
+//! broker. `cargo test --test hostile -- --nocapture` prints the table of docs/hostile.md.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+#[path = "foreign/broker.rs"]
+#[expect(dead_code, reason = "the foreign clients' tests use the rest of it")]
+mod broker;
+#[path = "support/client.rs"]
+mod client;
+
+use std::{io::Write, num::NonZeroU16};
+
+use broker::Broker;
+use client::{Client, encode, resident};
+use ringmq::mqtt::{
+    Ack, ApplicationProperties, Connect, ConnectProperties, Delivery, Packet, PacketId, Publish,
+    PublishProperties, QoS, ReasonCode, UserProperties, Version,
+};
+
+const V5: Version = Version::V5;
+/// How many clients of a kind there are, so that what each costs can be seen.
+const CLIENTS: usize = 8;
+/// How often they come. The allocator keeps for the next time what was given back to it, and a leak
+/// adds up.
+const TIMES: usize = 5;
+/// Of the allocator, in KiB.
+const SLACK: u64 = 8 << 10;
+
+/// A kind of client, and what the broker makes of it.
+struct Kind {
+    name: &'static str,
+    /// Does its worst, and says how the broker ended it.
+    act: fn(&Broker) -> String,
+    /// What all of them together may cost at a time, beside the slack, in KiB.
+    cost_max: u64,
+}
+
+const KINDS: [Kind; 7] = [
+    Kind { name: "publishes past Receive Maximum", act: past_receive_maximum, cost_max: 1 << 10 },
+    Kind { name: "never acknowledges", act: never_acknowledges, cost_max: 8 * (16 << 10) },
+    Kind { name: "uses 65,535 Topic Aliases", act: every_alias, cost_max: 1 << 10 },
+    Kind {
+        name: "uses 32 Topic Aliases for 2 MB of topics",
+        act: long_aliases,
+        cost_max: 16 << 10,
+    },
+    Kind { name: "publishes 1 MB of User Properties", act: labelled_message, cost_max: 16 << 10 },
+    Kind { name: "the same at QoS 0", act: labelled_in_passing, cost_max: 16 << 10 },
+    Kind {
+        name: "connects with 1 MB of User Properties",
+        act: labelled_client,
+        cost_max: 16 << 10,
+    },
+];
+
+#[test]
+fn hostile_clients_are_answered_and_cost_what_they_may() {
+    println!(
+        "| a client that | is answered | memory before | after the first time | after the fifth |"
+    );
+    println!("|---|---|---|---|---|");
+    let mut excess = Vec::new();
+    for kind in KINDS {
+        // A broker for each kind: none finds the memory that another one has left.
+        let broker = Broker::ringmq(2);
+        drop(Client::connect(&broker, V5, "warm"));
+        let before = resident(&broker);
+        let mut after = Vec::new();
+        let mut answer = String::new();
+        for _ in 0..TIMES {
+            answer = (kind.act)(&broker);
+            // Whoever is answered comes after the end of all of them.
+            Client::connect(&broker, V5, "witness").ping();
+            after.push(resident(&broker));
+        }
+        let (first, last) = (after[0], after[TIMES - 1]);
+        println!("| {} | {answer} | {before} KiB | {first} KiB | {last} KiB |", kind.name);
+        if after.iter().any(|after| *after > before + kind.cost_max + SLACK) {
+            excess.push(kind.name);
+        }
+        broker.stop();
+    }
+    assert_eq!(excess, Vec::<&str>::new());
+}
+
+/// Lets all clients act, of whom all end in the same way.
+fn each(act: impl Fn(usize) -> String) -> String {
+    let answers: Vec<String> = (0..CLIENTS).map(act).collect();
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    answers[0].clone()
+}
+
+fn past_receive_maximum(broker: &Broker) -> String {
+    each(|n| {
+        let mut client = Client::connect(broker, V5, &format!("eager {n}"));
+        for number in 1..=1025 {
+            let delivery = Delivery::ExactlyOnce(PacketId::new(number).unwrap());
+            client.send(&encode(&Packet::Publish(publish("t", delivery, &[b'x'; 1000])), V5));
+        }
+        farewell(&mut client)
+    })
+}
+
+/// Reads all it is sent and answers none of it, while ten times its window and queue are published.
+fn never_acknowledges(broker: &Broker) -> String {
+    let mut deaf: Vec<Client> = (0..CLIENTS)
+        .map(|n| {
+            let mut client = Client::connect(broker, V5, &format!("deaf {n}"));
+            client.subscribe("t", QoS::AtLeastOnce);
+            client
+        })
+        .collect();
+    let mut writer = Client::connect(broker, V5, "writer");
+    for _ in 0..100 {
+        for number in 1..=200 {
+            let delivery = Delivery::AtLeastOnce(PacketId::new(number).unwrap());
+            writer.send(&encode(&Packet::Publish(publish("t", delivery, &[b'x'; 1000])), V5));
+        }
+        for _ in 1..=200 {
+            assert_eq!(writer.next(|packet| matches!(packet, Packet::Puback(_))), Some(true));
+        }
+    }
+    let answers: Vec<String> = deaf.iter_mut().map(farewell).collect();
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    answers[0].clone()
+}
+
+fn every_alias(broker: &Broker) -> String {
+    each(|n| {
+        let mut client = Client::connect(broker, V5, &format!("alias {n}"));
+        for number in 1..=u16::MAX {
+            // The broker has closed before the last of them.
+            if client.stream.write_all(&aliased(number, &format!("topic/{number}"))).is_err() {
+                break;
+            }
+        }
+        farewell(&mut client)
+    })
+}
+
+fn long_aliases(broker: &Broker) -> String {
+    each(|n| {
+        let mut client = Client::connect(broker, V5, &format!("long {n}"));
+        for number in 1..=32 {
+            if client.stream.write_all(&aliased(number, &"x".repeat(65_535))).is_err() {
+                break;
+            }
+        }
+        farewell(&mut client)
+    })
+}
+
+fn labelled_message(broker: &Broker) -> String {
+    let labels = labels();
+    let pairs: Vec<(&str, &str)> = labels.iter().map(|(a, b)| (&**a, &**b)).collect();
+    each(|n| {
+        let mut client = Client::connect(broker, V5, &format!("label {n}"));
+        client.subscribe("t", QoS::AtMostOnce);
+        let message = labelled(Delivery::AtLeastOnce(PacketId::MIN), &pairs);
+        client.send(&encode(&Packet::Publish(message), V5));
+        client
+            .next(|packet| match packet {
+                Packet::Puback(Ack { reason_code, .. }) => said("PUBACK", reason_code),
+                other => panic!("{other:?}"),
+            })
+            .unwrap()
+    })
+}
+
+fn labelled_in_passing(broker: &Broker) -> String {
+    let labels = labels();
+    let pairs: Vec<(&str, &str)> = labels.iter().map(|(a, b)| (&**a, &**b)).collect();
+    each(|n| {
+        let mut client = Client::connect(broker, V5, &format!("pass {n}"));
+        client.send(&encode(&Packet::Publish(labelled(Delivery::AtMostOnce, &pairs)), V5));
+        farewell(&mut client)
+    })
+}
+
+fn labelled_client(broker: &Broker) -> String {
+    let labels = labels();
+    let pairs: Vec<(&str, &str)> = labels.iter().map(|(a, b)| (&**a, &**b)).collect();
+    each(|n| {
+        let mut client = Client::open(broker, V5);
+        let client_id = format!("proud {n}");
+        let user_properties = UserProperties::Pairs(&pairs);
+        let properties = ConnectProperties { user_properties, ..ConnectProperties::default() };
+        let connect = Connect { properties, ..Connect::new(V5, &client_id) };
+        client.send(&encode(&Packet::Connect(connect), V5));
+        client
+            .next(|packet| match packet {
+                Packet::Connack(connack) => said("CONNACK", connack.reason_code),
+                other => panic!("{other:?}"),
+            })
+            .unwrap()
+    })
+}
+
+/// A million bytes, in 1,000 pairs.
+fn labels() -> Vec<(String, String)> {
+    (0..1_000).map(|n| (format!("{n:03}"), "v".repeat(1_000 - 3 - 5))).collect()
+}
+
+fn labelled<'a>(delivery: Delivery, pairs: &'a [(&'a str, &'a str)]) -> Publish<'a> {
+    let user_properties = UserProperties::Pairs(pairs);
+    assert_eq!(user_properties.bytes(), 1_000_000);
+    let application = ApplicationProperties { user_properties, ..Default::default() };
+    let properties = PublishProperties { application, ..PublishProperties::default() };
+    Publish { properties, ..publish("t", delivery, b"x") }
+}
+
+fn aliased(number: u16, topic: &str) -> Vec<u8> {
+    let topic_alias = NonZeroU16::new(number);
+    let properties = PublishProperties { topic_alias, ..PublishProperties::default() };
+    let publish = Publish { properties, ..publish(topic, Delivery::AtMostOnce, b"x") };
+    encode(&Packet::Publish(publish), V5)
+}
+
+fn publish<'a>(topic: &'a str, delivery: Delivery, payload: &'a [u8]) -> Publish<'a> {
+    Publish {
+        dup: false,
+        retain: false,
+        delivery,
+        topic,
+        properties: PublishProperties::default(),
+        payload,
+    }
+}
+
+/// Reads on to the DISCONNECT, and sees that the connection is closed after it.
+fn farewell(client: &mut Client) -> String {
+    loop {
+        let farewell = client.next(|packet| match packet {
+            Packet::Disconnect(disconnect) => Some(said("DISCONNECT", disconnect.reason_code)),
+            _ => None,
+        });
+        if let Some(words) = farewell.expect("a DISCONNECT comes first") {
+            assert_eq!(client.next(|_| ()), None);
+            return words;
+        }
+    }
+}
+
+fn said(packet: &str, reason_code: ReasonCode) -> String {
+    format!("{packet} 0x{:02X} {reason_code:?}", reason_code.value())
+}

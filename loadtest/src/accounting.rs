@@ -5,7 +5,7 @@
 use std::ops::{AddAssign, Index, IndexMut, Range};
 
 use ringmq::mqtt::QoS;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The messages of one publisher on their way to one subscriber.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Stream {
 }
 
 /// What came to the subscribers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Messages that came, each counted once per subscriber.
     pub delivered: u64,
@@ -161,7 +161,7 @@ impl<T: AddAssign> AddAssign for PerQos<T> {
 }
 
 /// The whole account of a phase.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balance {
     pub sent: u64,
     /// Sent with QoS 1 or 2, and the exchange never ended.
@@ -174,7 +174,7 @@ pub struct Balance {
 }
 
 /// What the broker promised and did not keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Breach {
     Lost,

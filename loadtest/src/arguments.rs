@@ -1,6 +1,9 @@
 //! The flags, and the [`Plan`] that they stand for.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::{
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
@@ -10,6 +13,7 @@ use ringmq::{
 };
 
 use crate::{
+    compare::Compare,
     cpus,
     pacing::{Extent, Pacing, RATE_MAX, parse_span},
     payload::{Filling, SEQUENCES_MAX, STAMP_LEN},
@@ -33,6 +37,7 @@ pub enum Task {
     #[command(flatten)]
     Load(Box<Scenario>),
     Sink(Sink),
+    Compare(Compare),
 }
 
 /// The flags that all scenarios share.
@@ -46,9 +51,9 @@ pub struct Common {
     port: u16,
     #[arg(long, default_value = "3.1.1")]
     protocol: Protocol,
-    /// Of publishers and subscribers.
-    #[arg(long, default_value = "0", value_parser = parse_qos)]
-    qos: QoS,
+    /// Of publishers and subscribers [default: 0, or the preset's]
+    #[arg(long, value_parser = parse_qos)]
+    qos: Option<QoS>,
     /// Of publishers alone [default: --qos]. Of several, such as `0,1,2`, they take one in turn.
     #[arg(long, value_delimiter = ',', value_parser = parse_qos)]
     publish_qos: Vec<QoS>,
@@ -56,10 +61,10 @@ pub struct Common {
     #[arg(long, value_parser = parse_qos)]
     subscribe_qos: Option<QoS>,
     /// Bytes of payload. Below 16 there is no room to tell the messages apart: they are counted,
-    /// but without latency, order, and repetitions other than a surplus.
-    #[arg(long, default_value_t = 64)]
-    #[arg(value_parser = value_parser!(u32).range(..=MESSAGE_BYTES_MAX))]
-    size: u32,
+    /// but without latency, order, and repetitions other than a surplus
+    /// [default: 64, or the preset's]
+    #[arg(long, value_parser = value_parser!(u32).range(..=MESSAGE_BYTES_MAX))]
+    size: Option<u32>,
     /// Messages of each publisher.
     #[arg(long, conflicts_with = "duration")]
     #[arg(value_parser = value_parser!(u32).range(..=i64::from(SEQUENCES_MAX)))]
@@ -92,6 +97,9 @@ pub struct Common {
     /// ahead of the broker by this much.
     #[arg(long, default_value_t = 32 * 1024)]
     send_buffer: usize,
+    /// Connections that are being opened at one time: fewer than brokers queue.
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..))]
+    opening: u32,
     /// Threads that share the connections [default: as many as --cpus, or 1]
     #[arg(long, value_parser = value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -122,6 +130,9 @@ pub struct Common {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+    /// Write a page with latency by percentile, and throughput, CPU and memory over time.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -146,72 +157,76 @@ pub(crate) fn plan(flags: &str) -> Result<Plan> {
     let words = std::iter::once("loadtest").chain(flags.split(' '));
     match Arguments::try_parse_from(words)?.task {
         Task::Load(scenario) => scenario.plan(),
-        Task::Sink(_) => bail!("no scenario"),
+        Task::Sink(_) | Task::Compare(_) => bail!("no scenario"),
     }
 }
 
 impl Common {
     fn plan(&self, mut workload: Workload) -> Result<Plan> {
         let extent = workload.extent.take();
-        self.check(extent, &workload)?;
+        let defaults = workload.defaults;
+        let qos = self.qos.unwrap_or(defaults.qos);
+        let size = usize::try_from(self.size.unwrap_or(defaults.size))?;
+        let pacing = self.pacing(defaults.rate);
+        self.check_extent(extent)?;
+        self.check_pacing(pacing, size, &workload)?;
         let cpus = self.cpus.clone().unwrap_or_default();
         let threads = self.threads.map_or_else(|| cpus.len().max(1), usize::from);
         Ok(Plan {
             address: self.address()?,
             source_addresses: self.source_addresses.clone(),
             version: self.version(),
-            publish_qos: self.publish_qos(),
-            subscribe_qos: self.subscribe_qos.unwrap_or(self.qos),
-            filling: Filling::new(usize::try_from(self.size)?, self.seed),
-            pacing: self.pacing(),
+            publish_qos: if self.publish_qos.is_empty() {
+                vec![qos]
+            } else {
+                self.publish_qos.clone()
+            },
+            subscribe_qos: self.subscribe_qos.unwrap_or(qos),
+            filling: Filling::new(size, self.seed),
+            pacing,
             find_max: self.find_max,
             warmup: self.warmup,
             extent: extent.unwrap_or_else(|| self.extent()),
             in_flight: self.in_flight,
             send_buffer: self.send_buffer,
+            opening_max: usize::try_from(self.opening)?,
             threads,
             cpus,
             pid: self.pid,
             limits: Limits { stall: self.timeout, run: self.deadline },
             hold: self.hold,
             seed: self.seed,
-            strict: self.strict,
+            strict: self.strict || workload.act.is_connecting(),
             json: self.json,
+            html: self.html.clone(),
             workload,
         })
     }
 
-    fn check(&self, extent: Option<Extent>, workload: &Workload) -> Result<()> {
+    fn check_extent(&self, extent: Option<Extent>) -> Result<()> {
         let chosen = self.count.is_some() || self.duration.is_some() || self.warmup.is_some();
         if extent.is_some() && chosen {
             bail!("the scenario sets the number of messages: no --count, --duration or --warmup");
         }
-        ensure!(
-            !self.round || self.burst <= SEQUENCES_MAX,
-            "a burst has at most {SEQUENCES_MAX} messages"
-        );
-        ensure!(!self.round || workload.audience > 0, "a round needs subscribers");
-        ensure!(
-            self.find_max.is_none() || self.searchable(workload),
-            "only messages of {STAMP_LEN} bytes or more, to subscribers, have a highest rate"
-        );
-        match workload.act {
-            Act::Publish => {}
-            Act::Replay { .. } => {
-                ensure!(self.pacing() == Pacing::Flood, "a storm has no --rate and no --round");
-                ensure!(self.size as usize >= STAMP_LEN, "payloads must have {STAMP_LEN} bytes");
-            }
-        }
         Ok(())
     }
 
-    fn searchable(&self, workload: &Workload) -> bool {
-        let publishes = workload.act == Act::Publish && workload.audience > 0;
-        publishes && self.size as usize >= STAMP_LEN
-    }
-
-    fn publish_qos(&self) -> Vec<QoS> {
-        if self.publish_qos.is_empty() { vec![self.qos] } else { self.publish_qos.clone() }
+    fn check_pacing(&self, pacing: Pacing, size: usize, workload: &Workload) -> Result<()> {
+        let (act, stamped) = (workload.act, size >= STAMP_LEN);
+        if let Pacing::Rounds { burst } = pacing {
+            ensure!(burst <= SEQUENCES_MAX, "a burst has at most {SEQUENCES_MAX} messages");
+            ensure!(workload.audience > 0, "a round needs subscribers");
+            ensure!(!act.is_connecting(), "connections have no --round");
+        }
+        if let Act::Replay { .. } = act {
+            ensure!(pacing == Pacing::Flood, "a storm has no --rate and no --round");
+            ensure!(stamped, "payloads must have {STAMP_LEN} bytes");
+        }
+        ensure!(
+            self.find_max.is_none() || (act == Act::Publish && workload.audience > 0 && stamped),
+            "only messages of {STAMP_LEN} bytes or more, to subscribers, have a highest rate"
+        );
+        Ok(())
     }
 
     fn address(&self) -> Result<SocketAddr> {
@@ -229,9 +244,10 @@ impl Common {
         }
     }
 
-    fn pacing(&self) -> Pacing {
+    fn pacing(&self, default: Option<u64>) -> Pacing {
         let first = self.find_max.map(|_| RATE_FIRST);
-        match self.rate.or(first) {
+        let default = default.filter(|_| !self.round);
+        match self.rate.or(first).or(default) {
             Some(messages_per_second) => Pacing::Rate { messages_per_second },
             None if self.round => Pacing::Rounds { burst: self.burst },
             None => Pacing::Flood,

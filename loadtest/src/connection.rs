@@ -12,9 +12,9 @@ use crate::{
     fault::Fault,
     inbox::Inbox,
     network::{self, Outbox},
+    opening::Opened,
     plan::Plan,
     publisher::Publisher,
-    scenario::Act,
     subscriber::Subscriber,
     tally::Tally,
     wire::{encode_connect, encode_disconnect},
@@ -31,6 +31,8 @@ use crate::{
 pub struct Connection {
     pub socket: OwnedFd,
     pub stage: Stage,
+    /// When it was to be opened.
+    pub due: Moment,
     pub outbox: Outbox,
     pub role: Role,
     inbox: Inbox,
@@ -52,6 +54,16 @@ pub enum Role {
     Subscriber(Subscriber),
 }
 
+impl Role {
+    /// Bytes that it reads each second, if it is a slow reader.
+    pub fn allowance(&self) -> Option<u32> {
+        match self {
+            Role::Publisher(_) => None,
+            Role::Subscriber(subscriber) => subscriber.allowance(),
+        }
+    }
+}
+
 /// What there may still be to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
@@ -60,17 +72,21 @@ pub enum Rest {
 }
 
 impl Connection {
-    pub fn open(plan: &Plan, index: usize, role: Role) -> Result<Connection, Fault> {
+    pub fn open(plan: &Plan, opened: Opened, role: Role) -> Result<Connection, Fault> {
+        let Opened { client: index, due } = opened;
         let sources = &plan.source_addresses;
         let from = (!sources.is_empty()).then(|| sources[index % sources.len()]);
         let socket = network::begin_connect(plan.address, from)?;
+        if role.allowance().is_some() {
+            network::bound_receive_buffer(&socket, SLOW_RECEIVE_BYTES)?;
+        }
         if matches!(role, Role::Publisher(_)) && plan.send_buffer > 0 {
             network::bound_send_buffer(&socket, plan.send_buffer)?;
         }
         let mut outbox = Outbox::new_blocked();
         encode_connect(plan.version, &client_id(plan.seed, index), &mut outbox.bytes);
         let (stage, inbox) = (Stage::Connecting, Inbox::default());
-        Ok(Connection { socket, stage, outbox, role, inbox, listed: false })
+        Ok(Connection { socket, stage, due, outbox, role, inbox, listed: false })
     }
 
     /// Reads once into `buffer`, which all connections share, and handles what has come.
@@ -87,6 +103,27 @@ impl Connection {
         let taken = self.handle_bytes(bytes, now, plan, tally)?;
         self.inbox.keep(&bytes[taken..]);
         Ok(if len == buffer.len() { Rest::Perhaps } else { Rest::Nothing })
+    }
+
+    /// It has begun to read slowly.
+    pub fn is_sipping(&self) -> bool {
+        self.stage == Stage::Ready && self.role.allowance().is_some()
+    }
+
+    /// Reads a little: what a slow reader may in a given part of a second.
+    pub fn sip(
+        &mut self,
+        sips_per_second: u32,
+        buffer: &mut [u8],
+        plan: &Plan,
+        tally: &mut Tally,
+    ) -> Result<(), Fault> {
+        let bytes = self.role.allowance().unwrap_or_default().div_ceil(sips_per_second);
+        let end = buffer.len().min(self.inbox.kept_len() + bytes as usize);
+        if bytes > 0 {
+            self.receive(&mut buffer[..end], plan, tally)?;
+        }
+        Ok(())
     }
 
     /// Handles whole packets, and says how many bytes they were.
@@ -152,7 +189,9 @@ impl Connection {
                 publisher.open_window(receive_maximum.map_or(u16::MAX, u16::from), plan);
                 self.stage = Stage::Ready;
             }
-            Role::Subscriber(_) if plan.workload.act == Act::Publish => self.subscribe(plan),
+            Role::Subscriber(subscriber) if subscriber.is_to_subscribe(plan) => {
+                self.subscribe(plan);
+            }
             Role::Subscriber(_) => self.stage = Stage::Ready,
         }
         Ok(())
@@ -206,6 +245,9 @@ fn check_capabilities(connack: &Connack<'_>, publisher: &Publisher) -> Result<()
 fn client_id(seed: u64, index: usize) -> String {
     format!("load-{seed}-{index}")
 }
+
+/// What the kernel buffers for a slow reader, so that the broker soon feels it.
+const SLOW_RECEIVE_BYTES: usize = 4096;
 
 /// The packet type of a PUBLISH, in the first byte of its frame.
 const PUBLISH: u8 = 0x30;

@@ -25,6 +25,8 @@ pub enum Command {
     Publish(Moment),
     /// All subscribers ask for what they are to receive; latency counts from then.
     Subscribe(Moment),
+    /// Open all connections, where connections are counted; those that are open are lost first.
+    Open(Moment),
     /// Publish no more, and wait for nothing.
     Stop,
     /// Disconnect and end.

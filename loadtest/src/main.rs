@@ -11,6 +11,7 @@ use anyhow::Result;
 use clap::Parser;
 use loadtest::{
     arguments::{Arguments, Task},
+    page::{self, Run},
     plan::Plan,
     run::run,
     search::find_max,
@@ -32,18 +33,31 @@ fn execute(task: &Task) -> Result<ExitCode> {
     match task {
         Task::Load(scenario) => measure(scenario.plan()?),
         Task::Sink(sink) => match sink.serve()? {},
+        Task::Compare(compare) => {
+            print(&compare.compare()?, compare.json)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
 fn measure(plan: Plan) -> Result<ExitCode> {
     if let Some(p99_max) = plan.find_max {
-        print(&find_max(&plan, p99_max)?, plan.json)?;
-        return Ok(ExitCode::SUCCESS);
+        let found = find_max(&plan, p99_max)?;
+        print(&found, plan.json)?;
+        return finish(&plan, found.best);
     }
     let plan = Arc::new(plan);
     let summary = Summary::new(&plan, &run(&plan)?);
     print(&summary, plan.json)?;
+    finish(&plan, summary)
+}
+
+/// Writes the page if there is to be one, and judges the broker.
+fn finish(plan: &Plan, summary: Summary) -> Result<ExitCode> {
     let kept = summary.breaches.is_empty();
+    if let Some(path) = &plan.html {
+        page::write(path, &[Run { name: summary.scenario.clone(), summary }])?;
+    }
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }
 

@@ -67,6 +67,12 @@ pub fn bound_send_buffer(socket: &OwnedFd, bytes: usize) -> io::Result<()> {
     Ok(sockopt::set_socket_send_buffer_size(socket, bytes)?)
 }
 
+/// Bounds what the kernel holds of what has come and is not read. Soon after `begin_connect`, the
+/// peer learns of it.
+pub fn bound_receive_buffer(socket: &OwnedFd, bytes: usize) -> io::Result<()> {
+    Ok(sockopt::set_socket_recv_buffer_size(socket, bytes)?)
+}
+
 /// Reads what is there: `None` when that is nothing, zero bytes at the end of the stream.
 #[inline]
 pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {

@@ -1,6 +1,9 @@
 //! What a run is to do: the flags, made sense of.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use ringmq::{
     base::time::{Moment, Span},
@@ -10,7 +13,7 @@ use ringmq::{
 use crate::{
     pacing::{Extent, Pacing, Schedule},
     payload::{Filling, Phase, SEQUENCES_MAX},
-    scenario::{Act, Workload},
+    scenario::{Act, Reading, Workload},
 };
 
 /// Everything about a run that does not change while it runs. All threads share it.
@@ -33,6 +36,8 @@ pub struct Plan {
     pub in_flight: u16,
     /// Bytes that the kernel buffers for each publisher; 0 leaves it to the kernel.
     pub send_buffer: usize,
+    /// Connections that are being opened at one time, by all threads.
+    pub opening_max: usize,
     pub threads: usize,
     pub cpus: Vec<usize>,
     pub pid: Option<u32>,
@@ -41,6 +46,8 @@ pub struct Plan {
     pub seed: u64,
     pub strict: bool,
     pub json: bool,
+    /// Where the page goes.
+    pub html: Option<PathBuf>,
     pub workload: Workload,
 }
 
@@ -65,7 +72,7 @@ impl Plan {
     pub fn publish_qos(&self, publisher: u32) -> QoS {
         let qos = self.publish_qos[publisher as usize % self.publish_qos.len()];
         match self.workload.act {
-            Act::Publish => qos,
+            Act::Publish | Act::Connect | Act::Reconnect => qos,
             Act::Replay { .. } => qos.max(QoS::AtLeastOnce),
         }
     }
@@ -87,10 +94,28 @@ impl Plan {
         u32::try_from(self.workload.publishers.len()).unwrap_or(u32::MAX)
     }
 
+    /// Publishers and subscribers.
+    pub fn clients(&self) -> usize {
+        self.workload.publishers.len() + self.workload.subscribers.len()
+    }
+
+    pub fn has_slow_readers(&self) -> bool {
+        self.workload.subscribers.iter().any(|subscriber| subscriber.reading != Reading::Freely)
+    }
+
     pub fn schedule(&self, start: Moment) -> Option<Schedule> {
+        self.schedule_of(start, self.publishers())
+    }
+
+    /// Where connections are counted, when each is to be opened.
+    pub fn opening_schedule(&self, start: Moment) -> Option<Schedule> {
+        self.schedule_of(start, u32::try_from(self.clients()).unwrap_or(u32::MAX))
+    }
+
+    fn schedule_of(&self, start: Moment, publishers: u32) -> Option<Schedule> {
         match self.pacing {
             Pacing::Rate { messages_per_second } => {
-                Some(Schedule { start, messages_per_second, publishers: self.publishers() })
+                Some(Schedule { start, messages_per_second, publishers })
             }
             Pacing::Flood | Pacing::Rounds { .. } => None,
         }

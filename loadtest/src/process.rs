@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use ringmq::base::time::Span;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A process at one point of time.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,11 @@ impl Sample {
         let resident_kib = parse_field(&status, "VmRSS").unwrap_or_default();
         let threads = take_threads(&home.join("task"))?;
         Ok(Sample { user, system, resident_bytes: resident_kib * 1024, threads })
+    }
+
+    /// CPU time of the threads that live.
+    pub fn cpu(&self) -> Span {
+        self.threads.iter().fold(Span::ZERO, |sum, thread| sum + thread.cpu)
     }
 }
 
@@ -92,7 +97,7 @@ fn parse_field(status: &str, name: &str) -> Option<u64> {
 }
 
 /// What a process used between two samples.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Usage {
     pub user_seconds: f64,
     pub system_seconds: f64,
@@ -105,7 +110,7 @@ pub struct Usage {
     pub threads: Vec<ThreadUsage>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ThreadUsage {
     pub id: u32,
     pub name: String,

@@ -57,10 +57,10 @@ impl Publisher {
         let qos = plan.publish_qos(number);
         let letterhead = match (topics, plan.workload.act) {
             (_, Act::Replay { .. }) => Letterhead::Retained(topics.clone()),
-            (Topics::One(topic), Act::Publish) => {
+            (Topics::One(topic), _) => {
                 Letterhead::One(Template::new(plan.version, qos, topic, &plan.filling))
             }
-            (Topics::Numbered(_), Act::Publish) => Letterhead::Each(topics.clone()),
+            (Topics::Numbered(_), _) => Letterhead::Each(topics.clone()),
         };
         let window = Window::default();
         Publisher { number, qos, letterhead, next: 0, window, wants_room: false, listed: false }

@@ -7,7 +7,7 @@
 //! two samples is exactly what these messages cost. Where retained messages are replayed, they are
 //! published before the first sample and removed after the last.
 
-use std::{num::NonZeroU64, sync::Arc, thread, time::Duration};
+use std::{cell::RefCell, num::NonZeroU64, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -23,7 +23,9 @@ use crate::{
     payload::Phase,
     plan::Plan,
     process::Sample,
+    progress::Progress,
     scenario::Act,
+    series::{Glance, Point, Recorder, Series},
     tally::Tally,
     worker::Worker,
 };
@@ -39,6 +41,7 @@ pub struct Outcome {
     pub broker: Option<Broker>,
     /// This process over the measured phase.
     pub load: (Sample, Sample),
+    pub series: Series,
 }
 
 /// The broker's process along the run.
@@ -53,8 +56,7 @@ pub struct Broker {
 }
 
 pub fn run(plan: &Arc<Plan>) -> Result<Outcome> {
-    let clients = plan.workload.publishers.len() + plan.workload.subscribers.len();
-    raise_file_limit(clients as u64)?;
+    raise_file_limit(plan.clients() as u64)?;
     if let Some(&cpu) = plan.cpus.first() {
         cpus::pin(cpu).with_context(|| format!("cannot run on CPU {cpu}"))?;
     }
@@ -75,12 +77,21 @@ pub fn run(plan: &Arc<Plan>) -> Result<Outcome> {
             commands.push(command);
             threads.push(scope.spawn(|| work(Arc::clone(plan), link)));
         }
-        let coordinator = Coordinator { plan, shared: &shared, commands, received, deadline };
+        let coordinator = Coordinator {
+            plan,
+            shared: &shared,
+            commands,
+            received,
+            deadline,
+            recorder: RefCell::default(),
+            progress: Progress::default(),
+        };
         let measurement = coordinator.run();
         coordinator.command(Command::Quit);
         let tallies: Vec<_> =
             threads.into_iter().filter_map(|thread| thread.join().ok()?).collect();
-        Ok(measurement?.into_outcome(tallies))
+        let series = coordinator.recorder.borrow().series();
+        Ok(measurement?.into_outcome(tallies, series))
     })
 }
 
@@ -126,6 +137,8 @@ struct Coordinator<'a> {
     commands: Vec<Sender<Command>>,
     received: Receiver<Report>,
     deadline: Moment,
+    recorder: RefCell<Recorder>,
+    progress: Progress,
 }
 
 /// What the coordinator sees of a run.
@@ -135,10 +148,10 @@ struct Measurement {
 }
 
 impl Measurement {
-    fn into_outcome(self, tallies: Vec<Tally>) -> Outcome {
+    fn into_outcome(self, tallies: Vec<Tally>, series: Series) -> Outcome {
         let Measurement { phase: Measured { published, load, .. }, broker } = self;
         let Published { start, sent, stalled_rounds } = published;
-        Outcome { tallies, sent, start, stalled_rounds, broker, load }
+        Outcome { tallies, sent, start, stalled_rounds, broker, load, series }
     }
 }
 
@@ -158,13 +171,20 @@ struct Measured {
 
 impl Coordinator<'_> {
     fn run(&self) -> Result<Measurement> {
+        self.progress.enter("connecting");
         let unconnected = self.sample_broker()?;
         self.connect()?;
         let connected = self.sample_broker()?;
         let phase = match self.plan.workload.act {
             Act::Publish => self.measure_publishing()?,
             Act::Replay { settle } => self.measure_replay(settle)?,
+            Act::Connect | Act::Reconnect => self.measure_connecting()?,
         };
+        let connected = match self.plan.workload.act {
+            Act::Connect => phase.broker.1.clone(),
+            _ => connected,
+        };
+        self.progress.enter("holding");
         self.pause(self.plan.hold)?;
         let held = self.sample_broker()?;
         self.clean_up()?;
@@ -179,6 +199,7 @@ impl Coordinator<'_> {
 
     fn measure_publishing(&self) -> Result<Measured> {
         if self.plan.warmup.is_some() {
+            self.progress.enter("warming up");
             self.prepare(Phase::WarmUp)?;
             let published = self.publish(Phase::WarmUp)?;
             self.drain(published.sent)?;
@@ -192,6 +213,7 @@ impl Coordinator<'_> {
     }
 
     fn measure_replay(&self, settle: Span) -> Result<Measured> {
+        self.progress.enter("storing");
         self.prepare(Phase::Measured)?;
         let stock = self.publish(Phase::Measured)?;
         self.pause(settle)?;
@@ -203,11 +225,40 @@ impl Coordinator<'_> {
         })
     }
 
+    fn measure_connecting(&self) -> Result<Measured> {
+        self.prepare(Phase::Measured)?;
+        self.sample_around(|| {
+            let start = clock::now();
+            self.command(Command::Open(start));
+            // Whoever is not connected when nothing gets on any more counts as lost.
+            self.await_all(|report| matches!(report, Report::Ready))?;
+            Ok(Published { start, sent: self.plan.clients() as u64, stalled_rounds: 0 })
+        })
+    }
+
     fn sample_around(&self, work: impl FnOnce() -> Result<Published>) -> Result<Measured> {
+        self.progress.enter("measuring");
         let (broker, load) = (self.sample_broker()?, sample_load()?);
+        self.recorder.borrow_mut().begin(self.point(broker.as_ref(), &load));
         let published = work()?;
         let (broker_after, load_after) = (self.sample_broker()?, sample_load()?);
+        self.recorder.borrow_mut().end(self.point(broker_after.as_ref(), &load_after));
         Ok(Measured { published, broker: (broker, broker_after), load: (load, load_after) })
+    }
+
+    fn point(&self, broker: Option<&Sample>, load: &Sample) -> Point {
+        let (broker, load) = (broker.map(Glance::from), load.into());
+        Point { moment: clock::now(), delivered: self.shared.delivered(), broker, load }
+    }
+
+    /// Shows how far it is, and adds to the series when that is due.
+    fn observe(&self) -> Result<()> {
+        self.progress.show(self.shared.delivered());
+        if self.recorder.borrow().is_due(clock::now()) {
+            let point = self.point(self.sample_broker()?.as_ref(), &sample_load()?);
+            self.recorder.borrow_mut().record(point);
+        }
+        Ok(())
     }
 
     /// Removes what the run would leave behind.
@@ -291,6 +342,7 @@ impl Coordinator<'_> {
     fn pause(&self, span: Span) -> Result<()> {
         let end = clock::now() + span;
         while clock::now() < end {
+            self.observe()?;
             let rest = end.since(clock::now());
             self.receive(rest.min(TICK))?;
         }
@@ -315,6 +367,7 @@ impl Coordinator<'_> {
             {
                 return Ok(true);
             }
+            self.observe()?;
             let now = clock::now();
             if now > self.deadline {
                 bail!("the run takes longer than its deadline");

@@ -14,7 +14,7 @@ use crate::{
     payload::{Content, Stamp},
     plan::Plan,
     publisher::success,
-    scenario::{Arrivals, Subscription},
+    scenario::{Act, Arrivals, Reading, Subscription},
     seen::Seen,
     tally::Tally,
     wire::{encode_subscribe, read_publish},
@@ -28,6 +28,7 @@ pub struct Subscriber {
     /// Those of their messages that it is to receive.
     sequences: Range<u32>,
     intake: Intake,
+    reading: Reading,
     /// From when latency counts, where that is not when a message was due.
     since: Option<Moment>,
     /// Messages of this phase that have come for the first time.
@@ -72,9 +73,24 @@ impl Subscriber {
             publishers: subscription.publishers.clone(),
             sequences: subscription.sequences.clone(),
             intake: Intake::new(subscription),
+            reading: subscription.reading,
             since: None,
             share: 0,
             unanswered: 0,
+        }
+    }
+
+    /// As soon as it is connected; in a replay the time for that comes later.
+    pub fn is_to_subscribe(&self, plan: &Plan) -> bool {
+        let later = matches!(plan.workload.act, Act::Replay { .. });
+        !later && !self.filters.is_empty()
+    }
+
+    /// Bytes that it reads each second, if it is a slow reader.
+    pub fn allowance(&self) -> Option<u32> {
+        match self.reading {
+            Reading::Freely => None,
+            Reading::Slowly { bytes_per_second } => Some(bytes_per_second),
         }
     }
 
@@ -122,6 +138,11 @@ impl Subscriber {
     ) -> Result<(), Fault> {
         let (delivery, payload) = read_publish(frame, plan.version)?;
         let qos = delivery.qos();
+        if self.reading != Reading::Freely {
+            tally.slow.slow_delivered += 1;
+            acknowledge(delivery, plan.version, &mut outbox.bytes);
+            return Ok(());
+        }
         match plan.filling.read(payload) {
             Content::Stamped(stamp) if stamp.phase != tally.phase => {}
             Content::Stamped(stamp) => {

@@ -4,21 +4,27 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 use ringmq::{base::time::Moment, mqtt::Version};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     accounting::{Balance, Breach, Counts},
+    curve::Curve,
     pacing::Pacing,
     plan::Plan,
     process::Usage,
     run::{Broker, Outcome},
+    scenario::Act,
+    series::Series,
+    tally::Slow,
     total::{Fairness, QosBalance, Total, as_f64, total_of},
 };
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Summary {
-    pub scenario: &'static str,
-    pub protocol: &'static str,
+    pub scenario: String,
+    /// What the account is of.
+    pub counted: Counted,
+    pub protocol: String,
     /// That messages arrive with; the highest if there are several.
     pub qos: u8,
     pub publish_qos: Vec<u8>,
@@ -38,6 +44,8 @@ pub struct Summary {
     pub by_qos: Vec<QosBalance>,
     /// How evenly the subscribers were served.
     pub fairness: Option<Fairness>,
+    /// Whom nothing is owed.
+    pub slow: Option<Slow>,
     pub stalled_rounds: u64,
     pub disconnected: u64,
     pub faults: Vec<String>,
@@ -50,10 +58,19 @@ pub struct Summary {
     pub load_cpu_micros_per_sent: f64,
     /// Cores that this program kept busy.
     pub load_cores: f64,
+    pub latency_curve: Curve,
+    pub series: Series,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Counted {
+    Messages,
+    Connections,
 }
 
 /// In microseconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Latency {
     pub p50: f64,
     pub p90: f64,
@@ -62,7 +79,7 @@ pub struct Latency {
     pub max: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct BrokerCost {
     pub cpu_micros_per_delivered: f64,
     pub cores: f64,
@@ -71,6 +88,8 @@ pub struct BrokerCost {
     pub resident_bytes_unconnected: u64,
     pub resident_bytes_connected: u64,
     pub resident_bytes_held: u64,
+    /// Over the measured part.
+    pub resident_bytes_grown: f64,
     #[serde(flatten)]
     pub usage: Usage,
 }
@@ -84,8 +103,9 @@ impl Summary {
         let load = Usage::between(&outcome.load.0, &outcome.load.1);
         let delivered = as_f64(balance.counts.delivered);
         Summary {
-            scenario: plan.workload.name,
-            protocol: protocol(plan.version),
+            scenario: plan.workload.name.to_owned(),
+            counted: Counted::by(plan.workload.act),
+            protocol: protocol(plan.version).to_owned(),
             qos: plan.qos() as u8,
             publish_qos: plan.publish_qos.iter().map(|qos| *qos as u8).collect(),
             subscribe_qos: plan.subscribe_qos as u8,
@@ -98,7 +118,8 @@ impl Summary {
             sent_per_second: ratio(as_f64(balance.sent), elapsed_seconds),
             delivered_per_second: ratio(delivered, elapsed_seconds),
             by_qos: balances.iter().map(|(qos, balance)| QosBalance::of(*qos, balance)).collect(),
-            fairness: Fairness::of(&total.shares),
+            fairness: Fairness::of(&total.shares).filter(|_| !plan.workload.act.is_connecting()),
+            slow: plan.has_slow_readers().then_some(total.slow),
             stalled_rounds: outcome.stalled_rounds,
             breaches: total.breaches(plan, &balances),
             disconnected: total.disconnected,
@@ -111,7 +132,23 @@ impl Summary {
             load_cpu_micros_per_delivered: ratio(load.cpu_seconds * 1e6, delivered),
             load_cpu_micros_per_sent: ratio(load.cpu_seconds * 1e6, as_f64(balance.sent)),
             load_cores: ratio(load.cpu_seconds, elapsed_seconds),
+            latency_curve: Curve::of(&total.latency),
+            series: outcome.series.clone(),
             balance,
+        }
+    }
+}
+
+impl Counted {
+    fn by(act: Act) -> Counted {
+        if act.is_connecting() { Counted::Connections } else { Counted::Messages }
+    }
+
+    /// What happens to them first, and then.
+    fn verbs(self) -> (&'static str, &'static str) {
+        match self {
+            Counted::Messages => ("sent", "delivered"),
+            Counted::Connections => ("opened", "connected"),
         }
     }
 }
@@ -132,16 +169,17 @@ impl Latency {
 impl BrokerCost {
     fn of(broker: &Broker, delivered: f64, elapsed_seconds: f64, plan: &Plan) -> BrokerCost {
         let usage = Usage::between(&broker.before, &broker.after);
-        let clients = plan.workload.publishers.len() + plan.workload.subscribers.len();
         let grown =
             as_f64(broker.connected.resident_bytes) - as_f64(broker.unconnected.resident_bytes);
         BrokerCost {
             cpu_micros_per_delivered: ratio(usage.cpu_seconds * 1e6, delivered),
             cores: ratio(usage.cpu_seconds, elapsed_seconds),
-            resident_bytes_per_connection: ratio(grown, as_f64(clients as u64)),
+            resident_bytes_per_connection: ratio(grown, as_f64(plan.clients() as u64)),
             resident_bytes_unconnected: broker.unconnected.resident_bytes,
             resident_bytes_connected: broker.connected.resident_bytes,
             resident_bytes_held: broker.held.resident_bytes,
+            resident_bytes_grown: as_f64(usage.resident_bytes_after)
+                - as_f64(usage.resident_bytes_before),
             usage,
         }
     }
@@ -177,8 +215,9 @@ impl Summary {
         let Balance { sent, expected, lost, unacknowledged, counts } = self.balance;
         let Counts { delivered, duplicated, reordered, foreign, damaged } = counts;
         let (sent_rate, delivered_rate) = (self.sent_per_second, self.delivered_per_second);
-        writeln!(f, "sent       {sent} in {:.3} s, {sent_rate:.0}/s", self.elapsed_seconds)?;
-        writeln!(f, "delivered  {delivered} of {expected}, {delivered_rate:.0}/s")?;
+        let (first, then) = self.counted.verbs();
+        writeln!(f, "{first:<10} {sent} in {:.3} s, {sent_rate:.0}/s", self.elapsed_seconds)?;
+        writeln!(f, "{then:<10} {delivered} of {expected}, {delivered_rate:.0}/s")?;
         writeln!(
             f,
             "           lost {lost}, duplicated {duplicated}, reordered {reordered}, \
@@ -186,6 +225,9 @@ impl Summary {
         )?;
         self.write_by_qos(f)?;
         self.write_fairness(f)?;
+        if let Some(Slow { slow_delivered, slow_disconnected }) = self.slow {
+            writeln!(f, "slow       {slow_delivered} delivered, {slow_disconnected} disconnected")?;
+        }
         if counts.delivered > 0 && self.latency.is_none() {
             writeln!(f, "           (counted only: the payload is too small for a stamp)")?;
         }
@@ -256,11 +298,12 @@ impl fmt::Display for BrokerCost {
         writeln!(
             f,
             "           RSS {} KiB, connected {} KiB ({:.0} bytes per connection), \
-             after {} KiB, at the end {} KiB",
+             after {} KiB (grown by {:.0}), at the end {} KiB",
             self.resident_bytes_unconnected / 1024,
             self.resident_bytes_connected / 1024,
             self.resident_bytes_per_connection,
             self.usage.resident_bytes_after / 1024,
+            self.resident_bytes_grown / 1024.0,
             self.resident_bytes_held / 1024,
         )?;
         writeln!(f, "           context switches: {voluntary} voluntary, {involuntary} forced")?;

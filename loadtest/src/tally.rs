@@ -1,9 +1,10 @@
 //! What one thread has counted in the present phase.
 
-use std::error::Error;
+use std::{error::Error, ops::AddAssign};
 
 use hdrhistogram::Histogram;
 use ringmq::{base::time::Moment, mqtt::QoS};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     accounting::{Arrival, Counts, PerQos},
@@ -31,10 +32,26 @@ pub struct Tally {
     pub last_sent: Moment,
     /// What each subscriber of this thread has received; known at the end.
     pub shares: Vec<u64>,
+    pub slow: Slow,
     /// Connections that ended before the run did.
     pub disconnected: u64,
     /// The first few faults, as text.
     pub faults: Vec<String>,
+}
+
+/// What became of the slow readers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slow {
+    pub slow_delivered: u64,
+    /// Those whose connections the broker ended.
+    pub slow_disconnected: u64,
+}
+
+impl AddAssign for Slow {
+    fn add_assign(&mut self, other: Slow) {
+        self.slow_delivered += other.slow_delivered;
+        self.slow_disconnected += other.slow_disconnected;
+    }
 }
 
 impl Default for Tally {
@@ -52,6 +69,7 @@ impl Default for Tally {
             last_delivery: Moment::default(),
             last_sent: Moment::default(),
             shares: Vec::new(),
+            slow: Slow::default(),
             disconnected: 0,
             faults: Vec::new(),
         }
@@ -62,7 +80,8 @@ impl Tally {
     /// Begins a phase. What ended a connection earlier still counts: it is missing now.
     pub fn reset(&mut self, phase: Phase) {
         let (disconnected, faults) = (self.disconnected, std::mem::take(&mut self.faults));
-        *self = Tally { phase, disconnected, faults, ..Tally::default() };
+        let slow = Slow { slow_delivered: 0, ..self.slow };
+        *self = Tally { phase, slow, disconnected, faults, ..Tally::default() };
     }
 
     /// Counts an arrival that was due `from` then on.
@@ -80,6 +99,12 @@ impl Tally {
         self.counts[qos].delivered += 1;
         self.delivered += 1;
         self.last_delivery = now;
+    }
+
+    pub fn record_opened(&mut self, now: Moment) {
+        self.sent[QoS::AtMostOnce] += 1;
+        self.acknowledged[QoS::AtMostOnce] += 1;
+        self.last_sent = now;
     }
 
     pub fn note(&mut self, fault: &Fault) {

@@ -9,7 +9,7 @@ use crate::{
     plan::Plan,
     scenario::Arrivals,
     seen::Pool,
-    tally::Tally,
+    tally::{Slow, Tally},
 };
 
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Total {
     pub latency: Histogram<u64>,
     /// Of the last delivery, or of the last message sent if nothing was delivered.
     pub end: Moment,
+    pub slow: Slow,
     pub disconnected: u64,
     pub faults: Vec<String>,
     /// Deliveries of each subscriber.
@@ -35,6 +36,7 @@ impl Total {
             acknowledged: empty.acknowledged,
             latency: empty.latency,
             end: Moment::default(),
+            slow: empty.slow,
             disconnected: 0,
             faults: empty.faults,
             shares: empty.shares,
@@ -57,6 +59,7 @@ impl Total {
         self.acknowledged += tally.acknowledged;
         self.latency.add(&tally.latency).expect("all histograms have the same bounds");
         self.end = self.end.max(tally.last_delivery);
+        self.slow += tally.slow;
         self.disconnected += tally.disconnected;
         self.faults.extend_from_slice(&tally.faults);
         self.shares.extend_from_slice(&tally.shares);

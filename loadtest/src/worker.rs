@@ -11,16 +11,19 @@ use ringmq::{
 };
 
 use crate::{
+    accounting::Arrival,
     clock,
     connection::{Connection, Rest, Role, Stage},
     control::{Command, Link, Report},
     fault::Fault,
     network::{Poll, Readiness},
+    opening::{Opened, Opening},
     pacing::Pacing,
     payload::Phase,
     plan::Plan,
     publisher::Publisher,
     publishing::Publishing,
+    scenario::Act,
     subscriber::Subscriber,
     tally::Tally,
 };
@@ -35,9 +38,10 @@ pub struct Worker {
     /// Publishers first.
     connections: Vec<Connection>,
     publishers: usize,
-    /// Indices, in the whole run, of connections that are still to be opened; the next one last.
-    to_open: Vec<usize>,
-    opening: usize,
+    opening: Opening,
+    /// What is opened is counted.
+    counts_opening: bool,
+    slow: SlowReaders,
     /// Connections with perhaps more to read.
     unread: VecDeque<usize>,
     /// Publishers that may have something to send.
@@ -57,18 +61,19 @@ impl Worker {
     pub fn new(plan: Arc<Plan>, link: Link) -> Result<Worker, Fault> {
         let poll = Poll::new()?;
         poll.add(link.shared.doorbell(link.thread).fd(), DOORBELL)?;
+        let mut opening = Opening::new(&plan, link.thread);
+        if plan.workload.act == Act::Connect {
+            opening.skip();
+        }
         let publishers = plan.workload.publishers.len();
-        let clients = publishers + plan.workload.subscribers.len();
-        let share = |range: std::ops::Range<usize>| range.skip(link.thread).step_by(plan.threads);
-        let mut to_open: Vec<_> = share(0..publishers).chain(share(publishers..clients)).collect();
-        to_open.reverse();
         Ok(Worker {
             poll,
             buffer: vec![0; READ_BYTES.max(plan.filling.bytes().len() + PACKET_HEAD_BYTES_MAX)],
-            connections: Vec::with_capacity(to_open.len()),
-            publishers: share(0..publishers).count(),
-            to_open,
-            opening: 0,
+            connections: Vec::with_capacity(opening.clients()),
+            publishers: (0..publishers).skip(link.thread).step_by(plan.threads).count(),
+            opening,
+            counts_opening: false,
+            slow: SlowReaders::default(),
             unread: VecDeque::new(),
             eager: Vec::new(),
             unsent: Vec::new(),
@@ -99,9 +104,10 @@ impl Worker {
         Tally { shares, ..std::mem::take(&mut self.tally) }
     }
 
+    /// Those to whom everything is owed.
     fn subscribers(&self) -> impl Iterator<Item = &Subscriber> {
         self.connections.iter().filter_map(|connection| match &connection.role {
-            Role::Subscriber(subscriber) => Some(subscriber),
+            Role::Subscriber(subscriber) => subscriber.allowance().is_none().then_some(subscriber),
             Role::Publisher(_) => None,
         })
     }
@@ -118,6 +124,8 @@ impl Worker {
                 self.handle_readiness(readiness)?;
             }
         }
+        self.sip()?;
+        self.open_due()?;
         self.settle();
         self.publish();
         self.flush()?;
@@ -130,22 +138,64 @@ impl Worker {
         if !self.unread.is_empty() || !self.eager.is_empty() {
             return Some(Span::ZERO);
         }
-        let next = self.publishing.as_ref()?.next_moment(&self.connections[..self.publishers])?;
-        Some(next.since(clock::now()))
+        let now = clock::now();
+        let due = self
+            .publishing
+            .as_ref()
+            .and_then(|publishing| publishing.next_moment(&self.connections[..self.publishers]));
+        let moments = [due, self.opening.next_moment(now), self.slow.next_moment()];
+        moments.into_iter().flatten().min().map(|next| next.since(now))
     }
 
     fn open_connections(&mut self) -> Result<(), Fault> {
-        let most = OPENING_MAX.div_ceil(self.plan.threads);
-        while self.opening < most
-            && let Some(index) = self.to_open.pop()
-        {
-            let connection = Connection::open(&self.plan, index, role(&self.plan, index))?;
-            self.poll.add(&connection.socket, self.connections.len() as u64)?;
-            self.connections.push(connection);
-            self.opening += 1;
+        while let Some(opened) = self.opening.take_due(clock::now()) {
+            self.open(opened)?;
         }
-        if self.opening == 0 {
+        if self.opening.is_over() {
             self.report(Report::Ready);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, opened: Opened) -> Result<(), Fault> {
+        let index = self.connections.len();
+        let connection = Connection::open(&self.plan, opened, role(&self.plan, opened.client))?;
+        self.poll.add(&connection.socket, index as u64)?;
+        if connection.role.allowance().is_some() {
+            self.slow.add(index);
+        }
+        self.connections.push(connection);
+        if self.counts_opening {
+            self.tally.record_opened(clock::now());
+        }
+        Ok(())
+    }
+
+    /// Opens what has become due since the last connection was ready.
+    fn open_due(&mut self) -> Result<(), Fault> {
+        if self.opening.next_moment(clock::now()).is_some() {
+            self.open_connections()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Lets slow readers read a little from time to time.
+    fn sip(&mut self) -> Result<(), Fault> {
+        if !self.slow.is_due(clock::now()) {
+            return Ok(());
+        }
+        for place in 0..self.slow.indices.len() {
+            let index = self.slow.indices[place];
+            let connection = &mut self.connections[index];
+            if !connection.is_sipping() {
+                continue;
+            }
+            let buffer = &mut self.buffer;
+            match connection.sip(SIPS_PER_SECOND, buffer, &self.plan, &mut self.tally) {
+                Ok(()) => self.list_unsent(index),
+                Err(fault) => self.close(index, fault)?,
+            }
         }
         Ok(())
     }
@@ -161,6 +211,10 @@ impl Worker {
 
     fn handle_readiness(&mut self, readiness: Readiness) -> Result<(), Fault> {
         let index = usize::try_from(readiness.token).expect("tokens are indices");
+        // Of a connection that was lost in this very turn.
+        if index >= self.connections.len() {
+            return Ok(());
+        }
         if readiness.writable {
             self.connections[index].outbox.unblock();
             self.list_unsent(index);
@@ -175,6 +229,9 @@ impl Worker {
         if before == Stage::Closed {
             return Ok(());
         }
+        if connection.is_sipping() {
+            return if ended { self.close(index, Fault::Closed) } else { Ok(()) };
+        }
         let received = connection.receive(&mut self.buffer, &self.plan, &mut self.tally);
         let ready = before != Stage::Ready && connection.stage == Stage::Ready;
         match received {
@@ -184,11 +241,19 @@ impl Worker {
         }
         self.list_unsent(index);
         self.list_eager(index);
-        if ready { self.handle_ready() } else { Ok(()) }
+        if ready { self.handle_ready(index) } else { Ok(()) }
     }
 
-    fn handle_ready(&mut self) -> Result<(), Fault> {
-        self.opening -= 1;
+    fn handle_ready(&mut self, index: usize) -> Result<(), Fault> {
+        if self.counts_opening {
+            let due = self.connections[index].due;
+            self.tally.record(Arrival::InOrder, QoS::AtMostOnce, due, clock::now());
+        }
+        self.end_opening()
+    }
+
+    fn end_opening(&mut self) -> Result<(), Fault> {
+        self.opening.end_one();
         self.link.shared.note_progress();
         self.open_connections()
     }
@@ -196,11 +261,16 @@ impl Worker {
     /// Goes on without a connection; but a run that cannot even begin has failed.
     fn close(&mut self, index: usize, fault: Fault) -> Result<(), Fault> {
         let connection = &mut self.connections[index];
-        if connection.stage != Stage::Ready {
+        let before = connection.stage;
+        if before != Stage::Ready && !self.counts_opening {
             return Err(fault);
         }
         connection.stage = Stage::Closed;
         self.poll.remove(&connection.socket)?;
+        if connection.role.allowance().is_some() {
+            self.tally.slow.slow_disconnected += 1;
+            return Ok(());
+        }
         self.tally.note(&fault);
         self.tally.disconnected += 1;
         if let (Role::Publisher(publisher), Some(publishing)) =
@@ -208,7 +278,7 @@ impl Worker {
         {
             publishing.forgo(publisher);
         }
-        Ok(())
+        if before == Stage::Ready { Ok(()) } else { self.end_opening() }
     }
 
     fn list_unsent(&mut self, index: usize) {
@@ -240,6 +310,7 @@ impl Worker {
                 Command::Prepare(phase) => self.prepare(phase),
                 Command::Publish(start) => self.begin_publishing(start),
                 Command::Subscribe(start) => self.subscribe_all(start),
+                Command::Open(start) => self.begin_opening(start),
                 Command::Stop => self.stop(),
                 Command::Quit => self.quit = true,
             }
@@ -288,9 +359,21 @@ impl Worker {
             {
                 subscriber.count_from(start);
                 connection.subscribe(&self.plan);
-                self.opening += 1;
+                self.opening.hold_open();
                 self.list_unsent(index);
             }
+        }
+    }
+
+    /// Loses every connection without a word, and opens them all.
+    fn begin_opening(&mut self, start: Moment) {
+        self.connections.clear();
+        self.unread.clear();
+        self.unsent.clear();
+        self.opening.begin_again(self.plan.opening_schedule(start));
+        self.counts_opening = true;
+        if self.opening.is_over() {
+            self.report(Report::Ready);
         }
     }
 
@@ -398,6 +481,31 @@ impl Worker {
     }
 }
 
+/// The connections that are read from time to time only.
+#[derive(Debug, Default)]
+struct SlowReaders {
+    indices: Vec<usize>,
+    next: Moment,
+}
+
+impl SlowReaders {
+    fn add(&mut self, index: usize) {
+        self.indices.push(index);
+    }
+
+    fn next_moment(&self) -> Option<Moment> {
+        (!self.indices.is_empty()).then_some(self.next)
+    }
+
+    fn is_due(&mut self, now: Moment) -> bool {
+        let due = self.next_moment().is_some_and(|next| next <= now);
+        if due {
+            self.next = now + Span::from_nanos(1_000_000_000 / u64::from(SIPS_PER_SECOND));
+        }
+        due
+    }
+}
+
 /// Who the connection with this index in the whole run is.
 fn role(plan: &Plan, index: usize) -> Role {
     let publishers = &plan.workload.publishers;
@@ -419,5 +527,4 @@ const READ_BYTES: usize = 64 * 1024;
 /// properties to spare.
 const PACKET_HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Connections that are being opened at one time, by all threads: fewer than brokers queue.
-const OPENING_MAX: usize = 64;
+const SIPS_PER_SECOND: u32 = 10;

@@ -3,7 +3,9 @@
 
 mod support;
 
-use serde_json::Value;
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
 use support::{Broker, loadtest};
 
 /// Runs a scenario, and says its status and its summary.
@@ -69,6 +71,77 @@ fn retained_messages_are_replayed_to_all_and_removed() {
     }
     // What one run had left behind would be foreign to a smaller one.
     check(&broker, "retained --messages 10 --subscribers 1 --protocol 5.0", 10);
+}
+
+#[test]
+fn one_of_many_filters_matches() {
+    let broker = Broker::start(2);
+    check(&broker, "wildcard --publishers 3 --subscribers 4 --decoys 250 --count 5 --qos 1", 60);
+}
+
+#[test]
+fn connections_are_counted_and_timed() {
+    let broker = Broker::start(2);
+    for flags in ["--connections 50 --threads 2 --opening 8", "--connections 9 --rate 300"] {
+        let count = if flags.contains("50") { 50 } else { 9 };
+        for scenario in ["connect", "reconnect"] {
+            let summary = check(&broker, &format!("{scenario} {flags}"), count);
+            assert_eq!(
+                (&summary["sent"], &summary["counted"]),
+                (&count.into(), &"connections".into())
+            );
+            assert!(summary["latency"]["p50"].as_f64().unwrap() > 0.0, "{summary:#}");
+        }
+    }
+    check(&broker, "connect --connections 1 --threads 2", 1);
+}
+
+#[test]
+fn slow_readers_do_not_count() {
+    let broker = Broker::start(1);
+    let flags = "slow-reader --subscribers 3 --slow 2 --size 20000 --count 200 --rate 2000";
+    let summary = check(&broker, flags, 600);
+    assert!(summary["slow"]["slow_delivered"].as_u64().unwrap() < 400, "{summary:#}");
+    assert_eq!(check(&broker, "fan-out --count 1", 500)["slow"], Value::Null);
+}
+
+#[test]
+fn presets_run_at_any_scale() {
+    let broker = Broker::start(1);
+    check(&broker, "preset conn-tcp-10K-100 --scale 0.001 --rate 500", 10);
+    check(&broker, "preset fanout-1-1K-1-1K --scale 0.02 --count 2 --rate 50", 40);
+    let flags = "preset sharedsub-1K-5-1K-1K --scale 0.01 --count 2 --rate 500 --protocol 5.0";
+    check(&broker, flags, 20);
+    let summary = check(&broker, "preset p2p-1K-1K-1K-1K --scale 0.01 --count 2 --rate 500", 20);
+    assert_eq!((&summary["qos"], &summary["size"]), (&1.into(), &16.into()));
+}
+
+#[test]
+fn runs_are_compared_and_drawn() {
+    let (broker, home) = (Broker::start(1), Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let [page, first, second, both] =
+        ["run.html", "first.json", "second.json", "both.html"].map(|name| home.join(name));
+    for (json, rate) in [(&first, 200), (&second, 400)] {
+        let flags = format!(
+            "pairs --pairs 2 --rate {rate} --duration 300ms --pid {} --html {}",
+            broker.pid(),
+            page.display()
+        );
+        let summary = check(&broker, &flags, rate * 3 / 10);
+        assert!(!summary["series"]["broker_rss_bytes"].as_array().unwrap().is_empty());
+        fs::write(json, summary.to_string()).unwrap();
+    }
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("\"scenario\":\"pairs\"") && page.contains("</html>"));
+    let files = [&first, &second, &both].map(|path| path.to_str().unwrap());
+    let output = loadtest(&["compare", files[0], files[1], "--json", "--html", files[2]]);
+    let comparison: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(comparison["runs"], json!(["first", "second"]));
+    let ratio = comparison["rows"][0]["ratios"][0].as_f64().unwrap();
+    assert!(ratio > 0.0, "{comparison:#}");
+    let text = String::from_utf8(loadtest(&["compare", files[0], files[1]]).stdout).unwrap();
+    assert!(text.contains("latency p99, µs"), "{text}");
+    assert!(fs::read_to_string(both).unwrap().contains("\"name\":\"second\""));
 }
 
 #[test]

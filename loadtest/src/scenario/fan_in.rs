@@ -1,6 +1,6 @@
 use clap::{Args, value_parser};
 
-use super::{Act, Subscription, Topics, Workload};
+use super::{Act, Defaults, Subscription, Topics, Workload};
 use crate::arguments::Common;
 
 /// Many publishers, each with a topic of its own, and few subscribers to all of them.
@@ -17,16 +17,19 @@ pub struct FanIn {
 
 impl FanIn {
     pub(super) fn workload(&self) -> Workload {
-        let subscription = Subscription::to_all_of(0..self.publishers, "bench/in/+".to_owned());
-        Workload {
-            name: "fan-in",
-            act: Act::Publish,
-            publishers: (0..self.publishers)
-                .map(|id| Topics::One(format!("bench/in/{id}")))
-                .collect(),
-            subscribers: (0..self.subscribers).map(|_| subscription.clone()).collect(),
-            audience: u64::from(self.subscribers),
-            extent: None,
-        }
+        workload(self.publishers, self.subscribers)
+    }
+}
+
+pub(super) fn workload(publishers: u32, subscribers: u32) -> Workload {
+    let subscription = Subscription::to_all_of(0..publishers, "bench/in/+".to_owned());
+    Workload {
+        name: "fan-in",
+        act: Act::Publish,
+        publishers: (0..publishers).map(|id| Topics::One(format!("bench/in/{id}"))).collect(),
+        subscribers: (0..subscribers).map(|_| subscription.clone()).collect(),
+        audience: u64::from(subscribers),
+        extent: None,
+        defaults: Defaults::default(),
     }
 }

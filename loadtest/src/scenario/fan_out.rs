@@ -1,6 +1,6 @@
 use clap::{Args, value_parser};
 
-use super::{Act, Subscription, Topics, Workload};
+use super::{Act, Defaults, Subscription, Topics, Workload};
 use crate::arguments::Common;
 
 /// Few publishers to one topic that many subscribe to.
@@ -16,15 +16,20 @@ pub struct FanOut {
 
 impl FanOut {
     pub(super) fn workload(&self) -> Workload {
-        let topic = "bench/out";
-        let subscription = Subscription::to_all_of(0..self.publishers, topic.to_owned());
-        Workload {
-            name: "fan-out",
-            act: Act::Publish,
-            publishers: (0..self.publishers).map(|_| Topics::One(topic.to_owned())).collect(),
-            subscribers: (0..self.subscribers).map(|_| subscription.clone()).collect(),
-            audience: u64::from(self.subscribers),
-            extent: None,
-        }
+        workload(self.publishers, self.subscribers)
+    }
+}
+
+pub(super) fn workload(publishers: u32, subscribers: u32) -> Workload {
+    let topic = "bench/out";
+    let subscription = Subscription::to_all_of(0..publishers, topic.to_owned());
+    Workload {
+        name: "fan-out",
+        act: Act::Publish,
+        publishers: (0..publishers).map(|_| Topics::One(topic.to_owned())).collect(),
+        subscribers: (0..subscribers).map(|_| subscription.clone()).collect(),
+        audience: u64::from(subscribers),
+        extent: None,
+        defaults: Defaults::default(),
     }
 }

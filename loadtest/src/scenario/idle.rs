@@ -1,6 +1,6 @@
 use clap::{Args, value_parser};
 
-use super::{Act, Arrivals, Pattern, Subscription, Topics, Workload};
+use super::{Act, Arrivals, Defaults, Pattern, Reading, Subscription, Topics, Workload};
 use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
 
 /// Many connections that do nothing, then one message to each.
@@ -23,6 +23,7 @@ impl Idle {
             publishers: 0..1,
             sequences: id..id + 1,
             arrivals: Arrivals::InOrder,
+            reading: Reading::Freely,
         };
         Workload {
             name: "idle",
@@ -31,6 +32,7 @@ impl Idle {
             publishers: vec![Topics::Numbered(pattern)],
             audience: 1,
             extent: Some(Extent::Messages(self.connections)),
+            defaults: Defaults::default(),
         }
     }
 }

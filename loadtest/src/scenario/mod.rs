@@ -2,18 +2,23 @@
 //!
 //! A scenario says who publishes what and who receives it; it knows nothing of pacing and sockets.
 
+mod connect;
 mod fan_in;
 mod fan_out;
 mod idle;
 mod pairs;
+mod preset;
+mod reconnect;
 mod retained;
 mod shared;
+mod slow_reader;
 mod topics;
+mod wildcard;
 
 use std::ops::Range;
 
 use clap::Subcommand;
-use ringmq::base::time::Span;
+use ringmq::{base::time::Span, mqtt::QoS};
 
 pub use self::topics::{Pattern, Topics};
 use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
@@ -26,7 +31,12 @@ pub enum Scenario {
     Pairs(pairs::Pairs),
     Shared(shared::Shared),
     Retained(retained::Retained),
+    SlowReader(slow_reader::SlowReader),
+    Wildcard(wildcard::Wildcard),
+    Connect(connect::Connect),
+    Reconnect(reconnect::Reconnect),
     Idle(idle::Idle),
+    Preset(preset::Preset),
 }
 
 impl Scenario {
@@ -37,7 +47,12 @@ impl Scenario {
             Scenario::Pairs(scenario) => scenario.workload(),
             Scenario::Shared(scenario) => scenario.workload(),
             Scenario::Retained(scenario) => scenario.workload(),
+            Scenario::SlowReader(scenario) => scenario.workload(),
+            Scenario::Wildcard(scenario) => scenario.workload(),
+            Scenario::Connect(scenario) => scenario.workload(),
+            Scenario::Reconnect(scenario) => scenario.workload(),
             Scenario::Idle(scenario) => scenario.workload(),
+            Scenario::Preset(scenario) => scenario.workload(),
         }
     }
 
@@ -48,7 +63,12 @@ impl Scenario {
             Scenario::Pairs(scenario) => &scenario.common,
             Scenario::Shared(scenario) => &scenario.common,
             Scenario::Retained(scenario) => &scenario.common,
+            Scenario::SlowReader(scenario) => &scenario.common,
+            Scenario::Wildcard(scenario) => &scenario.common,
+            Scenario::Connect(scenario) => &scenario.common,
+            Scenario::Reconnect(scenario) => &scenario.common,
             Scenario::Idle(scenario) => &scenario.common,
+            Scenario::Preset(scenario) => &scenario.common,
         }
     }
 }
@@ -64,6 +84,23 @@ pub struct Workload {
     pub audience: u64,
     /// Where the scenario leaves no choice: how long the measured phase lasts.
     pub extent: Option<Extent>,
+    pub defaults: Defaults,
+}
+
+/// What holds where no flag says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    pub qos: QoS,
+    /// Bytes of payload.
+    pub size: u32,
+    /// Messages per second.
+    pub rate: Option<u64>,
+}
+
+impl Default for Defaults {
+    fn default() -> Defaults {
+        Defaults { qos: QoS::AtMostOnce, size: 64, rate: None }
+    }
 }
 
 /// What is measured.
@@ -74,6 +111,17 @@ pub enum Act {
     /// Retained messages on their way to those who subscribe then. Before, the broker has had the
     /// time `settle` to put them in their places.
     Replay { settle: Span },
+    /// Clients, until they are connected.
+    Connect,
+    /// Clients that were connected, until they are again.
+    Reconnect,
+}
+
+impl Act {
+    /// What is counted are connections, not messages.
+    pub fn is_connecting(self) -> bool {
+        matches!(self, Act::Connect | Act::Reconnect)
+    }
 }
 
 /// What one subscriber asks for, and what it is to receive.
@@ -85,6 +133,17 @@ pub struct Subscription {
     /// Those of their messages that it receives.
     pub sequences: Range<u32>,
     pub arrivals: Arrivals,
+    pub reading: Reading,
+}
+
+/// How fast a subscriber takes what comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    Freely,
+    /// Too slowly; nothing is owed to it.
+    Slowly {
+        bytes_per_second: u32,
+    },
 }
 
 /// How the messages of one publisher come to a subscriber.
@@ -99,7 +158,17 @@ pub enum Arrivals {
 
 impl Subscription {
     fn to_all_of(publishers: Range<u32>, filter: String) -> Subscription {
-        let (filters, sequences) = (vec![filter], 0..SEQUENCES_MAX);
-        Subscription { filters, publishers, sequences, arrivals: Arrivals::InOrder }
+        Subscription {
+            filters: vec![filter],
+            publishers,
+            sequences: 0..SEQUENCES_MAX,
+            arrivals: Arrivals::InOrder,
+            reading: Reading::Freely,
+        }
+    }
+
+    /// Of a client that nothing is sent to.
+    fn to_nothing(filters: Vec<String>) -> Subscription {
+        Subscription { filters, ..Subscription::to_all_of(0..0, String::new()) }
     }
 }

@@ -1,7 +1,7 @@
 use clap::{Args, value_parser};
 use ringmq::base::time::Span;
 
-use super::{Act, Arrivals, Pattern, Subscription, Topics, Workload};
+use super::{Act, Arrivals, Defaults, Pattern, Reading, Subscription, Topics, Workload};
 use crate::{
     arguments::Common,
     pacing::{Extent, parse_span},
@@ -34,6 +34,7 @@ impl Retained {
             publishers: 0..1,
             sequences: 0..self.messages,
             arrivals: Arrivals::AnyOrder,
+            reading: Reading::Freely,
         };
         Workload {
             name: "retained",
@@ -42,6 +43,7 @@ impl Retained {
             subscribers: (0..self.subscribers).map(|_| subscription.clone()).collect(),
             audience: u64::from(self.subscribers),
             extent: Some(Extent::Messages(self.messages)),
+            defaults: Defaults::default(),
         }
     }
 }

@@ -1,6 +1,6 @@
 use clap::{Args, value_parser};
 
-use super::{Act, Arrivals, Pattern, Subscription, Topics, Workload};
+use super::{Act, Arrivals, Defaults, Pattern, Subscription, Topics, Workload};
 use crate::arguments::Common;
 
 /// Publishers, each with a topic of its own, and one group that shares all their messages.
@@ -23,11 +23,11 @@ pub struct Shared {
 
 impl Shared {
     pub(super) fn workload(&self) -> Workload {
-        workload("shared", self.publishers, self.subscribers, &self.group)
+        workload(self.publishers, self.subscribers, &self.group)
     }
 }
 
-fn workload(name: &'static str, publishers: u32, subscribers: u32, group: &str) -> Workload {
+pub(super) fn workload(publishers: u32, subscribers: u32, group: &str) -> Workload {
     let pattern = Pattern::new("bench/shared/{id}");
     let filter = format!("$share/{group}/{}", pattern.filter());
     let subscription = Subscription {
@@ -35,12 +35,13 @@ fn workload(name: &'static str, publishers: u32, subscribers: u32, group: &str) 
         ..Subscription::to_all_of(0..publishers, filter)
     };
     Workload {
-        name,
+        name: "shared",
         act: Act::Publish,
         publishers: (0..publishers).map(|id| Topics::One(pattern.name(id))).collect(),
         subscribers: (0..subscribers).map(|_| subscription.clone()).collect(),
         audience: 1,
         extent: None,
+        defaults: Defaults::default(),
     }
 }
 

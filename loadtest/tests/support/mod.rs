@@ -38,6 +38,10 @@ impl Broker {
         Broker { process, port, _output: lines }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }

@@ -1,0 +1,46 @@
+//! Runs as one page that needs nothing but itself.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::summary::Summary;
+
+/// A run under a name.
+#[derive(Debug, Serialize)]
+pub struct Run {
+    pub name: String,
+    pub summary: Summary,
+}
+
+/// Writes the page with all runs side by side.
+pub fn write(path: &Path, runs: &[Run]) -> Result<()> {
+    let page = embed(&serde_json::to_string(runs)?);
+    fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Text within a script ends at the first tag that looks like its end, so it has no tags.
+fn embed(json: &str) -> String {
+    TEMPLATE.replace(PLACE, &json.replace('<', "\\u003c"))
+}
+
+const TEMPLATE: &str = include_str!("page.html");
+
+/// Stands in the template where the runs come.
+const PLACE: &str = "/*RUNS*/[]";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_the_runs_and_asks_for_nothing_else() {
+        assert_eq!(TEMPLATE.matches(PLACE).count(), 1);
+        for foreign in ["//", "src=", "href=", "@import", "url("] {
+            let lines = TEMPLATE.lines().filter(|line| !line.starts_with("//"));
+            assert!(!lines.into_iter().any(|line| line.contains(foreign)), "{foreign}");
+        }
+        assert!(embed("</script>").contains("\\u003c/script>;"));
+    }
+}

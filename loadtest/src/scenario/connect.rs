@@ -1,0 +1,35 @@
+use clap::{Args, value_parser};
+
+use super::{Act, Defaults, Subscription, Workload};
+use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
+
+/// Clients that connect, and then stay.
+///
+/// What is counted are connections: --rate is of connections, and latency is from when one was due
+/// until its CONNACK. With --hold they stay; --pid says what they cost.
+#[derive(Debug, Args)]
+pub struct Connect {
+    #[arg(long, default_value_t = 10_000)]
+    #[arg(value_parser = value_parser!(u32).range(1..i64::from(SEQUENCES_MAX)))]
+    connections: u32,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+impl Connect {
+    pub(super) fn workload(&self) -> Workload {
+        workload(self.connections)
+    }
+}
+
+pub(super) fn workload(connections: u32) -> Workload {
+    Workload {
+        name: "connect",
+        act: Act::Connect,
+        publishers: Vec::new(),
+        subscribers: (0..connections).map(|_| Subscription::to_nothing(Vec::new())).collect(),
+        audience: 1,
+        extent: Some(Extent::Messages(1)),
+        defaults: Defaults::default(),
+    }
+}

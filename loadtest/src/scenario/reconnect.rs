@@ -1,0 +1,33 @@
+use clap::{Args, value_parser};
+
+use super::{Act, Defaults, Pattern, Subscription, Workload};
+use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
+
+/// Clients that all lose their connections at once, and come back together.
+///
+/// Each has subscribed to a topic of its own, and does so again. What is counted are connections:
+/// --rate is of connections, and latency is from when one was to be opened until the SUBACK.
+#[derive(Debug, Args)]
+pub struct Reconnect {
+    #[arg(long, default_value_t = 1000)]
+    #[arg(value_parser = value_parser!(u32).range(1..i64::from(SEQUENCES_MAX)))]
+    connections: u32,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+impl Reconnect {
+    pub(super) fn workload(&self) -> Workload {
+        let pattern = Pattern::new("bench/reconnect/{id}");
+        let subscription = |id| Subscription::to_nothing(vec![pattern.name(id)]);
+        Workload {
+            name: "reconnect",
+            act: Act::Reconnect,
+            publishers: Vec::new(),
+            subscribers: (0..self.connections).map(subscription).collect(),
+            audience: 1,
+            extent: Some(Extent::Messages(1)),
+            defaults: Defaults::default(),
+        }
+    }
+}

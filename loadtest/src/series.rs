@@ -1,0 +1,182 @@
+//! How a run went over time: what was delivered and what both processes used.
+
+use ringmq::base::time::{Moment, Span};
+use serde::{Deserialize, Serialize};
+
+use crate::{process::Sample, total::as_f64};
+
+/// What is known at one moment; counters from the start of the phase, or of a process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Point {
+    pub moment: Moment,
+    pub delivered: u64,
+    pub broker: Option<Glance>,
+    pub load: Glance,
+}
+
+/// A process at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Glance {
+    pub cpu: Span,
+    pub resident_bytes: u64,
+}
+
+impl From<&Sample> for Glance {
+    fn from(sample: &Sample) -> Glance {
+        Glance { cpu: sample.cpu(), resident_bytes: sample.resident_bytes }
+    }
+}
+
+/// Collects points of the measured phase: the longer that is, the further apart.
+#[derive(Debug)]
+pub struct Recorder {
+    points: Vec<Point>,
+    /// Only while this is on are points due.
+    recording: bool,
+    interval: Span,
+}
+
+impl Default for Recorder {
+    fn default() -> Recorder {
+        Recorder { points: Vec::new(), recording: false, interval: INTERVAL }
+    }
+}
+
+impl Recorder {
+    pub fn begin(&mut self, point: Point) {
+        self.recording = true;
+        self.points.push(point);
+    }
+
+    /// With the last point, however soon after the one before.
+    pub fn end(&mut self, point: Point) {
+        self.recording = false;
+        self.points.push(point);
+    }
+
+    pub fn is_due(&self, now: Moment) -> bool {
+        let last = self.points.last().map(|point| point.moment);
+        self.recording && last.is_some_and(|last| now - last >= self.interval)
+    }
+
+    /// When there are too many points every second one is given up.
+    pub fn record(&mut self, point: Point) {
+        self.points.push(point);
+        if self.points.len() > POINTS_MAX {
+            let mut index = 0;
+            self.points.retain(|_| {
+                index += 1;
+                index % 2 == 1
+            });
+            self.interval = self.interval + self.interval;
+        }
+    }
+
+    pub fn series(&self) -> Series {
+        let mut series = Series::default();
+        for pair in self.points.windows(2) {
+            if pair[1].moment - pair[0].moment >= INTERVAL_MIN {
+                series.add(self.points[0].moment, &pair[0], &pair[1]);
+            }
+        }
+        series
+    }
+}
+
+/// Parallel arrays: what happened in the interval that ends so many seconds after the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    pub seconds: Vec<f64>,
+    /// Messages or connections per second.
+    pub delivered_rates: Vec<f64>,
+    /// Cores that were kept busy; empty without --pid, as is the next.
+    pub broker_core_use: Vec<f64>,
+    pub broker_rss_bytes: Vec<u64>,
+    pub load_core_use: Vec<f64>,
+}
+
+impl Series {
+    fn add(&mut self, start: Moment, from: &Point, to: &Point) {
+        let seconds = in_seconds(to.moment - from.moment);
+        self.seconds.push(rounded(in_seconds(to.moment - start)));
+        let delivered = to.delivered.saturating_sub(from.delivered);
+        self.delivered_rates.push(rounded(as_f64(delivered) / seconds));
+        self.load_core_use.push(rounded(core_use(&from.load, &to.load, seconds)));
+        if let (Some(from), Some(to)) = (&from.broker, &to.broker) {
+            self.broker_core_use.push(rounded(core_use(from, to, seconds)));
+            self.broker_rss_bytes.push(to.resident_bytes);
+        }
+    }
+}
+
+fn core_use(from: &Glance, to: &Glance, seconds: f64) -> f64 {
+    as_f64(to.cpu.as_nanos().saturating_sub(from.cpu.as_nanos())) / 1e9 / seconds
+}
+
+fn in_seconds(span: Span) -> f64 {
+    as_f64(span.as_nanos()) / 1e9
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// Between two points at first; reading `/proc` is to cost nothing that matters.
+const INTERVAL: Span = Span::from_millis(100);
+
+/// A shorter rest at the end says nothing about a rate.
+const INTERVAL_MIN: Span = Span::from_millis(20);
+
+const POINTS_MAX: usize = 600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(millis: u64, delivered: u64) -> Point {
+        let broker =
+            Glance { cpu: Span::from_millis(millis / 2), resident_bytes: delivered * 1024 };
+        let moment = Moment::from_nanos(1_000_000 * (5000 + millis));
+        Point { moment, delivered, broker: Some(broker), load: Glance::default() }
+    }
+
+    fn record(count: u64, step: u64) -> Recorder {
+        let mut recorder = Recorder::default();
+        recorder.begin(point(0, 0));
+        for number in 1..count {
+            let point = point(number * step, number * 10);
+            if recorder.is_due(point.moment) {
+                recorder.record(point);
+            }
+        }
+        recorder
+    }
+
+    #[test]
+    fn a_series_has_rates_between_the_points() {
+        let mut recorder = record(3, 100);
+        recorder.end(point(250, 35));
+        let series = recorder.series();
+        assert_eq!(series.seconds, [0.1, 0.2, 0.25]);
+        assert_eq!(series.delivered_rates, [100.0, 100.0, 300.0]);
+        assert_eq!(series.broker_core_use, [0.5, 0.5, 0.5]);
+        assert_eq!(series.broker_rss_bytes, [10 * 1024, 20 * 1024, 35 * 1024]);
+        assert_eq!(series.load_core_use, [0.0, 0.0, 0.0]);
+        assert!(!recorder.is_due(point(10_000, 0).moment));
+    }
+
+    #[test]
+    fn a_rest_too_short_for_a_rate_is_left_out() {
+        let mut recorder = record(2, 100);
+        recorder.end(point(101, 20));
+        assert_eq!(recorder.series().seconds, [0.1]);
+    }
+
+    #[test]
+    fn a_long_run_has_no_more_points_than_a_short_one() {
+        let recorder = record(36_000, 100);
+        let series = recorder.series();
+        assert!((POINTS_MAX / 2 - 1..POINTS_MAX).contains(&series.seconds.len()));
+        assert!(series.delivered_rates.iter().all(|rate| (rate - 100.0).abs() < 1e-6));
+    }
+}

@@ -72,7 +72,7 @@ usage() {
 
 list() {
     echo 'workloads:'
-    workloads | awk -F '\t' '{ printf "  %-18s %s\n", $1, $3 }'
+    workloads | awk -F '\t' '{ printf "  %-19s %s\n", $1, $3 }'
     echo "brokers: ${BROKERS[*]}"
 }
 

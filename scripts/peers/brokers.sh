@@ -37,7 +37,7 @@ command_ringmq() {
 }
 
 readonly RINGMQ_FLAGS=(--listen 127.0.0.1:0 --log error --sys-interval 0
-    --max-packet-size 4MiB --max-inflight 100 --max-queued 1000000)
+    --max-packet-size 4MiB --outbox-bytes 16MiB --max-inflight 100 --max-queued 1000000)
 
 # On two shards, so on two cores.
 install_ringmq2() { install_ringmq; }

@@ -7,6 +7,8 @@
 //! ```
 //! Two runs of one operation differ by their rounds alone, so that preparing drops out.
 
+#[path = "support/flushing.rs"]
+mod flushing;
 #[path = "support/forest.rs"]
 mod forest;
 #[path = "support/forwarding.rs"]
@@ -43,7 +45,7 @@ fn operations() -> Vec<(String, Prepare)> {
     for (nth, (name, ..)) in heads(&[]).into_iter().enumerate() {
         operations.push((format!("encode {name}"), Box::new(move || Box::new(encode_nth(nth)))));
     }
-    for filters in [1, 1_000, 100_000] {
+    for filters in [1, 1_000, 1_000_000] {
         for shape in &SHAPES {
             let name = format!("match {} among {filters}", shape.name);
             let operation = move || -> Operation {
@@ -56,6 +58,12 @@ fn operations() -> Vec<(String, Prepare)> {
     for shape in &SHAPES {
         let name = format!("subscribe and unsubscribe {} among 1000", shape.name);
         operations.push((name, Box::new(|| Box::new(come_and_go(shape)))));
+        let name = format!("unsubscribe {} of {GOING}", shape.name);
+        operations.push((name, Box::new(|| Box::new(go(shape)))));
+    }
+    for shape in &flushing::SHAPES {
+        let name = format!("flush an outbox, {}", shape.name);
+        operations.push((name, Box::new(|| Box::new(shape.flush()))));
     }
     for (name, prepare) in FORWARDING {
         operations.push(((*name).to_owned(), Box::new(prepare)));
@@ -121,3 +129,17 @@ fn come_and_go(shape: &'static Shape) -> impl FnMut() {
         black_box(trie.unsubscribe(filter, entry.subscriber));
     }
 }
+
+/// One filter after the other, until there is none.
+fn go(shape: &'static Shape) -> impl FnMut() {
+    let mut trie = Forest::new(shape, GOING).trie;
+    let filters: Vec<_> = shape.filters(GOING).collect();
+    let mut going = (0..).zip(filters);
+    move || {
+        let (number, filter) = going.next().expect("there are more of them than rounds");
+        black_box(trie.unsubscribe(filter.as_filter(), entry(number).subscriber));
+    }
+}
+
+/// More than the rounds of scripts/instructions.sh.
+const GOING: u32 = 10_000;

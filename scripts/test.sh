@@ -7,9 +7,8 @@ set -euo pipefail
 
 cd "$(dirname "$0")/.."
 readonly FOREIGN=target/foreign
-readonly POLICY=/usr/sbin/policy-rc.d
-# Debian keeps servers such as mosquitto out of an ordinary user's path.
-export PATH="$PATH:/usr/sbin:/sbin"
+# shellcheck source=scripts/debian.sh
+source scripts/debian.sh
 
 main() {
     install_debian_packages
@@ -37,50 +36,9 @@ install_debian_packages() {
     [[ ${#missing[@]} -eq 0 ]] || apt_install "${missing[@]}"
 }
 
-has() {
-    command -v "$1" >/dev/null
-}
-
 # Debian ships Python without the part that puts pip into a new environment.
 can_make_venv() {
     [[ -x $FOREIGN/venv/bin/pip ]] || python3 -c 'import ensurepip, venv' 2>/dev/null
-}
-
-apt_install() {
-    has apt-get || fail "please install: $*"
-    become_root || fail "not root and no sudo; please install: $*"
-    say "installing Debian packages: $*"
-    keep_services_stopped
-    "${AS_ROOT[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-    "${AS_ROOT[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -qq --yes --no-install-recommends --no-upgrade "$@" >/dev/null
-    forget_service mosquitto "$@"
-}
-
-AS_ROOT=()
-become_root() {
-    [[ $(id -u) -ne 0 ]] || return 0
-    AS_ROOT=(sudo)
-    has sudo && { sudo -n true 2>/dev/null || [[ -t 0 ]]; }
-}
-
-# Installing a server on Debian starts it, unless this file says no. One that exists is kept.
-keep_services_stopped() {
-    [[ ! -e $POLICY ]] || return 0
-    trap '"${AS_ROOT[@]}" rm -f "$POLICY"' EXIT
-    printf '#!/bin/sh\nexit 101\n' | "${AS_ROOT[@]}" tee "$POLICY" >/dev/null
-    "${AS_ROOT[@]}" chmod +x "$POLICY"
-}
-
-# A broker that came only for the tests does not start with the machine either.
-forget_service() {
-    local service=$1 package
-    shift
-    [[ -d /run/systemd/system ]] || return 0
-    for package in "$@"; do
-        [[ $package != "$service" ]] ||
-            "${AS_ROOT[@]}" systemctl --quiet disable "$service.service"
-    done
 }
 
 install_rust_components() {

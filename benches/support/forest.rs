@@ -3,7 +3,7 @@
 use ringmq::{
     base::{hash::Seed, ids::SubscriberId},
     routing::{Entry, Matches, Options, Trie},
-    topic::{OwnedTopicName, TopicFilter, TopicName},
+    topic::{OwnedTopicFilter, OwnedTopicName, TopicFilter, TopicName},
 };
 
 /// How the filters look, and a name that matches the one with the same number.
@@ -36,6 +36,12 @@ pub(crate) const SHAPES: [Shape; 4] = [
     },
 ];
 
+impl Shape {
+    pub(crate) fn filters(&self, count: u32) -> impl Iterator<Item = OwnedTopicFilter> {
+        (0..count).map(|number| filter(&(self.filter)(number)).into())
+    }
+}
+
 /// A trie with so many filters, each with one subscriber.
 pub(crate) struct Forest {
     pub(crate) trie: Trie,
@@ -47,8 +53,8 @@ pub(crate) struct Forest {
 impl Forest {
     pub(crate) fn new(shape: &Shape, filters: u32) -> Forest {
         let mut trie = Trie::new(Seed::new(1));
-        for number in 0..filters {
-            trie.subscribe(filter(&(shape.filter)(number)), entry(number));
+        for (number, filter) in (0..).zip(shape.filters(filters)) {
+            trie.subscribe(filter.as_filter(), entry(number));
         }
         let names = (0..filters.min(NAMES_MAX)).map(|nth| {
             let topic = (shape.topic)(nth * STRIDE % filters);

@@ -118,8 +118,8 @@ pub struct Common {
     /// Whether sessions begin afresh and end with their connections, or are taken up again.
     #[arg(long, default_value = "clean")]
     session: Session,
-    /// Seconds; clients ping twice as often. 0 turns it off.
-    #[arg(long, default_value_t = 0)]
+    /// Seconds; clients ping twice as often. 0 turns it off, which some brokers refuse.
+    #[arg(long, default_value_t = u16::MAX)]
     keep_alive: u16,
     /// The broker's process: reports its CPU time, memory and context switches.
     #[arg(long)]

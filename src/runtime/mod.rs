@@ -14,6 +14,7 @@ mod mailbox;
 mod outbox;
 mod probe;
 mod random;
+mod rehearsal;
 mod ring;
 mod signals;
 mod start;
@@ -25,7 +26,9 @@ mod websocket;
 
 use std::net::SocketAddr;
 
-pub use self::{fault::Fault, ring::system::now, start::run, stop::StopHandle};
+pub use self::{
+    fault::Fault, rehearsal::Rehearsal, ring::system::now, start::run, stop::StopHandle,
+};
 use crate::{base::time::Span, transport::websocket::Rules};
 
 /// How a broker runs.

@@ -36,6 +36,11 @@ impl Vector {
         bytes
     }
 
+    /// How many bytes it points to.
+    pub(in crate::runtime) fn bytes(&self) -> usize {
+        self.parts().iter().map(|part| part.iov_len).sum()
+    }
+
     pub(super) fn parts(&self) -> &[libc::iovec] {
         &self.parts[..self.count]
     }

@@ -1,0 +1,55 @@
+//! An outbox without a socket, so that what it costs to fill and to flush can be measured.
+//!
+//! Each send takes all at once, as that of a client that reads does.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::chunks::Chunks;
+
+/// The outboxes of connections that come one after the other, and the memory they borrow.
+#[derive(Default)]
+pub struct Rehearsal {
+    chunks: Chunks,
+}
+
+impl fmt::Debug for Rehearsal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rehearsal").finish_non_exhaustive()
+    }
+}
+
+impl Rehearsal {
+    /// Says so many equal frames to one client, each with a payload behind it, and flushes them.
+    /// The outbox is borrowed for that and given back. Says how many sends it took.
+    pub fn flush(&mut self, frame: &[u8], payload: &Bytes, frames: usize) -> usize {
+        let mut outbox = self.chunks.outbox(false);
+        for _ in 0..frames {
+            outbox.append(frame, &mut self.chunks);
+            outbox.append_shared(payload, &mut self.chunks);
+        }
+        let mut sends = 0;
+        while outbox.unsent() > 0 {
+            let sent = outbox.begin().bytes();
+            outbox.complete(sent, &mut self.chunks);
+            sends += 1;
+        }
+        self.chunks.give_back_outbox(outbox);
+        sends
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_leave_together_and_large_payloads_in_turns() {
+        let (mut rehearsal, small) = (Rehearsal::default(), Bytes::from_static(b"payload"));
+        assert_eq!(rehearsal.flush(b"head", &small, 0), 0);
+        assert_eq!(rehearsal.flush(b"head", &small, 100), 1);
+        let large = Bytes::from(vec![0; 1 << 20]);
+        assert_eq!(rehearsal.flush(b"head", &large, 1), 5);
+    }
+}

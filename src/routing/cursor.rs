@@ -244,7 +244,7 @@ mod tests {
                 store.apply(name(&names[at]), None, stamp(now));
             }
             Operation::Expire(at) => {
-                store.remove_if(name(&names[at]), stamp(1));
+                store.expire(name(&names[at]), stamp(1));
             }
             Operation::Read(_) => {}
         }
@@ -273,7 +273,7 @@ mod tests {
                         prop_assert_eq!((first.as_str(), *message), (name.as_str(), 0));
                     }
                 } else {
-                    let first = |text: &&String| store.stamp(name(text)) == Some(stamp(1));
+                    let first = |text: &&String| store.get(name(text)) == Some(&0);
                     owed.retain(first);
                 }
             }

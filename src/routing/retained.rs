@@ -77,28 +77,13 @@ impl<M: Weigh> RetainedStore<M> {
         if self.kept.get(topic.as_str()).is_some_and(|kept| kept.stamp >= stamp) {
             return false;
         }
-        self.sequence += 1;
-        if message.is_none() {
-            self.note_tombstone(topic, stamp);
-        }
-        let kept = Kept { message, stamp, sequence: self.sequence };
-        self.put(topic, kept);
-        self.limit_tombstones();
+        self.replace(topic, message, stamp);
         true
     }
 
-    /// Removes what this very update has stored: its time has expired. No tombstone is needed,
-    /// because every shard sees the same expiry.
-    pub fn remove_if(&mut self, topic: TopicName<'_>, stamp: Stamp) -> bool {
-        let found = self.kept.get(topic.as_str()).is_some_and(|kept| kept.stamp == stamp);
-        if found && let Some(kept) = self.kept.remove(topic.as_str()) {
-            self.discount(topic, &kept);
-        }
-        found
-    }
-
     /// Removes messages that are `dead`, among the next topics after those that the last call
-    /// looked at. Says how many. No tombstone is needed: they are dead on every shard.
+    /// looked at. Says how many. Each leaves a tombstone: an earlier update may still be on its
+    /// way from another shard, and would be taken for the latest.
     pub fn sweep(&mut self, topics_max: usize, dead: impl Fn(&M) -> bool) -> usize {
         let after = self.swept_to.take().map_or(Bound::Unbounded, Bound::Excluded);
         let mut found = Vec::new();
@@ -113,9 +98,16 @@ impl<M: Weigh> RetainedStore<M> {
             }
         }
         for (topic, stamp) in &found {
-            self.remove_if(topic.as_name(), *stamp);
+            self.expire(topic.as_name(), *stamp);
         }
         found.len()
+    }
+
+    /// Removes what this very update has stored.
+    pub(super) fn expire(&mut self, topic: TopicName<'_>, stamp: Stamp) {
+        if self.get(topic).is_some() && self.stamp(topic) == Some(stamp) {
+            self.replace(topic, None, stamp);
+        }
     }
 
     /// Forgets tombstones of before this time, a bounded number of them. True: there may be more.
@@ -170,6 +162,17 @@ impl<M: Weigh> RetainedStore<M> {
         Cursor::new(filter, self.sequence)
     }
 
+    /// Stores a message, or a tombstone, whatever was there.
+    fn replace(&mut self, topic: TopicName<'_>, message: Option<M>, stamp: Stamp) {
+        self.sequence += 1;
+        if message.is_none() {
+            self.note_tombstone(topic, stamp);
+        }
+        let kept = Kept { message, stamp, sequence: self.sequence };
+        self.put(topic, kept);
+        self.limit_tombstones();
+    }
+
     fn put(&mut self, topic: TopicName<'_>, kept: Kept<M>) {
         self.count(topic, &kept);
         let former = match self.kept.get_mut(topic.as_str()) {
@@ -211,8 +214,10 @@ impl<M: Weigh> RetainedStore<M> {
         let topic = topic.as_name();
         self.tombstone_bytes -= tombstone_weight(topic);
         let kept = self.kept.get(topic.as_str());
-        if kept.is_some_and(|kept| kept.message.is_none() && kept.stamp == stamp) {
-            self.remove_if(topic, stamp);
+        if kept.is_some_and(|kept| kept.message.is_none() && kept.stamp == stamp)
+            && let Some(kept) = self.kept.remove(topic.as_str())
+        {
+            self.discount(topic, &kept);
         }
     }
 }
@@ -286,17 +291,23 @@ mod tests {
         assert_eq!(store.stamp(name("gone")), Some(stamp(10, 0)));
         assert!(!store.forget_tombstones(100));
         assert_eq!((store.stamp(name("gone")), store.get(name("back"))), (None, Some(&1)));
-        assert!(store.remove_if(name("back"), stamp(12, 0)));
+        store.apply(name("back"), None, stamp(13, 0));
+        while store.forget_tombstones(100) {}
         assert_eq!(store.bytes(), 0);
     }
 
     #[test]
-    fn an_expired_message_is_removed_unless_a_newer_one_took_its_place() {
+    fn an_expired_message_is_removed_and_no_earlier_one_takes_its_place() {
         let mut store = RetainedStore::default();
-        store.apply(name("a"), Some(1), stamp(1, 0));
-        store.apply(name("a"), Some(2), stamp(2, 0));
-        assert!(!store.remove_if(name("a"), stamp(1, 0)));
-        assert!(store.remove_if(name("a"), stamp(2, 0)));
+        store.apply(name("a"), Some(1), stamp(5, 0));
+        store.apply(name("b"), Some(2), stamp(6, 0));
+        assert_eq!(store.sweep(10, |&message| message == 1), 1);
+        assert_eq!((store.get(name("a")), store.get(name("b")), store.len()), (None, Some(&2), 1));
+        // It comes late, from a shard that did not know of the other.
+        assert!(!store.apply(name("a"), Some(3), stamp(4, 1)));
+        assert!(store.apply(name("a"), Some(4), stamp(7, 1)));
+        assert_eq!(store.sweep(10, |_| true), 2);
+        while store.forget_tombstones(100) {}
         assert_eq!((store.len(), store.bytes()), (0, 0));
     }
 

@@ -136,15 +136,15 @@ impl Oracle {
             return;
         }
         replica.swept_at = Some(seen.now + SWEEP_SPAN);
-        replica.topics.retain(|_, (_, _, message)| {
-            let Some(message) = *message else { return true };
-            let expires_at = emissions[message].publication.expires_at;
-            let stays = expires_at.is_none_or(|at| at > seen.now);
-            if !stays {
-                replica.superseded.insert(message, seen.step);
+        for (_, _, message) in replica.topics.values_mut() {
+            let expired = |&mut message: &mut usize| {
+                emissions[message].publication.expires_at.is_some_and(|at| at <= seen.now)
+            };
+            // An earlier message may still come from another shard: it does not take its place.
+            if let Some(swept) = message.take_if(expired) {
+                replica.superseded.insert(swept, seen.step);
             }
-            stays
-        });
+        }
     }
 
     /// The retained messages of a shard that match a filter.

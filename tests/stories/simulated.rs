@@ -66,6 +66,32 @@ fn a_message_too_large_for_one_connection_of_a_session_is_given_up_for_all() {
     }
 }
 
+/// [MQTT-3.1.2-25] [MQTT-3.3.1-9]
+#[test]
+fn a_message_too_large_when_it_was_new_may_come_as_a_retained_one_after_later_ones() {
+    for shards in crate::SHARDS {
+        let mut world = World::new(shards);
+        let roomy = resume(V5, "reader");
+        let maximum_packet_size = NonZeroU32::new(100);
+        let properties = ConnectProperties { maximum_packet_size, ..roomy.properties };
+        let reader = join(&mut world, &Connect { properties, ..roomy });
+        world.send(reader, &subscribe(V5, 1, &[("t", at(QoS::ExactlyOnce))]));
+        let writer = join_as(&mut world, V5, "writer");
+        let long = "x".repeat(200);
+        let retained = packet("t", Delivery::ExactlyOnce(id(1)), &long);
+        world.send(writer, &bytes(&Packet::Publish(Publish { retain: true, ..retained }), V5));
+        publish(&mut world, writer, V5, "t", Delivery::ExactlyOnce(id(2)), "later");
+        assert_eq!(world.received(reader), ["SUBACK 1 [02]", "PUBLISH t qos2 #1 'later'"]);
+        assert_eq!(world.tallies().dropped_too_large, 1);
+        world.break_off(reader);
+        let reader = join_again(&mut world, &roomy);
+        assert_eq!(world.received(reader)[1..], ["PUBLISH t qos2 #1 dup 'later'"]);
+        world.send(reader, &subscribe(V5, 2, &[("t", at(QoS::ExactlyOnce))]));
+        let replayed = format!("PUBLISH t qos2 #2 retain '{long}'");
+        assert_eq!(world.received(reader), ["SUBACK 2 [02]", replayed.as_str()]);
+    }
+}
+
 /// [MQTT-4.3.2-5]
 #[test]
 fn a_message_sent_again_at_qos_1_is_another_message_to_a_share_group() {

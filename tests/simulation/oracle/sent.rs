@@ -295,7 +295,8 @@ impl Oracle {
                 let expected = self.sessions[sight.session].expected.remove(place);
                 self.check_interval(seen, sight, expected.emission)?;
                 self.sessions[sight.session].got.insert(expected.emission);
-                return self.check_order(sight, expected.emission);
+                self.note_order(sight, expected.emission);
+                return Ok(());
             }
             if let Some(place) = self.find_ticket(seen, sight, certain) {
                 return self.use_ticket(seen, sight, place);
@@ -304,7 +305,7 @@ impl Oracle {
         if self.find_group(sight)? {
             return Ok(());
         }
-        Err(self.explain(sight))
+        Err(self.explain(seen, sight))
     }
 
     fn use_ticket(
@@ -330,26 +331,30 @@ impl Oracle {
         (!at_once && !self.is_retained(seen.shard, ticket.emission)).then_some(place)
     }
 
-    /// The place of a message among those that the session is to get. [MQTT-3.3.2-5]
+    /// The place of a message among those that the session is to get. One that was dropped stays
+    /// among them; a PUBLISH that comes too late to be that one may still be a retained message.
     fn find_expected(&self, seen: &Seen<'_>, sight: &Sight<'_>, certain: bool) -> Option<usize> {
-        let session = &self.sessions[sight.session];
-        let modern = self.conns[sight.link].version == Version::V5;
-        let fits = |place: &usize| {
-            let expected = &session.expected[*place];
-            let publication = &self.emissions[expected.emission].publication;
-            expected.certain == certain
-                && publication.topic == sight.topic
-                && publication.payload == sight.publish.payload
-                && publication.is_said_by(sight.publish, self.conns[sight.link].version)
-                && expected.qos == sight.qos
-                && expected.retain == sight.publish.retain
-                && (!modern || expected.identifiers == sight.identifiers)
-                && (expected.since == seen.step || !has_expired(publication, seen.now))
-        };
-        let places: Vec<usize> = (0..session.expected.len()).filter(fits).collect();
-        let in_order = |place: usize| self.is_in_order(sight, session.expected[place].emission);
+        let expected = &self.sessions[sight.session].expected;
+        let places = (0..expected.len()).filter(|&place| {
+            expected[place].certain == certain
+                && self.fits(seen, sight, &expected[place])
+                && self.keeps_order(sight, expected[place].emission)
+        });
         // What is in its turn is preferred.
-        places.into_iter().min_by_key(|&place| (!in_order(place), place))
+        places.min_by_key(|&place| (!self.is_in_order(sight, expected[place].emission), place))
+    }
+
+    /// [MQTT-3.3.2-5]
+    fn fits(&self, seen: &Seen<'_>, sight: &Sight<'_>, expected: &Expected) -> bool {
+        let version = self.conns[sight.link].version;
+        let publication = &self.emissions[expected.emission].publication;
+        publication.topic == sight.topic
+            && publication.payload == sight.publish.payload
+            && publication.is_said_by(sight.publish, version)
+            && expected.qos == sight.qos
+            && expected.retain == sight.publish.retain
+            && (version != Version::V5 || expected.identifiers == sight.identifiers)
+            && (expected.since == seen.step || !has_expired(publication, seen.now))
     }
 
     fn order_key(&self, sight: &Sight<'_>, emission: usize) -> (String, String, u8, u8) {
@@ -363,16 +368,16 @@ impl Oracle {
         last.is_none_or(|&last| last < emission)
     }
 
-    /// [MQTT-4.6.0-5] [MQTT-4.6.0-6]
-    fn check_order(&mut self, sight: &Sight<'_>, emission: usize) -> Result<(), Violation> {
-        let in_order = self.is_in_order(sight, emission);
-        let told_apart = !self.emissions[emission].again && !sight.publish.payload.is_empty();
-        ensure(in_order || !told_apart, "messages keep their order", || sight.tell())?;
-        if told_apart {
+    /// Of messages that look alike, nobody knows which one came. [MQTT-4.6.0-5] [MQTT-4.6.0-6]
+    fn keeps_order(&self, sight: &Sight<'_>, emission: usize) -> bool {
+        self.emissions[emission].again || self.is_in_order(sight, emission)
+    }
+
+    fn note_order(&mut self, sight: &Sight<'_>, emission: usize) {
+        if !self.emissions[emission].again {
             let key = self.order_key(sight, emission);
             self.sessions[sight.session].last.insert(key, emission);
         }
-        Ok(())
     }
 
     /// [MQTT-3.3.2-6]
@@ -449,7 +454,7 @@ impl Oracle {
     }
 
     /// Why a message may not have been sent.
-    fn explain(&self, sight: &Sight<'_>) -> Violation {
+    fn explain(&self, seen: &Seen<'_>, sight: &Sight<'_>) -> Violation {
         let session = &self.sessions[sight.session];
         let same = |number: usize| {
             let publication = &self.emissions[number].publication;
@@ -459,7 +464,9 @@ impl Oracle {
             same(expected.emission)
                 && self.emissions[expected.emission].publication.expires_at.is_some()
         };
-        let law = if session.expected.iter().any(expired) {
+        let law = if session.expected.iter().any(|expected| self.fits(seen, sight, expected)) {
+            "messages keep their order"
+        } else if session.expected.iter().any(expired) {
             "what has expired is not sent, and the rest as its subscription says"
         } else if session.expected.iter().any(|expected| same(expected.emission)) {
             "a message arrives as its subscription says"

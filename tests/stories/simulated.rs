@@ -2,7 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use ringmq::mqtt::{Connect, ConnectProperties, Delivery, Packet, Publish, QoS, Version};
+use ringmq::mqtt::{
+    Connect, ConnectProperties, Delivery, Packet, Publish, QoS, SubscriptionOptions, Version,
+};
 
 use crate::{
     everywhere, join, join_as,
@@ -113,4 +115,61 @@ fn a_message_sent_again_at_qos_1_is_another_message_to_a_share_group() {
             assert_eq!(world.received(member), ["PUBLISH t qos1 #1 'x'"]);
         }
     });
+}
+
+/// [MQTT-3.3.1-9]
+#[test]
+fn a_retained_message_that_comes_again_is_retained_for_who_subscribes_after_that_only() {
+    for shards in crate::SHARDS {
+        let mut world = World::new(shards);
+        let writer = join_as(&mut world, V5, "writer");
+        let retained = Publish { retain: true, ..packet("t", Delivery::AtLeastOnce(id(1)), "x") };
+        world.send(writer, &bytes(&Packet::Publish(retained), V5));
+        let reader = join_busy(&mut world, writer);
+        world.send(reader, &subscribe(V5, 2, &[("t", at(QoS::AtLeastOnce))]));
+        let again = Publish { dup: true, ..retained };
+        world.send(writer, &bytes(&Packet::Publish(again), V5));
+        world.send(reader, &subscribe(V5, 3, &[("t", at(QoS::AtLeastOnce))]));
+        assert_eq!(world.received(reader), ["SUBACK 2 [01]", "SUBACK 3 [01]"]);
+        assert_eq!(acknowledge(&mut world, reader, 1), ["PUBLISH t qos1 #2 'x'"]);
+        assert_eq!(acknowledge(&mut world, reader, 2), ["PUBLISH t qos1 #3 retain 'x'"]);
+        assert!(acknowledge(&mut world, reader, 3).is_empty());
+    }
+}
+
+/// [MQTT-3.3.1-6] [MQTT-3.3.1-9]
+#[test]
+fn what_a_subscriber_is_owed_goes_before_what_is_retained_and_removed_meanwhile() {
+    for shards in crate::SHARDS {
+        let mut world = World::new(shards);
+        let writer = join_as(&mut world, V5, "writer");
+        let reader = join_busy(&mut world, writer);
+        let options = SubscriptionOptions { retain_as_published: true, ..at(QoS::AtLeastOnce) };
+        world.send(reader, &subscribe(V5, 2, &[("t", options)]));
+        let retained = Publish { retain: true, ..packet("t", Delivery::AtLeastOnce(id(1)), "x") };
+        world.send(writer, &bytes(&Packet::Publish(retained), V5));
+        world.send(reader, &subscribe(V5, 3, &[("t", options)]));
+        let removal = Publish { payload: b"", delivery: Delivery::AtMostOnce, ..retained };
+        world.send(writer, &bytes(&Packet::Publish(removal), V5));
+        let received = world.received(reader);
+        assert_eq!(received, ["SUBACK 2 [01]", "SUBACK 3 [01]", "PUBLISH t retain ''"]);
+        assert_eq!(acknowledge(&mut world, reader, 1), ["PUBLISH t qos1 #2 retain 'x'"]);
+        assert!(acknowledge(&mut world, reader, 2).is_empty());
+    }
+}
+
+/// A client with a window of one message, which is full.
+fn join_busy(world: &mut World, writer: usize) -> usize {
+    let connect = Connect { properties: receive_maximum(1), ..resume(V5, "reader") };
+    let reader = join(world, &connect);
+    world.send(reader, &subscribe(V5, 1, &[("other", at(QoS::AtLeastOnce))]));
+    publish(world, writer, V5, "other", Delivery::AtLeastOnce(id(9)), "first");
+    assert_eq!(world.received(reader), ["SUBACK 1 [01]", "PUBLISH other qos1 #1 'first'"]);
+    reader
+}
+
+/// What comes once the message in flight, which has this identifier, has been acknowledged.
+fn acknowledge(world: &mut World, reader: usize, packet_id: u16) -> Vec<String> {
+    world.send(reader, &bytes(&Packet::Puback(ack(packet_id)), V5));
+    world.received(reader)
 }

@@ -288,6 +288,7 @@ impl Oracle {
     /// it may be.
     fn delivered(&mut self, seen: &Seen<'_>, sight: &Sight<'_>) -> Result<(), Violation> {
         if let Some(place) = self.find_last_chance(seen, sight) {
+            self.excuse_twin(seen, sight);
             return self.use_ticket(seen, sight, place);
         }
         for certain in [true, false] {
@@ -320,8 +321,8 @@ impl Oracle {
         self.check_interval(seen, sight, ticket.emission)
     }
 
-    /// A retained message that was replaced in this very call, by one that looks alike: it was
-    /// sent before that, or never.
+    /// A retained message that was replaced or removed in this very call: it was sent before that,
+    /// or never.
     fn find_last_chance(&self, seen: &Seen<'_>, sight: &Sight<'_>) -> Option<usize> {
         let place = self.find_ticket(seen, sight, true)?;
         let ticket = &self.sessions[sight.session].tickets[place];
@@ -329,6 +330,20 @@ impl Oracle {
         let at_once =
             expected.is_some_and(|place| self.sessions[sight.session].expected[place].immediate);
         (!at_once && !self.is_retained(seen.shard, ticket.emission)).then_some(place)
+    }
+
+    /// What looks like a message that had its last chance may have been sent in its stead: it may
+    /// still come, and need not. A message that waits in the queue goes first, because it is owed
+    /// in any case; a ticket ends with its message.
+    fn excuse_twin(&mut self, seen: &Seen<'_>, sight: &Sight<'_>) {
+        let expected = self.find_expected(seen, sight, true);
+        let ticket = self.find_ticket_that_lasts(seen, sight);
+        let session = &mut self.sessions[sight.session];
+        if let Some(place) = expected {
+            session.expected[place].certain = false;
+        } else if let Some(place) = ticket {
+            session.tickets[place].certain = false;
+        }
     }
 
     /// The place of a message among those that the session is to get. One that was dropped stays
@@ -399,9 +414,25 @@ impl Oracle {
     }
 
     fn find_ticket(&self, seen: &Seen<'_>, sight: &Sight<'_>, certain: bool) -> Option<usize> {
+        self.find_tickets(seen, sight, certain).next()
+    }
+
+    /// A ticket for a message that is still retained after this call.
+    fn find_ticket_that_lasts(&self, seen: &Seen<'_>, sight: &Sight<'_>) -> Option<usize> {
+        let tickets = &self.sessions[sight.session].tickets;
+        let lasts = |&place: &usize| self.is_retained(seen.shard, tickets[place].emission);
+        self.find_tickets(seen, sight, true).find(lasts)
+    }
+
+    fn find_tickets(
+        &self,
+        seen: &Seen<'_>,
+        sight: &Sight<'_>,
+        certain: bool,
+    ) -> impl Iterator<Item = usize> {
         let session = &self.sessions[sight.session];
         let modern = self.conns[sight.link].version == Version::V5;
-        let fits = |place: &usize| {
+        let fits = move |place: &usize| {
             let ticket = &session.tickets[*place];
             let publication = &self.emissions[ticket.emission].publication;
             let identifiers: &[u32] =
@@ -416,7 +447,7 @@ impl Oracle {
                 && (!modern || identifiers == sight.identifiers)
                 && self.was_retained(seen, ticket.emission)
         };
-        (0..session.tickets.len()).find(fits)
+        (0..session.tickets.len()).filter(fits)
     }
 
     /// Whether a share group has given the message to this session, and may have.

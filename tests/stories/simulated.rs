@@ -1,4 +1,4 @@
-//! What the simulation has taught: rules that the broker knew and the naive broker did not.
+//! What the simulation has taught: rules that the broker or the naive broker did not know.
 
 use std::num::NonZeroU32;
 
@@ -87,4 +87,27 @@ fn a_message_sent_again_at_qos_1_is_another_message_to_a_share_group() {
             assert_eq!(world.received(member), ["PUBLISH t qos1 #1 'x'"]);
         }
     });
+}
+
+/// What is published after SUBACK arrives, through any shard: also when it is a second SUBACK.
+#[test]
+fn who_joins_a_share_group_again_waits_for_those_who_have_not_heard_of_the_first_time() {
+    for shards in crate::SHARDS {
+        let mut world = World::new(shards);
+        let connect = resume(V5, "member");
+        let subscribe = subscribe(V5, 1, &[("$share/g/t", at(QoS::AtLeastOnce))]);
+        let member = join(&mut world, &connect);
+        world.mail_waits = true;
+        world.send(member, &subscribe);
+        world.break_off(member);
+        let member = join_again(&mut world, &connect);
+        world.received(member);
+        world.send(member, &subscribe);
+        let at_once: &[&str] = if shards == 1 { &["SUBACK 1 [01]"] } else { &[] };
+        assert_eq!(world.received(member), at_once);
+        world.mail_waits = false;
+        world.run();
+        let later: &[&str] = if shards == 1 { &[] } else { &["SUBACK 1 [01]"] };
+        assert_eq!(world.received(member), later);
+    }
 }

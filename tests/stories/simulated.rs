@@ -2,7 +2,12 @@
 
 use std::num::NonZeroU32;
 
-use ringmq::mqtt::{Connect, ConnectProperties, Delivery, Packet, Publish, QoS, Version};
+use ringmq::{
+    base::time::Span,
+    mqtt::{
+        Connect, ConnectProperties, Delivery, Packet, Publish, PublishProperties, QoS, Version,
+    },
+};
 
 use crate::{
     everywhere, join, join_as,
@@ -109,5 +114,29 @@ fn who_joins_a_share_group_again_waits_for_those_who_have_not_heard_of_the_first
         world.run();
         let later: &[&str] = if shards == 1 { &[] } else { &["SUBACK 1 [01]"] };
         assert_eq!(world.received(member), later);
+    }
+}
+
+/// [MQTT-3.3.2-5]
+#[test]
+fn a_message_sent_again_lives_on_when_the_first_one_has_expired() {
+    for shards in crate::SHARDS {
+        let mut world = World::new(shards);
+        let mut narrow = resume(V5, "reader");
+        narrow.properties.receive_maximum = receive_maximum(1).receive_maximum;
+        let reader = join(&mut world, &narrow);
+        world.send(reader, &subscribe(V5, 1, &[("t", at(QoS::AtLeastOnce))]));
+        world.received(reader);
+        let writer = join_as(&mut world, V5, "writer");
+        let properties =
+            PublishProperties { message_expiry_interval: Some(2), ..PublishProperties::default() };
+        let message = Publish { properties, ..packet("t", Delivery::AtLeastOnce(id(1)), "x") };
+        for dup in [false, true] {
+            world.send(writer, &bytes(&Packet::Publish(Publish { dup, ..message }), V5));
+            world.pass(Span::from_millis(1_500));
+        }
+        assert_eq!(world.received(reader), ["PUBLISH t qos1 #1 expires 2s 'x'"]);
+        world.send(reader, &bytes(&Packet::Puback(ack(1)), V5));
+        assert_eq!(world.received(reader), ["PUBLISH t qos1 #2 expires 1s 'x'"]);
     }
 }

@@ -330,26 +330,43 @@ impl Oracle {
         (!at_once && !self.is_retained(seen.shard, ticket.emission)).then_some(place)
     }
 
-    /// The place of a message among those that the session is to get. [MQTT-3.3.2-5]
+    /// The place of a message among those that the session is to get.
     fn find_expected(&self, seen: &Seen<'_>, sight: &Sight<'_>, certain: bool) -> Option<usize> {
         let session = &self.sessions[sight.session];
-        let modern = self.conns[sight.link].version == Version::V5;
-        let fits = |place: &usize| {
-            let expected = &session.expected[*place];
-            let publication = &self.emissions[expected.emission].publication;
-            expected.certain == certain
-                && publication.topic == sight.topic
-                && publication.payload == sight.publish.payload
-                && publication.is_said_by(sight.publish, self.conns[sight.link].version)
-                && expected.qos == sight.qos
-                && expected.retain == sight.publish.retain
-                && (!modern || expected.identifiers == sight.identifiers)
-                && (expected.since == seen.step || !has_expired(publication, seen.now))
-        };
-        let places: Vec<usize> = (0..session.expected.len()).filter(fits).collect();
+        let fitting: Vec<usize> = (0..session.expected.len())
+            .filter(|&place| self.fits(seen, sight, &session.expected[place]))
+            .collect();
         let in_order = |place: usize| self.is_in_order(sight, session.expected[place].emission);
         // What is in its turn is preferred.
-        places.into_iter().min_by_key(|&place| (!in_order(place), place))
+        let first = |wanted: &dyn Fn(usize) -> bool| {
+            let places = fitting.iter().copied().filter(|&place| wanted(place));
+            places.min_by_key(|&place| (!in_order(place), place))
+        };
+        let chosen = first(&|place| session.expected[place].certain == certain)?;
+        // What looks alike and expires sooner may be what was sent, but cannot be what comes later.
+        let expiry = |place: usize| {
+            let emission = session.expected[place].emission;
+            self.emissions[emission].publication.expires_at
+        };
+        let sooner = |place: usize| {
+            let limit = expiry(chosen);
+            expiry(place).is_some_and(|at| limit.is_none_or(|limit| at < limit))
+        };
+        let is_kept = !session.expected[chosen].immediate;
+        first(&|place| is_kept && sooner(place)).or(Some(chosen))
+    }
+
+    /// Whether a message that the session is to get is the one that was sent. [MQTT-3.3.2-5]
+    fn fits(&self, seen: &Seen<'_>, sight: &Sight<'_>, expected: &Expected) -> bool {
+        let version = self.conns[sight.link].version;
+        let publication = &self.emissions[expected.emission].publication;
+        publication.topic == sight.topic
+            && publication.payload == sight.publish.payload
+            && publication.is_said_by(sight.publish, version)
+            && expected.qos == sight.qos
+            && expected.retain == sight.publish.retain
+            && (version != Version::V5 || expected.identifiers == sight.identifiers)
+            && (expected.since == seen.step || !has_expired(publication, seen.now))
     }
 
     fn order_key(&self, sight: &Sight<'_>, emission: usize) -> (String, String, u8, u8) {

@@ -32,6 +32,8 @@ pub(super) struct Group {
     strategy: Strategy,
     members: Members,
     portions: Vec<Portion>,
+    /// The number under which the other shards were last told of the members here, 0 if never.
+    told_at: u64,
 }
 
 /// What one shard has of a group.
@@ -62,6 +64,14 @@ impl Group {
 
     pub(super) fn hash(&self, seed: Seed) -> u64 {
         seed.hash(&self.name().key())
+    }
+
+    pub(super) fn told_at(&self) -> u64 {
+        self.told_at
+    }
+
+    pub(super) fn set_told_at(&mut self, number: u64) {
+        self.told_at = number;
     }
 
     pub(super) fn is_unused(&self) -> bool {

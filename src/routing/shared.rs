@@ -124,6 +124,17 @@ impl Groups {
         self.arena[group.0].members().counts()
     }
 
+    /// The number under which the other shards were last told of [`Self::counts`], 0 if never: a
+    /// member that is counted is known everywhere once that number is applied everywhere.
+    pub fn told_at(&self, group: GroupId) -> u64 {
+        self.arena[group.0].told_at()
+    }
+
+    /// Notes the number under which the other shards were told of [`Self::counts`].
+    pub fn set_told_at(&mut self, group: GroupId, number: u64) {
+        self.arena[group.0].set_told_at(number);
+    }
+
     /// The members of every shard that has any, as far as they are known here.
     pub fn all_counts(&self, group: GroupId) -> Vec<(ShardId, Counts)> {
         let mut counts: Vec<_> = self.arena[group.0].all_counts().collect();

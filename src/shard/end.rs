@@ -215,7 +215,7 @@ impl Shard {
             let Ok(Subscription::Shared(shared)) = Subscription::parse(&text) else { continue };
             let Some(group) = self.groups.find(shared) else { continue };
             if self.groups.set_online(group, subscriber, online) {
-                self.tell_group(shared, self.groups.counts(group), ports);
+                self.tell_members(shared, group, ports);
             }
         }
     }

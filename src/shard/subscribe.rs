@@ -8,7 +8,7 @@ use crate::{
         DecodeError, Malformed, Packet, ReasonCode, ReasonProperties, RetainHandling, Suback,
         Subscribe, SubscriptionOptions, Version,
     },
-    routing::{Counts, Entry, Options},
+    routing::{Counts, Entry, GroupId, Options},
     topic::{SharedFilter, Subscription, TopicFilter},
 };
 
@@ -173,10 +173,22 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> u64 {
         let joined = self.groups.join(&mut self.trie, shared, entry, true);
-        if !joined.changed {
-            return 0;
+        if joined.changed {
+            self.tell_members(shared, joined.group, ports);
         }
-        self.tell_group(shared, self.groups.counts(joined.group), ports)
+        // Others may not have heard of a member that has subscribed before, either.
+        self.groups.told_at(joined.group)
+    }
+
+    /// Tells all other shards how many members a group has here, and notes under which number.
+    pub(super) fn tell_members(
+        &mut self,
+        shared: SharedFilter<'_>,
+        group: GroupId,
+        ports: &mut impl Ports,
+    ) {
+        let number = self.tell_group(shared, self.groups.counts(group), ports);
+        self.groups.set_told_at(group, number);
     }
 
     /// Tells all other shards that a filter has its first subscriber here, or has lost its last.
@@ -192,7 +204,7 @@ impl Shard {
         self.ledger.told()
     }
 
-    /// Tells all other shards how many members a group has here.
+    /// Tells all other shards how many members a group has here: none, once it is gone.
     pub(super) fn tell_group(
         &mut self,
         shared: SharedFilter<'_>,

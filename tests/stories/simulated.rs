@@ -1,9 +1,13 @@
-//! What the simulation has taught: rules that the broker knew and the naive broker did not.
+//! What the simulation has taught: rules that the broker or the naive broker did not know.
 
 use std::num::NonZeroU32;
 
-use ringmq::mqtt::{
-    Connect, ConnectProperties, Delivery, Packet, Publish, QoS, SubscriptionOptions, Version,
+use ringmq::{
+    base::time::Span,
+    mqtt::{
+        Connect, ConnectProperties, Delivery, Packet, Publish, PublishProperties, QoS,
+        SubscriptionOptions, Version,
+    },
 };
 
 use crate::{
@@ -115,6 +119,53 @@ fn a_message_sent_again_at_qos_1_is_another_message_to_a_share_group() {
             assert_eq!(world.received(member), ["PUBLISH t qos1 #1 'x'"]);
         }
     });
+}
+
+/// What is published after SUBACK arrives, through any shard: also when it is a second SUBACK.
+#[test]
+fn who_joins_a_share_group_again_waits_for_those_who_have_not_heard_of_the_first_time() {
+    for shards in crate::SHARDS {
+        let mut world = World::new(shards);
+        let connect = resume(V5, "member");
+        let subscribe = subscribe(V5, 1, &[("$share/g/t", at(QoS::AtLeastOnce))]);
+        let member = join(&mut world, &connect);
+        world.mail_waits = true;
+        world.send(member, &subscribe);
+        world.break_off(member);
+        let member = join_again(&mut world, &connect);
+        world.received(member);
+        world.send(member, &subscribe);
+        let at_once: &[&str] = if shards == 1 { &["SUBACK 1 [01]"] } else { &[] };
+        assert_eq!(world.received(member), at_once);
+        world.mail_waits = false;
+        world.run();
+        let later: &[&str] = if shards == 1 { &[] } else { &["SUBACK 1 [01]"] };
+        assert_eq!(world.received(member), later);
+    }
+}
+
+/// [MQTT-3.3.2-5]
+#[test]
+fn a_message_sent_again_lives_on_when_the_first_one_has_expired() {
+    for shards in crate::SHARDS {
+        let mut world = World::new(shards);
+        let mut narrow = resume(V5, "reader");
+        narrow.properties.receive_maximum = receive_maximum(1).receive_maximum;
+        let reader = join(&mut world, &narrow);
+        world.send(reader, &subscribe(V5, 1, &[("t", at(QoS::AtLeastOnce))]));
+        world.received(reader);
+        let writer = join_as(&mut world, V5, "writer");
+        let properties =
+            PublishProperties { message_expiry_interval: Some(2), ..PublishProperties::default() };
+        let message = Publish { properties, ..packet("t", Delivery::AtLeastOnce(id(1)), "x") };
+        for dup in [false, true] {
+            world.send(writer, &bytes(&Packet::Publish(Publish { dup, ..message }), V5));
+            world.pass(Span::from_millis(1_500));
+        }
+        assert_eq!(world.received(reader), ["PUBLISH t qos1 #1 expires 2s 'x'"]);
+        world.send(reader, &bytes(&Packet::Puback(ack(1)), V5));
+        assert_eq!(world.received(reader), ["PUBLISH t qos1 #2 expires 1s 'x'"]);
+    }
 }
 
 /// [MQTT-3.3.1-9]

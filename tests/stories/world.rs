@@ -76,6 +76,8 @@ pub(crate) struct World {
     pub(crate) now: Moment,
     /// New connections are more than the runtime may hold.
     pub(crate) full: bool,
+    /// Letters between shards wait.
+    pub(crate) mail_waits: bool,
 }
 
 fn key(id: ConnectionId) -> (u32, u32) {
@@ -228,6 +230,7 @@ impl World {
             clients: Vec::new(),
             now,
             full: false,
+            mail_waits: false,
         }
     }
 
@@ -465,7 +468,8 @@ impl World {
 
     fn post(&mut self, shard: usize) -> bool {
         let mut moved = false;
-        for to in 0..self.shards.len() {
+        let peers = if self.mail_waits { 0 } else { self.shards.len() };
+        for to in 0..peers {
             let batch = std::mem::take(&mut self.around[shard].letters[to]);
             if batch.is_empty() {
                 continue;

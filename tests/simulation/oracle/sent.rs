@@ -349,17 +349,34 @@ impl Oracle {
     /// The place of a message among those that the session is to get. One that was dropped stays
     /// among them; a PUBLISH that comes too late to be that one may still be a retained message.
     fn find_expected(&self, seen: &Seen<'_>, sight: &Sight<'_>, certain: bool) -> Option<usize> {
-        let expected = &self.sessions[sight.session].expected;
-        let places = (0..expected.len()).filter(|&place| {
-            expected[place].certain == certain
-                && self.fits(seen, sight, &expected[place])
-                && self.keeps_order(sight, expected[place].emission)
-        });
+        let session = &self.sessions[sight.session];
+        let fitting: Vec<usize> = (0..session.expected.len())
+            .filter(|&place| {
+                let expected = &session.expected[place];
+                self.fits(seen, sight, expected) && self.keeps_order(sight, expected.emission)
+            })
+            .collect();
+        let in_order = |place: usize| self.is_in_order(sight, session.expected[place].emission);
         // What is in its turn is preferred.
-        places.min_by_key(|&place| (!self.is_in_order(sight, expected[place].emission), place))
+        let first = |wanted: &dyn Fn(usize) -> bool| {
+            let places = fitting.iter().copied().filter(|&place| wanted(place));
+            places.min_by_key(|&place| (!in_order(place), place))
+        };
+        let chosen = first(&|place| session.expected[place].certain == certain)?;
+        // What looks alike and expires sooner may be what was sent, but cannot be what comes later.
+        let expiry = |place: usize| {
+            let emission = session.expected[place].emission;
+            self.emissions[emission].publication.expires_at
+        };
+        let sooner = |place: usize| {
+            let limit = expiry(chosen);
+            expiry(place).is_some_and(|at| limit.is_none_or(|limit| at < limit))
+        };
+        let is_kept = !session.expected[chosen].immediate;
+        first(&|place| is_kept && sooner(place)).or(Some(chosen))
     }
 
-    /// [MQTT-3.3.2-5]
+    /// Whether a message that the session is to get is the one that was sent. [MQTT-3.3.2-5]
     fn fits(&self, seen: &Seen<'_>, sight: &Sight<'_>, expected: &Expected) -> bool {
         let version = self.conns[sight.link].version;
         let publication = &self.emissions[expected.emission].publication;

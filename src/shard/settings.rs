@@ -74,7 +74,8 @@ pub struct Limits {
     pub subscriptions_max: usize,
     /// Bytes of their Topic Filters, likewise.
     pub subscription_bytes_max: usize,
-    /// Retained messages; beyond it none is stored for a new topic, and that is counted.
+    /// Retained messages; beyond it one for a new topic is refused with Quota exceeded, or not
+    /// stored where the client cannot be told.
     pub retained_max: usize,
     /// Bytes of retained messages, likewise.
     pub retained_bytes_max: usize,

@@ -6,6 +6,8 @@ mod client;
 mod hands;
 mod letters;
 mod link;
+#[path = "../support/matching.rs"]
+mod matching;
 mod oracle;
 mod plan;
 mod planted;

@@ -1,6 +1,8 @@
 //! What is fuzzed. Each target reads its input as it likes, and panics when something is wrong.
 
 mod frame;
+#[path = "../../support/matching.rs"]
+mod matching;
 mod packet;
 mod script;
 mod session;

@@ -2,6 +2,8 @@
 
 use ringmq::topic::{Subscription, TOPIC_BYTES_MAX, TopicFilter, TopicName};
 
+use super::matching::matches;
+
 /// A filter and a name, one line each.
 pub(super) fn check(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
@@ -52,22 +54,4 @@ fn is_filter(text: &str) -> bool {
         (*level == "#" && at == last) || *level == "+" || !level.contains(['+', '#'])
     };
     is_text(text) && levels.iter().enumerate().all(fits)
-}
-
-/// Section 4.7.
-pub(super) fn matches(filter: &str, name: &str) -> bool {
-    // [MQTT-4.7.2-1]
-    if name.starts_with('$') && filter.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut name = name.split('/');
-    for level in filter.split('/') {
-        match (level, name.next()) {
-            ("#", _) => return true,
-            ("+", Some(_)) => {}
-            (level, Some(part)) if level == part => {}
-            _ => return false,
-        }
-    }
-    name.next().is_none()
 }

@@ -11,7 +11,7 @@ use ringmq::{
     topic::{TopicFilter, TopicName},
 };
 
-use super::{script::Script, topic::matches};
+use super::{matching::matches, script::Script};
 
 struct Twins {
     trie: Trie,

@@ -1,9 +1,7 @@
 //! What share groups are owed: a message that comes while all members are there goes to one.
 
-use super::{
-    Oracle,
-    model::{Session, matches},
-};
+use super::{Oracle, model::Session};
+use crate::matching::matches;
 
 /// A message that a share group is to have.
 #[derive(Debug)]

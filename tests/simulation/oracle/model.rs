@@ -246,21 +246,3 @@ pub(super) struct Ticket {
     /// Nothing has happened that could have made it void.
     pub(super) certain: bool,
 }
-
-/// Section 4.7.
-pub(crate) fn matches(filter: &str, name: &str) -> bool {
-    // [MQTT-4.7.2-1]
-    if name.starts_with('$') && filter.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut name = name.split('/');
-    for level in filter.split('/') {
-        match (level, name.next()) {
-            ("#", _) => return true,
-            ("+", Some(_)) => {}
-            (level, Some(part)) if level == part => {}
-            _ => return false,
-        }
-    }
-    name.next().is_none()
-}

@@ -12,12 +12,13 @@ use ringmq::{
 
 use super::{
     Oracle,
-    model::{Emission, Flight, Publication, Session, matches},
+    model::{Emission, Flight, Publication, Session},
     sent::qos_of,
 };
 use crate::{
     broker::{Broker, Verdict},
     client::{Client, Stage},
+    matching::matches,
     violation::ensure,
 };
 

@@ -10,9 +10,10 @@ use ringmq::{
 
 use super::{
     Event, Oracle, Seen,
-    model::{Emission, Expected, Publication, Session, Subscription, matches},
+    model::{Emission, Expected, Publication, Session, Subscription},
     sessions::has_struck,
 };
+use crate::matching::matches;
 use crate::plan::START;
 use crate::violation::{Violation, ensure};
 

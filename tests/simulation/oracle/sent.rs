@@ -9,9 +9,10 @@ use ringmq::{
 
 use super::{
     Oracle, Seen,
-    model::{Expected, Flight, Publication, Reply, Session, matches},
+    model::{Expected, Flight, Publication, Reply, Session},
     packets,
 };
+use crate::matching::matches;
 use crate::violation::{Violation, ensure};
 
 /// One PUBLISH as a subscriber sees it.

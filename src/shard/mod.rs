@@ -255,9 +255,11 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> Result<(), DecodeError> {
         match frame.packet_type() {
-            PacketType::Publish => {
-                self.handle_publish(id, subscriber, &Publish::decode(frame, version)?, ports);
-            }
+            // Where it was decoded to: it is too large to be moved for each message.
+            PacketType::Publish => match &Publish::decode(frame, version) {
+                Ok(publish) => self.handle_publish(id, subscriber, publish, ports),
+                Err(error) => return Err(*error),
+            },
             PacketType::Puback => {
                 self.handle_puback(subscriber, &Ack::decode(frame, version)?, ports);
             }

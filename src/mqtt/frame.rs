@@ -126,7 +126,8 @@ impl Frame<'_> {
 }
 
 /// Splits the first packet off `bytes`. `Ok(None)`: the rest of it has not arrived.
-#[inline]
+#[expect(clippy::inline_always, reason = "a frame is not to go through memory")]
+#[inline(always)]
 pub fn split(bytes: &[u8], packet_size_max: usize) -> Result<Option<Frame<'_>>, DecodeError> {
     let Some((&first, rest)) = bytes.split_first() else {
         return Ok(None);

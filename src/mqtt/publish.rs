@@ -174,7 +174,8 @@ impl PublishHead<'_> {
     }
 
     /// The same, and says where the Topic Alias stands, too.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the blanks are not to go through memory")]
+    #[inline(always)]
     pub fn encode_with_blanks(&self, version: Version, out: &mut Vec<u8>) -> Blanks {
         let property_length = self.property_length(version);
         let remaining_length = self.remaining_length(version, property_length);

@@ -81,6 +81,9 @@ fn config(cpu: usize, handle_signals: bool) -> RuntimeConfig {
     }
 }
 
+/// Runs of packets from this size on are referenced, as the broker references large payloads.
+const SHARED_BYTES_MIN: usize = 32 << 10;
+
 /// Where everybody's bytes go.
 #[derive(Default)]
 struct Relay {
@@ -127,8 +130,12 @@ impl Relay {
             self.client(id).targets = Some(targets);
             return 0;
         }
+        let large = (taken >= SHARED_BYTES_MIN).then(|| ports.share(&bytes[..taken]));
         for &target in &targets {
-            ports.send(target, &bytes[..taken]);
+            match &large {
+                Some(packets) => ports.send_shared(target, b"", packets),
+                None => ports.send(target, &bytes[..taken]),
+            }
         }
         self.client(id).targets = Some(targets);
         taken
@@ -219,6 +226,10 @@ impl Brain for Relay {
             }
         }
         taken
+    }
+
+    fn packet_size(&self, begun: &[u8]) -> Option<usize> {
+        frame::packet_size(begun)
     }
 
     fn handle_end(&mut self, _: Moment, id: ConnectionId, end: End, ports: &mut impl Ports) {

@@ -4,6 +4,7 @@ mod runtime_toy;
 
 use std::{
     io::{ErrorKind, Read, Write},
+    iter,
     net::Shutdown,
     thread,
     time::Duration,
@@ -293,5 +294,112 @@ fn a_stop_does_not_wait_for_those_who_do_not_read() {
     let mut deaf = broker.connect();
     deaf.say("!give 50000000\n");
     deaf.read(1);
+    broker.stop().unwrap();
+}
+
+/// A block of `size` bytes, with the line that announces it.
+fn block(size: usize) -> Vec<u8> {
+    let mut block = format!("!block {size}\n").into_bytes();
+    block.extend((0..=250).cycle().take(size));
+    block
+}
+
+/// Whether the answer to `block` comes next.
+fn echoes(client: &mut Client, block: &[u8]) -> bool {
+    let head = 1 + block.iter().position(|&byte| byte == b'\n').expect("a line");
+    client.read(block.len() - head) == block[head..]
+}
+
+#[test]
+fn large_blocks_come_whole_and_in_order_however_they_are_split() {
+    let broker = start(config(1));
+    let mut client = broker.connect();
+    let blocks = [32 << 10, 100_000, 1 << 20, 40_000, 5 << 20, 70_000].map(block);
+    for part in [1, 5_000, 65_536, 10_000_000] {
+        let mut writer = client.socket.try_clone().unwrap();
+        let mut all = Vec::new();
+        for block in &blocks {
+            all.extend_from_slice(block);
+            all.extend_from_slice(b"between\n");
+        }
+        let writing = thread::spawn(move || {
+            let (first, rest) = all.split_at(20_000);
+            // The first bytes one by one, or nearly so.
+            first.chunks(part.min(7)).chain(rest.chunks(part.max(4_000))).for_each(|part| {
+                writer.write_all(part).expect("the broker reads");
+            });
+        });
+        for block in &blocks {
+            assert!(echoes(&mut client, block));
+            assert_eq!(client.line(), "between");
+        }
+        writing.join().unwrap();
+    }
+}
+
+#[test]
+fn a_large_block_follows_its_connection_home() {
+    let broker = start(config(2));
+    let block = block(300_000);
+    for home in [0, 1, 0, 1] {
+        let mut client = broker.connect();
+        client.say([format!("!home {home}\n").as_bytes(), &block].concat());
+        assert_eq!(client.line(), format!("!home {home}"));
+        assert!(echoes(&mut client, &block));
+        client.say([&block[..], format!("!home {}\n", 1 - home).as_bytes(), &block].concat());
+        assert!(echoes(&mut client, &block));
+        assert_eq!(client.line(), format!("!home {}", 1 - home));
+        assert!(echoes(&mut client, &block));
+    }
+}
+
+#[test]
+fn a_pause_in_the_middle_of_a_large_block_loses_nothing() {
+    let broker = start(config(1));
+    let (mut client, mut clock) = (broker.connect(), broker.connect());
+    let block = block(500_000);
+    let (half, rest) = block.split_at(200_000);
+    for _ in 0..5 {
+        client.say([b"!nap\n", half].concat());
+        // It is answered when 20 ms have passed: the nap has begun, and may have ended.
+        clock.say("!pause\nnow\n");
+        assert_eq!(clock.line(), "now");
+        client.say(rest);
+        assert!(echoes(&mut client, &block));
+        client.say([b"!pause\n", &block[..]].concat());
+        assert!(echoes(&mut client, &block));
+    }
+    assert_eq!(client.ask("after"), "after");
+}
+
+/// Asks until what the brain tells begins like this, or does not any more.
+fn await_told(client: &mut Client, told: &str, is_so: bool) {
+    let mut tells = iter::repeat_with(|| client.ask("!tell").starts_with(told)).take(100_000);
+    assert!(tells.any(|begins| begins == is_so), "{told}: {is_so}");
+}
+
+#[test]
+fn clients_that_leave_in_the_middle_of_a_large_block_leave_nothing_behind() {
+    let limited = RuntimeConfig { partial_bytes_max: 1_000_000, ..config(1) };
+    let broker = start(limited);
+    let block = block(600_000);
+    for _ in 0..10 {
+        let mut leaving = broker.connect();
+        leaving.say(&block[..300_000]);
+        leaving.socket.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(leaving.line(), "");
+    }
+    let mut greedy = [broker.connect(), broker.connect()];
+    for client in &mut greedy {
+        // The broker may have ended the connection before all is written.
+        drop(client.socket.write_all(&block[..590_000]));
+    }
+    let mut client = broker.connect();
+    await_told(&mut client, "finished 10 broken 1 ", true);
+    drop(greedy);
+    await_told(&mut client, "finished 10 broken 1 ", false);
+    client.say(&block);
+    assert!(echoes(&mut client, &block), "what the others kept is free again");
+    client.say(&block[..100_000]);
     broker.stop().unwrap();
 }

@@ -121,6 +121,9 @@ fn large_payloads_arrive_whole_both_ways() {
         client.send(part);
     }
     assert_eq!(client.read(line.len()), line);
+    client.send([b"!block 1000000\n", &line[..1_000_000], b"behind\n"].concat());
+    assert_eq!(client.read(1_000_000), line[..1_000_000]);
+    assert_eq!(client.line(), "behind");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::outbox::Outbox;
+use super::{outbox::Outbox, ring::landing::Landing};
 use crate::{base::ids::ShardId, shard::ports::Arrival, transport::websocket::WebSocket};
 
 /// How far a connection has come.
@@ -36,7 +36,10 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Receive {
     Idle,
+    /// Into the shard's buffers.
     Armed,
+    /// Into the connection's landing.
+    Landing,
     /// It was told to end, and has not yet.
     Ending,
 }
@@ -51,6 +54,8 @@ pub(super) struct Connection {
     pub(super) outbox: Option<Box<Outbox>>,
     /// Bytes that the brain has not taken; there is memory behind it only while there are any.
     pub(super) kept: Vec<u8>,
+    /// The large packet that is coming, or that the brain has not taken; what is kept follows it.
+    pub(super) landing: Option<Box<Landing>>,
     /// What lies between the socket and MQTT. While it is asked for, the kept bytes are HTTP.
     pub(super) websocket: Option<Box<WebSocket>>,
     pub(super) flags: Flags,
@@ -68,6 +73,8 @@ pub(super) struct Flags {
     pub(super) throttled: bool,
     /// The brain has taken the first bytes: the connection is where it stays.
     pub(super) settled: bool,
+    /// The latest packets were large: the next one may be, and then the rest of it is to land.
+    pub(super) bulky: bool,
     /// Kept bytes will be handed in at the next turn.
     pub(super) feed_due: bool,
     /// The brain wants to know when the outbox has drained.
@@ -101,6 +108,7 @@ impl Connection {
             receive: Receive::Idle,
             outbox: None,
             kept: Vec::new(),
+            landing: None,
             websocket: None,
             flags: Flags::default(),
             discarded: 0,
@@ -131,6 +139,11 @@ impl Connection {
         matches!(self.phase, Phase::Open | Phase::Moving(_))
     }
 
+    /// Bytes that the brain has not taken.
+    pub(super) fn kept_len(&self) -> usize {
+        self.kept.len() + self.landing.as_ref().map_or(0, |landing| landing.len())
+    }
+
     pub(super) fn unsent(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.unsent())
     }
@@ -151,6 +164,7 @@ pub(super) struct Moved {
     pub(super) listener: u16,
     pub(super) place: Place,
     pub(super) kept: Vec<u8>,
+    pub(super) landing: Option<Box<Landing>>,
     pub(super) websocket: Option<Box<WebSocket>>,
     pub(super) finished: bool,
 }

@@ -15,12 +15,12 @@ use bytes::Bytes;
 
 use super::{
     chunks::Chunks,
-    connection::{Connection, Moved, Phase, Receive},
+    connection::{Connection, Moved, Phase},
     load::Tallies,
     mailbox::Mail,
     outbox::Outbox,
     random::Random,
-    ring::{Ring, operation::Operation},
+    ring::Ring,
     verify::Verifier,
 };
 use crate::{
@@ -70,12 +70,14 @@ pub(super) struct Hands {
     pub(super) due: Vec<Due>,
     pub(super) now: Moment,
     verifier: Verifier,
-    limits: Limits,
+    pub(super) limits: Limits,
     /// Descriptors of all shards' rings.
     addresses: Arc<[OwnedFd]>,
     touched: Vec<ConnectionId>,
-    /// All [`Connection::kept`] bytes together.
-    kept_bytes: usize,
+    /// What is kept of all connections together, in bytes.
+    pub(super) kept_bytes: usize,
+    /// The large packet that is being handed in; otherwise empty.
+    pub(super) handed_in: Bytes,
     /// When those that flush, and those that linger, run out of time; soonest first.
     flushing: VecDeque<(Moment, ConnectionId)>,
     lingering: VecDeque<(Moment, ConnectionId)>,
@@ -109,6 +111,7 @@ impl Hands {
             addresses,
             touched: Vec::new(),
             kept_bytes: 0,
+            handed_in: Bytes::new(),
             flushing: VecDeque::new(),
             lingering: VecDeque::new(),
             random,
@@ -144,46 +147,6 @@ impl Hands {
         self.verifier.end();
     }
 
-    /// Keeps bytes that cannot be taken yet. False: the shard keeps too many, and this connection
-    /// must go.
-    #[must_use]
-    pub(super) fn keep(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
-        let Some(connection) = self.connections.get_mut(id) else { return true };
-        if bytes.is_empty() || !connection.keeps_bytes() {
-            return true;
-        }
-        if connection.kept.capacity() == 0 {
-            connection.kept = self.chunks.kept();
-        }
-        make_room(&mut connection.kept, bytes.len());
-        connection.kept.extend_from_slice(bytes);
-        self.kept_bytes += bytes.len();
-        self.kept_bytes <= self.limits.partial_bytes_max
-    }
-
-    /// Takes all kept bytes away, to hand them in.
-    pub(super) fn take_kept(&mut self, id: ConnectionId) -> Vec<u8> {
-        let Some(connection) = self.connections.get_mut(id) else { return Vec::new() };
-        let kept = mem::take(&mut connection.kept);
-        self.kept_bytes -= kept.len();
-        kept
-    }
-
-    /// Puts back what is left of the kept bytes after `taken` of them were taken.
-    pub(super) fn put_back(&mut self, id: ConnectionId, mut kept: Vec<u8>, taken: usize) {
-        kept.drain(..taken);
-        match self.connections.get_mut(id) {
-            Some(connection) if !kept.is_empty() && connection.keeps_bytes() => {
-                if kept.len() < kept.capacity() / 4 {
-                    kept.shrink_to(2 * kept.len());
-                }
-                self.kept_bytes += kept.len();
-                connection.kept = kept;
-            }
-            _ => self.chunks.give_back_kept(kept),
-        }
-    }
-
     /// Ends a connection at once, whatever it was doing.
     pub(super) fn kill(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
@@ -194,8 +157,7 @@ impl Hands {
 
     /// Ends a connection that has not been ended before.
     pub(super) fn end(&mut self, id: ConnectionId, closing: Closing) {
-        let kept = self.take_kept(id);
-        self.chunks.give_back_kept(kept);
+        self.forget_kept(id);
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.phase = match closing {
             Closing::Flush => Phase::Flushing,
@@ -299,27 +261,6 @@ impl Hands {
         self.chunks.give_back_outbox(outbox);
     }
 
-    fn settle_receive(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        match (connection.receive, connection.wants_bytes()) {
-            (Receive::Idle, true) => {
-                connection.receive = Receive::Armed;
-                let once = connection.is_open() && !connection.flags.settled;
-                let socket = connection.socket.as_fd();
-                if once {
-                    self.ring.receive_once(id, socket);
-                } else {
-                    self.ring.receive_many(id, socket);
-                }
-            }
-            (Receive::Armed, false) if connection.phase != Phase::Dead => {
-                connection.receive = Receive::Ending;
-                self.ring.cancel(Operation::Receive(id));
-            }
-            _ => {}
-        }
-    }
-
     fn settle_send(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.websocket.is_some() {
@@ -369,29 +310,31 @@ impl Hands {
             }
             return;
         }
+        self.forget_kept(id);
         let Some(mut connection) = self.connections.remove(id) else { return };
         if let Some(outbox) = connection.outbox.take() {
             self.drop_outbox(outbox);
         }
-        self.kept_bytes -= connection.kept.len();
-        self.chunks.give_back_kept(connection.kept);
     }
 
     /// Puts a connection on its way to its home.
     fn send_off(&mut self, id: ConnectionId, home: ShardId) {
         let Some(connection) = self.connections.remove(id) else { return };
-        self.kept_bytes -= connection.kept.len();
-        let Connection { socket, listener, place, kept, websocket, flags, .. } = connection;
-        let moved = Moved { socket, listener, place, kept, websocket, finished: flags.finished };
+        self.kept_bytes -= connection.kept_len();
+        let Connection { socket, listener, place, kept, landing, websocket, flags, .. } =
+            connection;
+        let finished = flags.finished;
+        let moved = Moved { socket, listener, place, kept, landing, websocket, finished };
         self.mail.hand_over(home, Box::new(moved));
     }
 
     /// Gives a connection from another shard a place here.
     pub(super) fn adopt(&mut self, moved: Moved) -> ConnectionId {
-        let Moved { socket, listener, place, kept, websocket, finished } = moved;
+        let Moved { socket, listener, place, kept, landing, websocket, finished } = moved;
         let mut connection = Connection::new(socket, listener, place);
-        self.kept_bytes += kept.len();
         connection.kept = kept;
+        connection.landing = landing;
+        self.kept_bytes += connection.kept_len();
         connection.websocket = websocket;
         connection.flags.finished = finished;
         self.insert(connection)
@@ -451,6 +394,15 @@ impl Ports for Hands {
 
     fn send_shared(&mut self, id: ConnectionId, head: &[u8], payload: &Bytes) {
         self.send_with(id, head, Some(payload));
+    }
+
+    fn share(&mut self, part: &[u8]) -> Bytes {
+        let (whole, wanted) = (self.handed_in.as_ptr_range(), part.as_ptr_range());
+        if whole.start <= wanted.start && wanted.end <= whole.end {
+            self.handed_in.slice_ref(part)
+        } else {
+            Bytes::copy_from_slice(part)
+        }
     }
 
     fn notify_drained(&mut self, id: ConnectionId) {
@@ -540,23 +492,11 @@ impl Bell for Sleepers {
     }
 }
 
-/// Makes room for more of a packet. A large one grows in few steps: what has come of it is copied
-/// at each, and memory that is not written to yet is not taken from the system either.
-fn make_room(kept: &mut Vec<u8>, more: usize) {
-    let needed = kept.len() + more;
-    if needed > kept.capacity() && needed >= LARGE_PACKET_MIN {
-        kept.reserve_exact(LARGE_PACKET_GROWTH * needed - kept.len());
-    }
-}
-
 /// Errors of an operation after which it is tried again.
 pub(super) fn is_passing(result: i32) -> bool {
     [libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::ENOBUFS].contains(&-result)
 }
 
-/// What is kept of a packet doubles up to this size, and grows by this factor from there on.
-const LARGE_PACKET_MIN: usize = 64 << 10;
-const LARGE_PACKET_GROWTH: usize = 4;
 /// An outbox counts as drained when no more than this part of its limit is unsent.
 const DRAINED_PART: usize = 4;
 /// Answers may go this far past the limit before their client is not read from any more.

@@ -8,6 +8,7 @@ mod connection;
 mod executor;
 mod fault;
 mod hands;
+mod intake;
 mod listen;
 mod load;
 mod mailbox;

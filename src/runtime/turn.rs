@@ -6,10 +6,10 @@
 
 use std::{io, mem, net::TcpStream, os::fd::RawFd};
 
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{
-    connection::{Census, Connection, Phase, Receive},
+    connection::{Census, Connection, Receive},
     hands::{Due, Hands, is_passing},
     listen::Listeners,
     mailbox::Parcel,
@@ -162,84 +162,6 @@ impl<B: Brain> Turner<B> {
         }
     }
 
-    fn handle_received(&mut self, id: ConnectionId, completion: Completion) {
-        if let Some(connection) = self.hands.get(id) {
-            if !completion.more {
-                connection.receive = Receive::Idle;
-                self.hands.touch(id);
-            } else if connection.receive == Receive::Ending {
-                // It was told to end at a moment when the kernel could not find it.
-                connection.receive = Receive::Armed;
-                self.hands.touch(id);
-            }
-            match (completion.result, completion.buffer) {
-                (1.., Some(buffer)) => {
-                    self.handle_buffer(id, buffer, completion.result.unsigned_abs());
-                }
-                (0, _) => self.handle_finished(id),
-                (result, _) if !is_passing(result) => self.break_off(id),
-                _ => {}
-            }
-            self.break_off_if_deaf(id);
-        }
-        if let Some(buffer) = completion.buffer {
-            self.buffers.give_back(buffer);
-        }
-    }
-
-    /// Hands in received bytes where they lie, or keeps them.
-    fn handle_buffer(&mut self, id: ConnectionId, buffer: u16, length: u32) {
-        let bytes = self.buffers.filled(buffer, length as usize);
-        self.hands.tallies.bytes_received += u64::from(length);
-        let Some(connection) = self.hands.get(id) else { return };
-        if !connection.keeps_bytes() {
-            return self.discard(id, length);
-        }
-        if connection.websocket.is_some() {
-            return self.handle_wrapped(id, buffer, length);
-        }
-        match hand_in(&mut self.brain, &mut self.hands, id, bytes) {
-            HandedIn::Done => {}
-            HandedIn::Joined => self.feed_kept(id),
-            HandedIn::OutOfBounds => {
-                self.note_overflow();
-                self.break_off(id);
-            }
-        }
-    }
-
-    pub(super) fn note_overflow(&mut self) {
-        self.hands.tallies.partial_overflows += 1;
-        debug!("incomplete packets take too much memory: their latest sender has to go");
-    }
-
-    /// A client that goes on sending after it was told to go is not waited for.
-    fn discard(&mut self, id: ConnectionId, length: u32) {
-        let Some(connection) = self.hands.get(id) else { return };
-        connection.discarded = connection.discarded.saturating_add(length);
-        if connection.discarded > DISCARDED_BYTES_MAX {
-            self.hands.kill(id);
-        }
-    }
-
-    /// Hands in what was kept, then the end if it has come.
-    pub(super) fn feed_kept(&mut self, id: ConnectionId) {
-        let Some(connection) = self.hands.get(id) else { return };
-        connection.flags.feed_due = false;
-        self.hands.touch(id);
-        let Some(connection) = self.hands.get(id) else { return };
-        if !connection.takes_bytes() {
-            return;
-        }
-        if !connection.kept.is_empty() {
-            let kept = self.hands.take_kept(id);
-            let taken = self.brain.handle_bytes(self.hands.now, id, &kept, &mut self.hands);
-            self.hands.notice_taken(id, taken);
-            self.hands.put_back(id, kept, taken);
-        }
-        self.tell_end(id);
-    }
-
     /// The client will send nothing more.
     pub(super) fn handle_finished(&mut self, id: ConnectionId) {
         let Some(connection) = self.hands.get(id) else { return };
@@ -251,7 +173,7 @@ impl<B: Brain> Turner<B> {
     }
 
     /// Tells the brain of the end once it has been handed everything that came before.
-    fn tell_end(&mut self, id: ConnectionId) {
+    pub(super) fn tell_end(&mut self, id: ConnectionId) {
         let Some(connection) = self.hands.get(id) else { return };
         let flags = connection.flags;
         if flags.finished && !flags.end_told && connection.takes_bytes() {
@@ -261,7 +183,7 @@ impl<B: Brain> Turner<B> {
     }
 
     /// Ends a connection on which nothing can be sent any more, if no receive will do so.
-    fn break_off_if_deaf(&mut self, id: ConnectionId) {
+    pub(super) fn break_off_if_deaf(&mut self, id: ConnectionId) {
         let deaf = |connection: &mut Connection| {
             connection.is_open() && connection.flags.mute && connection.receive == Receive::Idle
         };
@@ -439,58 +361,8 @@ impl<B: Brain> Turner<B> {
     }
 }
 
-/// What became of received bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HandedIn {
-    /// The brain has taken what it wants of them for now.
-    Done,
-    /// They have joined earlier ones, together with which they are to be handed in.
-    Joined,
-    /// The shard keeps too many bytes.
-    OutOfBounds,
-}
-
-/// Hands bytes in where they lie, and keeps what is not taken.
-pub(super) fn hand_in(
-    brain: &mut impl Brain,
-    hands: &mut Hands,
-    id: ConnectionId,
-    bytes: &[u8],
-) -> HandedIn {
-    let Some(connection) = hands.get(id) else { return HandedIn::Done };
-    let feeds = connection.takes_bytes();
-    let joins = !connection.kept.is_empty();
-    let taken = if feeds && !joins {
-        let taken = brain.handle_bytes(hands.now, id, bytes, hands);
-        hands.notice_taken(id, taken);
-        taken
-    } else {
-        0
-    };
-    let in_bounds = hands.keep(id, &bytes[taken..]);
-    match (in_bounds, feeds && joins) {
-        (false, _) => HandedIn::OutOfBounds,
-        (true, true) => HandedIn::Joined,
-        (true, false) => HandedIn::Done,
-    }
-}
-
-impl Hands {
-    /// The brain has taken bytes of this connection, which is now where it stays.
-    fn notice_taken(&mut self, id: ConnectionId, taken: usize) {
-        if taken > 0
-            && let Some(connection) = self.get(id)
-            && connection.phase == Phase::Open
-        {
-            connection.flags.settled = true;
-        }
-    }
-}
-
 /// Parcels of one peer in one turn.
 const PARCELS_PER_TURN: usize = 8;
-/// What a client may go on sending after it was told to go.
-const DISCARDED_BYTES_MAX: u32 = 1 << 20;
 /// What a shard that does not come to its end in time is given before it is left.
 pub(super) const GRACE: Span = Span::from_secs(1);
 /// Completions that a turn finds room for without asking the allocator, after a quiet time.

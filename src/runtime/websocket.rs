@@ -9,7 +9,8 @@ use super::{
     chunks::Chunks,
     connection::{Connection, Phase},
     hands::Hands,
-    turn::{HandedIn, Turner, hand_in},
+    intake::HandedIn,
+    turn::Turner,
 };
 use crate::{
     base::ids::ConnectionId,
@@ -30,10 +31,10 @@ impl<B: Brain> Turner<B> {
         // A Pong may be due.
         self.hands.touch(id);
         if !data.is_empty() {
-            match hand_in(&mut self.brain, &mut self.hands, id, &bytes[data]) {
+            match self.hands.hand_in(id, &bytes[data], &mut self.brain) {
                 HandedIn::Done => {}
                 HandedIn::Joined => self.feed_kept(id),
-                HandedIn::OutOfBounds => return self.handle_overflow(id),
+                HandedIn::OutOfBounds => return self.handle_wrapped_overflow(id),
             }
         }
         self.handle_frames_end(id, end);
@@ -43,7 +44,7 @@ impl<B: Brain> Turner<B> {
     fn handle_request(&mut self, id: ConnectionId, buffer: u16, length: u32) {
         let bytes = self.buffers.filled(buffer, length as usize);
         if !self.hands.keep(id, bytes) {
-            return self.handle_overflow(id);
+            return self.handle_wrapped_overflow(id);
         }
         let mut kept = self.hands.take_kept(id);
         let connection = self.hands.get(id);
@@ -86,7 +87,7 @@ impl<B: Brain> Turner<B> {
         }
     }
 
-    fn handle_overflow(&mut self, id: ConnectionId) {
+    fn handle_wrapped_overflow(&mut self, id: ConnectionId) {
         self.note_overflow();
         let connection = self.hands.get(id);
         if let Some(websocket) = connection.and_then(|it| it.websocket.as_deref_mut()) {

@@ -31,9 +31,9 @@ pub struct MessageView<'a> {
     pub publisher_hash: u32,
 }
 
-/// A payload that is large enough to be shared, in memory that can be.
-pub fn shared_payload(payload: &[u8]) -> Option<Bytes> {
-    (payload.len() >= SHARED_PAYLOAD_MIN).then(|| Bytes::copy_from_slice(payload))
+/// A payload that is large enough to be shared, in memory that can be, as `share` makes it.
+pub fn shared_payload(payload: &[u8], share: impl FnOnce(&[u8]) -> Bytes) -> Option<Bytes> {
+    (payload.len() >= SHARED_PAYLOAD_MIN).then(|| share(payload))
 }
 
 /// The bytes of a message: borrowed when small, shareable when large.

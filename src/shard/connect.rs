@@ -2,6 +2,8 @@
 
 use std::{num::NonZeroU16, rc::Rc};
 
+use bytes::Bytes;
+
 use super::{
     Shard, Step,
     connection::Stage,
@@ -333,7 +335,7 @@ impl Shard {
 fn keep_will(will: &mqtt::Will<'_>) -> Will {
     let mut application = Vec::new();
     will.properties.application.encode(&mut application);
-    let shared = shared_payload(will.payload);
+    let shared = shared_payload(will.payload, Bytes::copy_from_slice);
     let view = MessageView {
         topic: will.topic,
         application: &application,

@@ -372,6 +372,10 @@ impl Brain for Shard {
         taken
     }
 
+    fn packet_size(&self, begun: &[u8]) -> Option<usize> {
+        frame::packet_size(begun)
+    }
+
     fn handle_end(
         &mut self,
         now: Moment,

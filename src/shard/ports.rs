@@ -88,6 +88,12 @@ pub trait Ports {
     /// Appends a copy of `head`, then `payload`: by reference when it is large.
     fn send_shared(&mut self, connection: ConnectionId, head: &[u8], payload: &Bytes);
 
+    /// A part of the bytes that are being handed in, as memory that outlives the call: without a
+    /// copy where they have come in memory of their own.
+    fn share(&mut self, part: &[u8]) -> Bytes {
+        Bytes::copy_from_slice(part)
+    }
+
     /// Asks for one call of [`Brain::handle_drained`] when the outbox is (nearly) empty. It comes
     /// in a later turn, even when the outbox is empty now.
     fn notify_drained(&mut self, connection: ConnectionId);
@@ -138,6 +144,10 @@ pub trait Brain {
         bytes: &[u8],
         ports: &mut impl Ports,
     ) -> usize;
+
+    /// How many bytes the packet has that begins with these, if they say so. A large one is then
+    /// received into memory of its own, and handed in whole and alone.
+    fn packet_size(&self, begun: &[u8]) -> Option<usize>;
 
     /// The other side has ended the connection.
     fn handle_end(

@@ -209,7 +209,7 @@ impl Shard {
         if !publish.properties.application.is_empty() {
             publish.properties.application.encode(&mut application);
         }
-        let shared = shared_payload(publish.payload);
+        let shared = shared_payload(publish.payload, |payload| ports.share(payload));
         let payload = shared.as_ref().map_or(Payload::Small(publish.payload), Payload::Shared);
         let expiry = publish.properties.message_expiry_interval;
         let view = MessageView {

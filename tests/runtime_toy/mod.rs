@@ -9,6 +9,8 @@
 //! | `!give N` | sends N bytes, by reference |
 //! | `!fill N` | sends blocks of 1,000 bytes while there is room, N in all, as the outbox drains |
 //! | `!verify` | answers `passed` when another thread has said so |
+//! | `!nap` | pauses 5 ms later, for 20 ms |
+//! | `!block N` | echoes the N bytes that follow, when they are all there, by reference |
 //! | `!bye` | says `bye` and closes with a flush |
 //! | `!abort` | closes at once |
 //! | `!relay N` | asks shard N by a letter, and answers `relayed` when that has answered |
@@ -41,6 +43,7 @@ use ringmq::{
 pub(crate) struct Toy {
     me: ShardId,
     resumes: VecDeque<(Moment, ConnectionId)>,
+    naps: VecDeque<(Moment, ConnectionId)>,
     fills: Vec<(ConnectionId, usize)>,
     ended: [u32; 2],
     /// Connections that wait for a letter, by the number of the letter that they have sent.
@@ -53,6 +56,7 @@ impl Toy {
         Toy {
             me,
             resumes: VecDeque::new(),
+            naps: VecDeque::new(),
             fills: Vec::new(),
             ended: [0; 2],
             relays: VecDeque::new(),
@@ -77,6 +81,7 @@ impl Toy {
                 self.resumes.push_back((now + Span::from_millis(20), id));
                 return false;
             }
+            "!nap" => self.naps.push_back((now + Span::from_millis(5), id)),
             "!blink" => {
                 ports.pause(id);
                 ports.resume(id);
@@ -149,6 +154,12 @@ fn home(line: &[u8]) -> Option<ShardId> {
     ShardId::new(number.trim_end().parse().ok()?)
 }
 
+/// The size of the block that follows a `!block` line.
+fn block(line: &[u8]) -> Option<usize> {
+    let number = std::str::from_utf8(line).ok()?.strip_prefix("!block ")?;
+    number.strip_suffix('\n')?.parse().ok()
+}
+
 impl Brain for Toy {
     fn handle_accepted(
         &mut self,
@@ -170,6 +181,13 @@ impl Brain for Toy {
         let mut taken = 0;
         while let Some(end) = bytes[taken..].iter().position(|&byte| byte == b'\n') {
             let line = &bytes[taken..=taken + end];
+            if let Some(size) = block(line) {
+                let Some(block) = bytes.get(taken..taken + line.len() + size) else { break };
+                taken += block.len();
+                let block = ports.share(block);
+                ports.send_shared(id, b"", &block.slice(line.len()..));
+                continue;
+            }
             if let Some(home) = home(line).filter(|&home| home != self.me) {
                 ports.hand_over(id, home);
                 return taken;
@@ -180,6 +198,11 @@ impl Brain for Toy {
             }
         }
         taken
+    }
+
+    fn packet_size(&self, begun: &[u8]) -> Option<usize> {
+        let line = begun.split_inclusive(|&byte| byte == b'\n').next()?;
+        Some(line.len() + block(line)?)
     }
 
     fn handle_end(&mut self, _: Moment, id: ConnectionId, end: End, ports: &mut impl Ports) {
@@ -233,10 +256,15 @@ impl Brain for Toy {
         while let Some((_, id)) = self.resumes.pop_front_if(|(at, _)| *at <= now) {
             ports.resume(id);
         }
+        while let Some((_, id)) = self.naps.pop_front_if(|(at, _)| *at <= now) {
+            ports.pause(id);
+            self.resumes.push_back((now + Span::from_millis(20), id));
+        }
     }
 
     fn next_deadline(&self) -> Option<Moment> {
-        self.resumes.front().map(|&(at, _)| at)
+        let (resume, nap) = (self.resumes.front(), self.naps.front());
+        resume.into_iter().chain(nap).map(|&(at, _)| at).min()
     }
 
     fn handle_stop(&mut self, _: Moment, _: &mut impl Ports) {}

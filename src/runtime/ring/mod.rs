@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "the kernel uses memory that the compiler does not know it uses")]
 
 pub(super) mod buffers;
+pub(super) mod landing;
 pub(super) mod nudge;
 pub(super) mod operation;
 pub(super) mod system;
@@ -27,6 +28,7 @@ use io_uring::{
 
 use self::{
     buffers::{Buffers, GROUP},
+    landing::Landing,
     operation::Operation,
 };
 use super::{fault::Fault, outbox::Outbox};
@@ -104,6 +106,21 @@ impl Ring {
         let receive = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), GROUP);
         // SAFETY: writes to provided buffers only, which outlive every receive.
         unsafe { self.push(&receive.build(), Operation::Receive(connection)) };
+    }
+
+    /// Receives once, the rest of one packet. The landing keeps the room in its place until
+    /// [`Landing::complete`] is told what was received.
+    pub(super) fn receive_rest(
+        &mut self,
+        connection: ConnectionId,
+        socket: BorrowedFd<'_>,
+        landing: &mut Landing,
+    ) {
+        let (room, length) = landing.begin();
+        let length = u32::try_from(length).expect("a packet has an upper limit");
+        let receive = opcode::Recv::new(Fd(socket.as_raw_fd()), room, length).build();
+        // SAFETY: a landing in flight frees and moves nothing, and leaks when it is dropped.
+        unsafe { self.push(&receive, Operation::Receive(connection)) };
     }
 
     /// Ends an operation; it still completes, with an error if it had not by itself.

@@ -9,6 +9,7 @@ mod executor;
 mod fault;
 mod hands;
 mod intake;
+mod keep;
 mod listen;
 mod load;
 mod mailbox;

@@ -9,7 +9,7 @@ use std::{io, mem, net::TcpStream, os::fd::RawFd};
 use tracing::warn;
 
 use super::{
-    connection::{Census, Connection, Receive},
+    connection::{Census, Connection},
     hands::{Due, Hands, is_passing},
     listen::Listeners,
     mailbox::Parcel,
@@ -22,7 +22,7 @@ use crate::{
         ids::{ConnectionId, ShardId},
         time::{Moment, Span},
     },
-    shard::ports::{Brain, Closing, End, Ports},
+    shard::ports::{Brain, Closing, Ports},
 };
 
 /// A brain with its hands, and what the hands must not hold while the brain uses them.
@@ -125,7 +125,7 @@ impl<B: Brain> Turner<B> {
     fn handle_one_due(&mut self, due: Due) {
         let now = self.hands.now;
         match due {
-            Due::Feed(id) => self.feed_kept(id),
+            Due::Feed(id) => self.hands.feed_kept(id, &mut self.brain),
             Due::Drained(id) => {
                 if self.hands.get(id).is_some_and(|connection| connection.is_open()) {
                     self.brain.handle_drained(now, id, &mut self.hands);
@@ -152,53 +152,13 @@ impl<B: Brain> Turner<B> {
             Operation::Receive(id) => self.handle_received(id, completion),
             Operation::Send(id) => {
                 self.hands.handle_sent(id, completion.result);
-                self.break_off_if_deaf(id);
+                self.hands.break_off_if_deaf(id, &mut self.brain);
             }
             Operation::Accept(listener) => self.handle_accept(listener, completion),
             Operation::Bell => self.handle_bell(),
             // A peer that sleeps has not been woken.
             Operation::Nudge if completion.result < 0 => self.bells.ring_all(),
             Operation::Alarm | Operation::Nudge => {}
-        }
-    }
-
-    /// The client will send nothing more.
-    pub(super) fn handle_finished(&mut self, id: ConnectionId) {
-        let Some(connection) = self.hands.get(id) else { return };
-        connection.flags.finished = true;
-        self.hands.touch(id);
-        if !self.hands.get(id).is_some_and(|connection| connection.flags.mute) {
-            self.tell_end(id);
-        }
-    }
-
-    /// Tells the brain of the end once it has been handed everything that came before.
-    pub(super) fn tell_end(&mut self, id: ConnectionId) {
-        let Some(connection) = self.hands.get(id) else { return };
-        let flags = connection.flags;
-        if flags.finished && !flags.end_told && connection.takes_bytes() {
-            connection.flags.end_told = true;
-            self.brain.handle_end(self.hands.now, id, End::Finished, &mut self.hands);
-        }
-    }
-
-    /// Ends a connection on which nothing can be sent any more, if no receive will do so.
-    pub(super) fn break_off_if_deaf(&mut self, id: ConnectionId) {
-        let deaf = |connection: &mut Connection| {
-            connection.is_open() && connection.flags.mute && connection.receive == Receive::Idle
-        };
-        if self.hands.get(id).is_some_and(deaf) {
-            self.break_off(id);
-        }
-    }
-
-    /// Ends a connection that is no use any more, and tells the brain if it still knows it.
-    pub(super) fn break_off(&mut self, id: ConnectionId) {
-        let Some(connection) = self.hands.get(id) else { return };
-        let open = connection.is_open();
-        self.hands.kill(id);
-        if open {
-            self.brain.handle_end(self.hands.now, id, End::Broken, &mut self.hands);
         }
     }
 
@@ -261,7 +221,7 @@ impl<B: Brain> Turner<B> {
                 if let Some(arrival) = arrival {
                     self.brain.handle_accepted(now, id, arrival, &mut self.hands);
                 }
-                self.feed_kept(id);
+                self.hands.feed_kept(id, &mut self.brain);
                 if self.stopping.is_some() {
                     self.hands.close(id, Closing::Flush);
                 }

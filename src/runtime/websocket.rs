@@ -9,7 +9,6 @@ use super::{
     chunks::Chunks,
     connection::{Connection, Phase},
     hands::Hands,
-    intake::HandedIn,
     turn::Turner,
 };
 use crate::{
@@ -30,12 +29,8 @@ impl<B: Brain> Turner<B> {
         let (data, end) = websocket.read(bytes);
         // A Pong may be due.
         self.hands.touch(id);
-        if !data.is_empty() {
-            match self.hands.hand_in(id, &bytes[data], &mut self.brain) {
-                HandedIn::Done => {}
-                HandedIn::Joined => self.feed_kept(id),
-                HandedIn::OutOfBounds => return self.handle_wrapped_overflow(id),
-            }
+        if !self.hands.hand_in(id, &bytes[data], &mut self.brain) {
+            return self.handle_overflow(id);
         }
         self.handle_frames_end(id, end);
     }
@@ -44,7 +39,7 @@ impl<B: Brain> Turner<B> {
     fn handle_request(&mut self, id: ConnectionId, buffer: u16, length: u32) {
         let bytes = self.buffers.filled(buffer, length as usize);
         if !self.hands.keep(id, bytes) {
-            return self.handle_wrapped_overflow(id);
+            return self.handle_overflow(id);
         }
         let mut kept = self.hands.take_kept(id);
         let connection = self.hands.get(id);
@@ -57,7 +52,7 @@ impl<B: Brain> Turner<B> {
                 self.hands.send_bare(id, answer.as_bytes());
                 kept.truncate(taken + data.end);
                 self.hands.put_back(id, kept, taken + data.start);
-                self.feed_kept(id);
+                self.hands.feed_kept(id, &mut self.brain);
                 self.handle_frames_end(id, end);
             }
             Handshake::Refused(refusal) => {
@@ -78,7 +73,7 @@ impl<B: Brain> Turner<B> {
     fn handle_frames_end(&mut self, id: ConnectionId, end: Option<websocket::End>) {
         match end {
             None => {}
-            Some(websocket::End::Closed(_)) => self.handle_finished(id),
+            Some(websocket::End::Closed(_)) => self.hands.handle_finished(id, &mut self.brain),
             Some(websocket::End::Failed(failure)) => {
                 debug!(slot = id.slot, reason = %failure, "WebSocket frames refused");
                 self.hands.tallies.frames_refused += 1;
@@ -87,8 +82,8 @@ impl<B: Brain> Turner<B> {
         }
     }
 
-    fn handle_wrapped_overflow(&mut self, id: ConnectionId) {
-        self.note_overflow();
+    fn handle_overflow(&mut self, id: ConnectionId) {
+        self.hands.note_overflow();
         let connection = self.hands.get(id);
         if let Some(websocket) = connection.and_then(|it| it.websocket.as_deref_mut()) {
             websocket.set_close(CloseCode::TOO_BIG);

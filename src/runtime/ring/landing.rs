@@ -54,8 +54,9 @@ impl Landing {
         self.in_flight
     }
 
-    pub(in crate::runtime) fn is_whole(&self) -> bool {
-        self.len() == self.size
+    /// How many bytes have not come.
+    pub(in crate::runtime) fn missing(&self) -> usize {
+        self.size - self.len()
     }
 
     /// The packet, once all of it has come.

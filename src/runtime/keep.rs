@@ -1,0 +1,123 @@
+//! The bytes of a connection that its brain has not taken.
+//!
+//! There are few of them as a rule: a packet whose end has not come, or what a client had sent
+//! before it was paused. A large packet has a landing, in which it is put together and from which
+//! its payload is shared; what has come behind it is kept as it is.
+
+use std::mem;
+
+use super::{hands::Hands, ring::landing::Landing};
+use crate::{base::ids::ConnectionId, shard::ports::Brain};
+
+impl Hands {
+    /// Keeps bytes that cannot be taken yet. False: the shard keeps too many, and this connection
+    /// must go.
+    #[must_use]
+    pub(super) fn keep(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return true };
+        if bytes.is_empty() || !connection.keeps_bytes() {
+            return true;
+        }
+        self.kept_bytes += bytes.len();
+        let mut rest = bytes;
+        if let Some(landing) = &mut connection.landing {
+            let Ok(landed) = landing.append(bytes) else { return false };
+            rest = &bytes[landed..];
+        }
+        if !rest.is_empty() {
+            if connection.kept.capacity() == 0 {
+                connection.kept = self.chunks.kept();
+            }
+            connection.kept.extend_from_slice(rest);
+        }
+        self.kept_bytes <= self.limits.partial_bytes_max
+    }
+
+    /// Gives the packet that the kept bytes begin a landing, if it is a large one and more of it is
+    /// to come; `coming` bytes have come already. False: there is no memory for it.
+    #[must_use]
+    pub(super) fn land(&mut self, id: ConnectionId, coming: usize, brain: &impl Brain) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return true };
+        let kept = &connection.kept;
+        if kept.len() + coming < LANDED_BYTES_MIN || connection.landing.is_some() {
+            return true;
+        }
+        let is_worth = |size: &usize| *size >= LANDING_BYTES_MIN && *size > kept.len();
+        let Some(size) = brain.packet_size(kept).filter(is_worth) else { return true };
+        let Ok(landing) = Landing::new(kept, size) else { return false };
+        connection.landing = Some(Box::new(landing));
+        self.chunks.give_back_kept(mem::take(&mut connection.kept));
+        true
+    }
+
+    /// How many bytes the first packet that is kept still lacks, or how many of `coming` are to be
+    /// kept with it because it does not say so. `None`: nothing is kept that can be handed in.
+    pub(super) fn missing(
+        &self,
+        id: ConnectionId,
+        coming: usize,
+        brain: &impl Brain,
+    ) -> Option<usize> {
+        let connection = self.connections.get(id).filter(|it| it.takes_bytes())?;
+        let size = match &connection.landing {
+            Some(landing) => return Some(landing.missing().clamp(1, coming)),
+            None if connection.kept.is_empty() => return None,
+            None => brain.packet_size(&connection.kept),
+        };
+        let missing = size.and_then(|size| size.checked_sub(connection.kept.len()));
+        Some(missing.unwrap_or(coming).clamp(1, coming))
+    }
+
+    /// A receive into the landing has ended. False: the shard keeps too many bytes.
+    #[must_use]
+    pub(super) fn complete_landing(&mut self, id: ConnectionId, received: usize) -> bool {
+        self.tallies.bytes_received += received as u64;
+        let Some(connection) = self.connections.get_mut(id) else { return true };
+        let Some(landing) = &mut connection.landing else { return true };
+        self.kept_bytes += received;
+        landing.complete(received).is_ok() && self.kept_bytes <= self.limits.partial_bytes_max
+    }
+
+    /// Forgets the landing, unless the kernel still writes to it.
+    pub(super) fn forget_landing(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Some(landing) = connection.landing.take_if(|landing| !landing.is_in_flight()) {
+            self.kept_bytes -= landing.len();
+        }
+    }
+
+    /// Forgets what the brain will not be handed any more.
+    pub(super) fn forget_kept(&mut self, id: ConnectionId) {
+        self.forget_landing(id);
+        let kept = self.take_kept(id);
+        self.chunks.give_back_kept(kept);
+    }
+
+    /// Takes away what is kept behind the landing, to hand it in.
+    pub(super) fn take_kept(&mut self, id: ConnectionId) -> Vec<u8> {
+        let Some(connection) = self.connections.get_mut(id) else { return Vec::new() };
+        let kept = mem::take(&mut connection.kept);
+        self.kept_bytes -= kept.len();
+        kept
+    }
+
+    /// Puts back what is left of the kept bytes after `taken` of them were taken.
+    pub(super) fn put_back(&mut self, id: ConnectionId, mut kept: Vec<u8>, taken: usize) {
+        kept.drain(..taken);
+        match self.connections.get_mut(id) {
+            Some(connection) if !kept.is_empty() && connection.keeps_bytes() => {
+                if kept.len() < kept.capacity() / 4 {
+                    kept.shrink_to(2 * kept.len());
+                }
+                self.kept_bytes += kept.len();
+                connection.kept = kept;
+            }
+            _ => self.chunks.give_back_kept(kept),
+        }
+    }
+}
+
+/// Packets from this size on have a landing: their payloads are shared.
+const LANDING_BYTES_MIN: usize = 8 << 10;
+/// So much of one must have come: whoever only says that it sends a large packet takes no memory.
+const LANDED_BYTES_MIN: usize = 4 << 10;

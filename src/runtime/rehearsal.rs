@@ -50,6 +50,6 @@ mod tests {
         assert_eq!(rehearsal.flush(b"head", &small, 0), 0);
         assert_eq!(rehearsal.flush(b"head", &small, 100), 1);
         let large = Bytes::from(vec![0; 1 << 20]);
-        assert_eq!(rehearsal.flush(b"head", &large, 1), 5);
+        assert_eq!(rehearsal.flush(b"head", &large, 1), 3);
     }
 }

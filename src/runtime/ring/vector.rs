@@ -56,7 +56,7 @@ impl Vector {
 /// Parts of one send; with the second and larger chunks they are more than a send takes.
 const PARTS_MAX: usize = 16;
 /// Bytes of one send, so that no client keeps the shard in the kernel for long.
-const SEND_BYTES_MAX: usize = 256 << 10;
+const SEND_BYTES_MAX: usize = 512 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -99,9 +99,9 @@ pub struct Common {
     #[arg(long, default_value_t = 20, value_parser = value_parser!(u16).range(1..))]
     in_flight: u16,
     /// Bytes that the kernel buffers for each publisher; 0 leaves it to the kernel. A flood is
-    /// ahead of the broker by this much.
-    #[arg(long, default_value_t = 32 * 1024)]
-    send_buffer: usize,
+    /// ahead of the broker by this much [default: 16 payloads, but 32 to 128 KiB]
+    #[arg(long)]
+    send_buffer: Option<usize>,
     /// Connections that are being opened at one time: fewer than brokers queue.
     #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..))]
     opening: u32,
@@ -209,7 +209,7 @@ impl Common {
             warmup: self.warmup,
             extent: extent.unwrap_or_else(|| self.extent()),
             in_flight: self.in_flight,
-            send_buffer: self.send_buffer,
+            send_buffer: self.send_buffer.unwrap_or_else(|| send_buffer(sizes.max)),
             opening_max: usize::try_from(self.opening)?,
             threads,
             cpus,
@@ -292,12 +292,21 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr> {
     addresses.next().with_context(|| format!("{host} has no address"))
 }
 
+/// Room for some payloads of this size, so that large ones do not go one by one.
+fn send_buffer(size: usize) -> usize {
+    size.saturating_mul(BUFFERED_PAYLOADS).clamp(SEND_BUFFER_MIN, SEND_BUFFER_MAX)
+}
+
 fn parse_qos(text: &str) -> Result<QoS, String> {
     let qos = text.parse().ok().and_then(QoS::from_bits);
     qos.ok_or_else(|| "QoS is 0, 1 or 2".to_owned())
 }
 
 const DURATION_DEFAULT: Span = Span::from_secs(5);
+
+const BUFFERED_PAYLOADS: usize = 16;
+const SEND_BUFFER_MIN: usize = 32 * 1024;
+const SEND_BUFFER_MAX: usize = 128 * 1024;
 
 /// Where the search for a maximum begins.
 const RATE_FIRST: u64 = 1000;

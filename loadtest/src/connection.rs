@@ -4,20 +4,21 @@ use std::os::fd::OwnedFd;
 
 use ringmq::{
     base::time::Moment,
-    mqtt::{Connack, Frame, Packet, Suback, frame},
+    mqtt::{Ack, Connack, Frame, Packet, PacketType, Suback, frame},
 };
 
 use crate::{
     clock,
     fault::Fault,
     inbox::Inbox,
-    network::{self, Outbox},
+    network,
     opening::Opened,
+    outbox::Outbox,
     plan::Plan,
     publisher::Publisher,
     subscriber::Subscriber,
     tally::Tally,
-    wire::{encode_connect, encode_disconnect},
+    wire::{ACK_LEN, encode_connect, encode_disconnect, skim_ack},
 };
 
 /// ```text
@@ -83,7 +84,7 @@ impl Connection {
         if matches!(role, Role::Publisher(_)) && plan.send_buffer > 0 {
             network::bound_send_buffer(&socket, plan.send_buffer)?;
         }
-        let mut outbox = Outbox::new_blocked();
+        let mut outbox = Outbox::new_blocked(plan.outbox_bytes());
         let client_id = client_id(plan.seed, index);
         encode_connect(plan.version, &client_id, plan.terms, &mut outbox.bytes);
         let (stage, inbox) = (Stage::Connecting, Inbox::default());
@@ -135,10 +136,30 @@ impl Connection {
         plan: &Plan,
         tally: &mut Tally,
     ) -> Result<usize, Fault> {
-        let mut taken = 0;
+        let mut taken = self.handle_plain_acks(bytes, plan, tally)?;
         while let Some(frame) = frame::split(&bytes[taken..], usize::MAX)? {
             taken += frame.len;
             self.handle_frame(frame, now, plan, tally)?;
+            taken += self.handle_plain_acks(&bytes[taken..], plan, tally)?;
+        }
+        Ok(taken)
+    }
+
+    /// Handles the acknowledgements at the front that can be read at a glance, and says how many
+    /// bytes they were.
+    #[inline]
+    fn handle_plain_acks(
+        &mut self,
+        bytes: &[u8],
+        plan: &Plan,
+        tally: &mut Tally,
+    ) -> Result<usize, Fault> {
+        let Role::Publisher(publisher) = &mut self.role else { return Ok(0) };
+        let mut taken = 0;
+        while let Some((packet_type, packet_id)) = skim_ack(&bytes[taken..]) {
+            taken += ACK_LEN;
+            let ack = Ack::success(packet_id);
+            publisher.handle_ack(packet_type, &ack, plan, &mut self.outbox, tally)?;
         }
         Ok(taken)
     }
@@ -151,29 +172,30 @@ impl Connection {
         plan: &Plan,
         tally: &mut Tally,
     ) -> Result<(), Fault> {
-        match &mut self.role {
-            Role::Subscriber(subscriber) if frame.first & 0xF0 == PUBLISH => {
-                subscriber.handle_publish(frame, now, plan, &mut self.outbox, tally)
+        let (packet_type, outbox) = (frame.packet_type(), &mut self.outbox);
+        match (&mut self.role, packet_type) {
+            (Role::Subscriber(subscriber), PacketType::Publish) => {
+                subscriber.handle_publish(frame, now, plan, outbox, tally)
             }
-            _ => self.handle_packet(&Packet::decode(frame, plan.version)?, plan, tally),
+            (
+                Role::Publisher(publisher),
+                PacketType::Puback | PacketType::Pubrec | PacketType::Pubcomp,
+            ) => {
+                let ack = Ack::decode(frame, plan.version)?;
+                publisher.handle_ack(packet_type, &ack, plan, outbox, tally)
+            }
+            _ => self.handle_packet(&Packet::decode(frame, plan.version)?, plan),
         }
     }
 
-    fn handle_packet(
-        &mut self,
-        packet: &Packet<'_>,
-        plan: &Plan,
-        tally: &mut Tally,
-    ) -> Result<(), Fault> {
+    fn handle_packet(&mut self, packet: &Packet<'_>, plan: &Plan) -> Result<(), Fault> {
         match (self.stage, packet) {
             (_, Packet::Disconnect(disconnect)) => Err(Fault::Disconnected(disconnect.reason_code)),
             (_, Packet::Pingresp) => Ok(()),
             (Stage::Connecting, Packet::Connack(connack)) => self.handle_connack(connack, plan),
             (Stage::Subscribing, Packet::Suback(suback)) => self.handle_suback(suback, plan),
             (Stage::Ready, packet) => match &mut self.role {
-                Role::Publisher(publisher) => {
-                    publisher.handle_packet(packet, plan, &mut self.outbox, tally)
-                }
+                Role::Publisher(_) => Err(Fault::Unexpected("a packet that no publisher is sent")),
                 Role::Subscriber(_) => Subscriber::handle_packet(packet, plan, &mut self.outbox),
             },
             _ => Err(Fault::Unexpected("a packet before its time")),
@@ -223,15 +245,15 @@ impl Connection {
         }
     }
 
-    pub fn flush(&mut self) -> Result<(), Fault> {
-        Ok(self.outbox.flush(&self.socket)?)
+    pub fn flush(&mut self, plan: &Plan) -> Result<(), Fault> {
+        Ok(self.outbox.flush(&self.socket, plan.filling.bytes())?)
     }
 
     /// Says goodbye as well as the socket allows at once.
     pub fn say_farewell(&mut self, plan: &Plan) {
         if self.stage == Stage::Ready {
             encode_disconnect(plan.version, plan.terms, &mut self.outbox.bytes);
-            let _ = self.flush();
+            let _ = self.flush(plan);
         }
     }
 }
@@ -257,6 +279,3 @@ fn client_id(seed: u64, index: usize) -> String {
 
 /// What the kernel buffers for a slow reader, so that the broker soon feels it.
 const SLOW_RECEIVE_BYTES: usize = 4096;
-
-/// The packet type of a PUBLISH, in the first byte of its frame.
-const PUBLISH: u8 = 0x30;

@@ -17,6 +17,7 @@ pub mod fault;
 pub mod inbox;
 pub mod network;
 pub mod opening;
+pub mod outbox;
 pub mod pacing;
 pub mod page;
 pub mod payload;

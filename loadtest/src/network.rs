@@ -1,7 +1,8 @@
 //! Sockets that never block, and waiting for them.
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, IoSlice},
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
 };
@@ -16,8 +17,8 @@ use rustix::{
     },
     io::Errno,
     net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, bind, connect,
-        getsockname, ipproto, recv, send, socket_with, sockopt,
+        AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType,
+        accept_with, bind, connect, getsockname, ipproto, recv, sendmsg, socket_with, sockopt,
     },
 };
 
@@ -83,46 +84,21 @@ pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>>
     }
 }
 
-/// Bytes on their way out of one connection.
-#[derive(Debug, Default)]
-pub struct Outbox {
-    pub bytes: Vec<u8>,
-    sent: usize,
-    /// The socket takes nothing until it reports that it is writable.
-    blocked: bool,
+/// Sends what the socket takes, and says how much that is: `None` when it takes nothing now.
+pub fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<Option<usize>> {
+    sent(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL))
 }
 
-impl Outbox {
-    /// An outbox of a socket that is not connected yet.
-    pub fn new_blocked() -> Outbox {
-        Outbox { blocked: true, ..Outbox::default() }
-    }
+/// The same for bytes in many pieces.
+pub fn send_vectored(socket: &OwnedFd, pieces: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+    sent(sendmsg(socket, pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL))
+}
 
-    #[inline]
-    pub fn has_room(&self) -> bool {
-        !self.blocked && self.bytes.len() < OUTBOX_BYTES
-    }
-
-    pub fn unblock(&mut self) {
-        self.blocked = false;
-    }
-
-    /// Sends with one call what the socket takes.
-    pub fn flush(&mut self, socket: &OwnedFd) -> io::Result<()> {
-        if self.blocked || self.bytes.is_empty() {
-            return Ok(());
-        }
-        match send(socket, &self.bytes[self.sent..], SendFlags::NOSIGNAL) {
-            Ok(len) => self.sent += len,
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        self.blocked = self.sent < self.bytes.len();
-        if !self.blocked {
-            self.bytes.clear();
-            self.sent = 0;
-        }
-        Ok(())
+fn sent(result: rustix::io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(len) => Ok(Some(len)),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -224,9 +200,6 @@ impl Doorbell {
     }
 }
 
-/// Bytes that a publisher collects for one write.
-const OUTBOX_BYTES: usize = 32 * 1024;
-
 const EVENTS_MAX: usize = 1024;
 
 /// Connections that wait to be accepted; the kernel may allow fewer.
@@ -234,11 +207,6 @@ const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::Read,
-        net::{Ipv4Addr, TcpListener},
-    };
-
     use super::*;
 
     #[test]
@@ -254,28 +222,5 @@ mod tests {
         bell.silence();
         poll.wait(Some(Span::from_millis(1))).unwrap();
         assert!((0..poll.count()).all(|index| !poll.readiness(index).readable));
-    }
-
-    #[test]
-    fn an_outbox_sends_all_once_the_socket_is_connected() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let from = Some(IpAddr::from([127, 0, 0, 2]));
-        let socket = begin_connect(listener.local_addr().unwrap(), from).unwrap();
-        let (mut accepted, peer) = listener.accept().unwrap();
-        assert_eq!(Some(peer.ip()), from);
-        let mut outbox = Outbox::new_blocked();
-        outbox.bytes.extend_from_slice(b"hello");
-        outbox.flush(&socket).unwrap();
-        assert_eq!(outbox.bytes.len(), 5);
-        let mut poll = Poll::new().unwrap();
-        poll.add(&socket, 0).unwrap();
-        poll.wait(Some(Span::from_secs(5))).unwrap();
-        assert!(poll.readiness(0).writable);
-        outbox.unblock();
-        outbox.flush(&socket).unwrap();
-        assert!(outbox.bytes.is_empty());
-        let mut received = [0; 5];
-        accepted.read_exact(&mut received).unwrap();
-        assert_eq!(&received, b"hello");
     }
 }

@@ -104,6 +104,12 @@ impl Plan {
         self.addresses[client % self.addresses.len()]
     }
 
+    /// Bytes that a publisher collects for one write. The kernel has room for twice as many as its
+    /// bound says, so a write that begins when there is room ends at once.
+    pub fn outbox_bytes(&self) -> usize {
+        if self.send_buffer > 0 { self.send_buffer } else { OUTBOX_BYTES }
+    }
+
     /// How often clients show that they are still there.
     pub fn ping_interval(&self) -> Option<Span> {
         let keep_alive = u64::from(self.terms.keep_alive);
@@ -158,6 +164,9 @@ impl Plan {
         each * u64::from(self.publishers()) * self.workload.audience
     }
 }
+
+/// Where the kernel chooses what it buffers.
+const OUTBOX_BYTES: usize = 64 * 1024;
 
 /// Messages that each publisher has sent by the end of a round, counted from one.
 pub fn messages_by_round(pacing: Pacing, round: u64, extent: Extent) -> u32 {

@@ -2,12 +2,12 @@
 
 use ringmq::{
     base::time::Moment,
-    mqtt::{Ack, Packet, PacketId, QoS, ReasonCode, ReasonProperties},
+    mqtt::{Ack, PacketId, PacketType, QoS, ReasonCode},
 };
 
 use crate::{
     fault::Fault,
-    network::Outbox,
+    outbox::Outbox,
     pacing::Schedule,
     payload::{Phase, Stamp},
     plan::Plan,
@@ -144,7 +144,7 @@ impl Publisher {
         let (publisher, sequence) = (self.number, self.next);
         let stamp = Stamp { publisher, phase: occasion.phase, sequence, moment };
         match &self.letterhead {
-            Letterhead::One(template) => template.append(packet_id, stamp, &mut outbox.bytes),
+            Letterhead::One(template) => template.append(packet_id, stamp, outbox),
             Letterhead::Sized(topics) | Letterhead::Each(topics) => {
                 self.append_single((topics, false), packet_id, stamp, plan, outbox);
             }
@@ -167,39 +167,37 @@ impl Publisher {
         match stamp.phase {
             Phase::CleanUp => single.append_empty(plan.version, &mut outbox.bytes),
             Phase::WarmUp | Phase::Measured => {
-                single.append(plan.version, &plan.filling, stamp, &mut outbox.bytes);
+                single.append(plan.version, &plan.filling, stamp, outbox);
             }
         }
     }
 
-    pub fn handle_packet(
+    /// The broker has got one step further with a message, or refuses it.
+    #[inline]
+    pub fn handle_ack(
         &mut self,
-        packet: &Packet<'_>,
+        packet_type: PacketType,
+        ack: &Ack<'_>,
         plan: &Plan,
         outbox: &mut Outbox,
         tally: &mut Tally,
     ) -> Result<(), Fault> {
-        match packet {
-            Packet::Puback(ack) => {
-                self.window.handle_puback(ack.packet_id)?;
-                self.finish(ack.reason_code, tally);
-            }
+        match packet_type {
+            PacketType::Puback => self.window.handle_puback(ack.packet_id)?,
             // A refusal ends the exchange. [MQTT-4.3.3-4]
-            Packet::Pubrec(ack) if ack.reason_code.is_error() => {
+            PacketType::Pubrec if ack.reason_code.is_error() => {
                 self.window.handle_puback(ack.packet_id)?;
-                self.finish(ack.reason_code, tally);
             }
-            Packet::Pubrec(ack) => {
+            PacketType::Pubrec => {
                 self.window.handle_pubrec(ack.packet_id)?;
-                let pubrel = Packet::Pubrel(success(ack.packet_id));
-                pubrel.encode(plan.version, &mut outbox.bytes);
+                let pubrel = Ack::success(ack.packet_id);
+                pubrel.encode(PacketType::Pubrel, plan.version, &mut outbox.bytes);
+                return Ok(());
             }
-            Packet::Pubcomp(ack) => {
-                self.window.handle_pubcomp(ack.packet_id)?;
-                self.finish(ack.reason_code, tally);
-            }
+            PacketType::Pubcomp => self.window.handle_pubcomp(ack.packet_id)?,
             _ => return Err(Fault::Unexpected("a packet that no publisher is sent")),
         }
+        self.finish(ack.reason_code, tally);
         Ok(())
     }
 
@@ -209,10 +207,4 @@ impl Publisher {
             tally.note(&Fault::MessageRefused(reason_code));
         }
     }
-}
-
-/// An acknowledgement of any kind that everything is well.
-pub fn success(packet_id: PacketId) -> Ack<'static> {
-    let properties = ReasonProperties::default();
-    Ack { packet_id, reason_code: ReasonCode::Success, properties }
 }

@@ -17,7 +17,7 @@ use crossbeam_channel::unbounded;
 use ringmq::{
     base::time::Span,
     mqtt::{
-        Connack, ConnackProperties, Frame, Packet, PacketType, ReasonCode, ReasonProperties,
+        Ack, Connack, ConnackProperties, Frame, Packet, PacketType, ReasonCode, ReasonProperties,
         Suback, Subscribe, Unsuback, Version, frame,
     },
 };
@@ -26,8 +26,8 @@ use crate::{
     cpus,
     fault::Fault,
     inbox::Inbox,
-    network::{self, Outbox, Poll, Readiness},
-    publisher::success,
+    network::{self, Poll, Readiness},
+    outbox::Outbox,
     subscriber::acknowledge,
     wire::read_publish,
 };
@@ -173,7 +173,7 @@ impl Client {
             buffer.resize(buffer.len() * 2, 0);
         }
         let Some(len) = self.inbox.fill(&self.socket, buffer)? else {
-            self.outbox.flush(&self.socket)?;
+            self.outbox.flush(&self.socket, &[])?;
             return Ok(false);
         };
         let mut taken = 0;
@@ -182,17 +182,21 @@ impl Client {
             self.answer(frame)?;
         }
         self.inbox.keep(&buffer[taken..len]);
-        self.outbox.flush(&self.socket)?;
+        self.outbox.flush(&self.socket, &[])?;
         Ok(len == buffer.len())
     }
 
     #[inline]
     fn answer(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
-        if frame.packet_type() != PacketType::Publish {
-            return self.answer_packet(&Packet::decode(frame, self.version)?);
+        let (version, out) = (self.version, &mut self.outbox.bytes);
+        match frame.packet_type() {
+            PacketType::Publish => acknowledge(read_publish(frame, version)?.0, version, out),
+            PacketType::Pubrel => {
+                let pubrel = Ack::decode(frame, version)?;
+                Ack::success(pubrel.packet_id).encode(PacketType::Pubcomp, version, out);
+            }
+            _ => self.answer_packet(&Packet::decode(frame, version)?)?,
         }
-        let (delivery, _) = read_publish(frame, self.version)?;
-        acknowledge(delivery, self.version, &mut self.outbox.bytes);
         Ok(())
     }
 
@@ -210,7 +214,6 @@ impl Client {
                 Packet::Unsuback(Unsuback { packet_id, properties, reason_codes: &codes })
                     .encode(version, out);
             }
-            Packet::Pubrel(ack) => Packet::Pubcomp(success(ack.packet_id)).encode(version, out),
             Packet::Pingreq => Packet::Pingresp.encode(version, out),
             _ => return Err(Fault::Closed),
         }

@@ -4,16 +4,15 @@ use std::ops::Range;
 
 use ringmq::{
     base::time::Moment,
-    mqtt::{Delivery, Frame, Packet, Suback, Version},
+    mqtt::{Ack, Delivery, Frame, Packet, PacketType, Suback, Version},
 };
 
 use crate::{
     accounting::{Arrival, Stream},
     fault::Fault,
-    network::Outbox,
+    outbox::Outbox,
     payload::{Content, Stamp},
     plan::Plan,
-    publisher::success,
     scenario::{Act, Arrivals, Reading, Subscription},
     seen::Seen,
     tally::Tally,
@@ -189,7 +188,8 @@ impl Subscriber {
         let Packet::Pubrel(ack) = packet else {
             return Err(Fault::Unexpected("a packet that no subscriber is sent"));
         };
-        Packet::Pubcomp(success(ack.packet_id)).encode(plan.version, &mut outbox.bytes);
+        let pubcomp = Ack::success(ack.packet_id);
+        pubcomp.encode(PacketType::Pubcomp, plan.version, &mut outbox.bytes);
         Ok(())
     }
 }
@@ -197,10 +197,10 @@ impl Subscriber {
 /// Answers a PUBLISH as its QoS wants it.
 #[inline]
 pub fn acknowledge(delivery: Delivery, version: Version, out: &mut Vec<u8>) {
-    let answer = match delivery {
+    let (packet_type, packet_id) = match delivery {
         Delivery::AtMostOnce => return,
-        Delivery::AtLeastOnce(id) => Packet::Puback(success(id)),
-        Delivery::ExactlyOnce(id) => Packet::Pubrec(success(id)),
+        Delivery::AtLeastOnce(packet_id) => (PacketType::Puback, packet_id),
+        Delivery::ExactlyOnce(packet_id) => (PacketType::Pubrec, packet_id),
     };
-    answer.encode(version, out);
+    Ack::success(packet_id).encode(packet_type, version, out);
 }

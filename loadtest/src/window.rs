@@ -39,6 +39,7 @@ impl Window {
         Some(id)
     }
 
+    #[inline]
     pub fn handle_puback(&mut self, id: PacketId) -> Result<(), Fault> {
         self.step(id, Step::Published, Step::Free)
     }

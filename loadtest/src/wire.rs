@@ -1,16 +1,24 @@
 //! The few packets that a load consists of, written and read without a detour.
 
+use std::ops::Range;
+
 use ringmq::mqtt::{
-    Connect, DecodeError, Delivery, Disconnect, Frame, PacketId, Publish, PublishHead, QoS,
-    ReasonCode, Subscribe, SubscribeFilters, SubscriptionOptions, Version,
+    Connect, DecodeError, Delivery, Disconnect, Frame, PacketId, PacketType, Publish, PublishHead,
+    QoS, ReasonCode, Subscribe, SubscribeFilters, SubscriptionOptions, Version,
 };
 
-use crate::payload::{Filling, STAMP_LEN, Stamp};
+use crate::{
+    outbox::Outbox,
+    payload::{Filling, STAMP_LEN, Stamp},
+};
 
 /// A PUBLISH that is complete but for its Packet Identifier and its stamp.
 #[derive(Debug)]
 pub struct Template {
+    /// All but what is shared.
     frame: Vec<u8>,
+    /// The rest of a large payload, of which there is one copy for all.
+    shared: Range<usize>,
     packet_id_at: Option<usize>,
     stamp_at: Option<usize>,
 }
@@ -22,12 +30,14 @@ impl Template {
         let mut frame = Vec::new();
         let packet_id_at = head.encode(version, &mut frame);
         let stamp_at = filling.is_stamped().then_some(frame.len());
-        frame.extend_from_slice(payload);
-        Template { frame, packet_id_at, stamp_at }
+        let own = own_len(payload.len());
+        frame.extend_from_slice(&payload[..own]);
+        Template { frame, shared: own..payload.len(), packet_id_at, stamp_at }
     }
 
     #[inline]
-    pub fn append(&self, packet_id: Option<PacketId>, stamp: Stamp, out: &mut Vec<u8>) {
+    pub fn append(&self, packet_id: Option<PacketId>, stamp: Stamp, outbox: &mut Outbox) {
+        let out = &mut outbox.bytes;
         let start = out.len();
         out.extend_from_slice(&self.frame);
         if let (Some(at), Some(id)) = (self.packet_id_at, packet_id) {
@@ -36,11 +46,20 @@ impl Template {
         if let Some(at) = self.stamp_at {
             out[start + at..][..STAMP_LEN].copy_from_slice(&stamp.to_bytes());
         }
+        if !self.shared.is_empty() {
+            outbox.share(self.shared.clone());
+        }
     }
 
     pub fn packet_len(&self) -> usize {
-        self.frame.len()
+        self.frame.len() + self.shared.len()
     }
+}
+
+/// Bytes at the front of a payload that are copied into each packet.
+#[inline]
+fn own_len(payload_len: usize) -> usize {
+    if payload_len < SHARED_BYTES_MIN { payload_len } else { STAMP_LEN }
 }
 
 /// A PUBLISH whose topic is its own.
@@ -53,13 +72,16 @@ pub struct Single<'a> {
 }
 
 impl Single<'_> {
-    pub fn append(&self, version: Version, filling: &Filling, stamp: Stamp, out: &mut Vec<u8>) {
-        let payload = filling.bytes_of(stamp);
+    pub fn append(&self, version: Version, filling: &Filling, stamp: Stamp, outbox: &mut Outbox) {
+        let (payload, out) = (filling.bytes_of(stamp), &mut outbox.bytes);
         self.append_head(version, payload.len(), out);
-        let start = out.len();
-        out.extend_from_slice(payload);
+        let (start, own) = (out.len(), own_len(payload.len()));
+        out.extend_from_slice(&payload[..own]);
         if filling.is_stamped() {
             out[start..][..STAMP_LEN].copy_from_slice(&stamp.to_bytes());
+        }
+        if own < payload.len() {
+            outbox.share(own..payload.len());
         }
     }
 
@@ -124,6 +146,20 @@ fn skim_packet_id(bytes: &[u8], form: fn(PacketId) -> Delivery) -> Option<(Deliv
     Some((form(PacketId::new(u16::from_be_bytes(*packet_id))?), rest))
 }
 
+/// An acknowledgement at the front of `bytes` that takes the fewest bytes, and so says that all is
+/// well: nearly all that a publisher is sent. `None` for whatever needs a closer look.
+#[inline]
+pub fn skim_ack(bytes: &[u8]) -> Option<(PacketType, PacketId)> {
+    let (&[first, ACK_BODY_LEN, high, low], _) = bytes.split_first_chunk()? else { return None };
+    let packet_type = match first {
+        PUBACK => PacketType::Puback,
+        PUBREC => PacketType::Pubrec,
+        PUBCOMP => PacketType::Pubcomp,
+        _ => return None,
+    };
+    Some((packet_type, PacketId::new(u16::from_be_bytes([high, low]))?))
+}
+
 /// What a client and its Server keep of each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionTerms {
@@ -178,6 +214,21 @@ pub fn encode_disconnect(version: Version, terms: SessionTerms, out: &mut Vec<u8
     disconnect.encode(version, out);
 }
 
+/// The smallest payload whose rest is shared: below, a copy costs no more than two pieces of a send
+/// do.
+const SHARED_BYTES_MIN: usize = 8 * 1024;
+
+/// First bytes of the acknowledgements that publishers are sent.
+const PUBACK: u8 = 0x40;
+const PUBREC: u8 = 0x50;
+const PUBCOMP: u8 = 0x70;
+
+/// What follows the fixed header of an acknowledgement in its shortest form.
+const ACK_BODY_LEN: u8 = 2;
+
+/// Bytes of an acknowledgement in its shortest form.
+pub const ACK_LEN: usize = 4;
+
 /// Longer than any run.
 const SESSION_EXPIRY_SECONDS: u32 = 24 * 3600;
 
@@ -186,7 +237,10 @@ const FILTERS_PER_PACKET: usize = 100;
 
 #[cfg(test)]
 mod tests {
-    use ringmq::{base::time::Moment, mqtt::frame};
+    use ringmq::{
+        base::time::Moment,
+        mqtt::{Ack, frame},
+    };
 
     use super::*;
     use crate::payload::{Content, Phase, Sizes};
@@ -205,13 +259,14 @@ mod tests {
     #[test]
     fn what_a_template_appends_is_the_publish_that_was_meant() {
         let id = PacketId::new(0x1234).unwrap();
-        for size in [0, 15, 16, 300] {
+        for size in [0, 15, 16, 300, SHARED_BYTES_MIN, 20_000] {
             let filling = Filling::new(Sizes { min: size, max: size }, 1);
             for version in VERSIONS {
                 for qos in QOS {
                     let template = Template::new(version, qos, "a/b", &filling);
-                    let mut bytes = Vec::new();
-                    template.append(Some(id), STAMP, &mut bytes);
+                    let mut outbox = Outbox::default();
+                    template.append(Some(id), STAMP, &mut outbox);
+                    let bytes = outbox.contents(filling.bytes());
                     assert_eq!(bytes.len(), template.packet_len());
                     let publish = Publish::decode(whole(&bytes), version).unwrap();
                     assert_eq!((publish.topic, publish.delivery.qos()), ("a/b", qos));
@@ -256,5 +311,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn plain_acknowledgements_are_skimmed_and_no_other_packets() {
+        let id = PacketId::new(0x1234).unwrap();
+        let encode = |packet_type, reason_code| {
+            let mut bytes = Vec::new();
+            Ack::with_reason(id, reason_code).encode(packet_type, Version::V5, &mut bytes);
+            bytes
+        };
+        for packet_type in [PacketType::Puback, PacketType::Pubrec, PacketType::Pubcomp] {
+            let bytes = encode(packet_type, ReasonCode::Success);
+            assert_eq!(bytes.len(), ACK_LEN);
+            assert_eq!(skim_ack(&[&bytes[..], &[0]].concat()), Some((packet_type, id)));
+            assert_eq!(skim_ack(&bytes[..3]), None);
+            assert_eq!(skim_ack(&[bytes[0], 2, 0, 0]), None);
+            assert_eq!(skim_ack(&encode(packet_type, ReasonCode::UnspecifiedError)), None);
+        }
+        assert_eq!(skim_ack(&encode(PacketType::Pubrel, ReasonCode::Success)), None);
     }
 }

@@ -474,7 +474,7 @@ impl Worker {
         while let Some(index) = self.unsent.pop() {
             let connection = &mut self.connections[index];
             connection.listed = false;
-            let flushed = connection.flush();
+            let flushed = connection.flush(&self.plan);
             let goes_on = connection.outbox.has_room()
                 && matches!(&connection.role, Role::Publisher(publisher) if publisher.wants_room());
             match flushed {

@@ -19,7 +19,7 @@ use crate::{
     pacing::{Extent, Pacing, RATE_MAX, parse_span},
     payload::{Filling, SEQUENCES_MAX, STAMP_LEN, Sizes},
     plan::{Limits, Plan},
-    scenario::{Act, Scenario, Workload},
+    scenario::{Act, Scenario, TopicFlags, Workload},
     sink::Sink,
     wire::SessionTerms,
 };
@@ -115,6 +115,8 @@ pub struct Common {
     /// supply of ports.
     #[arg(long, value_parser = addresses::parse_list)]
     source_addresses: Option<std::vec::Vec<IpAddr>>,
+    #[command(flatten)]
+    pub(crate) topics: TopicFlags,
     /// Whether sessions begin afresh and end with their connections, or are taken up again.
     #[arg(long, default_value = "clean")]
     session: Session,
@@ -165,7 +167,7 @@ enum Session {
 
 impl Scenario {
     pub fn plan(&self) -> Result<Plan> {
-        self.common().plan(self.workload())
+        self.common().plan(self.workload()?)
     }
 }
 
@@ -342,6 +344,29 @@ mod tests {
         assert_eq!(plan.workload.publishers[0].name(0, 3), plan.workload.subscribers[3].filters[0]);
     }
 
+    /// Where a publisher's first message goes, and the first filter of a subscriber.
+    fn places(flags: &str) -> (String, String) {
+        let workload = plan(flags).unwrap().workload;
+        (workload.publishers[0].name(0, 0), workload.subscribers[0].filters[0].clone())
+    }
+
+    #[test]
+    fn a_topic_means_something_wherever_there_are_publishers() {
+        for scenario in ["fan-in", "fan-out", "slow-reader", "wildcard", "retained"] {
+            let (name, filter) = places(&format!("{scenario} --topic a/{{id}}/b"));
+            assert_eq!((&name[..], &filter[..]), ("a/0/b", "a/+/b"), "{scenario}");
+        }
+        for scenario in ["pairs", "idle", "preset p2p-1K-1K-1K-1K"] {
+            let (name, filter) = places(&format!("{scenario} --topic a/{{id}}/b"));
+            assert_eq!((&name[..], &filter[..]), ("a/0/b", "a/0/b"), "{scenario}");
+        }
+        assert_eq!(places("fan-in --topic a").1, "a");
+        assert_eq!(places("shared --topic a/{id}").1, "$share/load/a/+");
+        assert_eq!(places("fan-out").1, "bench/out");
+        assert_eq!(places("fan-out --topics 1"), ("bench/out/0".into(), "bench/out/+".into()));
+        assert_eq!(places("slow-reader --topics 9 --zipf 1").1, "bench/slow/+");
+    }
+
     #[test]
     fn what_contradicts_itself_is_refused() {
         for flags in [
@@ -352,6 +377,15 @@ mod tests {
             "fan-in --qos 3",
             "fan-in --publishers 0",
             "fan-in --protocol 4",
+            "fan-in --zipf 1",
+            "fan-out --topics 5 --topic a/b",
+            "pairs --topic a/b",
+            "pairs --topics 5",
+            "retained --topics 5",
+            "idle --topics 5",
+            "reconnect --topic a",
+            "connect --topic {id}",
+            "preset conn-tcp-10K-100 --topics 5",
         ] {
             assert!(plan(flags).is_err(), "{flags:?}");
         }

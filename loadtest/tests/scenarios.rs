@@ -151,6 +151,13 @@ fn sizes_topics_and_rates_vary() {
     assert_eq!((&summary["size_min"], &summary["size"]), (&16.into(), &5000.into()));
     let flags = "fan-in --publishers 3 --topics 20 --zipf 1.2 --topic t/{id}/v --count 50 --qos 2";
     check(&broker, flags, 150);
+    for scenario in ["fan-out", "slow-reader --slow 0", "wildcard --decoys 9"] {
+        let flags = "--publishers 2 --subscribers 3 --topics 7 --zipf 1 --count 30 --qos 1";
+        check(&broker, &format!("{scenario} {flags} --topic {{id}}/v"), 180);
+    }
+    let flags = "--publishers 2 --subscribers 3 --topics 7 --count 30 --qos 1 --protocol 5.0";
+    check(&broker, &format!("shared {flags}"), 60);
+    check(&broker, "retained --messages 20 --subscribers 2 --topic {id}/r", 40);
     check(&broker, "pairs --pairs 2 --topic {id}/p --rate 1000 --ramp 100ms --count 60", 120);
 }
 

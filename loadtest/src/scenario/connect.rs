@@ -1,6 +1,7 @@
+use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Defaults, Subscription, Workload};
+use super::{Act, Defaults, Subscription, TopicFlags, Workload};
 use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
 
 /// Clients that connect, and then stay.
@@ -17,13 +18,14 @@ pub struct Connect {
 }
 
 impl Connect {
-    pub(super) fn workload(&self) -> Workload {
-        workload(self.connections)
+    pub(super) fn workload(&self) -> Result<Workload> {
+        workload(&self.common.topics, self.connections)
     }
 }
 
-pub(super) fn workload(connections: u32) -> Workload {
-    Workload {
+pub(super) fn workload(topics: &TopicFlags, connections: u32) -> Result<Workload> {
+    topics.refuse()?;
+    Ok(Workload {
         name: "connect",
         act: Act::Connect,
         publishers: Vec::new(),
@@ -31,5 +33,5 @@ pub(super) fn workload(connections: u32) -> Workload {
         audience: 1,
         extent: Some(Extent::Messages(1)),
         defaults: Defaults::default(),
-    }
+    })
 }

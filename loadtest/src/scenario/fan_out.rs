@@ -1,9 +1,12 @@
+use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Defaults, Subscription, Topics, Workload};
+use super::{Act, Defaults, Subscription, TopicFlags, Workload};
 use crate::arguments::Common;
 
 /// Few publishers to one topic that many subscribe to.
+///
+/// With --topics each message goes to one of so many, and everybody subscribes to all of them.
 #[derive(Debug, Args)]
 pub struct FanOut {
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
@@ -15,21 +18,21 @@ pub struct FanOut {
 }
 
 impl FanOut {
-    pub(super) fn workload(&self) -> Workload {
-        workload(self.publishers, self.subscribers)
+    pub(super) fn workload(&self) -> Result<Workload> {
+        workload(&self.common.topics, self.publishers, self.subscribers)
     }
 }
 
-pub(super) fn workload(publishers: u32, subscribers: u32) -> Workload {
-    let topic = "bench/out";
-    let subscription = Subscription::to_all_of(0..publishers, topic.to_owned());
-    Workload {
+pub(super) fn workload(topics: &TopicFlags, publishers: u32, subscribers: u32) -> Result<Workload> {
+    let spread = topics.spread("bench/out")?;
+    let subscription = Subscription::to_spread(0..publishers, &spread);
+    Ok(Workload {
         name: "fan-out",
         act: Act::Publish,
-        publishers: (0..publishers).map(|_| Topics::One(topic.to_owned())).collect(),
+        publishers: spread.topics(publishers),
         subscribers: (0..subscribers).map(|_| subscription.clone()).collect(),
         audience: u64::from(subscribers),
         extent: None,
         defaults: Defaults::default(),
-    }
+    })
 }

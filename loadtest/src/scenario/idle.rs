@@ -1,11 +1,12 @@
+use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Arrivals, Defaults, Pattern, Reading, Subscription, Topics, Workload};
+use super::{Act, Arrivals, Defaults, Reading, Subscription, Topics, Workload};
 use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
 
 /// Many connections that do nothing, then one message to each.
 ///
-/// Each subscribes to `bench/<id>/x`. With --pid, says what they cost the broker in memory.
+/// Each subscribes to `bench/{id}/x`. With --pid, says what they cost the broker in memory.
 #[derive(Debug, Args)]
 pub struct Idle {
     #[arg(long, default_value_t = 10_000)]
@@ -16,8 +17,8 @@ pub struct Idle {
 }
 
 impl Idle {
-    pub(super) fn workload(&self) -> Workload {
-        let pattern = Pattern::new("bench/{id}/x");
+    pub(super) fn workload(&self) -> Result<Workload> {
+        let pattern = self.common.topics.own("each client", "bench/{id}/x")?;
         let subscription = |id| Subscription {
             filters: vec![pattern.name(id)],
             publishers: 0..1,
@@ -25,7 +26,7 @@ impl Idle {
             arrivals: Arrivals::InOrder,
             reading: Reading::Freely,
         };
-        Workload {
+        Ok(Workload {
             name: "idle",
             act: Act::Publish,
             subscribers: (0..self.connections).map(subscription).collect(),
@@ -33,6 +34,6 @@ impl Idle {
             audience: 1,
             extent: Some(Extent::Messages(self.connections)),
             defaults: Defaults::default(),
-        }
+        })
     }
 }

@@ -17,10 +17,12 @@ mod wildcard;
 
 use std::ops::Range;
 
+use anyhow::Result;
 use clap::Subcommand;
 use ringmq::{base::time::Span, mqtt::QoS};
 
-pub use self::topics::{Dice, Pattern, Topics};
+use self::topics::Spread;
+pub use self::topics::{Dice, Pattern, TopicFlags, Topics};
 use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
 
 /// What to drive the broker with.
@@ -40,7 +42,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub fn workload(&self) -> Workload {
+    pub fn workload(&self) -> Result<Workload> {
         match self {
             Scenario::FanIn(scenario) => scenario.workload(),
             Scenario::FanOut(scenario) => scenario.workload(),
@@ -165,6 +167,12 @@ impl Subscription {
             arrivals: Arrivals::InOrder,
             reading: Reading::Freely,
         }
+    }
+
+    /// To all topics of these publishers, wherever their messages go.
+    fn to_spread(publishers: Range<u32>, spread: &Spread) -> Subscription {
+        let arrivals = spread.arrivals();
+        Subscription { arrivals, ..Subscription::to_all_of(publishers, spread.filter()) }
     }
 
     /// Of a client that nothing is sent to.

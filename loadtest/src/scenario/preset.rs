@@ -1,3 +1,4 @@
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use ringmq::mqtt::QoS;
 
@@ -37,26 +38,28 @@ enum Name {
 }
 
 impl Preset {
-    pub(super) fn workload(&self) -> Workload {
-        let (workload, rate) = self.load();
+    pub(super) fn workload(&self) -> Result<Workload> {
+        let (workload, rate) = self.load()?;
         let defaults = Defaults { qos: QoS::AtLeastOnce, size: 16, rate: Some(rate.into()) };
-        Workload { defaults, ..workload }
+        Ok(Workload { defaults, ..workload })
     }
 
     /// Who publishes to whom, and messages per second.
-    fn load(&self) -> (Workload, u32) {
-        let scaled = |number| scale(number, self.scale);
-        match self.name {
-            Name::Connect => (connect::workload(scaled(10_000)), scaled(100)),
-            Name::FanOut => (fan_out::workload(1, scaled(1000)), 1),
-            Name::FanOutLarge => (fan_in::usual(5, scaled(1000)), 250),
-            Name::PointToPoint => (pairs::usual(scaled(1000)), scaled(1000)),
-            Name::PointToPointLarge => (pairs::usual(scaled(50_000)), scaled(50_000)),
-            Name::Shared => (shared::workload(scaled(1000), scaled(5), "load"), scaled(1000)),
-            Name::SharedLarge => {
-                (shared::workload(scaled(50_000), scaled(500), "load"), scaled(50_000))
+    fn load(&self) -> Result<(Workload, u32)> {
+        let (topics, scaled) = (&self.common.topics, |number| scale(number, self.scale));
+        Ok(match self.name {
+            Name::Connect => (connect::workload(topics, scaled(10_000))?, scaled(100)),
+            Name::FanOut => (fan_out::workload(topics, 1, scaled(1000))?, 1),
+            Name::FanOutLarge => (fan_in::workload(topics, 5, scaled(1000))?, 250),
+            Name::PointToPoint => (pairs::workload(topics, scaled(1000))?, scaled(1000)),
+            Name::PointToPointLarge => (pairs::workload(topics, scaled(50_000))?, scaled(50_000)),
+            Name::Shared => {
+                (shared::workload(topics, scaled(1000), scaled(5), "load")?, scaled(1000))
             }
-        }
+            Name::SharedLarge => {
+                (shared::workload(topics, scaled(50_000), scaled(500), "load")?, scaled(50_000))
+            }
+        })
     }
 }
 

@@ -1,6 +1,7 @@
+use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Defaults, Pattern, Subscription, Workload};
+use super::{Act, Defaults, Subscription, Workload};
 use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
 
 /// Clients that all lose their connections at once, and come back together.
@@ -17,10 +18,10 @@ pub struct Reconnect {
 }
 
 impl Reconnect {
-    pub(super) fn workload(&self) -> Workload {
-        let pattern = Pattern::new("bench/reconnect/{id}");
+    pub(super) fn workload(&self) -> Result<Workload> {
+        let pattern = self.common.topics.own("each client", "bench/reconnect/{id}")?;
         let subscription = |id| Subscription::to_nothing(vec![pattern.name(id)]);
-        Workload {
+        Ok(Workload {
             name: "reconnect",
             act: Act::Reconnect,
             publishers: Vec::new(),
@@ -28,6 +29,6 @@ impl Reconnect {
             audience: 1,
             extent: Some(Extent::Messages(1)),
             defaults: Defaults::default(),
-        }
+        })
     }
 }

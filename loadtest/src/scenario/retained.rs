@@ -1,7 +1,8 @@
+use anyhow::Result;
 use clap::{Args, value_parser};
 use ringmq::base::time::Span;
 
-use super::{Act, Arrivals, Defaults, Pattern, Reading, Subscription, Topics, Workload};
+use super::{Act, Arrivals, Defaults, Reading, Subscription, Topics, Workload};
 use crate::{
     arguments::Common,
     pacing::{Extent, parse_span},
@@ -27,8 +28,8 @@ pub struct Retained {
 }
 
 impl Retained {
-    pub(super) fn workload(&self) -> Workload {
-        let pattern = Pattern::new("bench/retained/{id}");
+    pub(super) fn workload(&self) -> Result<Workload> {
+        let pattern = self.common.topics.own("each message", "bench/retained/{id}")?;
         let subscription = Subscription {
             filters: vec![pattern.filter()],
             publishers: 0..1,
@@ -36,7 +37,7 @@ impl Retained {
             arrivals: Arrivals::AnyOrder,
             reading: Reading::Freely,
         };
-        Workload {
+        Ok(Workload {
             name: "retained",
             act: Act::Replay { settle: self.settle },
             publishers: vec![Topics::Numbered(pattern)],
@@ -44,6 +45,6 @@ impl Retained {
             audience: u64::from(self.subscribers),
             extent: Some(Extent::Messages(self.messages)),
             defaults: Defaults::default(),
-        }
+        })
     }
 }

@@ -1,6 +1,7 @@
+use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Arrivals, Defaults, Pattern, Subscription, Topics, Workload};
+use super::{Act, Arrivals, Defaults, Subscription, TopicFlags, Workload};
 use crate::arguments::Common;
 
 /// Publishers, each with a topic of its own, and one group that shares all their messages.
@@ -22,27 +23,32 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub(super) fn workload(&self) -> Workload {
-        workload(self.publishers, self.subscribers, &self.group)
+    pub(super) fn workload(&self) -> Result<Workload> {
+        workload(&self.common.topics, self.publishers, self.subscribers, &self.group)
     }
 }
 
-pub(super) fn workload(publishers: u32, subscribers: u32, group: &str) -> Workload {
-    let pattern = Pattern::new("bench/shared/{id}");
-    let filter = format!("$share/{group}/{}", pattern.filter());
+pub(super) fn workload(
+    topics: &TopicFlags,
+    publishers: u32,
+    subscribers: u32,
+    group: &str,
+) -> Result<Workload> {
+    let spread = topics.spread("bench/shared/{id}")?;
+    let filter = format!("$share/{group}/{}", spread.filter());
     let subscription = Subscription {
         arrivals: Arrivals::Pooled,
         ..Subscription::to_all_of(0..publishers, filter)
     };
-    Workload {
+    Ok(Workload {
         name: "shared",
         act: Act::Publish,
-        publishers: (0..publishers).map(|id| Topics::One(pattern.name(id))).collect(),
+        publishers: spread.topics(publishers),
         subscribers: (0..subscribers).map(|_| subscription.clone()).collect(),
         audience: 1,
         extent: None,
         defaults: Defaults::default(),
-    }
+    })
 }
 
 /// [MQTT-4.8.2-1] [MQTT-4.8.2-2]

@@ -1,6 +1,7 @@
+use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Defaults, Reading, Subscription, Topics, Workload};
+use super::{Act, Defaults, Reading, Subscription, Workload};
 use crate::arguments::Common;
 
 /// One topic, and among those who subscribe to it some who hardly read.
@@ -24,22 +25,22 @@ pub struct SlowReader {
 }
 
 impl SlowReader {
-    pub(super) fn workload(&self) -> Workload {
-        let topic = "bench/slow";
-        let subscription = Subscription::to_all_of(0..self.publishers, topic.to_owned());
+    pub(super) fn workload(&self) -> Result<Workload> {
+        let spread = self.common.topics.spread("bench/slow")?;
+        let subscription = Subscription::to_spread(0..self.publishers, &spread);
         let slow = Subscription {
             reading: Reading::Slowly { bytes_per_second: self.slow_rate },
             ..subscription.clone()
         };
         let subscribers = (0..self.subscribers).map(|_| subscription.clone());
-        Workload {
+        Ok(Workload {
             name: "slow-reader",
             act: Act::Publish,
-            publishers: (0..self.publishers).map(|_| Topics::One(topic.to_owned())).collect(),
+            publishers: spread.topics(self.publishers),
             subscribers: subscribers.chain((0..self.slow).map(|_| slow.clone())).collect(),
             audience: u64::from(self.subscribers),
             extent: None,
             defaults: Defaults::default(),
-        }
+        })
     }
 }

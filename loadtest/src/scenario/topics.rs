@@ -2,9 +2,87 @@
 
 use std::{str::FromStr, sync::Arc};
 
+use anyhow::{Result, ensure};
+use clap::{Args, value_parser};
 use ringmq::topic::TopicName;
 
+use super::Arrivals;
 use crate::payload::mix;
+
+/// The flags that say where messages go. What they mean where, the scenarios say.
+#[derive(Debug, Default, Args)]
+pub struct TopicFlags {
+    /// The topic, with `{id}` for the number of the publisher, or the number that was drawn; of
+    /// pairs, retained messages and idle clients for the number of each [default: the scenario's]
+    #[arg(long)]
+    topic: Option<Pattern>,
+    /// Topics that each message has the choice of, where messages of many go to the same
+    /// subscribers.
+    #[arg(long, value_parser = value_parser!(u32).range(1..=TOPICS_MAX))]
+    topics: Option<u32>,
+    /// How much more often the first of the topics are chosen: topic n as often as 1/n^S.
+    #[arg(long, value_name = "S", default_value_t = 0.0, requires = "topics")]
+    zipf: f64,
+}
+
+impl TopicFlags {
+    /// For publishers whose messages all go to the same subscribers.
+    pub(super) fn spread(&self, default: &str) -> Result<Spread> {
+        let Some(topics) = self.topics else {
+            return Ok(Spread { pattern: self.pattern(default), dice: None });
+        };
+        let numbered =
+            if default.contains(ID) { default.to_owned() } else { format!("{default}/{ID}") };
+        let pattern = self.pattern(&numbered);
+        ensure!(pattern.has_id(), "--topics needs {ID} in the --topic");
+        Ok(Spread { pattern, dice: Some(Arc::new(Dice::zipf(topics, self.zipf))) })
+    }
+
+    /// Where each of those that are numbered has a topic of its own.
+    pub(super) fn own(&self, whose: &str, default: &str) -> Result<Pattern> {
+        ensure!(self.topics.is_none(), "{whose} has one topic of its own: no --topics");
+        let pattern = self.pattern(default);
+        ensure!(pattern.has_id(), "{whose} has a topic of its own: --topic needs {ID}");
+        Ok(pattern)
+    }
+
+    /// Where there are no topics.
+    pub(super) fn refuse(&self) -> Result<()> {
+        let none = self.topic.is_none() && self.topics.is_none();
+        ensure!(none, "nothing is published or subscribed to: no --topic and no --topics");
+        Ok(())
+    }
+
+    fn pattern(&self, default: &str) -> Pattern {
+        self.topic.clone().unwrap_or_else(|| Pattern::new(default))
+    }
+}
+
+/// The topics of publishers whose messages all go to the same subscribers.
+#[derive(Debug)]
+pub(super) struct Spread {
+    pub(super) pattern: Pattern,
+    dice: Option<Arc<Dice>>,
+}
+
+impl Spread {
+    pub(super) fn topics(&self, publishers: u32) -> Vec<Topics> {
+        let topics = |id| match &self.dice {
+            None => Topics::One(self.pattern.name(id)),
+            Some(dice) => Topics::Drawn(self.pattern.clone(), Arc::clone(dice)),
+        };
+        (0..publishers).map(topics).collect()
+    }
+
+    /// Of whoever is to receive everything.
+    pub(super) fn filter(&self) -> String {
+        self.pattern.filter()
+    }
+
+    pub(super) fn arrivals(&self) -> Arrivals {
+        if self.dice.is_some() { Arrivals::AnyOrder } else { Arrivals::InOrder }
+    }
+}
 
 /// Where a publisher's messages go.
 #[derive(Clone, Debug)]
@@ -26,7 +104,7 @@ impl Topics {
     }
 }
 
-/// Topic Names that differ in a number.
+/// Topic Names that differ in a number, or one Topic Name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(String);
 
@@ -39,13 +117,21 @@ impl Pattern {
         self.0.replace(ID, &id.to_string())
     }
 
+    fn has_id(&self) -> bool {
+        self.0.contains(ID)
+    }
+
+    pub(super) fn levels(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/')
+    }
+
     /// The filter of all names.
     pub fn filter(&self) -> String {
         self.0.replace(ID, "+")
     }
 }
 
-/// As a flag gives it: a Topic Name in which one level or more is the number.
+/// As a flag gives it: a Topic Name in which any number of levels are the number.
 impl FromStr for Pattern {
     type Err = String;
 
@@ -53,8 +139,8 @@ impl FromStr for Pattern {
         let (mut levels, parts) = (text.split('/'), text.matches(ID).count());
         let whole = levels.by_ref().filter(|level| *level == ID).count();
         match TopicName::parse(text) {
-            Ok(_) if whole > 0 && whole == parts => Ok(Pattern::new(text)),
-            _ => Err(format!("a topic has {ID} as one of its levels, and no wildcards")),
+            Ok(_) if whole == parts => Ok(Pattern::new(text)),
+            _ => Err(format!("a topic has {ID} as a whole level or not at all, and no wildcards")),
         }
     }
 }
@@ -95,7 +181,9 @@ impl Dice {
 }
 
 /// Stands for the number.
-const ID: &str = "{id}";
+pub(super) const ID: &str = "{id}";
+
+const TOPICS_MAX: i64 = 10_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -106,7 +194,8 @@ mod tests {
         let pattern: Pattern = "house/{id}/heat".parse().unwrap();
         assert_eq!(pattern.name(7), "house/7/heat");
         assert_eq!(pattern.filter(), "house/+/heat");
-        for wrong in ["", "a/b", "a/x{id}", "{id}/x{id}", "+/{id}", "{id}/#"] {
+        assert_eq!("a/b".parse::<Pattern>().unwrap().filter(), "a/b");
+        for wrong in ["", "a/x{id}", "{id}/x{id}", "+/{id}", "{id}/#"] {
             assert!(wrong.parse::<Pattern>().is_err(), "{wrong}");
         }
     }

@@ -1,11 +1,15 @@
+use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Defaults, Subscription, Topics, Workload};
+use super::{
+    Act, Defaults, Pattern, Subscription, Workload,
+    topics::{ID, Spread},
+};
 use crate::arguments::Common;
 
 /// Subscribers with large sets of wildcard filters, of which one matches.
 ///
-/// Message p goes to `bench/wild/<p>/value`, and everybody subscribes to `bench/wild/+/value`. The
+/// Publisher p sends to `bench/wild/p/value`, and everybody subscribes to `bench/wild/+/value`. The
 /// other filters begin in the same way, so that a broker has to look at them.
 #[derive(Debug, Args)]
 pub struct Wildcard {
@@ -22,38 +26,55 @@ pub struct Wildcard {
 }
 
 impl Wildcard {
-    pub(super) fn workload(&self) -> Workload {
-        Workload {
+    pub(super) fn workload(&self) -> Result<Workload> {
+        let spread = self.common.topics.spread(TOPIC)?;
+        Ok(Workload {
             name: "wildcard",
             act: Act::Publish,
-            publishers: (0..self.publishers)
-                .map(|id| Topics::One(format!("bench/wild/{id}/value")))
-                .collect(),
-            subscribers: (0..self.subscribers).map(|id| self.subscription(id)).collect(),
+            publishers: spread.topics(self.publishers),
+            subscribers: (0..self.subscribers).map(|id| self.subscription(id, &spread)).collect(),
             audience: u64::from(self.subscribers),
             extent: None,
             defaults: Defaults::default(),
-        }
+        })
     }
 
-    fn subscription(&self, subscriber: u32) -> Subscription {
-        let mut subscription =
-            Subscription::to_all_of(0..self.publishers, "bench/wild/+/value".to_owned());
-        let decoys = (0..self.decoys).map(|number| decoy(subscriber, number));
+    fn subscription(&self, subscriber: u32, spread: &Spread) -> Subscription {
+        let mut subscription = Subscription::to_spread(0..self.publishers, spread);
+        let decoys = (0..self.decoys).map(|number| decoy(&spread.pattern, subscriber, number));
         subscription.filters.extend(decoys);
         subscription
     }
 }
 
 /// A filter that begins as those that match do, and does not match.
-fn decoy(subscriber: u32, number: u32) -> String {
+fn decoy(pattern: &Pattern, subscriber: u32, number: u32) -> String {
+    let filter = pattern.filter();
     match number % 4 {
-        0 => format!("bench/wild/+/value/{subscriber}/{number}/#"),
-        1 => format!("bench/+/+/value/{subscriber}-{number}"),
-        2 => format!("+/wild/+/{subscriber}-{number}"),
-        _ => format!("bench/wild/{number}/+/{subscriber}/#"),
+        0 => format!("{filter}/{subscriber}/{number}/#"),
+        1 => format!("{}/{subscriber}-{number}", with_wildcard(pattern, 1)),
+        2 => with_another_end(&with_wildcard(pattern, 0), &format!("{subscriber}-{number}")),
+        _ => format!("{}/+/{subscriber}/#", pattern.name(number)),
     }
 }
+
+/// The filter of all names with one more level that may be anything, unless there is none there.
+fn with_wildcard(pattern: &Pattern, place: usize) -> String {
+    let levels = pattern.levels().enumerate();
+    let levels = levels.map(|(at, level)| if at == place || level == ID { "+" } else { level });
+    levels.collect::<Vec<_>>().join("/")
+}
+
+/// As many levels, of which the last is no number and not the one that was there.
+fn with_another_end(filter: &str, end: &str) -> String {
+    match filter.rsplit_once('/') {
+        Some((front, "+")) => format!("{front}/{end}"),
+        Some((front, last)) => format!("{front}/{last}-{end}"),
+        None => end.to_owned(),
+    }
+}
+
+const TOPIC: &str = "bench/wild/{id}/value";
 
 /// More would need more SUBSCRIBE packets than there are Packet Identifiers.
 const DECOYS_MAX: i64 = 6_000_000;
@@ -66,12 +87,12 @@ mod tests {
 
     #[test]
     fn decoys_are_filters_that_match_no_message() {
-        for number in 0..40 {
-            let filter = decoy(3, number);
-            for publisher in 0..40 {
-                let topic = format!("bench/wild/{publisher}/value");
+        for pattern in [TOPIC, "{id}", "a", "a/{id}", "{id}/3-5", "{id}/{id}", "/{id}//"] {
+            let pattern: Pattern = pattern.parse().unwrap();
+            for (number, publisher) in (0..40).flat_map(|n| (0..40).map(move |p| (n, p))) {
+                let (filter, topic) = (decoy(&pattern, 3, number), pattern.name(publisher));
                 let name = TopicName::parse(&topic).unwrap();
-                assert!(!TopicFilter::parse(&filter).unwrap().matches(name), "{filter}");
+                assert!(!TopicFilter::parse(&filter).unwrap().matches(name), "{filter} {topic}");
             }
         }
     }

@@ -1,9 +1,9 @@
 //! One client's connection: from CONNECT to the end.
 
-use std::os::fd::OwnedFd;
+use std::{net::IpAddr, os::fd::OwnedFd};
 
 use ringmq::{
-    base::time::Moment,
+    base::time::{Moment, Span},
     mqtt::{Ack, Connack, Frame, Packet, PacketType, Suback, frame},
 };
 
@@ -18,7 +18,7 @@ use crate::{
     publisher::Publisher,
     subscriber::Subscriber,
     tally::Tally,
-    wire::{ACK_LEN, encode_connect, encode_disconnect, skim_ack},
+    wire::{ACK_LEN, encode_connect, encode_disconnect, ping_interval, skim_ack},
 };
 
 /// ```text
@@ -37,6 +37,8 @@ pub struct Connection {
     pub outbox: Outbox,
     pub role: Role,
     inbox: Inbox,
+    /// Seconds, as the broker wants it.
+    keep_alive: u16,
     /// Something is to be sent when the turn ends.
     pub listed: bool,
 }
@@ -75,9 +77,7 @@ pub enum Rest {
 impl Connection {
     pub fn open(plan: &Plan, opened: Opened, role: Role) -> Result<Connection, Fault> {
         let Opened { client: index, due } = opened;
-        let sources = &plan.source_addresses;
-        let from = (!sources.is_empty()).then(|| sources[index % sources.len()]);
-        let socket = network::begin_connect(plan.address(index), from)?;
+        let socket = network::begin_connect(plan.address(index), source(plan, index))?;
         if role.allowance().is_some() {
             network::bound_receive_buffer(&socket, SLOW_RECEIVE_BYTES)?;
         }
@@ -88,7 +88,8 @@ impl Connection {
         let client_id = client_id(plan.seed, index);
         encode_connect(plan.version, &client_id, plan.terms, &mut outbox.bytes);
         let (stage, inbox) = (Stage::Connecting, Inbox::default());
-        Ok(Connection { socket, stage, due, outbox, role, inbox, listed: false })
+        let keep_alive = plan.terms.keep_alive;
+        Ok(Connection { socket, stage, due, outbox, role, inbox, keep_alive, listed: false })
     }
 
     /// Reads once into `buffer`, which all connections share, and handles what has come.
@@ -206,6 +207,8 @@ impl Connection {
         if connack.reason_code.is_error() {
             return Err(Fault::ConnectionRefused(connack.reason_code));
         }
+        // [MQTT-3.1.2-21]
+        self.keep_alive = connack.properties.server_keep_alive.unwrap_or(self.keep_alive);
         match &mut self.role {
             Role::Publisher(publisher) => {
                 check_capabilities(connack, publisher)?;
@@ -236,6 +239,11 @@ impl Connection {
             self.stage = Stage::Ready;
         }
         Ok(())
+    }
+
+    /// How often it has to show that it is still there.
+    pub fn ping_interval(&self) -> Option<Span> {
+        ping_interval(self.keep_alive)
     }
 
     /// Shows that it is still there. [MQTT-3.1.2-20]
@@ -273,7 +281,13 @@ fn check_capabilities(connack: &Connack<'_>, publisher: &Publisher) -> Result<()
     }
 }
 
-fn client_id(seed: u64, index: usize) -> String {
+/// Where a client connects from, if the kernel does not choose.
+pub fn source(plan: &Plan, client: usize) -> Option<IpAddr> {
+    let sources = &plan.source_addresses;
+    (!sources.is_empty()).then(|| sources[client % sources.len()])
+}
+
+pub fn client_id(seed: u64, index: usize) -> String {
     format!("load-{seed}-{index}")
 }
 

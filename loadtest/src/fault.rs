@@ -26,6 +26,8 @@ pub enum Fault {
     Disconnected(ReasonCode),
     #[error("the broker closed the connection")]
     Closed,
+    #[error("{0} sessions stay at the broker")]
+    SessionsLeft(usize),
     #[error("unexpected: {0}")]
     Unexpected(&'static str),
 }

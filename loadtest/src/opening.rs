@@ -37,8 +37,9 @@ impl Opening {
         Opening { clients, begun: 0, under_way: 0, under_way_max, schedule: None }
     }
 
-    pub fn clients(&self) -> usize {
-        self.clients.len()
+    /// The indices, in the whole run, of those that are to be opened, in that order.
+    pub fn clients(&self) -> &[usize] {
+        &self.clients
     }
 
     /// Nothing is to be opened, for now.

@@ -110,12 +110,6 @@ impl Plan {
         if self.send_buffer > 0 { self.send_buffer } else { OUTBOX_BYTES }
     }
 
-    /// How often clients show that they are still there.
-    pub fn ping_interval(&self) -> Option<Span> {
-        let keep_alive = u64::from(self.terms.keep_alive);
-        (keep_alive > 0).then(|| Span::from_millis(keep_alive * 500))
-    }
-
     /// Publishers and subscribers.
     pub fn clients(&self) -> usize {
         self.workload.publishers.len() + self.workload.subscribers.len()

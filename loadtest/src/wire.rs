@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
-use ringmq::mqtt::{
-    Connect, DecodeError, Delivery, Disconnect, Frame, PacketId, PacketType, Publish, PublishHead,
-    QoS, ReasonCode, Subscribe, SubscribeFilters, SubscriptionOptions, Version,
+use ringmq::{
+    base::time::Span,
+    mqtt::{
+        Connect, DecodeError, Delivery, Disconnect, Frame, PacketId, PacketType, Publish,
+        PublishHead, QoS, ReasonCode, Subscribe, SubscribeFilters, SubscriptionOptions, Version,
+    },
 };
 
 use crate::{
@@ -167,6 +170,11 @@ pub struct SessionTerms {
     pub persistent: bool,
     /// Seconds; 0 turns it off.
     pub keep_alive: u16,
+}
+
+/// How often a client with this Keep Alive shows that it is still there.
+pub fn ping_interval(keep_alive: u16) -> Option<Span> {
+    (keep_alive > 0).then(|| Span::from_millis(u64::from(keep_alive) * 500))
 }
 
 pub fn encode_connect(version: Version, client_id: &str, terms: SessionTerms, out: &mut Vec<u8>) {

@@ -23,7 +23,9 @@ use crate::{
     plan::Plan,
     publisher::Publisher,
     publishing::Publishing,
+    removal::remove_sessions,
     scenario::Act,
+    slow_readers::{SIPS_PER_SECOND, SlowReaders},
     subscriber::Subscriber,
     tally::Tally,
 };
@@ -42,6 +44,8 @@ pub struct Worker {
     /// What is opened is counted.
     counts_opening: bool,
     slow: SlowReaders,
+    /// How often everybody pings: as the shortest Keep Alive wants it.
+    ping_interval: Option<Span>,
     next_ping: Moment,
     /// Connections with perhaps more to read.
     unread: VecDeque<usize>,
@@ -70,11 +74,12 @@ impl Worker {
         Ok(Worker {
             poll,
             buffer: vec![0; READ_BYTES.max(plan.filling.bytes().len() + PACKET_HEAD_BYTES_MAX)],
-            connections: Vec::with_capacity(opening.clients()),
+            connections: Vec::with_capacity(opening.clients().len()),
             publishers: (0..publishers).skip(link.thread).step_by(plan.threads).count(),
             opening,
             counts_opening: false,
             slow: SlowReaders::default(),
+            ping_interval: None,
             next_ping: Moment::default(),
             unread: VecDeque::new(),
             eager: Vec::new(),
@@ -95,10 +100,34 @@ impl Worker {
         while !self.quit {
             self.turn()?;
         }
+        let mut tally = self.measured.take().unwrap_or_else(|| self.take_tally());
+        self.disconnect(&mut tally)?;
+        Ok(tally)
+    }
+
+    /// Lets everybody go, and leaves no sessions behind.
+    fn disconnect(&mut self, tally: &mut Tally) -> Result<(), Fault> {
         for connection in &mut self.connections {
             connection.say_farewell(&self.plan);
         }
-        Ok(self.measured.take().unwrap_or_else(|| self.take_tally()))
+        let lasting = self.lasting_sessions();
+        self.connections.clear();
+        match remove_sessions(&self.plan, &lasting)? {
+            0 => {}
+            left => tally.note(&Fault::SessionsLeft(left)),
+        }
+        Ok(())
+    }
+
+    /// The clients whose sessions have not ended with their connections: of versions before 5.0
+    /// all, and otherwise those that have not said so themselves.
+    fn lasting_sessions(&self) -> Vec<usize> {
+        let Plan { version, terms, .. } = *self.plan;
+        let lasts = |connection: &Connection| {
+            terms.persistent && (!version.has_properties() || connection.stage == Stage::Closed)
+        };
+        let clients = self.opening.clients().iter().zip(&self.connections);
+        clients.filter(|(_, connection)| lasts(connection)).map(|(client, _)| *client).collect()
     }
 
     fn take_tally(&mut self) -> Tally {
@@ -146,7 +175,7 @@ impl Worker {
             .publishing
             .as_ref()
             .and_then(|publishing| publishing.next_moment(&self.connections[..self.publishers]));
-        let ping = self.plan.ping_interval().map(|_| self.next_ping);
+        let ping = self.ping_interval.map(|_| self.next_ping);
         let moments = [due, self.opening.next_moment(now), self.slow.next_moment(), ping];
         moments.into_iter().flatten().min().map(|next| next.since(now))
     }
@@ -186,7 +215,7 @@ impl Worker {
 
     /// Lets the broker know in time that everybody is still there.
     fn ping(&mut self) {
-        let Some(interval) = self.plan.ping_interval() else { return };
+        let Some(interval) = self.ping_interval else { return };
         let now = clock::now();
         if now < self.next_ping {
             return;
@@ -203,8 +232,8 @@ impl Worker {
         if !self.slow.is_due(clock::now()) {
             return Ok(());
         }
-        for place in 0..self.slow.indices.len() {
-            let index = self.slow.indices[place];
+        for place in 0..self.slow.indices().len() {
+            let index = self.slow.indices()[place];
             let connection = &mut self.connections[index];
             if !connection.is_sipping() {
                 continue;
@@ -263,11 +292,21 @@ impl Worker {
     }
 
     fn handle_ready(&mut self, index: usize) -> Result<(), Fault> {
+        self.heed_keep_alive(index);
         if self.counts_opening {
             let due = self.connections[index].due;
             self.tally.record(Arrival::InOrder, QoS::AtMostOnce, due, clock::now());
         }
         self.end_opening()
+    }
+
+    /// The broker may want to hear of a client more often than the client thought.
+    fn heed_keep_alive(&mut self, index: usize) {
+        let Some(interval) = self.connections[index].ping_interval() else { return };
+        if self.ping_interval.is_none_or(|shortest| interval < shortest) {
+            self.ping_interval = Some(interval);
+            self.next_ping = clock::now() + interval;
+        }
     }
 
     fn end_opening(&mut self) -> Result<(), Fault> {
@@ -499,31 +538,6 @@ impl Worker {
     }
 }
 
-/// The connections that are read from time to time only.
-#[derive(Debug, Default)]
-struct SlowReaders {
-    indices: Vec<usize>,
-    next: Moment,
-}
-
-impl SlowReaders {
-    fn add(&mut self, index: usize) {
-        self.indices.push(index);
-    }
-
-    fn next_moment(&self) -> Option<Moment> {
-        (!self.indices.is_empty()).then_some(self.next)
-    }
-
-    fn is_due(&mut self, now: Moment) -> bool {
-        let due = self.next_moment().is_some_and(|next| next <= now);
-        if due {
-            self.next = now + Span::from_nanos(1_000_000_000 / u64::from(SIPS_PER_SECOND));
-        }
-        due
-    }
-}
-
 /// Who the connection with this index in the whole run is.
 fn role(plan: &Plan, index: usize) -> Role {
     let publishers = &plan.workload.publishers;
@@ -544,5 +558,3 @@ const READ_BYTES: usize = 64 * 1024;
 /// What a PUBLISH may have before its payload: more than the longest topic of ours, with
 /// properties to spare.
 const PACKET_HEAD_BYTES_MAX: usize = 64 * 1024;
-
-const SIPS_PER_SECOND: u32 = 10;

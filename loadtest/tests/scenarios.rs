@@ -3,7 +3,12 @@
 
 mod support;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+};
 
 use serde_json::{Value, json};
 use support::{Broker, loadtest};
@@ -171,6 +176,46 @@ fn sessions_persist_and_clients_show_that_they_are_there() {
     }
     let hosts = "--host 127.0.0.1,127.0.0.1 --source-addresses 127.9.0.0/29";
     check(&broker, &format!("pairs --pairs 4 --count 5 {hosts}"), 20);
+}
+
+/// [MQTT-3.1.2-21]
+#[test]
+fn clients_ping_as_often_as_the_broker_wants_it() {
+    let broker = Broker::start_with(1, &["--max-keep-alive", "1"]);
+    for keep_alive in [0, 60] {
+        let flags = format!("--protocol 5.0 --keep-alive {keep_alive} --hold 2s --count 1");
+        let summary = check(&broker, &format!("pairs --pairs 2 {flags}"), 2);
+        assert_eq!(summary["disconnected"], 0);
+    }
+}
+
+/// Connects as a client of a run without Clean Session, and says whether there is a session.
+fn has_session(broker: &Broker, client_id: &str) -> bool {
+    let mut socket = TcpStream::connect(("127.0.0.1", broker.port())).unwrap();
+    let (id_len, len) = (u8::try_from(client_id.len()).unwrap(), 12 + client_id.len());
+    let head = [0x10, u8::try_from(len).unwrap(), 0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 60];
+    socket.write_all(&[&head[..], &[0, id_len], client_id.as_bytes()].concat()).unwrap();
+    let mut connack = [0; 4];
+    socket.read_exact(&mut connack).unwrap();
+    assert_eq!((connack[0], connack[3]), (0x20, 0));
+    connack[2] == 1
+}
+
+/// [MQTT-3.1.2-6@3.1.1]
+#[test]
+fn no_sessions_stay_at_the_broker() {
+    for protocol in ["3.1", "3.1.1", "5.0"] {
+        let broker = Broker::start(2);
+        let flags = "--session persistent --qos 1 --threads 2 --opening 4";
+        let flags = format!("pairs --pairs 9 --count 3 --protocol {protocol} {flags}");
+        let summary = check(&broker, &flags, 27);
+        assert_eq!(summary["faults"], json!([]));
+        for client in 0..18 {
+            let client_id = format!("load-1-{client}");
+            assert!(!has_session(&broker, &client_id), "{protocol}: {client_id}");
+            assert!(has_session(&broker, &client_id), "one that does stay is seen");
+        }
+    }
 }
 
 #[test]

@@ -16,9 +16,13 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn start(shards: usize) -> Broker {
+        Broker::start_with(shards, &[])
+    }
+
+    pub(crate) fn start_with(shards: usize, flags: &[&str]) -> Broker {
         let shards = shards.to_string();
         let mut command = Command::new(ringmq());
-        command.args(["--listen", "127.0.0.1:0", "--shards", &shards]);
+        command.args(["--listen", "127.0.0.1:0", "--shards", &shards]).args(flags);
         Broker::spawn(command)
     }
 

@@ -12,6 +12,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender};
+use hdrhistogram::Histogram;
 use ringmq::base::time::Moment;
 
 use crate::{fault::Fault, network::Doorbell, payload::Phase, plan::Plan};
@@ -27,6 +28,8 @@ pub enum Command {
     Subscribe(Moment),
     /// Open all connections, where connections are counted; those that are open are lost first.
     Open(Moment),
+    /// Hand over the latencies since the last time.
+    Report,
     /// Publish no more, and wait for nothing.
     Stop,
     /// Disconnect and end.
@@ -45,6 +48,8 @@ pub enum Report {
     },
     /// The last expected message has come.
     AllDelivered,
+    /// Of what has come since the last time, in nanoseconds.
+    Latencies(Histogram<u64>),
     Failed(Fault),
 }
 
@@ -60,6 +65,7 @@ pub struct Link {
 /// The counters of the present phase, over all threads.
 #[derive(Debug)]
 pub struct Shared {
+    sent: AtomicU64,
     delivered: AtomicU64,
     /// Deliveries after which nothing more is to come; not known while publishers still publish.
     expected: AtomicU64,
@@ -76,6 +82,7 @@ impl Shared {
     pub fn new(threads: usize) -> io::Result<Shared> {
         let doorbells = (0..threads).map(|_| Doorbell::new()).collect::<io::Result<_>>()?;
         Ok(Shared {
+            sent: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             expected: AtomicU64::new(u64::MAX),
             round: AtomicU64::new(1),
@@ -87,10 +94,19 @@ impl Shared {
 
     /// Begins a phase. No thread counts anything between its `Prepared` and the next `Publish`.
     pub fn reset(&self) {
+        self.sent.store(0, SeqCst);
         self.delivered.store(0, SeqCst);
         self.expected.store(u64::MAX, SeqCst);
         self.round.store(1, SeqCst);
         self.forgiven.store(0, SeqCst);
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.sent.load(SeqCst)
+    }
+
+    pub fn add_sent(&self, count: u64) {
+        self.sent.fetch_add(count, SeqCst);
     }
 
     pub fn delivered(&self) -> u64 {

@@ -11,6 +11,7 @@ use std::{cell::RefCell, num::NonZeroU64, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use hdrhistogram::Histogram;
 use ringmq::base::time::{Moment, Span};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -34,6 +35,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Outcome {
     pub tallies: Vec<Tally>,
+    /// Of all deliveries, in nanoseconds.
+    pub latency: Histogram<u64>,
     pub sent: u64,
     pub start: Moment,
     /// Rounds that were given up because deliveries were missing.
@@ -92,7 +95,8 @@ pub fn run(plan: &Arc<Plan>) -> Result<Outcome> {
         coordinator.command(Command::Quit);
         let tallies: Vec<_> =
             threads.into_iter().filter_map(|thread| thread.join().ok()?).collect();
-        Ok(measurement?.into_outcome(tallies, &coordinator.recorder.borrow()))
+        let latency = coordinator.hear_rest(&tallies);
+        Ok(measurement?.into_outcome(tallies, latency, &coordinator.recorder.borrow()))
     })
 }
 
@@ -149,11 +153,16 @@ struct Measurement {
 }
 
 impl Measurement {
-    fn into_outcome(self, tallies: Vec<Tally>, recorder: &Recorder) -> Outcome {
+    fn into_outcome(
+        self,
+        tallies: Vec<Tally>,
+        latency: Histogram<u64>,
+        recorder: &Recorder,
+    ) -> Outcome {
         let Measurement { phase: Measured { published, load, .. }, broker } = self;
         let Published { start, sent, stalled_rounds } = published;
         let (sampled, series) = (recorder.span(), recorder.series());
-        Outcome { tallies, sent, start, stalled_rounds, broker, load, sampled, series }
+        Outcome { tallies, latency, sent, start, stalled_rounds, broker, load, sampled, series }
     }
 }
 
@@ -250,7 +259,8 @@ impl Coordinator<'_> {
 
     fn point(&self, broker: Option<&Sample>, load: &Sample) -> Point {
         let (broker, load) = (broker.map(Glance::from), load.into());
-        Point { moment: clock::now(), delivered: self.shared.delivered(), broker, load }
+        let (sent, delivered) = (self.shared.sent(), self.shared.delivered());
+        Point { moment: clock::now(), sent, delivered, broker, load, p99_nanos: None }
     }
 
     /// Shows how far it is, and adds to the series when that is due.
@@ -259,8 +269,23 @@ impl Coordinator<'_> {
         if self.recorder.borrow().is_due(clock::now()) {
             let point = self.point(self.sample_broker()?.as_ref(), &sample_load()?);
             self.recorder.borrow_mut().record(point);
+            self.command(Command::Report);
         }
         Ok(())
+    }
+
+    /// What the threads, which have ended, recorded last. Says the latencies of all.
+    fn hear_rest(&self, tallies: &[Tally]) -> Histogram<u64> {
+        let mut recorder = self.recorder.borrow_mut();
+        for report in self.received.try_iter() {
+            if let Report::Latencies(nanos) = report {
+                recorder.hear(&nanos);
+            }
+        }
+        for tally in tallies {
+            recorder.hear(&tally.latency);
+        }
+        recorder.finish()
     }
 
     /// Removes what the run would leave behind.
@@ -386,6 +411,10 @@ impl Coordinator<'_> {
     fn receive(&self, patience: Span) -> Result<Option<Report>> {
         match self.received.recv_timeout(Duration::from(patience)) {
             Ok(Report::Failed(fault)) => Err(fault.into()),
+            Ok(Report::Latencies(nanos)) => {
+                self.recorder.borrow_mut().hear(&nanos);
+                Ok(None)
+            }
             Ok(report) => Ok(Some(report)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => bail!("all threads have ended"),

@@ -1,17 +1,22 @@
-//! How a run went over time: what was delivered and what both processes used.
+//! How a run went over time: what was sent and delivered, how long that took, and what both
+//! processes used.
 
+use hdrhistogram::Histogram;
 use ringmq::base::time::{Moment, Span};
 use serde::{Deserialize, Serialize};
 
-use crate::{process::Sample, total::as_f64};
+use crate::{process::Sample, tally::latencies, total::as_f64};
 
 /// What is known at one moment; counters from the start of the phase, or of a process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Point {
     pub moment: Moment,
+    pub sent: u64,
     pub delivered: u64,
     pub broker: Option<Glance>,
     pub load: Glance,
+    /// Of what came in the interval that ends here; known later, if anything came.
+    pub p99_nanos: Option<u64>,
 }
 
 /// A process at one moment.
@@ -31,6 +36,10 @@ impl From<&Sample> for Glance {
 #[derive(Debug)]
 pub struct Recorder {
     points: Vec<Point>,
+    /// Of what came in the interval that ends with the last point, in nanoseconds.
+    recent: Histogram<u64>,
+    /// Of all that came before.
+    earlier: Histogram<u64>,
     /// Only while this is on are points due.
     recording: bool,
     interval: Span,
@@ -38,7 +47,8 @@ pub struct Recorder {
 
 impl Default for Recorder {
     fn default() -> Recorder {
-        Recorder { points: Vec::new(), recording: false, interval: INTERVAL }
+        let (recent, earlier) = (latencies(), latencies());
+        Recorder { points: Vec::new(), recent, earlier, recording: false, interval: INTERVAL }
     }
 }
 
@@ -51,7 +61,33 @@ impl Recorder {
     /// With the last point, however soon after the one before.
     pub fn end(&mut self, point: Point) {
         self.recording = false;
+        self.add(point);
+    }
+
+    /// What the threads have recorded since they were last asked, which was at the last point.
+    pub fn hear(&mut self, nanos: &Histogram<u64>) {
+        self.recent.add(nanos).expect("all histograms have the same bounds");
+    }
+
+    /// The latencies of all that came, once everything has been heard.
+    pub fn finish(&mut self) -> Histogram<u64> {
+        self.close_interval();
+        std::mem::replace(&mut self.earlier, latencies())
+    }
+
+    fn add(&mut self, point: Point) {
+        self.close_interval();
         self.points.push(point);
+    }
+
+    fn close_interval(&mut self) {
+        if let Some(point) = self.points.last_mut()
+            && !self.recent.is_empty()
+        {
+            point.p99_nanos = Some(self.recent.value_at_quantile(0.99));
+            self.earlier.add(&self.recent).expect("all histograms have the same bounds");
+            self.recent.reset();
+        }
     }
 
     /// From the first point to the last.
@@ -69,15 +105,24 @@ impl Recorder {
 
     /// When there are too many points every second one is given up.
     pub fn record(&mut self, point: Point) {
-        self.points.push(point);
+        self.add(point);
         if self.points.len() > POINTS_MAX {
-            let mut index = 0;
-            self.points.retain(|_| {
-                index += 1;
-                index % 2 == 1
-            });
+            self.thin();
             self.interval = self.interval + self.interval;
         }
+    }
+
+    /// Of two intervals that become one the slower counts, so that a stall is still seen.
+    fn thin(&mut self) {
+        for index in (2..self.points.len()).step_by(2) {
+            let before = self.points[index - 1].p99_nanos;
+            self.points[index].p99_nanos = self.points[index].p99_nanos.max(before);
+        }
+        let mut index = 0;
+        self.points.retain(|_| {
+            index += 1;
+            index % 2 == 1
+        });
     }
 
     pub fn series(&self) -> Series {
@@ -93,10 +138,16 @@ impl Recorder {
 
 /// Parallel arrays: what happened in the interval that ends so many seconds after the start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Series {
     pub seconds: Vec<f64>,
+    /// Messages sent, or connections begun, per second.
+    pub sent_rates: Vec<f64>,
     /// Messages or connections per second.
     pub delivered_rates: Vec<f64>,
+    /// Of what was delivered in the interval; null where nothing was. In long runs of the slowest
+    /// part of it.
+    pub latency_p99_micros: Vec<Option<f64>>,
     /// Cores that were kept busy; empty without --pid, as is the next.
     pub broker_core_use: Vec<f64>,
     pub broker_rss_bytes: Vec<u64>,
@@ -107,8 +158,10 @@ impl Series {
     fn add(&mut self, start: Moment, from: &Point, to: &Point) {
         let seconds = in_seconds(to.moment - from.moment);
         self.seconds.push(rounded(in_seconds(to.moment - start)));
-        let delivered = to.delivered.saturating_sub(from.delivered);
-        self.delivered_rates.push(rounded(as_f64(delivered) / seconds));
+        let rate = |from: u64, to: u64| rounded(as_f64(to.saturating_sub(from)) / seconds);
+        self.sent_rates.push(rate(from.sent, to.sent));
+        self.delivered_rates.push(rate(from.delivered, to.delivered));
+        self.latency_p99_micros.push(to.p99_nanos.map(|nanos| as_f64(nanos) / 1e3));
         self.load_core_use.push(rounded(core_use(&from.load, &to.load, seconds)));
         if let (Some(from), Some(to)) = (&from.broker, &to.broker) {
             self.broker_core_use.push(rounded(core_use(from, to, seconds)));
@@ -145,7 +198,8 @@ mod tests {
         let broker =
             Glance { cpu: Span::from_millis(millis / 2), resident_bytes: delivered * 1024 };
         let moment = Moment::from_nanos(1_000_000 * (5000 + millis));
-        Point { moment, delivered, broker: Some(broker), load: Glance::default() }
+        let sent = delivered * 2;
+        Point { moment, sent, delivered, broker: Some(broker), ..Point::default() }
     }
 
     fn record(count: u64, step: u64) -> Recorder {
@@ -167,6 +221,8 @@ mod tests {
         let series = recorder.series();
         assert_eq!(series.seconds, [0.1, 0.2, 0.25]);
         assert_eq!(series.delivered_rates, [100.0, 100.0, 300.0]);
+        assert_eq!(series.sent_rates, [200.0, 200.0, 600.0]);
+        assert_eq!(series.latency_p99_micros, [None; 3]);
         assert_eq!(series.broker_core_use, [0.5, 0.5, 0.5]);
         assert_eq!(series.broker_rss_bytes, [10 * 1024, 20 * 1024, 35 * 1024]);
         assert_eq!(series.load_core_use, [0.0, 0.0, 0.0]);
@@ -179,6 +235,40 @@ mod tests {
         let mut recorder = record(2, 100);
         recorder.end(point(101, 20));
         assert_eq!(recorder.series().seconds, [0.1]);
+    }
+
+    fn of_one(nanos: u64) -> Histogram<u64> {
+        let mut histogram = latencies();
+        histogram.record(nanos).unwrap();
+        histogram
+    }
+
+    #[test]
+    fn what_is_heard_after_a_point_came_before_it() {
+        let mut recorder = record(3, 100);
+        recorder.hear(&of_one(1000));
+        recorder.hear(&of_one(2000));
+        recorder.record(point(300, 30));
+        recorder.end(point(400, 40));
+        recorder.hear(&of_one(3000));
+        assert_eq!(recorder.finish().len(), 3);
+        let found = recorder.series().latency_p99_micros;
+        let micros: Vec<_> = found.iter().map(|micros| micros.map(f64::round)).collect();
+        assert_eq!(micros, [None, Some(2.0), None, Some(3.0)]);
+    }
+
+    #[test]
+    fn a_stall_is_seen_when_points_are_given_up() {
+        for stalled in 1..=4 {
+            let mut recorder = record(2, 100);
+            for number in 2..6 {
+                recorder.hear(&of_one(if number - 1 == stalled { 5_000_000 } else { 1000 }));
+                recorder.record(point(number * 100, number * 10));
+            }
+            recorder.thin();
+            let found = recorder.series().latency_p99_micros;
+            assert!(found.iter().flatten().any(|micros| *micros > 4000.0), "{stalled} {found:?}");
+        }
     }
 
     #[test]

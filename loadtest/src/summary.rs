@@ -128,7 +128,7 @@ impl Summary {
             breaches: total.breaches(plan, &balances),
             disconnected: total.disconnected,
             faults: total.faults,
-            latency: (!total.latency.is_empty()).then(|| Latency::of(&total.latency)),
+            latency: (!outcome.latency.is_empty()).then(|| Latency::of(&outcome.latency)),
             broker: outcome
                 .broker
                 .as_ref()
@@ -136,7 +136,7 @@ impl Summary {
             load_cpu_micros_per_delivered: ratio(load.cpu_seconds * 1e6, delivered),
             load_cpu_micros_per_sent: ratio(load.cpu_seconds * 1e6, as_f64(balance.sent)),
             load_cores: ratio(load.cpu_seconds, sampled_seconds),
-            latency_curve: Curve::of(&total.latency),
+            latency_curve: Curve::of(&outcome.latency),
             series: outcome.series.clone(),
             balance,
         }

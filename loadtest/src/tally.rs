@@ -22,7 +22,8 @@ pub struct Tally {
     pub delivered: u64,
     /// What has come to members of a group.
     pub pool: Pool,
-    /// From when a message was sent, or was due, until it came; in nanoseconds.
+    /// From when a message was sent, or was due, until it came; in nanoseconds. Only of what came
+    /// since it was last handed over.
     pub latency: Histogram<u64>,
     /// By the QoS that messages were sent with.
     pub sent: PerQos<u64>,
@@ -56,14 +57,12 @@ impl AddAssign for Slow {
 
 impl Default for Tally {
     fn default() -> Tally {
-        let latency = Histogram::new_with_bounds(1, LATENCY_NANOS_MAX, 3)
-            .expect("the bounds are a valid range");
         Tally {
             phase: Phase::WarmUp,
             counts: PerQos::default(),
             delivered: 0,
             pool: Pool::default(),
-            latency,
+            latency: latencies(),
             sent: PerQos::default(),
             acknowledged: PerQos::default(),
             last_delivery: Moment::default(),
@@ -107,11 +106,21 @@ impl Tally {
         self.last_sent = now;
     }
 
+    /// Hands over the latencies since the last time.
+    pub fn take_latency(&mut self) -> Histogram<u64> {
+        std::mem::replace(&mut self.latency, latencies())
+    }
+
     pub fn note(&mut self, fault: &Fault) {
         if self.faults.len() < FAULTS_MAX {
             self.faults.push(describe(fault));
         }
     }
+}
+
+/// No latencies yet.
+pub fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_NANOS_MAX, 3).expect("the bounds are a valid range")
 }
 
 /// A fault and its cause.

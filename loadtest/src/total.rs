@@ -1,6 +1,5 @@
 //! The tallies of all threads in one, and the accounts that come of them.
 
-use hdrhistogram::Histogram;
 use ringmq::{base::time::Moment, mqtt::QoS};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +16,6 @@ pub struct Total {
     counts: PerQos<Counts>,
     sent: PerQos<u64>,
     acknowledged: PerQos<u64>,
-    pub latency: Histogram<u64>,
     /// Of the last delivery, or of the last message sent if nothing was delivered.
     pub end: Moment,
     pub slow: Slow,
@@ -34,7 +32,6 @@ impl Total {
             counts: empty.counts,
             sent: empty.sent,
             acknowledged: empty.acknowledged,
-            latency: empty.latency,
             end: Moment::default(),
             slow: empty.slow,
             disconnected: 0,
@@ -57,7 +54,6 @@ impl Total {
         self.counts += tally.counts;
         self.sent += tally.sent;
         self.acknowledged += tally.acknowledged;
-        self.latency.add(&tally.latency).expect("all histograms have the same bounds");
         self.end = self.end.max(tally.last_delivery);
         self.slow += tally.slow;
         self.disconnected += tally.disconnected;

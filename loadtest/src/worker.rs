@@ -57,7 +57,8 @@ pub struct Worker {
     tally: Tally,
     /// What the measured phase came to, once another has begun.
     measured: Option<Tally>,
-    /// Deliveries that the shared counter knows of.
+    /// Messages sent, and deliveries, that the shared counters know of.
+    settled_sent: u64,
     settled: u64,
     quit: bool,
 }
@@ -87,6 +88,7 @@ impl Worker {
             publishing: None,
             tally: Tally::default(),
             measured: None,
+            settled_sent: 0,
             settled: 0,
             quit: false,
             plan,
@@ -161,6 +163,7 @@ impl Worker {
         self.settle();
         self.publish();
         self.flush()?;
+        self.settle_sent();
         self.report_published();
         Ok(())
     }
@@ -368,6 +371,7 @@ impl Worker {
                 Command::Publish(start) => self.begin_publishing(start),
                 Command::Subscribe(start) => self.subscribe_all(start),
                 Command::Open(start) => self.begin_opening(start),
+                Command::Report => self.report_latencies(),
                 Command::Stop => self.stop(),
                 Command::Quit => self.quit = true,
             }
@@ -379,7 +383,7 @@ impl Worker {
             self.measured = Some(self.take_tally());
         }
         self.publishing = None;
-        self.settled = 0;
+        (self.settled_sent, self.settled) = (0, 0);
         self.tally.reset(phase);
         for index in 0..self.connections.len() {
             match &mut self.connections[index].role {
@@ -452,6 +456,14 @@ impl Worker {
         }
         if matches!(self.plan.pacing, Pacing::Rounds { .. }) {
             self.settle_round(news > 0);
+        }
+    }
+
+    fn settle_sent(&mut self) {
+        let sent = self.tally.sent.total();
+        if sent > self.settled_sent {
+            self.link.shared.add_sent(sent - self.settled_sent);
+            self.settled_sent = sent;
         }
     }
 
@@ -530,6 +542,11 @@ impl Worker {
         if publishing.finish(&self.tally) {
             self.report(Report::Published { sent: self.tally.sent.total() });
         }
+    }
+
+    fn report_latencies(&mut self) {
+        let latency = self.tally.take_latency();
+        self.report(Report::Latencies(latency));
     }
 
     /// Nobody listens only when the run has failed already.

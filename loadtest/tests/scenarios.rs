@@ -134,6 +134,11 @@ fn runs_are_compared_and_drawn() {
         );
         let summary = check(&broker, &flags, rate * 3 / 10);
         assert!(!summary["series"]["broker_rss_bytes"].as_array().unwrap().is_empty());
+        for known in ["sent_rates", "latency_p99_micros"] {
+            let known = summary["series"][known].as_array().unwrap();
+            assert_eq!(known.len(), summary["series"]["seconds"].as_array().unwrap().len());
+            assert!(known.iter().any(|value| value.as_f64() > Some(0.0)), "{summary:#}");
+        }
         fs::write(json, summary.to_string()).unwrap();
     }
     let page = fs::read_to_string(page).unwrap();

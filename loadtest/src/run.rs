@@ -61,7 +61,7 @@ pub struct Broker {
 }
 
 pub fn run(plan: &Arc<Plan>) -> Result<Outcome> {
-    raise_file_limit(plan.clients() as u64)?;
+    raise_file_limit(plan.clients() as u64, plan.threads as u64)?;
     if let Some(&cpu) = plan.cpus.first() {
         cpus::pin(cpu).with_context(|| format!("cannot run on CPU {cpu}"))?;
     }
@@ -122,12 +122,18 @@ fn try_work(plan: Arc<Plan>, link: Link) -> Result<Tally, Fault> {
     Worker::new(plan, link)?.run()
 }
 
-/// Each connection is a file.
-fn raise_file_limit(connections: u64) -> Result<()> {
+/// Each connection is a file, and each thread has two more.
+fn raise_file_limit(connections: u64, threads: u64) -> Result<()> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let needed = connections + FILES_BESIDES;
-    if maximum.is_some_and(|maximum| maximum < needed) {
-        bail!("{connections} connections need {needed} open files: raise the limit (ulimit -Hn)");
+    let besides = FILES_BESIDES + 2 * threads;
+    let needed = connections + besides;
+    if let Some(maximum) = maximum.filter(|maximum| *maximum < needed) {
+        bail!(
+            "{connections} connections need {needed} open files, and at most {maximum} are \
+             allowed: raise the hard limit (`ulimit -Hn {needed}` as root, or LimitNOFILE), or \
+             have at most {} clients (of a preset with --scale)",
+            maximum.saturating_sub(besides)
+        );
     }
     if current.is_some_and(|current| current < needed) {
         setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum })?;
@@ -439,5 +445,5 @@ const TICK: Span = Span::from_millis(50);
 
 const STALLED_ROUNDS_MAX: u64 = 10;
 
-/// Open files that are no connections.
+/// Open files that are neither connections nor of a thread.
 const FILES_BESIDES: u64 = 64;

@@ -8,6 +8,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
+    process::Command,
 };
 
 use serde_json::{Value, json};
@@ -240,6 +241,19 @@ fn what_nobody_subscribes_to_is_sent_and_not_missed() {
     let flags = "fan-in --publishers 4 --subscribers 0 --count 500 --qos 2 --size 100000";
     let summary = check(&sink, flags, 0);
     assert_eq!((&summary["sent"], &summary["unacknowledged"]), (&2000.into(), &0.into()));
+}
+
+#[test]
+fn too_low_a_limit_of_open_files_is_told_before_anything_is_opened() {
+    let sink = Broker::start_sink();
+    let flags = format!("pairs --pairs 500 --threads 3 --port {}", sink.port());
+    let script = format!("ulimit -n 200 && exec {} {flags}", env!("CARGO_BIN_EXE_loadtest"));
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    for part in ["1000 connections need 1070", "at most 200", "at most 130 clients", "--scale"] {
+        assert!(told.contains(part), "{told}");
+    }
 }
 
 #[test]

@@ -3,12 +3,15 @@
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
-use ringmq::{config::Config, server};
+use ringmq::{config::Config, runtime, server};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    // Before anything else: what is touched earlier may get huge pages. If it fails, the runtime
+    // says so when it starts.
+    let _ = runtime::use_small_pages();
     let config = match Config::from_command_line() {
         Ok(config) => config,
         Err(error) => {

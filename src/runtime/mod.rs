@@ -29,7 +29,11 @@ mod websocket;
 use std::net::SocketAddr;
 
 pub use self::{
-    fault::Fault, rehearsal::Rehearsal, ring::system::now, start::run, stop::StopHandle,
+    fault::Fault,
+    rehearsal::Rehearsal,
+    ring::system::{now, use_small_pages},
+    start::run,
+    stop::StopHandle,
 };
 use crate::{base::time::Span, transport::websocket::Rules};
 

@@ -65,7 +65,7 @@ pub(in crate::runtime) fn listen(socket: OwnedFd, backlog: i32) -> io::Result<Tc
 
 /// Keeps the kernel from backing this process with huge pages. With them every few bytes of a new
 /// kind cost two megabytes, and what is freed does not come back.
-pub(in crate::runtime) fn use_small_pages() -> io::Result<()> {
+pub fn use_small_pages() -> io::Result<()> {
     // SAFETY: the call takes numbers only.
     let result = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -215,6 +215,8 @@ impl Hands {
 
     /// Begins what the turn has made necessary: operations on connections, parcels, nudges.
     pub(super) fn flush(&mut self) {
+        // First, so that other shards wake up while the kernel is busy with what follows.
+        self.flush_mail();
         let mut touched = mem::take(&mut self.touched);
         for id in touched.drain(..) {
             self.settle(id);

@@ -235,6 +235,7 @@ set_rate_to_half() {
 load() {
     local extent=(--duration "${seconds}s" --warmup "$warmup") status=0
     [[ $1 != idle && $1 != retained ]] || extent=()
+    [[ " $* " != *' --duration '* ]] || extent=(--warmup "$warmup")
     : >"$json"
     timeout $((RUN_SECONDS + 5)) "$BUILT/loadtest" "$@" "${extent[@]}" --port "$port" \
         --pid "$broker_pid" --cpus "$LOAD_CPU" --deadline "${RUN_SECONDS}s" --timeout 5s --json \

@@ -35,7 +35,7 @@ struct Kind {
     cost_max: u64,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind { name: "publishes past Receive Maximum", act: past_receive_maximum, cost_max: 1 << 10 },
     Kind { name: "never acknowledges", act: never_acknowledges, cost_max: 8 * (16 << 10) },
     Kind { name: "uses 65,535 Topic Aliases", act: every_alias, cost_max: 1 << 10 },
@@ -50,6 +50,11 @@ const KINDS: [Kind; 7] = [
         name: "connects with 1 MB of User Properties",
         act: labelled_client,
         cost_max: 16 << 10,
+    },
+    Kind {
+        name: "begins a packet of 256 MB behind a SUBSCRIBE",
+        act: oversized_while_paused,
+        cost_max: 1 << 10,
     },
 ];
 
@@ -193,6 +198,18 @@ fn labelled_client(broker: &Broker) -> String {
                 other => panic!("{other:?}"),
             })
             .unwrap()
+    })
+}
+
+/// The subscription has to be heard of by the other shard, and nothing is read meanwhile.
+fn oversized_while_paused(broker: &Broker) -> String {
+    each(|n| {
+        let mut client = Client::connect(broker, V5, &format!("huge {n}"));
+        let mut bytes = client::subscribe(V5, &format!("filter/{n}"), QoS::AtMostOnce);
+        bytes.extend_from_slice(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F]);
+        bytes.extend_from_slice(&[0; 8 << 10]);
+        client.send(&bytes);
+        farewell(&mut client)
     })
 }
 

@@ -139,9 +139,9 @@ impl Connection {
         matches!(self.phase, Phase::Open | Phase::Moving(_))
     }
 
-    /// Bytes that the brain has not taken.
+    /// Bytes that the brain has not taken, and the room for those that a landing waits for.
     pub(super) fn kept_len(&self) -> usize {
-        self.kept.len() + self.landing.as_ref().map_or(0, |landing| landing.len())
+        self.kept.len() + self.landing.as_ref().map_or(0, |landing| landing.room())
     }
 
     pub(super) fn unsent(&self) -> usize {

@@ -3,8 +3,8 @@
 //! ```text
 //!   buffer --+-- all taken
 //!            +-- the rest is kept, and handed in once it is whole
-//!            +-- the rest is the beginning of a very large packet: what is still missing is
-//!                received into its landing
+//!            +-- the rest is the beginning of a packet of which much is missing: that is received
+//!                into its landing
 //! ```
 //! Of one connection there is never more than one receive under way, and so its bytes come in
 //! order: the landing first, and behind it what is kept.
@@ -62,6 +62,9 @@ impl<B: Brain> Turner<B> {
         }
         if let Some(connection) = self.hands.get(id) {
             connection.flags.bulky = connection.lands();
+            if connection.flags.bulky {
+                self.hands.touch(id);
+            }
         }
     }
 
@@ -70,12 +73,11 @@ impl<B: Brain> Turner<B> {
         if !self.hands.get(id).is_some_and(|connection| connection.is_landing()) {
             return;
         }
-        let received = result.max(0).unsigned_abs();
-        let in_bounds = self.hands.complete_landing(id, received as usize);
+        let received = usize::try_from(result).unwrap_or(0);
+        let in_bounds = self.hands.complete_landing(id, received);
         let Some(connection) = self.hands.get(id) else { return };
         if !connection.keeps_bytes() {
             self.hands.forget_kept(id);
-            self.hands.discard(id, received);
         } else if !in_bounds {
             self.hands.handle_overflow(id, &mut self.brain);
         } else {
@@ -163,6 +165,7 @@ impl Hands {
         let taken = brain.handle_bytes(self.now, id, &packet, self);
         self.handed_in = Bytes::new();
         self.notice_taken(id, taken);
+        assert!(taken == 0 || taken == packet.len(), "the brain has said how large it is");
         if taken > 0 {
             self.forget_landing(id);
         }
@@ -179,6 +182,7 @@ impl Hands {
 
     fn handle_overflow(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         self.note_overflow();
+        self.forget_kept(id);
         self.break_off(id, brain);
     }
 

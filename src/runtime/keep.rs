@@ -18,7 +18,7 @@ impl Hands {
         if bytes.is_empty() || !connection.keeps_bytes() {
             return true;
         }
-        self.kept_bytes += bytes.len();
+        let before = connection.kept_len();
         let mut rest = bytes;
         if let Some(landing) = &mut connection.landing {
             let Ok(landed) = landing.append(bytes) else { return false };
@@ -30,21 +30,30 @@ impl Hands {
             }
             connection.kept.extend_from_slice(rest);
         }
+        self.kept_bytes += connection.kept_len() - before;
         self.kept_bytes <= self.limits.partial_bytes_max
     }
 
     /// Gives the packet that the kept bytes begin a landing, if it is a large one and more of it is
-    /// to come; `coming` bytes have come already. False: there is no memory for it.
+    /// to come; `coming` bytes have come already. The brain has seen these bytes, and waits for
+    /// more. False: there is no memory for it.
     #[must_use]
     pub(super) fn land(&mut self, id: ConnectionId, coming: usize, brain: &impl Brain) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return true };
         let kept = &connection.kept;
-        if kept.len() + coming < LANDED_BYTES_MIN || connection.landing.is_some() {
+        let has_come = kept.len() + coming >= LANDED_BYTES_MIN;
+        if !has_come || connection.landing.is_some() || !connection.takes_bytes() {
             return true;
         }
         let is_worth = |size: &usize| *size >= LANDING_BYTES_MIN && *size > kept.len();
         let Some(size) = brain.packet_size(kept).filter(is_worth) else { return true };
-        let Ok(landing) = Landing::new(kept, size) else { return false };
+        // Memory that is not used yet may have been before. Of half the budget there is room for
+        // whole packets; then there is only some for what has come.
+        let room = size.min(ROOM_MAX);
+        let is_generous = self.kept_bytes + room <= self.limits.partial_bytes_max / 2;
+        let room = if is_generous { room } else { 0 };
+        let Ok(landing) = Landing::new(kept, size, room) else { return false };
+        self.kept_bytes = self.kept_bytes - kept.len() + landing.room();
         connection.landing = Some(Box::new(landing));
         self.chunks.give_back_kept(mem::take(&mut connection.kept));
         true
@@ -74,15 +83,17 @@ impl Hands {
         self.tallies.bytes_received += received as u64;
         let Some(connection) = self.connections.get_mut(id) else { return true };
         let Some(landing) = &mut connection.landing else { return true };
-        self.kept_bytes += received;
-        landing.complete(received).is_ok() && self.kept_bytes <= self.limits.partial_bytes_max
+        let before = landing.room();
+        let has_room = landing.complete(received).is_ok();
+        self.kept_bytes += landing.room() - before;
+        has_room && (received == 0 || self.kept_bytes <= self.limits.partial_bytes_max)
     }
 
     /// Forgets the landing, unless the kernel still writes to it.
     pub(super) fn forget_landing(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if let Some(landing) = connection.landing.take_if(|landing| !landing.is_in_flight()) {
-            self.kept_bytes -= landing.len();
+            self.kept_bytes -= landing.room();
         }
     }
 
@@ -121,3 +132,5 @@ impl Hands {
 const LANDING_BYTES_MIN: usize = 8 << 10;
 /// So much of one must have come: whoever only says that it sends a large packet takes no memory.
 const LANDED_BYTES_MIN: usize = 4 << 10;
+/// Packets up to this size get room for all of them at once.
+const ROOM_MAX: usize = 2 << 20;

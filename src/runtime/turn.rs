@@ -158,7 +158,7 @@ impl<B: Brain> Turner<B> {
             Operation::Bell => self.handle_bell(),
             // A peer that sleeps has not been woken.
             Operation::Nudge if completion.result < 0 => self.bells.ring_all(),
-            Operation::Alarm | Operation::Nudge => {}
+            Operation::Alarm | Operation::Nudge | Operation::Cancel => {}
         }
     }
 

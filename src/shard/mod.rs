@@ -373,7 +373,7 @@ impl Brain for Shard {
     }
 
     fn packet_size(&self, begun: &[u8]) -> Option<usize> {
-        frame::packet_size(begun)
+        frame::packet_size(begun).filter(|&size| size <= self.settings.limits.packet_size_max)
     }
 
     fn handle_end(

@@ -145,8 +145,9 @@ pub trait Brain {
         ports: &mut impl Ports,
     ) -> usize;
 
-    /// How many bytes the packet has that begins with these, if they say so. A large one is then
-    /// received into memory of its own, and handed in whole and alone.
+    /// How many bytes the packet has that begins with these, if they say so and it may come:
+    /// exactly as many as [`Brain::handle_bytes`] takes of it. A large one that comes in pieces is
+    /// put together in memory of its own, and handed in alone when it is whole.
     fn packet_size(&self, begun: &[u8]) -> Option<usize>;
 
     /// The other side has ended the connection.

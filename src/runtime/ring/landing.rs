@@ -18,8 +18,9 @@ use bytes::Bytes;
 #[derive(Debug)]
 pub(in crate::runtime) struct Landing {
     memory: Memory,
-    /// Bytes of the whole packet.
+    /// Bytes of the whole packet, and how many there is room for.
     size: usize,
+    room: usize,
     in_flight: bool,
 }
 
@@ -34,16 +35,21 @@ enum Memory {
 pub(in crate::runtime) struct OutOfMemory;
 
 impl Landing {
-    /// For a packet of `size` bytes, of which `begun` have come.
-    pub(in crate::runtime) fn new(begun: &[u8], size: usize) -> Result<Landing, OutOfMemory> {
+    /// For a packet of `size` bytes, of which `begun` have come. There is room for `room` bytes,
+    /// or for some more than have come.
+    pub(in crate::runtime) fn new(
+        begun: &[u8],
+        size: usize,
+        room: usize,
+    ) -> Result<Landing, OutOfMemory> {
         let mut memory = Vec::new();
-        make_room(&mut memory, begun.len(), size)?;
+        let room = make_room(&mut memory, begun.len(), size, room)?;
         memory.extend_from_slice(begun);
-        Ok(Landing { memory: Memory::Open(memory), size, in_flight: false })
+        Ok(Landing { memory: Memory::Open(memory), size, room, in_flight: false })
     }
 
     /// How many bytes have come.
-    pub(in crate::runtime) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         match &self.memory {
             Memory::Open(memory) => memory.len(),
             Memory::Whole(packet) => packet.len(),
@@ -52,6 +58,11 @@ impl Landing {
 
     pub(in crate::runtime) fn is_in_flight(&self) -> bool {
         self.in_flight
+    }
+
+    /// How many bytes of memory it takes.
+    pub(in crate::runtime) fn room(&self) -> usize {
+        self.room
     }
 
     /// How many bytes have not come.
@@ -78,7 +89,7 @@ impl Landing {
         assert!(!self.in_flight, "bytes come in one way at a time");
         let Memory::Open(memory) = &mut self.memory else { return Ok(0) };
         let taken = bytes.len().min(self.size - memory.len());
-        make_room(memory, taken, self.size)?;
+        self.room = make_room(memory, taken, self.size, 0)?;
         memory.extend_from_slice(&bytes[..taken]);
         Ok(taken)
     }
@@ -90,18 +101,20 @@ impl Landing {
         self.in_flight = true;
         let missing = self.size - memory.len();
         let room = memory.spare_capacity_mut();
-        (room.as_mut_ptr().cast(), room.len().min(missing))
+        (room.as_mut_ptr().cast(), room.len().min(missing).min(RECEIVE_BYTES_MAX))
     }
 
     /// The receive has ended, and has brought `received` bytes.
     pub(in crate::runtime) fn complete(&mut self, received: usize) -> Result<(), OutOfMemory> {
+        assert!(self.in_flight, "a receive that was begun has ended");
         self.in_flight = false;
         let Memory::Open(memory) = &mut self.memory else { return Ok(()) };
         let filled = memory.len() + received;
-        assert!(filled <= memory.capacity(), "the kernel stays within the room");
+        assert!(filled <= self.size.min(memory.capacity()), "the kernel stays within the room");
         // SAFETY: the kernel has written as many bytes to the room that began at the old length.
         unsafe { memory.set_len(filled) };
-        make_room(memory, 0, self.size)
+        self.room = make_room(memory, 0, self.size, 0)?;
+        Ok(())
     }
 }
 
@@ -116,21 +129,26 @@ impl Drop for Landing {
 }
 
 /// Makes room for `more` bytes of a packet of `size` and, if these are not its last, for some that
-/// follow: for all of it when it is not very large. Of a very large one there is never room for
-/// much more than has come.
-fn make_room(memory: &mut Vec<u8>, more: usize, size: usize) -> Result<(), OutOfMemory> {
+/// follow: for `wanted` bytes in all, or for a few times as many as there are then. Says for how
+/// many there is room.
+fn make_room(
+    memory: &mut Vec<u8>,
+    more: usize,
+    size: usize,
+    wanted: usize,
+) -> Result<usize, OutOfMemory> {
     let filled = memory.len() + more;
-    if filled + usize::from(filled < size) <= memory.capacity() {
-        return Ok(());
+    if filled + usize::from(filled < size) > memory.capacity() {
+        let room = wanted.max(filled.saturating_mul(GROWTH)).min(size);
+        memory.try_reserve_exact(room - memory.len()).map_err(|_| OutOfMemory)?;
     }
-    let room = ROOM_MAX.max(filled.saturating_mul(GROWTH)).min(size);
-    memory.try_reserve_exact(room - memory.len()).map_err(|_| OutOfMemory)
+    Ok(memory.capacity())
 }
 
-/// Packets up to this size get room for all of them at once.
-const ROOM_MAX: usize = 2 << 20;
-/// The memory of larger ones grows by this factor.
+/// By what the memory of a packet grows that has no room for all of it from the beginning.
 const GROWTH: usize = 4;
+/// Bytes of one receive, so that no client keeps the shard in the kernel for long.
+const RECEIVE_BYTES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -148,7 +166,7 @@ mod tests {
     #[test]
     fn a_packet_is_whole_when_its_size_has_come_in_whatever_way() {
         let packet: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-        let mut landing = Landing::new(&packet[..7], packet.len()).unwrap();
+        let mut landing = Landing::new(&packet[..7], packet.len(), 0).unwrap();
         assert_eq!(landing.append(&packet[7..20]), Ok(13));
         let mut come = 20;
         while landing.packet().is_none() {
@@ -161,22 +179,25 @@ mod tests {
     }
 
     #[test]
-    fn a_very_large_packet_gets_room_as_it_comes() {
-        let packet = vec![7; 18 << 20];
-        let mut landing = Landing::new(&packet[..1], packet.len()).unwrap();
-        let mut rooms = Vec::new();
-        while landing.len() < packet.len() {
+    fn a_packet_gets_the_room_that_is_wanted_or_some_as_it_comes() {
+        let packet = vec![7; 3 << 20];
+        let mut landing = Landing::new(&packet[..10], packet.len(), usize::MAX).unwrap();
+        assert_eq!(landing.room(), packet.len());
+        assert_eq!(land(&mut landing, &packet[10..]), RECEIVE_BYTES_MAX, "of one receive");
+        let mut landing = Landing::new(&packet[..4096], packet.len(), 0).unwrap();
+        let mut rooms = vec![landing.room()];
+        while landing.missing() > 0 {
             let come = landing.len();
-            rooms.push(land(&mut landing, &packet[come..]));
+            land(&mut landing, &packet[come..]);
+            rooms.push(landing.room());
         }
-        assert_eq!(rooms.len(), 3, "{rooms:?}");
-        assert_eq!(rooms[0], ROOM_MAX - 1);
+        rooms.dedup();
+        assert_eq!(rooms, [16 << 10, 64 << 10, 256 << 10, 1 << 20, 3 << 20]);
         assert_eq!(landing.packet().unwrap(), packet);
     }
 
     #[test]
     fn what_no_allocator_has_is_refused() {
-        assert_eq!(make_room(&mut Vec::new(), usize::MAX / 2, usize::MAX), Err(OutOfMemory));
-        assert_eq!(Landing::new(b"begun", 1 << 20).map(|landing| landing.len()), Ok(5));
+        assert_eq!(make_room(&mut Vec::new(), usize::MAX / 2, usize::MAX, 0), Err(OutOfMemory));
     }
 }

@@ -127,7 +127,7 @@ impl Ring {
     pub(super) fn cancel(&mut self, operation: Operation) {
         let cancel = opcode::AsyncCancel::new(operation.encode()).build();
         // SAFETY: uses no memory of ours.
-        unsafe { self.push(&cancel.flags(Flags::SKIP_SUCCESS), Operation::Nudge) };
+        unsafe { self.push(&cancel.flags(Flags::SKIP_SUCCESS), Operation::Cancel) };
     }
 
     /// Sends what is at the front of the outbox. The outbox keeps it in its place until

@@ -13,8 +13,10 @@ pub(in crate::runtime) enum Operation {
     Bell,
     /// The time has come for which the shard wanted to be awake.
     Alarm,
-    /// Another shard has sent something, or nobody cares how the operation ended.
+    /// Another shard has sent something.
     Nudge,
+    /// Ending another operation; nobody cares how that went.
+    Cancel,
 }
 
 impl Operation {
@@ -26,6 +28,7 @@ impl Operation {
             Operation::Bell => BELL,
             Operation::Alarm => ALARM,
             Operation::Nudge => NUDGE,
+            Operation::Cancel => CANCEL,
         }
     }
 
@@ -36,6 +39,7 @@ impl Operation {
             SEND => Operation::Send(decode_connection(bits)),
             BELL => Operation::Bell,
             ALARM => Operation::Alarm,
+            CANCEL => Operation::Cancel,
             _ => Operation::Nudge,
         }
     }
@@ -61,6 +65,7 @@ const RECEIVE: u64 = 2 << 60;
 const SEND: u64 = 3 << 60;
 const BELL: u64 = 4 << 60;
 const ALARM: u64 = 5 << 60;
+const CANCEL: u64 = 6 << 60;
 
 #[cfg(test)]
 mod tests {
@@ -76,6 +81,7 @@ mod tests {
             Operation::Bell,
             Operation::Alarm,
             Operation::Nudge,
+            Operation::Cancel,
         ] {
             assert_eq!(Operation::decode(operation.encode()), operation);
         }

@@ -54,7 +54,7 @@ impl Vector {
 }
 
 /// Parts of one send; with the second and larger chunks they are more than a send takes.
-const PARTS_MAX: usize = 16;
+const PARTS_MAX: usize = 18;
 /// Bytes of one send, so that no client keeps the shard in the kernel for long.
 const SEND_BYTES_MAX: usize = 512 << 10;
 

@@ -97,25 +97,14 @@ fn check_level(level: &str, last: bool) -> Result<(), TopicError> {
 }
 
 #[cfg(test)]
+#[path = "../../tests/support/matching.rs"]
+mod matching;
+
+#[cfg(test)]
 pub(crate) mod twin {
     //! Section 4.7 in ten lines, and the small world in which it judges cleverer code.
 
-    /// The rule of matching as the specification tells it.
-    pub(crate) fn matches(filter: &str, name: &str) -> bool {
-        if name.starts_with('$') && filter.starts_with(['+', '#']) {
-            return false;
-        }
-        let mut name = name.split('/');
-        for level in filter.split('/') {
-            match (level, name.next()) {
-                ("#", _) => return true,
-                ("+", Some(_)) => {}
-                (level, Some(part)) if level == part => {}
-                _ => return false,
-            }
-        }
-        name.next().is_none()
-    }
+    pub(crate) use super::matching::matches;
 
     /// All texts of one to three of these levels, except the empty text.
     pub(crate) fn texts(levels: &[&str]) -> Vec<String> {

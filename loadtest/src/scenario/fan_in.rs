@@ -1,7 +1,7 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Defaults, Subscription, TopicFlags, Workload};
+use super::{TopicFlags, Workload};
 use crate::arguments::Common;
 
 /// Many publishers, each with a topic of its own, and few subscribers to all of them.
@@ -26,14 +26,5 @@ impl FanIn {
 
 pub(super) fn workload(topics: &TopicFlags, publishers: u32, subscribers: u32) -> Result<Workload> {
     let spread = topics.spread("bench/in/{id}")?;
-    let subscription = Subscription::to_spread(0..publishers, &spread);
-    Ok(Workload {
-        name: "fan-in",
-        act: Act::Publish,
-        publishers: spread.topics(publishers),
-        subscribers: (0..subscribers).map(|_| subscription.clone()).collect(),
-        audience: u64::from(subscribers),
-        extent: None,
-        defaults: Defaults::default(),
-    })
+    Ok(Workload::to_everybody("fan-in", &spread, publishers, subscribers))
 }

@@ -1,7 +1,7 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Defaults, Subscription, TopicFlags, Workload};
+use super::{TopicFlags, Workload};
 use crate::arguments::Common;
 
 /// Few publishers to one topic that many subscribe to.
@@ -25,14 +25,5 @@ impl FanOut {
 
 pub(super) fn workload(topics: &TopicFlags, publishers: u32, subscribers: u32) -> Result<Workload> {
     let spread = topics.spread("bench/out")?;
-    let subscription = Subscription::to_spread(0..publishers, &spread);
-    Ok(Workload {
-        name: "fan-out",
-        act: Act::Publish,
-        publishers: spread.topics(publishers),
-        subscribers: (0..subscribers).map(|_| subscription.clone()).collect(),
-        audience: u64::from(subscribers),
-        extent: None,
-        defaults: Defaults::default(),
-    })
+    Ok(Workload::to_everybody("fan-out", &spread, publishers, subscribers))
 }

@@ -89,6 +89,27 @@ pub struct Workload {
     pub defaults: Defaults,
 }
 
+impl Workload {
+    /// The messages of all publishers, wherever they go, to all of so many subscribers.
+    fn to_everybody(
+        name: &'static str,
+        spread: &Spread,
+        publishers: u32,
+        subscribers: u32,
+    ) -> Workload {
+        let subscription = Subscription::to_spread(0..publishers, spread);
+        Workload {
+            name,
+            act: Act::Publish,
+            publishers: spread.topics(publishers),
+            subscribers: (0..subscribers).map(|_| subscription.clone()).collect(),
+            audience: u64::from(subscribers),
+            extent: None,
+            defaults: Defaults::default(),
+        }
+    }
+}
+
 /// What holds where no flag says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defaults {

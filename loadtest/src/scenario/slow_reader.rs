@@ -1,7 +1,7 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Defaults, Reading, Subscription, Workload};
+use super::{Reading, Subscription, Workload};
 use crate::arguments::Common;
 
 /// One topic, and among those who subscribe to it some who hardly read.
@@ -27,20 +27,13 @@ pub struct SlowReader {
 impl SlowReader {
     pub(super) fn workload(&self) -> Result<Workload> {
         let spread = self.common.topics.spread("bench/slow")?;
-        let subscription = Subscription::to_spread(0..self.publishers, &spread);
         let slow = Subscription {
             reading: Reading::Slowly { bytes_per_second: self.slow_rate },
-            ..subscription.clone()
+            ..Subscription::to_spread(0..self.publishers, &spread)
         };
-        let subscribers = (0..self.subscribers).map(|_| subscription.clone());
-        Ok(Workload {
-            name: "slow-reader",
-            act: Act::Publish,
-            publishers: spread.topics(self.publishers),
-            subscribers: subscribers.chain((0..self.slow).map(|_| slow.clone())).collect(),
-            audience: u64::from(self.subscribers),
-            extent: None,
-            defaults: Defaults::default(),
-        })
+        let mut workload =
+            Workload::to_everybody("slow-reader", &spread, self.publishers, self.subscribers);
+        workload.subscribers.extend((0..self.slow).map(|_| slow.clone()));
+        Ok(workload)
     }
 }

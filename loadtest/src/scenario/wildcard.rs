@@ -1,10 +1,7 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{
-    Act, Defaults, Pattern, Subscription, Workload,
-    topics::{ID, Spread},
-};
+use super::{Pattern, Workload, topics::ID};
 use crate::arguments::Common;
 
 /// Subscribers with large sets of wildcard filters, of which one matches.
@@ -28,22 +25,13 @@ pub struct Wildcard {
 impl Wildcard {
     pub(super) fn workload(&self) -> Result<Workload> {
         let spread = self.common.topics.spread(TOPIC)?;
-        Ok(Workload {
-            name: "wildcard",
-            act: Act::Publish,
-            publishers: spread.topics(self.publishers),
-            subscribers: (0..self.subscribers).map(|id| self.subscription(id, &spread)).collect(),
-            audience: u64::from(self.subscribers),
-            extent: None,
-            defaults: Defaults::default(),
-        })
-    }
-
-    fn subscription(&self, subscriber: u32, spread: &Spread) -> Subscription {
-        let mut subscription = Subscription::to_spread(0..self.publishers, spread);
-        let decoys = (0..self.decoys).map(|number| decoy(&spread.pattern, subscriber, number));
-        subscription.filters.extend(decoys);
-        subscription
+        let mut workload =
+            Workload::to_everybody("wildcard", &spread, self.publishers, self.subscribers);
+        for (subscriber, subscription) in (0..).zip(&mut workload.subscribers) {
+            let decoy = |number| decoy(&spread.pattern, subscriber, number);
+            subscription.filters.extend((0..self.decoys).map(decoy));
+        }
+        Ok(workload)
     }
 }
 

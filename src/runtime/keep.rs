@@ -6,7 +6,7 @@
 
 use std::mem;
 
-use super::{hands::Hands, ring::landing::Landing};
+use super::{hands::Hands, outbox::SHARED_BYTES_MIN, ring::landing::Landing};
 use crate::{base::ids::ConnectionId, shard::ports::Brain};
 
 impl Hands {
@@ -34,9 +34,9 @@ impl Hands {
         self.kept_bytes <= self.limits.partial_bytes_max
     }
 
-    /// Gives the packet that the kept bytes begin a landing, if it is a large one and more of it is
-    /// to come; `coming` bytes have come already. The brain has seen these bytes, and waits for
-    /// more. False: there is no memory for it.
+    /// Gives the packet that the kept bytes begin a landing, if it is so large that its payload is
+    /// shared, and more of it is to come; `coming` bytes have come already. The brain has seen
+    /// these bytes, and waits for more. False: there is no memory for it.
     #[must_use]
     pub(super) fn land(&mut self, id: ConnectionId, coming: usize, brain: &impl Brain) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return true };
@@ -45,7 +45,7 @@ impl Hands {
         if !has_come || connection.landing.is_some() || !connection.takes_bytes() {
             return true;
         }
-        let is_worth = |size: &usize| *size >= LANDING_BYTES_MIN && *size > kept.len();
+        let is_worth = |size: &usize| *size >= SHARED_BYTES_MIN && *size > kept.len();
         let Some(size) = brain.packet_size(kept).filter(is_worth) else { return true };
         // Memory that is not used yet may have been before. Of half the budget there is room for
         // whole packets; then there is only some for what has come.
@@ -128,8 +128,6 @@ impl Hands {
     }
 }
 
-/// Packets from this size on have a landing: their payloads are shared.
-const LANDING_BYTES_MIN: usize = 8 << 10;
 /// So much of one must have come: whoever only says that it sends a large packet takes no memory.
 const LANDED_BYTES_MIN: usize = 4 << 10;
 /// Packets up to this size get room for all of them at once.

@@ -18,9 +18,8 @@ use bytes::Bytes;
 #[derive(Debug)]
 pub(in crate::runtime) struct Landing {
     memory: Memory,
-    /// Bytes of the whole packet, and how many there is room for.
+    /// Bytes of the whole packet.
     size: usize,
-    room: usize,
     in_flight: bool,
 }
 
@@ -43,9 +42,9 @@ impl Landing {
         room: usize,
     ) -> Result<Landing, OutOfMemory> {
         let mut memory = Vec::new();
-        let room = make_room(&mut memory, begun.len(), size, room)?;
+        make_room(&mut memory, begun.len(), size, room)?;
         memory.extend_from_slice(begun);
-        Ok(Landing { memory: Memory::Open(memory), size, room, in_flight: false })
+        Ok(Landing { memory: Memory::Open(memory), size, in_flight: false })
     }
 
     /// How many bytes have come.
@@ -62,7 +61,10 @@ impl Landing {
 
     /// How many bytes of memory it takes.
     pub(in crate::runtime) fn room(&self) -> usize {
-        self.room
+        match &self.memory {
+            Memory::Open(memory) => memory.capacity().min(self.size),
+            Memory::Whole(_) => self.size,
+        }
     }
 
     /// How many bytes have not come.
@@ -89,7 +91,7 @@ impl Landing {
         assert!(!self.in_flight, "bytes come in one way at a time");
         let Memory::Open(memory) = &mut self.memory else { return Ok(0) };
         let taken = bytes.len().min(self.size - memory.len());
-        self.room = make_room(memory, taken, self.size, 0)?;
+        make_room(memory, taken, self.size, 0)?;
         memory.extend_from_slice(&bytes[..taken]);
         Ok(taken)
     }
@@ -97,9 +99,9 @@ impl Landing {
     /// Puts the room for the rest in flight. It stays where it is until [`Landing::complete`].
     pub(super) fn begin(&mut self) -> (*mut u8, usize) {
         assert!(!self.in_flight, "a connection has one receive in flight");
+        let missing = self.missing();
         let Memory::Open(memory) = &mut self.memory else { unreachable!("the rest is missing") };
         self.in_flight = true;
-        let missing = self.size - memory.len();
         let room = memory.spare_capacity_mut();
         (room.as_mut_ptr().cast(), room.len().min(missing).min(RECEIVE_BYTES_MAX))
     }
@@ -113,8 +115,7 @@ impl Landing {
         assert!(filled <= self.size.min(memory.capacity()), "the kernel stays within the room");
         // SAFETY: the kernel has written as many bytes to the room that began at the old length.
         unsafe { memory.set_len(filled) };
-        self.room = make_room(memory, 0, self.size, 0)?;
-        Ok(())
+        make_room(memory, 0, self.size, 0)
     }
 }
 
@@ -129,20 +130,19 @@ impl Drop for Landing {
 }
 
 /// Makes room for `more` bytes of a packet of `size` and, if these are not its last, for some that
-/// follow: for `wanted` bytes in all, or for a few times as many as there are then. Says for how
-/// many there is room.
+/// follow: for `wanted` bytes in all, or for a few times as many as there are then.
 fn make_room(
     memory: &mut Vec<u8>,
     more: usize,
     size: usize,
     wanted: usize,
-) -> Result<usize, OutOfMemory> {
+) -> Result<(), OutOfMemory> {
     let filled = memory.len() + more;
     if filled + usize::from(filled < size) > memory.capacity() {
         let room = wanted.max(filled.saturating_mul(GROWTH)).min(size);
         memory.try_reserve_exact(room - memory.len()).map_err(|_| OutOfMemory)?;
     }
-    Ok(memory.capacity())
+    Ok(())
 }
 
 /// By what the memory of a packet grows that has no room for all of it from the beginning.

@@ -4,7 +4,7 @@ use super::{
     delivery::PacketId,
     error::{DecodeError, Malformed, ProtocolError},
 };
-use crate::base::text::has_disallowed;
+use crate::base::text::{has_disallowed, is_plain};
 
 /// The largest value of a Variable Byte Integer.
 pub(super) const VARIABLE_MAX: usize = 268_435_455;
@@ -98,11 +98,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(super) fn topic(&mut self) -> Result<&'a str, DecodeError> {
         let bytes = self.binary()?;
-        // What is not ASCII may have characters that no topic has.
-        if any(bytes, |byte| matches!(byte, ..0x20 | 0x7F.. | b'+' | b'#')) {
-            return unusual_topic(bytes);
-        }
-        Ok(well_formed(bytes)?)
+        if is_plain(bytes) { Ok(well_formed(bytes)?) } else { unusual_topic(bytes) }
     }
 
     #[inline]

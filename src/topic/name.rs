@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 
 use super::{Levels, TopicError, check_length, check_text, count_levels};
+use crate::base::text::is_plain;
 
 /// The name that a message is published to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -10,9 +11,7 @@ pub struct TopicName<'a>(&'a str);
 
 impl<'a> TopicName<'a> {
     pub fn parse(text: &'a str) -> Result<TopicName<'a>, TopicError> {
-        // Looking at all bytes at once is faster than stopping at the first bad one.
-        let is_unusual = |byte: u8| matches!(byte, ..0x20 | 0x7F.. | b'+' | b'#');
-        if text.bytes().fold(false, |found, byte| found | is_unusual(byte)) || text.is_empty() {
+        if !is_plain(text.as_bytes()) || text.is_empty() {
             return TopicName::parse_unusual(text);
         }
         check_length(text)?;

@@ -27,6 +27,19 @@ pub(crate) fn qos_0(subscribers: u64) -> impl FnMut() {
     }
 }
 
+/// So many messages at QoS 0 in one piece, all to one topic that one client subscribes to.
+pub(crate) fn run(messages: usize) -> impl FnMut() {
+    let mut bench = Workbench::new(1);
+    let publisher = bench.client(VERSION);
+    subscriber(&mut bench, QoS::AtMostOnce);
+    let run = publish(VERSION, Delivery::AtMostOnce, TOPIC, &PAYLOAD).repeat(messages);
+    move || {
+        let before = bench.ports.sent;
+        bench.hand_in(publisher, &run);
+        assert_eq!(bench.ports.sent - before, messages as u64);
+    }
+}
+
 /// A message with a long topic at QoS 0 to 101 clients that take so many Topic Aliases.
 pub(crate) fn long_topic(topic_alias_maximum: u16) -> impl FnMut() {
     let mut bench = Workbench::new(1);

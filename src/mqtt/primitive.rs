@@ -97,8 +97,14 @@ impl<'a> Reader<'a> {
     /// here.
     #[inline]
     pub(super) fn topic(&mut self) -> Result<&'a str, DecodeError> {
+        well_formed_topic(self.binary()?)
+    }
+
+    /// The same; `known` is a topic that it may well be.
+    #[inline]
+    pub(super) fn topic_like(&mut self, known: &'a str) -> Result<&'a str, DecodeError> {
         let bytes = self.binary()?;
-        if is_plain(bytes) { Ok(well_formed(bytes)?) } else { unusual_topic(bytes) }
+        if bytes == known.as_bytes() { Ok(known) } else { well_formed_topic(bytes) }
     }
 
     #[inline]
@@ -111,6 +117,11 @@ impl<'a> Reader<'a> {
 #[inline]
 fn well_formed(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|_| Malformed::Utf8)
+}
+
+#[inline]
+fn well_formed_topic(bytes: &[u8]) -> Result<&str, DecodeError> {
+    if is_plain(bytes) { Ok(well_formed(bytes)?) } else { unusual_topic(bytes) }
 }
 
 /// Looks at all bytes without a way out in between, so that several are looked at at once.
@@ -320,5 +331,17 @@ mod tests {
         for disallowed in [b"\x00\x02a\x1F", b"\x00\x02a\x7F", b"\x00\x02\xC2\x80"] {
             assert_eq!(read(disallowed), Err(Malformed::DisallowedCodePoint.into()));
         }
+    }
+
+    #[test]
+    fn a_topic_is_checked_unless_it_is_the_known_one() {
+        let read = |bytes| Reader::new(bytes).topic_like("a/b");
+        assert_eq!(read(b"\x00\x03a/b"), Ok("a/b"));
+        assert_eq!(read(b"\x00\x03a/c"), Ok("a/c"));
+        assert_eq!(read(b"\x00\x02a/b"), Ok("a/"));
+        assert_eq!(read(b"\x00\x00"), Ok(""));
+        assert_eq!(read(b"\x00\x04a/b+"), Err(DecodeError::TopicNameInvalid));
+        assert_eq!(read(b"\x00\x03a/\xFF"), Err(Malformed::Utf8.into()));
+        assert_eq!(read(b"\x00\x03a/"), Err(Malformed::Truncated.into()));
     }
 }

@@ -39,19 +39,45 @@ pub struct PublishProperties<'a> {
 }
 
 impl<'a> Publish<'a> {
-    #[inline]
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Publish<'a>, DecodeError> {
+        Publish::decode_next(frame, version, &mut "")
+    }
+
+    /// The same for one that mostly has the topic of the one before it, which is the `latest`: what
+    /// has been looked at letter by letter is not again.
+    #[expect(clippy::inline_always, reason = "the frame is not to go through memory")]
+    #[inline(always)]
+    pub fn decode_next(
+        frame: Frame<'a>,
+        version: Version,
+        latest: &mut &'a str,
+    ) -> Result<Publish<'a>, DecodeError> {
         let mut reader = Reader::new(frame.body);
         // [MQTT-3.3.2-1]
-        let topic = reader.topic()?;
+        let topic = reader.topic_like(latest)?;
+        *latest = topic;
         let delivery = decode_delivery(frame.first, &mut reader)?;
         let dup = decode_dup(frame.first, delivery, version)?;
         let retain = frame.first & RETAIN != 0;
-        let properties = PublishProperties::decode(&mut reader, version)?;
-        // Without an alias, an empty name names nothing. [MQTT-4.7.3-1] [Section 3.3.2.1]
-        if topic.is_empty() && properties.topic_alias.is_none() {
+        if version.has_properties() {
+            let properties = PublishProperties::decode(&mut reader)?;
+            // Without an alias, an empty name names nothing. [MQTT-4.7.3-1] [Section 3.3.2.1]
+            if topic.is_empty() && properties.topic_alias.is_none() {
+                return Err(ProtocolError::TopicNameMissing.into());
+            }
+            return Ok(Publish {
+                dup,
+                retain,
+                delivery,
+                topic,
+                properties,
+                payload: reader.rest(),
+            });
+        }
+        if topic.is_empty() {
             return Err(ProtocolError::TopicNameMissing.into());
         }
+        let properties = PublishProperties::default();
         Ok(Publish { dup, retain, delivery, topic, properties, payload: reader.rest() })
     }
 
@@ -96,14 +122,8 @@ fn decode_dup(first: u8, delivery: Delivery, version: Version) -> Result<bool, M
 
 impl<'a> PublishProperties<'a> {
     #[inline]
-    fn decode(
-        packet: &mut Reader<'a>,
-        version: Version,
-    ) -> Result<PublishProperties<'a>, DecodeError> {
+    fn decode(packet: &mut Reader<'a>) -> Result<PublishProperties<'a>, DecodeError> {
         let mut properties = PublishProperties::default();
-        if !version.has_properties() {
-            return Ok(properties);
-        }
         let mut reader = PropertyReader::take_from(packet, PUBLISH)?;
         for property in &mut reader {
             properties.set(property?);

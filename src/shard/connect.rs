@@ -115,7 +115,7 @@ impl Shard {
         if TopicName::parse(will.topic).is_err() {
             return Err(Reason::WillTopicInvalid);
         }
-        let application = will.properties.application;
+        let application = &will.properties.application;
         let candidate = Candidate { topic: will.topic, application, payload: will.payload };
         self.judge_message(&candidate).map_err(|reason| match reason {
             Reason::PublishForbidden => Reason::WillForbidden,

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate<'a> {
     pub(super) topic: &'a str,
-    pub(super) application: ApplicationProperties<'a>,
+    pub(super) application: &'a ApplicationProperties<'a>,
     pub(super) payload: &'a [u8],
 }
 
@@ -47,7 +47,7 @@ impl Shard {
         publish: &Publish<'_>,
     ) -> Result<(), Reason> {
         let Publish { payload, .. } = *publish;
-        let application = publish.properties.application;
+        let application = &publish.properties.application;
         self.judge_message(&Candidate { topic, application, payload })?;
         let is_told =
             || publish.delivery.qos() > QoS::AtMostOnce && self.version_of(id) == Some(Version::V5);
@@ -62,7 +62,7 @@ impl Shard {
     fn judge_retained(
         &self,
         topic: &str,
-        application: ApplicationProperties<'_>,
+        application: &ApplicationProperties<'_>,
         payload: &[u8],
     ) -> Result<(), Reason> {
         let Ok(name) = TopicName::parse(topic) else { return Ok(()) };

@@ -153,7 +153,7 @@ impl Shard {
 
     /// Handles whole packets until the bytes, or the reasons to go on, are at their end.
     fn handle_packets(&mut self, id: ConnectionId, bytes: &[u8], ports: &mut impl Ports) -> usize {
-        let mut taken = 0;
+        let (mut taken, mut latest) = (0, "");
         while let Some(connection) = self.connections.get_mut(id) {
             if connection.is_held() || matches!(connection.stage, Stage::Verifying) {
                 break;
@@ -169,7 +169,7 @@ impl Shard {
                     if self.waits_for_posting(id, &frame, ports) {
                         break;
                     }
-                    match self.handle_frame(id, frame, ports) {
+                    match self.handle_frame(id, frame, &mut latest, ports) {
                         Step::Taken => taken += frame.len,
                         Step::Later => break,
                     }
@@ -204,7 +204,14 @@ impl Shard {
         crowded.is_some()
     }
 
-    fn handle_frame(&mut self, id: ConnectionId, frame: Frame<'_>, ports: &mut impl Ports) -> Step {
+    /// `latest` is the topic of the latest PUBLISH among these bytes.
+    fn handle_frame<'a>(
+        &mut self,
+        id: ConnectionId,
+        frame: Frame<'a>,
+        latest: &mut &'a str,
+        ports: &mut impl Ports,
+    ) -> Step {
         let Some(connection) = self.connections.get(id) else { return Step::Taken };
         let stage = connection.stage;
         if !matches!(stage, Stage::Connected(_) | Stage::Authenticating) {
@@ -218,7 +225,7 @@ impl Shard {
         let version = connection.terms.version;
         let handled = match stage {
             Stage::Connected(subscriber) => {
-                self.handle_connected(id, subscriber, (frame, version), ports)
+                self.handle_connected(id, subscriber, (frame, version), latest, ports)
             }
             _ => Packet::decode(frame, version)
                 .map(|packet| self.handle_unauthenticated(id, &packet, ports)),
@@ -247,16 +254,17 @@ impl Shard {
 
     /// A packet of a client that is connected. What comes most is decoded by itself: a packet of
     /// any kind is large.
-    fn handle_connected(
+    fn handle_connected<'a>(
         &mut self,
         id: ConnectionId,
         subscriber: SubscriberId,
-        (frame, version): (Frame<'_>, Version),
+        (frame, version): (Frame<'a>, Version),
+        latest: &mut &'a str,
         ports: &mut impl Ports,
     ) -> Result<(), DecodeError> {
         match frame.packet_type() {
             // Where it was decoded to: it is too large to be moved for each message.
-            PacketType::Publish => match &Publish::decode(frame, version) {
+            PacketType::Publish => match &Publish::decode_next(frame, version, latest) {
                 Ok(publish) => self.handle_publish(id, subscriber, publish, ports),
                 Err(error) => return Err(*error),
             },

@@ -170,7 +170,7 @@ impl Shard {
     ) {
         let maximum = self.receive_maximum_of(id);
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        let seed = self.settings.seed;
+        let (seed, client_hash) = (self.settings.seed, session.client_hash);
         let reason_code = match session.inbound.handle_publish(publish.delivery, maximum, seed) {
             Admission::QuotaExceeded => {
                 let error = ProtocolError::ReceiveMaximumExceeded;
@@ -181,7 +181,8 @@ impl Shard {
                 if let Err(reason) = self.judge_publish(id, topic, publish) {
                     return self.refuse_message(id, subscriber, publish.delivery, reason, ports);
                 }
-                self.route_publish(id, subscriber, topic, publish, ports)
+                let publisher = (id, subscriber, client_hash);
+                self.route_publish(publisher, topic, publish, ports)
             }
         };
         self.acknowledge(id, publish.delivery, reason_code, ports);
@@ -198,8 +199,7 @@ impl Shard {
 
     fn route_publish(
         &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
+        (id, subscriber, client_hash): (ConnectionId, SubscriberId, u32),
         topic: &str,
         publish: &Publish<'_>,
         ports: &mut impl Ports,
@@ -220,7 +220,7 @@ impl Shard {
             retain: publish.retain,
             expires_at: expiry.map(|seconds| self.now + Span::from_secs(u64::from(seconds))),
             publisher: Some(subscriber),
-            publisher_hash: self.sessions.get(subscriber).map_or(0, |it| it.client_hash),
+            publisher_hash: client_hash,
         };
         let matched = self.route(&view, Some(id), ports);
         self.routes.application = application;

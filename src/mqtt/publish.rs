@@ -59,6 +59,7 @@ impl<'a> Publish<'a> {
         let delivery = decode_delivery(frame.first, &mut reader)?;
         let dup = decode_dup(frame.first, delivery, version)?;
         let retain = frame.first & RETAIN != 0;
+        // Each has its own end, so that properties that are not there are not moved.
         if version.has_properties() {
             let properties = PublishProperties::decode(&mut reader)?;
             // Without an alias, an empty name names nothing. [MQTT-4.7.3-1] [Section 3.3.2.1]

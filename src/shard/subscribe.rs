@@ -74,15 +74,27 @@ impl Shard {
             properties: ReasonProperties::default(),
             reason_codes: &reason_codes,
         };
+        self.answer_subscribe((id, subscriber), &Packet::Suback(suback), reason, told_at, ports);
+    }
+
+    /// Sends the SUBACK, now or when every shard knows of all that other shards were told.
+    fn answer_subscribe(
+        &mut self,
+        (id, subscriber): (ConnectionId, SubscriberId),
+        suback: &Packet<'_>,
+        reason: Option<Reason>,
+        told_at: u64,
+        ports: &mut impl Ports,
+    ) {
         if told_at <= self.ledger.applied_everywhere() {
             // [MQTT-3.8.4-1]
-            self.answer_with(id, &Packet::Suback(suback), reason, ports);
-            self.pump(subscriber, ports);
-            return;
+            self.answer_with(id, suback, reason, ports);
+            return self.pump(subscriber, ports);
         }
+        let Some(connection) = self.connections.get(id) else { return };
         let mut frame = Vec::new();
         // Whether the client takes it is for the moment when it is sent.
-        let _ = terms.write(&Packet::Suback(suback), reason, &mut frame);
+        let _ = connection.terms.write(suback, reason, &mut frame);
         let pending = PendingSuback { connection: id, subscriber, told_at, frame };
         self.pending_subacks.push_back(pending);
         self.hold(id, ports);

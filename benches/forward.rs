@@ -8,7 +8,7 @@ mod workbench;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forwarding::{
     AT_LEAST_ONCE, EXACTLY_ONCE, acknowledged, across, long_topic, publisher_for_elsewhere, qos_0,
-    run, subscriber,
+    subscriber,
 };
 use mimalloc::MiMalloc;
 use ringmq::mqtt::{Delivery, QoS};
@@ -22,11 +22,11 @@ fn within_a_shard(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("forward");
     for subscribers in [1, 500] {
         group.throughput(Throughput::Elements(subscribers));
-        let mut forward = qos_0(subscribers);
+        let mut forward = qos_0(1, subscribers);
         group.bench_function(format!("QoS 0 to {subscribers}"), |b| b.iter(&mut forward));
     }
     group.throughput(Throughput::Elements(10));
-    let mut forward = run(10);
+    let mut forward = qos_0(10, 1);
     group.bench_function("QoS 0 to 1, ten in a run", |b| b.iter(&mut forward));
     group.throughput(Throughput::Elements(101));
     for (name, aliases) in [("5.0", 0), ("by alias", 8)] {

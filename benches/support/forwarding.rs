@@ -12,31 +12,19 @@ pub(crate) const VERSION: Version = Version::V311;
 pub(crate) const TOPIC: &str = "site/7/temperature";
 pub(crate) const PAYLOAD: [u8; 64] = [b'x'; 64];
 
-/// A message at QoS 0 to each of so many subscribers.
-pub(crate) fn qos_0(subscribers: u64) -> impl FnMut() {
+/// A run of messages at QoS 0 in one piece, each to so many subscribers of its one topic.
+pub(crate) fn qos_0(run: usize, subscribers: u64) -> impl FnMut() {
     let mut bench = Workbench::new(1);
     let publisher = bench.client(VERSION);
     for _ in 0..subscribers {
         subscriber(&mut bench, QoS::AtMostOnce);
     }
-    let publish = publish(VERSION, Delivery::AtMostOnce, TOPIC, &PAYLOAD);
+    let publishes = publish(VERSION, Delivery::AtMostOnce, TOPIC, &PAYLOAD).repeat(run);
+    let deliveries = run as u64 * subscribers;
     move || {
         let before = bench.ports.sent;
-        bench.hand_in(publisher, &publish);
-        assert_eq!(bench.ports.sent - before, subscribers);
-    }
-}
-
-/// So many messages at QoS 0 in one piece, all to one topic that one client subscribes to.
-pub(crate) fn run(messages: usize) -> impl FnMut() {
-    let mut bench = Workbench::new(1);
-    let publisher = bench.client(VERSION);
-    subscriber(&mut bench, QoS::AtMostOnce);
-    let run = publish(VERSION, Delivery::AtMostOnce, TOPIC, &PAYLOAD).repeat(messages);
-    move || {
-        let before = bench.ports.sent;
-        bench.hand_in(publisher, &run);
-        assert_eq!(bench.ports.sent - before, messages as u64);
+        bench.hand_in(publisher, &publishes);
+        assert_eq!(bench.ports.sent - before, deliveries);
     }
 }
 

@@ -169,8 +169,8 @@ def thousands(rate):
 LOAD_LATENCY = ("p50 / p99 / p99.9 in ms. Where many come at a time, most of it is waiting behind those that "
                 "were sent before.")
 GIVEN_RATE = ("p50 / p99 / p99.9 in ms, from the moment that a message was due, however late it was sent; "
-              "below it the rate at which messages were due. A rate that is a number lasts 3 s. The maximum is the highest rate that "
-              "`loadtest --find-max 50ms` finds: p99 within 50 ms, and nothing lost.")
+              "below it the rate at which messages were due. A rate that is a number lasts 3 s. "
+              "The maximum is the highest rate that `loadtest --find-max 50ms` finds: p99 within 50 ms, and nothing lost.")
 
 
 def latency_table(results, title, text, rows):

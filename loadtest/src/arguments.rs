@@ -15,7 +15,7 @@ use ringmq::{
 use crate::{
     addresses,
     compare::Compare,
-    cpus,
+    machine::cpus,
     pacing::{Extent, Pacing, RATE_MAX, parse_span},
     payload::{Filling, SEQUENCES_MAX, STAMP_LEN, Sizes},
     plan::{Limits, Plan},

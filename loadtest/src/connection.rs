@@ -8,10 +8,9 @@ use ringmq::{
 };
 
 use crate::{
-    clock,
     fault::Fault,
     inbox::Inbox,
-    network,
+    machine::{clock, network},
     opening::Opened,
     outbox::Outbox,
     plan::Plan,

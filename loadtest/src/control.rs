@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender};
 use hdrhistogram::Histogram;
 use ringmq::base::time::Moment;
 
-use crate::{fault::Fault, network::Doorbell, payload::Phase, plan::Plan};
+use crate::{fault::Fault, machine::network::Doorbell, payload::Phase, plan::Plan};
 
 /// From the coordinator to each thread; the doorbell is rung with it.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::{fault::Fault, network};
+use crate::{fault::Fault, machine::network};
 
 /// The front of a packet whose rest has not come.
 #[derive(Debug, Default)]

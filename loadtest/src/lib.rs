@@ -7,15 +7,13 @@
 pub mod accounting;
 pub mod addresses;
 pub mod arguments;
-pub mod clock;
 pub mod compare;
 pub mod connection;
 pub mod control;
-pub mod cpus;
 pub mod curve;
 pub mod fault;
 pub mod inbox;
-pub mod network;
+pub mod machine;
 pub mod opening;
 pub mod outbox;
 pub mod pacing;

@@ -8,7 +8,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use crate::network;
+use crate::machine::network;
 
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -133,7 +133,7 @@ mod tests {
     use ringmq::base::time::Span;
 
     use super::*;
-    use crate::network::{Poll, begin_connect};
+    use crate::machine::network::{Poll, begin_connect};
 
     /// A socket that is connected, and its other end.
     fn connect() -> (OwnedFd, TcpStream) {

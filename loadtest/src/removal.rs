@@ -8,10 +8,12 @@ use std::{collections::BTreeMap, os::fd::OwnedFd};
 use ringmq::base::time::{Moment, Span};
 
 use crate::{
-    clock,
     connection::{client_id, source},
     fault::Fault,
-    network::{self, Poll},
+    machine::{
+        clock,
+        network::{self, Poll},
+    },
     outbox::Outbox,
     plan::Plan,
     wire::{SessionTerms, encode_connect, encode_disconnect},

@@ -16,10 +16,9 @@ use ringmq::base::time::{Moment, Span};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    clock,
     control::{Command, Link, Report, Shared},
-    cpus,
     fault::Fault,
+    machine::{clock, cpus},
     pacing::Pacing,
     payload::Phase,
     plan::Plan,

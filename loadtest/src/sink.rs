@@ -23,10 +23,12 @@ use ringmq::{
 };
 
 use crate::{
-    cpus,
     fault::Fault,
     inbox::Inbox,
-    network::{self, Poll, Readiness},
+    machine::{
+        cpus,
+        network::{self, Poll, Readiness},
+    },
     outbox::Outbox,
     subscriber::acknowledge,
     wire::read_publish,

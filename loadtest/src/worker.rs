@@ -12,11 +12,13 @@ use ringmq::{
 
 use crate::{
     accounting::Arrival,
-    clock,
     connection::{Connection, Rest, Role, Stage},
     control::{Command, Link, Report},
     fault::Fault,
-    network::{Poll, Readiness},
+    machine::{
+        clock,
+        network::{Poll, Readiness},
+    },
     opening::{Opened, Opening},
     pacing::Pacing,
     payload::Phase,

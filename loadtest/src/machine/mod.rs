@@ -1,0 +1,7 @@
+//! What the operating system gives: the clock, the CPUs, and sockets that never block.
+//!
+//! Knows nothing of MQTT, of the load and of the run.
+
+pub mod clock;
+pub mod cpus;
+pub mod network;

@@ -7,7 +7,7 @@ use clap::{Args, value_parser};
 use ringmq::topic::TopicName;
 
 use super::Arrivals;
-use crate::payload::mix;
+use crate::payload::scatter;
 
 /// The flags that say where messages go. What they mean where, the scenarios say.
 #[derive(Debug, Default, Args)]
@@ -172,7 +172,7 @@ impl Dice {
 
     /// The same number for the same message, in every run.
     pub fn draw(&self, publisher: u32, sequence: u32) -> u32 {
-        let random = mix(u64::from(publisher) << 32 | u64::from(sequence)) >> 32;
+        let random = scatter(u64::from(publisher) << 32 | u64::from(sequence)) >> 32;
         let point =
             f64::from(u32::try_from(random).unwrap_or_default()) / (f64::from(u32::MAX) + 1.0);
         let number = self.shares.partition_point(|share| *share <= point);

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender};
 use hdrhistogram::Histogram;
 use ringmq::base::time::Moment;
 
-use crate::{fault::Fault, machine::network::Doorbell, payload::Phase, plan::Plan};
+use crate::{fault::Fault, machine::network::Doorbell, payload::Phase, request::plan::Plan};
 
 /// From the coordinator to each thread; the doorbell is rung with it.
 #[derive(Clone, Copy, Debug)]
@@ -171,13 +171,13 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arguments;
+    use crate::request::plan_of;
 
     /// Rounds of two messages from each of two publishers to each of three subscribers: twelve
     /// deliveries; five messages each, so that the third round is short.
     fn plan() -> Plan {
         let flags = "fan-in --publishers 2 --subscribers 3 --round --burst 2 --count 5";
-        arguments::plan(flags).unwrap()
+        plan_of(flags).unwrap()
     }
 
     #[test]

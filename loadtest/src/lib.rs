@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 pub mod accounting;
-pub mod addresses;
 pub mod arguments;
 pub mod compare;
 pub mod connection;
@@ -16,17 +15,15 @@ pub mod inbox;
 pub mod machine;
 pub mod opening;
 pub mod outbox;
-pub mod pacing;
 pub mod page;
 pub mod payload;
-pub mod plan;
 pub mod process;
 pub mod progress;
 pub mod publisher;
 pub mod publishing;
 pub mod removal;
+pub mod request;
 pub mod run;
-pub mod scenario;
 pub mod search;
 pub mod seen;
 pub mod series;

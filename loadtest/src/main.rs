@@ -12,7 +12,7 @@ use clap::Parser;
 use loadtest::{
     arguments::{Arguments, Task},
     page::{self, Run},
-    plan::Plan,
+    request::plan::Plan,
     run::run,
     search::find_max,
     summary::Summary,

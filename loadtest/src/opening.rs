@@ -4,7 +4,7 @@
 
 use ringmq::base::time::Moment;
 
-use crate::{pacing::Schedule, plan::Plan};
+use crate::request::{pacing::Schedule, plan::Plan};
 
 #[derive(Debug)]
 pub struct Opening {
@@ -90,7 +90,7 @@ impl Opening {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arguments;
+    use crate::request::plan_of;
 
     const NOW: Moment = Moment::from_nanos(7_000_000_000);
 
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_thread_opens_its_share_and_publishers_first() {
-        let plan = arguments::plan("fan-in --publishers 3 --subscribers 2 --threads 2").unwrap();
+        let plan = plan_of("fan-in --publishers 3 --subscribers 2 --threads 2").unwrap();
         let mut openings = [Opening::new(&plan, 0), Opening::new(&plan, 1)];
         assert_eq!(openings.each_mut().map(|o| clients(o, NOW)), [vec![0, 2, 3], vec![1, 4]]);
         assert!(!openings[1].is_over());
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn only_so_many_are_under_way_at_one_time() {
-        let plan = arguments::plan("connect --connections 5 --opening 2").unwrap();
+        let plan = plan_of("connect --connections 5 --opening 2").unwrap();
         let mut opening = Opening::new(&plan, 0);
         assert_eq!(clients(&mut opening, NOW), [0, 1]);
         assert_eq!(opening.next_moment(NOW), None);
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_schedule_says_when() {
-        let plan = arguments::plan("connect --connections 5 --rate 2").unwrap();
+        let plan = plan_of("connect --connections 5 --rate 2").unwrap();
         let mut opening = Opening::new(&plan, 0);
         opening.skip();
         assert!(opening.is_over());

@@ -8,10 +8,8 @@ use ringmq::{
 use crate::{
     fault::Fault,
     outbox::Outbox,
-    pacing::Schedule,
     payload::{Phase, Stamp},
-    plan::Plan,
-    scenario::{Act, Topics},
+    request::{pacing::Schedule, plan::Plan, topics::Topics, workload::Act},
     tally::Tally,
     window::Window,
     wire::{Single, Template},

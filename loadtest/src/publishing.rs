@@ -4,10 +4,12 @@ use ringmq::base::time::Moment;
 
 use crate::{
     connection::{Connection, Role, Stage},
-    pacing::{Extent, Schedule},
     payload::{Phase, SEQUENCES_MAX},
-    plan::{Plan, messages_by_round},
     publisher::{Occasion, Publisher},
+    request::{
+        pacing::{Extent, Schedule},
+        plan::{Plan, messages_by_round},
+    },
     tally::Tally,
 };
 

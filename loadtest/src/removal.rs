@@ -15,8 +15,8 @@ use crate::{
         network::{self, Poll},
     },
     outbox::Outbox,
-    plan::Plan,
-    wire::{SessionTerms, encode_connect, encode_disconnect},
+    request::plan::{Plan, SessionTerms},
+    wire::{encode_connect, encode_disconnect},
 };
 
 /// Clients that connect again, a few at a time, and leave as soon as they are answered.

@@ -7,8 +7,10 @@ use ringmq::base::time::Span;
 use serde::Serialize;
 
 use crate::{
-    pacing::{Pacing, RATE_MAX},
-    plan::Plan,
+    request::{
+        pacing::{Pacing, RATE_MAX},
+        plan::Plan,
+    },
     run::run,
     summary::Summary,
     total::as_f64,

@@ -12,8 +12,10 @@ use crate::{
     fault::Fault,
     outbox::Outbox,
     payload::{Content, Stamp},
-    plan::Plan,
-    scenario::{Act, Arrivals, Reading, Subscription},
+    request::{
+        plan::Plan,
+        workload::{Act, Arrivals, Reading, Subscription},
+    },
     seen::Seen,
     tally::Tally,
     wire::{encode_subscribe, read_publish},

@@ -9,11 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     accounting::{Balance, Breach, Counts},
     curve::Curve,
-    pacing::Pacing,
-    plan::Plan,
     process::Usage,
+    request::{pacing::Pacing, plan::Plan, workload::Act},
     run::{Broker, Outcome},
-    scenario::Act,
     series::Series,
     tally::Slow,
     total::{Fairness, QosBalance, Total, as_f64, total_of},

@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     accounting::{Balance, Breach, Counts, PerQos},
-    plan::Plan,
-    scenario::Arrivals,
+    request::{plan::Plan, workload::Arrivals},
     seen::Pool,
     tally::{Slow, Tally},
 };
@@ -165,10 +164,10 @@ pub fn as_f64(value: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arguments;
+    use crate::request::plan_of;
 
     fn plan(flags: &str) -> Plan {
-        arguments::plan(flags).unwrap()
+        plan_of(flags).unwrap()
     }
 
     fn sent(qos: QoS, count: u64) -> Tally {

@@ -13,6 +13,7 @@ use ringmq::{
 use crate::{
     outbox::Outbox,
     payload::{Filling, STAMP_LEN, Stamp},
+    request::plan::SessionTerms,
 };
 
 /// A PUBLISH that is complete but for its Packet Identifier and its stamp.
@@ -161,15 +162,6 @@ pub fn skim_ack(bytes: &[u8]) -> Option<(PacketType, PacketId)> {
         _ => return None,
     };
     Some((packet_type, PacketId::new(u16::from_be_bytes([high, low]))?))
-}
-
-/// What a client and its Server keep of each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SessionTerms {
-    /// The session is taken up again, and outlives its connection.
-    pub persistent: bool,
-    /// Seconds; 0 turns it off.
-    pub keep_alive: u16,
 }
 
 /// How often a client with this Keep Alive shows that it is still there.

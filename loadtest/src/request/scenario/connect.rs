@@ -1,8 +1,15 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Defaults, Subscription, TopicFlags, Workload};
-use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
+use crate::{
+    payload::SEQUENCES_MAX,
+    request::{
+        flags::LoadFlags,
+        pacing::Extent,
+        topics::TopicFlags,
+        workload::{Act, Defaults, Subscription, Workload},
+    },
+};
 
 /// Clients that connect, and then stay.
 ///
@@ -14,12 +21,12 @@ pub struct Connect {
     #[arg(value_parser = value_parser!(u32).range(1..i64::from(SEQUENCES_MAX)))]
     connections: u32,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) flags: LoadFlags,
 }
 
 impl Connect {
     pub(super) fn workload(&self) -> Result<Workload> {
-        workload(&self.common.topics, self.connections)
+        workload(&self.flags.topics, self.connections)
     }
 }
 

@@ -1,8 +1,15 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Arrivals, Defaults, Reading, Subscription, Topics, Workload};
-use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
+use crate::{
+    payload::SEQUENCES_MAX,
+    request::{
+        flags::LoadFlags,
+        pacing::Extent,
+        topics::Topics,
+        workload::{Act, Arrivals, Defaults, Reading, Subscription, Workload},
+    },
+};
 
 /// Many connections that do nothing, then one message to each.
 ///
@@ -13,12 +20,12 @@ pub struct Idle {
     #[arg(value_parser = value_parser!(u32).range(1..i64::from(SEQUENCES_MAX)))]
     connections: u32,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) flags: LoadFlags,
 }
 
 impl Idle {
     pub(super) fn workload(&self) -> Result<Workload> {
-        let pattern = self.common.topics.own("each client", "bench/{id}/x")?;
+        let pattern = self.flags.topics.own("each client", "bench/{id}/x")?;
         let subscription = |id| Subscription {
             filters: vec![pattern.name(id)],
             publishers: 0..1,

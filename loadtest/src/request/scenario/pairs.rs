@@ -1,8 +1,11 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Defaults, Subscription, TopicFlags, Topics, Workload};
-use crate::arguments::Common;
+use crate::request::{
+    flags::LoadFlags,
+    topics::{TopicFlags, Topics},
+    workload::{Act, Defaults, Subscription, Workload},
+};
 
 /// Pairs of one publisher and one subscriber, each pair with a topic of its own.
 #[derive(Debug, Args)]
@@ -11,12 +14,12 @@ pub struct Pairs {
     #[arg(default_value_t = 100, value_parser = value_parser!(u32).range(1..))]
     number: u32,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) flags: LoadFlags,
 }
 
 impl Pairs {
     pub(super) fn workload(&self) -> Result<Workload> {
-        workload(&self.common.topics, self.number)
+        workload(&self.flags.topics, self.number)
     }
 }
 

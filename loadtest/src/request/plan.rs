@@ -10,12 +10,11 @@ use ringmq::{
     mqtt::{QoS, Version},
 };
 
-use crate::{
+use super::{
     pacing::{Extent, Pacing, Schedule},
-    payload::{Filling, Phase, SEQUENCES_MAX},
-    scenario::{Act, Reading, Workload},
-    wire::SessionTerms,
+    workload::{Act, Reading, Workload},
 };
+use crate::payload::{Filling, Phase, SEQUENCES_MAX};
 
 /// Everything about a run that does not change while it runs. All threads share it.
 #[derive(Clone, Debug)]
@@ -63,6 +62,15 @@ pub struct Limits {
     pub stall: Span,
     /// Everything together.
     pub run: Span,
+}
+
+/// What a client and its Server keep of each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionTerms {
+    /// The session is taken up again, and outlives its connection.
+    pub persistent: bool,
+    /// Seconds; 0 turns it off.
+    pub keep_alive: u16,
 }
 
 impl Plan {

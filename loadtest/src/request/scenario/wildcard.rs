@@ -1,8 +1,11 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Pattern, Workload, topics::ID};
-use crate::arguments::Common;
+use crate::request::{
+    flags::LoadFlags,
+    topics::{ID, Pattern},
+    workload::Workload,
+};
 
 /// Subscribers with large sets of wildcard filters, of which one matches.
 ///
@@ -19,12 +22,12 @@ pub struct Wildcard {
     #[arg(value_parser = value_parser!(u32).range(..=DECOYS_MAX))]
     decoys: u32,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) flags: LoadFlags,
 }
 
 impl Wildcard {
     pub(super) fn workload(&self) -> Result<Workload> {
-        let spread = self.common.topics.spread(TOPIC)?;
+        let spread = self.flags.topics.spread(TOPIC)?;
         let mut workload =
             Workload::to_everybody("wildcard", &spread, self.publishers, self.subscribers);
         for (subscriber, subscription) in (0..).zip(&mut workload.subscribers) {

@@ -1,8 +1,7 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{TopicFlags, Workload};
-use crate::arguments::Common;
+use crate::request::{flags::LoadFlags, topics::TopicFlags, workload::Workload};
 
 /// Few publishers to one topic that many subscribe to.
 ///
@@ -14,12 +13,12 @@ pub struct FanOut {
     #[arg(long, default_value_t = 500, value_parser = value_parser!(u32).range(1..))]
     subscribers: u32,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) flags: LoadFlags,
 }
 
 impl FanOut {
     pub(super) fn workload(&self) -> Result<Workload> {
-        workload(&self.common.topics, self.publishers, self.subscribers)
+        workload(&self.flags.topics, self.publishers, self.subscribers)
     }
 }
 

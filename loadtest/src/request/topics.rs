@@ -6,7 +6,6 @@ use anyhow::{Result, ensure};
 use clap::{Args, value_parser};
 use ringmq::topic::TopicName;
 
-use super::Arrivals;
 use crate::payload::scatter;
 
 /// The flags that say where messages go. What they mean where, the scenarios say.
@@ -79,8 +78,9 @@ impl Spread {
         self.pattern.filter()
     }
 
-    pub(super) fn arrivals(&self) -> Arrivals {
-        if self.dice.is_some() { Arrivals::AnyOrder } else { Arrivals::InOrder }
+    /// A publisher's messages go to several topics.
+    pub(super) fn is_drawn(&self) -> bool {
+        self.dice.is_some()
     }
 }
 

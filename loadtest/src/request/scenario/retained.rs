@@ -2,11 +2,14 @@ use anyhow::Result;
 use clap::{Args, value_parser};
 use ringmq::base::time::Span;
 
-use super::{Act, Arrivals, Defaults, Reading, Subscription, Topics, Workload};
 use crate::{
-    arguments::Common,
-    pacing::{Extent, parse_span},
     payload::SEQUENCES_MAX,
+    request::{
+        flags::LoadFlags,
+        pacing::{Extent, parse_span},
+        topics::Topics,
+        workload::{Act, Arrivals, Defaults, Reading, Subscription, Workload},
+    },
 };
 
 /// Retained messages, and then a storm: everybody subscribes to all of them at once.
@@ -24,12 +27,12 @@ pub struct Retained {
     #[arg(long, default_value = "500ms", value_parser = parse_span)]
     settle: Span,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) flags: LoadFlags,
 }
 
 impl Retained {
     pub(super) fn workload(&self) -> Result<Workload> {
-        let pattern = self.common.topics.own("each message", "bench/retained/{id}")?;
+        let pattern = self.flags.topics.own("each message", "bench/retained/{id}")?;
         let subscription = Subscription {
             filters: vec![pattern.filter()],
             publishers: 0..1,

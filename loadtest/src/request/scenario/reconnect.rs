@@ -1,8 +1,14 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Defaults, Subscription, Workload};
-use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
+use crate::{
+    payload::SEQUENCES_MAX,
+    request::{
+        flags::LoadFlags,
+        pacing::Extent,
+        workload::{Act, Defaults, Subscription, Workload},
+    },
+};
 
 /// Clients that all lose their connections at once, and come back together.
 ///
@@ -14,12 +20,12 @@ pub struct Reconnect {
     #[arg(value_parser = value_parser!(u32).range(1..i64::from(SEQUENCES_MAX)))]
     connections: u32,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) flags: LoadFlags,
 }
 
 impl Reconnect {
     pub(super) fn workload(&self) -> Result<Workload> {
-        let pattern = self.common.topics.own("each client", "bench/reconnect/{id}")?;
+        let pattern = self.flags.topics.own("each client", "bench/reconnect/{id}")?;
         let subscription = |id| Subscription::to_nothing(vec![pattern.name(id)]);
         Ok(Workload {
             name: "reconnect",

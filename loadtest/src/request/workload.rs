@@ -1,79 +1,16 @@
-//! The shapes of load. One file per scenario: its flags, and the workload they stand for.
+//! Who publishes what, and who receives it.
 //!
-//! A scenario says who publishes what and who receives it; it knows nothing of pacing and sockets.
-
-mod connect;
-mod fan_in;
-mod fan_out;
-mod idle;
-mod pairs;
-mod preset;
-mod reconnect;
-mod retained;
-mod shared;
-mod slow_reader;
-mod topics;
-mod wildcard;
+//! Knows nothing of flags, pacing and sockets.
 
 use std::ops::Range;
 
-use anyhow::Result;
-use clap::Subcommand;
 use ringmq::{base::time::Span, mqtt::QoS};
 
-use self::topics::Spread;
-pub use self::topics::{Dice, Pattern, TopicFlags, Topics};
-use crate::{arguments::Common, pacing::Extent, payload::SEQUENCES_MAX};
-
-/// What to drive the broker with.
-#[derive(Debug, Subcommand)]
-pub enum Scenario {
-    FanIn(fan_in::FanIn),
-    FanOut(fan_out::FanOut),
-    Pairs(pairs::Pairs),
-    Shared(shared::Shared),
-    Retained(retained::Retained),
-    SlowReader(slow_reader::SlowReader),
-    Wildcard(wildcard::Wildcard),
-    Connect(connect::Connect),
-    Reconnect(reconnect::Reconnect),
-    Idle(idle::Idle),
-    Preset(preset::Preset),
-}
-
-impl Scenario {
-    pub fn workload(&self) -> Result<Workload> {
-        match self {
-            Scenario::FanIn(scenario) => scenario.workload(),
-            Scenario::FanOut(scenario) => scenario.workload(),
-            Scenario::Pairs(scenario) => scenario.workload(),
-            Scenario::Shared(scenario) => scenario.workload(),
-            Scenario::Retained(scenario) => scenario.workload(),
-            Scenario::SlowReader(scenario) => scenario.workload(),
-            Scenario::Wildcard(scenario) => scenario.workload(),
-            Scenario::Connect(scenario) => scenario.workload(),
-            Scenario::Reconnect(scenario) => scenario.workload(),
-            Scenario::Idle(scenario) => scenario.workload(),
-            Scenario::Preset(scenario) => scenario.workload(),
-        }
-    }
-
-    pub fn common(&self) -> &Common {
-        match self {
-            Scenario::FanIn(scenario) => &scenario.common,
-            Scenario::FanOut(scenario) => &scenario.common,
-            Scenario::Pairs(scenario) => &scenario.common,
-            Scenario::Shared(scenario) => &scenario.common,
-            Scenario::Retained(scenario) => &scenario.common,
-            Scenario::SlowReader(scenario) => &scenario.common,
-            Scenario::Wildcard(scenario) => &scenario.common,
-            Scenario::Connect(scenario) => &scenario.common,
-            Scenario::Reconnect(scenario) => &scenario.common,
-            Scenario::Idle(scenario) => &scenario.common,
-            Scenario::Preset(scenario) => &scenario.common,
-        }
-    }
-}
+use super::{
+    pacing::Extent,
+    topics::{Spread, Topics},
+};
+use crate::payload::SEQUENCES_MAX;
 
 /// Who publishes what, and who receives it.
 #[derive(Clone, Debug)]
@@ -91,7 +28,7 @@ pub struct Workload {
 
 impl Workload {
     /// The messages of all publishers, wherever they go, to all of so many subscribers.
-    fn to_everybody(
+    pub(super) fn to_everybody(
         name: &'static str,
         spread: &Spread,
         publishers: u32,
@@ -180,7 +117,7 @@ pub enum Arrivals {
 }
 
 impl Subscription {
-    fn to_all_of(publishers: Range<u32>, filter: String) -> Subscription {
+    pub(super) fn to_all_of(publishers: Range<u32>, filter: String) -> Subscription {
         Subscription {
             filters: vec![filter],
             publishers,
@@ -191,13 +128,13 @@ impl Subscription {
     }
 
     /// To all topics of these publishers, wherever their messages go.
-    fn to_spread(publishers: Range<u32>, spread: &Spread) -> Subscription {
-        let arrivals = spread.arrivals();
+    pub(super) fn to_spread(publishers: Range<u32>, spread: &Spread) -> Subscription {
+        let arrivals = if spread.is_drawn() { Arrivals::AnyOrder } else { Arrivals::InOrder };
         Subscription { arrivals, ..Subscription::to_all_of(publishers, spread.filter()) }
     }
 
     /// Of a client that nothing is sent to.
-    fn to_nothing(filters: Vec<String>) -> Subscription {
+    pub(super) fn to_nothing(filters: Vec<String>) -> Subscription {
         Subscription { filters, ..Subscription::to_all_of(0..0, String::new()) }
     }
 }

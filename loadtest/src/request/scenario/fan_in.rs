@@ -1,8 +1,7 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{TopicFlags, Workload};
-use crate::arguments::Common;
+use crate::request::{flags::LoadFlags, topics::TopicFlags, workload::Workload};
 
 /// Many publishers, each with a topic of its own, and few subscribers to all of them.
 ///
@@ -15,12 +14,12 @@ pub struct FanIn {
     #[arg(long, default_value_t = 1)]
     subscribers: u32,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) flags: LoadFlags,
 }
 
 impl FanIn {
     pub(super) fn workload(&self) -> Result<Workload> {
-        workload(&self.common.topics, self.publishers, self.subscribers)
+        workload(&self.flags.topics, self.publishers, self.subscribers)
     }
 }
 

@@ -1,8 +1,11 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Act, Arrivals, Defaults, Subscription, TopicFlags, Workload};
-use crate::arguments::Common;
+use crate::request::{
+    flags::LoadFlags,
+    topics::TopicFlags,
+    workload::{Act, Arrivals, Defaults, Subscription, Workload},
+};
 
 /// Publishers, each with a topic of its own, and one group that shares all their messages.
 ///
@@ -19,12 +22,12 @@ pub struct Shared {
     #[arg(long, default_value = "load", value_parser = parse_share_name)]
     group: String,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) flags: LoadFlags,
 }
 
 impl Shared {
     pub(super) fn workload(&self) -> Result<Workload> {
-        workload(&self.common.topics, self.publishers, self.subscribers, &self.group)
+        workload(&self.flags.topics, self.publishers, self.subscribers, &self.group)
     }
 }
 

@@ -2,8 +2,11 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use ringmq::mqtt::QoS;
 
-use super::{Defaults, Workload, connect, fan_in, fan_out, pairs, shared};
-use crate::arguments::Common;
+use super::{connect, fan_in, fan_out, pairs, shared};
+use crate::request::{
+    flags::LoadFlags,
+    workload::{Defaults, Workload},
+};
 
 /// One of the loads of the Open MQTT Benchmark Suite, whole or scaled.
 ///
@@ -16,7 +19,7 @@ pub struct Preset {
     #[arg(long, default_value_t = 1.0, value_parser = parse_scale)]
     scale: f64,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) flags: LoadFlags,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -46,7 +49,7 @@ impl Preset {
 
     /// Who publishes to whom, and messages per second.
     fn load(&self) -> Result<(Workload, u32)> {
-        let (topics, scaled) = (&self.common.topics, |number| scale(number, self.scale));
+        let (topics, scaled) = (&self.flags.topics, |number| scale(number, self.scale));
         Ok(match self.name {
             Name::Connect => (connect::workload(topics, scaled(10_000))?, scaled(100)),
             Name::FanOut => (fan_out::workload(topics, 1, scaled(1000))?, 1),
@@ -79,11 +82,11 @@ const SCALE_MAX: f64 = 100.0;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{arguments, pacing::Pacing};
+    use crate::request::{pacing::Pacing, plan_of};
 
     /// Publishers, subscribers, and messages or connections per second.
     fn load(flags: &str) -> (usize, usize, u64) {
-        let plan = arguments::plan(&format!("preset {flags}")).unwrap();
+        let plan = plan_of(&format!("preset {flags}")).unwrap();
         assert_eq!((plan.qos(), plan.filling.bytes().len()), (QoS::AtLeastOnce, 16), "{flags}");
         let Pacing::Rate { messages_per_second } = plan.pacing else { panic!("{flags}") };
         let workload = &plan.workload;
@@ -107,13 +110,13 @@ mod tests {
         assert_eq!(load("sharedsub-1K-5-1K-1K --scale 0.01"), (10, 1, 10));
         assert_eq!(load("fanout-5-1000-5-250K --scale 0.1"), (5, 100, 250));
         for wrong in ["0", "-1", "NaN", "1000", "x"] {
-            assert!(arguments::plan(&format!("preset fanout-1-1K-1-1K --scale {wrong}")).is_err());
+            assert!(plan_of(&format!("preset fanout-1-1K-1-1K --scale {wrong}")).is_err());
         }
     }
 
     #[test]
     fn flags_are_stronger_than_a_preset() {
-        let plan = arguments::plan("preset p2p-1K-1K-1K-1K --qos 0 --size 64 --rate 7").unwrap();
+        let plan = plan_of("preset p2p-1K-1K-1K-1K --qos 0 --size 64 --rate 7").unwrap();
         assert_eq!((plan.qos(), plan.filling.bytes().len()), (QoS::AtMostOnce, 64));
         assert_eq!(plan.pacing, Pacing::Rate { messages_per_second: 7 });
     }

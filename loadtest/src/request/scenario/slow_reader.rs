@@ -1,8 +1,10 @@
 use anyhow::Result;
 use clap::{Args, value_parser};
 
-use super::{Reading, Subscription, Workload};
-use crate::arguments::Common;
+use crate::request::{
+    flags::LoadFlags,
+    workload::{Reading, Subscription, Workload},
+};
 
 /// One topic, and among those who subscribe to it some who hardly read.
 ///
@@ -21,12 +23,12 @@ pub struct SlowReader {
     #[arg(long, default_value_t = 1000)]
     slow_rate: u32,
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) flags: LoadFlags,
 }
 
 impl SlowReader {
     pub(super) fn workload(&self) -> Result<Workload> {
-        let spread = self.common.topics.spread("bench/slow")?;
+        let spread = self.flags.topics.spread("bench/slow")?;
         let slow = Subscription {
             reading: Reading::Slowly { bytes_per_second: self.slow_rate },
             ..Subscription::to_spread(0..self.publishers, &spread)

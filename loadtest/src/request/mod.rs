@@ -1,0 +1,25 @@
+//! What is asked for: the flags, the scenarios, and the plan that they make.
+//!
+//! Reads the command line and opens nothing: a [`plan::Plan`] is all that the other rooms see of it.
+
+pub mod addresses;
+pub mod flags;
+pub mod pacing;
+pub mod plan;
+mod planning;
+pub mod scenario;
+pub mod topics;
+pub mod workload;
+
+/// The plan of a command line that begins with a scenario.
+#[cfg(test)]
+pub(crate) fn plan_of(flags: &str) -> anyhow::Result<plan::Plan> {
+    #[derive(Debug, clap::Parser)]
+    struct CommandLine {
+        #[command(subcommand)]
+        scenario: scenario::Scenario,
+    }
+    let words = std::iter::once("loadtest").chain(flags.split(' '));
+    let line: CommandLine = clap::Parser::try_parse_from(words)?;
+    line.scenario.plan()
+}

@@ -7,9 +7,9 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
+    account::figures::as_f64,
     page::{self, Run},
     summary::Summary,
-    total::as_f64,
 };
 
 /// Prints the figures of several runs, and their ratios to those of the first.

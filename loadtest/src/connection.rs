@@ -8,6 +8,7 @@ use ringmq::{
 };
 
 use crate::{
+    account::tally::Tally,
     fault::Fault,
     inbox::Inbox,
     machine::{clock, network},
@@ -16,7 +17,6 @@ use crate::{
     publisher::Publisher,
     request::plan::Plan,
     subscriber::Subscriber,
-    tally::Tally,
     wire::{ACK_LEN, encode_connect, encode_disconnect, ping_interval, skim_ack},
 };
 

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::total::as_f64;
+use crate::account::figures::as_f64;
 
 /// Parallel arrays: so many percent of the deliveries took no more than so many microseconds. The
 /// points are denser the nearer they come to 100.

@@ -4,7 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-pub mod accounting;
+pub mod account;
 pub mod arguments;
 pub mod compare;
 pub mod connection;
@@ -17,7 +17,6 @@ pub mod opening;
 pub mod outbox;
 pub mod page;
 pub mod payload;
-pub mod process;
 pub mod progress;
 pub mod publisher;
 pub mod publishing;
@@ -25,14 +24,10 @@ pub mod removal;
 pub mod request;
 pub mod run;
 pub mod search;
-pub mod seen;
-pub mod series;
 pub mod sink;
 pub mod slow_readers;
 pub mod subscriber;
 pub mod summary;
-pub mod tally;
-pub mod total;
 pub mod window;
 pub mod wire;
 pub mod worker;

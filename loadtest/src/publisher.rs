@@ -6,11 +6,11 @@ use ringmq::{
 };
 
 use crate::{
+    account::tally::Tally,
     fault::Fault,
     outbox::Outbox,
     payload::{Phase, Stamp},
     request::{pacing::Schedule, plan::Plan, topics::Topics, workload::Act},
-    tally::Tally,
     window::Window,
     wire::{Single, Template},
 };

@@ -3,6 +3,7 @@
 use ringmq::base::time::Moment;
 
 use crate::{
+    account::tally::Tally,
     connection::{Connection, Role, Stage},
     payload::{Phase, SEQUENCES_MAX},
     publisher::{Occasion, Publisher},
@@ -10,7 +11,6 @@ use crate::{
         pacing::{Extent, Schedule},
         plan::{Plan, messages_by_round},
     },
-    tally::Tally,
 };
 
 #[derive(Debug)]

@@ -16,46 +16,20 @@ use ringmq::base::time::{Moment, Span};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
+    account::{
+        outcome::{BrokerSamples, Outcome},
+        process::Sample,
+        series::{Glance, Point, Recorder},
+        tally::Tally,
+    },
     control::{Command, Link, Report, Shared},
     fault::Fault,
     machine::{clock, cpus},
     payload::Phase,
-    process::Sample,
     progress::Progress,
     request::{pacing::Pacing, plan::Plan, workload::Act},
-    series::{Glance, Point, Recorder, Series},
-    tally::Tally,
     worker::Worker,
 };
-
-/// All that a run has found out.
-#[derive(Debug)]
-pub struct Outcome {
-    pub tallies: Vec<Tally>,
-    /// Of all deliveries, in nanoseconds.
-    pub latency: Histogram<u64>,
-    pub sent: u64,
-    pub start: Moment,
-    /// Rounds that were given up because deliveries were missing.
-    pub stalled_rounds: u64,
-    pub broker: Option<Broker>,
-    /// This process over the measured phase.
-    pub load: (Sample, Sample),
-    /// Between the two samples.
-    pub sampled: Span,
-    pub series: Series,
-}
-
-/// The broker's process along the run.
-#[derive(Debug)]
-pub struct Broker {
-    pub unconnected: Sample,
-    pub connected: Sample,
-    pub before: Sample,
-    pub after: Sample,
-    /// After the measured phase and the time to hold.
-    pub held: Sample,
-}
 
 pub fn run(plan: &Arc<Plan>) -> Result<Outcome> {
     raise_file_limit(plan.clients() as u64, plan.threads as u64)?;
@@ -152,7 +126,7 @@ struct Coordinator<'a> {
 /// What the coordinator sees of a run.
 struct Measurement {
     phase: Measured,
-    broker: Option<Broker>,
+    broker: Option<BrokerSamples>,
 }
 
 impl Measurement {
@@ -204,7 +178,7 @@ impl Coordinator<'_> {
         self.clean_up()?;
         let broker = match (unconnected, connected, phase.broker.clone(), held) {
             (Some(unconnected), Some(connected), (Some(before), Some(after)), Some(held)) => {
-                Some(Broker { unconnected, connected, before, after, held })
+                Some(BrokerSamples { unconnected, connected, before, after, held })
             }
             _ => None,
         };

@@ -7,13 +7,13 @@ use ringmq::base::time::Span;
 use serde::Serialize;
 
 use crate::{
+    account::figures::as_f64,
     request::{
         pacing::{Pacing, RATE_MAX},
         plan::Plan,
     },
     run::run,
     summary::Summary,
-    total::as_f64,
 };
 
 /// What a search has come to.

@@ -8,7 +8,11 @@ use ringmq::{
 };
 
 use crate::{
-    accounting::{Arrival, Stream},
+    account::{
+        seen::Seen,
+        stream::{Arrival, Stream},
+        tally::Tally,
+    },
     fault::Fault,
     outbox::Outbox,
     payload::{Content, Stamp},
@@ -16,8 +20,6 @@ use crate::{
         plan::Plan,
         workload::{Act, Arrivals, Reading, Subscription},
     },
-    seen::Seen,
-    tally::Tally,
     wire::{encode_subscribe, read_publish},
 };
 

@@ -7,14 +7,19 @@ use ringmq::{base::time::Moment, mqtt::Version};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    accounting::{Balance, Breach, Counts},
+    account::{
+        balance::{Balance, Breach},
+        counts::Counts,
+        fairness::Fairness,
+        figures::as_f64,
+        outcome::{BrokerSamples, Outcome},
+        process::Usage,
+        series::Series,
+        tally::SlowReaderCounts,
+        total::{QosBalance, Total, total_of},
+    },
     curve::Curve,
-    process::Usage,
     request::{pacing::Pacing, plan::Plan, workload::Act},
-    run::{Broker, Outcome},
-    series::Series,
-    tally::Slow,
-    total::{Fairness, QosBalance, Total, as_f64, total_of},
 };
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,7 +50,7 @@ pub struct Summary {
     /// How evenly the subscribers were served.
     pub fairness: Option<Fairness>,
     /// Whom nothing is owed.
-    pub slow: Option<Slow>,
+    pub slow: Option<SlowReaderCounts>,
     pub stalled_rounds: u64,
     pub disconnected: u64,
     pub faults: Vec<String>,
@@ -169,7 +174,7 @@ impl Latency {
 }
 
 impl BrokerCost {
-    fn of(broker: &Broker, delivered: f64, sampled_seconds: f64, plan: &Plan) -> BrokerCost {
+    fn of(broker: &BrokerSamples, delivered: f64, sampled_seconds: f64, plan: &Plan) -> BrokerCost {
         let usage = Usage::between(&broker.before, &broker.after);
         let grown =
             as_f64(broker.connected.resident_bytes) - as_f64(broker.unconnected.resident_bytes);
@@ -227,7 +232,7 @@ impl Summary {
         )?;
         self.write_by_qos(f)?;
         self.write_fairness(f)?;
-        if let Some(Slow { slow_delivered, slow_disconnected }) = self.slow {
+        if let Some(SlowReaderCounts { slow_delivered, slow_disconnected }) = self.slow {
             writeln!(f, "slow       {slow_delivered} delivered, {slow_disconnected} disconnected")?;
         }
         if counts.delivered > 0 && self.latency.is_none() {

@@ -11,7 +11,7 @@ use ringmq::{
 };
 
 use crate::{
-    accounting::Arrival,
+    account::{stream::Arrival, tally::Tally},
     connection::{Connection, Rest, Role, Stage},
     control::{Command, Link, Report},
     fault::Fault,
@@ -27,7 +27,6 @@ use crate::{
     request::{pacing::Pacing, plan::Plan, workload::Act},
     slow_readers::{SIPS_PER_SECOND, SlowReaders},
     subscriber::Subscriber,
-    tally::Tally,
 };
 
 #[derive(Debug)]

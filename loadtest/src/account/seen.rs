@@ -2,7 +2,7 @@
 //!
 //! Knows sequences only, one bit for each.
 
-use crate::accounting::Arrival;
+use super::stream::Arrival;
 
 /// The sequences of one publisher that have come.
 #[derive(Clone, Debug, Default)]

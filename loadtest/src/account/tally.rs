@@ -6,12 +6,13 @@ use hdrhistogram::Histogram;
 use ringmq::{base::time::Moment, mqtt::QoS};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    accounting::{Arrival, Counts, PerQos},
-    fault::Fault,
-    payload::Phase,
+use super::{
+    counts::{Counts, PerQos},
+    latency::no_latencies,
     seen::Pool,
+    stream::Arrival,
 };
+use crate::payload::Phase;
 
 #[derive(Debug)]
 pub struct Tally {
@@ -33,7 +34,7 @@ pub struct Tally {
     pub last_sent: Moment,
     /// What each subscriber of this thread has received; known at the end.
     pub shares: Vec<u64>,
-    pub slow: Slow,
+    pub slow: SlowReaderCounts,
     /// Connections that ended before the run did.
     pub disconnected: u64,
     /// The first few faults, as text.
@@ -42,14 +43,14 @@ pub struct Tally {
 
 /// What became of the slow readers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Slow {
+pub struct SlowReaderCounts {
     pub slow_delivered: u64,
     /// Those whose connections the broker ended.
     pub slow_disconnected: u64,
 }
 
-impl AddAssign for Slow {
-    fn add_assign(&mut self, other: Slow) {
+impl AddAssign for SlowReaderCounts {
+    fn add_assign(&mut self, other: SlowReaderCounts) {
         self.slow_delivered += other.slow_delivered;
         self.slow_disconnected += other.slow_disconnected;
     }
@@ -62,13 +63,13 @@ impl Default for Tally {
             counts: PerQos::default(),
             delivered: 0,
             pool: Pool::default(),
-            latency: latencies(),
+            latency: no_latencies(),
             sent: PerQos::default(),
             acknowledged: PerQos::default(),
             last_delivery: Moment::default(),
             last_sent: Moment::default(),
             shares: Vec::new(),
-            slow: Slow::default(),
+            slow: SlowReaderCounts::default(),
             disconnected: 0,
             faults: Vec::new(),
         }
@@ -79,7 +80,7 @@ impl Tally {
     /// Begins a phase. What ended a connection earlier still counts: it is missing now.
     pub fn reset(&mut self, phase: Phase) {
         let (disconnected, faults) = (self.disconnected, std::mem::take(&mut self.faults));
-        let slow = Slow { slow_delivered: 0, ..self.slow };
+        let slow = SlowReaderCounts { slow_delivered: 0, ..self.slow };
         *self = Tally { phase, slow, disconnected, faults, ..Tally::default() };
     }
 
@@ -108,30 +109,22 @@ impl Tally {
 
     /// Hands over the latencies since the last time.
     pub fn take_latency(&mut self) -> Histogram<u64> {
-        std::mem::replace(&mut self.latency, latencies())
+        std::mem::replace(&mut self.latency, no_latencies())
     }
 
-    pub fn note(&mut self, fault: &Fault) {
+    pub fn note(&mut self, fault: &dyn Error) {
         if self.faults.len() < FAULTS_MAX {
             self.faults.push(describe(fault));
         }
     }
 }
 
-/// No latencies yet.
-pub fn latencies() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_NANOS_MAX, 3).expect("the bounds are a valid range")
-}
-
 /// A fault and its cause.
-fn describe(fault: &Fault) -> String {
+fn describe(fault: &dyn Error) -> String {
     match fault.source() {
         Some(cause) => format!("{fault}: {cause}"),
         None => fault.to_string(),
     }
 }
-
-/// One hour; whatever takes longer is recorded as this.
-const LATENCY_NANOS_MAX: u64 = 3_600_000_000_000;
 
 const FAULTS_MAX: usize = 5;

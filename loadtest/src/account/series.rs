@@ -5,7 +5,11 @@ use hdrhistogram::Histogram;
 use ringmq::base::time::{Moment, Span};
 use serde::{Deserialize, Serialize};
 
-use crate::{process::Sample, tally::latencies, total::as_f64};
+use super::{
+    figures::{as_f64, in_seconds},
+    latency::no_latencies,
+    process::Sample,
+};
 
 /// What is known at one moment; counters from the start of the phase, or of a process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,7 +51,7 @@ pub struct Recorder {
 
 impl Default for Recorder {
     fn default() -> Recorder {
-        let (recent, earlier) = (latencies(), latencies());
+        let (recent, earlier) = (no_latencies(), no_latencies());
         Recorder { points: Vec::new(), recent, earlier, recording: false, interval: INTERVAL }
     }
 }
@@ -72,7 +76,7 @@ impl Recorder {
     /// The latencies of all that came, once everything has been heard.
     pub fn finish(&mut self) -> Histogram<u64> {
         self.close_interval();
-        std::mem::replace(&mut self.earlier, latencies())
+        std::mem::replace(&mut self.earlier, no_latencies())
     }
 
     fn add(&mut self, point: Point) {
@@ -174,10 +178,6 @@ fn core_use(from: &Glance, to: &Glance, seconds: f64) -> f64 {
     as_f64(to.cpu.as_nanos().saturating_sub(from.cpu.as_nanos())) / 1e9 / seconds
 }
 
-fn in_seconds(span: Span) -> f64 {
-    as_f64(span.as_nanos()) / 1e9
-}
-
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
@@ -238,7 +238,7 @@ mod tests {
     }
 
     fn of_one(nanos: u64) -> Histogram<u64> {
-        let mut histogram = latencies();
+        let mut histogram = no_latencies();
         histogram.record(nanos).unwrap();
         histogram
     }

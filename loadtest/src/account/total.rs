@@ -3,12 +3,13 @@
 use ringmq::{base::time::Moment, mqtt::QoS};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    accounting::{Balance, Breach, Counts, PerQos},
-    request::{plan::Plan, workload::Arrivals},
+use super::{
+    balance::{Balance, Breach},
+    counts::{Counts, PerQos},
     seen::Pool,
-    tally::{Slow, Tally},
+    tally::{SlowReaderCounts, Tally},
 };
+use crate::request::{plan::Plan, workload::Arrivals};
 
 #[derive(Debug)]
 pub struct Total {
@@ -17,7 +18,7 @@ pub struct Total {
     acknowledged: PerQos<u64>,
     /// Of the last delivery, or of the last message sent if nothing was delivered.
     pub end: Moment,
-    pub slow: Slow,
+    pub slow: SlowReaderCounts,
     pub disconnected: u64,
     pub faults: Vec<String>,
     /// Deliveries of each subscriber.
@@ -135,32 +136,6 @@ impl QosBalance {
     }
 }
 
-/// How evenly deliveries were spread over the subscribers.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Fairness {
-    pub share_min: u64,
-    pub share_mean: f64,
-    pub share_max: u64,
-    /// Jain's index: 1 when all received the same, 1/n when one of n received everything.
-    pub jain_index: f64,
-}
-
-impl Fairness {
-    pub fn of(shares: &[u64]) -> Option<Fairness> {
-        let (&share_min, &share_max) = (shares.iter().min()?, shares.iter().max()?);
-        let count = as_f64(shares.len() as u64);
-        let sum: f64 = shares.iter().copied().map(as_f64).sum();
-        let squares: f64 = shares.iter().map(|share| as_f64(*share).powi(2)).sum();
-        let jain_index = if squares > 0.0 { sum * sum / (count * squares) } else { 1.0 };
-        Some(Fairness { share_min, share_mean: sum / count, share_max, jain_index })
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "nobody reads the sixteenth digit")]
-pub fn as_f64(value: u64) -> f64 {
-    value as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,14 +181,5 @@ mod tests {
         let Balance { lost, counts, .. } = total_of(&balances);
         assert_eq!((lost, counts.delivered, counts.duplicated), (0, 2, 1));
         assert_eq!(total.breaches(&plan, &balances), [Breach::Duplicated]);
-    }
-
-    #[test]
-    fn fairness_is_one_when_all_receive_the_same() {
-        assert_eq!(Fairness::of(&[]), None);
-        let index = |shares: &[u64]| Fairness::of(shares).unwrap().jain_index;
-        assert!((index(&[5, 5, 5]) - 1.0).abs() < 1e-9);
-        assert!((index(&[9, 0, 0]) - 1.0 / 3.0).abs() < 1e-9);
-        assert!((index(&[0, 0]) - 1.0).abs() < 1e-9);
     }
 }

@@ -15,7 +15,9 @@ use crossbeam_channel::{Receiver, Sender};
 use hdrhistogram::Histogram;
 use ringmq::base::time::Moment;
 
-use crate::{fault::Fault, machine::network::Doorbell, payload::Phase, request::plan::Plan};
+use crate::{
+    clients::fault::Fault, machine::network::Doorbell, payload::Phase, request::plan::Plan,
+};
 
 /// From the coordinator to each thread; the doorbell is rung with it.
 #[derive(Clone, Copy, Debug)]

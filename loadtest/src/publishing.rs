@@ -4,9 +4,11 @@ use ringmq::base::time::Moment;
 
 use crate::{
     account::tally::Tally,
-    connection::{Connection, Role, Stage},
+    clients::{
+        connection::{Connection, Role, Stage},
+        publisher::{Occasion, Publisher},
+    },
     payload::{Phase, SEQUENCES_MAX},
-    publisher::{Occasion, Publisher},
     request::{
         pacing::{Extent, Schedule},
         plan::{Plan, messages_by_round},

@@ -19,11 +19,12 @@ use crate::{
     account::{
         outcome::{BrokerSamples, Outcome},
         process::Sample,
-        series::{Glance, Point, Recorder},
+        recorder::Recorder,
+        series::{Point, ProcessPoint},
         tally::Tally,
     },
+    clients::fault::Fault,
     control::{Command, Link, Report, Shared},
-    fault::Fault,
     machine::{clock, cpus},
     payload::Phase,
     progress::Progress,
@@ -235,7 +236,7 @@ impl Coordinator<'_> {
     }
 
     fn point(&self, broker: Option<&Sample>, load: &Sample) -> Point {
-        let (broker, load) = (broker.map(Glance::from), load.into());
+        let (broker, load) = (broker.map(ProcessPoint::from), load.into());
         let (sent, delivered) = (self.shared.sent(), self.shared.delivered());
         Point { moment: clock::now(), sent, delivered, broker, load, p99_nanos: None }
     }
@@ -256,11 +257,11 @@ impl Coordinator<'_> {
         let mut recorder = self.recorder.borrow_mut();
         for report in self.received.try_iter() {
             if let Report::Latencies(nanos) = report {
-                recorder.hear(&nanos);
+                recorder.add_latencies(&nanos);
             }
         }
         for tally in tallies {
-            recorder.hear(&tally.latency);
+            recorder.add_latencies(&tally.latency);
         }
         recorder.finish()
     }
@@ -389,7 +390,7 @@ impl Coordinator<'_> {
         match self.received.recv_timeout(Duration::from(patience)) {
             Ok(Report::Failed(fault)) => Err(fault.into()),
             Ok(Report::Latencies(nanos)) => {
-                self.recorder.borrow_mut().hear(&nanos);
+                self.recorder.borrow_mut().add_latencies(&nanos);
                 Ok(None)
             }
             Ok(report) => Ok(Some(report)),

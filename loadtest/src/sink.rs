@@ -23,15 +23,13 @@ use ringmq::{
 };
 
 use crate::{
-    fault::Fault,
-    inbox::Inbox,
+    clients::{
+        fault::Fault, inbox::Inbox, outbox::Outbox, subscriber::acknowledge, wire::read_publish,
+    },
     machine::{
         cpus,
         network::{self, Poll, Readiness},
     },
-    outbox::Outbox,
-    subscriber::acknowledge,
-    wire::read_publish,
 };
 
 /// A server that acknowledges everything and delivers nothing, until it is killed.

@@ -12,21 +12,23 @@ use ringmq::{
 
 use crate::{
     account::{stream::Arrival, tally::Tally},
-    connection::{Connection, Rest, Role, Stage},
+    clients::{
+        connection::{Connection, Rest, Role, Stage},
+        fault::Fault,
+        publisher::Publisher,
+        removal::remove_sessions,
+        subscriber::Subscriber,
+    },
     control::{Command, Link, Report},
-    fault::Fault,
     machine::{
         clock,
         network::{Poll, Readiness},
     },
     opening::{Opened, Opening},
     payload::Phase,
-    publisher::Publisher,
     publishing::Publishing,
-    removal::remove_sessions,
     request::{pacing::Pacing, plan::Plan, workload::Act},
     slow_readers::{SIPS_PER_SECOND, SlowReaders},
-    subscriber::Subscriber,
 };
 
 #[derive(Debug)]

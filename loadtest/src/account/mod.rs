@@ -10,6 +10,7 @@ pub mod figures;
 pub mod latency;
 pub mod outcome;
 pub mod process;
+pub mod recorder;
 pub mod seen;
 pub mod series;
 pub mod stream;

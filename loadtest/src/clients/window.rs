@@ -2,7 +2,7 @@
 
 use ringmq::mqtt::PacketId;
 
-use crate::fault::Fault;
+use super::fault::Fault;
 
 /// Packet Identifiers of one publisher, from 1 up, and how far the exchange of each has come.
 ///

@@ -7,16 +7,18 @@ use std::{collections::BTreeMap, os::fd::OwnedFd};
 
 use ringmq::base::time::{Moment, Span};
 
-use crate::{
+use super::{
     connection::{client_id, source},
     fault::Fault,
+    outbox::Outbox,
+    wire::{encode_connect, encode_disconnect},
+};
+use crate::{
     machine::{
         clock,
         network::{self, Poll},
     },
-    outbox::Outbox,
     request::plan::{Plan, SessionTerms},
-    wire::{encode_connect, encode_disconnect},
 };
 
 /// Clients that connect again, a few at a time, and leave as soon as they are answered.

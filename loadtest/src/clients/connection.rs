@@ -7,17 +7,19 @@ use ringmq::{
     mqtt::{Ack, Connack, Frame, Packet, PacketType, Suback, frame},
 };
 
-use crate::{
-    account::tally::Tally,
+use super::{
     fault::Fault,
     inbox::Inbox,
-    machine::{clock, network},
-    opening::Opened,
     outbox::Outbox,
     publisher::Publisher,
-    request::plan::Plan,
     subscriber::Subscriber,
     wire::{ACK_LEN, encode_connect, encode_disconnect, ping_interval, skim_ack},
+};
+use crate::{
+    account::tally::Tally,
+    machine::{clock, network},
+    opening::Opened,
+    request::plan::Plan,
 };
 
 /// ```text

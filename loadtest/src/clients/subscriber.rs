@@ -7,20 +7,22 @@ use ringmq::{
     mqtt::{Ack, Delivery, Frame, Packet, PacketType, Suback, Version},
 };
 
+use super::{
+    fault::Fault,
+    outbox::Outbox,
+    wire::{encode_subscribe, read_publish},
+};
 use crate::{
     account::{
         seen::Seen,
         stream::{Arrival, Stream},
         tally::Tally,
     },
-    fault::Fault,
-    outbox::Outbox,
     payload::{Content, Stamp},
     request::{
         plan::Plan,
         workload::{Act, Arrivals, Reading, Subscription},
     },
-    wire::{encode_subscribe, read_publish},
 };
 
 #[derive(Debug)]

@@ -2,7 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::{fault::Fault, machine::network};
+use super::fault::Fault;
+use crate::machine::network;
 
 /// The front of a packet whose rest has not come.
 #[derive(Debug, Default)]

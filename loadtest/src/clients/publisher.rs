@@ -5,14 +5,16 @@ use ringmq::{
     mqtt::{Ack, PacketId, PacketType, QoS, ReasonCode},
 };
 
-use crate::{
-    account::tally::Tally,
+use super::{
     fault::Fault,
     outbox::Outbox,
-    payload::{Phase, Stamp},
-    request::{pacing::Schedule, plan::Plan, topics::Topics, workload::Act},
     window::Window,
     wire::{Single, Template},
+};
+use crate::{
+    account::tally::Tally,
+    payload::{Phase, Stamp},
+    request::{pacing::Schedule, plan::Plan, topics::Topics, workload::Act},
 };
 
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use ringmq::{
     },
 };
 
+use super::outbox::Outbox;
 use crate::{
-    outbox::Outbox,
     payload::{Filling, STAMP_LEN, Stamp},
     request::plan::SessionTerms,
 };

@@ -18,7 +18,6 @@ use super::{
 use crate::{
     account::tally::Tally,
     machine::{clock, network},
-    opening::Opened,
     request::plan::Plan,
 };
 
@@ -76,9 +75,8 @@ pub enum Rest {
 }
 
 impl Connection {
-    pub fn open(plan: &Plan, opened: Opened, role: Role) -> Result<Connection, Fault> {
-        let Opened { client: index, due } = opened;
-        let socket = network::begin_connect(plan.address(index), source(plan, index))?;
+    pub fn open(plan: &Plan, client: usize, due: Moment, role: Role) -> Result<Connection, Fault> {
+        let socket = network::begin_connect(plan.address(client), source(plan, client))?;
         if role.allowance().is_some() {
             network::bound_receive_buffer(&socket, SLOW_RECEIVE_BYTES)?;
         }
@@ -86,7 +84,7 @@ impl Connection {
             network::bound_send_buffer(&socket, plan.send_buffer)?;
         }
         let mut outbox = Outbox::new_blocked(plan.outbox_bytes());
-        let client_id = client_id(plan.seed, index);
+        let client_id = client_id(plan.seed, client);
         encode_connect(plan.version, &client_id, plan.terms, &mut outbox.bytes);
         let (stage, inbox) = (Stage::Connecting, Inbox::default());
         let keep_alive = plan.terms.keep_alive;
@@ -110,19 +108,19 @@ impl Connection {
     }
 
     /// It has begun to read slowly.
-    pub fn is_sipping(&self) -> bool {
+    pub fn reads_slowly(&self) -> bool {
         self.stage == Stage::Ready && self.role.allowance().is_some()
     }
 
     /// Reads a little: what a slow reader may in a given part of a second.
-    pub fn sip(
+    pub fn read_a_little(
         &mut self,
-        sips_per_second: u32,
+        reads_per_second: u32,
         buffer: &mut [u8],
         plan: &Plan,
         tally: &mut Tally,
     ) -> Result<(), Fault> {
-        let bytes = self.role.allowance().unwrap_or_default().div_ceil(sips_per_second);
+        let bytes = self.role.allowance().unwrap_or_default().div_ceil(reads_per_second);
         let end = buffer.len().min(self.inbox.kept_len() + bytes as usize);
         if bytes > 0 {
             self.receive(&mut buffer[..end], plan, tally)?;
@@ -288,8 +286,8 @@ pub fn source(plan: &Plan, client: usize) -> Option<IpAddr> {
     (!sources.is_empty()).then(|| sources[client % sources.len()])
 }
 
-pub fn client_id(seed: u64, index: usize) -> String {
-    format!("load-{seed}-{index}")
+pub fn client_id(seed: u64, client: usize) -> String {
+    format!("load-{seed}-{client}")
 }
 
 /// What the kernel buffers for a slow reader, so that the broker soon feels it.

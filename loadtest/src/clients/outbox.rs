@@ -15,7 +15,7 @@ pub struct Outbox {
     /// Its own, all that is not shared.
     pub bytes: Vec<u8>,
     /// In the order in which they are sent.
-    shared: Vec<Shared>,
+    shared: Vec<SharedPart>,
     /// Of all shared parts together.
     shared_len: usize,
     sent: usize,
@@ -27,7 +27,7 @@ pub struct Outbox {
 
 /// A part of the bytes that all connections share.
 #[derive(Clone, Debug)]
-struct Shared {
+struct SharedPart {
     /// So many bytes of the outbox's own come before it.
     after: usize,
     part: Range<usize>,
@@ -52,7 +52,7 @@ impl Outbox {
     #[inline]
     pub fn share(&mut self, part: Range<usize>) {
         self.shared_len += part.len();
-        self.shared.push(Shared { after: self.bytes.len(), part });
+        self.shared.push(SharedPart { after: self.bytes.len(), part });
     }
 
     fn len(&self) -> usize {

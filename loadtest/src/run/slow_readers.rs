@@ -28,11 +28,11 @@ impl SlowReaders {
     pub fn is_due(&mut self, now: Moment) -> bool {
         let due = self.next_moment().is_some_and(|next| next <= now);
         if due {
-            self.next = now + Span::from_nanos(1_000_000_000 / u64::from(SIPS_PER_SECOND));
+            self.next = now + Span::from_nanos(1_000_000_000 / u64::from(SLOW_READS_PER_SECOND));
         }
         due
     }
 }
 
 /// How often each of them reads its share.
-pub const SIPS_PER_SECOND: u32 = 10;
+pub const SLOW_READS_PER_SECOND: u32 = 10;

@@ -20,7 +20,7 @@ pub struct Opening {
 
 /// A client whose connection is to be opened now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opened {
+pub struct DueClient {
     /// Its index in the whole run.
     pub client: usize,
     /// When it was to be opened.
@@ -53,7 +53,7 @@ impl Opening {
     }
 
     /// The next client, unless none is due or too many are under way.
-    pub fn take_due(&mut self, now: Moment) -> Option<Opened> {
+    pub fn take_due(&mut self, now: Moment) -> Option<DueClient> {
         let due = self.next_moment(now)?;
         if due > now {
             return None;
@@ -61,7 +61,7 @@ impl Opening {
         let client = self.clients[self.begun];
         self.begun += 1;
         self.under_way += 1;
-        Some(Opened { client, due })
+        Some(DueClient { client, due })
     }
 
     /// When the next client is due. Without a schedule that is always now.
@@ -95,7 +95,7 @@ mod tests {
     const NOW: Moment = Moment::from_nanos(7_000_000_000);
 
     fn clients(opening: &mut Opening, now: Moment) -> Vec<usize> {
-        std::iter::from_fn(|| opening.take_due(now)).map(|opened| opened.client).collect()
+        std::iter::from_fn(|| opening.take_due(now)).map(|due| due.client).collect()
     }
 
     #[test]
@@ -126,9 +126,9 @@ mod tests {
         opening.skip();
         assert!(opening.is_over());
         opening.begin_again(plan.opening_schedule(NOW));
-        assert_eq!(opening.take_due(NOW), Some(Opened { client: 0, due: NOW }));
+        assert_eq!(opening.take_due(NOW), Some(DueClient { client: 0, due: NOW }));
         let next = Moment::from_nanos(7_500_000_000);
         assert_eq!((opening.take_due(NOW), opening.next_moment(NOW)), (None, Some(next)));
-        assert_eq!(opening.take_due(next), Some(Opened { client: 1, due: next }));
+        assert_eq!(opening.take_due(next), Some(DueClient { client: 1, due: next }));
     }
 }

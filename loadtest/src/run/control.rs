@@ -1,6 +1,6 @@
 //! What the threads of a run tell each other.
 //!
-//! Commands and reports travel by channels and are rare. What concerns every message is a counter,
+//! Commands and notices travel by channels and are rare. What concerns every message is a counter,
 //! touched once per turn of a thread.
 
 use std::{
@@ -31,7 +31,7 @@ pub enum Command {
     /// Open all connections, where connections are counted; those that are open are lost first.
     Open(Moment),
     /// Hand over the latencies since the last time.
-    Report,
+    ReportLatencies,
     /// Publish no more, and wait for nothing.
     Stop,
     /// Disconnect and end.
@@ -40,7 +40,7 @@ pub enum Command {
 
 /// From a thread to the coordinator.
 #[derive(Debug)]
-pub enum Report {
+pub enum Notice {
     /// All connections are ready.
     Ready,
     Prepared,
@@ -59,14 +59,14 @@ pub enum Report {
 #[derive(Debug)]
 pub struct Link {
     pub thread: usize,
-    pub shared: Arc<Shared>,
+    pub shared: Arc<SharedState>,
     pub commands: Receiver<Command>,
-    pub reports: Sender<Report>,
+    pub notices: Sender<Notice>,
 }
 
 /// The counters of the present phase, over all threads.
 #[derive(Debug)]
-pub struct Shared {
+pub struct SharedState {
     sent: AtomicU64,
     delivered: AtomicU64,
     /// Deliveries after which nothing more is to come; not known while publishers still publish.
@@ -80,10 +80,10 @@ pub struct Shared {
     doorbells: Vec<Doorbell>,
 }
 
-impl Shared {
-    pub fn new(threads: usize) -> io::Result<Shared> {
+impl SharedState {
+    pub fn new(threads: usize) -> io::Result<SharedState> {
         let doorbells = (0..threads).map(|_| Doorbell::new()).collect::<io::Result<_>>()?;
-        Ok(Shared {
+        Ok(SharedState {
             sent: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             expected: AtomicU64::new(u64::MAX),
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_last_expected_delivery_is_seen_once() {
-        let shared = Shared::new(1).unwrap();
+        let shared = SharedState::new(1).unwrap();
         assert!(!shared.add_delivered(3));
         assert!(!shared.expect(5));
         assert!(!shared.add_delivered(1));
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_round_begins_when_the_one_before_has_been_delivered() {
-        let (shared, plan) = (Shared::new(1).unwrap(), plan());
+        let (shared, plan) = (SharedState::new(1).unwrap(), plan());
         let advance = |news| {
             shared.add_delivered(news);
             shared.advance_round(&plan, Phase::Measured)
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn later_rounds_do_not_wait_for_what_was_forgiven() {
-        let (shared, plan) = (Shared::new(1).unwrap(), plan());
+        let (shared, plan) = (SharedState::new(1).unwrap(), plan());
         shared.add_delivered(10);
         shared.forgive_round(&plan, Phase::Measured);
         assert_eq!(shared.round(), 2);

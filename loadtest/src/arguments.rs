@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{compare::Compare, request::scenario::Scenario, sink::Sink};
+use crate::{report::compare::Compare, request::scenario::Scenario, sink::Sink};
 
 /// Drives an MQTT broker with load, accounts for every message, and says what it cost.
 ///

@@ -11,11 +11,13 @@ use anyhow::Result;
 use clap::Parser;
 use loadtest::{
     arguments::{Arguments, Task},
-    page::{self, Run},
+    report::{
+        page::{self, NamedSummary},
+        summary::Summary,
+    },
     request::plan::Plan,
     run::run,
     search::find_max,
-    summary::Summary,
 };
 use serde::Serialize;
 
@@ -56,7 +58,7 @@ fn measure(plan: Plan) -> Result<ExitCode> {
 fn finish(plan: &Plan, summary: Summary) -> Result<ExitCode> {
     let kept = summary.breaches.is_empty();
     if let Some(path) = &plan.html {
-        page::write(path, &[Run { name: summary.scenario.clone(), summary }])?;
+        page::write(path, &[NamedSummary { name: summary.scenario.clone(), summary }])?;
     }
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }

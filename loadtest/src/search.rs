@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use crate::{
     account::figures::as_f64,
+    report::summary::Summary,
     request::{
         pacing::{Pacing, RATE_MAX},
         plan::Plan,
     },
     run::run,
-    summary::Summary,
 };
 
 /// What a search has come to.

@@ -1,7 +1,6 @@
 //! The tallies of all threads in one, and the accounts that come of them.
 
 use ringmq::{base::time::Moment, mqtt::QoS};
-use serde::{Deserialize, Serialize};
 
 use super::{
     balance::{Balance, Breach},
@@ -107,33 +106,6 @@ pub fn total_of(balances: &[(QoS, Balance)]) -> Balance {
         sum += *balance;
     }
     sum
-}
-
-/// The account of the messages that arrive with one QoS. Its names differ from those of the whole
-/// account, so that a line of the summary is known by its name alone.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct QosBalance {
-    pub granted_qos: u8,
-    pub messages: u64,
-    pub due: u64,
-    pub arrived: u64,
-    pub losses: u64,
-    pub repetitions: u64,
-    pub disorders: u64,
-}
-
-impl QosBalance {
-    pub fn of(qos: QoS, balance: &Balance) -> QosBalance {
-        QosBalance {
-            granted_qos: qos as u8,
-            messages: balance.sent,
-            due: balance.expected,
-            arrived: balance.counts.delivered,
-            losses: balance.lost,
-            repetitions: balance.counts.duplicated,
-            disorders: balance.counts.reordered,
-        }
-    }
 }
 
 #[cfg(test)]

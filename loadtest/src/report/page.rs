@@ -5,17 +5,17 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::summary::Summary;
+use super::summary::Summary;
 
-/// A run under a name.
+/// The summary of a run, under a name.
 #[derive(Debug, Serialize)]
-pub struct Run {
+pub struct NamedSummary {
     pub name: String,
     pub summary: Summary,
 }
 
 /// Writes the page with all runs side by side.
-pub fn write(path: &Path, runs: &[Run]) -> Result<()> {
+pub fn write(path: &Path, runs: &[NamedSummary]) -> Result<()> {
     let page = embed(&serde_json::to_string(runs)?);
     fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
-use crate::{
-    account::figures::as_f64,
-    page::{self, Run},
+use super::{
+    page::{self, NamedSummary},
     summary::Summary,
 };
+use crate::account::figures::as_f64;
 
 /// Prints the figures of several runs, and their ratios to those of the first.
 #[derive(Debug, Args)]
@@ -36,12 +36,12 @@ impl Compare {
     }
 }
 
-fn read(path: &PathBuf) -> Result<Run> {
+fn read(path: &PathBuf) -> Result<NamedSummary> {
     let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let summary = serde_json::from_slice(&text)
         .with_context(|| format!("{} is no summary of a run", path.display()))?;
     let stem = path.file_stem().unwrap_or(path.as_os_str());
-    Ok(Run { name: stem.to_string_lossy().into_owned(), summary })
+    Ok(NamedSummary { name: stem.to_string_lossy().into_owned(), summary })
 }
 
 #[derive(Debug, Serialize)]
@@ -60,7 +60,7 @@ pub struct Row {
 }
 
 impl Comparison {
-    fn of(runs: &[Run]) -> Comparison {
+    fn of(runs: &[NamedSummary]) -> Comparison {
         let row = |(figure, read): &(&'static str, Figure)| {
             Row::new(figure, runs.iter().map(|run| read(&run.summary)).collect())
         };

@@ -31,6 +31,39 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// The files at the top, which may use every room.
 const TOP: &[&str] = &["", "main", "server"];
 
+/// The same for the load generator.
+const LOADTEST_ROOMS: &[(&str, &[&str])] = &[
+    ("machine", &[]),
+    ("payload", &[]),
+    ("request", &["machine", "payload"]),
+    ("account", &["payload", "request"]),
+    ("clients", &["machine", "payload", "request", "account"]),
+    ("run", &["machine", "payload", "request", "account", "clients"]),
+    ("report", &["request", "account"]),
+    ("sink", &["machine", "clients"]),
+    ("search", &["request", "account", "run", "report"]),
+    ("arguments", &["request", "report", "sink"]),
+];
+const LOADTEST_TOP: &[&str] = &["", "main"];
+
+/// The rooms of one crate.
+struct Plan {
+    /// Where its sources are, from the root of the repository.
+    folder: &'static str,
+    /// What it is called where another of its roots names it.
+    crate_name: &'static str,
+    rooms: &'static [(&'static str, &'static [&'static str])],
+    top: &'static [&'static str],
+}
+
+const BROKER: Plan = Plan { folder: "src", crate_name: "ringmq", rooms: ROOMS, top: TOP };
+const LOADTEST: Plan = Plan {
+    folder: "loadtest/src",
+    crate_name: "loadtest",
+    rooms: LOADTEST_ROOMS,
+    top: LOADTEST_TOP,
+};
+
 /// Crates, and the places that may name them.
 const CAPTIVE: &[(&str, &[&str])] = &[
     ("glommio", &["src/runtime/"]),
@@ -78,7 +111,16 @@ const LINES_MAX: usize = 600;
 
 #[test]
 fn rooms_use_rooms_on_lower_floors_only() {
-    assert_tidy(&["src"], check_floors);
+    for plan in [BROKER, LOADTEST] {
+        assert_tidy(&[plan.folder], |source| check_floors(&plan, source));
+    }
+}
+
+#[test]
+fn each_room_comes_after_those_that_it_may_use() {
+    for plan in [BROKER, LOADTEST] {
+        assert_none(&check_order(plan.rooms));
+    }
 }
 
 #[test]
@@ -98,8 +140,9 @@ fn unsafe_has_an_address() {
 
 #[test]
 fn every_source_is_reached() {
-    let sources = Source::all_under("src");
-    assert_none(&check_reach(&sources));
+    for plan in [BROKER, LOADTEST] {
+        assert_none(&check_reach(&Source::all_under(plan.folder)));
+    }
 }
 
 #[test]
@@ -126,28 +169,40 @@ fn every_cited_statement_exists() {
     });
 }
 
-fn check_floors(source: &Source) -> Vec<String> {
+fn check_floors(plan: &Plan, source: &Source) -> Vec<String> {
     let room = source.room();
-    if TOP.contains(&room.as_str()) {
+    if plan.top.contains(&room.as_str()) {
         return Vec::new();
     }
-    let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+    let Some((_, allowed)) = plan.rooms.iter().find(|(name, _)| *name == room) else {
         return vec![format!("{}: room `{room}` stands on no floor", source.path)];
     };
     let module_path = source.module_path();
     let climbs = |named: &&Named| {
-        room_of(named, &module_path).is_some_and(|other| {
-            other != room && is_room(&other) && !allowed.contains(&other.as_str())
+        room_of(plan, named, &module_path).is_some_and(|other| {
+            other != room && is_room(plan, &other) && !allowed.contains(&other.as_str())
         })
     };
     report(source, source.outline().paths.iter().filter(climbs), "is out of reach from here")
 }
 
-/// The room that a path leads to, if it leads into this crate.
-fn room_of(named: &Named, module_path: &[String]) -> Option<String> {
+/// Rooms that may be used by one that comes before them: without any there is no circle.
+fn check_order(rooms: &[(&str, &[&str])]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (place, (room, allowed)) in rooms.iter().enumerate() {
+        let before = |other: &&str| rooms[..place].iter().any(|(name, _)| name == other);
+        let late = allowed.iter().filter(|other| !before(other));
+        findings
+            .extend(late.map(|other| format!("{room} may use {other}, which is not before it")));
+    }
+    findings
+}
+
+/// The room that a path leads to, if it leads into the crate of this plan.
+fn room_of(plan: &Plan, named: &Named, module_path: &[String]) -> Option<String> {
     let (first, rest) = named.segments.split_first()?;
     match first.as_str() {
-        "crate" | "ringmq" => rest.first().cloned(),
+        name if name == "crate" || name == plan.crate_name => rest.first().cloned(),
         "super" => {
             let supers = named.segments.iter().take_while(|segment| *segment == "super").count();
             let here: Vec<&String> = module_path.iter().chain(&named.inside).collect();
@@ -158,8 +213,8 @@ fn room_of(named: &Named, module_path: &[String]) -> Option<String> {
     }
 }
 
-fn is_room(name: &str) -> bool {
-    ROOMS.iter().any(|(room, _)| *room == name) || TOP.contains(&name)
+fn is_room(plan: &Plan, name: &str) -> bool {
+    plan.rooms.iter().any(|(room, _)| *room == name) || plan.top.contains(&name)
 }
 
 fn check_captives(source: &Source) -> Vec<String> {
@@ -324,18 +379,40 @@ use super::hash::Hash;
 fn f() { let text = \"crate::runtime\"; crate::mesh::open() }
 mod tests { use super::super::super::routing; use super::super::mqtt; use super::*; }
 ";
-        let found = check_floors(&Source::new("src/access/hash.rs", sample));
+        let found = check_floors(&BROKER, &Source::new("src/access/hash.rs", sample));
         assert_eq!(lines_found(&found), [2, 2, 3, 6, 7]);
-        assert_eq!(check_floors(&Source::new("src/cellar/mod.rs", "")).len(), 1);
-        assert_none(&check_floors(&Source::new("src/server.rs", sample)));
-        assert_none(&check_floors(&Source::new(
-            "src/access/mod.rs",
-            "mod t { use super::topic; }",
-        )));
+        assert_eq!(check_floors(&BROKER, &Source::new("src/cellar/mod.rs", "")).len(), 1);
+        assert_none(&check_floors(&BROKER, &Source::new("src/server.rs", sample)));
+        assert_none(&check_floors(
+            &BROKER,
+            &Source::new("src/access/mod.rs", "mod t { use super::topic; }"),
+        ));
         assert_eq!(
-            check_floors(&Source::new("src/base/mod.rs", "use super::topic::Name;")).len(),
+            check_floors(&BROKER, &Source::new("src/base/mod.rs", "use super::topic::Name;")).len(),
             1
         );
+    }
+
+    #[test]
+    fn a_use_that_climbs_in_the_load_generator_is_found() {
+        let sample = "\
+use crate::{account::tally::Tally, payload::Stamp};
+use crate::report::summary::Summary;
+use ringmq::session;
+use super::super::search;
+";
+        let source = Source::new("loadtest/src/clients/publisher.rs", sample);
+        assert_eq!(lines_found(&check_floors(&LOADTEST, &source)), [2, 4]);
+        assert_none(&check_floors(&LOADTEST, &Source::new("loadtest/src/main.rs", sample)));
+        let lost = Source::new("loadtest/src/attic.rs", "");
+        assert_eq!(check_floors(&LOADTEST, &lost).len(), 1);
+    }
+
+    #[test]
+    fn a_circle_of_rooms_is_found() {
+        assert_none(&check_order(&[("a", &[]), ("b", &["a"])]));
+        assert_eq!(check_order(&[("a", &["b"]), ("b", &["a"])]).len(), 1);
+        assert_eq!(check_order(&[("a", &["a"]), ("b", &["cellar"])]).len(), 2);
     }
 
     #[test]

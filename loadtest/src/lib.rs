@@ -6,7 +6,7 @@
 //!
 //! The way of the data: a [`request`] becomes a plan; a [`run`] of it has [`clients`] send and
 //! receive; an [`account`] counts what came; a [`report`] shows it. A room uses only rooms above it
-//! in this list; `tests/tidy.rs` of the workspace holds it to that.
+//! in this list, which `tests/tidy.rs` at the root of the repository checks.
 //!
 //! | room | what it is | what it may use |
 //! |---|---|---|
@@ -18,7 +18,7 @@
 //! | [`run`] | the threads of a run, and who leads them from phase to phase | the five above |
 //! | [`report`] | the summary of a run, and runs side by side | `request`, `account` |
 //! | [`sink`] | a server that acknowledges everything and delivers nothing | `machine`, `clients` |
-//! | [`search`] | runs at one rate after the other, for the highest that holds | `request`, `account`, `run`, `report` |
+//! | [`search`] | the search for the highest rate | `request`, `account`, `run`, `report` |
 //! | [`arguments`] | the command line | `request`, `report`, `sink` |
 
 #![forbid(unsafe_code)]

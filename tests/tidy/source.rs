@@ -50,7 +50,7 @@ impl Source {
 
     /// Empty for the root of the library; `main` for that of the program.
     pub(crate) fn module_path(&self) -> Vec<String> {
-        let inside = self.path.strip_prefix("src/").unwrap_or(&self.path);
+        let inside = self.path.split_once("src/").map_or(&self.path[..], |(_, inside)| inside);
         let inside = inside.strip_suffix(".rs").unwrap_or(inside);
         let parts = inside.split('/').filter(|&part| part != "mod" && part != "lib");
         parts.map(str::to_owned).collect()

@@ -1,6 +1,6 @@
 //! What is asked for: the flags, the scenarios, and the plan that they make.
 //!
-//! Reads the command line and opens nothing: a [`plan::Plan`] is all that the other rooms see of it.
+//! Opens nothing. What the rooms above need to know of the flags is in the [`plan::Plan`].
 
 pub mod addresses;
 pub mod flags;

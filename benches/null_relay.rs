@@ -30,7 +30,7 @@ use ringmq::{
         PublishProperties, QoS, ReasonCode, ReasonProperties, Suback, Subscribe, SubscribeFilters,
         SubscriptionOptions, UserProperties, Version, frame,
     },
-    runtime::{Ready, RuntimeConfig, run},
+    runtime::{Started, RuntimeConfig, run},
     shard::{
         letter::LetterBatch,
         ports::{Arrival, Brain, Closing, End, Ports},
@@ -57,8 +57,8 @@ fn serve(cpu: usize) -> Result<(), Box<dyn Error>> {
 }
 
 /// As the broker does it, so that a script can wait for either.
-fn announce(ready: &Ready) {
-    println!("null relay\nlistening on {}", ready.addresses[0]);
+fn announce(started: &Started) {
+    println!("null relay\nlistening on {}", started.addresses[0]);
 }
 
 /// The broker's defaults.
@@ -261,8 +261,8 @@ impl Brain for Relay {
 fn relay_once() -> Result<(), Box<dyn Error>> {
     let (tell, told) = mpsc::channel();
     let relay = thread::spawn(move || {
-        let ready = |ready: &Ready| tell.send((ready.addresses[0], ready.stop.clone()));
-        run(&config(0, false), |_| Relay::default(), |told| ready(told).expect("it is waited for"))
+        let started = |started: &Started| tell.send((started.addresses[0], started.stop.clone()));
+        run(&config(0, false), |_| Relay::default(), |told| started(told).expect("it is waited for"))
     });
     let (address, stop) = told.recv_timeout(PATIENCE)?;
     let mut subscriber = connect(address)?;

@@ -16,7 +16,7 @@ use crate::{
     access::{Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, time::Span},
     config::Config,
-    runtime::{self, Ready, RuntimeConfig},
+    runtime::{self, Started, RuntimeConfig},
     session::queue::QueueLimits,
     shard::{
         Shard,
@@ -55,7 +55,7 @@ pub fn run(config: &Config) -> Result<()> {
         sys_interval: config.sys_interval,
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() });
-    runtime::run(&runtime_config(config), brain, |ready| announce(config, ready))?;
+    runtime::run(&runtime_config(config), brain, |started| announce(config, started))?;
     info!("stopped");
     Ok(())
 }
@@ -146,20 +146,20 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
 }
 
 /// The banner: what runs where.
-fn announce(config: &Config, ready: &Ready) {
-    let cpus: Vec<String> = ready.cpus.iter().map(usize::to_string).collect();
-    let plural = if ready.cpus.len() == 1 { "" } else { "s" };
+fn announce(config: &Config, started: &Started) {
+    let cpus: Vec<String> = started.cpus.iter().map(usize::to_string).collect();
+    let plural = if started.cpus.len() == 1 { "" } else { "s" };
     println!("ringmq {}", env!("CARGO_PKG_VERSION"));
-    println!("{} shard{plural} on CPU {}", ready.cpus.len(), cpus.join(", "));
-    for address in &ready.addresses {
+    println!("{} shard{plural} on CPU {}", started.cpus.len(), cpus.join(", "));
+    for address in &started.addresses {
         println!("listening on {address}");
     }
     let path = config.websocket_rules.path.as_deref().unwrap_or("");
-    for address in &ready.websocket_addresses {
+    for address in &started.websocket_addresses {
         println!("listening on ws://{address}{path}");
     }
-    if ready.connections_max < config.connections_max {
-        let possible = ready.connections_max;
+    if started.connections_max < config.connections_max {
+        let possible = started.connections_max;
         println!("up to {possible} connections: raise `ulimit -n` or LimitNOFILE= for more");
     }
 }

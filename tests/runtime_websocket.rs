@@ -16,11 +16,11 @@ use runtime_toy::{Running, config, start};
 use websocket::{BINARY, CLOSE, PING, PONG, REQUEST, TEXT, WebSocket, frame, request};
 
 fn open(broker: &Running) -> WebSocket {
-    WebSocket::open(broker.ready.websocket_addresses[0])
+    WebSocket::open(broker.started.websocket_addresses[0])
 }
 
 fn connect(broker: &Running) -> WebSocket {
-    WebSocket::connect(broker.ready.websocket_addresses[0])
+    WebSocket::connect(broker.started.websocket_addresses[0])
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn a_stopping_broker_goes_away() {
     }
     let mut undecided = connect(&broker);
     undecided.say("GET /mqtt HT");
-    broker.ready.stop.stop();
+    broker.started.stop.stop();
     for client in &mut clients {
         client.is_closed_with(1001);
     }

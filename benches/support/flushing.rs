@@ -1,7 +1,7 @@
 //! Outboxes that are filled and flushed, again and again.
 
 use bytes::Bytes;
-use ringmq::runtime::Rehearsal;
+use ringmq::runtime::SocketlessOutbox;
 
 /// So many PUBLISH packets with such a payload, to one client that reads them at once.
 pub(crate) struct Shape {
@@ -19,10 +19,10 @@ pub(crate) const SHAPES: [Shape; 4] = [
 
 impl Shape {
     pub(crate) fn flush(&self) -> impl FnMut() + use<> {
-        let (mut rehearsal, frames) = (Rehearsal::default(), self.frames);
+        let (mut outbox, frames) = (SocketlessOutbox::default(), self.frames);
         let payload = Bytes::from(vec![b'x'; self.payload_bytes]);
         move || {
-            let sends = rehearsal.flush(&HEAD, &payload, frames);
+            let sends = outbox.flush(&HEAD, &payload, frames);
             assert!(sends > 0);
         }
     }

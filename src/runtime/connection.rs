@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::{outbox::Outbox, ring::landing::Landing};
+use super::{outbox::Outbox, ring::reassembly::ReassemblyBuffer};
 use crate::{base::ids::ShardId, shard::ports::Arrival, transport::websocket::WebSocket};
 
 /// How far a connection has come.
@@ -21,7 +21,7 @@ use crate::{base::ids::ShardId, shard::ports::Arrival, transport::websocket::Web
 ///    |     close(Abort), broken, or out of time, from any                   v
 ///    +-------------------------------------------------------------------> Dead
 /// ```
-/// The brain knows of open connections only. A dead one keeps its place until its last operation
+/// The brain knows of open connections only. A dead one keeps its permit until its last operation
 /// has completed, so that no completion finds another connection there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -38,16 +38,16 @@ pub(super) enum Receive {
     Idle,
     /// Into the shard's buffers.
     Armed,
-    /// Into the connection's landing.
-    Landing,
+    /// Into the connection's reassembly.
+    Reassembling,
     /// It was told to end, and has not yet.
     Ending,
 }
 
-pub(super) struct Connection {
+pub(super) struct SocketConnection {
     pub(super) socket: TcpStream,
     pub(super) listener: u16,
-    pub(super) place: Place,
+    pub(super) permit: ConnectionPermit,
     pub(super) phase: Phase,
     pub(super) receive: Receive,
     /// There is one while there is something to say.
@@ -55,10 +55,10 @@ pub(super) struct Connection {
     /// Bytes that the brain has not taken; there is memory behind it only while there are any.
     pub(super) kept: Vec<u8>,
     /// The large packet that is coming, or that the brain has not taken; what is kept follows it.
-    pub(super) landing: Option<Box<Landing>>,
+    pub(super) reassembly: Option<Box<ReassemblyBuffer>>,
     /// What lies between the socket and MQTT. While it is asked for, the kept bytes are HTTP.
     pub(super) websocket: Option<Box<WebSocket>>,
-    pub(super) flags: Flags,
+    pub(super) flags: SocketFlags,
     /// Bytes that came after the connection was closed.
     pub(super) discarded: u32,
 }
@@ -66,7 +66,7 @@ pub(super) struct Connection {
 /// What is true of a connection besides its phase.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
-pub(super) struct Flags {
+pub(super) struct SocketFlags {
     /// The brain wants no bytes.
     pub(super) paused: bool,
     /// The client does not read its answers, so no more of its packets are read.
@@ -84,33 +84,33 @@ pub(super) struct Flags {
     /// The brain knows that.
     pub(super) end_told: bool,
     /// A send has failed; the receive will say so too.
-    pub(super) mute: bool,
+    pub(super) send_failed: bool,
     /// Operations were told to end by a shutdown of the socket.
     pub(super) shut_down: bool,
     /// The connection is on the list of those to be looked at when the turn ends.
     pub(super) touched: bool,
 }
 
-impl Connection {
+impl SocketConnection {
     /// Where it came from. A client that has gone already may have no address any more.
     pub(super) fn arrival(&self) -> Arrival {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let peer = self.socket.peer_addr().unwrap_or(unknown);
-        Arrival { listener: self.listener, peer, surplus: self.place.surplus }
+        Arrival { listener: self.listener, peer, surplus: self.permit.surplus }
     }
 
-    pub(super) fn new(socket: TcpStream, listener: u16, place: Place) -> Connection {
-        Connection {
+    pub(super) fn new(socket: TcpStream, listener: u16, permit: ConnectionPermit) -> SocketConnection {
+        SocketConnection {
             socket,
             listener,
-            place,
+            permit,
             phase: Phase::Open,
             receive: Receive::Idle,
             outbox: None,
             kept: Vec::new(),
-            landing: None,
+            reassembly: None,
             websocket: None,
-            flags: Flags::default(),
+            flags: SocketFlags::default(),
             discarded: 0,
         }
     }
@@ -139,9 +139,9 @@ impl Connection {
         matches!(self.phase, Phase::Open | Phase::Moving(_))
     }
 
-    /// Bytes that the brain has not taken, and the room for those that a landing waits for.
+    /// Bytes that the brain has not taken, and the room for those that a reassembly waits for.
     pub(super) fn kept_len(&self) -> usize {
-        self.kept.len() + self.landing.as_ref().map_or(0, |landing| landing.room())
+        self.kept.len() + self.reassembly.as_ref().map_or(0, |reassembly| reassembly.room())
     }
 
     pub(super) fn unsent(&self) -> usize {
@@ -162,9 +162,9 @@ impl Connection {
 pub(super) struct Moved {
     pub(super) socket: TcpStream,
     pub(super) listener: u16,
-    pub(super) place: Place,
+    pub(super) permit: ConnectionPermit,
     pub(super) kept: Vec<u8>,
-    pub(super) landing: Option<Box<Landing>>,
+    pub(super) reassembly: Option<Box<ReassemblyBuffer>>,
     pub(super) websocket: Option<Box<WebSocket>>,
     pub(super) finished: bool,
 }
@@ -172,38 +172,38 @@ pub(super) struct Moved {
 /// How many connections the broker holds, and how many it may hold. Shared by all shards; used
 /// once in a connection's life.
 #[derive(Clone, Debug)]
-pub(super) struct Census {
+pub(super) struct ConnectionCount {
     count: Arc<AtomicUsize>,
     max: usize,
     /// Those that are let in beyond that, to be told so.
     surplus_max: usize,
 }
 
-/// One connection's place in the [`Census`], free again when it is dropped.
+/// One connection's permit in the [`ConnectionCount`], free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionPermit {
     count: Arc<AtomicUsize>,
     surplus: bool,
 }
 
-impl Census {
-    pub(super) fn new(max: usize, surplus_max: usize) -> Census {
-        Census { count: Arc::default(), max, surplus_max }
+impl ConnectionCount {
+    pub(super) fn new(max: usize, surplus_max: usize) -> ConnectionCount {
+        ConnectionCount { count: Arc::default(), max, surplus_max }
     }
 
-    /// A place, if there is one.
-    pub(super) fn enter(&self) -> Option<Place> {
+    /// A permit, if there is one.
+    pub(super) fn enter(&self) -> Option<ConnectionPermit> {
         // Relaxed: the number stands for itself.
         let before = self.count.fetch_add(1, Ordering::Relaxed);
         if before < self.max + self.surplus_max {
-            return Some(Place { count: Arc::clone(&self.count), surplus: before >= self.max });
+            return Some(ConnectionPermit { count: Arc::clone(&self.count), surplus: before >= self.max });
         }
         self.count.fetch_sub(1, Ordering::Relaxed);
         None
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
@@ -215,22 +215,22 @@ mod tests {
 
     #[test]
     fn a_place_is_free_again_after_its_connection() {
-        let census = Census::new(2, 0);
-        let first = census.enter();
-        let second = census.enter();
+        let connection_count = ConnectionCount::new(2, 0);
+        let first = connection_count.enter();
+        let second = connection_count.enter();
         assert!(first.is_some() && second.is_some());
-        assert!(census.enter().is_none());
+        assert!(connection_count.enter().is_none());
         drop(first);
-        assert!(census.enter().is_some());
+        assert!(connection_count.enter().is_some());
     }
 
     #[test]
     fn places_beyond_the_limit_are_marked_and_limited_too() {
-        let census = Census::new(1, 1);
-        let [first, second, third] = [census.enter(), census.enter(), census.enter()];
-        assert!(first.is_some_and(|place| !place.surplus));
-        assert!(second.is_some_and(|place| place.surplus));
+        let connection_count = ConnectionCount::new(1, 1);
+        let [first, second, third] = [connection_count.enter(), connection_count.enter(), connection_count.enter()];
+        assert!(first.is_some_and(|permit| !permit.surplus));
+        assert!(second.is_some_and(|permit| permit.surplus));
         assert!(third.is_none());
-        assert!(census.enter().is_some_and(|place| !place.surplus));
+        assert!(connection_count.enter().is_some_and(|permit| !permit.surplus));
     }
 }

@@ -16,9 +16,9 @@
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::{
-    ring::{nudge::Sleeper, system},
+    ring::{sleeper::Sleeper, system},
     stop::Stop,
-    turn::{GRACE, Turner},
+    event_loop::{GRACE, EventLoop},
 };
 use crate::{
     base::time::{Moment, Span},
@@ -35,7 +35,7 @@ pub(super) fn make(cpu: usize) -> glommio::Result<LocalExecutor, ()> {
 }
 
 /// What drives the turns of a shard.
-pub(super) struct Shift {
+pub(super) struct TurnLoop {
     pub(super) stop: Stop,
     pub(super) sleeper: Sleeper,
     pub(super) busy_poll: Span,
@@ -50,42 +50,42 @@ enum Wait {
     Sleep,
 }
 
-impl Shift {
+impl TurnLoop {
     /// Takes turns until the broker has stopped. False: the kernel may still be using the shard's
     /// memory, because not everything has come to its end in time.
-    pub(super) async fn work<B: Brain>(self, turner: &mut Turner<B>) -> bool {
+    pub(super) async fn work<B: Brain>(self, event_loop: &mut EventLoop<B>) -> bool {
         let mut start = system::now();
         let mut last_news = start;
         let mut done_told = false;
-        turner.begin();
+        event_loop.begin();
         loop {
-            let wait = self.choose_wait(turner, start, last_news);
-            start = self.wait(turner, wait, start).await;
-            let news = turner.hands.ring.has_completions() || turner.has_work();
+            let wait = self.choose_wait(event_loop, start, last_news);
+            start = self.wait(event_loop, wait, start).await;
+            let news = event_loop.driver.ring.has_completions() || event_loop.has_work();
             if news {
                 last_news = start;
             }
-            turner.turn(start);
+            event_loop.turn(start);
             if self.stop.is_asked() {
-                turner.stop(start, self.flush_time_max);
-                if turner.is_done() && !done_told {
+                event_loop.stop(start, self.flush_time_max);
+                if event_loop.is_done() && !done_told {
                     done_told = true;
                     self.stop.tell_done();
                 }
-                let is_over = self.stop.is_over() && turner.is_done();
-                if is_over || turner.gives_up_at().is_some_and(|at| at <= start) {
+                let is_over = self.stop.is_over() && event_loop.is_done();
+                if is_over || event_loop.gives_up_at().is_some_and(|at| at <= start) {
                     break;
                 }
             }
         }
-        end_operations(turner)
+        end_operations(event_loop)
     }
 
-    fn choose_wait<B: Brain>(&self, turner: &Turner<B>, now: Moment, last_news: Moment) -> Wait {
+    fn choose_wait<B: Brain>(&self, event_loop: &EventLoop<B>, now: Moment, last_news: Moment) -> Wait {
         let quiet = now.since(last_news);
-        if turner.has_work() || quiet < self.busy_poll {
+        if event_loop.has_work() || quiet < self.busy_poll {
             Wait::Not
-        } else if quiet < NAP || turner.hands.mail.is_held_up() {
+        } else if quiet < NAP || event_loop.driver.mail.is_held_up() {
             Wait::Nap
         } else {
             Wait::Sleep
@@ -93,57 +93,57 @@ impl Shift {
     }
 
     /// Lets completions come in, and says what time it is then.
-    async fn wait<B: Brain>(&self, turner: &mut Turner<B>, wait: Wait, start: Moment) -> Moment {
+    async fn wait<B: Brain>(&self, event_loop: &mut EventLoop<B>, wait: Wait, start: Moment) -> Moment {
         match wait {
             Wait::Not => {
-                turner.hands.ring.turn_over();
+                event_loop.driver.ring.turn_over();
                 let now = system::now();
-                turner.hands.tallies.count_turn(start, now);
+                event_loop.driver.counters.count_turn(start, now);
                 return now;
             }
-            Wait::Nap => nap(turner, start),
-            Wait::Sleep => self.sleep(turner, start).await,
+            Wait::Nap => nap(event_loop, start),
+            Wait::Sleep => self.sleep(event_loop, start).await,
         }
         system::now()
     }
 
     /// Sleeps in the executor, until a completion is signalled.
-    async fn sleep<B: Brain>(&self, turner: &mut Turner<B>, start: Moment) {
-        turner.set_alarm();
-        turner.hands.ring.turn_over();
-        turner.hands.tallies.count_turn(start, system::now());
-        turner.hands.ring.signal(true);
+    async fn sleep<B: Brain>(&self, event_loop: &mut EventLoop<B>, start: Moment) {
+        event_loop.set_alarm();
+        event_loop.driver.ring.turn_over();
+        event_loop.driver.counters.count_turn(start, system::now());
+        event_loop.driver.ring.signal(true);
         // Completions since the last look were not signalled: looks once more.
-        if !turner.hands.ring.has_news() && turner.hands.mail.announce_sleep() {
+        if !event_loop.driver.ring.has_news() && event_loop.driver.mail.announce_sleep() {
             self.sleeper.sleep().await;
-            turner.hands.mail.wake();
+            event_loop.driver.mail.wake();
         }
-        turner.hands.ring.signal(false);
-        turner.hands.ring.turn_over();
+        event_loop.driver.ring.signal(false);
+        event_loop.driver.ring.turn_over();
     }
 }
 
 /// Submits what is pending and waits in the ring for something to come, for a short while.
-fn nap<B: Brain>(turner: &mut Turner<B>, start: Moment) {
+fn nap<B: Brain>(event_loop: &mut EventLoop<B>, start: Moment) {
     let now = system::now();
-    turner.hands.tallies.count_turn(start, now);
-    if !turner.hands.mail.announce_sleep() {
-        return turner.hands.ring.turn_over();
+    event_loop.driver.counters.count_turn(start, now);
+    if !event_loop.driver.mail.announce_sleep() {
+        return event_loop.driver.ring.turn_over();
     }
-    let until_deadline = turner.next_deadline().map_or(NAP, |deadline| deadline.since(now));
-    let patience = if turner.hands.mail.is_held_up() { HELD_UP_NAP } else { NAP };
-    turner.hands.ring.wait(1, patience.min(until_deadline));
-    turner.hands.mail.wake();
+    let until_deadline = event_loop.next_deadline().map_or(NAP, |deadline| deadline.since(now));
+    let patience = if event_loop.driver.mail.is_held_up() { HELD_UP_NAP } else { NAP };
+    event_loop.driver.ring.wait(1, patience.min(until_deadline));
+    event_loop.driver.mail.wake();
 }
 
 /// Waits until the kernel uses nothing of the shard's memory any more; not for ever.
-fn end_operations<B: Brain>(turner: &mut Turner<B>) -> bool {
+fn end_operations<B: Brain>(event_loop: &mut EventLoop<B>) -> bool {
     let give_up = system::now() + GRACE;
-    while !turner.end_operations() {
+    while !event_loop.end_operations() {
         if system::now() >= give_up {
             return false;
         }
-        turner.hands.ring.wait(1, LOOK_AGAIN);
+        event_loop.driver.ring.wait(1, LOOK_AGAIN);
     }
     true
 }

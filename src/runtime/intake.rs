@@ -4,10 +4,10 @@
 //!   buffer --+-- all taken
 //!            +-- the rest is kept, and handed in once it is whole
 //!            +-- the rest is the beginning of a packet of which much is missing: that is received
-//!                into its landing
+//!                into its reassembly
 //! ```
 //! Of one connection there is never more than one receive under way, and so its bytes come in
-//! order: the landing first, and behind it what is kept.
+//! order: the reassembly buffer first, and behind it what is kept.
 
 use std::os::fd::AsFd;
 
@@ -15,32 +15,32 @@ use bytes::Bytes;
 use tracing::debug;
 
 use super::{
-    connection::{Connection, Phase, Receive},
-    hands::{Hands, is_passing},
-    ring::{Completion, landing::Landing, operation::Operation},
-    turn::Turner,
+    connection::{SocketConnection, Phase, Receive},
+    driver::{Driver, is_passing},
+    ring::{Completion, reassembly::ReassemblyBuffer, operation::Operation},
+    event_loop::EventLoop,
 };
 use crate::{
     base::ids::ConnectionId,
     shard::ports::{Brain, End},
 };
 
-impl<B: Brain> Turner<B> {
+impl<B: Brain> EventLoop<B> {
     pub(super) fn handle_received(&mut self, id: ConnectionId, completion: Completion) {
-        if self.hands.get(id).is_some() {
-            self.hands.note_received(id, completion.more);
-            self.handle_landed(id, completion.result);
+        if self.driver.get(id).is_some() {
+            self.driver.note_received(id, completion.more);
+            self.handle_reassembled(id, completion.result);
             match (completion.result, completion.buffer) {
                 (1.., Some(buffer)) => {
                     self.handle_buffer(id, buffer, completion.result.unsigned_abs());
                 }
-                (0, _) => self.hands.handle_finished(id, &mut self.brain),
+                (0, _) => self.driver.handle_finished(id, &mut self.brain),
                 (result, _) if result < 0 && !is_passing(result) => {
-                    self.hands.break_off(id, &mut self.brain);
+                    self.driver.break_off(id, &mut self.brain);
                 }
                 _ => {}
             }
-            self.hands.break_off_if_deaf(id, &mut self.brain);
+            self.driver.break_off_if_send_failed(id, &mut self.brain);
         }
         if let Some(buffer) = completion.buffer {
             self.buffers.give_back(buffer);
@@ -49,44 +49,44 @@ impl<B: Brain> Turner<B> {
 
     fn handle_buffer(&mut self, id: ConnectionId, buffer: u16, length: u32) {
         let bytes = self.buffers.filled(buffer, length as usize);
-        self.hands.tallies.bytes_received += u64::from(length);
-        let Some(connection) = self.hands.get(id) else { return };
+        self.driver.counters.bytes_received += u64::from(length);
+        let Some(connection) = self.driver.get(id) else { return };
         if !connection.keeps_bytes() {
-            return self.hands.discard(id, length);
+            return self.driver.discard(id, length);
         }
         if connection.websocket.is_some() {
             return self.handle_wrapped(id, buffer, length);
         }
-        if !self.hands.hand_in(id, bytes, &mut self.brain) {
-            self.hands.handle_overflow(id, &mut self.brain);
+        if !self.driver.hand_in(id, bytes, &mut self.brain) {
+            self.driver.handle_overflow(id, &mut self.brain);
         }
-        if let Some(connection) = self.hands.get(id) {
-            connection.flags.bulky = connection.lands();
+        if let Some(connection) = self.driver.get(id) {
+            connection.flags.bulky = connection.reassembles();
             if connection.flags.bulky {
-                self.hands.touch(id);
+                self.driver.touch(id);
             }
         }
     }
 
     /// More of a large packet has come, or will not, if that is what was received.
-    fn handle_landed(&mut self, id: ConnectionId, result: i32) {
-        if !self.hands.get(id).is_some_and(|connection| connection.is_landing()) {
+    fn handle_reassembled(&mut self, id: ConnectionId, result: i32) {
+        if !self.driver.get(id).is_some_and(|connection| connection.is_reassembling()) {
             return;
         }
         let received = usize::try_from(result).unwrap_or(0);
-        let in_bounds = self.hands.complete_landing(id, received);
-        let Some(connection) = self.hands.get(id) else { return };
+        let in_bounds = self.driver.complete_reassembly(id, received);
+        let Some(connection) = self.driver.get(id) else { return };
         if !connection.keeps_bytes() {
-            self.hands.forget_kept(id);
+            self.driver.forget_kept(id);
         } else if !in_bounds {
-            self.hands.handle_overflow(id, &mut self.brain);
+            self.driver.handle_overflow(id, &mut self.brain);
         } else {
-            self.hands.feed_kept(id, &mut self.brain);
+            self.driver.feed_kept(id, &mut self.brain);
         }
     }
 }
 
-impl Hands {
+impl Driver {
     /// A receive has completed, or will complete again.
     fn note_received(&mut self, id: ConnectionId, more: bool) {
         let Some(connection) = self.get(id) else { return };
@@ -100,7 +100,7 @@ impl Hands {
         }
     }
 
-    /// Hands bytes in where they lie, behind what is kept, and keeps what is not taken. False: the
+    /// Driver bytes in where they lie, behind what is kept, and keeps what is not taken. False: the
     /// shard keeps too many bytes.
     #[must_use]
     pub(super) fn hand_in(
@@ -137,12 +137,12 @@ impl Hands {
         }
     }
 
-    /// Hands in what was kept, then the end if it has come.
+    /// Driver in what was kept, then the end if it has come.
     pub(super) fn feed_kept(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let Some(connection) = self.get(id) else { return };
         connection.flags.feed_due = false;
         self.touch(id);
-        self.feed_landing(id, brain);
+        self.feed_reassembled(id, brain);
         if self.get(id).is_some_and(|connection| connection.has_next()) {
             let kept = self.take_kept(id);
             let taken = brain.handle_bytes(self.now, id, &kept, self);
@@ -155,10 +155,10 @@ impl Hands {
         self.tell_end(id, brain);
     }
 
-    /// Hands in a large packet if it is whole.
-    fn feed_landing(&mut self, id: ConnectionId, brain: &mut impl Brain) {
+    /// Driver in a large packet if it is whole.
+    fn feed_reassembled(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let Some(connection) = self.get(id).filter(|it| it.takes_bytes()) else { return };
-        let Some(packet) = connection.landing.as_mut().and_then(|landing| landing.packet()) else {
+        let Some(packet) = connection.reassembly.as_mut().and_then(|reassembly| reassembly.packet()) else {
             return;
         };
         self.handed_in = packet.clone();
@@ -167,7 +167,7 @@ impl Hands {
         self.notice_taken(id, taken);
         assert!(taken == 0 || taken == packet.len(), "the brain has said how large it is");
         if taken > 0 {
-            self.forget_landing(id);
+            self.forget_reassembly(id);
         }
     }
 
@@ -187,7 +187,7 @@ impl Hands {
     }
 
     pub(super) fn note_overflow(&mut self) {
-        self.tallies.partial_overflows += 1;
+        self.counters.partial_overflows += 1;
         debug!("incomplete packets take too much memory: their latest sender has to go");
     }
 
@@ -195,9 +195,9 @@ impl Hands {
     pub(super) fn handle_finished(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let Some(connection) = self.get(id) else { return };
         connection.flags.finished = true;
-        let is_mute = connection.flags.mute;
+        let has_failed = connection.flags.send_failed;
         self.touch(id);
-        if !is_mute {
+        if !has_failed {
             self.tell_end(id, brain);
         }
     }
@@ -213,11 +213,11 @@ impl Hands {
     }
 
     /// Ends a connection on which nothing can be sent any more, if no receive will do so.
-    pub(super) fn break_off_if_deaf(&mut self, id: ConnectionId, brain: &mut impl Brain) {
-        let deaf = |connection: &mut Connection| {
-            connection.is_open() && connection.flags.mute && connection.receive == Receive::Idle
+    pub(super) fn break_off_if_send_failed(&mut self, id: ConnectionId, brain: &mut impl Brain) {
+        let unsendable = |connection: &mut SocketConnection| {
+            connection.is_open() && connection.flags.send_failed && connection.receive == Receive::Idle
         };
-        if self.get(id).is_some_and(deaf) {
+        if self.get(id).is_some_and(unsendable) {
             self.break_off(id, brain);
         }
     }
@@ -237,8 +237,8 @@ impl Hands {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let ends = match (connection.receive, connection.wants_bytes()) {
             (Receive::Idle, true) => return self.begin_receive(id),
-            (Receive::Armed, true) => connection.lands(),
-            (Receive::Armed | Receive::Landing, false) => connection.phase != Phase::Dead,
+            (Receive::Armed, true) => connection.reassembles(),
+            (Receive::Armed | Receive::Reassembling, false) => connection.phase != Phase::Dead,
             _ => false,
         };
         if ends {
@@ -250,37 +250,37 @@ impl Hands {
     fn begin_receive(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let once = connection.is_open() && (!connection.flags.settled || connection.flags.bulky);
-        let lands = connection.lands();
+        let reassembles = connection.reassembles();
         let socket = connection.socket.as_fd();
-        connection.receive = if lands { Receive::Landing } else { Receive::Armed };
-        match &mut connection.landing {
-            Some(landing) if lands => self.ring.receive_rest(id, socket, landing),
+        connection.receive = if reassembles { Receive::Reassembling } else { Receive::Armed };
+        match &mut connection.reassembly {
+            Some(reassembly) if reassembles => self.ring.receive_rest(id, socket, reassembly),
             _ if once => self.ring.receive_once(id, socket),
             _ => self.ring.receive_many(id, socket),
         }
     }
 }
 
-impl Connection {
+impl SocketConnection {
     /// Whether what is kept is to be handed in next.
     fn has_next(&self) -> bool {
-        self.takes_bytes() && self.landing.is_none() && !self.kept.is_empty()
+        self.takes_bytes() && self.reassembly.is_none() && !self.kept.is_empty()
     }
 
-    /// The kernel receives into the landing.
-    fn is_landing(&self) -> bool {
-        self.landing.as_ref().is_some_and(|landing| landing.is_in_flight())
+    /// The kernel receives into the reassembly buffer.
+    fn is_reassembling(&self) -> bool {
+        self.reassembly.as_ref().is_some_and(|reassembly| reassembly.is_in_flight())
     }
 
     /// Whether what comes next is so much of a large packet that it is received where it stays.
-    fn lands(&self) -> bool {
-        let is_worth = |landing: &Landing| landing.missing() >= RECEIVED_REST_MIN;
-        self.websocket.is_none() && self.landing.as_deref().is_some_and(is_worth)
+    fn reassembles(&self) -> bool {
+        let is_worth = |reassembly: &ReassemblyBuffer| reassembly.missing() >= RECEIVED_REST_MIN;
+        self.websocket.is_none() && self.reassembly.as_deref().is_some_and(is_worth)
     }
 }
 
 /// What a client may go on sending after it was told to go.
 const DISCARDED_BYTES_MAX: u32 = 1 << 20;
-/// What is missing of a packet is received into its landing from this size on. Less comes in one
+/// What is missing of a packet is received into its reassembly from this size on. Less comes in one
 /// buffer or two, and the beginning of the next packet with it.
 const RECEIVED_REST_MIN: usize = 16 << 10;

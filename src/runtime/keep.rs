@@ -1,15 +1,15 @@
 //! The bytes of a connection that its brain has not taken.
 //!
 //! There are few of them as a rule: a packet whose end has not come, or what a client had sent
-//! before it was paused. A large packet has a landing, in which it is put together and from which
+//! before it was paused. A large packet has a reassembly, in which it is put together and from which
 //! its payload is shared; what has come behind it is kept as it is.
 
 use std::mem;
 
-use super::{hands::Hands, outbox::SHARED_BYTES_MIN, ring::landing::Landing};
+use super::{driver::Driver, outbox::SHARED_BYTES_MIN, ring::reassembly::ReassemblyBuffer};
 use crate::{base::ids::ConnectionId, shard::ports::Brain};
 
-impl Hands {
+impl Driver {
     /// Keeps bytes that cannot be taken yet. False: the shard keeps too many, and this connection
     /// must go.
     #[must_use]
@@ -20,8 +20,8 @@ impl Hands {
         }
         let before = connection.kept_len();
         let mut rest = bytes;
-        if let Some(landing) = &mut connection.landing {
-            let Ok(landed) = landing.append(bytes) else { return false };
+        if let Some(reassembly) = &mut connection.reassembly {
+            let Ok(landed) = reassembly.append(bytes) else { return false };
             rest = &bytes[landed..];
         }
         if !rest.is_empty() {
@@ -34,7 +34,7 @@ impl Hands {
         self.kept_bytes <= self.limits.partial_bytes_max
     }
 
-    /// Gives the packet that the kept bytes begin a landing, if it is so large that its payload is
+    /// Gives the packet that the kept bytes begin a reassembly, if it is so large that its payload is
     /// shared, and more of it is to come; `coming` bytes have come already. The brain has seen
     /// these bytes, and waits for more. False: there is no memory for it.
     #[must_use]
@@ -42,7 +42,7 @@ impl Hands {
         let Some(connection) = self.connections.get_mut(id) else { return true };
         let kept = &connection.kept;
         let has_come = kept.len() + coming >= LANDED_BYTES_MIN;
-        if !has_come || connection.landing.is_some() || !connection.takes_bytes() {
+        if !has_come || connection.reassembly.is_some() || !connection.takes_bytes() {
             return true;
         }
         let is_worth = |size: &usize| *size >= SHARED_BYTES_MIN && *size > kept.len();
@@ -52,9 +52,9 @@ impl Hands {
         let room = size.min(ROOM_MAX);
         let is_generous = self.kept_bytes + room <= self.limits.partial_bytes_max / 2;
         let room = if is_generous { room } else { 0 };
-        let Ok(landing) = Landing::new(kept, size, room) else { return false };
-        self.kept_bytes = self.kept_bytes - kept.len() + landing.room();
-        connection.landing = Some(Box::new(landing));
+        let Ok(reassembly) = ReassemblyBuffer::new(kept, size, room) else { return false };
+        self.kept_bytes = self.kept_bytes - kept.len() + reassembly.room();
+        connection.reassembly = Some(Box::new(reassembly));
         self.chunks.give_back_kept(mem::take(&mut connection.kept));
         true
     }
@@ -68,8 +68,8 @@ impl Hands {
         brain: &impl Brain,
     ) -> Option<usize> {
         let connection = self.connections.get(id).filter(|it| it.takes_bytes())?;
-        let size = match &connection.landing {
-            Some(landing) => return Some(landing.missing().clamp(1, coming)),
+        let size = match &connection.reassembly {
+            Some(reassembly) => return Some(reassembly.missing().clamp(1, coming)),
             None if connection.kept.is_empty() => return None,
             None => brain.packet_size(&connection.kept),
         };
@@ -77,34 +77,34 @@ impl Hands {
         Some(missing.unwrap_or(coming).clamp(1, coming))
     }
 
-    /// A receive into the landing has ended. False: the shard keeps too many bytes.
+    /// A receive into the reassembly buffer has ended. False: the shard keeps too many bytes.
     #[must_use]
-    pub(super) fn complete_landing(&mut self, id: ConnectionId, received: usize) -> bool {
-        self.tallies.bytes_received += received as u64;
+    pub(super) fn complete_reassembly(&mut self, id: ConnectionId, received: usize) -> bool {
+        self.counters.bytes_received += received as u64;
         let Some(connection) = self.connections.get_mut(id) else { return true };
-        let Some(landing) = &mut connection.landing else { return true };
-        let before = landing.room();
-        let has_room = landing.complete(received).is_ok();
-        self.kept_bytes += landing.room() - before;
+        let Some(reassembly) = &mut connection.reassembly else { return true };
+        let before = reassembly.room();
+        let has_room = reassembly.complete(received).is_ok();
+        self.kept_bytes += reassembly.room() - before;
         has_room && (received == 0 || self.kept_bytes <= self.limits.partial_bytes_max)
     }
 
-    /// Forgets the landing, unless the kernel still writes to it.
-    pub(super) fn forget_landing(&mut self, id: ConnectionId) {
+    /// Forgets the reassembly buffer, unless the kernel still writes to it.
+    pub(super) fn forget_reassembly(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if let Some(landing) = connection.landing.take_if(|landing| !landing.is_in_flight()) {
-            self.kept_bytes -= landing.room();
+        if let Some(reassembly) = connection.reassembly.take_if(|reassembly| !reassembly.is_in_flight()) {
+            self.kept_bytes -= reassembly.room();
         }
     }
 
     /// Forgets what the brain will not be handed any more.
     pub(super) fn forget_kept(&mut self, id: ConnectionId) {
-        self.forget_landing(id);
+        self.forget_reassembly(id);
         let kept = self.take_kept(id);
         self.chunks.give_back_kept(kept);
     }
 
-    /// Takes away what is kept behind the landing, to hand it in.
+    /// Takes away what is kept behind the reassembly buffer, to hand it in.
     pub(super) fn take_kept(&mut self, id: ConnectionId) -> Vec<u8> {
         let Some(connection) = self.connections.get_mut(id) else { return Vec::new() };
         let kept = mem::take(&mut connection.kept);

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// What a shard counts about itself.
-pub(super) struct Tallies {
+pub(super) struct LoadCounters {
     turns: Histogram<u32>,
     busy: Span,
     pub(super) bytes_received: u64,
@@ -23,10 +23,10 @@ pub(super) struct Tallies {
     pub(super) frames_refused: u64,
 }
 
-impl Default for Tallies {
-    fn default() -> Tallies {
+impl Default for LoadCounters {
+    fn default() -> LoadCounters {
         let turns = Histogram::new_with_bounds(1, TURN_TICKS_MAX, 2).expect("the bounds are sound");
-        Tallies {
+        LoadCounters {
             turns,
             busy: Span::ZERO,
             bytes_received: 0,
@@ -40,7 +40,7 @@ impl Default for Tallies {
     }
 }
 
-impl Tallies {
+impl LoadCounters {
     /// A turn that began at `start` has ended.
     pub(super) fn count_turn(&mut self, start: Moment, end: Moment) {
         let span = end.since(start);
@@ -80,14 +80,14 @@ mod tests {
 
     #[test]
     fn turns_are_told_apart_by_their_length() {
-        let mut tallies = Tallies::default();
-        let turn = |tallies: &mut Tallies, micros| {
+        let mut counters = LoadCounters::default();
+        let turn = |counters: &mut LoadCounters, micros| {
             let start = Moment::from_nanos(5);
-            tallies.count_turn(start, start + Span::from_micros(micros));
+            counters.count_turn(start, start + Span::from_micros(micros));
         };
-        (0..98).for_each(|_| turn(&mut tallies, 10));
-        (0..2).for_each(|_| turn(&mut tallies, 5_000));
-        let load = tallies.load();
+        (0..98).for_each(|_| turn(&mut counters, 10));
+        (0..2).for_each(|_| turn(&mut counters, 5_000));
+        let load = counters.load();
         assert_eq!(load.turns, 100);
         assert_eq!(load.busy, Span::from_micros(98 * 10 + 2 * 5_000));
         assert_eq!(load.turn_p50.as_nanos() / 1_000, 10);

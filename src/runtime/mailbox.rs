@@ -10,17 +10,17 @@ use crate::{
 };
 
 /// What one mailbox takes.
-pub(super) enum Parcel {
+pub(super) enum MailboxItem {
     Letters(LetterBatch),
     Connection(Box<Moved>),
 }
 
-/// Parcels that one shard may have waiting at another; then they wait at their sender.
-pub(super) const MAILBOX_PARCELS_MAX: usize = 16;
+/// Items that one shard may have waiting at another; then they wait at their sender.
+pub(super) const MAILBOX_ITEMS_MAX: usize = 16;
 
 /// The mailboxes of one shard.
 pub(super) struct Mail {
-    endpoint: Endpoint<Parcel>,
+    endpoint: Endpoint<MailboxItem>,
     outgoing: Vec<Outgoing>,
     /// Peers for whom something may be waiting here.
     waiting: ShardSet,
@@ -37,7 +37,7 @@ struct Outgoing {
 }
 
 impl Mail {
-    pub(super) fn new(endpoint: Endpoint<Parcel>) -> Mail {
+    pub(super) fn new(endpoint: Endpoint<MailboxItem>) -> Mail {
         let outgoing = (0..endpoint.shards()).map(|_| Outgoing::default()).collect();
         Mail { endpoint, outgoing, waiting: ShardSet::EMPTY, unread: ShardSet::EMPTY }
     }
@@ -76,8 +76,8 @@ impl Mail {
     fn flush_to(&mut self, to: ShardId, bell: &mut impl Bell) -> bool {
         let Outgoing { letters, spare, connections } = &mut self.outgoing[to.index()];
         while let Some(connection) = connections.pop_front() {
-            let parcel = Parcel::Connection(connection);
-            if let Err(Parcel::Connection(connection)) = self.endpoint.try_send(to, parcel, bell) {
+            let item = MailboxItem::Connection(connection);
+            if let Err(MailboxItem::Connection(connection)) = self.endpoint.try_send(to, item, bell) {
                 connections.push_front(connection);
                 return false;
             }
@@ -86,12 +86,12 @@ impl Mail {
             return true;
         }
         let blank = spare.take().or_else(|| match self.endpoint.blank(to) {
-            Some(Parcel::Letters(blank)) => Some(blank),
+            Some(MailboxItem::Letters(blank)) => Some(blank),
             _ => None,
         });
         let full = mem::replace(letters, blank.unwrap_or_default());
-        match self.endpoint.try_send(to, Parcel::Letters(full), bell) {
-            Err(Parcel::Letters(full)) => {
+        match self.endpoint.try_send(to, MailboxItem::Letters(full), bell) {
+            Err(MailboxItem::Letters(full)) => {
                 *spare = Some(mem::replace(letters, full));
                 false
             }
@@ -110,18 +110,18 @@ impl Mail {
         self.unread
     }
 
-    /// The next parcel of `from`.
-    pub(super) fn receive(&mut self, from: ShardId) -> Option<Parcel> {
-        let parcel = self.endpoint.receive(from);
-        if parcel.is_none() {
+    /// The next item of `from`.
+    pub(super) fn receive(&mut self, from: ShardId) -> Option<MailboxItem> {
+        let item = self.endpoint.receive(from);
+        if item.is_none() {
             self.unread.remove(from);
         }
-        parcel
+        item
     }
 
     pub(super) fn recycle(&self, from: ShardId, mut letters: LetterBatch) {
         letters.clear();
-        self.endpoint.recycle(from, Parcel::Letters(letters));
+        self.endpoint.recycle(from, MailboxItem::Letters(letters));
     }
 
     /// Whether something has come or was left unread.
@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn pair() -> (Mail, Mail, ShardId, ShardId) {
-        let mut ends = mesh(2, MAILBOX_PARCELS_MAX).into_iter().map(Mail::new);
+        let mut ends = mesh(2, MAILBOX_ITEMS_MAX).into_iter().map(Mail::new);
         let (first, second) = (ends.next().unwrap(), ends.next().unwrap());
         let (from, to) = (first.me(), second.me());
         (first, second, from, to)
@@ -167,7 +167,7 @@ mod tests {
     fn read(mail: &mut Mail, from: ShardId) -> Vec<u64> {
         let mut numbers = Vec::new();
         assert!(mail.senders().contains(from));
-        while let Some(Parcel::Letters(letters)) = mail.receive(from) {
+        while let Some(MailboxItem::Letters(letters)) = mail.receive(from) {
             numbers.extend(letters.iter().map(|letter| match letter {
                 Letter::InterestApplied { upto } => *upto,
                 other => panic!("nobody has written {other:?}"),
@@ -180,14 +180,14 @@ mod tests {
     #[test]
     fn letters_wait_in_order_while_the_mailbox_is_full() {
         let (mut sender, mut receiver, from, to) = pair();
-        let rounds = 3 * MAILBOX_PARCELS_MAX as u64;
+        let rounds = 3 * MAILBOX_ITEMS_MAX as u64;
         for number in 0..rounds {
             write(&mut sender, to, number);
             sender.flush(&mut NoBell);
         }
         assert!(sender.is_held_up());
         let mut numbers = read(&mut receiver, from);
-        assert_eq!(numbers.len(), MAILBOX_PARCELS_MAX);
+        assert_eq!(numbers.len(), MAILBOX_ITEMS_MAX);
         sender.flush(&mut NoBell);
         assert!(!sender.is_held_up());
         numbers.extend(read(&mut receiver, from));
@@ -199,7 +199,7 @@ mod tests {
         let (mut sender, mut receiver, from, to) = pair();
         write(&mut sender, to, 0);
         assert!(sender.flush(&mut NoBell).is_empty(), "it was not crowded");
-        for _ in 1..MAILBOX_PARCELS_MAX {
+        for _ in 1..MAILBOX_ITEMS_MAX {
             write(&mut sender, to, 0);
             sender.flush(&mut NoBell);
         }

@@ -7,7 +7,7 @@ mod chunks;
 mod connection;
 mod executor;
 mod fault;
-mod hands;
+mod driver;
 mod intake;
 mod keep;
 mod listen;
@@ -16,13 +16,13 @@ mod mailbox;
 mod outbox;
 mod probe;
 mod random;
-mod rehearsal;
+mod socketless;
 mod ring;
 mod signals;
 mod start;
 mod stop;
-mod thrift;
-mod turn;
+mod trim;
+mod event_loop;
 mod verify;
 mod websocket;
 
@@ -30,7 +30,7 @@ use std::net::SocketAddr;
 
 pub use self::{
     fault::Fault,
-    rehearsal::Rehearsal,
+    socketless::SocketlessOutbox,
     ring::system::{now, use_small_pages},
     start::run,
     stop::StopHandle,
@@ -77,7 +77,7 @@ impl RuntimeConfig {
 
 /// A broker that has begun to listen.
 #[derive(Debug)]
-pub struct Ready {
+pub struct Started {
     /// Where it listens, in the order of [`RuntimeConfig::listeners`].
     pub addresses: Vec<SocketAddr>,
     /// The same for [`RuntimeConfig::websocket_listeners`].

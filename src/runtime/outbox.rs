@@ -34,11 +34,11 @@ pub(super) struct Outbox {
 
 /// Consecutive bytes, of which the first have been sent.
 struct Piece {
-    bytes: Held,
+    bytes: Content,
     sent: usize,
 }
 
-enum Held {
+enum Content {
     /// Frames one after the other, in a chunk of the pool. It is never written past its capacity.
     Chunk(Vec<u8>),
     /// A chunk that ends with a frame: nothing is appended to it.
@@ -85,7 +85,7 @@ impl Outbox {
         }
         self.unsent += payload.len();
         self.open_frame(chunks);
-        self.push(Held::Payload(payload.clone()));
+        self.push(Content::Payload(payload.clone()));
     }
 
     /// Appends bytes that are on the wire what they are here: HTTP, or whole frames.
@@ -94,7 +94,7 @@ impl Outbox {
         self.unsent += bytes.len();
         let mut chunk = chunks.small();
         chunk.extend_from_slice(bytes);
-        self.pieces.push_back(Piece { bytes: Held::Sealed(chunk), sent: 0 });
+        self.pieces.push_back(Piece { bytes: Content::Sealed(chunk), sent: 0 });
     }
 
     /// Writes the head of the open frame, if there is one. What is appended later is in another.
@@ -104,16 +104,16 @@ impl Outbox {
         let first = self.pieces.len() - open;
         let room_and_payload: usize =
             self.pieces.range(first..).map(|piece| piece.unsent().len()).sum();
-        let Piece { bytes: Held::Chunk(chunk), sent } = &mut self.pieces[first] else {
+        let Piece { bytes: Content::Chunk(chunk), sent } = &mut self.pieces[first] else {
             unreachable!("a frame begins in a chunk")
         };
         let (room, _) = chunk.split_first_chunk_mut().expect("room was left for the head");
         *sent = write_head(room, room_and_payload - HEAD_ROOM);
         self.unsent += HEAD_ROOM - *sent;
         if let Some(Piece { bytes: last, .. }) = self.pieces.back_mut()
-            && let Held::Chunk(chunk) = last
+            && let Content::Chunk(chunk) = last
         {
-            *last = Held::Sealed(mem::take(chunk));
+            *last = Content::Sealed(mem::take(chunk));
         }
     }
 
@@ -158,8 +158,8 @@ impl Outbox {
 
     fn drop_front(&mut self, chunks: &mut Chunks) {
         match self.pieces.pop_front().map(|piece| piece.bytes) {
-            Some(Held::Chunk(chunk) | Held::Sealed(chunk)) => chunks.give_back(chunk),
-            Some(Held::Payload(_)) | None => {}
+            Some(Content::Chunk(chunk) | Content::Sealed(chunk)) => chunks.give_back(chunk),
+            Some(Content::Payload(_)) | None => {}
         }
     }
 
@@ -167,17 +167,17 @@ impl Outbox {
     fn writable(&mut self, chunks: &mut Chunks) -> &mut Vec<u8> {
         let has_room = matches!(
             self.pieces.back(),
-            Some(Piece { bytes: Held::Chunk(chunk), .. }) if chunk.len() < chunk.capacity()
+            Some(Piece { bytes: Content::Chunk(chunk), .. }) if chunk.len() < chunk.capacity()
         );
         if !has_room && !self.open_frame(chunks) {
             let chunk = match self.pieces.back() {
-                Some(Piece { bytes: Held::Chunk(_), .. }) => chunks.large(),
+                Some(Piece { bytes: Content::Chunk(_), .. }) => chunks.large(),
                 _ => chunks.small(),
             };
-            self.push(Held::Chunk(chunk));
+            self.push(Content::Chunk(chunk));
         }
         match self.pieces.back_mut() {
-            Some(Piece { bytes: Held::Chunk(chunk), .. }) => chunk,
+            Some(Piece { bytes: Content::Chunk(chunk), .. }) => chunk,
             _ => unreachable!("a chunk with room is at the back"),
         }
     }
@@ -189,12 +189,12 @@ impl Outbox {
         if opens {
             let mut chunk = chunks.small();
             chunk.resize(HEAD_ROOM, 0);
-            self.push(Held::Chunk(chunk));
+            self.push(Content::Chunk(chunk));
         }
         opens
     }
 
-    fn push(&mut self, bytes: Held) {
+    fn push(&mut self, bytes: Content) {
         self.pieces.push_back(Piece { bytes, sent: 0 });
         if let Some(open) = &mut self.open_pieces {
             *open += 1;
@@ -205,8 +205,8 @@ impl Outbox {
 impl Piece {
     fn unsent(&self) -> &[u8] {
         match &self.bytes {
-            Held::Chunk(chunk) | Held::Sealed(chunk) => &chunk[self.sent..],
-            Held::Payload(payload) => &payload[self.sent..],
+            Content::Chunk(chunk) | Content::Sealed(chunk) => &chunk[self.sent..],
+            Content::Payload(payload) => &payload[self.sent..],
         }
     }
 }
@@ -337,8 +337,8 @@ mod tests {
             outbox.append_shared(&payload, &mut chunks);
         }
         let capacity = |piece: &Piece| match &piece.bytes {
-            Held::Chunk(chunk) | Held::Sealed(chunk) => chunk.capacity(),
-            Held::Payload(_) => 0,
+            Content::Chunk(chunk) | Content::Sealed(chunk) => chunk.capacity(),
+            Content::Payload(_) => 0,
         };
         let held: usize = outbox.pieces.iter().map(capacity).sum();
         assert!(held < outbox.unsent() / 2);

@@ -12,19 +12,19 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use glommio::LocalExecutor;
 
 use super::{
-    Ready, RuntimeConfig, StopHandle,
-    connection::Census,
-    executor::{self, Shift},
+    Started, RuntimeConfig, StopHandle,
+    connection::ConnectionCount,
+    executor::{self, TurnLoop},
     fault::Fault,
-    hands::{Hands, Limits, Tools},
+    driver::{Driver, DriverLimits, DriverParts},
     listen::{self, Listeners},
-    mailbox::{MAILBOX_PARCELS_MAX, Mail, Parcel},
+    mailbox::{MAILBOX_ITEMS_MAX, Mail, MailboxItem},
     probe::probe,
     random::Random,
-    ring::{Ring, buffers::Buffers, nudge::Sleeper},
+    ring::{Ring, buffers::Buffers, sleeper::Sleeper},
     signals::Watch,
     stop::Stop,
-    turn::Turner,
+    event_loop::EventLoop,
     verify::{self, Bells, Verifier},
 };
 use crate::{
@@ -33,14 +33,14 @@ use crate::{
     shard::ports::Brain,
 };
 
-/// Runs a broker until it is stopped by a signal or by [`Ready::stop`].
+/// Runs a broker until it is stopped by a signal or by [`Started::stop`].
 ///
 /// `make` makes each shard's brain, on the shard's own thread. `on_ready` is called once, when all
 /// shards listen.
 pub fn run<B: Brain + 'static>(
     config: &RuntimeConfig,
     make: impl Fn(ShardId) -> B + Send + Clone + 'static,
-    on_ready: impl FnOnce(&Ready),
+    on_ready: impl FnOnce(&Started),
 ) -> Result<(), Fault> {
     let connections_max = probe(config)?;
     let shards = config.cpus.len();
@@ -49,23 +49,23 @@ pub fn run<B: Brain + 'static>(
     let bells = Bells::new(shards)?;
     let (verifiers, verify_threads) = verify::start(&bells)?;
     let stop = Stop::new(shards, bells.clone());
-    let census = Census::new(connections_max, config.connections_surplus);
+    let connection_count = ConnectionCount::new(connections_max, config.connections_surplus);
     let seed = Random::seed()?;
 
     let (report, reports) = bounded(shards);
     let mut threads = Vec::with_capacity(shards);
-    let ends = mesh(shards, MAILBOX_PARCELS_MAX).into_iter().zip(sockets).zip(verifiers);
+    let ends = mesh(shards, MAILBOX_ITEMS_MAX).into_iter().zip(sockets).zip(verifiers);
     for ((endpoint, sockets), verifier) in ends {
         let (go, may_go) = bounded(1);
         let me = endpoint.me();
-        let plan = Plan {
+        let setup = ShardSetup {
             config: config.clone(),
             cpu: config.cpus[me.index()],
             endpoint,
             sockets,
             verifier,
             bells: bells.clone(),
-            census: census.clone(),
+            connection_count: connection_count.clone(),
             stop: stop.clone(),
             random: Random::new(seed, me),
             report: report.clone(),
@@ -73,7 +73,7 @@ pub fn run<B: Brain + 'static>(
         };
         let make = make.clone();
         let name = format!("ringmq-{me}");
-        let thread = thread::Builder::new().name(name).spawn(move || plan.carry_out(make))?;
+        let thread = thread::Builder::new().name(name).spawn(move || setup.run(make))?;
         threads.push(ShardThread { me, thread, go });
     }
     drop(report);
@@ -85,7 +85,7 @@ pub fn run<B: Brain + 'static>(
     }
     let watch = config.handle_signals.then(|| Watch::start(stop.clone())).transpose()?;
     let stop_handle = StopHandle::new(stop);
-    on_ready(&Ready {
+    on_ready(&Started {
         addresses,
         websocket_addresses,
         cpus: config.cpus.clone(),
@@ -143,23 +143,23 @@ fn join_all(threads: Vec<ShardThread>) -> Result<(), Fault> {
 }
 
 /// What one shard is made of.
-struct Plan {
+struct ShardSetup {
     config: RuntimeConfig,
     cpu: usize,
-    endpoint: Endpoint<Parcel>,
+    endpoint: Endpoint<MailboxItem>,
     sockets: Vec<TcpListener>,
     verifier: Verifier,
     bells: Bells,
-    census: Census,
+    connection_count: ConnectionCount,
     stop: Stop,
     random: Random,
     report: Sender<Report>,
     may_go: Receiver<Arc<[OwnedFd]>>,
 }
 
-impl Plan {
+impl ShardSetup {
     /// The whole life of a shard's thread.
-    fn carry_out<B: Brain>(self, make: impl Fn(ShardId) -> B) {
+    fn run<B: Brain>(self, make: impl Fn(ShardId) -> B) {
         let me = self.endpoint.me();
         let cpu = self.cpu;
         let prepared = Prepared::make(me, cpu, &self.config)
@@ -178,32 +178,32 @@ impl Plan {
         // Nobody says go when another shard could not be made.
         let Ok(addresses) = self.may_go.recv() else { return };
         let _ends_all = EndsAll(self.stop.clone());
-        let shift = Shift {
+        let turn_loop = TurnLoop {
             stop: self.stop,
             sleeper,
             busy_poll: self.config.busy_poll,
             flush_time_max: self.config.flush_time_max,
         };
-        let limits = Limits {
+        let limits = DriverLimits {
             outbox_bytes_max: self.config.outbox_bytes_max,
             partial_bytes_max: self.config.partial_bytes_max,
             flush_time_max: self.config.flush_time_max,
         };
-        let tools = Tools {
+        let tools = DriverParts {
             ring,
             mail: Mail::new(self.endpoint),
             verifier: self.verifier,
             addresses,
             random: self.random,
         };
-        let hands = Hands::new(tools, limits);
+        let driver = Driver::new(tools, limits);
         let websockets = self.config.websocket_listeners.len();
         let listeners = Listeners::new(self.sockets, websockets, self.config.websocket_rules);
-        let mut turner = Turner::new(make(me), hands, buffers, listeners, self.census, self.bells);
-        if !executor.run(shift.work(&mut turner)) {
+        let mut event_loop = EventLoop::new(make(me), driver, buffers, listeners, self.connection_count, self.bells);
+        if !executor.run(turn_loop.work(&mut event_loop)) {
             // The kernel may still write to its memory. Nobody waits for it, though.
-            turner.hands.end_verifying();
-            mem::forget(turner);
+            event_loop.driver.end_verifying();
+            mem::forget(event_loop);
         }
     }
 }

@@ -7,9 +7,9 @@ use tracing::debug;
 
 use super::{
     chunks::Chunks,
-    connection::{Connection, Phase},
-    hands::Hands,
-    turn::Turner,
+    connection::{SocketConnection, Phase},
+    driver::Driver,
+    event_loop::EventLoop,
 };
 use crate::{
     base::ids::ConnectionId,
@@ -17,19 +17,19 @@ use crate::{
     transport::websocket::{self, CloseCode, Handshake, Refusal},
 };
 
-impl<B: Brain> Turner<B> {
+impl<B: Brain> EventLoop<B> {
     /// Takes received bytes for what they are: a request for a WebSocket, or its frames.
     pub(super) fn handle_wrapped(&mut self, id: ConnectionId, buffer: u16, length: u32) {
         let bytes = self.buffers.filled_mut(buffer, length as usize);
-        let connection = self.hands.get(id);
+        let connection = self.driver.get(id);
         let Some(websocket) = connection.and_then(|it| it.websocket.as_deref_mut()) else { return };
         if websocket.is_requested() {
             return self.handle_request(id, buffer, length);
         }
         let (data, end) = websocket.read(bytes);
         // A Pong may be due.
-        self.hands.touch(id);
-        if !self.hands.hand_in(id, &bytes[data], &mut self.brain) {
+        self.driver.touch(id);
+        if !self.driver.hand_in(id, &bytes[data], &mut self.brain) {
             return self.handle_overflow(id);
         }
         self.handle_frames_end(id, end);
@@ -38,25 +38,25 @@ impl<B: Brain> Turner<B> {
     /// Collects a request, and answers it when it is whole.
     fn handle_request(&mut self, id: ConnectionId, buffer: u16, length: u32) {
         let bytes = self.buffers.filled(buffer, length as usize);
-        if !self.hands.keep(id, bytes) {
+        if !self.driver.keep(id, bytes) {
             return self.handle_overflow(id);
         }
-        let mut kept = self.hands.take_kept(id);
-        let connection = self.hands.get(id);
+        let mut kept = self.driver.take_kept(id);
+        let connection = self.driver.get(id);
         let Some(websocket) = connection.and_then(|it| it.websocket.as_deref_mut()) else { return };
         match websocket.handle_request(&kept, self.listeners.rules()) {
-            Handshake::Incomplete => self.hands.put_back(id, kept, 0),
+            Handshake::Incomplete => self.driver.put_back(id, kept, 0),
             Handshake::Accepted { taken, answer } => {
                 // A client that did not wait for the answer has sent frames already.
                 let (data, end) = websocket.read(&mut kept[taken..]);
-                self.hands.send_bare(id, answer.as_bytes());
+                self.driver.send_bare(id, answer.as_bytes());
                 kept.truncate(taken + data.end);
-                self.hands.put_back(id, kept, taken + data.start);
-                self.hands.feed_kept(id, &mut self.brain);
+                self.driver.put_back(id, kept, taken + data.start);
+                self.driver.feed_kept(id, &mut self.brain);
                 self.handle_frames_end(id, end);
             }
             Handshake::Refused(refusal) => {
-                self.hands.chunks.give_back_kept(kept);
+                self.driver.chunks.give_back_kept(kept);
                 self.refuse_handshake(id, refusal);
             }
         }
@@ -64,8 +64,8 @@ impl<B: Brain> Turner<B> {
 
     fn refuse_handshake(&mut self, id: ConnectionId, refusal: Refusal) {
         debug!(slot = id.slot, reason = %refusal, "WebSocket handshake refused");
-        self.hands.tallies.handshakes_refused += 1;
-        self.hands.send_bare(id, refusal.answer().as_bytes());
+        self.driver.counters.handshakes_refused += 1;
+        self.driver.send_bare(id, refusal.answer().as_bytes());
         self.give_up_on(id);
     }
 
@@ -73,18 +73,18 @@ impl<B: Brain> Turner<B> {
     fn handle_frames_end(&mut self, id: ConnectionId, end: Option<websocket::End>) {
         match end {
             None => {}
-            Some(websocket::End::Closed(_)) => self.hands.handle_finished(id, &mut self.brain),
+            Some(websocket::End::Closed(_)) => self.driver.handle_finished(id, &mut self.brain),
             Some(websocket::End::Failed(failure)) => {
                 debug!(slot = id.slot, reason = %failure, "WebSocket frames refused");
-                self.hands.tallies.frames_refused += 1;
+                self.driver.counters.frames_refused += 1;
                 self.give_up_on(id);
             }
         }
     }
 
     fn handle_overflow(&mut self, id: ConnectionId) {
-        self.hands.note_overflow();
-        let connection = self.hands.get(id);
+        self.driver.note_overflow();
+        let connection = self.driver.get(id);
         if let Some(websocket) = connection.and_then(|it| it.websocket.as_deref_mut()) {
             websocket.set_close(CloseCode::TOO_BIG);
         }
@@ -93,18 +93,18 @@ impl<B: Brain> Turner<B> {
 
     /// Ends a connection after what it is still to be told; to the brain it is broken.
     fn give_up_on(&mut self, id: ConnectionId) {
-        let Some(connection) = self.hands.get(id) else { return };
+        let Some(connection) = self.driver.get(id) else { return };
         let (open, ended) = (connection.is_open(), !connection.keeps_bytes());
         if !ended {
-            self.hands.end(id, Closing::Flush);
+            self.driver.end(id, Closing::Flush);
         }
         if open {
-            self.brain.handle_end(self.hands.now, id, End::Broken, &mut self.hands);
+            self.brain.handle_end(self.driver.now, id, End::Broken, &mut self.driver);
         }
     }
 }
 
-impl Hands {
+impl Driver {
     /// Sends bytes that are in no frame of data.
     fn send_bare(&mut self, id: ConnectionId, bytes: &[u8]) {
         if let Some(connection) = self.connections.get_mut(id) {
@@ -114,12 +114,12 @@ impl Hands {
     }
 }
 
-impl Connection {
+impl SocketConnection {
     /// Puts what is to be sent now into a frame, and behind it the frames that the WebSocket
     /// itself owes: one Pong for each send at the most, however many Pings have come.
     pub(super) fn settle_frames(&mut self, chunks: &mut Chunks, stopping: bool) {
         let Some(websocket) = self.websocket.as_deref_mut() else { return };
-        if self.flags.mute || self.phase == Phase::Dead {
+        if self.flags.send_failed || self.phase == Phase::Dead {
             return;
         }
         match &mut self.outbox {

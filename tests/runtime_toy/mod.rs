@@ -32,7 +32,7 @@ use ringmq::{
         ids::{ConnectionId, ShardId},
         time::{Moment, Span},
     },
-    runtime::{Fault, Ready, RuntimeConfig, run},
+    runtime::{Fault, Started, RuntimeConfig, run},
     shard::{
         letter::{Letter, LetterBatch},
         ports::{Arrival, Brain, Closing, End, Ports},
@@ -272,7 +272,7 @@ impl Brain for Toy {
 
 /// A running broker, stopped when it is dropped.
 pub(crate) struct Running {
-    pub(crate) ready: Ready,
+    pub(crate) started: Started,
     thread: Option<JoinHandle<Result<(), Fault>>>,
 }
 
@@ -305,29 +305,29 @@ pub(crate) fn start_with<B: Brain + 'static>(
 ) -> Running {
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
-        run(&config, make, |ready| {
-            let Ready { addresses, websocket_addresses, cpus, connections_max, stop } = ready;
-            let ready = Ready {
+        run(&config, make, |started| {
+            let Started { addresses, websocket_addresses, cpus, connections_max, stop } = started;
+            let started = Started {
                 addresses: addresses.clone(),
                 websocket_addresses: websocket_addresses.clone(),
                 cpus: cpus.clone(),
                 connections_max: *connections_max,
                 stop: stop.clone(),
             };
-            tell.send(ready).expect("the test waits");
+            tell.send(started).expect("the test waits");
         })
     });
-    let ready = told.recv_timeout(PATIENCE).expect("the broker starts");
-    Running { ready, thread: Some(thread) }
+    let started = told.recv_timeout(PATIENCE).expect("the broker starts");
+    Running { started, thread: Some(thread) }
 }
 
 impl Running {
     pub(crate) fn connect(&self) -> Client {
-        Client::new(TcpStream::connect(self.ready.addresses[0]).expect("it listens"))
+        Client::new(TcpStream::connect(self.started.addresses[0]).expect("it listens"))
     }
 
     pub(crate) fn stop(self) -> Result<(), Fault> {
-        self.ready.stop.stop();
+        self.started.stop.stop();
         self.wait()
     }
 
@@ -340,7 +340,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
-            self.ready.stop.stop();
+            self.started.stop.stop();
             let ended = thread.join();
             if !thread::panicking() {
                 ended.expect("it does not panic").expect("it ends in order");

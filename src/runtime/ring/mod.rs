@@ -5,8 +5,8 @@
 #![expect(unsafe_code, reason = "the kernel uses memory that the compiler does not know it uses")]
 
 pub(super) mod buffers;
-pub(super) mod landing;
-pub(super) mod nudge;
+pub(super) mod reassembly;
+pub(super) mod sleeper;
 pub(super) mod operation;
 pub(super) mod system;
 pub(super) mod vector;
@@ -28,7 +28,7 @@ use io_uring::{
 
 use self::{
     buffers::{Buffers, GROUP},
-    landing::Landing,
+    reassembly::ReassemblyBuffer,
     operation::Operation,
 };
 use super::{fault::Fault, outbox::Outbox};
@@ -108,18 +108,18 @@ impl Ring {
         unsafe { self.push(&receive.build(), Operation::Receive(connection)) };
     }
 
-    /// Receives once, the rest of one packet. The landing keeps the room in its place until
-    /// [`Landing::complete`] is told what was received.
+    /// Receives once, the rest of one packet. The reassembly buffer keeps the room in its place until
+    /// [`ReassemblyBuffer::complete`] is told what was received.
     pub(super) fn receive_rest(
         &mut self,
         connection: ConnectionId,
         socket: BorrowedFd<'_>,
-        landing: &mut Landing,
+        reassembly: &mut ReassemblyBuffer,
     ) {
-        let (room, length) = landing.begin();
+        let (room, length) = reassembly.begin();
         let length = u32::try_from(length).expect("a packet has an upper limit");
         let receive = opcode::Recv::new(Fd(socket.as_raw_fd()), room, length).build();
-        // SAFETY: a landing in flight frees and moves nothing, and leaks when it is dropped.
+        // SAFETY: a reassembly in flight frees and moves nothing, and leaks when it is dropped.
         unsafe { self.push(&receive, Operation::Receive(connection)) };
     }
 
@@ -161,12 +161,12 @@ impl Ring {
         unsafe { self.push(&read, Operation::Bell) };
     }
 
-    /// Completes [`Operation::Nudge`] in another shard's ring.
-    pub(super) fn nudge(&mut self, address: BorrowedFd<'_>) {
-        let data = Operation::Nudge.encode();
-        let nudge = opcode::MsgRingData::new(Fd(address.as_raw_fd()), 0, data, None).build();
+    /// Completes [`Operation::Wake`] in another shard's ring.
+    pub(super) fn wake_peer(&mut self, address: BorrowedFd<'_>) {
+        let data = Operation::Wake.encode();
+        let wake_peer = opcode::MsgRingData::new(Fd(address.as_raw_fd()), 0, data, None).build();
         // SAFETY: uses no memory of ours.
-        unsafe { self.push(&nudge.flags(Flags::SKIP_SUCCESS), Operation::Nudge) };
+        unsafe { self.push(&wake_peer.flags(Flags::SKIP_SUCCESS), Operation::Wake) };
     }
 
     /// Completes [`Operation::Alarm`] at `moment`.
@@ -194,7 +194,7 @@ impl Ring {
         let args = SubmitArgs::new().timespec(&patience);
         match self.uring.submitter().submit_with_args(count, &args) {
             Ok(_) => {}
-            Err(error) => bear(&error),
+            Err(error) => check_enter_error(&error),
         }
     }
 
@@ -214,7 +214,7 @@ impl Ring {
         completions.extend(self.uring.completion().map(|entry| decode(&entry)));
     }
 
-    /// Has completions signalled to the event counter of [`nudge::Sleeper`], or not.
+    /// Has completions signalled to the event counter of [`sleeper::Sleeper`], or not.
     pub(super) fn signal(&mut self, on: bool) {
         let completion = self.uring.completion();
         if on { completion.enable_eventfd() } else { completion.disable_eventfd() }
@@ -229,7 +229,7 @@ impl Ring {
     fn submit(&mut self) {
         match self.uring.submit() {
             Ok(_) => {}
-            Err(error) => bear(&error),
+            Err(error) => check_enter_error(&error),
         }
     }
 
@@ -262,7 +262,7 @@ fn decode(entry: &cqueue::Entry) -> Completion {
 
 /// The errors of an enter that pass by themselves: a signal, the end of patience, and completions
 /// that have to be reaped first. Any other is a defect of ours.
-fn bear(error: &io::Error) {
+fn check_enter_error(error: &io::Error) {
     let passing = [libc::EINTR, libc::ETIME, libc::EBUSY, libc::EAGAIN];
     let number = error.raw_os_error().unwrap_or(0);
     assert!(passing.contains(&number), "the ring refuses to be entered: {error}");

@@ -14,7 +14,7 @@ pub(in crate::runtime) enum Operation {
     /// The time has come for which the shard wanted to be awake.
     Alarm,
     /// Another shard has sent something.
-    Nudge,
+    Wake,
     /// Ending another operation; nobody cares how that went.
     Cancel,
 }
@@ -27,7 +27,7 @@ impl Operation {
             Operation::Send(connection) => SEND | encode_connection(connection),
             Operation::Bell => BELL,
             Operation::Alarm => ALARM,
-            Operation::Nudge => NUDGE,
+            Operation::Wake => WAKE,
             Operation::Cancel => CANCEL,
         }
     }
@@ -40,7 +40,7 @@ impl Operation {
             BELL => Operation::Bell,
             ALARM => Operation::Alarm,
             CANCEL => Operation::Cancel,
-            _ => Operation::Nudge,
+            _ => Operation::Wake,
         }
     }
 }
@@ -59,7 +59,7 @@ fn decode_connection(bits: u64) -> ConnectionId {
 const SLOT_MAX: u32 = (1 << 28) - 1;
 
 const KIND: u64 = 0xF << 60;
-const NUDGE: u64 = 0;
+const WAKE: u64 = 0;
 const ACCEPT: u64 = 1 << 60;
 const RECEIVE: u64 = 2 << 60;
 const SEND: u64 = 3 << 60;
@@ -80,7 +80,7 @@ mod tests {
             Operation::Send(ConnectionId { slot: 0, generation: 1 }),
             Operation::Bell,
             Operation::Alarm,
-            Operation::Nudge,
+            Operation::Wake,
             Operation::Cancel,
         ] {
             assert_eq!(Operation::decode(operation.encode()), operation);

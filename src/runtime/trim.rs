@@ -8,21 +8,21 @@ use crate::base::time::{Moment, Span};
 
 /// When a shard next looks at what it could give back.
 #[derive(Debug, Default)]
-pub(super) struct Thrift {
+pub(super) struct Trimmer {
     due: Option<Moment>,
     active: bool,
 }
 
 /// How thoroughly to give back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Measure {
+pub(super) enum TrimLevel {
     /// The shard is at work: only what has been empty for a while.
     Some,
     /// The shard has been quiet for a second: all that is empty.
     All,
 }
 
-impl Thrift {
+impl Trimmer {
     /// Something happens.
     pub(super) fn note_activity(&mut self, now: Moment) {
         self.active = true;
@@ -34,9 +34,9 @@ impl Thrift {
     }
 
     /// What is to be given back now, if it is time.
-    pub(super) fn take(&mut self, now: Moment) -> Option<Measure> {
+    pub(super) fn take(&mut self, now: Moment) -> Option<TrimLevel> {
         self.due.filter(|&due| due <= now)?;
-        let measure = if self.active { Measure::Some } else { Measure::All };
+        let measure = if self.active { TrimLevel::Some } else { TrimLevel::All };
         self.due = self.active.then_some(now + INTERVAL);
         self.active = false;
         Some(measure)
@@ -45,9 +45,9 @@ impl Thrift {
 
 /// Lets this thread's part of the allocator give back what it does not use.
 #[expect(unsafe_code, reason = "the allocator has no safe name for this")]
-pub(super) fn collect(measure: Measure) {
+pub(super) fn collect(measure: TrimLevel) {
     // SAFETY: it may be called at any time from any thread; it touches no memory in use.
-    unsafe { libmimalloc_sys::mi_collect(measure == Measure::All) }
+    unsafe { libmimalloc_sys::mi_collect(measure == TrimLevel::All) }
 }
 
 const INTERVAL: Span = Span::from_secs(1);
@@ -59,14 +59,14 @@ mod tests {
     #[test]
     fn it_looks_once_a_second_and_once_more_when_it_is_quiet() {
         let start = Moment::from_nanos(1);
-        let mut thrift = Thrift::default();
+        let mut thrift = Trimmer::default();
         assert_eq!(thrift.due(), None);
         thrift.note_activity(start);
         assert_eq!(thrift.take(start), None);
         let later = start + INTERVAL;
-        assert_eq!(thrift.take(later), Some(Measure::Some));
+        assert_eq!(thrift.take(later), Some(TrimLevel::Some));
         assert_eq!(thrift.take(later), None);
-        assert_eq!(thrift.take(later + INTERVAL), Some(Measure::All));
+        assert_eq!(thrift.take(later + INTERVAL), Some(TrimLevel::All));
         assert_eq!(thrift.due(), None);
     }
 }

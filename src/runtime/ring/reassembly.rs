@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 /// The bytes of one packet whose size is known, as far as they have come.
 #[derive(Debug)]
-pub(in crate::runtime) struct Landing {
+pub(in crate::runtime) struct ReassemblyBuffer {
     memory: Memory,
     /// Bytes of the whole packet.
     size: usize,
@@ -33,18 +33,18 @@ enum Memory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::runtime) struct OutOfMemory;
 
-impl Landing {
+impl ReassemblyBuffer {
     /// For a packet of `size` bytes, of which `begun` have come. There is room for `room` bytes,
     /// or for some more than have come.
     pub(in crate::runtime) fn new(
         begun: &[u8],
         size: usize,
         room: usize,
-    ) -> Result<Landing, OutOfMemory> {
+    ) -> Result<ReassemblyBuffer, OutOfMemory> {
         let mut memory = Vec::new();
         make_room(&mut memory, begun.len(), size, room)?;
         memory.extend_from_slice(begun);
-        Ok(Landing { memory: Memory::Open(memory), size, in_flight: false })
+        Ok(ReassemblyBuffer { memory: Memory::Open(memory), size, in_flight: false })
     }
 
     /// How many bytes have come.
@@ -96,7 +96,7 @@ impl Landing {
         Ok(taken)
     }
 
-    /// Puts the room for the rest in flight. It stays where it is until [`Landing::complete`].
+    /// Puts the room for the rest in flight. It stays where it is until [`ReassemblyBuffer::complete`].
     pub(super) fn begin(&mut self) -> (*mut u8, usize) {
         assert!(!self.in_flight, "a connection has one receive in flight");
         let missing = self.missing();
@@ -119,7 +119,7 @@ impl Landing {
     }
 }
 
-impl Drop for Landing {
+impl Drop for ReassemblyBuffer {
     fn drop(&mut self) {
         // Only a shard that unwinds drops one in flight; the kernel may still write to it.
         if self.in_flight {
@@ -154,46 +154,46 @@ const RECEIVE_BYTES_MAX: usize = 1 << 20;
 mod tests {
     use super::*;
 
-    fn land(landing: &mut Landing, bytes: &[u8]) -> usize {
-        let (room, length) = landing.begin();
+    fn land(reassembly: &mut ReassemblyBuffer, bytes: &[u8]) -> usize {
+        let (room, length) = reassembly.begin();
         let length = length.min(bytes.len());
         // SAFETY: the room is as long, and nobody else uses it.
         unsafe { room.copy_from_nonoverlapping(bytes.as_ptr(), length) };
-        landing.complete(length).unwrap();
+        reassembly.complete(length).unwrap();
         length
     }
 
     #[test]
     fn a_packet_is_whole_when_its_size_has_come_in_whatever_way() {
         let packet: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-        let mut landing = Landing::new(&packet[..7], packet.len(), 0).unwrap();
-        assert_eq!(landing.append(&packet[7..20]), Ok(13));
+        let mut reassembly = ReassemblyBuffer::new(&packet[..7], packet.len(), 0).unwrap();
+        assert_eq!(reassembly.append(&packet[7..20]), Ok(13));
         let mut come = 20;
-        while landing.packet().is_none() {
-            assert_eq!(landing.len(), come);
-            come += land(&mut landing, &packet[come..packet.len().min(come + 33_333)]);
+        while reassembly.packet().is_none() {
+            assert_eq!(reassembly.len(), come);
+            come += land(&mut reassembly, &packet[come..packet.len().min(come + 33_333)]);
         }
-        assert_eq!(landing.packet().unwrap(), packet);
-        assert_eq!(landing.append(b"the next"), Ok(0));
-        assert_eq!(landing.packet().unwrap(), packet, "it can be asked for again");
+        assert_eq!(reassembly.packet().unwrap(), packet);
+        assert_eq!(reassembly.append(b"the next"), Ok(0));
+        assert_eq!(reassembly.packet().unwrap(), packet, "it can be asked for again");
     }
 
     #[test]
     fn a_packet_gets_the_room_that_is_wanted_or_some_as_it_comes() {
         let packet = vec![7; 3 << 20];
-        let mut landing = Landing::new(&packet[..10], packet.len(), usize::MAX).unwrap();
-        assert_eq!(landing.room(), packet.len());
-        assert_eq!(land(&mut landing, &packet[10..]), RECEIVE_BYTES_MAX, "of one receive");
-        let mut landing = Landing::new(&packet[..4096], packet.len(), 0).unwrap();
-        let mut rooms = vec![landing.room()];
-        while landing.missing() > 0 {
-            let come = landing.len();
-            land(&mut landing, &packet[come..]);
-            rooms.push(landing.room());
+        let mut reassembly = ReassemblyBuffer::new(&packet[..10], packet.len(), usize::MAX).unwrap();
+        assert_eq!(reassembly.room(), packet.len());
+        assert_eq!(land(&mut reassembly, &packet[10..]), RECEIVE_BYTES_MAX, "of one receive");
+        let mut reassembly = ReassemblyBuffer::new(&packet[..4096], packet.len(), 0).unwrap();
+        let mut rooms = vec![reassembly.room()];
+        while reassembly.missing() > 0 {
+            let come = reassembly.len();
+            land(&mut reassembly, &packet[come..]);
+            rooms.push(reassembly.room());
         }
         rooms.dedup();
         assert_eq!(rooms, [16 << 10, 64 << 10, 256 << 10, 1 << 20, 3 << 20]);
-        assert_eq!(landing.packet().unwrap(), packet);
+        assert_eq!(reassembly.packet().unwrap(), packet);
     }
 
     #[test]

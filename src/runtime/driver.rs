@@ -1,6 +1,6 @@
-//! The hands of a shard: what its brain asks for through [`Ports`], done on the ring.
+//! The driver of a shard: does what its brain asks for through [`Ports`], on the ring.
 //!
-//! A call only notes what is wanted. [`Hands::settle`] looks at each touched connection once, when
+//! A call only notes what is wanted. [`Driver::settle`] looks at each touched connection once, when
 //! the turn ends, and is the one place where operations on connections are begun.
 
 use std::{
@@ -15,8 +15,8 @@ use bytes::Bytes;
 
 use super::{
     chunks::Chunks,
-    connection::{Connection, Moved, Phase},
-    load::Tallies,
+    connection::{SocketConnection, Moved, Phase},
+    load::LoadCounters,
     mailbox::Mail,
     outbox::Outbox,
     random::Random,
@@ -39,13 +39,13 @@ use crate::{
 /// What a shard may use.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_field_names, reason = "limits are named like this everywhere")]
-pub(super) struct Limits {
+pub(super) struct DriverLimits {
     pub(super) outbox_bytes_max: usize,
     pub(super) partial_bytes_max: usize,
     pub(super) flush_time_max: Span,
 }
 
-impl Limits {
+impl DriverLimits {
     /// Unsent bytes beyond which a client is not read from until it has read some.
     fn unsent_max(self) -> usize {
         self.outbox_bytes_max + OVERRUN_BYTES_MAX
@@ -61,16 +61,16 @@ pub(super) enum Due {
     Posted(ShardId),
 }
 
-pub(super) struct Hands {
+pub(super) struct Driver {
     pub(super) ring: Ring,
-    pub(super) connections: Slab<Connection>,
+    pub(super) connections: Slab<SocketConnection>,
     pub(super) chunks: Chunks,
     pub(super) mail: Mail,
-    pub(super) tallies: Tallies,
+    pub(super) counters: LoadCounters,
     pub(super) due: Vec<Due>,
     pub(super) now: Moment,
     verifier: Verifier,
-    pub(super) limits: Limits,
+    pub(super) limits: DriverLimits,
     /// Descriptors of all shards' rings.
     addresses: Arc<[OwnedFd]>,
     touched: Vec<ConnectionId>,
@@ -86,8 +86,8 @@ pub(super) struct Hands {
     pub(super) stopping: bool,
 }
 
-/// What a shard's hands are made of.
-pub(super) struct Tools {
+/// What a driver is made of.
+pub(super) struct DriverParts {
     pub(super) ring: Ring,
     pub(super) mail: Mail,
     pub(super) verifier: Verifier,
@@ -95,15 +95,15 @@ pub(super) struct Tools {
     pub(super) random: Random,
 }
 
-impl Hands {
-    pub(super) fn new(tools: Tools, limits: Limits) -> Hands {
-        let Tools { ring, mail, verifier, addresses, random } = tools;
-        Hands {
+impl Driver {
+    pub(super) fn new(tools: DriverParts, limits: DriverLimits) -> Driver {
+        let DriverParts { ring, mail, verifier, addresses, random } = tools;
+        Driver {
             ring,
             connections: Slab::default(),
             chunks: Chunks::default(),
             mail,
-            tallies: Tallies::default(),
+            counters: LoadCounters::default(),
             due: Vec::new(),
             now: Moment::default(),
             verifier,
@@ -119,12 +119,12 @@ impl Hands {
         }
     }
 
-    pub(super) fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+    pub(super) fn get(&mut self, id: ConnectionId) -> Option<&mut SocketConnection> {
         self.connections.get_mut(id)
     }
 
     /// The connection, if the brain still knows it.
-    fn open(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+    fn open(&mut self, id: ConnectionId) -> Option<&mut SocketConnection> {
         self.connections.get_mut(id).filter(|connection| connection.is_open())
     }
 
@@ -175,10 +175,10 @@ impl Hands {
         let Some(outbox) = &mut connection.outbox else { return };
         let sent = usize::try_from(result).unwrap_or(0);
         outbox.complete(sent, &mut self.chunks);
-        self.tallies.bytes_sent += sent as u64;
+        self.counters.bytes_sent += sent as u64;
         let failed = result < 0 && !is_passing(result);
         if failed {
-            connection.flags.mute = true;
+            connection.flags.send_failed = true;
             // An error says that it is shut already. The receive will end either way.
             let _ = connection.socket.shutdown(Shutdown::Both);
         }
@@ -204,7 +204,7 @@ impl Hands {
         }
     }
 
-    /// Hands in kept bytes, or the end, at the next turn, if there are any.
+    /// Driver in kept bytes, or the end, at the next turn, if there are any.
     fn feed_later(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !connection.flags.feed_due {
@@ -213,7 +213,7 @@ impl Hands {
         }
     }
 
-    /// Begins what the turn has made necessary: operations on connections, parcels, nudges.
+    /// Begins what the turn has made necessary: operations on connections, items, wake-ups.
     pub(super) fn flush(&mut self) {
         // First, so that other shards wake up while the kernel is busy with what follows.
         self.flush_mail();
@@ -234,7 +234,7 @@ impl Hands {
         let relieved = self.mail.flush(&mut sleepers);
         self.due.extend(relieved.iter().map(Due::Posted));
         for shard in sleepers.0.iter() {
-            self.ring.nudge(self.addresses[shard.index()].as_fd());
+            self.ring.wake_peer(self.addresses[shard.index()].as_fd());
         }
     }
 
@@ -242,8 +242,8 @@ impl Hands {
     fn settle(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.flags.touched = false;
-        if connection.flags.mute {
-            self.silence(id);
+        if connection.flags.send_failed {
+            self.drop_unsendable(id);
         }
         self.settle_receive(id);
         self.settle_send(id);
@@ -251,7 +251,7 @@ impl Hands {
     }
 
     /// What could not be sent never will be; the receive learns of the failure, too.
-    fn silence(&mut self, id: ConnectionId) {
+    fn drop_unsendable(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if let Some(outbox) = connection.outbox.take_if(|outbox| !outbox.is_in_flight()) {
             self.drop_outbox(outbox);
@@ -284,9 +284,9 @@ impl Hands {
             Phase::Flushing if has_sent && !finished => self.linger(id),
             Phase::Flushing | Phase::Lingering if has_sent && finished => {
                 connection.phase = Phase::Dead;
-                self.bury(id);
+                self.remove_dead(id);
             }
-            Phase::Dead => self.bury(id),
+            Phase::Dead => self.remove_dead(id),
             Phase::Open | Phase::Moving(_) | Phase::Flushing | Phase::Lingering => {}
         }
     }
@@ -302,7 +302,7 @@ impl Hands {
     }
 
     /// Gives the place of a dead connection away, once its operations have ended.
-    fn bury(&mut self, id: ConnectionId) {
+    fn remove_dead(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.is_busy() {
             if !connection.flags.shut_down {
@@ -323,26 +323,26 @@ impl Hands {
     fn send_off(&mut self, id: ConnectionId, home: ShardId) {
         let Some(connection) = self.connections.remove(id) else { return };
         self.kept_bytes -= connection.kept_len();
-        let Connection { socket, listener, place, kept, landing, websocket, flags, .. } =
+        let SocketConnection { socket, listener, permit, kept, reassembly, websocket, flags, .. } =
             connection;
         let finished = flags.finished;
-        let moved = Moved { socket, listener, place, kept, landing, websocket, finished };
+        let moved = Moved { socket, listener, permit, kept, reassembly, websocket, finished };
         self.mail.hand_over(home, Box::new(moved));
     }
 
     /// Gives a connection from another shard a place here.
     pub(super) fn adopt(&mut self, moved: Moved) -> ConnectionId {
-        let Moved { socket, listener, place, kept, landing, websocket, finished } = moved;
-        let mut connection = Connection::new(socket, listener, place);
+        let Moved { socket, listener, permit, kept, reassembly, websocket, finished } = moved;
+        let mut connection = SocketConnection::new(socket, listener, permit);
         connection.kept = kept;
-        connection.landing = landing;
+        connection.reassembly = reassembly;
         self.kept_bytes += connection.kept_len();
         connection.websocket = websocket;
         connection.flags.finished = finished;
         self.insert(connection)
     }
 
-    pub(super) fn insert(&mut self, connection: Connection) -> ConnectionId {
+    pub(super) fn insert(&mut self, connection: SocketConnection) -> ConnectionId {
         let id = self.connections.insert(connection);
         self.touch(id);
         id
@@ -365,7 +365,7 @@ impl Hands {
         }
     }
 
-    /// When [`Hands::handle_time`] next has something to do.
+    /// When [`Driver::handle_time`] next has something to do.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let first = |queue: &VecDeque<(Moment, ConnectionId)>| queue.front().map(|&(at, _)| at);
         first(&self.flushing).into_iter().chain(first(&self.lingering)).min()
@@ -382,10 +382,10 @@ impl Hands {
     }
 }
 
-impl Ports for Hands {
+impl Ports for Driver {
     #[inline]
     fn outbox_room(&self, connection: ConnectionId) -> usize {
-        let open = self.connections.get(connection).filter(|it| it.is_open() && !it.flags.mute);
+        let open = self.connections.get(connection).filter(|it| it.is_open() && !it.flags.send_failed);
         open.map_or(0, |open| self.limits.outbox_bytes_max.saturating_sub(open.unsent()))
     }
 
@@ -455,15 +455,15 @@ impl Ports for Hands {
     }
 
     fn load(&self) -> Load {
-        self.tallies.load()
+        self.counters.load()
     }
 }
 
-impl Hands {
+impl Driver {
     #[inline]
     fn send_with(&mut self, id: ConnectionId, frame: &[u8], payload: Option<&Bytes>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if !connection.is_open() || connection.flags.mute {
+        if !connection.is_open() || connection.flags.send_failed {
             return;
         }
         if frame.is_empty() && payload.is_none_or(Bytes::is_empty) {

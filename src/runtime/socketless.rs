@@ -10,17 +10,17 @@ use super::chunks::Chunks;
 
 /// The outboxes of connections that come one after the other, and the memory they borrow.
 #[derive(Default)]
-pub struct Rehearsal {
+pub struct SocketlessOutbox {
     chunks: Chunks,
 }
 
-impl fmt::Debug for Rehearsal {
+impl fmt::Debug for SocketlessOutbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rehearsal").finish_non_exhaustive()
+        f.debug_struct("SocketlessOutbox").finish_non_exhaustive()
     }
 }
 
-impl Rehearsal {
+impl SocketlessOutbox {
     /// Says so many equal frames to one client, each with a payload behind it, and flushes them.
     /// The outbox is borrowed for that and given back. Says how many sends it took.
     pub fn flush(&mut self, frame: &[u8], payload: &Bytes, frames: usize) -> usize {
@@ -46,10 +46,10 @@ mod tests {
 
     #[test]
     fn frames_leave_together_and_large_payloads_in_turns() {
-        let (mut rehearsal, small) = (Rehearsal::default(), Bytes::from_static(b"payload"));
-        assert_eq!(rehearsal.flush(b"head", &small, 0), 0);
-        assert_eq!(rehearsal.flush(b"head", &small, 100), 1);
+        let (mut socketless, small) = (SocketlessOutbox::default(), Bytes::from_static(b"payload"));
+        assert_eq!(socketless.flush(b"head", &small, 0), 0);
+        assert_eq!(socketless.flush(b"head", &small, 100), 1);
         let large = Bytes::from(vec![0; 1 << 20]);
-        assert_eq!(rehearsal.flush(b"head", &large, 1), 3);
+        assert_eq!(socketless.flush(b"head", &large, 1), 3);
     }
 }

@@ -9,12 +9,12 @@ use std::{io, mem, net::TcpStream, os::fd::RawFd};
 use tracing::warn;
 
 use super::{
-    connection::{Census, Connection},
-    hands::{Due, Hands, is_passing},
+    connection::{ConnectionCount, SocketConnection},
+    driver::{Due, Driver, is_passing},
     listen::Listeners,
-    mailbox::Parcel,
+    mailbox::MailboxItem,
     ring::{Completion, buffers::Buffers, operation::Operation, system},
-    thrift::{self, Thrift},
+    trim::{self, Trimmer},
     verify::Bells,
 };
 use crate::{
@@ -25,96 +25,96 @@ use crate::{
     shard::ports::{Brain, Closing, Ports},
 };
 
-/// A brain with its hands, and what the hands must not hold while the brain uses them.
-pub(super) struct Turner<B> {
+/// A brain with its driver, and what the driver must not hold while the brain uses it.
+pub(super) struct EventLoop<B> {
     pub(super) brain: B,
-    pub(super) hands: Hands,
+    pub(super) driver: Driver,
     pub(super) buffers: Buffers,
     completions: Vec<Completion>,
     due: Vec<Due>,
     pub(super) listeners: Listeners,
-    census: Census,
+    connection_count: ConnectionCount,
     bells: Bells,
     bell_watched: bool,
     /// When the ring will have a completion whatever comes.
     alarm: Option<Moment>,
     /// When a stop that was begun must have come to its end.
     stopping: Option<Moment>,
-    thrift: Thrift,
+    trimmer: Trimmer,
     /// No more turns are taken.
     ending: bool,
 }
 
-impl<B: Brain> Turner<B> {
+impl<B: Brain> EventLoop<B> {
     pub(super) fn new(
         brain: B,
-        hands: Hands,
+        driver: Driver,
         buffers: Buffers,
         listeners: Listeners,
-        census: Census,
+        connection_count: ConnectionCount,
         bells: Bells,
-    ) -> Turner<B> {
-        Turner {
+    ) -> EventLoop<B> {
+        EventLoop {
             brain,
-            hands,
+            driver,
             buffers,
             completions: Vec::new(),
             due: Vec::new(),
             listeners,
-            census,
+            connection_count,
             bells,
             bell_watched: false,
             alarm: None,
             stopping: None,
-            thrift: Thrift::default(),
+            trimmer: Trimmer::default(),
             ending: false,
         }
     }
 
     /// Begins to listen, to clients and to other threads.
     pub(super) fn begin(&mut self) {
-        self.hands.now = system::now();
-        self.listeners.accept_on_all(&mut self.hands.ring);
+        self.driver.now = system::now();
+        self.listeners.accept_on_all(&mut self.driver.ring);
         self.watch_bell();
     }
 
     /// Takes one turn. The ring has been entered before; what the turn begins is submitted when
     /// it is entered next.
     pub(super) fn turn(&mut self, now: Moment) {
-        self.hands.now = now;
+        self.driver.now = now;
         self.handle_due();
         self.handle_completions();
         self.handle_mail();
         self.handle_verdicts();
         self.handle_time();
-        self.hands.flush();
+        self.driver.flush();
     }
 
     /// When the shard wants to be awake, whatever comes.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
-        let stop = self.stopping.filter(|until| *until > self.hands.now);
+        let stop = self.stopping.filter(|until| *until > self.driver.now);
         let wanted =
-            [self.brain.next_deadline(), self.hands.next_deadline(), self.listeners.next_retry()];
-        let others = [stop, self.gives_up_at(), self.thrift.due()];
+            [self.brain.next_deadline(), self.driver.next_deadline(), self.listeners.next_retry()];
+        let others = [stop, self.gives_up_at(), self.trimmer.due()];
         wanted.into_iter().chain(others).flatten().min()
     }
 
     /// Sees to it that the ring has a completion when the shard wants to be awake.
     pub(super) fn set_alarm(&mut self) {
         let Some(deadline) = self.next_deadline() else { return };
-        if self.alarm.is_none_or(|alarm| deadline < alarm || alarm <= self.hands.now) {
+        if self.alarm.is_none_or(|alarm| deadline < alarm || alarm <= self.driver.now) {
             self.alarm = Some(deadline);
-            self.hands.ring.set_alarm(deadline);
+            self.driver.ring.set_alarm(deadline);
         }
     }
 
     /// Whether the next turn has something to do, whatever comes.
     pub(super) fn has_work(&self) -> bool {
-        self.hands.has_due() || self.hands.mail.has_unread()
+        self.driver.has_due() || self.driver.mail.has_unread()
     }
 
     fn handle_due(&mut self) {
-        mem::swap(&mut self.due, &mut self.hands.due);
+        mem::swap(&mut self.due, &mut self.driver.due);
         let mut due = mem::take(&mut self.due);
         for due in due.drain(..) {
             self.handle_one_due(due);
@@ -123,23 +123,23 @@ impl<B: Brain> Turner<B> {
     }
 
     fn handle_one_due(&mut self, due: Due) {
-        let now = self.hands.now;
+        let now = self.driver.now;
         match due {
-            Due::Feed(id) => self.hands.feed_kept(id, &mut self.brain),
+            Due::Feed(id) => self.driver.feed_kept(id, &mut self.brain),
             Due::Drained(id) => {
-                if self.hands.get(id).is_some_and(|connection| connection.is_open()) {
-                    self.brain.handle_drained(now, id, &mut self.hands);
+                if self.driver.get(id).is_some_and(|connection| connection.is_open()) {
+                    self.brain.handle_drained(now, id, &mut self.driver);
                 }
             }
-            Due::Posted(shard) => self.brain.handle_posted(now, shard, &mut self.hands),
+            Due::Posted(shard) => self.brain.handle_posted(now, shard, &mut self.driver),
         }
     }
 
     fn handle_completions(&mut self) {
         let mut completions = mem::take(&mut self.completions);
-        self.hands.ring.reap(&mut completions);
+        self.driver.ring.reap(&mut completions);
         if !completions.is_empty() {
-            self.thrift.note_activity(self.hands.now);
+            self.trimmer.note_activity(self.driver.now);
         }
         for completion in completions.drain(..) {
             self.handle_completion(completion);
@@ -151,14 +151,14 @@ impl<B: Brain> Turner<B> {
         match completion.operation {
             Operation::Receive(id) => self.handle_received(id, completion),
             Operation::Send(id) => {
-                self.hands.handle_sent(id, completion.result);
-                self.hands.break_off_if_deaf(id, &mut self.brain);
+                self.driver.handle_sent(id, completion.result);
+                self.driver.break_off_if_send_failed(id, &mut self.brain);
             }
             Operation::Accept(listener) => self.handle_accept(listener, completion),
             Operation::Bell => self.handle_bell(),
             // A peer that sleeps has not been woken.
-            Operation::Nudge if completion.result < 0 => self.bells.ring_all(),
-            Operation::Alarm | Operation::Nudge | Operation::Cancel => {}
+            Operation::Wake if completion.result < 0 => self.bells.ring_all(),
+            Operation::Alarm | Operation::Wake | Operation::Cancel => {}
         }
     }
 
@@ -169,61 +169,61 @@ impl<B: Brain> Turner<B> {
         if completion.result >= 0 {
             self.handle_accepted(listener, completion.result);
         } else if !is_passing(completion.result) {
-            self.hands.tallies.accept_errors += 1;
+            self.driver.counters.accept_errors += 1;
             let error = io::Error::from_raw_os_error(-completion.result);
             warn!(listener, %error, "cannot accept connections, trying again soon");
             if self.stopping.is_none() {
-                self.listeners.retry_later(listener, self.hands.now + ACCEPT_RETRY);
+                self.listeners.retry_later(listener, self.driver.now + ACCEPT_RETRY);
             }
         }
         if self.stopping.is_none() {
-            self.listeners.accept_again(listener, &mut self.hands.ring);
+            self.listeners.accept_again(listener, &mut self.driver.ring);
         }
     }
 
     fn handle_accepted(&mut self, listener: u16, fd: RawFd) {
         let Ok(socket) = system::accepted(fd).map(TcpStream::from) else { return };
-        let Some(place) = self.census.enter() else {
-            self.hands.tallies.connections_refused += 1;
+        let Some(permit) = self.connection_count.enter() else {
+            self.driver.counters.connections_refused += 1;
             return;
         };
         if self.stopping.is_some() {
             return;
         }
-        let mut connection = Connection::new(socket, listener, place);
+        let mut connection = SocketConnection::new(socket, listener, permit);
         if self.listeners.is_for_websocket(listener) {
             connection.websocket = Some(Box::default());
         }
         let arrival = connection.arrival();
-        let id = self.hands.insert(connection);
-        self.brain.handle_accepted(self.hands.now, id, arrival, &mut self.hands);
+        let id = self.driver.insert(connection);
+        self.brain.handle_accepted(self.driver.now, id, arrival, &mut self.driver);
     }
 
     fn handle_mail(&mut self) {
-        for from in self.hands.mail.senders().iter() {
-            for _ in 0..PARCELS_PER_TURN {
-                let Some(parcel) = self.hands.mail.receive(from) else { break };
-                self.handle_parcel(from, parcel);
+        for from in self.driver.mail.senders().iter() {
+            for _ in 0..ITEMS_PER_TURN {
+                let Some(item) = self.driver.mail.receive(from) else { break };
+                self.handle_mailbox_item(from, item);
             }
         }
     }
 
-    fn handle_parcel(&mut self, from: ShardId, parcel: Parcel) {
-        let now = self.hands.now;
-        match parcel {
-            Parcel::Letters(letters) => {
-                self.brain.handle_letters(now, from, &letters, &mut self.hands);
-                self.hands.mail.recycle(from, letters);
+    fn handle_mailbox_item(&mut self, from: ShardId, item: MailboxItem) {
+        let now = self.driver.now;
+        match item {
+            MailboxItem::Letters(letters) => {
+                self.brain.handle_letters(now, from, &letters, &mut self.driver);
+                self.driver.mail.recycle(from, letters);
             }
-            Parcel::Connection(moved) => {
-                let id = self.hands.adopt(*moved);
-                let arrival = self.hands.get(id).map(|connection| connection.arrival());
+            MailboxItem::Connection(moved) => {
+                let id = self.driver.adopt(*moved);
+                let arrival = self.driver.get(id).map(|connection| connection.arrival());
                 if let Some(arrival) = arrival {
-                    self.brain.handle_accepted(now, id, arrival, &mut self.hands);
+                    self.brain.handle_accepted(now, id, arrival, &mut self.driver);
                 }
-                self.hands.feed_kept(id, &mut self.brain);
+                self.driver.feed_kept(id, &mut self.brain);
                 if self.stopping.is_some() {
-                    self.hands.close(id, Closing::Flush);
+                    self.driver.close(id, Closing::Flush);
                 }
             }
         }
@@ -238,26 +238,26 @@ impl<B: Brain> Turner<B> {
 
     fn watch_bell(&mut self) {
         self.bell_watched = true;
-        self.hands.ring.watch_bell(self.bells.listen(self.hands.mail.me()));
+        self.driver.ring.watch_bell(self.bells.listen(self.driver.mail.me()));
     }
 
     fn handle_verdicts(&mut self) {
-        while let Some((id, passed)) = self.hands.verdict() {
-            if self.hands.get(id).is_some_and(|connection| connection.is_open()) {
-                self.brain.handle_verdict(self.hands.now, id, passed, &mut self.hands);
+        while let Some((id, passed)) = self.driver.verdict() {
+            if self.driver.get(id).is_some_and(|connection| connection.is_open()) {
+                self.brain.handle_verdict(self.driver.now, id, passed, &mut self.driver);
             }
         }
     }
 
     fn handle_time(&mut self) {
-        let now = self.hands.now;
+        let now = self.driver.now;
         if self.brain.next_deadline().is_some_and(|deadline| deadline <= now) {
-            self.brain.handle_time(now, &mut self.hands);
+            self.brain.handle_time(now, &mut self.driver);
         }
-        self.hands.handle_time();
-        self.handle_thrift();
+        self.driver.handle_time();
+        self.trim_memory();
         if self.stopping.is_none() {
-            self.listeners.handle_time(now, &mut self.hands.ring);
+            self.listeners.handle_time(now, &mut self.driver.ring);
         }
         if self.stopping.is_some_and(|until| until <= now) {
             self.close_all(Closing::Abort);
@@ -265,11 +265,11 @@ impl<B: Brain> Turner<B> {
     }
 
     /// Gives back what is not needed any more, now and then.
-    fn handle_thrift(&mut self) {
-        if let Some(measure) = self.thrift.take(self.hands.now) {
-            self.hands.free_idle();
+    fn trim_memory(&mut self) {
+        if let Some(measure) = self.trimmer.take(self.driver.now) {
+            self.driver.free_idle();
             self.completions.shrink_to(COMPLETIONS_KEPT);
-            thrift::collect(measure);
+            trim::collect(measure);
         }
     }
 
@@ -278,21 +278,21 @@ impl<B: Brain> Turner<B> {
         if self.stopping.is_some() {
             return;
         }
-        self.hands.now = now;
-        self.hands.stopping = true;
+        self.driver.now = now;
+        self.driver.stopping = true;
         self.stopping = Some(now + flush_time_max);
-        self.listeners.end_all(&mut self.hands.ring);
-        self.brain.handle_stop(now, &mut self.hands);
+        self.listeners.end_all(&mut self.driver.ring);
+        self.brain.handle_stop(now, &mut self.driver);
         self.close_all(Closing::Flush);
-        self.hands.flush();
+        self.driver.flush();
     }
 
     fn close_all(&mut self, closing: Closing) {
-        let ids: Vec<ConnectionId> = self.hands.connections.iter().map(|(id, _)| id).collect();
+        let ids: Vec<ConnectionId> = self.driver.connections.iter().map(|(id, _)| id).collect();
         for id in ids {
             match closing {
-                Closing::Flush => self.hands.close(id, closing),
-                Closing::Abort => self.hands.kill(id),
+                Closing::Flush => self.driver.close(id, closing),
+                Closing::Abort => self.driver.kill(id),
             }
         }
     }
@@ -305,8 +305,8 @@ impl<B: Brain> Turner<B> {
     /// Whether all connections have been closed after a stop.
     pub(super) fn is_done(&self) -> bool {
         self.stopping.is_some()
-            && self.hands.connections.is_empty()
-            && !self.hands.mail.is_held_up()
+            && self.driver.connections.is_empty()
+            && !self.driver.mail.is_held_up()
     }
 
     /// Ends the operations that are not about a connection. True: they have ended, and so nothing
@@ -315,14 +315,14 @@ impl<B: Brain> Turner<B> {
         self.ending = true;
         self.handle_completions();
         if self.bell_watched {
-            self.hands.ring.cancel(Operation::Bell);
+            self.driver.ring.cancel(Operation::Bell);
         }
         !self.bell_watched && self.listeners.have_ended() && self.is_done()
     }
 }
 
-/// Parcels of one peer in one turn.
-const PARCELS_PER_TURN: usize = 8;
+/// Items of one peer in one turn.
+const ITEMS_PER_TURN: usize = 8;
 /// What a shard that does not come to its end in time is given before it is left.
 pub(super) const GRACE: Span = Span::from_secs(1);
 /// Completions that a turn finds room for without asking the allocator, after a quiet time.

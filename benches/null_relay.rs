@@ -30,13 +30,13 @@ use ringmq::{
         PublishProperties, QoS, ReasonCode, ReasonProperties, Suback, Subscribe, SubscribeFilters,
         SubscriptionOptions, UserProperties, Version, frame,
     },
-    runtime::{Started, RuntimeConfig, run},
+    runtime::{RuntimeConfig, Started, run},
     shard::{
         letter::LetterBatch,
         ports::{Arrival, Brain, Closing, End, Ports},
     },
     topic::{TopicFilter, TopicName},
-    transport::websocket::Rules,
+    transport::websocket::HandshakePolicy,
 };
 
 /// The broker's own.
@@ -67,7 +67,7 @@ fn config(cpu: usize, handle_signals: bool) -> RuntimeConfig {
         cpus: vec![cpu],
         listeners: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
         websocket_listeners: Vec::new(),
-        websocket_rules: Rules::default(),
+        websocket_policy: HandshakePolicy::default(),
         ring_entries: 1024,
         recv_buffers: 256,
         recv_buffer_bytes: 16 << 10,
@@ -262,7 +262,11 @@ fn relay_once() -> Result<(), Box<dyn Error>> {
     let (tell, told) = mpsc::channel();
     let relay = thread::spawn(move || {
         let started = |started: &Started| tell.send((started.addresses[0], started.stop.clone()));
-        run(&config(0, false), |_| Relay::default(), |told| started(told).expect("it is waited for"))
+        run(
+            &config(0, false),
+            |_| Relay::default(),
+            |told| started(told).expect("it is waited for"),
+        )
     });
     let (address, stop) = told.recv_timeout(PATIENCE)?;
     let mut subscriber = connect(address)?;

@@ -16,7 +16,7 @@ use crate::{
     access::{Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, time::Span},
     config::Config,
-    runtime::{self, Started, RuntimeConfig},
+    runtime::{self, RuntimeConfig, Started},
     session::queue::QueueLimits,
     shard::{
         Shard,
@@ -128,7 +128,7 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
         cpus: config.shard_cpus.clone(),
         listeners: config.listeners.clone(),
         websocket_listeners: config.websocket_listeners.clone(),
-        websocket_rules: config.websocket_rules.clone(),
+        websocket_policy: config.websocket_policy.clone(),
         ring_entries: config.ring_entries,
         recv_buffers: config.receive_buffers,
         recv_buffer_bytes: config.receive_buffer_bytes,
@@ -154,7 +154,7 @@ fn announce(config: &Config, started: &Started) {
     for address in &started.addresses {
         println!("listening on {address}");
     }
-    let path = config.websocket_rules.path.as_deref().unwrap_or("");
+    let path = config.websocket_policy.path.as_deref().unwrap_or("");
     for address in &started.websocket_addresses {
         println!("listening on ws://{address}{path}");
     }

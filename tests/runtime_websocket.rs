@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ringmq::{base::time::Span, runtime::RuntimeConfig, transport::websocket::Rules};
+use ringmq::{base::time::Span, runtime::RuntimeConfig, transport::websocket::HandshakePolicy};
 use runtime_toy::{Running, config, start};
 use websocket::{BINARY, CLOSE, PING, PONG, REQUEST, TEXT, WebSocket, frame, request};
 
@@ -242,8 +242,9 @@ fn an_incomplete_packet_that_takes_too_much_memory_is_too_big() {
 
 #[test]
 fn what_asks_for_no_websocket_gets_an_http_error() {
-    let rules = Rules { path: Some("/mqtt".into()), origins: vec!["https://a.example".into()] };
-    let broker = start(RuntimeConfig { websocket_rules: rules, ..config(2) });
+    let rules =
+        HandshakePolicy { path: Some("/mqtt".into()), origins: vec!["https://a.example".into()] };
+    let broker = start(RuntimeConfig { websocket_policy: rules, ..config(2) });
     let with = |place: usize, line: &'static str| {
         let mut lines = REQUEST.to_vec();
         lines[place] = line;

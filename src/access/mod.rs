@@ -37,7 +37,7 @@ pub enum Anonymous {
 }
 
 /// What becomes of a client that wants in.
-pub enum Admission {
+pub enum Decision {
     Granted,
     NotAuthorized,
     /// It depends on the outcome of this check.
@@ -54,13 +54,13 @@ impl Policy {
         listener_is_loopback: bool,
         user_name: Option<&str>,
         password: Option<&[u8]>,
-    ) -> Admission {
+    ) -> Decision {
         match (&self.passwords, user_name) {
             (Some(passwords), Some(user_name)) => {
-                Admission::Verify(Passwords::verification(passwords, user_name, password))
+                Decision::Verify(Passwords::verification(passwords, user_name, password))
             }
-            _ if self.anonymous.is_let_in(listener_is_loopback) => Admission::Granted,
-            _ => Admission::NotAuthorized,
+            _ if self.anonymous.is_let_in(listener_is_loopback) => Decision::Granted,
+            _ => Decision::NotAuthorized,
         }
     }
 
@@ -82,12 +82,12 @@ impl Anonymous {
     }
 }
 
-impl fmt::Debug for Admission {
+impl fmt::Debug for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Admission::Granted => "Granted",
-            Admission::NotAuthorized => "NotAuthorized",
-            Admission::Verify(_) => "Verify",
+            Decision::Granted => "Granted",
+            Decision::NotAuthorized => "NotAuthorized",
+            Decision::Verify(_) => "Verify",
         })
     }
 }
@@ -108,9 +108,9 @@ mod tests {
     /// The outcome of an admission, any verification included.
     fn lets_in(policy: &Policy, loopback: bool, user: Option<&str>, password: &str) -> bool {
         match policy.admit(loopback, user, Some(password.as_bytes())) {
-            Admission::Granted => true,
-            Admission::NotAuthorized => false,
-            Admission::Verify(verification) => verification(),
+            Decision::Granted => true,
+            Decision::NotAuthorized => false,
+            Decision::Verify(verification) => verification(),
         }
     }
 

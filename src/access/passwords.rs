@@ -14,11 +14,11 @@ use super::{Verification, hash::PasswordHash};
 #[derive(Debug)]
 pub struct Passwords {
     /// Sorted by name, each name once.
-    users: Vec<User>,
+    users: Vec<PasswordEntry>,
 }
 
 #[derive(Debug)]
-struct User {
+struct PasswordEntry {
     name: String,
     hash: PasswordHash,
     /// Where the file speaks of it, counted from one.
@@ -32,8 +32,8 @@ impl Passwords {
 
     /// Parses lines of `user:hash`. Empty lines and lines that begin with `#` are skipped.
     pub fn parse(text: &str) -> Result<Passwords, PasswordFileError> {
-        let users: Result<Vec<User>, _> =
-            lines_of(text).map(|(line, text)| User::parse(line, text)).collect();
+        let users: Result<Vec<PasswordEntry>, _> =
+            lines_of(text).map(|(line, text)| PasswordEntry::parse(line, text)).collect();
         let mut users = users?;
         users.sort_by(|one, other| one.name.cmp(&other.name));
         refuse_duplicates(&users)?;
@@ -68,15 +68,15 @@ impl Passwords {
     }
 }
 
-impl User {
-    fn parse(line: usize, text: &str) -> Result<User, PasswordFileError> {
+impl PasswordEntry {
+    fn parse(line: usize, text: &str) -> Result<PasswordEntry, PasswordFileError> {
         let malformed = |problem| PasswordFileError::Malformed { line, problem };
         let (name, hash) = text.split_once(':').ok_or_else(|| malformed(Problem::NoSeparator))?;
         if name.is_empty() {
             return Err(malformed(Problem::EmptyName));
         }
         let hash = PasswordHash::parse(hash).map_err(malformed)?;
-        Ok(User { name: name.to_owned(), hash, line })
+        Ok(PasswordEntry { name: name.to_owned(), hash, line })
     }
 }
 
@@ -87,7 +87,7 @@ pub(super) fn lines_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// The users are sorted by name, and those of one name by line.
-fn refuse_duplicates(users: &[User]) -> Result<(), PasswordFileError> {
+fn refuse_duplicates(users: &[PasswordEntry]) -> Result<(), PasswordFileError> {
     let duplicate = users.windows(2).find(|pair| pair[0].name == pair[1].name);
     duplicate.map_or(Ok(()), |pair| {
         let problem = Problem::DuplicateUser(pair[0].line);

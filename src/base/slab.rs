@@ -5,13 +5,13 @@ use crate::base::ids::ConnectionId;
 /// Values by [`ConnectionId`]. A key of a tenant that has left finds nothing.
 #[derive(Debug)]
 pub struct Slab<T> {
-    entries: Vec<Entry<T>>,
+    entries: Vec<SlabEntry<T>>,
     free: Vec<u32>,
     count: usize,
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct SlabEntry<T> {
     generation: u32,
     value: Option<T>,
 }
@@ -73,7 +73,7 @@ impl<T> Slab<T> {
 
     fn grow(&mut self) -> u32 {
         let slot = u32::try_from(self.entries.len()).expect("fewer than 2^32 tenants at one time");
-        self.entries.push(Entry { generation: 0, value: None });
+        self.entries.push(SlabEntry { generation: 0, value: None });
         slot
     }
 }

@@ -23,13 +23,13 @@ pub struct Wheel<K> {
     /// Per level, one bit for each slot that holds something.
     occupied: [u64; LEVELS],
     /// The slots of level 0, then those of level 1, and so on.
-    slots: Vec<Slot<K>>,
+    slots: Vec<WheelSlot<K>>,
     len: usize,
 }
 
 impl<K: Copy> Wheel<K> {
     pub fn new(now: Moment) -> Wheel<K> {
-        let slots = (0..LEVELS * SLOTS).map(|_| Slot { chunks: Vec::new() }).collect();
+        let slots = (0..LEVELS * SLOTS).map(|_| WheelSlot { chunks: Vec::new() }).collect();
         Wheel { position: last_tick(now) + 1, occupied: [0; LEVELS], slots, len: 0 }
     }
 
@@ -44,7 +44,7 @@ impl<K: Copy> Wheel<K> {
     /// Has `key` come due at `due`, or within a tick after it.
     pub fn insert(&mut self, due: Moment, key: K) {
         self.len += 1;
-        self.place(Entry { tick: first_tick(due), key });
+        self.place(TimerEntry { tick: first_tick(due), key });
     }
 
     /// When [`Wheel::advance`] next has something to do: at most a tick after the earliest
@@ -81,7 +81,7 @@ impl<K: Copy> Wheel<K> {
         }
     }
 
-    fn take(&mut self, index: usize) -> Option<Entry<K>> {
+    fn take(&mut self, index: usize) -> Option<TimerEntry<K>> {
         let slot = &mut self.slots[index];
         let entry = slot.pop();
         if slot.chunks.is_empty() {
@@ -91,7 +91,7 @@ impl<K: Copy> Wheel<K> {
     }
 
     /// Puts an entry where it is looked at no later than its tick.
-    fn place(&mut self, entry: Entry<K>) {
+    fn place(&mut self, entry: TimerEntry<K>) {
         let tick = entry.tick.clamp(self.position, self.position + RANGE - 1);
         let level = level_for(tick - self.position);
         let place = place_of(tick >> (level * SLOT_BITS));
@@ -121,7 +121,7 @@ impl<K: Copy> Wheel<K> {
 
 /// A key, and the tick in which it comes due.
 #[derive(Clone, Copy, Debug)]
-struct Entry<K> {
+struct TimerEntry<K> {
     tick: u64,
     key: K,
 }
@@ -129,20 +129,20 @@ struct Entry<K> {
 /// The entries of one slot. They stand in chunks, so that a million of them are never copied
 /// because one more comes, and memory goes back while they leave.
 #[derive(Debug)]
-struct Slot<K> {
+struct WheelSlot<K> {
     /// None of them is empty, and all but the last one are full.
-    chunks: Vec<Vec<Entry<K>>>,
+    chunks: Vec<Vec<TimerEntry<K>>>,
 }
 
-impl<K: Copy> Slot<K> {
-    fn push(&mut self, entry: Entry<K>) {
+impl<K: Copy> WheelSlot<K> {
+    fn push(&mut self, entry: TimerEntry<K>) {
         match self.chunks.last_mut() {
             Some(chunk) if chunk.len() < CHUNK_ENTRIES => chunk.push(entry),
             _ => self.chunks.push(vec![entry]),
         }
     }
 
-    fn pop(&mut self) -> Option<Entry<K>> {
+    fn pop(&mut self) -> Option<TimerEntry<K>> {
         let chunk = self.chunks.last_mut()?;
         let entry = chunk.pop();
         if chunk.is_empty() {
@@ -189,7 +189,7 @@ const CHUNK_ENTRIES: usize = 256;
 /// How many ticks ahead the wheel reaches.
 const RANGE: u64 = 1 << (LEVELS * SLOT_BITS);
 const _: () = assert!(SLOTS == u64::BITS as usize, "the slots of a level are the bits of a word");
-const _: () = assert!(size_of::<Entry<[u32; 4]>>() <= 24, "entries are small");
+const _: () = assert!(size_of::<TimerEntry<[u32; 4]>>() <= 24, "entries are small");
 
 #[cfg(test)]
 mod tests {

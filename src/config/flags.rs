@@ -11,9 +11,9 @@ use clap::{Args, Parser};
 use super::{
     cpus::CpuList,
     values::{
-        PORT, Part, parse_address, parse_bytes, parse_count, parse_log_filter, parse_micros,
-        parse_millis, parse_origin, parse_path, parse_power_of_two, parse_qos, parse_seconds,
-        parse_server, parse_share_group, parse_topic_name, parse_websocket_address, part_parser,
+        Feature, PORT, feature_parser, parse_address, parse_bytes, parse_count, parse_log_filter,
+        parse_micros, parse_millis, parse_origin, parse_path, parse_power_of_two, parse_qos,
+        parse_seconds, parse_server, parse_share_group, parse_topic_name, parse_websocket_address,
         strategy_parser,
     },
 };
@@ -26,7 +26,7 @@ use crate::{
 /// An MQTT 3.1, 3.1.1 and 5.0 broker: one shard per CPU core, on io_uring.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
-pub(super) struct Flags {
+pub(super) struct CommandLine {
     #[command(flatten, next_help_heading = "Network")]
     pub(super) network: NetworkFlags,
     #[command(flatten, next_help_heading = "Shards")]
@@ -196,10 +196,10 @@ pub(super) struct OfferFlags {
     /// higher one
     #[arg(long = "max-qos", value_name = "QOS", default_value = "2", value_parser = parse_qos)]
     pub(super) qos_max: QoS,
-    /// Parts of MQTT that are not to be had, separated by commas. MQTT 5.0 clients are told when
+    /// Optional features of MQTT to turn off, separated by commas. MQTT 5.0 clients are told when
     /// they connect
-    #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = part_parser())]
-    pub(super) without: Vec<Part>,
+    #[arg(long, value_name = "FEATURES", value_delimiter = ',', value_parser = feature_parser())]
+    pub(super) disable: Vec<Feature>,
     /// The longest Keep Alive of an MQTT 5.0 client, in seconds: one that wants a longer one, or
     /// none, is told this one [default: none]
     // Clients before 5.0 keep their own: they could not know that they have to send more often.

@@ -16,10 +16,10 @@ use thiserror::Error;
 use self::{
     cpus::CpuList,
     flags::{
-        AccessFlags, Flags, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags, ShardFlags,
+        AccessFlags, CommandLine, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags, ShardFlags,
         SharingFlags, TuningFlags,
     },
-    values::Part,
+    values::Feature,
 };
 use crate::{
     access::Anonymous,
@@ -29,7 +29,7 @@ use crate::{
     },
     routing::Strategies,
     shard::{offer::Offer, referral::Referral},
-    transport::websocket::Rules,
+    transport::websocket::HandshakePolicy,
 };
 
 /// Everything that can be set, checked: no value contradicts another.
@@ -38,7 +38,7 @@ pub struct Config {
     /// At least one.
     pub listeners: Vec<SocketAddr>,
     pub websocket_listeners: Vec<SocketAddr>,
-    pub websocket_rules: Rules,
+    pub websocket_policy: HandshakePolicy,
     /// From accepting a connection to its CONNECT.
     pub connect_timeout: Span,
 
@@ -107,7 +107,7 @@ impl Config {
     /// Reads the command line of this process. For `--help`, `--version` and flags that cannot be
     /// read, clap prints its answer and ends the process.
     pub fn from_command_line() -> Result<Config, ConfigError> {
-        let flags = Flags::parse();
+        let flags = CommandLine::parse();
         let available = cpus::available().map_err(ConfigError::CpusUnknown)?;
         Ok(Config::new(flags, &available)?)
     }
@@ -121,21 +121,21 @@ impl Config {
         self.shard_cpus.len()
     }
 
-    fn new(flags: Flags, available: &CpuList) -> Result<Config, Contradiction> {
-        let Flags { network, shards, limits, access, offer, referral, sharing, .. } = flags;
+    fn new(flags: CommandLine, available: &CpuList) -> Result<Config, Contradiction> {
+        let CommandLine { network, shards, limits, access, offer, referral, sharing, .. } = flags;
         let (tuning, log_filter) = (flags.tuning, flags.log_filter);
         check_limits(&limits)?;
         check_listeners(&network, &access)?;
         let shard_cpus = shard_cpus(&shards, available)?;
         let anonymous = anonymous(&access);
         let NetworkFlags { listen, listen_websocket, connect_timeout, .. } = network;
-        let websocket_rules =
-            Rules { path: network.websocket_path, origins: network.websocket_origin };
+        let websocket_policy =
+            HandshakePolicy { path: network.websocket_path, origins: network.websocket_origin };
         let TuningFlags { receive_buffers, receive_buffer_bytes, ring_entries, .. } = tuning;
         Ok(Config {
             listeners: listen,
             websocket_listeners: listen_websocket,
-            websocket_rules,
+            websocket_policy,
             connect_timeout,
             shard_cpus,
             busy_poll: shards.busy_poll,
@@ -206,7 +206,7 @@ pub enum Contradiction {
     NoWebSocket(&'static str),
     #[error("--share-group {0} is given twice")]
     ShareGroupTwice(Box<str>),
-    #[error("--share-group {0} is of no use --without shared-subscriptions")]
+    #[error("--share-group {0} has no effect with --disable shared-subscriptions")]
     ShareGroupWithoutSharing(Box<str>),
     #[error("{0} servers are too many for --refer-to or --moved-to, at most {SERVERS_MAX}")]
     TooManyServers(usize),
@@ -277,7 +277,7 @@ fn shard_cpus(flags: &ShardFlags, available: &CpuList) -> Result<Vec<usize>, Con
 fn share_strategies(flags: SharingFlags, offer: &OfferFlags) -> Result<Strategies, Contradiction> {
     let mut strategies = Strategies { default: flags.default, ..Strategies::default() };
     for (share, strategy) in flags.groups {
-        if offer.without.contains(&Part::SharedSubscriptions) {
+        if offer.disable.contains(&Feature::SharedSubscriptions) {
             return Err(Contradiction::ShareGroupWithoutSharing(share));
         }
         if strategies.named.insert(share.clone(), strategy).is_some() {
@@ -288,13 +288,13 @@ fn share_strategies(flags: SharingFlags, offer: &OfferFlags) -> Result<Strategie
 }
 
 fn offer(flags: &OfferFlags) -> Offer {
-    let has = |part| !flags.without.contains(&part);
+    let has = |part| !flags.disable.contains(&part);
     Offer {
         maximum_qos: flags.qos_max,
-        retain: has(Part::Retain),
-        wildcard_subscriptions: has(Part::WildcardSubscriptions),
-        subscription_identifiers: has(Part::SubscriptionIdentifiers),
-        shared_subscriptions: has(Part::SharedSubscriptions),
+        retain: has(Feature::Retain),
+        wildcard_subscriptions: has(Feature::WildcardSubscriptions),
+        subscription_identifiers: has(Feature::SubscriptionIdentifiers),
+        shared_subscriptions: has(Feature::SharedSubscriptions),
         keep_alive_max: flags.keep_alive_max,
         response_prefix: flags.response_prefix.clone(),
         validates_payload_format: flags.validate_payload_format,

@@ -10,7 +10,7 @@ const AVAILABLE: &str = "0-3,6";
 
 fn config(arguments: &str) -> Result<Config, Contradiction> {
     let arguments = ["ringmq"].into_iter().chain(arguments.split_whitespace());
-    let flags = Flags::try_parse_from(arguments).expect("each flag by itself is in range");
+    let flags = CommandLine::try_parse_from(arguments).expect("each flag by itself is in range");
     Config::new(flags, &AVAILABLE.parse().expect("a list of CPUs"))
 }
 
@@ -20,7 +20,7 @@ fn accepted(arguments: &str) -> Config {
 
 fn clap_error(arguments: &str) -> clap::Error {
     let words = ["ringmq"].into_iter().chain(arguments.split_whitespace());
-    Flags::try_parse_from(words).expect_err(arguments)
+    CommandLine::try_parse_from(words).expect_err(arguments)
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
     assert_eq!(config.shard_cpus, [0, 1, 2, 3, 6]);
     assert_eq!(config.shards(), 5);
     assert!(config.websocket_listeners.is_empty());
-    assert_eq!(config.websocket_rules, Rules::default());
+    assert_eq!(config.websocket_policy, HandshakePolicy::default());
     assert_eq!(config.connect_timeout, Span::from_secs(10));
     assert_eq!(config.busy_poll, Span::ZERO);
     assert_eq!((config.connections_max, config.sessions_max), (100_000, 1_000_000));
@@ -66,7 +66,7 @@ fn every_flag_reaches_its_field() {
          --share-strategy random --share-group a=sticky --share-group b=hash-topic \
          --recv-buffers 64 --recv-buffer-size 4096 \
          --ring-entries 256 --sys-interval 0 --log debug --max-qos 1 \
-         --without retain,wildcard-subscriptions --without subscription-identifiers \
+         --disable retain,wildcard-subscriptions --disable subscription-identifiers \
          --max-keep-alive 60 --refer-to b.example --refer-to [::1]:1883 \
          --response-information reply --validate-payload-format",
     );
@@ -74,7 +74,7 @@ fn every_flag_reaches_its_field() {
     let websockets = ["127.0.0.1:0".parse().unwrap(), "127.0.0.2:8083".parse().unwrap()];
     assert_eq!(config.websocket_listeners, websockets);
     assert_eq!(config.all_listeners().count(), 4);
-    let Rules { path, origins } = &config.websocket_rules;
+    let HandshakePolicy { path, origins } = &config.websocket_policy;
     assert_eq!(
         (path.as_deref(), &origins[..]),
         (Some("/mqtt"), &["http://a", "https://b"].map(String::from)[..])
@@ -175,8 +175,8 @@ fn flags_that_contradict_each_other_are_refused_in_one_line() {
         ("--cpus 1,5", "--cpus names CPU 5, but this process may use 0-3,6 only"),
         ("--share-group a=sticky --share-group a=random", "--share-group a is given twice"),
         (
-            "--share-group a=sticky --without shared-subscriptions",
-            "--share-group a is of no use --without shared-subscriptions",
+            "--share-group a=sticky --disable shared-subscriptions",
+            "--share-group a has no effect with --disable shared-subscriptions",
         ),
         ("--max-sessions 9", "--max-sessions 9 is less than --max-connections 100000"),
         (
@@ -226,7 +226,7 @@ fn values_that_make_no_sense_by_themselves_are_refused_by_their_flag() {
         "--refer-to a:b",
         "--moved-to a --refer-to b",
         "--max-keep-alive 65536",
-        "--without everything",
+        "--disable everything",
         "--recv-buffers 100",
         "--recv-buffers 65536",
         "--recv-buffer-size 1",
@@ -246,8 +246,8 @@ fn values_that_make_no_sense_by_themselves_are_refused_by_their_flag() {
 fn help_explains_every_flag_under_a_heading() {
     assert_eq!(clap_error("--help").kind(), ErrorKind::DisplayHelp);
     assert_eq!(clap_error("--version").kind(), ErrorKind::DisplayVersion);
-    Flags::command().debug_assert();
-    for argument in Flags::command().get_arguments() {
+    CommandLine::command().debug_assert();
+    for argument in CommandLine::command().get_arguments() {
         assert!(argument.get_help().is_some(), "{argument} has no help");
         assert!(argument.get_help_heading().is_some(), "{argument} has no heading");
     }

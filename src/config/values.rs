@@ -129,9 +129,9 @@ pub(super) fn parse_qos(text: &str) -> Result<QoS, String> {
     QoS::from_bits(bits).ok_or_else(|| "not 0, 1 or 2".to_owned())
 }
 
-/// A part of MQTT that a server may leave out.
+/// An optional feature of MQTT that a server may leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum Feature {
     Retain,
     WildcardSubscriptions,
     SubscriptionIdentifiers,
@@ -139,9 +139,9 @@ pub(super) enum Part {
 }
 
 /// Parses the name of one part; clap lists them.
-pub(super) fn part_parser() -> impl TypedValueParser<Value = Part> {
-    PossibleValuesParser::new(PARTS.map(|(name, _)| name)).map(|name| {
-        let part = PARTS.iter().find(|(known, _)| *known == name);
+pub(super) fn feature_parser() -> impl TypedValueParser<Value = Feature> {
+    PossibleValuesParser::new(FEATURES.map(|(name, _)| name)).map(|name| {
+        let part = FEATURES.iter().find(|(known, _)| *known == name);
         part.expect("clap lets no other name through").1
     })
 }
@@ -228,11 +228,11 @@ const PREFIX_BYTES_MAX: usize = 1024;
 /// Of one server in a Server Reference.
 const SERVER_BYTES_MAX: usize = 255;
 
-const PARTS: [(&str, Part); 4] = [
-    ("retain", Part::Retain),
-    ("wildcard-subscriptions", Part::WildcardSubscriptions),
-    ("subscription-identifiers", Part::SubscriptionIdentifiers),
-    ("shared-subscriptions", Part::SharedSubscriptions),
+const FEATURES: [(&str, Feature); 4] = [
+    ("retain", Feature::Retain),
+    ("wildcard-subscriptions", Feature::WildcardSubscriptions),
+    ("subscription-identifiers", Feature::SubscriptionIdentifiers),
+    ("shared-subscriptions", Feature::SharedSubscriptions),
 ];
 
 /// Each unit, and how far it shifts a number of bytes.

@@ -93,7 +93,7 @@ impl<'a> Connect<'a> {
     pub fn decode(frame: Frame<'a>) -> Result<Connect<'a>, DecodeError> {
         let mut reader = Reader::new(frame.body);
         let version = read_version(&mut reader)?;
-        let flags = Flags::decode(reader.u8()?, version)?;
+        let flags = ConnectFlags::decode(reader.u8()?, version)?;
         let connect = Connect {
             version,
             clean_start: flags.has(CLEAN_START),
@@ -148,11 +148,11 @@ impl<'a> Connect<'a> {
 
 /// The Connect Flags, free of contradictions.
 #[derive(Clone, Copy)]
-struct Flags(u8);
+struct ConnectFlags(u8);
 
-impl Flags {
-    fn decode(bits: u8, version: Version) -> Result<Flags, Malformed> {
-        let flags = Flags(bits);
+impl ConnectFlags {
+    fn decode(bits: u8, version: Version) -> Result<ConnectFlags, Malformed> {
+        let flags = ConnectFlags(bits);
         // 3.1 says of all these bits only that they are not used.
         if version > Version::V31 && flags.has_unused_bits() {
             return Err(Malformed::ConnectFlags);

@@ -5,7 +5,7 @@
 
 use std::ops::Bound;
 
-use super::retained::{Kept, RetainedStore, Weigh};
+use super::retained::{Kept, MemorySize, RetainedStore};
 use crate::topic::{OwnedTopicFilter, TopicFilter, TopicName};
 
 /// One subscription's way through the store.
@@ -41,7 +41,7 @@ enum Progress {
     Ended,
 }
 
-impl<M: Weigh> RetainedStore<M> {
+impl<M: MemorySize> RetainedStore<M> {
     /// The next message that the cursor's filter matches. Looks at no more than `budget` entries
     /// and subtracts those that it has looked at.
     pub fn next(&self, cursor: &mut Cursor, budget: &mut usize) -> Step<'_, M> {

@@ -3,8 +3,8 @@
 use std::{ops::Range, rc::Rc};
 
 use super::{
-    roster::{Entry, Roster},
-    strategy::{Lot, Strategy},
+    strategy::{Selector, Strategy},
+    subscriber_list::{Entry, SubscriberList},
 };
 use crate::{
     base::{
@@ -108,19 +108,19 @@ impl Group {
     }
 
     /// The shard that is to choose the member.
-    pub(super) fn choose_shard(&mut self, lot: Lot) -> Option<ShardId> {
+    pub(super) fn choose_shard(&mut self, selector: Selector) -> Option<ShardId> {
         match self.strategy {
             Strategy::RoundRobin | Strategy::LeastInFlight => self.next_in_turn(),
-            Strategy::Random => self.drawn(lot),
+            Strategy::Random => self.drawn(selector),
             Strategy::Sticky => self.first_to_come(),
-            Strategy::HashClient | Strategy::HashTopic => self.best_score(lot),
+            Strategy::HashClient | Strategy::HashTopic => self.best_score(selector),
         }
     }
 
     /// The member of this shard that gets the message; `load` says what each has in flight.
     pub(super) fn choose_member(
         &mut self,
-        lot: Lot,
+        selector: Selector,
         load: impl Fn(SubscriberId) -> usize,
     ) -> Option<Entry> {
         match self.strategy {
@@ -128,7 +128,7 @@ impl Group {
             Strategy::LeastInFlight => self.members.least_loaded(load),
             Strategy::Sticky => self.members.favourite(),
             Strategy::Random | Strategy::HashClient | Strategy::HashTopic => {
-                self.members.placed(lot)
+                self.members.placed(selector)
             }
         }
     }
@@ -153,10 +153,10 @@ impl Group {
         Some(richest.shard)
     }
 
-    fn drawn(&self, lot: Lot) -> Option<ShardId> {
+    fn drawn(&self, selector: Selector) -> Option<ShardId> {
         let weigh = self.scale();
         let weights = self.portions.iter().map(|portion| u64::from(weigh(portion.counts)));
-        let mut left = lot.below(weights.clone().sum())?;
+        let mut left = selector.below(weights.clone().sum())?;
         for (portion, weight) in self.portions.iter().zip(weights) {
             match left.checked_sub(weight) {
                 Some(rest) => left = rest,
@@ -174,11 +174,11 @@ impl Group {
         able.map(|portion| (portion.counts.rank, portion.shard)).min().map(|(_, shard)| shard)
     }
 
-    fn best_score(&self, lot: Lot) -> Option<ShardId> {
+    fn best_score(&self, selector: Selector) -> Option<ShardId> {
         let weigh = self.scale();
         let able = self.portions.iter().filter(|portion| weigh(portion.counts) > 0);
-        let scores =
-            able.map(|portion| (lot.score(portion.shard, weigh(portion.counts)), portion.shard));
+        let scores = able
+            .map(|portion| (selector.score(portion.shard, weigh(portion.counts)), portion.shard));
         let best = scores.max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         best.map(|(_, shard)| shard)
     }
@@ -214,7 +214,7 @@ impl Group {
 /// The members of a group on this shard: the connected ones stand first.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    roster: Roster,
+    list: SubscriberList,
     online: usize,
     /// The rank of this shard, as [`Counts`] tell it.
     rank: u32,
@@ -229,35 +229,35 @@ const LOOKS_MAX: usize = 32;
 impl Members {
     pub(super) fn counts(&self) -> Counts {
         let narrow = |count| u32::try_from(count).expect("a shard has fewer than 2^32 members");
-        Counts { online: narrow(self.online), all: narrow(self.roster.len()), rank: self.rank }
+        Counts { online: narrow(self.online), all: narrow(self.list.len()), rank: self.rank }
     }
 
     pub(super) fn find(&self, subscriber: SubscriberId) -> Option<Entry> {
-        Some(self.roster.entries()[self.roster.position(subscriber)?])
+        Some(self.list.entries()[self.list.position(subscriber)?])
     }
 
     pub(super) fn insert(&mut self, entry: Entry, online: bool, seed: Seed) -> Option<Entry> {
-        let replaced = self.roster.insert(entry, seed);
+        let replaced = self.list.insert(entry, seed);
         self.set_online(entry.subscriber, online);
         replaced
     }
 
     pub(super) fn remove(&mut self, subscriber: SubscriberId) -> Option<Entry> {
         self.set_online(subscriber, false);
-        Some(self.roster.remove(self.roster.position(subscriber)?))
+        Some(self.list.remove(self.list.position(subscriber)?))
     }
 
     /// False when the member is so already, or is none. The places of connected members change
     /// as little as can be: the last of them takes the place of one that goes.
     pub(super) fn set_online(&mut self, subscriber: SubscriberId, online: bool) -> bool {
-        let Some(place) = self.roster.position(subscriber) else { return false };
+        let Some(place) = self.list.position(subscriber) else { return false };
         let changed = online != (place < self.online);
         if changed && online {
-            self.roster.swap(place, self.online);
+            self.list.swap(place, self.online);
             self.online += 1;
         } else if changed {
             self.online -= 1;
-            self.roster.swap(place, self.online);
+            self.list.swap(place, self.online);
         }
         changed
     }
@@ -266,7 +266,7 @@ impl Members {
         let places = self.places();
         let place = self.turn.checked_rem(places.len())?;
         self.turn = self.turn.wrapping_add(1);
-        Some(self.roster.entries()[place])
+        Some(self.list.entries()[place])
     }
 
     /// The member with the least to do; where several have as little, they take turns.
@@ -275,34 +275,34 @@ impl Members {
         let first = self.turn.checked_rem(places)?;
         self.turn = self.turn.wrapping_add(1);
         let looks = (0..places.min(LOOKS_MAX)).map(|step| (first + step) % places);
-        let entries = looks.map(|place| self.roster.entries()[place]);
+        let entries = looks.map(|place| self.list.entries()[place]);
         entries.min_by_key(|entry| load(entry.subscriber))
     }
 
     /// The member that got the last message, or a new one when that has gone.
     fn favourite(&mut self) -> Option<Entry> {
-        let known = self.favourite.and_then(|favourite| self.roster.position(favourite));
+        let known = self.favourite.and_then(|favourite| self.list.position(favourite));
         let place = known.filter(|place| self.places().contains(place));
-        let entry = *self.roster.entries().get(place.unwrap_or(0))?;
+        let entry = *self.list.entries().get(place.unwrap_or(0))?;
         self.favourite = Some(entry.subscriber);
         Some(entry)
     }
 
-    fn placed(&self, lot: Lot) -> Option<Entry> {
-        let place = lot.place(self.places().len())?;
-        Some(self.roster.entries()[place])
+    fn placed(&self, selector: Selector) -> Option<Entry> {
+        let place = selector.place(self.places().len())?;
+        Some(self.list.entries()[place])
     }
 
     /// Where those stand that may get a message: the connected ones, or all when there is none.
     fn places(&self) -> Range<usize> {
-        0..if self.online > 0 { self.online } else { self.roster.len() }
+        0..if self.online > 0 { self.online } else { self.list.len() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routing::roster::Options;
+    use crate::routing::subscriber_list::Options;
 
     fn entry(subscriber: u32) -> Entry {
         Entry { subscriber: SubscriberId(subscriber), options: Options(0), subscription_id: 0 }
@@ -345,10 +345,10 @@ mod tests {
         group.insert(entry(4), true, Seed::new(1));
         assert!((0..3).all(|_| group.favourite() == Some(favourite)));
         group.set_online(favourite.subscriber, false);
-        let heir = group.favourite().unwrap();
-        assert!(heir != favourite && heir.subscriber != SubscriberId(3));
+        let second = group.favourite().unwrap();
+        assert!(second != favourite && second.subscriber != SubscriberId(3));
         group.set_online(favourite.subscriber, true);
-        assert_eq!(group.favourite(), Some(heir));
+        assert_eq!(group.favourite(), Some(second));
         assert_eq!(Members::default().favourite(), None);
     }
 
@@ -365,16 +365,18 @@ mod tests {
         assert_eq!(three, [1, 2, 3]);
     }
 
-    /// However many members come and go before it, a lot is not moved from one that stays to
+    /// However many members come and go before it, a selector is not moved from one that stays to
     /// another that stays, but for the one that fills the gap.
     #[test]
     fn a_lot_keeps_its_member_while_others_go() {
         let all: Vec<u32> = (0..10).collect();
         let mut group = members(&all, &[]);
-        let who = |group: &Members, lot| group.placed(Lot(lot)).unwrap().subscriber.0;
-        let before: Vec<u32> = (0..1000).map(|lot| who(&group, lot)).collect();
+        let who =
+            |group: &Members, selector| group.placed(Selector(selector)).unwrap().subscriber.0;
+        let before: Vec<u32> = (0..1000).map(|selector| who(&group, selector)).collect();
         group.set_online(SubscriberId(4), false);
-        let moved = before.iter().zip(0..).filter(|&(&old, lot)| who(&group, lot) != old).count();
+        let moved =
+            before.iter().zip(0..).filter(|&(&old, selector)| who(&group, selector) != old).count();
         assert!(moved < 300, "{moved} of 1000");
     }
 }

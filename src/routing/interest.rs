@@ -8,7 +8,7 @@ use crate::base::ids::ShardId;
 
 /// The running count of one shard, and what each peer has acknowledged of it.
 #[derive(Debug)]
-pub struct InterestLedger {
+pub struct InterestAcks {
     here: ShardId,
     told: u64,
     /// By shard; this shard's own entry is not read.
@@ -16,10 +16,10 @@ pub struct InterestLedger {
     applied: u64,
 }
 
-impl InterestLedger {
-    /// The ledger of shard `here` in a broker of `shards` shards.
-    pub fn new(here: ShardId, shards: usize) -> InterestLedger {
-        InterestLedger { here, told: 0, acknowledged: vec![0; shards], applied: 0 }
+impl InterestAcks {
+    /// The acknowledgements of shard `here` in a broker of `shards` shards.
+    pub fn new(here: ShardId, shards: usize) -> InterestAcks {
+        InterestAcks { here, told: 0, acknowledged: vec![0; shards], applied: 0 }
     }
 
     /// A change is being told to all the other shards. Says its number, the first being 1.
@@ -64,21 +64,21 @@ mod tests {
 
     #[test]
     fn a_change_is_applied_everywhere_when_the_slowest_peer_has_it() {
-        let mut ledger = InterestLedger::new(shard(1), 3);
-        assert_eq!((ledger.told(), ledger.told()), (1, 2));
-        assert!(!ledger.acknowledged(shard(0), 2));
-        assert_eq!(ledger.applied_everywhere(), 0);
-        assert!(ledger.acknowledged(shard(2), 1));
-        assert_eq!(ledger.applied_everywhere(), 1);
-        assert!(!ledger.acknowledged(shard(2), 0));
-        assert!(ledger.acknowledged(shard(2), 2));
-        assert_eq!(ledger.applied_everywhere(), 2);
+        let mut acks = InterestAcks::new(shard(1), 3);
+        assert_eq!((acks.told(), acks.told()), (1, 2));
+        assert!(!acks.acknowledged(shard(0), 2));
+        assert_eq!(acks.applied_everywhere(), 0);
+        assert!(acks.acknowledged(shard(2), 1));
+        assert_eq!(acks.applied_everywhere(), 1);
+        assert!(!acks.acknowledged(shard(2), 0));
+        assert!(acks.acknowledged(shard(2), 2));
+        assert_eq!(acks.applied_everywhere(), 2);
     }
 
     #[test]
     fn a_shard_without_peers_waits_for_nobody() {
-        let mut ledger = InterestLedger::new(shard(0), 1);
-        assert_eq!(ledger.told(), 1);
-        assert_eq!(ledger.applied_everywhere(), 1);
+        let mut acks = InterestAcks::new(shard(0), 1);
+        assert_eq!(acks.told(), 1);
+        assert_eq!(acks.applied_everywhere(), 1);
     }
 }

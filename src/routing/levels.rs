@@ -17,7 +17,7 @@ impl LevelId {
 
 #[derive(Debug, Default)]
 struct Level {
-    text: Text,
+    text: LevelText,
     users: u32,
 }
 
@@ -25,21 +25,21 @@ const _: () = assert!(size_of::<Level>() <= 32, "a level without an allocation o
 
 /// The bytes of a level, in place when they are few.
 #[derive(Debug)]
-enum Text {
+enum LevelText {
     Short { length: u8, bytes: [u8; SHORT_MAX] },
     Long(Box<[u8]>),
 }
 
 #[derive(Debug)]
-pub(super) struct Levels {
+pub(super) struct LevelTable {
     seed: Seed,
     arena: Arena<Level>,
     by_text: Index<LevelId>,
 }
 
-impl Levels {
-    pub(super) fn new(seed: Seed) -> Levels {
-        Levels { seed, arena: Arena::default(), by_text: Index::default() }
+impl LevelTable {
+    pub(super) fn new(seed: Seed) -> LevelTable {
+        LevelTable { seed, arena: Arena::default(), by_text: Index::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -68,7 +68,7 @@ impl Levels {
     }
 
     fn insert(&mut self, text: &str) -> LevelId {
-        let level = Level { text: Text::new(text.as_bytes()), users: 0 };
+        let level = Level { text: LevelText::new(text.as_bytes()), users: 0 };
         let id = LevelId(self.arena.insert(level));
         let rehash = |id: &LevelId| self.arena[id.0].hash(self.seed);
         self.by_text.insert(self.arena[id.0].hash(self.seed), id, rehash);
@@ -88,30 +88,30 @@ impl Level {
     }
 }
 
-impl Text {
-    fn new(text: &[u8]) -> Text {
+impl LevelText {
+    fn new(text: &[u8]) -> LevelText {
         let mut bytes = [0; SHORT_MAX];
         match (u8::try_from(text.len()), bytes.get_mut(..text.len())) {
             (Ok(length), Some(place)) => {
                 place.copy_from_slice(text);
-                Text::Short { length, bytes }
+                LevelText::Short { length, bytes }
             }
-            _ => Text::Long(text.into()),
+            _ => LevelText::Long(text.into()),
         }
     }
 
     #[inline]
     fn as_bytes(&self) -> &[u8] {
         match self {
-            Text::Short { length, bytes } => &bytes[..usize::from(*length)],
-            Text::Long(bytes) => bytes,
+            LevelText::Short { length, bytes } => &bytes[..usize::from(*length)],
+            LevelText::Long(bytes) => bytes,
         }
     }
 }
 
-impl Default for Text {
-    fn default() -> Text {
-        Text::Short { length: 0, bytes: [0; SHORT_MAX] }
+impl Default for LevelText {
+    fn default() -> LevelText {
+        LevelText::Short { length: 0, bytes: [0; SHORT_MAX] }
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_level_lives_as_long_as_it_has_users() {
-        let mut levels = Levels::new(Seed::new(1));
+        let mut levels = LevelTable::new(Seed::new(1));
         let a = levels.acquire("a");
         assert_eq!(levels.acquire("a"), a);
         let empty = levels.acquire("");
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn levels_of_any_length_are_told_apart() {
-        let mut levels = Levels::new(Seed::new(1));
+        let mut levels = LevelTable::new(Seed::new(1));
         let texts: Vec<String> = (0..60).map(|length| "x".repeat(length)).collect();
         let ids: Vec<LevelId> = texts.iter().map(|text| levels.acquire(text)).collect();
         for (text, id) in texts.iter().zip(ids) {

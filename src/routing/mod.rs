@@ -1,7 +1,7 @@
 //! The routing room: who wants this message.
 //!
 //! One [`Trie`] per shard answers it for the shard's own subscribers, for the share groups and for
-//! the other shards; [`InterestLedger`] knows how far those have heard of us; [`RetainedStore`]
+//! the other shards; [`InterestAcks`] knows how far those have heard of us; [`RetainedStore`]
 //! holds what new subscribers are owed. Knows filters and numbers only: no packets, no sessions,
 //! no clock, no channels.
 #![forbid(unsafe_code)]
@@ -15,9 +15,9 @@ mod levels;
 mod matching;
 mod recent;
 mod retained;
-mod roster;
 mod shared;
 mod strategy;
+mod subscriber_list;
 mod target;
 mod trie;
 
@@ -26,11 +26,11 @@ mod twin;
 
 pub use cursor::{Cursor, Step};
 pub use group::Counts;
-pub use interest::InterestLedger;
+pub use interest::InterestAcks;
 pub use matching::Matches;
-pub use retained::{RetainedStore, Stamp, Weigh};
-pub use roster::{Entry, Options};
+pub use retained::{MemorySize, RetainedStore, Stamp};
 pub use shared::{GroupId, Groups, Joined, Left};
-pub use strategy::{Lot, Strategies, Strategy};
+pub use strategy::{Selector, Strategies, Strategy};
+pub use subscriber_list::{Entry, Options};
 pub use target::TargetId;
 pub use trie::{Sizes, Subscribed, Trie, Unsubscribed};

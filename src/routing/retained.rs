@@ -25,7 +25,7 @@ pub struct Stamp {
 }
 
 /// How much memory a stored message takes beside its name.
-pub trait Weigh {
+pub trait MemorySize {
     fn bytes(&self) -> usize;
 }
 
@@ -70,7 +70,7 @@ impl<M> Default for RetainedStore<M> {
     }
 }
 
-impl<M: Weigh> RetainedStore<M> {
+impl<M: MemorySize> RetainedStore<M> {
     /// Stores a message, or removes it where there is none, unless an update as new as this one
     /// is known. Says whether it did. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
     pub fn apply(&mut self, topic: TopicName<'_>, message: Option<M>, stamp: Stamp) -> bool {
@@ -222,7 +222,7 @@ impl<M: Weigh> RetainedStore<M> {
     }
 }
 
-impl<M: Weigh> Kept<M> {
+impl<M: MemorySize> Kept<M> {
     /// Bytes of the entry, and how many of them are for a message.
     fn weights(&self, topic: TopicName<'_>) -> (usize, usize) {
         let Some(message) = &self.message else { return (weight(topic, 0), 0) };
@@ -253,7 +253,7 @@ mod tests {
 
     use super::*;
 
-    impl Weigh for u32 {
+    impl MemorySize for u32 {
         fn bytes(&self) -> usize {
             4
         }

@@ -10,8 +10,8 @@ use super::{
     arena::{Arena, Slot},
     group::{Counts, Group, Members},
     index::Index,
-    roster::Entry,
-    strategy::{Lot, Strategies, Strategy},
+    strategy::{Selector, Strategies, Strategy},
+    subscriber_list::Entry,
     trie::Trie,
 };
 use crate::{
@@ -149,8 +149,8 @@ impl Groups {
 
     /// The shard that is to choose the member. Shards without connected members are passed over
     /// while any other shard has one.
-    pub fn choose_shard(&mut self, group: GroupId, lot: Lot) -> Option<ShardId> {
-        self.arena[group.0].choose_shard(lot)
+    pub fn choose_shard(&mut self, group: GroupId, selector: Selector) -> Option<ShardId> {
+        self.arena[group.0].choose_shard(selector)
     }
 
     /// The member of this shard that gets the message: a connected one if there is any. `load`
@@ -158,10 +158,10 @@ impl Groups {
     pub fn choose_member(
         &mut self,
         group: GroupId,
-        lot: Lot,
+        selector: Selector,
         load: impl Fn(SubscriberId) -> usize,
     ) -> Option<Entry> {
-        self.arena[group.0].choose_member(lot, load)
+        self.arena[group.0].choose_member(selector, load)
     }
 
     /// Whether a message may be given to a member of this shard: one is connected, or nobody is
@@ -274,13 +274,13 @@ mod tests {
         }
     }
 
-    /// Whom a message with this lot comes to when it is published through one shard.
-    fn route(shards: &mut [(Trie, Groups)], from: usize, lot: u64) -> (usize, u32) {
+    /// Whom a message with this selector comes to when it is published through one shard.
+    fn route(shards: &mut [(Trie, Groups)], from: usize, selector: u64) -> (usize, u32) {
         let group = shards[from].1.find(shared()).unwrap();
-        let to = shards[from].1.choose_shard(group, Lot(lot)).unwrap().index();
+        let to = shards[from].1.choose_shard(group, Selector(selector)).unwrap().index();
         let group = shards[to].1.find(shared()).unwrap();
         assert!(shards[to].1.may_serve(group));
-        let member = shards[to].1.choose_member(group, Lot(lot), |_| 0).unwrap();
+        let member = shards[to].1.choose_member(group, Selector(selector), |_| 0).unwrap();
         (to, member.subscriber.0)
     }
 
@@ -288,8 +288,8 @@ mod tests {
     fn publish(shards: &mut [(Trie, Groups)], messages: usize) -> Vec<Vec<u32>> {
         let mut got = vec![vec![0; 1_000]; shards.len()];
         for message in 0..messages {
-            let lot = SEED.hash(&message);
-            let (to, member) = route(shards, message % shards.len(), lot);
+            let selector = SEED.hash(&message);
+            let (to, member) = route(shards, message % shards.len(), selector);
             got[to][member as usize] += 1;
         }
         got
@@ -326,9 +326,12 @@ mod tests {
     fn equal_lots_come_to_the_same_member_through_any_shard() {
         for strategy in [Strategy::HashClient, Strategy::HashTopic, Strategy::Sticky] {
             let mut shards = broker(&[3, 0, 5, 1], strategy);
-            for lot in 0..500 {
-                let first = route(&mut shards, 0, lot);
-                assert!((1..4).all(|from| route(&mut shards, from, lot) == first), "{strategy:?}");
+            for selector in 0..500 {
+                let first = route(&mut shards, 0, selector);
+                assert!(
+                    (1..4).all(|from| route(&mut shards, from, selector) == first),
+                    "{strategy:?}"
+                );
             }
         }
     }
@@ -361,7 +364,7 @@ mod tests {
         let (trie, groups) = &mut shards[0];
         assert!(groups.join(trie, shared(), entry(0), true).changed);
         let group = groups.find(shared()).unwrap();
-        assert!((0..10).all(|_| groups.choose_shard(group, Lot(0)) == Some(shard(0))));
+        assert!((0..10).all(|_| groups.choose_shard(group, Selector(0)) == Some(shard(0))));
         tell(&mut shards, 0);
         assert!(!shards[1].1.may_serve(shards[1].1.find(shared()).unwrap()));
     }
@@ -373,7 +376,7 @@ mod tests {
         for round in 0..1_000u32 {
             let (trie, groups) = &mut shards[0];
             let group = groups.find(shared()).unwrap();
-            groups.choose_shard(group, Lot(0));
+            groups.choose_shard(group, Selector(0));
             let online = round * 7_919 % 50;
             let counts = Counts { online, all: online, rank: 0 };
             groups.set_remote(trie, shared(), shard(2), counts);
@@ -383,7 +386,7 @@ mod tests {
         let group = groups.find(shared()).unwrap();
         let mut got = [0; 3];
         for _ in 0..600 {
-            got[groups.choose_shard(group, Lot(0)).unwrap().index()] += 1;
+            got[groups.choose_shard(group, Selector(0)).unwrap().index()] += 1;
         }
         assert!(got.iter().all(|count| (190..=210).contains(count)), "{got:?}");
     }
@@ -398,8 +401,8 @@ mod tests {
         assert_eq!(groups.member(joined.group, SubscriberId(3)), Some(entry(3)));
         let left = groups.leave(&mut trie, shared(), SubscriberId(3)).unwrap();
         assert_eq!(left, Left { entry: entry(3), counts: Counts::default() });
-        assert_eq!(groups.choose_shard(joined.group, Lot(0)), Some(shard(1)));
-        assert_eq!(groups.choose_member(joined.group, Lot(0), |_| 0), None);
+        assert_eq!(groups.choose_shard(joined.group, Selector(0)), Some(shard(1)));
+        assert_eq!(groups.choose_member(joined.group, Selector(0), |_| 0), None);
         let mut matches = Matches::default();
         trie.matches(TopicName::parse("a").unwrap(), &mut matches);
         assert_eq!(trie.groups(matches.targets()[0]), [joined.group]);

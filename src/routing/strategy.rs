@@ -38,19 +38,20 @@ impl Strategies {
     }
 }
 
-/// The number that a choice follows from: equal lots make equal choices on every shard, as long as
-/// the members stay the same.
+/// The number that a choice follows from: equal selectors make equal choices on every shard, as
+/// long as the members stay the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lot(pub u64);
+pub struct Selector(pub u64);
 
-impl Lot {
+impl Selector {
     /// One of `weight` numbers from 0 on, each as likely as the others.
     pub(super) fn below(self, weight: u64) -> Option<u64> {
         mix(self.0).checked_rem(weight)
     }
 
     /// How well a shard of this weight does, the highest score being chosen: weighted rendezvous.
-    /// A weight that changes moves lots to this shard or away from it, none between the others.
+    /// A weight that changes moves selectors to this shard or away from it, and none between the
+    /// others.
     pub(super) fn score(self, shard: ShardId, weight: u32) -> f64 {
         let salt = u64::try_from(shard.index()).expect("few shards");
         let luck = (f64::from(self.draw(!salt)) + 0.5) / DRAWS;
@@ -59,9 +60,9 @@ impl Lot {
 
     /// One of `places`, each as likely as the others; `None` of no places.
     ///
-    /// One more place at the end takes its part of the lots, and all others stay where they are:
-    /// a lot at one place moves next when the row has become so long as its luck says, being still
-    /// there at a length with the chance of (place + 1) / length.
+    /// One more place at the end takes its share of the selectors, and all others stay where they
+    /// are: at a given length a selector is still at its place with the chance of
+    /// (place + 1) / length.
     pub(super) fn place(self, places: usize) -> Option<usize> {
         let places = u64::try_from(places).expect("a length has at most 64 bits");
         let (mut place, mut next) = (None, 0);
@@ -72,7 +73,7 @@ impl Lot {
         place.map(|place| usize::try_from(place).expect("it is below the length"))
     }
 
-    /// A number that follows from lot and salt, and looks like chance.
+    /// A number that follows from selector and salt, and looks like chance.
     fn draw(self, salt: u64) -> u32 {
         (mix(self.0 ^ mix(salt)) >> 32) as u32
     }
@@ -98,8 +99,8 @@ mod tests {
 
     const LOTS: u64 = 40_000;
 
-    fn lots() -> impl Iterator<Item = Lot> {
-        (0..LOTS).map(Lot)
+    fn selectors() -> impl Iterator<Item = Selector> {
+        (0..LOTS).map(Selector)
     }
 
     #[test]
@@ -114,8 +115,8 @@ mod tests {
     fn lots_spread_evenly_over_the_places_and_a_new_place_takes_its_part_only() {
         for places in [1, 2, 3, 8, 33] {
             let mut got = vec![0; places + 1];
-            for lot in lots() {
-                let (before, after) = (lot.place(places), lot.place(places + 1));
+            for selector in selectors() {
+                let (before, after) = (selector.place(places), selector.place(places + 1));
                 let after = after.unwrap();
                 assert!(Some(after) == before || after == places);
                 got[after] += 1;
@@ -124,21 +125,21 @@ mod tests {
             let near = fair * 92 / 100..=fair * 108 / 100;
             assert!(got.iter().all(|count| near.contains(count)), "{places}: {got:?}");
         }
-        assert_eq!(Lot(1).place(0), None);
+        assert_eq!(Selector(1).place(0), None);
     }
 
     #[test]
     fn shards_win_by_their_weight_and_a_weight_that_changes_moves_nothing_between_others() {
-        let winner = |lot: Lot, weights: [u32; 3]| {
+        let winner = |selector: Selector, weights: [u32; 3]| {
             let shards = ShardId::all(3).zip(weights);
-            let scored = shards.map(|(shard, weight)| (shard, lot.score(shard, weight)));
+            let scored = shards.map(|(shard, weight)| (shard, selector.score(shard, weight)));
             let best = scored.max_by(|a, b| a.1.total_cmp(&b.1));
             best.unwrap().0.index()
         };
         let mut got = [0u64; 3];
-        for lot in lots() {
-            let before = winner(lot, [1, 2, 5]);
-            let after = winner(lot, [1, 3, 5]);
+        for selector in selectors() {
+            let before = winner(selector, [1, 2, 5]);
+            let after = winner(selector, [1, 3, 5]);
             assert!(before == after || after == 1);
             got[before] += 1;
         }

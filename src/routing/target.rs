@@ -2,8 +2,8 @@
 
 use super::{
     arena::Slot,
-    roster::{Entry, Roster},
     shared::GroupId,
+    subscriber_list::{Entry, SubscriberList},
 };
 use crate::base::{
     hash::Seed,
@@ -32,7 +32,7 @@ pub(super) enum Subscribers {
     #[default]
     None,
     One(Entry),
-    Many(Box<Roster>),
+    Many(Box<SubscriberList>),
 }
 
 /// Behind one pointer, because few filters have share groups.
@@ -75,7 +75,7 @@ impl Subscribers {
         match self {
             Subscribers::None => &[],
             Subscribers::One(entry) => std::slice::from_ref(entry),
-            Subscribers::Many(roster) => roster.entries(),
+            Subscribers::Many(list) => list.entries(),
         }
     }
 
@@ -83,7 +83,7 @@ impl Subscribers {
         match self {
             Subscribers::None => None,
             Subscribers::One(only) => (only.subscriber == subscriber).then_some(*only),
-            Subscribers::Many(roster) => Some(roster.entries()[roster.position(subscriber)?]),
+            Subscribers::Many(list) => Some(list.entries()[list.position(subscriber)?]),
         }
     }
 
@@ -97,13 +97,13 @@ impl Subscribers {
                 Some(std::mem::replace(only, entry))
             }
             Subscribers::One(only) => {
-                let mut roster = Box::<Roster>::default();
-                roster.insert(*only, seed);
-                roster.insert(entry, seed);
-                *self = Subscribers::Many(roster);
+                let mut list = Box::<SubscriberList>::default();
+                list.insert(*only, seed);
+                list.insert(entry, seed);
+                *self = Subscribers::Many(list);
                 None
             }
-            Subscribers::Many(roster) => roster.insert(entry, seed),
+            Subscribers::Many(list) => list.insert(entry, seed),
         }
     }
 
@@ -115,9 +115,9 @@ impl Subscribers {
                 Some(removed)
             }
             Subscribers::None | Subscribers::One(_) => None,
-            Subscribers::Many(roster) => {
-                let removed = roster.remove(roster.position(subscriber)?);
-                if let [only] = roster.entries() {
+            Subscribers::Many(list) => {
+                let removed = list.remove(list.position(subscriber)?);
+                if let [only] = list.entries() {
                     *self = Subscribers::One(*only);
                 }
                 Some(removed)

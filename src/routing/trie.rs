@@ -12,9 +12,9 @@
 use super::{
     arena::{Arena, Slot},
     index::Index,
-    levels::{LevelId, Levels},
-    roster::Entry,
+    levels::{LevelId, LevelTable},
     shared::GroupId,
+    subscriber_list::Entry,
     target::{Target, TargetId},
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
 pub struct Trie {
     pub(super) seed: Seed,
     pub(super) nodes: Arena<Node>,
-    pub(super) levels: Levels,
+    pub(super) levels: LevelTable,
     targets: Arena<Target>,
     /// The children that are reached by a literal level.
     children: Index<NodeId>,
@@ -94,7 +94,7 @@ const _: () = assert!(size_of::<Node>() <= 24, "every level of every filter pays
 
 /// Where a filter stands in the trie.
 #[derive(Clone, Copy)]
-enum Place {
+enum NodePlace {
     End(NodeId),
     Rest(NodeId),
 }
@@ -103,7 +103,7 @@ impl Trie {
     pub fn new(seed: Seed) -> Trie {
         let mut nodes = Arena::default();
         let root = NodeId(nodes.insert(Node::default()));
-        let (levels, targets) = (Levels::new(seed), Arena::default());
+        let (levels, targets) = (LevelTable::new(seed), Arena::default());
         let children = Index::default();
         Trie { seed, nodes, levels, targets, children, root, subscriptions: 0, changes: 0 }
     }
@@ -231,16 +231,16 @@ impl Trie {
         &self.nodes[id.0]
     }
 
-    fn find(&self, filter: TopicFilter<'_>) -> Option<(Place, TargetId)> {
+    fn find(&self, filter: TopicFilter<'_>) -> Option<(NodePlace, TargetId)> {
         let mut node = self.root;
         for level in filter.levels() {
             node = match level {
-                "#" => return Some((Place::Rest(node), self.node(node).rest?)),
+                "#" => return Some((NodePlace::Rest(node), self.node(node).rest?)),
                 "+" => self.node(node).plus?,
                 literal => self.child(node, self.levels.find(literal)?)?,
             };
         }
-        Some((Place::End(node), self.node(node).end?))
+        Some((NodePlace::End(node), self.node(node).end?))
     }
 
     /// The target of a filter, made now if nobody has used the filter before.
@@ -253,29 +253,29 @@ impl Trie {
         &mut self.targets[id.0]
     }
 
-    fn occupy(&mut self, place: Place) -> TargetId {
+    fn occupy(&mut self, place: NodePlace) -> TargetId {
         let id = TargetId(self.targets.insert(Target::default()));
         *self.occupant(place) = Some(id);
         id
     }
 
-    fn occupant(&mut self, place: Place) -> &mut Option<TargetId> {
+    fn occupant(&mut self, place: NodePlace) -> &mut Option<TargetId> {
         match place {
-            Place::End(node) => &mut self.nodes[node.0].end,
-            Place::Rest(node) => &mut self.nodes[node.0].rest,
+            NodePlace::End(node) => &mut self.nodes[node.0].end,
+            NodePlace::Rest(node) => &mut self.nodes[node.0].rest,
         }
     }
 
-    fn grow(&mut self, filter: TopicFilter<'_>) -> Place {
+    fn grow(&mut self, filter: TopicFilter<'_>) -> NodePlace {
         let mut node = self.root;
         for level in filter.levels() {
             node = match level {
-                "#" => return Place::Rest(node),
+                "#" => return NodePlace::Rest(node),
                 "+" => self.grow_plus(node),
                 literal => self.grow_literal(node, literal),
             };
         }
-        Place::End(node)
+        NodePlace::End(node)
     }
 
     fn grow_plus(&mut self, parent: NodeId) -> NodeId {
@@ -307,11 +307,11 @@ impl Trie {
     }
 
     /// Removes a target that nobody uses, and the nodes that led to it alone.
-    fn settle(&mut self, place: Place, id: TargetId) {
+    fn settle(&mut self, place: NodePlace, id: TargetId) {
         if self.targets[id.0].is_unused() {
             self.targets.remove(id.0);
             *self.occupant(place) = None;
-            let (Place::End(node) | Place::Rest(node)) = place;
+            let (NodePlace::End(node) | NodePlace::Rest(node)) = place;
             self.prune(node);
         }
     }

@@ -36,15 +36,15 @@ struct Audience {
 }
 
 /// The clever structures, side by side with nothing hidden between them.
-struct Routes {
+struct NaiveRoutes {
     trie: Trie,
     groups: Groups,
     matches: Matches,
 }
 
-impl Default for Routes {
-    fn default() -> Routes {
-        Routes {
+impl Default for NaiveRoutes {
+    fn default() -> NaiveRoutes {
+        NaiveRoutes {
             trie: Trie::new(SEED),
             groups: Groups::new(SEED, shard(HERE), Strategies::default()),
             matches: Matches::default(),
@@ -160,7 +160,7 @@ impl Audience {
     }
 }
 
-impl Routes {
+impl NaiveRoutes {
     fn audience(&mut self, name: &str) -> Audience {
         self.trie.matches(TopicName::parse(name).unwrap(), &mut self.matches);
         let mut audience = Audience::default();
@@ -175,8 +175,8 @@ impl Routes {
 }
 
 /// Does the same to both and compares what they say of it.
-fn perform(operation: &Operation, routes: &mut Routes, list: &mut List, filters: &[String]) {
-    let Routes { trie, groups, .. } = routes;
+fn perform(operation: &Operation, routes: &mut NaiveRoutes, list: &mut List, filters: &[String]) {
+    let NaiveRoutes { trie, groups, .. } = routes;
     match *operation {
         Operation::Subscribe(at, entry) => {
             let done = trie.subscribe(filter(&filters[at]), entry);
@@ -232,7 +232,7 @@ fn perform(operation: &Operation, routes: &mut Routes, list: &mut List, filters:
 }
 
 /// Ends everything that the list still knows of.
-fn tear_down(routes: &mut Routes, list: &List) {
+fn tear_down(routes: &mut NaiveRoutes, list: &List) {
     for (text, entry) in &list.subscriptions {
         assert!(routes.trie.unsubscribe(filter(text), entry.subscriber).is_some());
     }
@@ -249,7 +249,7 @@ fn tear_down(routes: &mut Routes, list: &List) {
     }
 }
 
-fn assert_empty(routes: &Routes) {
+fn assert_empty(routes: &NaiveRoutes) {
     let sizes = routes.trie.sizes();
     assert_eq!((sizes.subscriptions, sizes.targets, sizes.levels, sizes.nodes), (0, 0, 0, 0));
     assert_eq!(routes.groups.len(), 0);
@@ -333,7 +333,7 @@ proptest! {
         filters in prop::sample::subsequence(twin::filters(), 8),
         operations in prop::collection::vec(arb_operation(8, twin::names().len()), 1..120),
     ) {
-        let (mut routes, mut list) = (Routes::default(), List::default());
+        let (mut routes, mut list) = (NaiveRoutes::default(), List::default());
         for operation in &operations {
             perform(operation, &mut routes, &mut list, &filters);
         }
@@ -350,7 +350,7 @@ proptest! {
 /// [MQTT-4.7.2-1] [MQTT-4.7.3-4] [MQTT-4.7.2-1@3.1.1] [MQTT-4.7.3-4@3.1.1]
 #[test]
 fn all_small_filters_together_match_every_small_name_as_section_4_7_says() {
-    let (mut routes, mut list) = (Routes::default(), List::default());
+    let (mut routes, mut list) = (NaiveRoutes::default(), List::default());
     for (number, text) in (0..).zip(twin::filters()) {
         routes.trie.subscribe(filter(&text), entry(number, 0));
         list.subscribe(&text, entry(number, 0));
@@ -371,7 +371,7 @@ fn every_pair_of_small_filters_matches_small_names_as_section_4_7_says() {
         .collect();
     let parsed: Vec<TopicName<'_>> =
         names.iter().map(|name| TopicName::parse(name).unwrap()).collect();
-    let mut routes = Routes::default();
+    let mut routes = NaiveRoutes::default();
     for a in 0..filters.len() {
         routes.trie.subscribe(filter(&filters[a]), entry(1, 0));
         for b in 0..a {

@@ -99,7 +99,11 @@ impl SocketConnection {
         Arrival { listener: self.listener, peer, surplus: self.permit.surplus }
     }
 
-    pub(super) fn new(socket: TcpStream, listener: u16, permit: ConnectionPermit) -> SocketConnection {
+    pub(super) fn new(
+        socket: TcpStream,
+        listener: u16,
+        permit: ConnectionPermit,
+    ) -> SocketConnection {
         SocketConnection {
             socket,
             listener,
@@ -196,7 +200,10 @@ impl ConnectionCount {
         // Relaxed: the number stands for itself.
         let before = self.count.fetch_add(1, Ordering::Relaxed);
         if before < self.max + self.surplus_max {
-            return Some(ConnectionPermit { count: Arc::clone(&self.count), surplus: before >= self.max });
+            return Some(ConnectionPermit {
+                count: Arc::clone(&self.count),
+                surplus: before >= self.max,
+            });
         }
         self.count.fetch_sub(1, Ordering::Relaxed);
         None
@@ -227,7 +234,8 @@ mod tests {
     #[test]
     fn places_beyond_the_limit_are_marked_and_limited_too() {
         let connection_count = ConnectionCount::new(1, 1);
-        let [first, second, third] = [connection_count.enter(), connection_count.enter(), connection_count.enter()];
+        let [first, second, third] =
+            [connection_count.enter(), connection_count.enter(), connection_count.enter()];
         assert!(first.is_some_and(|permit| !permit.surplus));
         assert!(second.is_some_and(|permit| permit.surplus));
         assert!(third.is_none());

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::{
     chunks::Chunks,
-    connection::{SocketConnection, Moved, Phase},
+    connection::{Moved, Phase, SocketConnection},
     load::LoadCounters,
     mailbox::Mail,
     outbox::Outbox,
@@ -323,8 +323,9 @@ impl Driver {
     fn send_off(&mut self, id: ConnectionId, home: ShardId) {
         let Some(connection) = self.connections.remove(id) else { return };
         self.kept_bytes -= connection.kept_len();
-        let SocketConnection { socket, listener, permit, kept, reassembly, websocket, flags, .. } =
-            connection;
+        let SocketConnection {
+            socket, listener, permit, kept, reassembly, websocket, flags, ..
+        } = connection;
         let finished = flags.finished;
         let moved = Moved { socket, listener, permit, kept, reassembly, websocket, finished };
         self.mail.hand_over(home, Box::new(moved));
@@ -385,7 +386,8 @@ impl Driver {
 impl Ports for Driver {
     #[inline]
     fn outbox_room(&self, connection: ConnectionId) -> usize {
-        let open = self.connections.get(connection).filter(|it| it.is_open() && !it.flags.send_failed);
+        let open =
+            self.connections.get(connection).filter(|it| it.is_open() && !it.flags.send_failed);
         open.map_or(0, |open| self.limits.outbox_bytes_max.saturating_sub(open.unsent()))
     }
 

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{
     connection::{ConnectionCount, SocketConnection},
-    driver::{Due, Driver, is_passing},
+    driver::{Driver, Due, is_passing},
     listen::Listeners,
     mailbox::MailboxItem,
     ring::{Completion, buffers::Buffers, operation::Operation, system},

@@ -16,9 +16,9 @@
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::{
+    event_loop::{EventLoop, GRACE},
     ring::{sleeper::Sleeper, system},
     stop::Stop,
-    event_loop::{GRACE, EventLoop},
 };
 use crate::{
     base::time::{Moment, Span},
@@ -81,7 +81,12 @@ impl TurnLoop {
         end_operations(event_loop)
     }
 
-    fn choose_wait<B: Brain>(&self, event_loop: &EventLoop<B>, now: Moment, last_news: Moment) -> Wait {
+    fn choose_wait<B: Brain>(
+        &self,
+        event_loop: &EventLoop<B>,
+        now: Moment,
+        last_news: Moment,
+    ) -> Wait {
         let quiet = now.since(last_news);
         if event_loop.has_work() || quiet < self.busy_poll {
             Wait::Not
@@ -93,7 +98,12 @@ impl TurnLoop {
     }
 
     /// Lets completions come in, and says what time it is then.
-    async fn wait<B: Brain>(&self, event_loop: &mut EventLoop<B>, wait: Wait, start: Moment) -> Moment {
+    async fn wait<B: Brain>(
+        &self,
+        event_loop: &mut EventLoop<B>,
+        wait: Wait,
+        start: Moment,
+    ) -> Moment {
         match wait {
             Wait::Not => {
                 event_loop.driver.ring.turn_over();

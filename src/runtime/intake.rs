@@ -15,10 +15,10 @@ use bytes::Bytes;
 use tracing::debug;
 
 use super::{
-    connection::{SocketConnection, Phase, Receive},
+    connection::{Phase, Receive, SocketConnection},
     driver::{Driver, is_passing},
-    ring::{Completion, reassembly::ReassemblyBuffer, operation::Operation},
     event_loop::EventLoop,
+    ring::{Completion, operation::Operation, reassembly::ReassemblyBuffer},
 };
 use crate::{
     base::ids::ConnectionId,
@@ -158,7 +158,9 @@ impl Driver {
     /// Driver in a large packet if it is whole.
     fn feed_reassembled(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let Some(connection) = self.get(id).filter(|it| it.takes_bytes()) else { return };
-        let Some(packet) = connection.reassembly.as_mut().and_then(|reassembly| reassembly.packet()) else {
+        let Some(packet) =
+            connection.reassembly.as_mut().and_then(|reassembly| reassembly.packet())
+        else {
             return;
         };
         self.handed_in = packet.clone();
@@ -215,7 +217,9 @@ impl Driver {
     /// Ends a connection on which nothing can be sent any more, if no receive will do so.
     pub(super) fn break_off_if_send_failed(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let unsendable = |connection: &mut SocketConnection| {
-            connection.is_open() && connection.flags.send_failed && connection.receive == Receive::Idle
+            connection.is_open()
+                && connection.flags.send_failed
+                && connection.receive == Receive::Idle
         };
         if self.get(id).is_some_and(unsendable) {
             self.break_off(id, brain);

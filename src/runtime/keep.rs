@@ -1,8 +1,8 @@
 //! The bytes of a connection that its brain has not taken.
 //!
 //! There are few of them as a rule: a packet whose end has not come, or what a client had sent
-//! before it was paused. A large packet has a reassembly, in which it is put together and from which
-//! its payload is shared; what has come behind it is kept as it is.
+//! before it was paused. A large packet has a reassembly buffer, in which it is put together and
+//! from which its payload is shared; what has come behind it is kept as it is.
 
 use std::mem;
 
@@ -34,9 +34,9 @@ impl Driver {
         self.kept_bytes <= self.limits.partial_bytes_max
     }
 
-    /// Gives the packet that the kept bytes begin a reassembly, if it is so large that its payload is
-    /// shared, and more of it is to come; `coming` bytes have come already. The brain has seen
-    /// these bytes, and waits for more. False: there is no memory for it.
+    /// Gives the packet that the kept bytes begin a reassembly buffer, if it is so large that its
+    /// payload is shared, and more of it is to come; `coming` bytes have come already. The brain
+    /// has seen these bytes, and waits for more. False: there is no memory for it.
     #[must_use]
     pub(super) fn land(&mut self, id: ConnectionId, coming: usize, brain: &impl Brain) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return true };
@@ -92,7 +92,9 @@ impl Driver {
     /// Forgets the reassembly buffer, unless the kernel still writes to it.
     pub(super) fn forget_reassembly(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if let Some(reassembly) = connection.reassembly.take_if(|reassembly| !reassembly.is_in_flight()) {
+        if let Some(reassembly) =
+            connection.reassembly.take_if(|reassembly| !reassembly.is_in_flight())
+        {
             self.kept_bytes -= reassembly.room();
         }
     }

@@ -11,7 +11,7 @@ use super::{
     fault::Fault,
     ring::{Ring, operation::Operation, system},
 };
-use crate::{base::time::Moment, transport::websocket::Rules};
+use crate::{base::time::Moment, transport::websocket::HandshakePolicy};
 
 /// Binds `shards` sockets to each address, and says which addresses these are: the system picks
 /// a port where none is given.
@@ -52,7 +52,7 @@ pub(super) struct Listeners {
     /// The first one for WebSocket.
     websocket_from: usize,
     /// Who may open a WebSocket.
-    rules: Rules,
+    rules: HandshakePolicy,
 }
 
 #[derive(Debug)]
@@ -66,7 +66,11 @@ struct Listener {
 
 impl Listeners {
     /// The last `websockets` of the sockets are for WebSocket.
-    pub(super) fn new(sockets: Vec<TcpListener>, websockets: usize, rules: Rules) -> Listeners {
+    pub(super) fn new(
+        sockets: Vec<TcpListener>,
+        websockets: usize,
+        rules: HandshakePolicy,
+    ) -> Listeners {
         let websocket_from = sockets.len() - websockets;
         let new = |socket| Listener { socket, armed: false, retry: None };
         Listeners { all: sockets.into_iter().map(new).collect(), websocket_from, rules }
@@ -76,7 +80,7 @@ impl Listeners {
         usize::from(number) >= self.websocket_from
     }
 
-    pub(super) fn rules(&self) -> &Rules {
+    pub(super) fn rules(&self) -> &HandshakePolicy {
         &self.rules
     }
 

@@ -77,7 +77,8 @@ impl Mail {
         let Outgoing { letters, spare, connections } = &mut self.outgoing[to.index()];
         while let Some(connection) = connections.pop_front() {
             let item = MailboxItem::Connection(connection);
-            if let Err(MailboxItem::Connection(connection)) = self.endpoint.try_send(to, item, bell) {
+            if let Err(MailboxItem::Connection(connection)) = self.endpoint.try_send(to, item, bell)
+            {
                 connections.push_front(connection);
                 return false;
             }

@@ -5,9 +5,10 @@
 
 mod chunks;
 mod connection;
+mod driver;
+mod event_loop;
 mod executor;
 mod fault;
-mod driver;
 mod intake;
 mod keep;
 mod listen;
@@ -16,13 +17,12 @@ mod mailbox;
 mod outbox;
 mod probe;
 mod random;
-mod socketless;
 mod ring;
 mod signals;
+mod socketless;
 mod start;
 mod stop;
 mod trim;
-mod event_loop;
 mod verify;
 mod websocket;
 
@@ -30,12 +30,12 @@ use std::net::SocketAddr;
 
 pub use self::{
     fault::Fault,
-    socketless::SocketlessOutbox,
     ring::system::{now, use_small_pages},
+    socketless::SocketlessOutbox,
     start::run,
     stop::StopHandle,
 };
-use crate::{base::time::Span, transport::websocket::Rules};
+use crate::{base::time::Span, transport::websocket::HandshakePolicy};
 
 /// How a broker runs.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub struct RuntimeConfig {
     pub listeners: Vec<SocketAddr>,
     /// Where to listen for WebSocket. These are counted behind the other listeners.
     pub websocket_listeners: Vec<SocketAddr>,
-    pub websocket_rules: Rules,
+    pub websocket_policy: HandshakePolicy,
     /// Submissions that one ring takes at a time; a power of two.
     pub ring_entries: u32,
     /// Receive buffers of each shard, a power of two, and the size of each.

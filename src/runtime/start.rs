@@ -12,11 +12,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use glommio::LocalExecutor;
 
 use super::{
-    Started, RuntimeConfig, StopHandle,
+    RuntimeConfig, Started, StopHandle,
     connection::ConnectionCount,
+    driver::{Driver, DriverLimits, DriverParts},
+    event_loop::EventLoop,
     executor::{self, TurnLoop},
     fault::Fault,
-    driver::{Driver, DriverLimits, DriverParts},
     listen::{self, Listeners},
     mailbox::{MAILBOX_ITEMS_MAX, Mail, MailboxItem},
     probe::probe,
@@ -24,7 +25,6 @@ use super::{
     ring::{Ring, buffers::Buffers, sleeper::Sleeper},
     signals::Watch,
     stop::Stop,
-    event_loop::EventLoop,
     verify::{self, Bells, Verifier},
 };
 use crate::{
@@ -198,8 +198,9 @@ impl ShardSetup {
         };
         let driver = Driver::new(tools, limits);
         let websockets = self.config.websocket_listeners.len();
-        let listeners = Listeners::new(self.sockets, websockets, self.config.websocket_rules);
-        let mut event_loop = EventLoop::new(make(me), driver, buffers, listeners, self.connection_count, self.bells);
+        let listeners = Listeners::new(self.sockets, websockets, self.config.websocket_policy);
+        let mut event_loop =
+            EventLoop::new(make(me), driver, buffers, listeners, self.connection_count, self.bells);
         if !executor.run(turn_loop.work(&mut event_loop)) {
             // The kernel may still write to its memory. Nobody waits for it, though.
             event_loop.driver.end_verifying();

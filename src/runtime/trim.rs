@@ -59,14 +59,14 @@ mod tests {
     #[test]
     fn it_looks_once_a_second_and_once_more_when_it_is_quiet() {
         let start = Moment::from_nanos(1);
-        let mut thrift = Trimmer::default();
-        assert_eq!(thrift.due(), None);
-        thrift.note_activity(start);
-        assert_eq!(thrift.take(start), None);
+        let mut trimmer = Trimmer::default();
+        assert_eq!(trimmer.due(), None);
+        trimmer.note_activity(start);
+        assert_eq!(trimmer.take(start), None);
         let later = start + INTERVAL;
-        assert_eq!(thrift.take(later), Some(TrimLevel::Some));
-        assert_eq!(thrift.take(later), None);
-        assert_eq!(thrift.take(later + INTERVAL), Some(TrimLevel::All));
-        assert_eq!(thrift.due(), None);
+        assert_eq!(trimmer.take(later), Some(TrimLevel::Some));
+        assert_eq!(trimmer.take(later), None);
+        assert_eq!(trimmer.take(later + INTERVAL), Some(TrimLevel::All));
+        assert_eq!(trimmer.due(), None);
     }
 }

@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::{
     chunks::Chunks,
-    connection::{SocketConnection, Phase},
+    connection::{Phase, SocketConnection},
     driver::Driver,
     event_loop::EventLoop,
 };
@@ -70,11 +70,13 @@ impl<B: Brain> EventLoop<B> {
     }
 
     /// Nothing more comes: the client has closed, or has sent what is no frame.
-    fn handle_frames_end(&mut self, id: ConnectionId, end: Option<websocket::End>) {
+    fn handle_frames_end(&mut self, id: ConnectionId, end: Option<websocket::FramesEnd>) {
         match end {
             None => {}
-            Some(websocket::End::Closed(_)) => self.driver.handle_finished(id, &mut self.brain),
-            Some(websocket::End::Failed(failure)) => {
+            Some(websocket::FramesEnd::Closed(_)) => {
+                self.driver.handle_finished(id, &mut self.brain);
+            }
+            Some(websocket::FramesEnd::Failed(failure)) => {
                 debug!(slot = id.slot, reason = %failure, "WebSocket frames refused");
                 self.driver.counters.frames_refused += 1;
                 self.give_up_on(id);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::queue::{Parcel, Queue};
+use super::queue::{Queue, QueuedMessage};
 use crate::mqtt::{PacketId, QoS};
 
 /// Messages sent at QoS 1 and 2 and not finished with, and those that wait behind them.
@@ -36,7 +36,7 @@ pub struct Outbound {
 
 #[derive(Debug)]
 enum Flight {
-    Sent { parcel: Parcel, counted: bool },
+    Sent { queued: QueuedMessage, counted: bool },
     Released { counted: bool },
     Done,
 }
@@ -44,17 +44,17 @@ enum Flight {
 /// What is to be sent again when a session resumes, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Resend<'a> {
-    Publish(PacketId, &'a Parcel),
+    Publish(PacketId, &'a QueuedMessage),
     Pubrel(PacketId),
 }
 
-impl PartialEq for Parcel {
-    fn eq(&self, other: &Parcel) -> bool {
+impl PartialEq for QueuedMessage {
+    fn eq(&self, other: &QueuedMessage) -> bool {
         std::rc::Rc::ptr_eq(&self.message, &other.message)
     }
 }
 
-impl Eq for Parcel {}
+impl Eq for QueuedMessage {}
 
 /// How a client's PUBREC was understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,14 +125,14 @@ impl Outbound {
         self.flights.iter().filter(|flight| !matches!(flight, Flight::Done)).count()
     }
 
-    /// Takes off: the parcel is being sent under the identifier that this returns.
-    pub fn begin(&mut self, parcel: Parcel) -> PacketId {
+    /// Takes off: the queued is being sent under the identifier that this returns.
+    pub fn begin(&mut self, queued: QueuedMessage) -> PacketId {
         debug_assert!(
             usize::from(self.sent) == self.flights.len(),
             "re-sending comes before new messages"
         );
         let packet_id = id_at(self.first_id, self.flights.len());
-        self.flights.push_back(Flight::Sent { parcel, counted: true });
+        self.flights.push_back(Flight::Sent { queued, counted: true });
         self.sent += 1;
         self.outstanding += 1;
         packet_id
@@ -148,11 +148,11 @@ impl Outbound {
         let packet_id = id_at(self.first_id, usize::from(self.sent));
         match self.flights.get_mut(usize::from(self.sent))? {
             Flight::Sent { .. } if full => None,
-            Flight::Sent { parcel, counted } => {
+            Flight::Sent { queued, counted } => {
                 *counted = true;
                 self.outstanding += 1;
                 self.sent += 1;
-                Some(Resend::Publish(packet_id, parcel))
+                Some(Resend::Publish(packet_id, queued))
             }
             Flight::Released { .. } => {
                 self.sent += 1;
@@ -165,7 +165,7 @@ impl Outbound {
     /// Ends a QoS 1 flight. False when there is none with this identifier.
     pub fn handle_puback(&mut self, packet_id: PacketId) -> bool {
         self.end(packet_id, |flight| match flight {
-            Flight::Sent { parcel, .. } => parcel.qos == QoS::AtLeastOnce,
+            Flight::Sent { queued, .. } => queued.qos == QoS::AtLeastOnce,
             Flight::Released { .. } | Flight::Done => false,
         })
     }
@@ -174,7 +174,7 @@ impl Outbound {
     pub fn handle_pubrec(&mut self, packet_id: PacketId, refused: bool) -> Received {
         let Some(index) = self.index(packet_id) else { return Received::Unknown };
         match &self.flights[index] {
-            Flight::Sent { parcel, .. } if parcel.qos != QoS::ExactlyOnce => Received::Unknown,
+            Flight::Sent { queued, .. } if queued.qos != QoS::ExactlyOnce => Received::Unknown,
             Flight::Done => Received::Unknown,
             _ if refused => {
                 self.finish(index);
@@ -202,13 +202,13 @@ impl Outbound {
     /// What is left at the session's end to the other members of share groups, oldest first: what
     /// has not been acknowledged, and what waits. A QoS 2 message that has been sent is for nobody
     /// else. [MQTT-4.8.2-5]
-    pub fn into_shared(self) -> impl Iterator<Item = Parcel> {
+    pub fn into_shared(self) -> impl Iterator<Item = QueuedMessage> {
         let queued = self.queue.into_parcels();
         let unfinished = self.flights.into_iter().filter_map(|flight| match flight {
-            Flight::Sent { parcel, .. } if parcel.qos != QoS::ExactlyOnce => Some(parcel),
+            Flight::Sent { queued, .. } if queued.qos != QoS::ExactlyOnce => Some(queued),
             Flight::Sent { .. } | Flight::Released { .. } | Flight::Done => None,
         });
-        unfinished.chain(queued).filter(|parcel| parcel.group.is_some())
+        unfinished.chain(queued).filter(|queued| queued.group.is_some())
     }
 
     fn end(&mut self, packet_id: PacketId, expected: impl Fn(&Flight) -> bool) -> bool {
@@ -268,9 +268,9 @@ mod tests {
     };
     use crate::topic::{GroupName, ShareName, SharedFilter, TopicFilter};
 
-    fn parcel(qos: QoS) -> Parcel {
+    fn queued(qos: QoS) -> QueuedMessage {
         let message = Rc::new(Message::keep(&view("t", b"", qos)));
-        Parcel { message, qos, retain: false, subscription_ids: None, group: None }
+        QueuedMessage { message, qos, retain: false, subscription_ids: None, group: None }
     }
 
     fn open(window: u16) -> Outbound {
@@ -288,7 +288,7 @@ mod tests {
     fn identifiers_are_given_in_turn_and_wrap_past_zero() {
         let mut outbound = open(1);
         for round in 0..70_000_u32 {
-            let packet_id = outbound.begin(parcel(QoS::AtLeastOnce));
+            let packet_id = outbound.begin(queued(QoS::AtLeastOnce));
             assert_eq!(u32::from(packet_id.value()), round % 65_535 + 1);
             assert!(!outbound.is_open());
             assert!(outbound.handle_puback(packet_id));
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn qos_2_ends_with_pubcomp_only() {
         let mut outbound = open(1);
-        let packet_id = outbound.begin(parcel(QoS::ExactlyOnce));
+        let packet_id = outbound.begin(queued(QoS::ExactlyOnce));
         assert!(!outbound.handle_puback(packet_id));
         assert!(!outbound.handle_pubcomp(packet_id));
         assert_eq!(outbound.handle_pubrec(packet_id, false), Received::Release);
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn a_refused_message_frees_its_identifier() {
         let mut outbound = open(1);
-        let packet_id = outbound.begin(parcel(QoS::ExactlyOnce));
+        let packet_id = outbound.begin(queued(QoS::ExactlyOnce));
         assert_eq!(outbound.handle_pubrec(packet_id, true), Received::Refused);
         assert!(outbound.is_open());
     }
@@ -324,7 +324,7 @@ mod tests {
     fn what_was_in_flight_is_sent_again_in_order_under_the_same_identifiers() {
         let mut outbound = open(10);
         let messages =
-            [QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].map(parcel);
+            [QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].map(queued);
         for message in &messages {
             outbound.begin(message.clone());
         }
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(outbound.resend_next(), Some(Resend::Publish(id(4), &messages[3])));
         assert_eq!(outbound.resend_next(), None);
         assert!(outbound.handle_puback(id(1)) && outbound.handle_pubcomp(id(2)));
-        assert_eq!(outbound.begin(parcel(QoS::AtLeastOnce)), id(5));
+        assert_eq!(outbound.begin(queued(QoS::AtLeastOnce)), id(5));
     }
 
     /// [MQTT-3.3.4-9]
@@ -347,7 +347,7 @@ mod tests {
     fn re_sending_keeps_to_a_window_that_has_become_smaller() {
         let mut outbound = open(3);
         for _ in 0..3 {
-            outbound.begin(parcel(QoS::AtLeastOnce));
+            outbound.begin(queued(QoS::AtLeastOnce));
         }
         outbound.connect(1);
         assert!(outbound.resend_next().is_some());
@@ -362,21 +362,21 @@ mod tests {
         let filter = TopicFilter::parse("t").unwrap();
         let shared = SharedFilter { share: ShareName::parse("g").unwrap(), filter };
         let group = Rc::new(GroupName::from(shared));
-        let came_by_group = |qos| Parcel { group: Some(Rc::clone(&group)), ..parcel(qos) };
+        let came_by_group = |qos| QueuedMessage { group: Some(Rc::clone(&group)), ..queued(qos) };
         let mut outbound = open(10);
         let first = came_by_group(QoS::AtLeastOnce);
         let waiting = came_by_group(QoS::ExactlyOnce);
-        for parcel in [
+        for queued in [
             first.clone(),
             came_by_group(QoS::AtLeastOnce),
             came_by_group(QoS::ExactlyOnce),
-            parcel(QoS::AtLeastOnce),
+            queued(QoS::AtLeastOnce),
         ] {
-            outbound.begin(parcel);
+            outbound.begin(queued);
         }
         assert!(outbound.handle_puback(id(2)));
-        for parcel in [parcel(QoS::AtLeastOnce), waiting.clone()] {
-            outbound.queue.push(parcel, &QueueLimits::NONE).unwrap();
+        for queued in [queued(QoS::AtLeastOnce), waiting.clone()] {
+            outbound.queue.push(queued, &QueueLimits::NONE).unwrap();
         }
         assert!(outbound.into_shared().eq([first, waiting]));
     }
@@ -384,10 +384,10 @@ mod tests {
     #[test]
     fn a_client_that_skips_its_oldest_message_cannot_make_the_flight_grow() {
         let mut outbound = open(2);
-        outbound.begin(parcel(QoS::AtLeastOnce));
+        outbound.begin(queued(QoS::AtLeastOnce));
         let mut begun = 1;
         while outbound.has_room() {
-            let packet_id = outbound.begin(parcel(QoS::AtLeastOnce));
+            let packet_id = outbound.begin(queued(QoS::AtLeastOnce));
             assert!(outbound.handle_puback(packet_id));
             begun += 1;
         }

@@ -7,7 +7,7 @@ use crate::{base::time::Moment, mqtt::QoS, topic::GroupName};
 
 /// One message for one session, with what its subscriptions made of it.
 #[derive(Clone, Debug)]
-pub struct Parcel {
+pub struct QueuedMessage {
     pub message: Rc<Message>,
     pub qos: QoS,
     pub retain: bool,
@@ -17,7 +17,8 @@ pub struct Parcel {
     pub group: Option<Rc<GroupName>>,
 }
 
-const _: () = assert!(size_of::<Parcel>() <= 40, "every message in flight or queued pays for one");
+const _: () =
+    assert!(size_of::<QueuedMessage>() <= 40, "every message in flight or queued pays for one");
 
 /// How much may wait for one session.
 #[derive(Clone, Copy, Debug)]
@@ -41,13 +42,13 @@ pub struct Queue(Option<Box<Waiting>>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    parcels: VecDeque<Parcel>,
+    messages: VecDeque<QueuedMessage>,
     bytes: usize,
 }
 
 impl Queue {
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |waiting| waiting.parcels.len())
+        self.0.as_ref().map_or(0, |waiting| waiting.messages.len())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -64,23 +65,23 @@ impl Queue {
             || self.bytes().saturating_mul(100) > limits.bytes_max.saturating_mul(share)
     }
 
-    pub fn push(&mut self, parcel: Parcel, limits: &QueueLimits) -> Result<(), QueueFull> {
-        let bytes = self.bytes().saturating_add(parcel.message.size());
+    pub fn push(&mut self, queued: QueuedMessage, limits: &QueueLimits) -> Result<(), QueueFull> {
+        let bytes = self.bytes().saturating_add(queued.message.size());
         if self.len() >= limits.messages_max || bytes > limits.bytes_max {
             return Err(QueueFull);
         }
         let waiting = self.0.get_or_insert_default();
         waiting.bytes = bytes;
-        waiting.parcels.push_back(parcel);
+        waiting.messages.push_back(queued);
         Ok(())
     }
 
     /// The next message that has not expired, and how many before it had. [MQTT-3.3.2-5]
-    pub fn pop(&mut self, now: Moment) -> (Option<Parcel>, usize) {
+    pub fn pop(&mut self, now: Moment) -> (Option<QueuedMessage>, usize) {
         let mut expired = 0;
-        while let Some(parcel) = self.pop_front() {
-            if !parcel.message.has_expired(now) {
-                return (Some(parcel), expired);
+        while let Some(queued) = self.pop_front() {
+            if !queued.message.has_expired(now) {
+                return (Some(queued), expired);
             }
             expired += 1;
         }
@@ -88,18 +89,18 @@ impl Queue {
     }
 
     /// Everything that waits, for another to take.
-    pub fn into_parcels(self) -> impl Iterator<Item = Parcel> {
-        self.0.into_iter().flat_map(|waiting| waiting.parcels)
+    pub fn into_parcels(self) -> impl Iterator<Item = QueuedMessage> {
+        self.0.into_iter().flat_map(|waiting| waiting.messages)
     }
 
-    fn pop_front(&mut self) -> Option<Parcel> {
+    fn pop_front(&mut self) -> Option<QueuedMessage> {
         let waiting = self.0.as_mut()?;
-        let parcel = waiting.parcels.pop_front()?;
-        waiting.bytes -= parcel.message.size();
-        if waiting.parcels.is_empty() {
+        let queued = waiting.messages.pop_front()?;
+        waiting.bytes -= queued.message.size();
+        if waiting.messages.is_empty() {
             self.0 = None;
         }
-        Some(parcel)
+        Some(queued)
     }
 }
 
@@ -109,10 +110,10 @@ mod tests {
 
     const LIMITS: QueueLimits = QueueLimits { messages_max: 2, bytes_max: 1 << 20 };
 
-    fn parcel(payload: &[u8], expires_at: Option<Moment>) -> Parcel {
+    fn queued(payload: &[u8], expires_at: Option<Moment>) -> QueuedMessage {
         let mut view = view("t", payload, QoS::AtLeastOnce);
         view.expires_at = expires_at;
-        Parcel {
+        QueuedMessage {
             message: Rc::new(Message::keep(&view)),
             qos: QoS::AtLeastOnce,
             retain: false,
@@ -124,13 +125,13 @@ mod tests {
     #[test]
     fn a_full_queue_takes_nothing_more() {
         let mut queue = Queue::default();
-        assert_eq!(queue.push(parcel(b"1", None), &LIMITS), Ok(()));
+        assert_eq!(queue.push(queued(b"1", None), &LIMITS), Ok(()));
         assert!(!queue.is_above(50, &LIMITS));
-        assert_eq!(queue.push(parcel(b"2", None), &LIMITS), Ok(()));
+        assert_eq!(queue.push(queued(b"2", None), &LIMITS), Ok(()));
         assert!(queue.is_above(50, &LIMITS));
-        assert_eq!(queue.push(parcel(b"3", None), &LIMITS), Err(QueueFull));
+        assert_eq!(queue.push(queued(b"3", None), &LIMITS), Err(QueueFull));
         let narrow = QueueLimits { messages_max: 10, bytes_max: queue.bytes() };
-        assert_eq!(queue.push(parcel(b"3", None), &narrow), Err(QueueFull));
+        assert_eq!(queue.push(queued(b"3", None), &narrow), Err(QueueFull));
     }
 
     /// [MQTT-3.3.2-5]
@@ -138,8 +139,8 @@ mod tests {
     fn expired_messages_are_passed_over_and_counted() {
         let mut queue = Queue::default();
         let now = Moment::from_nanos(10);
-        queue.push(parcel(b"old", Some(now)), &LIMITS).unwrap();
-        queue.push(parcel(b"new", None), &LIMITS).unwrap();
+        queue.push(queued(b"old", Some(now)), &LIMITS).unwrap();
+        queue.push(queued(b"new", None), &LIMITS).unwrap();
         let (popped, expired) = queue.pop(now);
         assert_eq!(popped.unwrap().message.view().payload.as_slice(), b"new");
         assert_eq!(expired, 1);

@@ -65,7 +65,7 @@ impl Shard {
     ) {
         let Some(exchange) = self.begin_exchange(method, ports) else {
             // [MQTT-4.12.0-1]
-            self.tallies.refused_authentication += 1;
+            self.counters.refused_authentication += 1;
             let reason = Reason::AuthenticationMethodUnknown;
             return self.refuse_connect(id, Terms::of(connect), reason, ports);
         };

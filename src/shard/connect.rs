@@ -5,7 +5,7 @@ use std::{num::NonZeroU16, rc::Rc};
 use bytes::Bytes;
 
 use super::{
-    Shard, Step,
+    Handled, Shard,
     connection::Stage,
     end::Cause,
     judge::Candidate,
@@ -15,7 +15,7 @@ use super::{
     terms::Terms,
 };
 use crate::{
-    access::Admission,
+    access::Decision,
     base::{
         ids::{ConnectionId, SubscriberId},
         time::Span,
@@ -53,37 +53,37 @@ impl Shard {
         id: ConnectionId,
         connect: &Connect<'_>,
         ports: &mut impl Ports,
-    ) -> Step {
+    ) -> Handled {
         if let Some(reason) = self.refers(id) {
             self.refuse_connect(id, Terms::of(connect), reason, ports);
-            return Step::Taken;
+            return Handled::Taken;
         }
         if let Err(reason) = self.judge(connect) {
             self.refuse_connect(id, Terms::of(connect), reason, ports);
-            return Step::Taken;
+            return Handled::Taken;
         }
         let home = self.settings.home(connect.client_id);
         if !connect.client_id.is_empty() && home != self.settings.shard {
             self.connections.remove(id);
             ports.hand_over(id, home);
-            return Step::Later;
+            return Handled::Later;
         }
         if let Some(method) = connect.properties.authentication_method {
             self.begin_authentication(id, connect, method, ports);
-            return Step::Taken;
+            return Handled::Taken;
         }
         match self.authenticate(id, connect, ports) {
             Some(Ok(())) => {
                 self.accept(id, connect, None, ports);
-                Step::Taken
+                Handled::Taken
             }
             Some(Err(reason)) => {
-                self.tallies.refused_authentication += 1;
+                self.counters.refused_authentication += 1;
                 self.refuse_connect(id, Terms::of(connect), reason, ports);
-                Step::Taken
+                Handled::Taken
             }
             // The verdict hands the packet in again.
-            None => Step::Later,
+            None => Handled::Later,
         }
     }
 
@@ -138,9 +138,9 @@ impl Shard {
         }
         let loopback = self.settings.is_loopback(connection.listener);
         match self.settings.policy.admit(loopback, connect.user_name, connect.password) {
-            Admission::Granted => Some(Ok(())),
-            Admission::NotAuthorized => Some(Err(Reason::Anonymous)),
-            Admission::Verify(verification) => {
+            Decision::Granted => Some(Ok(())),
+            Decision::NotAuthorized => Some(Err(Reason::Anonymous)),
+            Decision::Verify(verification) => {
                 if !ports.verify(id, verification) {
                     return Some(Err(Reason::PasswordChecksFull));
                 }
@@ -231,8 +231,8 @@ impl Shard {
         session.ends_at = None;
         // A Will that was waiting for its delay is not published. [MQTT-3.1.3-9]
         session.will = will;
-        self.tallies.clients_connected += 1;
-        self.tallies.connections_accepted += 1;
+        self.counters.clients_connected += 1;
+        self.counters.connections_accepted += 1;
         if let Some(deadline) = deadline {
             self.watch_silence(id, deadline);
         }
@@ -296,13 +296,13 @@ impl Shard {
         reason: Reason,
         ports: &mut impl Ports,
     ) {
-        self.tallies.count_refusal(reason);
+        self.counters.count_refusal(reason);
         let reason = self.settings.referral.instead_of(reason);
         let connack = Packet::Connack(Connack::refusal(reason.code()));
         if self.write_last(terms, &connack, reason) {
             ports.send(id, &self.scratch);
         }
-        self.tallies.refused_connect += 1;
+        self.counters.refused_connect += 1;
         self.connections.remove(id);
         ports.close(id, Closing::Flush);
     }
@@ -322,7 +322,7 @@ impl Shard {
                 self.refuse_connect(id, Terms::plain(Version::V311), Reason::Packet(error), ports);
             }
             (Some(Version::V5), _) => {
-                self.tallies.count_error(error);
+                self.counters.count_error(error);
                 let terms = Terms::plain(Version::V5);
                 self.refuse_connect(id, terms, Reason::Packet(error), ports);
             }

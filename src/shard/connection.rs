@@ -23,7 +23,7 @@ use crate::{
 ///     +---------------------------------> Authenticating ----------------+
 /// ```
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct MqttConnection {
     /// Which listener it came by.
     pub(super) listener: u16,
     /// It is one too many, and only there to be told so.
@@ -73,9 +73,9 @@ struct Extras {
     authentication: Option<Box<Authentication>>,
 }
 
-impl Connection {
-    pub(super) fn new(arrival: Arrival, now: Moment) -> Connection {
-        Connection {
+impl MqttConnection {
+    pub(super) fn new(arrival: Arrival, now: Moment) -> MqttConnection {
+        MqttConnection {
             listener: arrival.listener,
             surplus: arrival.surplus,
             stage: Stage::Fresh,
@@ -167,7 +167,7 @@ impl Connection {
 /// Connections by the identity that the runtime gave them.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    entries: Vec<Option<(u32, Connection)>>,
+    entries: Vec<Option<(u32, MqttConnection)>>,
     count: usize,
     /// What all authentications hold that have not been concluded.
     authenticating_bytes: usize,
@@ -178,7 +178,7 @@ impl Connections {
         self.count
     }
 
-    pub(super) fn insert(&mut self, id: ConnectionId, connection: Connection) {
+    pub(super) fn insert(&mut self, id: ConnectionId, connection: MqttConnection) {
         let slot = id.slot as usize;
         if self.entries.len() <= slot {
             self.entries.resize_with(slot + 1, || None);
@@ -188,7 +188,7 @@ impl Connections {
         self.count += 1;
     }
 
-    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<MqttConnection> {
         self.set_authentication(id, None);
         self.get(id)?;
         self.count -= 1;
@@ -196,7 +196,7 @@ impl Connections {
     }
 
     #[inline]
-    pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&MqttConnection> {
         match self.entries.get(id.slot as usize)? {
             Some((generation, connection)) if *generation == id.generation => Some(connection),
             _ => None,
@@ -204,7 +204,7 @@ impl Connections {
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut MqttConnection> {
         match self.entries.get_mut(id.slot as usize)? {
             Some((generation, connection)) if *generation == id.generation => Some(connection),
             _ => None,
@@ -234,7 +234,7 @@ impl Connections {
     }
 
     /// How many connections are held back, and how many topics stand behind aliases.
-    pub(super) fn burdens(&self) -> (usize, usize) {
+    pub(super) fn held_back_and_aliases(&self) -> (usize, usize) {
         let connections = || self.entries.iter().flatten().map(|(_, connection)| connection);
         let held_back = connections().filter(|it| it.is_held() || it.presses > 0).count();
         let extras = connections().filter_map(|connection| connection.extras.as_ref());

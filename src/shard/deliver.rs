@@ -5,26 +5,26 @@
 use std::rc::Rc;
 
 use super::{
-    frames::{Form, Frames, Ready},
+    frames::{Form, Frames, PreparedFrame},
     ports::Ports,
     sessions::{Link, Session},
     settings::Limits,
-    stats::Tallies,
+    stats::Counters,
 };
 use crate::{
     base::{hash::Seed, ids::SubscriberId, time::Moment},
     mqtt::{QoS, SubscriptionOptions},
     session::{
         message::{Message, MessageView},
-        queue::{Parcel, QueueLimits},
+        queue::{QueueLimits, QueuedMessage},
     },
     topic::GroupName,
 };
 
 impl Form<'_> {
     /// The message as it waits or flies in this form.
-    pub(super) fn parcel(self, message: &Rc<Message>) -> Parcel {
-        Parcel {
+    pub(super) fn queued(self, message: &Rc<Message>) -> QueuedMessage {
+        QueuedMessage {
             message: Rc::clone(message),
             qos: self.qos,
             retain: self.retain,
@@ -37,7 +37,7 @@ impl Form<'_> {
 
 /// What deliveries work with and what they leave behind.
 #[derive(Debug)]
-pub(super) struct Outlet {
+pub(super) struct DeliveryBuffers {
     pub(super) frames: Frames,
     /// Sessions that are close to a limit now: their publishers are to be held back.
     pub(super) crowded: Vec<SubscriberId>,
@@ -45,9 +45,9 @@ pub(super) struct Outlet {
     pub(super) overrun: Vec<SubscriberId>,
 }
 
-impl Outlet {
-    pub(super) fn new(seed: Seed) -> Outlet {
-        Outlet { frames: Frames::new(seed), crowded: Vec::new(), overrun: Vec::new() }
+impl DeliveryBuffers {
+    pub(super) fn new(seed: Seed) -> DeliveryBuffers {
+        DeliveryBuffers { frames: Frames::new(seed), crowded: Vec::new(), overrun: Vec::new() }
     }
 }
 
@@ -57,13 +57,13 @@ pub(super) enum Origin {
     Publisher,
     /// Another member of a share group, whose session has ended. Whoever inherits it has not asked
     /// for so much, and is not disconnected when it is too much.
-    Inherited,
+    Orphaned,
 }
 
 impl Origin {
     /// By how often a letter has been passed on.
     pub(super) fn of(hops: u8) -> Origin {
-        if hops == 0 { Origin::Publisher } else { Origin::Inherited }
+        if hops == 0 { Origin::Publisher } else { Origin::Orphaned }
     }
 }
 
@@ -76,34 +76,34 @@ pub(super) struct Share<'a> {
 
 /// One message being delivered to any number of sessions.
 #[derive(Debug)]
-pub(super) struct Delivery<'a, P> {
+pub(super) struct Fanout<'a, P> {
     now: Moment,
     view: MessageView<'a>,
     limits: &'a Limits,
-    outlet: &'a mut Outlet,
-    tallies: &'a mut Tallies,
+    buffers: &'a mut DeliveryBuffers,
+    counters: &'a mut Counters,
     ports: &'a mut P,
     share: Option<Share<'a>>,
     /// The message as it is kept, once the first session has to keep it.
     kept: Option<Rc<Message>>,
 }
 
-impl<'a, P: Ports> Delivery<'a, P> {
+impl<'a, P: Ports> Fanout<'a, P> {
     pub(super) fn new(
         now: Moment,
         view: &MessageView<'a>,
         limits: &'a Limits,
-        outlet: &'a mut Outlet,
-        tallies: &'a mut Tallies,
+        buffers: &'a mut DeliveryBuffers,
+        counters: &'a mut Counters,
         ports: &'a mut P,
-    ) -> Delivery<'a, P> {
-        outlet.frames.begin();
-        Delivery { now, view: *view, limits, outlet, tallies, ports, share: None, kept: None }
+    ) -> Fanout<'a, P> {
+        buffers.frames.begin();
+        Fanout { now, view: *view, limits, buffers, counters, ports, share: None, kept: None }
     }
 
     /// The same, to a member of a share group.
-    pub(super) fn by(self, share: Share<'a>) -> Delivery<'a, P> {
-        Delivery { share: Some(share), ..self }
+    pub(super) fn by(self, share: Share<'a>) -> Fanout<'a, P> {
+        Fanout { share: Some(share), ..self }
     }
 
     /// Delivers to one session, as its subscription says.
@@ -149,20 +149,20 @@ impl<'a, P: Ports> Delivery<'a, P> {
     ) {
         let aliases = &mut session.topic_aliases;
         let frame = if ALIASES {
-            self.outlet.frames.ready(&self.view, link, aliases, form, self.now)
+            self.buffers.frames.ready(&self.view, link, aliases, form, self.now)
         } else {
-            self.outlet.frames.in_full(&self.view, link.terms.version, form, self.now)
+            self.buffers.frames.in_full(&self.view, link.terms.version, form, self.now)
         };
         let room = self.ports.outbox_room(link.connection);
         if room < self.limits.outbox_bytes_max / 2 {
-            self.outlet.crowded.push(subscriber);
+            self.buffers.crowded.push(subscriber);
         }
-        if !link.terms.takes(self.outlet.frames.len_with(frame, &self.view)) {
-            self.tallies.dropped_too_large += 1;
-            self.outlet.frames.forget(frame);
+        if !link.terms.takes(self.buffers.frames.len_with(frame, &self.view)) {
+            self.counters.dropped_too_large += 1;
+            self.buffers.frames.forget(frame);
         } else if room == 0 && !self.has_grace(subscriber, session) {
-            self.tallies.dropped_outbox_full += 1;
-            self.outlet.frames.forget(frame);
+            self.counters.dropped_outbox_full += 1;
+            self.buffers.frames.forget(frame);
         } else {
             self.send(session, link, frame);
         }
@@ -181,14 +181,14 @@ impl<'a, P: Ports> Delivery<'a, P> {
             return;
         }
         let aliases = &mut session.topic_aliases;
-        let frame = self.outlet.frames.ready(&self.view, link, aliases, form, self.now);
-        if !link.terms.takes(self.outlet.frames.len_with(frame, &self.view)) {
-            self.tallies.dropped_too_large += 1;
-            self.outlet.frames.forget(frame);
+        let frame = self.buffers.frames.ready(&self.view, link, aliases, form, self.now);
+        if !link.terms.takes(self.buffers.frames.len_with(frame, &self.view)) {
+            self.counters.dropped_too_large += 1;
+            self.buffers.frames.forget(frame);
             return;
         }
-        let packet_id = session.outbound.begin(self.parcel(form));
-        self.outlet.frames.patch(frame, packet_id);
+        let packet_id = session.outbound.begin(self.queued(form));
+        self.buffers.frames.patch(frame, packet_id);
         self.send(session, link, frame);
     }
 
@@ -197,23 +197,23 @@ impl<'a, P: Ports> Delivery<'a, P> {
         if let Some(link) = session.link.filter(|_| session.outbound.has_room()) {
             self.ports.notify_drained(link.connection);
         }
-        let parcel = self.parcel(form);
+        let queued = self.queued(form);
         let queue = &mut session.outbound.queue;
-        let full = queue.push(parcel.clone(), &self.limits.queue).is_err();
+        let full = queue.push(queued.clone(), &self.limits.queue).is_err();
         if full && self.has_grace(subscriber, session) {
             // A queue without limits is never full.
-            let _ = session.outbound.queue.push(parcel, &QueueLimits::NONE);
-            self.tallies.queued += 1;
+            let _ = session.outbound.queue.push(queued, &QueueLimits::NONE);
+            self.counters.queued += 1;
         } else if full {
-            self.tallies.dropped_queue_full += 1;
-            if session.link.is_some() && !self.is_inherited() {
-                self.outlet.overrun.push(subscriber);
+            self.counters.dropped_queue_full += 1;
+            if session.link.is_some() && !self.is_orphaned() {
+                self.buffers.overrun.push(subscriber);
             }
         } else {
-            self.tallies.queued += 1;
+            self.counters.queued += 1;
         }
         if session.link.is_some() && session.outbound.queue.is_above(50, &self.limits.queue) {
-            self.outlet.crowded.push(subscriber);
+            self.buffers.crowded.push(subscriber);
         }
     }
 
@@ -225,20 +225,20 @@ impl<'a, P: Ports> Delivery<'a, P> {
             && session.pressure.as_mut().is_some_and(|pressure| pressure.spend_grace(size))
     }
 
-    fn parcel(&mut self, form: Form<'_>) -> Parcel {
+    fn queued(&mut self, form: Form<'_>) -> QueuedMessage {
         let message = self.kept.get_or_insert_with(|| Rc::new(Message::keep(&self.view)));
         let group = self.share.map(|share| Rc::clone(share.group));
-        Parcel { group, ..form.parcel(message) }
+        QueuedMessage { group, ..form.queued(message) }
     }
 
-    fn is_inherited(&self) -> bool {
-        self.share.is_some_and(|share| share.origin == Origin::Inherited)
+    fn is_orphaned(&self) -> bool {
+        self.share.is_some_and(|share| share.origin == Origin::Orphaned)
     }
 
     #[inline]
-    fn send(&mut self, session: &mut Session, link: Link, frame: Ready) {
-        self.tallies.messages_sent += 1;
-        let (frames, aliases) = (&mut self.outlet.frames, &mut session.topic_aliases);
+    fn send(&mut self, session: &mut Session, link: Link, frame: PreparedFrame) {
+        self.counters.messages_sent += 1;
+        let (frames, aliases) = (&mut self.buffers.frames, &mut session.topic_aliases);
         frames.send(frame, &self.view, link.connection, aliases, self.ports);
     }
 }

@@ -4,7 +4,7 @@ use tracing::debug;
 
 use super::{
     Shard,
-    connection::{Connection, Stage},
+    connection::{MqttConnection, Stage},
     ports::{Closing, Ports},
     reason::Reason,
 };
@@ -105,7 +105,7 @@ impl Shard {
     /// Ends a connection; its session goes on or ends with it.
     pub(super) fn end(&mut self, id: ConnectionId, cause: Cause, ports: &mut impl Ports) {
         let Some(connection) = self.connections.remove(id) else { return };
-        self.tallies.count_end(cause);
+        self.counters.count_end(cause);
         self.say_farewell(id, &connection, cause, ports);
         debug!(slot = id.slot, generation = id.generation, ?cause, "connection ended");
         match cause {
@@ -121,7 +121,7 @@ impl Shard {
     fn say_farewell(
         &mut self,
         id: ConnectionId,
-        connection: &Connection,
+        connection: &MqttConnection,
         cause: Cause,
         ports: &mut impl Ports,
     ) {
@@ -143,7 +143,7 @@ impl Shard {
     /// The session is without a connection from now on.
     fn detach(&mut self, subscriber: SubscriberId, cause: Cause, ports: &mut impl Ports) {
         self.give_up(subscriber, ports);
-        self.tallies.clients_connected -= 1;
+        self.counters.clients_connected -= 1;
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         session.link = None;
         session.topic_aliases = None;
@@ -183,7 +183,7 @@ impl Shard {
             self.undo(subscriber, subscription, ports);
         }
         if let Some(session) = self.sessions.remove(subscriber) {
-            self.bequeath(session.outbound);
+            self.orphan(session.outbound);
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Frames {
     bytes: Vec<u8>,
-    places: [Frame; PLACES],
+    places: [EncodedFrame; PLACES],
     /// Which of them have been encoded, a bit for each shape.
     encoded: u32,
     seed: Seed,
@@ -29,7 +29,7 @@ pub(super) struct Frames {
 
 /// Where a frame stands in the bytes; without its payload when that is shared.
 #[derive(Clone, Copy, Debug, Default)]
-struct Frame {
+struct EncodedFrame {
     start: usize,
     end: usize,
     packet_id_at: Option<usize>,
@@ -38,7 +38,7 @@ struct Frame {
 
 /// A frame that is ready to be sent to one client.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ready {
+pub(super) struct PreparedFrame {
     /// That of a shape, or [`OWN`].
     place: usize,
     naming: Naming,
@@ -67,7 +67,7 @@ impl Frames {
     pub(super) fn new(seed: Seed) -> Frames {
         Frames {
             bytes: Vec::new(),
-            places: [Frame::default(); PLACES],
+            places: [EncodedFrame::default(); PLACES],
             encoded: 0,
             seed,
             topic_hash: None,
@@ -95,7 +95,7 @@ impl Frames {
         topic_aliases: &mut Option<Box<TopicAliases>>,
         form: Form<'_>,
         now: Moment,
-    ) -> Ready {
+    ) -> PreparedFrame {
         if link.terms.topic_aliases == 0 || form.dup {
             self.in_full(view, link.terms.version, form, now)
         } else {
@@ -111,7 +111,7 @@ impl Frames {
         version: Version,
         form: Form<'_>,
         now: Moment,
-    ) -> Ready {
+    ) -> PreparedFrame {
         let modern = usize::from(version == Version::V5);
         let shape = (form.qos as usize * 2 + modern) * 2 + usize::from(form.retain);
         self.shaped(shape, view, (version, Naming::InFull), form, now)
@@ -125,7 +125,7 @@ impl Frames {
         topic_aliases: &mut Option<Box<TopicAliases>>,
         form: Form<'_>,
         now: Moment,
-    ) -> Ready {
+    ) -> PreparedFrame {
         let version = link.terms.version;
         let naming = self.name(view.topic, link, topic_aliases);
         let (kind, alias) = match naming {
@@ -171,16 +171,16 @@ impl Frames {
         style: (Version, Naming),
         form: Form<'_>,
         now: Moment,
-    ) -> Ready {
+    ) -> PreparedFrame {
         if form.dup || !form.subscription_ids.is_empty() {
             self.encode(OWN, view, style, form, now);
-            return Ready { place: OWN, naming: style.1 };
+            return PreparedFrame { place: OWN, naming: style.1 };
         }
         if self.encoded & 1 << shape == 0 {
             self.encoded |= 1 << shape;
             self.encode(shape, view, style, form, now);
         }
-        Ready { place: shape, naming: style.1 }
+        PreparedFrame { place: shape, naming: style.1 }
     }
 
     /// Encodes the message behind what is encoded already.
@@ -214,7 +214,7 @@ impl Frames {
         if let Payload::Small(payload) = view.payload {
             self.bytes.extend_from_slice(payload);
         }
-        self.places[place] = Frame {
+        self.places[place] = EncodedFrame {
             start,
             end: self.bytes.len(),
             packet_id_at: blanks.packet_id,
@@ -222,7 +222,7 @@ impl Frames {
         };
     }
 
-    pub(super) fn patch(&mut self, ready: Ready, packet_id: PacketId) {
+    pub(super) fn patch(&mut self, ready: PreparedFrame, packet_id: PacketId) {
         self.put(self.places[ready.place].packet_id_at, packet_id.value());
     }
 
@@ -234,7 +234,7 @@ impl Frames {
 
     /// Bytes of the whole packet, a shared payload included.
     #[inline]
-    pub(super) fn len_with(&self, ready: Ready, view: &MessageView<'_>) -> usize {
+    pub(super) fn len_with(&self, ready: PreparedFrame, view: &MessageView<'_>) -> usize {
         let shared = match view.payload {
             Payload::Small(_) => 0,
             Payload::Shared(payload) => payload.len(),
@@ -245,7 +245,7 @@ impl Frames {
 
     /// Makes room again behind a frame that no other receiver has.
     #[inline]
-    pub(super) fn forget(&mut self, ready: Ready) {
+    pub(super) fn forget(&mut self, ready: PreparedFrame) {
         if ready.place == OWN {
             self.bytes.truncate(self.places[OWN].start);
         }
@@ -256,7 +256,7 @@ impl Frames {
     #[inline(always)]
     pub(super) fn send(
         &mut self,
-        ready: Ready,
+        ready: PreparedFrame,
         view: &MessageView<'_>,
         connection: ConnectionId,
         topic_aliases: &mut Option<Box<TopicAliases>>,
@@ -278,7 +278,7 @@ impl Frames {
     #[inline(never)]
     fn conclude(
         &mut self,
-        ready: Ready,
+        ready: PreparedFrame,
         topic: &str,
         alias: NonZeroU16,
         topic_aliases: &mut Option<Box<TopicAliases>>,

@@ -28,7 +28,7 @@ pub struct Inventory {
     pub retained_bytes: usize,
     pub timers: usize,
     /// Messages of ended sessions that nobody has inherited yet.
-    pub estate: usize,
+    pub orphans: usize,
     pub pending_subacks: usize,
     /// Connections that wait until a crowded batch of letters has been posted.
     pub waiting_for_post: usize,
@@ -64,7 +64,7 @@ pub struct RetainedInventory {
 impl Shard {
     /// What the shard holds at this moment.
     pub fn inventory(&self, now: Moment) -> Inventory {
-        let (held_back, aliases) = self.connections.burdens();
+        let (held_back, aliases) = self.connections.held_back_and_aliases();
         let retained = self.retained.iter().map(|(topic, stamp, message)| RetainedInventory {
             topic: topic.as_str().to_owned(),
             stamp,
@@ -81,7 +81,7 @@ impl Shard {
             retained: retained.collect(),
             retained_bytes: self.retained.bytes(),
             timers: self.wheel.len(),
-            estate: self.estate.len(),
+            orphans: self.orphans.len(),
             pending_subacks: self.pending_subacks.len(),
             waiting_for_post: self.waiting_for_post.iter().map(Vec::len).sum(),
         }

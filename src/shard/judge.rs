@@ -81,8 +81,8 @@ impl Shard {
         reason: Reason,
         ports: &mut impl Ports,
     ) {
-        self.tallies.refused_publish += 1;
-        self.tallies.count_refusal(reason);
+        self.counters.refused_publish += 1;
+        self.counters.count_refusal(reason);
         if self.version_of(id) != Some(Version::V5) {
             return self.acknowledge(id, delivery, ReasonCode::Success, ports);
         }

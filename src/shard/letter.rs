@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 
-use super::stats::Tallies;
+use super::stats::Counters;
 use crate::{
     base::{
         ids::{ConnectionId, SHARDS_MAX},
@@ -43,17 +43,17 @@ pub enum Letter {
     /// A message for subscribers that live there.
     Publish(PublishLetter),
     /// The first subscriber of a filter has come here, or the last one has gone.
-    Interest { filter: Text, wanted: bool },
+    Interest { filter: TextRange, wanted: bool },
     /// All interest that was told up to this number has been applied.
     InterestApplied { upto: u64 },
     /// How many members a share group has here.
-    Group { share: Text, filter: Text, counts: Counts },
+    Group { share: TextRange, filter: TextRange, counts: Counts },
     /// A subscriber here cannot keep up with this publisher: it should publish no more for now.
     Press { publisher: ConnectionId },
     /// The publisher may go on.
     Ease { publisher: ConnectionId },
     /// What this shard has counted so far.
-    Tallies(Box<Tallies>),
+    Counters(Box<Counters>),
 }
 
 /// A message on its way to another shard.
@@ -87,7 +87,7 @@ pub struct PublishLetter {
 
 /// A piece of a batch's text.
 #[derive(Clone, Copy, Debug)]
-pub struct Text {
+pub struct TextRange {
     start: u32,
     len: u32,
 }
@@ -207,7 +207,7 @@ impl LetterBatch {
     }
 
     /// The bytes that a letter of this batch speaks of.
-    pub fn text(&self, text: Text) -> &str {
+    pub fn text(&self, text: TextRange) -> &str {
         str_of(&self.text[text.start as usize..][..text.len as usize])
     }
 
@@ -248,10 +248,10 @@ impl LetterBatch {
         }
     }
 
-    fn push_text(&mut self, text: &str) -> Text {
+    fn push_text(&mut self, text: &str) -> TextRange {
         let start = self.position();
         self.text.extend_from_slice(text.as_bytes());
-        Text { start, len: length(text.len()) }
+        TextRange { start, len: length(text.len()) }
     }
 
     fn position(&self) -> u32 {

@@ -38,8 +38,8 @@ impl Shard {
                 // One that has gone meanwhile has nothing to wait for.
                 Letter::Press { publisher } => self.press(*publisher),
                 Letter::Ease { publisher } => self.unpress(*publisher, ports),
-                Letter::Tallies(tallies) => {
-                    self.heard_tallies[from.index()] = (**tallies).clone();
+                Letter::Counters(counters) => {
+                    self.heard_counters[from.index()] = (**counters).clone();
                 }
             }
         }
@@ -83,12 +83,12 @@ impl Shard {
     ) {
         let group = shared_filter(share, filter).and_then(|shared| self.groups.find(shared));
         let Some(group) = group else {
-            self.tallies.dropped_no_member += 1;
+            self.counters.dropped_no_member += 1;
             return;
         };
         if self.groups.may_serve(group) || usize::from(hops) > self.settings.shards {
-            let lot = self.lot(view, group, ports);
-            self.deliver_to_member(view, group, lot, Origin::of(hops), ports);
+            let selector = self.selector(view, group, ports);
+            self.deliver_to_member(view, group, selector, Origin::of(hops), ports);
         } else {
             self.pass_to_group(view, group, hops + 1, ports);
         }
@@ -112,7 +112,7 @@ impl Shard {
     }
 
     fn read_applied(&mut self, from: ShardId, upto: u64, ports: &mut impl Ports) {
-        if self.ledger.acknowledged(from, upto) {
+        if self.interest_acks.acknowledged(from, upto) {
             self.send_pending_subacks(ports);
         }
     }

@@ -41,8 +41,8 @@ use std::{collections::VecDeque, rc::Rc};
 use tracing::debug;
 
 use self::{
-    connection::{Connection, Connections, Stage},
-    deliver::Outlet,
+    connection::{Connections, MqttConnection, Stage},
+    deliver::DeliveryBuffers,
     end::Cause,
     letter::LetterBatch,
     ports::{Arrival, Brain, Closing, End, Ports},
@@ -51,8 +51,8 @@ use self::{
     reason::Reason,
     sessions::Sessions,
     settings::Settings,
-    share::Estate,
-    stats::Tallies,
+    share::Orphans,
+    stats::Counters,
     subscribe::PendingSuback,
     timers::Timer,
 };
@@ -66,7 +66,7 @@ use crate::{
         Ack, DecodeError, Frame, Packet, ProtocolError, Publish, Version,
         frame::{self, PacketType},
     },
-    routing::{Groups, InterestLedger, RetainedStore, Trie},
+    routing::{Groups, InterestAcks, RetainedStore, Trie},
     session::message::Message,
 };
 
@@ -80,8 +80,8 @@ pub struct Shard {
     sessions: Sessions,
     trie: Trie,
     groups: Groups,
-    estate: Estate,
-    ledger: InterestLedger,
+    orphans: Orphans,
+    interest_acks: InterestAcks,
     /// SUBACKs that wait for other shards to apply an interest, oldest first.
     pending_subacks: VecDeque<PendingSuback>,
     /// Changes of interest that each other shard has told us.
@@ -93,11 +93,11 @@ pub struct Shard {
     due: Vec<Timer>,
     /// Publishers that wait until a crowded batch to that shard has been posted.
     waiting_for_post: Vec<Vec<ConnectionId>>,
-    tallies: Tallies,
+    counters: Counters,
     /// What each shard has last said of itself; kept by the first shard for `$SYS`.
-    heard_tallies: Vec<Tallies>,
+    heard_counters: Vec<Counters>,
     routes: Routes,
-    outlet: Outlet,
+    buffers: DeliveryBuffers,
     offenders: Offenders,
     scratch: Vec<u8>,
     stopping: bool,
@@ -105,7 +105,7 @@ pub struct Shard {
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum Handled {
     Taken,
     /// Its time has not come: it is to be handed in again.
     Later,
@@ -120,8 +120,8 @@ impl Shard {
             sessions: Sessions::new(seed),
             trie: Trie::new(seed),
             groups: Groups::new(seed, settings.shard, settings.strategies.clone()),
-            estate: Estate::new(),
-            ledger: InterestLedger::new(settings.shard, settings.shards),
+            orphans: Orphans::new(),
+            interest_acks: InterestAcks::new(settings.shard, settings.shards),
             pending_subacks: VecDeque::new(),
             interest_heard: vec![0; settings.shards],
             retained: RetainedStore::default(),
@@ -129,10 +129,10 @@ impl Shard {
             wheel: Wheel::new(now),
             due: Vec::new(),
             waiting_for_post: vec![Vec::new(); settings.shards],
-            tallies: Tallies::default(),
-            heard_tallies: vec![Tallies::default(); settings.shards],
+            counters: Counters::default(),
+            heard_counters: vec![Counters::default(); settings.shards],
             routes: Routes::new(seed, settings.shards),
-            outlet: Outlet::new(seed),
+            buffers: DeliveryBuffers::new(seed),
             offenders: Offenders::new(seed),
             scratch: Vec::new(),
             stopping: false,
@@ -143,11 +143,11 @@ impl Shard {
     }
 
     /// What this shard has counted, with what it holds now.
-    pub fn tallies(&self) -> Tallies {
-        Tallies {
+    pub fn counters(&self) -> Counters {
+        Counters {
             connections: self.connections.len() as u64,
             clients_total: self.sessions.len() as u64,
-            ..self.tallies.clone()
+            ..self.counters.clone()
         }
     }
 
@@ -170,8 +170,8 @@ impl Shard {
                         break;
                     }
                     match self.handle_frame(id, frame, &mut latest, ports) {
-                        Step::Taken => taken += frame.len,
-                        Step::Later => break,
+                        Handled::Taken => taken += frame.len,
+                        Handled::Later => break,
                     }
                 }
                 Err(error) => {
@@ -211,8 +211,8 @@ impl Shard {
         frame: Frame<'a>,
         latest: &mut &'a str,
         ports: &mut impl Ports,
-    ) -> Step {
-        let Some(connection) = self.connections.get(id) else { return Step::Taken };
+    ) -> Handled {
+        let Some(connection) = self.connections.get(id) else { return Handled::Taken };
         let stage = connection.stage;
         if !matches!(stage, Stage::Connected(_) | Stage::Authenticating) {
             return self.handle_first(id, frame, ports);
@@ -220,7 +220,7 @@ impl Shard {
         if frame.packet_type() == PacketType::Connect {
             // Whatever is in it, a second one is wrong. [MQTT-3.1.0-2]
             self.refuse_packet(id, ProtocolError::SecondConnect, ports);
-            return Step::Taken;
+            return Handled::Taken;
         }
         let version = connection.terms.version;
         let handled = match stage {
@@ -233,21 +233,26 @@ impl Shard {
         if let Err(error) = handled {
             self.refuse(id, error, ports);
         }
-        Step::Taken
+        Handled::Taken
     }
 
     /// The first packet is CONNECT, and nothing else. [MQTT-3.1.0-1]
-    fn handle_first(&mut self, id: ConnectionId, frame: Frame<'_>, ports: &mut impl Ports) -> Step {
+    fn handle_first(
+        &mut self,
+        id: ConnectionId,
+        frame: Frame<'_>,
+        ports: &mut impl Ports,
+    ) -> Handled {
         if frame.packet_type() != PacketType::Connect {
             self.refuse(id, DecodeError::Protocol(ProtocolError::ConnectExpected), ports);
-            return Step::Taken;
+            return Handled::Taken;
         }
         match Packet::decode(frame, crate::mqtt::Version::V5) {
             Ok(Packet::Connect(connect)) => self.handle_connect(id, &connect, ports),
-            Ok(_) => Step::Taken,
+            Ok(_) => Handled::Taken,
             Err(error) => {
                 self.refuse_connect_bytes(id, frame, error, ports);
-                Step::Taken
+                Handled::Taken
             }
         }
     }
@@ -339,7 +344,7 @@ impl Shard {
 
     /// Ends what could not be ended in the middle of a delivery: clients beyond a limit.
     fn settle(&mut self, ports: &mut impl Ports) {
-        while let Some(subscriber) = self.outlet.overrun.pop() {
+        while let Some(subscriber) = self.buffers.overrun.pop() {
             let link = self.sessions.get(subscriber).and_then(|session| session.link);
             if let Some(link) = link {
                 self.end(link.connection, Cause::QuotaExceeded, ports);
@@ -362,7 +367,7 @@ impl Brain for Shard {
         }
         let ConnectionId { slot, generation } = connection;
         debug!(slot, generation, peer = %arrival.peer, "connection begun");
-        self.connections.insert(connection, Connection::new(arrival, now));
+        self.connections.insert(connection, MqttConnection::new(arrival, now));
         let due = now + self.settings.limits.connect_timeout;
         self.wheel.insert(due, Timer::Connect(connection));
     }
@@ -402,7 +407,7 @@ impl Brain for Shard {
 
     fn handle_drained(&mut self, now: Moment, connection: ConnectionId, ports: &mut impl Ports) {
         self.now = now;
-        let subscriber = self.connections.get(connection).and_then(Connection::subscriber);
+        let subscriber = self.connections.get(connection).and_then(MqttConnection::subscriber);
         if let Some(subscriber) = subscriber {
             self.pump(subscriber, ports);
         }

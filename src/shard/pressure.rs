@@ -29,7 +29,7 @@ pub(super) struct Publisher {
 #[derive(Debug)]
 pub(super) struct Pressure {
     since: Moment,
-    held: Held,
+    held: Waiting,
     /// Bytes that may still go beyond the limits.
     grace: usize,
 }
@@ -39,8 +39,8 @@ pub(super) struct Pressure {
 const GRACE_BYTES: usize = 16 << 20;
 
 #[derive(Debug)]
-enum Held {
-    Waiting(Set<Publisher>),
+enum Waiting {
+    Publishers(Set<Publisher>),
     Exhausted,
 }
 
@@ -54,7 +54,7 @@ impl Pressure {
 
     /// Whether patience with the subscriber has run out.
     pub(super) fn exhausted(&self) -> bool {
-        matches!(self.held, Held::Exhausted)
+        matches!(self.held, Waiting::Exhausted)
     }
 }
 
@@ -98,14 +98,14 @@ impl Shard {
         publisher: Option<Publisher>,
         ports: &mut impl Ports,
     ) {
-        let mut crowded = std::mem::take(&mut self.outlet.crowded);
+        let mut crowded = std::mem::take(&mut self.buffers.crowded);
         if let Some(publisher) = publisher.filter(|_| !self.settings.limits.patience.is_zero()) {
             for subscriber in &crowded {
                 self.hold_for(*subscriber, publisher, ports);
             }
         }
         crowded.clear();
-        self.outlet.crowded = crowded;
+        self.buffers.crowded = crowded;
     }
 
     fn hold_for(&mut self, subscriber: SubscriberId, publisher: Publisher, ports: &mut impl Ports) {
@@ -120,17 +120,17 @@ impl Shard {
                 .insert(self.now + self.settings.limits.patience, Timer::Patience(subscriber));
             ports.notify_drained(link.connection);
             let held = if self.offenders.is_noted(&session.client_id, self.now) {
-                Held::Exhausted
+                Waiting::Exhausted
             } else {
-                Held::Waiting(Set::with_hasher(self.settings.seed))
+                Waiting::Publishers(Set::with_hasher(self.settings.seed))
             };
             Box::new(Pressure { since: self.now, held, grace: GRACE_BYTES })
         });
-        let Held::Waiting(held) = &mut pressure.held else { return };
+        let Waiting::Publishers(held) = &mut pressure.held else { return };
         if !held.insert(publisher) {
             return;
         }
-        self.tallies.holds += 1;
+        self.counters.holds += 1;
         if publisher.shard == self.settings.shard {
             self.press(publisher.connection);
         } else {
@@ -185,13 +185,13 @@ impl Shard {
         if pressure.exhausted() || pressure.since + self.settings.limits.patience > self.now {
             return;
         }
-        let held = std::mem::replace(&mut pressure.held, Held::Exhausted);
-        self.tallies.patience_exhausted += 1;
+        let held = std::mem::replace(&mut pressure.held, Waiting::Exhausted);
+        self.counters.patience_exhausted += 1;
         self.release_all(held, ports);
     }
 
-    fn release_all(&mut self, held: Held, ports: &mut impl Ports) {
-        let Held::Waiting(held) = held else { return };
+    fn release_all(&mut self, held: Waiting, ports: &mut impl Ports) {
+        let Waiting::Publishers(held) = held else { return };
         for publisher in held {
             if publisher.shard == self.settings.shard {
                 self.unpress(publisher.connection, ports);

@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 
 use super::{
     Shard,
-    deliver::Delivery,
+    deliver::Fanout,
     end::Cause,
     letter::{Address, GroupKeys},
     ports::Ports,
@@ -114,7 +114,7 @@ impl Shard {
         publish: &Publish<'_>,
         ports: &mut impl Ports,
     ) {
-        self.tallies.messages_received += 1;
+        self.counters.messages_received += 1;
         if !publish.properties.subscription_identifiers.is_empty() {
             // [MQTT-3.3.4-6]
             let error = ProtocolError::SubscriptionIdentifierFromClient;
@@ -153,7 +153,7 @@ impl Shard {
             let unknown = || wrong(ProtocolError::TopicAliasUnknown);
             topic.push_str(connection.alias(alias).ok_or_else(unknown)?);
         } else if connection.set_alias(alias, topic).is_err() {
-            self.tallies.count_refusal(Reason::AliasesFull);
+            self.counters.count_refusal(Reason::AliasesFull);
             return Err(Cause::Refused(Reason::AliasesFull));
         }
         Ok(())
@@ -308,17 +308,17 @@ impl Shard {
     /// Delivers to the sessions here whose filters matched, once to each, however many of its
     /// filters did. [MQTT-3.3.5-1@3.1.1]
     pub(super) fn deliver_matches(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
-        let Shard { trie, routes, sessions, settings, outlet, tallies, .. } = self;
+        let Shard { trie, routes, sessions, settings, buffers, counters, .. } = self;
         if routes.matches.targets().is_empty() {
             return;
         }
-        let mut delivery = Delivery::new(self.now, view, &settings.limits, outlet, tallies, ports);
+        let mut fanout = Fanout::new(self.now, view, &settings.limits, buffers, counters, ports);
         if let [target] = routes.matches.targets() {
             for entry in trie.subscribers(*target) {
                 if let Some(session) = sessions.get_mut(entry.subscriber) {
                     let id = [entry.subscription_id];
                     let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
-                    delivery.deliver(entry.subscriber, session, options_of(*entry), ids);
+                    fanout.deliver(entry.subscriber, session, options_of(*entry), ids);
                 }
             }
             return;
@@ -326,7 +326,7 @@ impl Shard {
         routes.join_receivers(trie, view.publisher);
         for receiver in routes.receivers.drain(..) {
             if let Some(session) = sessions.get_mut(receiver.subscriber) {
-                delivery.deliver(receiver.subscriber, session, receiver.options, &receiver.ids);
+                fanout.deliver(receiver.subscriber, session, receiver.options, &receiver.ids);
             }
         }
     }

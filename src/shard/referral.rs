@@ -48,7 +48,7 @@ impl Shard {
         if let Some(reference) = reference.filter(|_| terms.version.has_properties()) {
             let packet = packet.with_server_reference(reference);
             if terms.write(&packet, Some(reason), &mut self.scratch) {
-                self.tallies.redirected += 1;
+                self.counters.redirected += 1;
                 return true;
             }
         }

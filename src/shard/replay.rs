@@ -10,7 +10,7 @@ use super::{
     frames::{Form, Frames},
     ports::Ports,
     sessions::{Link, Session},
-    stats::Tallies,
+    stats::Counters,
 };
 use crate::{
     base::{ids::SubscriberId, time::Moment},
@@ -19,7 +19,7 @@ use crate::{
     session::{
         message::{Message, MessageView},
         outbound::Resend,
-        queue::Parcel,
+        queue::QueuedMessage,
         topic_aliases::TopicAliases,
     },
 };
@@ -57,7 +57,7 @@ impl Replays {
 
 /// Why sending to a session came to its end for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
+enum Pumped {
     /// Nothing more is owed, or an acknowledgement has to come first.
     Done,
     /// There is more, for a later turn.
@@ -73,19 +73,19 @@ impl Shard {
             link,
             now: self.now,
             outbox_bytes_max: self.settings.limits.outbox_bytes_max,
-            frames: &mut self.outlet.frames,
+            frames: &mut self.buffers.frames,
             scratch: &mut self.scratch,
-            tallies: &mut self.tallies,
+            counters: &mut self.counters,
             ports,
         };
-        let mut stop = sender.resend(session);
-        if stop == Stop::Done {
-            stop = sender.send_queued(session);
+        let mut pumped = sender.resend(session);
+        if pumped == Pumped::Done {
+            pumped = sender.send_queued(session);
         }
-        if stop == Stop::Done {
-            stop = sender.replay(session, &self.retained);
+        if pumped == Pumped::Done {
+            pumped = sender.replay(session, &self.retained);
         }
-        if stop == Stop::Later {
+        if pumped == Pumped::Later {
             ports.notify_drained(link.connection);
         }
         self.ease(subscriber, ports);
@@ -99,57 +99,57 @@ struct Sender<'a, P> {
     outbox_bytes_max: usize,
     frames: &'a mut Frames,
     scratch: &'a mut Vec<u8>,
-    tallies: &'a mut Tallies,
+    counters: &'a mut Counters,
     ports: &'a mut P,
 }
 
 impl<P: Ports> Sender<'_, P> {
     /// [MQTT-4.4.0-1]
-    fn resend(&mut self, session: &mut Session) -> Stop {
+    fn resend(&mut self, session: &mut Session) -> Pumped {
         while session.outbound.is_resending() {
             if self.room() == 0 {
-                return Stop::Later;
+                return Pumped::Later;
             }
             match session.outbound.resend_next() {
                 Some(Resend::Pubrel(packet_id)) => self.send_pubrel(packet_id),
-                Some(Resend::Publish(packet_id, parcel)) => {
-                    let form = Form { dup: true, ..form_of(parcel) };
+                Some(Resend::Publish(packet_id, queued)) => {
+                    let form = Form { dup: true, ..form_of(queued) };
                     let aliases = &mut session.topic_aliases;
-                    let fits = self.send(aliases, &parcel.message.view(), form, Some(packet_id));
+                    let fits = self.send(aliases, &queued.message.view(), form, Some(packet_id));
                     if !fits {
                         // It was small enough for an earlier connection: as if acknowledged.
                         session.outbound.abandon(packet_id);
                     }
                 }
-                None => return Stop::Done,
+                None => return Pumped::Done,
             }
         }
-        Stop::Done
+        Pumped::Done
     }
 
-    fn send_queued(&mut self, session: &mut Session) -> Stop {
+    fn send_queued(&mut self, session: &mut Session) -> Pumped {
         let Session { outbound, topic_aliases, .. } = session;
         while !outbound.queue.is_empty() && !outbound.is_resending() && outbound.has_room() {
             if self.room() == 0 {
-                return Stop::Later;
+                return Pumped::Later;
             }
-            let (parcel, expired) = outbound.queue.pop(self.now);
-            self.tallies.dropped_expired += expired as u64;
-            let Some(parcel) = parcel else { break };
-            let packet_id = outbound.begin(parcel.clone());
-            let view = parcel.message.view();
-            if !self.send(topic_aliases, &view, form_of(&parcel), Some(packet_id)) {
+            let (queued, expired) = outbound.queue.pop(self.now);
+            self.counters.dropped_expired += expired as u64;
+            let Some(queued) = queued else { break };
+            let packet_id = outbound.begin(queued.clone());
+            let view = queued.message.view();
+            if !self.send(topic_aliases, &view, form_of(&queued), Some(packet_id)) {
                 outbound.abandon(packet_id);
             }
         }
-        Stop::Done
+        Pumped::Done
     }
 
     /// Advances the replays, oldest first. [MQTT-3.3.1-9]
-    fn replay(&mut self, session: &mut Session, retained: &RetainedStore<Rc<Message>>) -> Stop {
-        let Some(mut replays) = session.replays.take() else { return Stop::Done };
+    fn replay(&mut self, session: &mut Session, retained: &RetainedStore<Rc<Message>>) -> Pumped {
+        let Some(mut replays) = session.replays.take() else { return Pumped::Done };
         let mut looks = LOOKS_PER_TURN;
-        let mut stop = Stop::Done;
+        let mut pumped = Pumped::Done;
         while let Some(replay) = replays.waiting.front_mut() {
             // The client may have unsubscribed meanwhile.
             if !session.filters.contains(replay.cursor.filter().as_str()) {
@@ -157,7 +157,7 @@ impl<P: Ports> Sender<'_, P> {
                 continue;
             }
             if self.room() < self.outbox_bytes_max / 2 {
-                stop = Stop::Later;
+                pumped = Pumped::Later;
                 break;
             }
             // An acknowledgement opens the window again, and pumps.
@@ -167,7 +167,7 @@ impl<P: Ports> Sender<'_, P> {
             match retained.next(&mut replay.cursor, &mut looks) {
                 Step::Found(_, message) => self.send_retained(session, replay, message),
                 Step::Pause => {
-                    stop = Stop::Later;
+                    pumped = Pumped::Later;
                     break;
                 }
                 Step::End => {
@@ -176,7 +176,7 @@ impl<P: Ports> Sender<'_, P> {
             }
         }
         session.replays = Some(replays).filter(|replays| !replays.waiting.is_empty());
-        stop
+        pumped
     }
 
     /// [MQTT-3.3.1-8@3.1.1]
@@ -196,7 +196,7 @@ impl<P: Ports> Sender<'_, P> {
             self.send(aliases, &view, form, None);
             return;
         }
-        let packet_id = session.outbound.begin(form.parcel(message));
+        let packet_id = session.outbound.begin(form.queued(message));
         if !self.send(aliases, &view, form, Some(packet_id)) {
             session.outbound.abandon(packet_id);
         }
@@ -213,13 +213,13 @@ impl<P: Ports> Sender<'_, P> {
         self.frames.begin();
         let frame = self.frames.ready(view, self.link, topic_aliases, form, self.now);
         if !self.link.terms.takes(self.frames.len_with(frame, view)) {
-            self.tallies.dropped_too_large += 1;
+            self.counters.dropped_too_large += 1;
             return false;
         }
         if let Some(packet_id) = packet_id {
             self.frames.patch(frame, packet_id);
         }
-        self.tallies.messages_sent += 1;
+        self.counters.messages_sent += 1;
         self.frames.send(frame, view, self.link.connection, topic_aliases, self.ports);
         true
     }
@@ -237,11 +237,11 @@ impl<P: Ports> Sender<'_, P> {
     }
 }
 
-fn form_of(parcel: &Parcel) -> Form<'_> {
+fn form_of(queued: &QueuedMessage) -> Form<'_> {
     Form {
         dup: false,
-        qos: parcel.qos,
-        retain: parcel.retain,
-        subscription_ids: parcel.subscription_ids.as_deref().unwrap_or(&[]),
+        qos: queued.qos,
+        retain: queued.retain,
+        subscription_ids: queued.subscription_ids.as_deref().unwrap_or(&[]),
     }
 }

@@ -5,12 +5,12 @@ use std::{num::NonZeroU64, rc::Rc};
 use super::Shard;
 use crate::{
     base::ids::ShardId,
-    routing::{Stamp, Weigh},
+    routing::{MemorySize, Stamp},
     session::message::{Message, MessageView},
     topic::TopicName,
 };
 
-impl Weigh for Rc<Message> {
+impl MemorySize for Rc<Message> {
     fn bytes(&self) -> usize {
         self.size()
     }
@@ -35,7 +35,7 @@ impl Shard {
         let mut removes = view.payload.is_empty();
         let bytes = name.as_str().len() + view.application.len() + view.payload.len();
         if !removes && !self.has_room_to_retain(name, bytes) {
-            self.tallies.refused_retained += 1;
+            self.counters.refused_retained += 1;
             // Better none than one that is out of date.
             self.retained.get(name)?;
             removes = true;
@@ -74,7 +74,7 @@ impl Shard {
     pub(super) fn sweep_retained(&mut self) {
         let now = self.now;
         let swept = self.retained.sweep(SWEPT_AT_ONCE, |message| message.has_expired(now));
-        self.tallies.dropped_expired += swept as u64;
+        self.counters.dropped_expired += swept as u64;
     }
 }
 

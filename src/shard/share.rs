@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::{
     Shard,
-    deliver::{Delivery, Origin, Share},
+    deliver::{Fanout, Origin, Share},
     letter::{Address, GroupKeys},
     ports::Ports,
     publish::options_of,
@@ -16,17 +16,17 @@ use super::{
 };
 use crate::{
     base::{ids::ShardId, time::Span},
-    routing::{GroupId, Lot, Strategy},
-    session::{message::MessageView, outbound::Outbound, queue::Parcel},
+    routing::{GroupId, Selector, Strategy},
+    session::{message::MessageView, outbound::Outbound, queue::QueuedMessage},
 };
 
 /// What ended sessions have left to the other members of their groups, oldest first.
-pub(super) type Estate = VecDeque<Parcel>;
+pub(super) type Orphans = VecDeque<QueuedMessage>;
 
 /// Messages that one turn brings to those who inherit them.
-const INHERITED_PER_TURN: usize = 1024;
+const ORPHANS_PER_TURN: usize = 1024;
 /// The time between two such turns.
-const INHERITANCE_PAUSE: Span = Span::from_millis(1);
+const ORPHANS_PAUSE: Span = Span::from_millis(1);
 
 impl Shard {
     /// Brings a message to one member of each matching share group: to those here, and by letter
@@ -42,10 +42,10 @@ impl Shard {
     }
 
     fn deliver_to_group(&mut self, view: &MessageView<'_>, group: GroupId, ports: &mut impl Ports) {
-        let lot = self.lot(view, group, ports);
-        match self.groups.choose_shard(group, lot) {
+        let selector = self.selector(view, group, ports);
+        match self.groups.choose_shard(group, selector) {
             Some(shard) if shard == self.settings.shard => {
-                self.deliver_to_member(view, group, lot, Origin::Publisher, ports);
+                self.deliver_to_member(view, group, selector, Origin::Publisher, ports);
             }
             Some(shard) => {
                 let (share, filter) = self.groups.key(group);
@@ -53,18 +53,18 @@ impl Shard {
                 GroupKeys::write(keys, share, filter);
                 self.routes.group_shards.insert(shard);
             }
-            None => self.tallies.dropped_no_member += 1,
+            None => self.counters.dropped_no_member += 1,
         }
     }
 
     /// What the choice for this message follows from.
-    pub(super) fn lot(
+    pub(super) fn selector(
         &self,
         view: &MessageView<'_>,
         group: GroupId,
         ports: &mut impl Ports,
-    ) -> Lot {
-        Lot(match self.groups.strategy(group) {
+    ) -> Selector {
+        Selector(match self.groups.strategy(group) {
             Strategy::RoundRobin | Strategy::LeastInFlight | Strategy::Sticky => 0,
             Strategy::Random => ports.random(),
             Strategy::HashClient => u64::from(view.publisher_hash),
@@ -77,20 +77,20 @@ impl Shard {
         &mut self,
         view: &MessageView<'_>,
         group: GroupId,
-        lot: Lot,
+        selector: Selector,
         origin: Origin,
         ports: &mut impl Ports,
     ) {
-        let Shard { groups, sessions, settings, outlet, tallies, .. } = self;
+        let Shard { groups, sessions, settings, buffers, counters, .. } = self;
         let load = |member| sessions.get(member).map_or(usize::MAX, Session::load);
-        let Some(entry) = groups.choose_member(group, lot, load) else {
-            tallies.dropped_no_member += 1;
+        let Some(entry) = groups.choose_member(group, selector, load) else {
+            counters.dropped_no_member += 1;
             return;
         };
         let Some(session) = sessions.get_mut(entry.subscriber) else { return };
         let id = [entry.subscription_id];
         let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
-        Delivery::new(self.now, view, &settings.limits, outlet, tallies, ports)
+        Fanout::new(self.now, view, &settings.limits, buffers, counters, ports)
             .by(Share { group: groups.name(group), origin })
             .deliver(entry.subscriber, session, options_of(entry), ids);
     }
@@ -104,13 +104,13 @@ impl Shard {
         hops: u8,
         ports: &mut impl Ports,
     ) -> Option<ShardId> {
-        let lot = self.lot(view, group, ports);
-        let Some(shard) = self.groups.choose_shard(group, lot) else {
-            self.tallies.dropped_no_member += 1;
+        let selector = self.selector(view, group, ports);
+        let Some(shard) = self.groups.choose_shard(group, selector) else {
+            self.counters.dropped_no_member += 1;
             return None;
         };
         if shard == self.settings.shard {
-            self.deliver_to_member(view, group, lot, Origin::Inherited, ports);
+            self.deliver_to_member(view, group, selector, Origin::Orphaned, ports);
             return None;
         }
         let (share, filter) = self.groups.key(group);
@@ -129,46 +129,46 @@ impl Shard {
     }
 
     /// Takes what an ended session has left to its share groups.
-    pub(super) fn bequeath(&mut self, outbound: Outbound) {
+    pub(super) fn orphan(&mut self, outbound: Outbound) {
         // When the broker stops, those who would inherit go too.
         if self.stopping {
             return;
         }
-        let was_empty = self.estate.is_empty();
-        self.estate.extend(outbound.into_shared());
-        if was_empty && !self.estate.is_empty() {
-            self.wheel.insert(self.now, Timer::Inheritance);
+        let was_empty = self.orphans.is_empty();
+        self.orphans.extend(outbound.into_shared());
+        if was_empty && !self.orphans.is_empty() {
+            self.wheel.insert(self.now, Timer::Orphans);
         }
     }
 
     /// Brings some of what is left behind to those who inherit it, and comes back for the rest.
-    pub(super) fn settle_estate(&mut self, ports: &mut impl Ports) {
-        for _ in 0..INHERITED_PER_TURN {
-            let Some(parcel) = self.estate.pop_front() else { break };
-            let written_to = self.pass_on(&parcel, ports);
+    pub(super) fn redistribute(&mut self, ports: &mut impl Ports) {
+        for _ in 0..ORPHANS_PER_TURN {
+            let Some(queued) = self.orphans.pop_front() else { break };
+            let written_to = self.pass_on(&queued, ports);
             if written_to.is_some_and(|shard| ports.letters(shard).is_crowded()) {
                 break;
             }
         }
         // No publisher is held back for what it has not caused.
         self.hold_for_crowded(None, ports);
-        if self.estate.is_empty() {
-            self.estate = Estate::new();
+        if self.orphans.is_empty() {
+            self.orphans = Orphans::new();
         } else {
-            self.wheel.insert(self.now + INHERITANCE_PAUSE, Timer::Inheritance);
+            self.wheel.insert(self.now + ORPHANS_PAUSE, Timer::Orphans);
         }
     }
 
-    fn pass_on(&mut self, parcel: &Parcel, ports: &mut impl Ports) -> Option<ShardId> {
-        if parcel.message.has_expired(self.now) {
-            self.tallies.dropped_expired += 1;
+    fn pass_on(&mut self, queued: &QueuedMessage, ports: &mut impl Ports) -> Option<ShardId> {
+        if queued.message.has_expired(self.now) {
+            self.counters.dropped_expired += 1;
             return None;
         }
-        let name = parcel.group.as_ref()?;
+        let name = queued.group.as_ref()?;
         let Some(group) = self.groups.find(name.as_shared()) else {
-            self.tallies.dropped_no_member += 1;
+            self.counters.dropped_no_member += 1;
             return None;
         };
-        self.pass_to_group(&parcel.message.view(), group, 1, ports)
+        self.pass_to_group(&queued.message.view(), group, 1, ports)
     }
 }

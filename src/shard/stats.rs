@@ -4,17 +4,17 @@ use super::{end::Cause, reason::Reason};
 use crate::mqtt::DecodeError;
 
 /// Declares the counters once: field, meaning, and the place under `$SYS/broker/`.
-macro_rules! tallies {
+macro_rules! counters {
     ($($(#[$meaning:meta])* $field:ident => $topic:literal,)*) => {
         /// Counters of one shard since its start, or the sum of several shards'.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        pub struct Tallies {
+        pub struct Counters {
             $($(#[$meaning])* pub $field: u64,)*
         }
 
-        impl Tallies {
+        impl Counters {
             /// Adds what another shard has counted.
-            pub fn add(&mut self, other: &Tallies) {
+            pub fn add(&mut self, other: &Counters) {
                 $(self.$field += other.$field;)*
             }
 
@@ -26,7 +26,7 @@ macro_rules! tallies {
     };
 }
 
-tallies! {
+counters! {
     /// PUBLISH packets from clients.
     messages_received => "messages/received",
     /// PUBLISH packets to clients.
@@ -120,7 +120,7 @@ tallies! {
     refused_connect => "connections/refused/connect",
 }
 
-impl Tallies {
+impl Counters {
     pub(super) fn count_end(&mut self, cause: Cause) {
         match cause {
             Cause::Disconnect | Cause::DisconnectWithWill => self.ended_by_client += 1,
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn every_counter_has_a_topic_of_its_own() {
-        let mut topics: Vec<_> = Tallies::default().topics().map(|(topic, _)| topic).collect();
+        let mut topics: Vec<_> = Counters::default().topics().map(|(topic, _)| topic).collect();
         let count = topics.len();
         topics.sort_unstable();
         topics.dedup();
@@ -177,8 +177,8 @@ mod tests {
 
     #[test]
     fn sums_are_taken_counter_by_counter() {
-        let mut sum = Tallies { queued: 1, ..Tallies::default() };
-        sum.add(&Tallies { queued: 2, holds: 5, ..Tallies::default() });
-        assert_eq!(sum, Tallies { queued: 3, holds: 5, ..Tallies::default() });
+        let mut sum = Counters { queued: 1, ..Counters::default() };
+        sum.add(&Counters { queued: 2, holds: 5, ..Counters::default() });
+        assert_eq!(sum, Counters { queued: 3, holds: 5, ..Counters::default() });
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct PendingSuback {
     connection: ConnectionId,
     subscriber: SubscriberId,
-    /// The number in the ledger that has to be applied everywhere first.
+    /// The number of the interest that has to be applied everywhere first.
     told_at: u64,
     frame: Vec<u8>,
 }
@@ -60,8 +60,8 @@ impl Shard {
                 Err(error) => Err(Reason::Packet(error.into())),
             };
             if let Err(reason) = outcome {
-                self.tallies.refused_subscriptions += 1;
-                self.tallies.count_refusal(reason);
+                self.counters.refused_subscriptions += 1;
+                self.counters.count_refusal(reason);
             }
             told_at = told_at.max(outcome.unwrap_or(0));
             reason = reason.or_else(|| outcome.err());
@@ -86,7 +86,7 @@ impl Shard {
         told_at: u64,
         ports: &mut impl Ports,
     ) {
-        if told_at <= self.ledger.applied_everywhere() {
+        if told_at <= self.interest_acks.applied_everywhere() {
             // [MQTT-3.8.4-1]
             self.answer_with(id, suback, reason, ports);
             return self.pump(subscriber, ports);
@@ -102,7 +102,7 @@ impl Shard {
 
     /// Sends the SUBACKs whose subscriptions every shard knows of now.
     pub(super) fn send_pending_subacks(&mut self, ports: &mut impl Ports) {
-        let applied = self.ledger.applied_everywhere();
+        let applied = self.interest_acks.applied_everywhere();
         // Each waits for the number that was the latest when it came, or an earlier one; so a
         // later one may be ready before the first.
         for _ in 0..self.pending_subacks.len() {
@@ -122,8 +122,8 @@ impl Shard {
         }
     }
 
-    /// Subscribes to one filter, and says which number in the ledger its SUBACK waits for; 0 for
-    /// none.
+    /// Subscribes to one filter, and says the number of the interest that its SUBACK waits for; 0
+    /// for none.
     fn subscribe(
         &mut self,
         text: &str,
@@ -153,7 +153,7 @@ impl Shard {
         if !known {
             session.filters.add(text, self.settings.seed);
             session.shared_filters += u32::from(matches!(subscription, Subscription::Shared(_)));
-            self.tallies.subscriptions += 1;
+            self.counters.subscriptions += 1;
         }
         Ok(match subscription {
             Subscription::Plain(filter) => {
@@ -213,7 +213,7 @@ impl Shard {
         for peer in self.settings.peers() {
             ports.letters(peer).push_interest(filter.as_str(), wanted);
         }
-        self.ledger.told()
+        self.interest_acks.told()
     }
 
     /// Tells all other shards how many members a group has here: none, once it is gone.
@@ -227,7 +227,7 @@ impl Shard {
         for peer in self.settings.peers() {
             ports.letters(peer).push_group(share, filter, counts);
         }
-        self.ledger.told()
+        self.interest_acks.told()
     }
 
     /// Prepares the retained messages that the subscription asks for.

@@ -4,18 +4,18 @@
 
 use std::fmt::Write;
 
-use super::{Shard, letter::Letter, ports::Ports, stats::Tallies};
+use super::{Shard, letter::Letter, ports::Ports, stats::Counters};
 use crate::{
     mqtt::QoS,
     session::message::{MessageView, Payload},
 };
 
 impl Shard {
-    /// Publishes this shard's load, and hands its tallies to the first shard, which publishes the
+    /// Publishes this shard's load, and hands its counters to the first shard, which publishes the
     /// sums of all.
     pub(super) fn publish_sys(&mut self, ports: &mut impl Ports) {
         let load = ports.load();
-        let own = Tallies {
+        let own = Counters {
             bytes_received: load.bytes_received,
             bytes_sent: load.bytes_sent,
             connections_refused: load.connections_refused,
@@ -23,7 +23,7 @@ impl Shard {
             accept_errors: load.accept_errors,
             refused_handshake: load.handshakes_refused,
             ended_websocket: load.frames_refused,
-            ..self.tallies()
+            ..self.counters()
         };
         let shard = self.settings.shard;
         let uptime = self.now.since(self.settings.started_at);
@@ -41,20 +41,20 @@ impl Shard {
             let _ = write!(topic, "$SYS/broker/shards/{shard}/{name}");
             self.publish_value(&topic, &value.to_string(), ports);
         }
-        self.heard_tallies[shard.index()] = own;
+        self.heard_counters[shard.index()] = own;
         match self.settings.peers().next() {
             // Every other shard's first peer is the first shard.
             Some(first) if shard.index() > 0 => {
-                let tallies = Box::new(self.heard_tallies[shard.index()].clone());
-                ports.letters(first).push(Letter::Tallies(tallies));
+                let counters = Box::new(self.heard_counters[shard.index()].clone());
+                ports.letters(first).push(Letter::Counters(counters));
             }
             _ => self.publish_sums(ports),
         }
     }
 
     fn publish_sums(&mut self, ports: &mut impl Ports) {
-        let mut sums = Tallies::default();
-        self.heard_tallies.iter().for_each(|tallies| sums.add(tallies));
+        let mut sums = Counters::default();
+        self.heard_counters.iter().for_each(|counters| sums.add(counters));
         let uptime = self.now.since(self.settings.started_at).as_secs();
         let version = concat!("ringmq ", env!("CARGO_PKG_VERSION"));
         self.publish_value("$SYS/broker/version", version, ports);

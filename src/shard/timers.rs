@@ -20,7 +20,7 @@ pub(super) enum Timer {
     /// Publishers may have waited long enough for this subscriber.
     Patience(SubscriberId),
     /// Members of share groups may inherit messages.
-    Inheritance,
+    Orphans,
     /// `$SYS` is to be published.
     Sys,
     /// Tombstones of retained messages may be forgotten.
@@ -77,7 +77,7 @@ impl Shard {
             Timer::KeepAlive(connection) => self.look_at_keep_alive(connection, ports),
             Timer::Absence(subscriber) => self.look_at_absence(subscriber, ports),
             Timer::Patience(subscriber) => self.handle_patience(subscriber, ports),
-            Timer::Inheritance => self.settle_estate(ports),
+            Timer::Orphans => self.redistribute(ports),
             Timer::Sys => {
                 self.publish_sys(ports);
                 if let Some(interval) = self.settings.sys_interval {
@@ -135,7 +135,7 @@ impl Shard {
         }
         let Some(session) = self.sessions.get(subscriber) else { return };
         if session.ends_at.is_some_and(|ends| ends <= self.now) {
-            self.tallies.clients_expired += 1;
+            self.counters.clients_expired += 1;
             return self.end_session(subscriber, ports);
         }
         let will_due_at = session.will.as_ref().and_then(|will| will.due_at);

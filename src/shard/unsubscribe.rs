@@ -62,7 +62,7 @@ impl Shard {
         subscription: Subscription<'_>,
         ports: &mut impl Ports,
     ) {
-        self.tallies.subscriptions -= 1;
+        self.counters.subscriptions -= 1;
         match subscription {
             Subscription::Plain(filter) => {
                 let ended = self.trie.unsubscribe(filter, subscriber);

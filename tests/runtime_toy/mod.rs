@@ -32,12 +32,12 @@ use ringmq::{
         ids::{ConnectionId, ShardId},
         time::{Moment, Span},
     },
-    runtime::{Fault, Started, RuntimeConfig, run},
+    runtime::{Fault, RuntimeConfig, Started, run},
     shard::{
         letter::{Letter, LetterBatch},
         ports::{Arrival, Brain, Closing, End, Ports},
     },
-    transport::websocket::Rules,
+    transport::websocket::HandshakePolicy,
 };
 
 pub(crate) struct Toy {
@@ -281,7 +281,7 @@ pub(crate) fn config(shards: usize) -> RuntimeConfig {
         cpus: (0..shards).collect(),
         listeners: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)],
         websocket_listeners: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)],
-        websocket_rules: Rules::default(),
+        websocket_policy: HandshakePolicy::default(),
         ring_entries: 1024,
         recv_buffers: 256,
         recv_buffer_bytes: 4096,

@@ -15,16 +15,16 @@ use ringmq::{
         ports::{Arrival, Brain, End},
         referral::Referral,
         settings::Settings,
-        stats::Tallies,
+        stats::Counters,
     },
 };
 
 use crate::{
-    hands::{Effect, Effects, Hands, Place},
     link::{Link, Phase},
     oracle::{Event, Oracle, Seen},
     plan::Plan,
     planted::{Fault, Planted},
+    ports::{Effect, Effects, Place, SimulatedPorts},
     violation::Violation,
 };
 
@@ -50,13 +50,13 @@ pub(crate) struct Broker {
 #[derive(Debug, Default)]
 struct Lane {
     leaving: VecDeque<usize>,
-    mailbox: VecDeque<Parcel>,
+    mailbox: VecDeque<QueuedMessage>,
     /// A crowded batch has gone, and its writers have not been told.
     posted: bool,
 }
 
 #[derive(Debug)]
-enum Parcel {
+enum QueuedMessage {
     /// Letters, and the step up to which they tell everything.
     Letters(LetterBatch, u64),
     Link(usize),
@@ -103,16 +103,16 @@ impl Broker {
         &mut self,
         shard: usize,
         event: Event<'_>,
-        call: impl FnOnce(&mut Shard, Moment, &mut Hands<'_>) -> usize,
+        call: impl FnOnce(&mut Shard, Moment, &mut SimulatedPorts<'_>) -> usize,
     ) -> Result<usize, Violation> {
         self.step += 1;
         self.effects.clear();
-        let before = self.shards[shard].tallies();
+        let before = self.shards[shard].counters();
         let called_for = match event {
             Event::Bytes { link, .. } | Event::Drained { link } => Some(link),
             _ => None,
         };
-        let mut hands = Hands {
+        let mut ports = SimulatedPorts {
             place: &mut self.places[shard],
             links: &mut self.links,
             effects: &mut self.effects,
@@ -120,13 +120,13 @@ impl Broker {
             outbox_bytes_max: self.outbox_bytes_max,
             called_for,
         };
-        let taken = call(&mut self.shards[shard], self.now, &mut hands);
+        let taken = call(&mut self.shards[shard], self.now, &mut ports);
         for at in 0..self.effects.list.len() {
             if let Effect::HandedOver { link, home } = self.effects.list[at] {
                 self.lanes[shard][home.index()].leaving.push_back(link);
             }
         }
-        let after = self.shards[shard].tallies();
+        let after = self.shards[shard].counters();
         let event = match event {
             Event::Bytes { link, bytes } => Event::Bytes { link, bytes: &bytes[..taken] },
             other => other,
@@ -137,14 +137,14 @@ impl Broker {
             shard,
             event,
             effects: &self.effects,
-            tallies: (&before, &after),
+            counters: (&before, &after),
         };
         self.oracle.observe(&seen)?;
         Ok(taken)
     }
 
-    pub(crate) fn tallies(&self, shard: usize) -> Tallies {
-        self.shards[shard].tallies()
+    pub(crate) fn counters(&self, shard: usize) -> Counters {
+        self.shards[shard].counters()
     }
 
     /// A client opens a connection to a shard.
@@ -165,8 +165,8 @@ impl Broker {
             peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),
             surplus: false,
         };
-        self.call(shard, Event::Accepted { link }, |brain, now, hands| {
-            brain.handle_accepted(now, id, arrival, hands);
+        self.call(shard, Event::Accepted { link }, |brain, now, ports| {
+            brain.handle_accepted(now, id, arrival, ports);
             0
         })?;
         Ok(())
@@ -197,10 +197,10 @@ impl Broker {
                 self.links[index].version = version;
                 self.planted.misread(&bytes, version)
             });
-            let taken = self.call(shard, event, |brain, now, hands| match &misread {
-                None => brain.handle_bytes(now, id, &bytes, hands),
+            let taken = self.call(shard, event, |brain, now, ports| match &misread {
+                None => brain.handle_bytes(now, id, &bytes, ports),
                 Some(misread) => {
-                    let taken = brain.handle_bytes(now, id, &misread.bytes, hands);
+                    let taken = brain.handle_bytes(now, id, &misread.bytes, ports);
                     misread.taken(taken, bytes.len())
                 }
             })?;
@@ -234,8 +234,8 @@ impl Broker {
 
     fn end(&mut self, index: usize, end: End) -> Verdict {
         let Link { shard, id, .. } = self.links[index];
-        self.call(shard, Event::Ended { link: index }, |brain, now, hands| {
-            brain.handle_end(now, id, end, hands);
+        self.call(shard, Event::Ended { link: index }, |brain, now, ports| {
+            brain.handle_end(now, id, end, ports);
             0
         })?;
         let link = &mut self.links[index];
@@ -270,8 +270,8 @@ impl Broker {
         let link = &mut self.links[index];
         link.wants_drained = false;
         let (shard, id) = (link.shard, link.id);
-        self.call(shard, Event::Drained { link: index }, |brain, now, hands| {
-            brain.handle_drained(now, id, hands);
+        self.call(shard, Event::Drained { link: index }, |brain, now, ports| {
+            brain.handle_drained(now, id, ports);
             0
         })?;
         Ok(())
@@ -292,7 +292,7 @@ impl Broker {
                 lane.leaving.push_front(link);
                 return;
             }
-            lane.mailbox.push_back(Parcel::Link(link));
+            lane.mailbox.push_back(QueuedMessage::Link(link));
         }
         let letters = &mut self.places[from].letters[to];
         if letters.is_empty() || lane.mailbox.len() >= self.mailbox_parcels_max {
@@ -301,10 +301,10 @@ impl Broker {
         let batch = std::mem::take(letters);
         lane.posted |= batch.is_crowded();
         for batch in self.planted.alter_batch(from, to, batch) {
-            lane.mailbox.push_back(Parcel::Letters(batch, self.step));
+            lane.mailbox.push_back(QueuedMessage::Letters(batch, self.step));
         }
         if let Some(forged) = self.planted.forge_answer(from, to) {
-            self.lanes[to][from].mailbox.push_back(Parcel::Letters(forged, 0));
+            self.lanes[to][from].mailbox.push_back(QueuedMessage::Letters(forged, 0));
         }
     }
 
@@ -315,8 +315,8 @@ impl Broker {
     pub(crate) fn tell_posted(&mut self, from: usize, to: usize) -> Verdict {
         self.lanes[from][to].posted = false;
         let peer = ShardId::new(to).expect("few shards");
-        self.call(from, Event::Posted, |brain, now, hands| {
-            brain.handle_posted(now, peer, hands);
+        self.call(from, Event::Posted, |brain, now, ports| {
+            brain.handle_posted(now, peer, ports);
             0
         })?;
         Ok(())
@@ -326,18 +326,18 @@ impl Broker {
         !self.lanes[from][to].mailbox.is_empty()
     }
 
-    /// A shard takes the next parcel out of a mailbox.
+    /// A shard takes the next item out of a mailbox.
     pub(crate) fn receive(&mut self, from: usize, to: usize) -> Verdict {
         match self.lanes[from][to].mailbox.pop_front() {
-            Some(Parcel::Letters(batch, upto)) => {
+            Some(QueuedMessage::Letters(batch, upto)) => {
                 let peer = ShardId::new(from).expect("few shards");
-                self.call(to, Event::Letters { from, upto }, |brain, now, hands| {
-                    brain.handle_letters(now, peer, &batch, hands);
+                self.call(to, Event::Letters { from, upto }, |brain, now, ports| {
+                    brain.handle_letters(now, peer, &batch, ports);
                     0
                 })?;
                 Ok(())
             }
-            Some(Parcel::Link(link)) => {
+            Some(QueuedMessage::Link(link)) => {
                 self.accept(link, to)?;
                 self.feed(link)
             }
@@ -350,8 +350,8 @@ impl Broker {
         if self.places[shard].find(id).is_none() {
             return Ok(());
         }
-        self.call(shard, Event::Verdict, |brain, now, hands| {
-            brain.handle_verdict(now, id, passed, hands);
+        self.call(shard, Event::Verdict, |brain, now, ports| {
+            brain.handle_verdict(now, id, passed, ports);
             0
         })?;
         Ok(())
@@ -359,8 +359,8 @@ impl Broker {
 
     /// The broker is told to stop; whoever comes after that is turned away.
     pub(crate) fn stop(&mut self, shard: usize) -> Verdict {
-        self.call(shard, Event::Stop, |brain, now, hands| {
-            brain.handle_stop(now, hands);
+        self.call(shard, Event::Stop, |brain, now, ports| {
+            brain.handle_stop(now, ports);
             0
         })?;
         Ok(())
@@ -372,9 +372,9 @@ impl Broker {
 
     pub(crate) fn fire(&mut self, shard: usize) -> Verdict {
         let ahead = if self.planted.is(Fault::HurryClock) { HURRY } else { Span::ZERO };
-        self.call(shard, Event::Time, |brain, now, hands| {
+        self.call(shard, Event::Time, |brain, now, ports| {
             let now = now + ahead;
-            brain.handle_time(now, hands);
+            brain.handle_time(now, ports);
             0
         })?;
         Ok(())

@@ -46,7 +46,7 @@ pub(crate) fn altered(batch: &LetterBatch, fault: Fault, random: &mut Random) ->
             Letter::Press { publisher } => out.push(Letter::Press { publisher: *publisher }),
             Letter::Ease { .. } if fault == Fault::LoseEase => {}
             Letter::Ease { publisher } => out.push(Letter::Ease { publisher: *publisher }),
-            Letter::Tallies(tallies) => out.push(Letter::Tallies(tallies.clone())),
+            Letter::Counters(counters) => out.push(Letter::Counters(counters.clone())),
         }
     }
     out

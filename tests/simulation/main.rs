@@ -3,7 +3,6 @@
 
 mod broker;
 mod client;
-mod hands;
 mod letters;
 mod link;
 #[path = "../support/matching.rs"]
@@ -11,6 +10,7 @@ mod matching;
 mod oracle;
 mod plan;
 mod planted;
+mod ports;
 mod random;
 mod run;
 #[path = "../stories/story.rs"]
@@ -27,7 +27,7 @@ use std::{
 
 use plan::Plan;
 use planted::Fault;
-use ringmq::shard::stats::Tallies;
+use ringmq::shard::stats::Counters;
 use run::Outcome;
 
 /// What many runs came to.
@@ -35,7 +35,7 @@ use run::Outcome;
 struct Survey {
     seeds: u64,
     calls: u64,
-    tallies: Tallies,
+    counters: Counters,
     /// For each law that was broken: how often, and by which seed first.
     broken: BTreeMap<&'static str, (u64, u64)>,
 }
@@ -46,7 +46,7 @@ impl Survey {
         let law = match run_caught(&Plan::new(seed)) {
             Ok(outcome) => {
                 self.calls += outcome.steps;
-                self.tallies.add(&outcome.tallies);
+                self.counters.add(&outcome.counters);
                 outcome.verdict.err().map(|violation| violation.law)
             }
             Err(law) => Some(law),
@@ -58,7 +58,7 @@ impl Survey {
 
     fn print(&self) {
         println!("{} seeds, {} calls of shards", self.seeds, self.calls);
-        for (topic, value) in self.tallies.topics().filter(|(_, value)| *value > 0) {
+        for (topic, value) in self.counters.topics().filter(|(_, value)| *value > 0) {
             println!("  {topic} {value}");
         }
     }

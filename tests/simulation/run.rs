@@ -3,7 +3,7 @@
 
 use ringmq::{
     base::{time::Span, wheel::TICK},
-    shard::stats::Tallies,
+    shard::stats::Counters,
 };
 
 use crate::{
@@ -77,7 +77,7 @@ pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     pub(crate) story: Vec<String>,
     /// What all shards have counted.
-    pub(crate) tallies: Tallies,
+    pub(crate) counters: Counters,
 }
 
 /// Runs a plan to its end, or to the first law that is broken.
@@ -87,9 +87,9 @@ pub(crate) fn run(plan: &Plan, tell: bool) -> Outcome {
     let verdict = run.all();
     let oracle = &mut run.broker.oracle;
     let (story, trace, steps) = (oracle.take_story(), oracle.trace(), oracle.steps());
-    let mut tallies = Tallies::default();
-    (0..plan.shards).for_each(|shard| tallies.add(&run.broker.tallies(shard)));
-    Outcome { trace, steps, verdict, story, tallies }
+    let mut counters = Counters::default();
+    (0..plan.shards).for_each(|shard| counters.add(&run.broker.counters(shard)));
+    Outcome { trace, steps, verdict, story, counters }
 }
 
 impl Run {

@@ -119,7 +119,7 @@ fn who_proves_to_know_the_password_is_let_in() {
             world.send(client, &bytes(&Packet::Pingreq, Version::V5));
             assert_eq!(world.received(client), ["PINGRESP"]);
         }
-        assert_eq!(world.tallies().clients_connected, 1);
+        assert_eq!(world.counters().clients_connected, 1);
     });
 }
 
@@ -191,7 +191,7 @@ fn a_method_that_nobody_can_use_is_refused_by_its_name() {
             assert_eq!(world.received(client), ["CONNACK BadAuthenticationMethod"], "{method}");
             assert!(world.is_closed(client));
         }
-        assert_eq!(world.tallies().refused_authentication, 5);
+        assert_eq!(world.counters().refused_authentication, 5);
     });
     let mut without_users = World::new(1);
     let client = send_connect(&mut without_users, &connect_by("a", SHA_256, None));
@@ -214,8 +214,8 @@ fn a_wrong_password_and_an_unknown_user_look_the_same() {
             assert_eq!(world.received(client), ["CONNACK NotAuthorized"], "{wrong:?}");
             assert!(world.is_closed(client));
         }
-        assert_eq!(world.tallies().refused_authentication, 3);
-        assert_eq!(world.tallies().clients_connected, 0);
+        assert_eq!(world.counters().refused_authentication, 3);
+        assert_eq!(world.counters().clients_connected, 0);
     });
 }
 
@@ -292,7 +292,7 @@ fn only_the_next_auth_or_a_disconnect_may_follow_a_challenge() {
         world.send(client, &disconnect(Version::V5));
         assert_eq!(world.received(client), [""; 0]);
         assert!(world.is_closed(client));
-        assert_eq!(world.tallies().clients_total, 0);
+        assert_eq!(world.counters().clients_total, 0);
     });
 }
 
@@ -340,7 +340,7 @@ fn the_whole_exchange_has_the_time_of_one_connect() {
         assert!(!world.is_closed(client));
         world.pass(Span::from_secs(2));
         assert!(world.is_closed(client));
-        assert_eq!(world.tallies().ended_connect_timeout, 1);
+        assert_eq!(world.counters().ended_connect_timeout, 1);
     });
 }
 
@@ -355,7 +355,7 @@ fn who_goes_away_during_the_exchange_leaves_nothing_behind() {
         let (waiting, _) = challenged(world, client_id, &ADA);
         world.stop();
         assert!(world.is_closed(waiting));
-        assert_eq!((world.tallies().connections, world.tallies().clients_total), (0, 0));
+        assert_eq!((world.counters().connections, world.counters().clients_total), (0, 0));
     });
 }
 
@@ -430,7 +430,7 @@ fn a_client_that_fails_to_prove_itself_again_is_disconnected() {
             assert_eq!(world.received(client), ["DISCONNECT NotAuthorized"]);
             assert!(world.is_closed(client));
         }
-        assert_eq!(world.tallies().refused_authentication, 2);
+        assert_eq!(world.counters().refused_authentication, 2);
     });
 }
 

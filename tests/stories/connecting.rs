@@ -30,7 +30,7 @@ fn a_client_is_let_in_and_answered() {
             world.send(client, &bytes(&Packet::Pingreq, version));
             assert_eq!(world.received(client), ["PINGRESP"]);
         }
-        assert_eq!(world.tallies().clients_connected, 4);
+        assert_eq!(world.counters().clients_connected, 4);
     });
 }
 
@@ -47,7 +47,7 @@ fn connect_comes_first_and_once() {
         let twice = join_as(&mut world, version, "twice");
         world.send(twice, &bytes(&Packet::Connect(connect(version, "twice")), version));
         assert!(world.is_closed(twice));
-        assert_eq!(world.tallies().ended_protocol_error, 2);
+        assert_eq!(world.counters().ended_protocol_error, 2);
     });
 }
 
@@ -62,7 +62,7 @@ fn an_empty_client_identifier_is_replaced_where_the_version_allows_it() {
         assert_eq!(lasting, ["CONNACK ClientIdentifierNotValid"]);
         let old = answer(&mut world, &connect(Version::V31, ""));
         assert_eq!(old, ["CONNACK ClientIdentifierNotValid"]);
-        assert_eq!(world.tallies().clients_connected, 2);
+        assert_eq!(world.counters().clients_connected, 2);
     }
 }
 
@@ -91,7 +91,7 @@ fn a_second_connection_takes_the_client_over() {
             if version == Version::V5 { &["DISCONNECT SessionTakenOver"] } else { &[] };
         assert_eq!(world.received(first), farewell);
         assert!(world.is_closed(first) && !world.is_closed(second));
-        assert_eq!(world.tallies().clients_connected, 1);
+        assert_eq!(world.counters().clients_connected, 1);
     });
 }
 
@@ -104,7 +104,7 @@ fn a_connection_without_connect_is_closed_in_time() {
     assert!(!world.is_closed(client));
     world.pass(Span::from_secs(2));
     assert!(world.is_closed(client));
-    assert_eq!(world.tallies().ended_connect_timeout, 1);
+    assert_eq!(world.counters().ended_connect_timeout, 1);
 }
 
 /// [MQTT-3.1.2-22] [MQTT-3.2.2-22] [MQTT-3.1.2-24@3.1.1]
@@ -123,7 +123,7 @@ fn silence_of_one_and_a_half_keep_alives_ends_the_connection() {
         assert!(world.is_closed(client));
         world.pass(Span::from_secs(3600));
         assert!(!world.is_closed(immortal));
-        assert_eq!(world.tallies().ended_keep_alive, 1);
+        assert_eq!(world.counters().ended_keep_alive, 1);
     });
 }
 
@@ -144,7 +144,7 @@ fn a_client_that_has_sent_its_last_still_gets_its_answers() {
         let received = world.received(client);
         assert_eq!(received, ["CONNACK Success", "SUBACK 7 [00]", "PINGRESP"]);
         assert!(world.is_closed(client));
-        assert_eq!(world.tallies().ended_abruptly, 1);
+        assert_eq!(world.counters().ended_abruptly, 1);
     });
 }
 
@@ -159,7 +159,7 @@ fn malformed_bytes_close_the_connection_and_are_counted() {
         let farewell: &[&str] =
             if version == Version::V5 { &["DISCONNECT MalformedPacket"] } else { &[] };
         assert_eq!(world.received(client), farewell);
-        assert_eq!(world.tallies().ended_malformed, 1);
+        assert_eq!(world.counters().ended_malformed, 1);
     });
 }
 
@@ -170,7 +170,7 @@ fn a_packet_that_is_too_large_is_refused_by_its_length_alone() {
     let client = join_as(&mut world, Version::V5, "large");
     world.send(client, b"\x30\xff\xff\xff\x7f");
     assert_eq!(world.received(client), ["DISCONNECT PacketTooLarge"]);
-    assert_eq!(world.tallies().ended_too_large, 1);
+    assert_eq!(world.counters().ended_too_large, 1);
 }
 
 /// [MQTT-3.14.4-2] [MQTT-4.13.2-1]
@@ -198,7 +198,7 @@ fn nothing_is_handled_after_disconnect() {
         world.send(client, &all);
         assert_eq!(world.received(client), [""; 0]);
         assert!(world.is_closed(client));
-        assert_eq!(world.tallies().ended_by_client, 1);
+        assert_eq!(world.counters().ended_by_client, 1);
     });
 }
 
@@ -211,7 +211,7 @@ fn strangers_from_elsewhere_are_refused_by_default() {
         world.send(client, &bytes(&Packet::Connect(connect(version, "far")), version));
         assert_eq!(world.received(client), ["CONNACK NotAuthorized"]);
         assert!(world.is_closed(client));
-        assert_eq!(world.tallies().refused_authentication, 1);
+        assert_eq!(world.counters().refused_authentication, 1);
     });
 }
 

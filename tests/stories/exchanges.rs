@@ -110,7 +110,7 @@ fn a_session_lasts_as_long_as_its_connection() {
         publish(&mut world, writer, version, "t", Delivery::AtLeastOnce(id(1)), "x");
         assert_eq!(world.received(reader), ["PUBLISH t qos1 #1 'x'"]);
         world.send(reader, &disconnect(version));
-        assert_eq!(world.tallies().clients_total, 1);
+        assert_eq!(world.counters().clients_total, 1);
     });
 }
 

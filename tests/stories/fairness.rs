@@ -105,7 +105,7 @@ fn share_out(strategy: Strategy, trial: Trial) -> Vec<Counts> {
             }
         }
     }
-    assert_eq!(world.tallies().dropped_no_member, 0);
+    assert_eq!(world.counters().dropped_no_member, 0);
     groups.iter().map(|group| group.got).collect()
 }
 

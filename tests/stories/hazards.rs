@@ -93,7 +93,7 @@ fn replacing_retained_messages_keeps_to_the_limit_of_bytes() {
         });
         assert!(replays[0].len() < 12_000, "{}", replays[0].len());
         assert!(replays.iter().all(|replay| *replay == replays[0]), "every shard has the same");
-        assert!(world.tallies().refused_retained > 0);
+        assert!(world.counters().refused_retained > 0);
     });
 }
 
@@ -144,7 +144,7 @@ fn reminders_do_not_pile_up() {
     assert_eq!(told.matches("KeepAlive(").count(), 0);
     assert!(told.matches("Absence(").count() <= 1);
     world.pass(Span::from_secs(604_800));
-    assert_eq!(world.tallies().clients_expired, 1);
+    assert_eq!(world.counters().clients_expired, 1);
 }
 
 /// [MQTT-3.1.2-24]
@@ -159,7 +159,7 @@ fn an_answer_that_is_too_large_for_the_client_ends_the_connection() {
         let filters: Vec<_> = names.iter().map(|name| (&**name, at(QoS::AtMostOnce))).collect();
         world.send(client, &subscribe(Version::V5, 1, &filters));
         assert_eq!(world.received(client), ["DISCONNECT PacketTooLarge"]);
-        assert_eq!(world.tallies().subscriptions, 0);
+        assert_eq!(world.counters().subscriptions, 0);
     }
 }
 
@@ -174,7 +174,7 @@ fn nothing_comes_before_connack_and_nothing_instead_of_it() {
         world.send(client, &bytes(&Packet::Connect(connect), Version::V5));
         assert_eq!(world.received(client), [""; 0]);
         assert!(world.is_closed(client));
-        assert_eq!(world.tallies().clients_connected, 0);
+        assert_eq!(world.counters().clients_connected, 0);
     }
 }
 
@@ -225,7 +225,7 @@ fn an_expired_retained_message_is_removed() {
     world.send(writer, &bytes(&Packet::Publish(publish), Version::V5));
     world.pass(Span::from_secs(20));
     // Each of the two shards had it.
-    assert_eq!(world.tallies().dropped_expired, 2);
+    assert_eq!(world.counters().dropped_expired, 2);
     let connect = Connect { client_id: "late", ..connect(Version::V5, "late") };
     let late = join(&mut world, &connect);
     world.send(late, &subscribe(Version::V5, 1, &[("r", at(QoS::AtMostOnce))]));

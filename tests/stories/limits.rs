@@ -49,21 +49,21 @@ fn a_reader_that_stops_reading_holds_its_publishers_back_for_a_while_only() {
             sent += 1;
             assert!(sent < 1000, "the writer is held back");
         }
-        assert_eq!(world.tallies().dropped_outbox_full, 0);
+        assert_eq!(world.counters().dropped_outbox_full, 0);
         world.pass(Span::from_millis(300));
         assert!(world.is_read_from(writer));
         for _ in 0..100 {
             publish(&mut world, writer, version, "t", Delivery::AtMostOnce, PAYLOAD);
         }
         assert_eq!(world.received(fast).len(), sent + 100);
-        assert!(world.tallies().dropped_outbox_full > 0);
+        assert!(world.counters().dropped_outbox_full > 0);
         world.reads(slow, true);
         let late = world.received(slow).len();
-        let dropped = usize::try_from(world.tallies().dropped_outbox_full).unwrap();
+        let dropped = usize::try_from(world.counters().dropped_outbox_full).unwrap();
         assert_eq!(late + dropped, sent + 100);
         publish(&mut world, writer, version, "t", Delivery::AtMostOnce, PAYLOAD);
         assert_eq!(world.received(slow).len(), 1);
-        assert_eq!(world.tallies().patience_exhausted, 1);
+        assert_eq!(world.counters().patience_exhausted, 1);
     });
 }
 
@@ -90,7 +90,7 @@ fn a_reader_that_catches_up_lets_its_publishers_go_on_and_loses_nothing() {
         }
         received += world.received(reader).len();
         assert_eq!(received, 100);
-        assert_eq!(world.tallies().dropped_queue_full, 0);
+        assert_eq!(world.counters().dropped_queue_full, 0);
     });
 }
 
@@ -120,7 +120,7 @@ fn two_clients_that_flood_each_other_do_not_block_each_other() {
             }
         }
         assert_eq!((messages, acknowledged), (80, 80));
-        assert_eq!(world.tallies().patience_exhausted, 0);
+        assert_eq!(world.counters().patience_exhausted, 0);
     });
 }
 
@@ -135,7 +135,7 @@ fn a_reader_that_never_acknowledges_is_disconnected_at_its_limit() {
             world.pass(Span::from_millis(100));
         }
         assert!(world.is_closed(stuck));
-        assert_eq!(world.tallies().ended_quota, 1);
+        assert_eq!(world.counters().ended_quota, 1);
         let received = world.received(stuck);
         assert_eq!(
             &received[..2],
@@ -161,7 +161,7 @@ fn the_queue_of_an_absent_client_keeps_the_oldest() {
             publish(&mut world, writer, version, "t", Delivery::AtLeastOnce(id(n)), "x");
         }
         assert_eq!(world.received(writer).len(), 15);
-        assert_eq!(world.tallies().dropped_queue_full, 5);
+        assert_eq!(world.counters().dropped_queue_full, 5);
     });
 }
 
@@ -186,7 +186,7 @@ fn a_message_too_large_for_one_client_is_dropped_for_it_alone() {
         publish(&mut world, writer, Version::V5, "t", Delivery::AtLeastOnce(id(2)), "x");
         assert_eq!(world.received(small), ["PUBLISH t qos1 #1 'x'"]);
         assert_eq!(world.received(large).len(), 3);
-        assert_eq!(world.tallies().dropped_too_large, 2);
+        assert_eq!(world.counters().dropped_too_large, 2);
     }
 }
 

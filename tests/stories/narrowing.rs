@@ -87,7 +87,7 @@ fn a_publish_above_the_maximum_qos_ends_the_connection_and_reaches_nobody() {
             assert_eq!(world.received(writer), refusal(version, "QosNotSupported"));
             assert!(world.is_closed(writer));
             assert_eq!(world.received(reader), [""; 0]);
-            assert_eq!(world.tallies().ended_protocol_error, 1);
+            assert_eq!(world.counters().ended_protocol_error, 1);
         }
     });
 }
@@ -185,7 +185,7 @@ fn a_will_that_asks_for_more_than_is_offered_is_refused_with_its_connection() {
             let reason = if version == V5 { reason } else { "ServerUnavailable" };
             assert_eq!(received, [format!("CONNACK {reason}")]);
             assert!(world.is_closed(client));
-            assert_eq!((world.tallies().refused_connect, world.tallies().clients_total), (1, 0));
+            assert_eq!((world.counters().refused_connect, world.counters().clients_total), (1, 0));
         }
         let mut world = offering(shards, &up_to(QoS::AtLeastOnce));
         let connect = Connect { will: Some(will("t", b"x")), ..connect(version, "client") };
@@ -217,8 +217,8 @@ fn filters_of_a_kind_that_is_not_offered_are_refused() {
                 assert!(world.is_closed(client));
             } else {
                 assert_eq!(world.received(client), ["SUBACK 1 [00, 80]"]);
-                assert_eq!(world.tallies().subscriptions, 1);
-                assert_eq!(world.tallies().refused_subscriptions, 1);
+                assert_eq!(world.counters().subscriptions, 1);
+                assert_eq!(world.counters().refused_subscriptions, 1);
             }
         }
     });

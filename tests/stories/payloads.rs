@@ -54,7 +54,7 @@ fn a_payload_that_is_not_the_text_it_is_said_to_be_is_refused() {
         assert_eq!(world.received(writer), ["DISCONNECT PayloadFormatInvalid"]);
         assert!(world.is_closed(writer));
         assert_eq!(world.received(reader), ["PUBLISH t '20 °C'"]);
-        let sum = world.tallies();
+        let sum = world.counters();
         assert_eq!((sum.refused_payload_format, sum.refused_publish, sum.ended_refused), (3, 3, 1));
     }
 }
@@ -87,6 +87,6 @@ fn a_will_that_is_not_the_text_it_is_said_to_be_is_refused_with_its_connection()
             assert_eq!(received, [answer]);
             assert_eq!(world.is_closed(client), payload == BROKEN);
         }
-        assert_eq!(world.tallies().refused_payload_format, 1);
+        assert_eq!(world.counters().refused_payload_format, 1);
     }
 }

@@ -100,7 +100,7 @@ fn sys_belongs_to_the_broker() {
         };
         assert_eq!(world.received(writer), answers);
         assert_eq!(world.received(reader), [""; 0]);
-        assert_eq!(world.tallies().refused_publish, 2);
+        assert_eq!(world.counters().refused_publish, 2);
     });
 }
 

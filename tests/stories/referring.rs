@@ -68,8 +68,8 @@ fn a_client_without_room_for_its_session_is_sent_to_another_server() {
         let mut world = with_room_for(shards, 0, temporary());
         let answer = turned_away(&mut world, &connect(version, "one too many"));
         assert_eq!(answer, connack(version, "UseAnotherServer"));
-        assert_eq!(world.tallies().redirected, u64::from(version == V5));
-        assert_eq!(world.tallies().refused_connect, 1);
+        assert_eq!(world.counters().redirected, u64::from(version == V5));
+        assert_eq!(world.counters().refused_connect, 1);
     });
 }
 
@@ -129,7 +129,7 @@ fn a_broker_that_has_moved_serves_nobody() {
             let answer = turned_away(&mut world, &connect(version, name));
             assert_eq!(answer, connack(version, "ServerMoved"));
         }
-        let sum = world.tallies();
+        let sum = world.counters();
         assert_eq!((sum.clients_total, sum.refused_connect), (0, 3));
     });
 }
@@ -158,6 +158,6 @@ fn without_another_server_a_full_broker_says_that_it_is_full() {
         let mut world = World::with(shards, &full, &Policy::default());
         let answer = turned_away(&mut world, &connect(V5, "one too many"));
         assert_eq!(answer, [("CONNACK QuotaExceeded".to_owned(), None)]);
-        assert_eq!(world.tallies().redirected, 0);
+        assert_eq!(world.counters().redirected, 0);
     }
 }

@@ -140,8 +140,8 @@ fn a_session_ends_when_its_expiry_interval_has_passed() {
         let (_, received) = come_back(&mut world, &lasting("late"));
         assert_eq!(received, ["CONNACK Success"]);
         assert!(!world.is_closed(early));
-        assert_eq!(world.tallies().clients_expired, 1);
-        assert_eq!(world.tallies().subscriptions, 1);
+        assert_eq!(world.counters().clients_expired, 1);
+        assert_eq!(world.counters().subscriptions, 1);
     }
 }
 
@@ -189,6 +189,6 @@ fn a_message_that_expired_in_the_queue_is_not_sent() {
         world.pass(Span::from_secs(40));
         let (_, received) = come_back(&mut world, &resume(Version::V5, "sleeper"));
         assert_eq!(received[1..], ["PUBLISH t qos1 #1 expires 60s '2'", "PUBLISH t qos1 #2 '3'"]);
-        assert_eq!(world.tallies().dropped_expired, 1);
+        assert_eq!(world.counters().dropped_expired, 1);
     }
 }

@@ -210,12 +210,12 @@ fn other_members_inherit_what_a_session_leaves_behind_in_order() {
                 let writer = join_as(&mut world, Version::V5, "writer");
                 publish_numbers(&mut world, writer, delivery, 9);
                 assert_eq!(payloads(&mut world, first), ["1", "2"]);
-                let heir = windowed(&mut world, "heir", "$share/g/t", 100);
+                let other = windowed(&mut world, "other", "$share/g/t", 100);
                 world.break_off(first);
                 world.pass(Span::from_millis(50));
                 let expected: Vec<String> = (1 + lost..=9).map(|n| n.to_string()).collect();
-                assert_eq!(payloads(&mut world, heir), expected, "{strategy:?} on {shards}");
-                assert_eq!(world.tallies().dropped_no_member, 0);
+                assert_eq!(payloads(&mut world, other), expected, "{strategy:?} on {shards}");
+                assert_eq!(world.counters().dropped_no_member, 0);
             }
         }
     }
@@ -234,10 +234,10 @@ fn a_clean_start_and_an_expiry_leave_messages_to_the_group_too() {
             let payload = n.to_string();
             publish(&mut world, writer, version, "t", Delivery::AtLeastOnce(id(n)), &payload);
         }
-        let heir = subscriber(&mut world, version, "heir", "$share/g/t", QoS::AtLeastOnce);
+        let other = subscriber(&mut world, version, "other", "$share/g/t", QoS::AtLeastOnce);
         join_as(&mut world, version, "absent");
         world.pass(Span::from_millis(50));
-        assert_eq!(payloads(&mut world, heir), ["1", "2", "3"]);
+        assert_eq!(payloads(&mut world, other), ["1", "2", "3"]);
     });
     let mut world =
         World::with(2, &Limits { session_expiry_max: 5, ..limits() }, &Policy::default());
@@ -246,9 +246,9 @@ fn a_clean_start_and_an_expiry_leave_messages_to_the_group_too() {
     world.send(absent, &disconnect(Version::V5));
     let writer = join_as(&mut world, Version::V5, "writer");
     publish_numbers(&mut world, writer, Delivery::ExactlyOnce, 3);
-    let heir = windowed(&mut world, "heir", "$share/g/t", 10);
+    let other = windowed(&mut world, "other", "$share/g/t", 10);
     world.pass(Span::from_secs(6));
-    assert_eq!(payloads(&mut world, heir), ["1", "2", "3"]);
+    assert_eq!(payloads(&mut world, other), ["1", "2", "3"]);
 }
 
 /// A long queue is passed on in several turns; nothing is lost and each member gets its part in
@@ -260,14 +260,14 @@ fn thousands_of_messages_are_inherited_by_all_members_in_order() {
         let first = windowed(&mut world, "first", "$share/g/t", 1);
         let writer = join_as(&mut world, Version::V5, "writer");
         publish_numbers(&mut world, writer, Delivery::AtLeastOnce, 3000);
-        let heirs = [0, 1, 2].map(|n| windowed(&mut world, &format!("{n}"), "$share/g/t", 2000));
+        let others = [0, 1, 2].map(|n| windowed(&mut world, &format!("{n}"), "$share/g/t", 2000));
         world.break_off(first);
         world.pass(Span::from_millis(500));
         let mut all = Vec::new();
-        for heir in heirs {
+        for other in others {
             let mut numbers = Vec::new();
             loop {
-                let got = payloads(&mut world, heir);
+                let got = payloads(&mut world, other);
                 let before = numbers.len();
                 numbers.extend(got.iter().map(|payload| payload.parse::<u32>().unwrap()));
                 if numbers.len() == before {
@@ -275,7 +275,7 @@ fn thousands_of_messages_are_inherited_by_all_members_in_order() {
                 }
                 for n in before + 1..=numbers.len() {
                     world.push(
-                        heir,
+                        other,
                         &bytes(&Packet::Puback(ack(u16::try_from(n).unwrap())), Version::V5),
                     );
                 }
@@ -291,7 +291,7 @@ fn thousands_of_messages_are_inherited_by_all_members_in_order() {
 }
 
 /// Whoever inherits has not asked for so much: what is too much is dropped and counted, and the
-/// heir stays connected.
+/// other stays connected.
 #[test]
 fn an_heir_is_not_disconnected_for_what_it_inherits() {
     for shards in crate::SHARDS {
@@ -302,19 +302,19 @@ fn an_heir_is_not_disconnected_for_what_it_inherits() {
         let first = windowed(&mut world, "first", "$share/g/t", 1);
         let writer = join_as(&mut world, Version::V5, "writer");
         publish_numbers(&mut world, writer, Delivery::AtLeastOnce, 11);
-        let heir = windowed(&mut world, "heir", "own", 1);
+        let other = windowed(&mut world, "other", "own", 1);
         for n in 1..=4 {
             publish(&mut world, writer, Version::V5, "own", Delivery::AtLeastOnce(id(n)), "own");
         }
-        world.send(heir, &subscribe(Version::V5, 2, &[("$share/g/t", at(QoS::AtLeastOnce))]));
+        world.send(other, &subscribe(Version::V5, 2, &[("$share/g/t", at(QoS::AtLeastOnce))]));
         world.break_off(first);
         world.pass(Span::from_millis(50));
-        assert!(!world.is_closed(heir));
-        assert_eq!(world.tallies().dropped_queue_full, 4);
+        assert!(!world.is_closed(other));
+        assert_eq!(world.counters().dropped_queue_full, 4);
         let mut got = Vec::new();
         for n in 1..=11 {
-            got.extend(payloads(&mut world, heir));
-            world.send(heir, &bytes(&Packet::Puback(ack(n)), Version::V5));
+            got.extend(payloads(&mut world, other));
+            world.send(other, &bytes(&Packet::Puback(ack(n)), Version::V5));
         }
         assert_eq!(got[..4], ["own"; 4]);
         assert_eq!(got[4..], ["1", "2", "3", "4", "5", "6", "7"]);
@@ -330,7 +330,7 @@ fn without_another_member_what_was_left_is_dropped_and_counted() {
         publish_numbers(&mut world, writer, Delivery::AtLeastOnce, 5);
         world.break_off(only);
         world.pass(Span::from_millis(50));
-        assert_eq!(world.tallies().dropped_no_member, 5);
+        assert_eq!(world.counters().dropped_no_member, 5);
     }
 }
 
@@ -370,6 +370,6 @@ fn a_message_that_a_member_refuses_goes_to_nobody_else() {
         world.break_off(member);
         world.pass(Span::from_millis(50));
         assert!(world.received(other).is_empty());
-        assert_eq!(world.tallies().dropped_no_member, 0);
+        assert_eq!(world.counters().dropped_no_member, 0);
     }
 }

@@ -68,7 +68,7 @@ fn a_message_too_large_for_one_connection_of_a_session_is_given_up_for_all() {
         world.break_off(reader);
         let reader = join_again(&mut world, &roomy);
         assert_eq!(world.received(reader)[1..], ["PUBLISH t qos1 #2 dup 'short'"]);
-        assert_eq!(world.tallies().dropped_too_large, 1);
+        assert_eq!(world.counters().dropped_too_large, 1);
     }
 }
 
@@ -88,7 +88,7 @@ fn a_message_too_large_when_it_was_new_may_come_as_a_retained_one_after_later_on
         world.send(writer, &bytes(&Packet::Publish(Publish { retain: true, ..retained }), V5));
         publish(&mut world, writer, V5, "t", Delivery::ExactlyOnce(id(2)), "later");
         assert_eq!(world.received(reader), ["SUBACK 1 [02]", "PUBLISH t qos2 #1 'later'"]);
-        assert_eq!(world.tallies().dropped_too_large, 1);
+        assert_eq!(world.counters().dropped_too_large, 1);
         world.break_off(reader);
         let reader = join_again(&mut world, &roomy);
         assert_eq!(world.received(reader)[1..], ["PUBLISH t qos2 #1 dup 'later'"]);

@@ -48,7 +48,7 @@ fn client_identifiers_of_1_to_23_letters_and_digits_are_allowed() {
             ["0123456789abcdefghijklm", "nopqrstuvwxyzABCDEFGHIJ", "KLMNOPQRSTUVWXYZ", "0", "z"];
         let clients = names.map(|name| join_as(&mut world, version, name));
         assert!(clients.into_iter().all(|client| !world.is_closed(client)));
-        assert_eq!(world.tallies().clients_connected, 5);
+        assert_eq!(world.counters().clients_connected, 5);
     });
 }
 
@@ -149,7 +149,7 @@ fn a_malformed_connect_closes_the_connection_and_only_5_0_is_told_why() {
         let client = world.open(V5);
         world.send(client, b"\x10\x07\x00\x04mqtt\x05");
         assert!(world.is_closed(client));
-        assert_eq!(world.tallies().clients_total, 0);
+        assert_eq!(world.counters().clients_total, 0);
     }
 }
 
@@ -395,7 +395,7 @@ fn unsubscribe_is_answered_even_if_nothing_ends() {
         world.send(client, &unsubscribe(version, 9, &["a/b", "A/+"]));
         let codes = if version == V5 { "[11, 11]" } else { "[]" };
         assert_eq!(world.received(client), [format!("UNSUBACK 9 {codes}")]);
-        assert_eq!(world.tallies().subscriptions, 1);
+        assert_eq!(world.counters().subscriptions, 1);
     });
 }
 

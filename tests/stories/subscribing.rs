@@ -61,7 +61,7 @@ fn subscribing_again_replaces_and_replays() {
         assert_eq!(world.received(reader), ["SUBACK 2 [00]", "PUBLISH t retain 'kept'"]);
         publish(&mut world, writer, version, "t", Delivery::AtLeastOnce(id(1)), "live");
         assert_eq!(world.received(reader), ["PUBLISH t 'live'"]);
-        assert_eq!(world.tallies().subscriptions, 1);
+        assert_eq!(world.counters().subscriptions, 1);
     });
 }
 
@@ -98,7 +98,7 @@ fn nothing_comes_after_unsubscribe() {
         assert_eq!(world.received(reader), [format!("UNSUBACK 3 {codes}")]);
         publish(&mut world, writer, version, "t", Delivery::AtMostOnce, "x");
         assert_eq!(world.received(reader), [""; 0]);
-        assert_eq!(world.tallies().subscriptions, 0);
+        assert_eq!(world.counters().subscriptions, 0);
     });
 }
 
@@ -112,7 +112,7 @@ fn a_filter_that_is_none_closes_the_connection() {
             world.send(client, &subscribe(version, 1, &[(filter, at(QoS::AtMostOnce))]));
             assert!(world.is_closed(client), "{filter}");
         }
-        assert_eq!(world.tallies().subscriptions, 0);
+        assert_eq!(world.counters().subscriptions, 0);
     });
 }
 

@@ -18,7 +18,7 @@ use crate::{
 fn a_will_is_published_on_every_end_but_disconnect() {
     everywhere(|shards, version| {
         let mut world = World::new(shards);
-        let heir = subscriber(&mut world, version, "heir", "will/+", QoS::AtLeastOnce);
+        let watcher = subscriber(&mut world, version, "watcher", "will/+", QoS::AtLeastOnce);
         let mut leave = |name: &str, end: &dyn Fn(&mut World, usize)| {
             let topic = format!("will/{name}");
             let connect = Connect {
@@ -28,11 +28,11 @@ fn a_will_is_published_on_every_end_but_disconnect() {
             };
             let client = join(&mut world, &connect);
             end(&mut world, client);
-            let left = world.received(heir);
+            let left = world.received(watcher);
             for n in 1..=left.len() {
                 let n = u16::try_from(n).unwrap();
                 let packet_id = crate::packets::ack(n);
-                world.send(heir, &bytes(&Packet::Puback(packet_id), version));
+                world.send(watcher, &bytes(&Packet::Puback(packet_id), version));
             }
             left.iter().filter(|line| line.starts_with(&format!("PUBLISH {topic} "))).count()
         };
@@ -85,21 +85,21 @@ fn delayed(client_id: &str, seconds: u32, session_seconds: u32) -> Connect<'_> {
 fn a_delayed_will_waits_and_is_cancelled_by_a_return() {
     for shards in crate::SHARDS {
         let mut world = World::new(shards);
-        let heir = subscriber(&mut world, Version::V5, "heir", "will", QoS::AtMostOnce);
+        let watcher = subscriber(&mut world, Version::V5, "watcher", "will", QoS::AtMostOnce);
         let client = join(&mut world, &delayed("c", 10, 1000));
         world.break_off(client);
         world.pass(Span::from_secs(9));
-        assert_eq!(world.received(heir), [""; 0]);
+        assert_eq!(world.received(watcher), [""; 0]);
         let again = world.open(Version::V5);
         let packet = Packet::Connect(delayed("c", 10, 1000));
         world.send(again, &bytes(&packet, Version::V5));
         world.pass(Span::from_secs(20));
-        assert_eq!(world.received(heir), [""; 0]);
+        assert_eq!(world.received(watcher), [""; 0]);
         world.break_off(again);
         world.pass(Span::from_secs(11));
-        assert_eq!(world.received(heir), ["PUBLISH will 'gone'"]);
+        assert_eq!(world.received(watcher), ["PUBLISH will 'gone'"]);
         world.pass(Span::from_secs(2000));
-        assert_eq!(world.received(heir), [""; 0]);
+        assert_eq!(world.received(watcher), [""; 0]);
     }
 }
 
@@ -108,12 +108,12 @@ fn a_delayed_will_waits_and_is_cancelled_by_a_return() {
 fn a_delayed_will_comes_no_later_than_the_end_of_its_session() {
     for shards in crate::SHARDS {
         let mut world = World::new(shards);
-        let heir = subscriber(&mut world, Version::V5, "heir", "will", QoS::AtMostOnce);
+        let watcher = subscriber(&mut world, Version::V5, "watcher", "will", QoS::AtMostOnce);
         let client = join(&mut world, &delayed("c", 1000, 5));
         world.break_off(client);
         world.pass(Span::from_secs(4));
-        assert_eq!(world.received(heir), [""; 0]);
+        assert_eq!(world.received(watcher), [""; 0]);
         world.pass(Span::from_secs(2));
-        assert_eq!(world.received(heir), ["PUBLISH will 'gone'"]);
+        assert_eq!(world.received(watcher), ["PUBLISH will 'gone'"]);
     }
 }

@@ -23,7 +23,7 @@ use ringmq::{
         ports::{Arrival, Brain, Closing, End, Load, Ports, Verification},
         referral::Referral,
         settings::{Limits, Settings},
-        stats::Tallies,
+        stats::Counters,
     },
 };
 
@@ -383,10 +383,10 @@ impl World {
         !self.around[shard].connections[&key(id)].paused
     }
 
-    /// The sum of all shards' tallies.
-    pub(crate) fn tallies(&self) -> Tallies {
-        let mut sum = Tallies::default();
-        self.shards.iter().for_each(|shard| sum.add(&shard.tallies()));
+    /// The sum of all shards' counters.
+    pub(crate) fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.shards.iter().for_each(|shard| sum.add(&shard.counters()));
         sum
     }
 

@@ -17,7 +17,7 @@ use crate::access::passwords::lines_of;
 #[derive(Debug)]
 pub struct ScramUsers {
     /// For each mechanism, sorted by name, each name once.
-    users: [Vec<User>; Mechanism::ALL.len()],
+    users: [Vec<ScramEntry>; Mechanism::ALL.len()],
     /// Makes nonces that nobody can guess.
     secret: [u8; 32],
     /// Makes what an unknown user is told. It comes from the file, so that an unknown name keeps
@@ -26,7 +26,7 @@ pub struct ScramUsers {
 }
 
 #[derive(Debug)]
-struct User {
+struct ScramEntry {
     name: String,
     verifier: Verifier,
     /// Where the file speaks of it, counted from one.
@@ -42,7 +42,7 @@ impl ScramUsers {
     pub fn parse(text: &str, secret: [u8; 32]) -> Result<ScramUsers, ScramFileError> {
         let mut users = [Vec::new(), Vec::new()];
         for (line, text) in lines_of(text) {
-            let user = User::parse(line, text)?;
+            let user = ScramEntry::parse(line, text)?;
             users[user.verifier.mechanism as usize].push(user);
         }
         for users in &mut users {
@@ -90,8 +90,8 @@ impl ScramUsers {
     }
 }
 
-impl User {
-    fn parse(line: usize, text: &str) -> Result<User, ScramFileError> {
+impl ScramEntry {
+    fn parse(line: usize, text: &str) -> Result<ScramEntry, ScramFileError> {
         let malformed = |problem| ScramFileError::Malformed { line, problem };
         let (name, verifier) =
             text.split_once(':').ok_or_else(|| malformed(ScramProblem::NoSeparator))?;
@@ -99,12 +99,12 @@ impl User {
             return Err(malformed(ScramProblem::EmptyName));
         }
         let verifier = Verifier::parse(verifier).map_err(malformed)?;
-        Ok(User { name: name.to_owned(), verifier, line })
+        Ok(ScramEntry { name: name.to_owned(), verifier, line })
     }
 }
 
 /// The users are sorted by name, and those of one name by line.
-fn refuse_duplicates(users: &[User]) -> Result<(), ScramFileError> {
+fn refuse_duplicates(users: &[ScramEntry]) -> Result<(), ScramFileError> {
     let duplicate = users.windows(2).find(|pair| pair[0].name == pair[1].name);
     duplicate.map_or(Ok(()), |pair| {
         let problem = ScramProblem::DuplicateUser(pair[0].line);

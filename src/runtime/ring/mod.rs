@@ -5,9 +5,9 @@
 #![expect(unsafe_code, reason = "the kernel uses memory that the compiler does not know it uses")]
 
 pub(super) mod buffers;
+pub(super) mod operation;
 pub(super) mod reassembly;
 pub(super) mod sleeper;
-pub(super) mod operation;
 pub(super) mod system;
 pub(super) mod vector;
 
@@ -28,8 +28,8 @@ use io_uring::{
 
 use self::{
     buffers::{Buffers, GROUP},
-    reassembly::ReassemblyBuffer,
     operation::Operation,
+    reassembly::ReassemblyBuffer,
 };
 use super::{fault::Fault, outbox::Outbox};
 use crate::base::{
@@ -108,8 +108,8 @@ impl Ring {
         unsafe { self.push(&receive.build(), Operation::Receive(connection)) };
     }
 
-    /// Receives once, the rest of one packet. The reassembly buffer keeps the room in its place until
-    /// [`ReassemblyBuffer::complete`] is told what was received.
+    /// Receives once, the rest of one packet. The reassembly buffer keeps the room in its place
+    /// until [`ReassemblyBuffer::complete`] is told what was received.
     pub(super) fn receive_rest(
         &mut self,
         connection: ConnectionId,

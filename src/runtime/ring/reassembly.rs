@@ -96,7 +96,8 @@ impl ReassemblyBuffer {
         Ok(taken)
     }
 
-    /// Puts the room for the rest in flight. It stays where it is until [`ReassemblyBuffer::complete`].
+    /// Puts the room for the rest in flight. It stays where it is until
+    /// [`ReassemblyBuffer::complete`].
     pub(super) fn begin(&mut self) -> (*mut u8, usize) {
         assert!(!self.in_flight, "a connection has one receive in flight");
         let missing = self.missing();
@@ -181,7 +182,8 @@ mod tests {
     #[test]
     fn a_packet_gets_the_room_that_is_wanted_or_some_as_it_comes() {
         let packet = vec![7; 3 << 20];
-        let mut reassembly = ReassemblyBuffer::new(&packet[..10], packet.len(), usize::MAX).unwrap();
+        let mut reassembly =
+            ReassemblyBuffer::new(&packet[..10], packet.len(), usize::MAX).unwrap();
         assert_eq!(reassembly.room(), packet.len());
         assert_eq!(land(&mut reassembly, &packet[10..]), RECEIVE_BYTES_MAX, "of one receive");
         let mut reassembly = ReassemblyBuffer::new(&packet[..4096], packet.len(), 0).unwrap();

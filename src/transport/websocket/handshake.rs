@@ -8,7 +8,7 @@ use thiserror::Error;
 
 /// Who may open a WebSocket, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
+pub struct HandshakePolicy {
     /// The one path that there is; any, if none is set.
     pub path: Option<String>,
     /// Whose pages a browser may have loaded; any, if none is set. Other clients send no Origin.
@@ -98,7 +98,7 @@ impl Refusal {
 }
 
 /// Reads the request at the front of `bytes`, of which the first `searched` were there before.
-pub(super) fn read(bytes: &[u8], searched: usize, rules: &Rules) -> Handshake {
+pub(super) fn read(bytes: &[u8], searched: usize, rules: &HandshakePolicy) -> Handshake {
     if bytes.first().is_some_and(|first| !first.is_ascii_uppercase()) {
         // Whoever speaks MQTT or TLS to this listener need not wait for an answer.
         return Handshake::Refused(Refusal::NotHttp);
@@ -116,7 +116,7 @@ pub(super) fn read(bytes: &[u8], searched: usize, rules: &Rules) -> Handshake {
 }
 
 /// The length of a whole request, and its answer.
-fn parse(bytes: &[u8], rules: &Rules) -> Result<(usize, String), Refusal> {
+fn parse(bytes: &[u8], rules: &HandshakePolicy) -> Result<(usize, String), Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let taken = match request.parse(bytes) {
@@ -140,7 +140,10 @@ fn parse(bytes: &[u8], rules: &Rules) -> Result<(usize, String), Refusal> {
     Ok((taken, answer))
 }
 
-fn check_target(request: &httparse::Request<'_, '_>, rules: &Rules) -> Result<(), Refusal> {
+fn check_target(
+    request: &httparse::Request<'_, '_>,
+    rules: &HandshakePolicy,
+) -> Result<(), Refusal> {
     if request.version != Some(1) {
         return Err(Refusal::HttpVersion);
     }
@@ -170,7 +173,7 @@ fn check_upgrade(headers: &Headers<'_, '_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn is_welcome(origin: &str, rules: &Rules) -> bool {
+fn is_welcome(origin: &str, rules: &HandshakePolicy) -> bool {
     rules.origins.is_empty() || rules.origins.iter().any(|known| known == origin)
 }
 
@@ -233,12 +236,12 @@ mod tests {
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
         Sec-WebSocket-Protocol: mqttv3.1, mqtt\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
-    fn answer(request: &str, rules: &Rules) -> Handshake {
+    fn answer(request: &str, rules: &HandshakePolicy) -> Handshake {
         read(request.as_bytes(), 0, rules)
     }
 
     fn refused(request: &str) -> String {
-        match answer(request, &Rules::default()) {
+        match answer(request, &HandshakePolicy::default()) {
             Handshake::Refused(refusal) => refusal.answer(),
             other => panic!("{request}: {other:?}"),
         }
@@ -265,7 +268,7 @@ mod tests {
         ] {
             let request = REQUEST.replace("mqttv3.1, mqtt", offered);
             assert_eq!(
-                answer(&request, &Rules::default()),
+                answer(&request, &HandshakePolicy::default()),
                 Handshake::Accepted { taken: request.len(), answer: expected(chosen) },
                 "{offered}"
             );
@@ -274,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_request_is_read_however_it_is_split_and_no_further_than_its_end() {
-        let rules = Rules::default();
+        let rules = HandshakePolicy::default();
         let bytes = [REQUEST.as_bytes(), b"\x82\x80GET\r\n\r\n"].concat();
         for end in 1..REQUEST.len() {
             for searched in [0, end / 2, end - 1] {
@@ -351,7 +354,10 @@ mod tests {
 
     #[test]
     fn only_the_configured_path_and_origins_are_let_in() {
-        let rules = Rules { path: Some("/mqtt".into()), origins: vec!["https://a.example".into()] };
+        let rules = HandshakePolicy {
+            path: Some("/mqtt".into()),
+            origins: vec!["https://a.example".into()],
+        };
         let is_accepted = |request: &str| match answer(request, &rules) {
             Handshake::Accepted { .. } => true,
             Handshake::Refused(Refusal::Path | Refusal::Origin) => false,

@@ -16,17 +16,17 @@ mod tests;
 
 use std::ops::Range;
 
-use self::reader::Reader;
+use self::reader::FrameReader;
 pub use self::{
     frame::{CloseCode, Failure, HEAD_ROOM, write_head},
-    handshake::{Handshake, Refusal, Rules},
-    reader::{Control, End},
+    handshake::{Handshake, HandshakePolicy, Refusal},
+    reader::{Control, FramesEnd},
 };
 
 /// The server's end of one WebSocket.
 #[derive(Debug)]
 pub struct WebSocket {
-    reader: Reader,
+    reader: FrameReader,
     stage: Stage,
     /// The code of the Close frame that is owed.
     close: CloseCode,
@@ -52,7 +52,7 @@ impl Default for WebSocket {
     /// One that has been connected to, and was asked nothing yet.
     fn default() -> WebSocket {
         WebSocket {
-            reader: Reader::new(),
+            reader: FrameReader::new(),
             stage: Stage::Requested { searched: 0 },
             close: CloseCode::NORMAL,
             ended: false,
@@ -68,7 +68,7 @@ impl WebSocket {
 
     /// Reads the request from all bytes that have come so far. What follows it is for
     /// [`WebSocket::read`].
-    pub fn handle_request(&mut self, bytes: &[u8], rules: &Rules) -> Handshake {
+    pub fn handle_request(&mut self, bytes: &[u8], rules: &HandshakePolicy) -> Handshake {
         let Stage::Requested { searched } = self.stage else { return Handshake::Incomplete };
         let handshake = handshake::read(bytes, usize::from(searched), rules);
         self.stage = match handshake {
@@ -83,7 +83,7 @@ impl WebSocket {
 
     /// Takes received bytes out of their frames. The MQTT bytes lie together afterwards, in the
     /// range of `bytes` that is returned.
-    pub fn read(&mut self, bytes: &mut [u8]) -> (Range<usize>, Option<End>) {
+    pub fn read(&mut self, bytes: &mut [u8]) -> (Range<usize>, Option<FramesEnd>) {
         if self.ended || self.stage != Stage::Open {
             return (0..0, None);
         }
@@ -91,8 +91,8 @@ impl WebSocket {
         if let Some(end) = end {
             self.ended = true;
             self.close = match end {
-                End::Closed(code) => code,
-                End::Failed(failure) => failure.close_code(),
+                FramesEnd::Closed(code) => code,
+                FramesEnd::Failed(failure) => failure.close_code(),
             };
         }
         (data, end)

@@ -17,7 +17,7 @@ use super::frame::{
 
 /// Reads the frames of one client, however their bytes are split.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct FrameReader {
     /// Payload of the frame that is still to come.
     left: u64,
     mask: [u8; 4],
@@ -35,7 +35,7 @@ pub(super) struct Reader {
 
 /// Why nothing more is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum FramesEnd {
     /// The client has closed, with this code.
     Closed(CloseCode),
     Failed(Failure),
@@ -46,9 +46,9 @@ pub struct Control {
     frame: [u8; 2 + CONTROL_BYTES_MAX],
 }
 
-impl Reader {
-    pub(super) fn new() -> Reader {
-        Reader {
+impl FrameReader {
+    pub(super) fn new() -> FrameReader {
+        FrameReader {
             left: 0,
             mask: [0; 4],
             opcode: Opcode::Continuation,
@@ -63,7 +63,7 @@ impl Reader {
     /// Takes all bytes up to the end, if that comes. The MQTT bytes among them are moved together
     /// inside of `bytes`, and lie in the range that is returned. [MQTT-6.0.0-2]
     /// [MQTT-6.0.0-2@3.1.1]
-    pub(super) fn read(&mut self, bytes: &mut [u8]) -> (Range<usize>, Option<End>) {
+    pub(super) fn read(&mut self, bytes: &mut [u8]) -> (Range<usize>, Option<FramesEnd>) {
         let mut data = 0..0;
         let mut at = 0;
         while at < bytes.len() {
@@ -81,10 +81,11 @@ impl Reader {
     }
 
     /// Takes bytes of a head, or the rest of it, and says how many.
-    fn read_head(&mut self, bytes: &[u8]) -> Result<usize, End> {
+    fn read_head(&mut self, bytes: &[u8]) -> Result<usize, FramesEnd> {
         let have = usize::from(self.head_bytes);
         let start = [self.head[0], self.head[1]];
-        let start = (have >= 2).then(|| Start::decode(start)).transpose().map_err(End::Failed)?;
+        let start =
+            (have >= 2).then(|| Start::decode(start)).transpose().map_err(FramesEnd::Failed)?;
         let wanted = start.map_or(2, Start::head_bytes);
         let taken = bytes.len().min(wanted - have);
         self.head[have..have + taken].copy_from_slice(&bytes[..taken]);
@@ -92,7 +93,9 @@ impl Reader {
         self.head_bytes = u8::try_from(have).expect("a head is short");
         match start {
             Some(start) if have == wanted => self.begin(start)?,
-            None if have == 2 => self.admit([self.head[0], self.head[1]]).map_err(End::Failed)?,
+            None if have == 2 => {
+                self.admit([self.head[0], self.head[1]]).map_err(FramesEnd::Failed)?;
+            }
             _ => {}
         }
         Ok(taken)
@@ -110,9 +113,9 @@ impl Reader {
     }
 
     /// The head is whole.
-    fn begin(&mut self, start: Start) -> Result<(), End> {
+    fn begin(&mut self, start: Start) -> Result<(), FramesEnd> {
         let rest = &self.head[2..usize::from(self.head_bytes)];
-        (self.left, self.mask) = decode_rest(start, rest).map_err(End::Failed)?;
+        (self.left, self.mask) = decode_rest(start, rest).map_err(FramesEnd::Failed)?;
         self.head_bytes = 0;
         self.opcode = start.opcode;
         match start.opcode {
@@ -129,7 +132,7 @@ impl Reader {
         bytes: &mut [u8],
         at: usize,
         data: &mut Range<usize>,
-    ) -> Result<usize, End> {
+    ) -> Result<usize, FramesEnd> {
         let rest = bytes.len() - at;
         let taken = usize::try_from(self.left).map_or(rest, |left| left.min(rest));
         let payload = &mut bytes[at..at + taken];
@@ -148,13 +151,13 @@ impl Reader {
     }
 
     /// The payload is whole.
-    fn finish(&mut self) -> Result<(), End> {
+    fn finish(&mut self) -> Result<(), FramesEnd> {
         match self.opcode {
             Opcode::Ping => self.pong = self.control.take(),
             Opcode::Close => {
                 let control = self.control.take();
                 let payload = control.as_ref().map_or(&[][..], |control| control.payload());
-                return Err(decode_close(payload).map_or_else(End::Failed, End::Closed));
+                return Err(decode_close(payload).map_or_else(FramesEnd::Failed, FramesEnd::Closed));
             }
             Opcode::Pong | Opcode::Binary | Opcode::Continuation | Opcode::Text => {}
         }

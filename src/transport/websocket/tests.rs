@@ -33,7 +33,7 @@ fn open() -> WebSocket {
         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: mqtt\r\n\
         Sec-WebSocket-Version: 13\r\n\r\n";
     assert!(websocket.is_requested());
-    let handshake = websocket.handle_request(request, &Rules::default());
+    let handshake = websocket.handle_request(request, &HandshakePolicy::default());
     assert!(matches!(handshake, Handshake::Accepted { .. }), "{handshake:?}");
     assert!(!websocket.is_requested());
     websocket
@@ -44,7 +44,7 @@ fn open() -> WebSocket {
 struct Outcome {
     data: Vec<u8>,
     pong: Option<Vec<u8>>,
-    end: Option<End>,
+    end: Option<FramesEnd>,
     close: Option<[u8; 4]>,
 }
 
@@ -101,7 +101,7 @@ fn a_text_frame_closes_the_connection() {
     for first in [0x81, 0x01] {
         let outcome = read(&[frame(0x82, b"\xC0\0"), frame(first, b"\xC0\0")].concat(), &[]);
         assert_eq!(outcome.data, b"\xC0\0");
-        assert_eq!(outcome.end, Some(End::Failed(Failure::Text)));
+        assert_eq!(outcome.end, Some(FramesEnd::Failed(Failure::Text)));
         assert_eq!(outcome.close, Some([0x88, 2, 0x03, 0xEB]));
     }
 }
@@ -141,7 +141,7 @@ fn a_frame_that_is_none_closes_the_connection_with_a_protocol_error() {
         let code = if failure == Failure::CloseReason { 1007u16 } else { 1002 }.to_be_bytes();
         for cuts in [Vec::new(), every_byte(&bytes)] {
             let mut outcome = read(&[&bytes[..], &frame(0x82, b"later")].concat(), &cuts);
-            assert_eq!(outcome.end, Some(End::Failed(failure)), "{bytes:x?}");
+            assert_eq!(outcome.end, Some(FramesEnd::Failed(failure)), "{bytes:x?}");
             assert_eq!(outcome.close.take(), Some([0x88, 2, code[0], code[1]]), "{bytes:x?}");
             assert!(!outcome.data.ends_with(b"later"), "{bytes:x?}");
         }
@@ -160,7 +160,7 @@ fn a_close_is_answered_with_its_code_and_nothing_is_read_after_it() {
         for cuts in [Vec::new(), every_byte(&bytes)] {
             let outcome = read(&bytes, &cuts);
             assert_eq!(outcome.data, b"before");
-            assert!(matches!(outcome.end, Some(End::Closed(_))));
+            assert!(matches!(outcome.end, Some(FramesEnd::Closed(_))));
             let [high, low] = code.to_be_bytes();
             assert_eq!(outcome.close, Some([0x88, 2, high, low]));
         }
@@ -277,7 +277,7 @@ proptest! {
         searched in 0..300usize,
     ) {
         let request = [b"GET / HTTP/1.1\r\n".as_slice(), &bytes, b"\r\n\r\n"].concat();
-        let rules = Rules::default();
+        let rules = HandshakePolicy::default();
         let handshake = handshake::read(&request, searched.min(request.len()), &rules);
         let accepted = matches!(handshake, Handshake::Accepted { .. });
         prop_assert!(!accepted);

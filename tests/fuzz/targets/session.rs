@@ -15,7 +15,7 @@ use ringmq::{
         inbound::{Admission, Inbound},
         message::{Message, MessageView, Payload},
         outbound::{Outbound, Received, Resend},
-        queue::{Parcel, QueueLimits},
+        queue::{QueueLimits, QueuedMessage},
     },
 };
 
@@ -39,7 +39,7 @@ struct Twins {
     inbound: Inbound,
     window: usize,
     flights: Vec<Flight>,
-    waiting: VecDeque<(Parcel, Option<Moment>)>,
+    waiting: VecDeque<(QueuedMessage, Option<Moment>)>,
     held: BTreeMap<PacketId, bool>,
     now: Moment,
 }
@@ -64,7 +64,7 @@ pub(super) fn check(input: &[u8]) {
     }
 }
 
-fn parcel(qos: QoS, expires_at: Option<Moment>) -> Parcel {
+fn queued(qos: QoS, expires_at: Option<Moment>) -> QueuedMessage {
     let view = MessageView {
         topic: "t",
         application: &[],
@@ -76,7 +76,7 @@ fn parcel(qos: QoS, expires_at: Option<Moment>) -> Parcel {
         publisher_hash: 0,
     };
     let message = Rc::new(Message::keep(&view));
-    Parcel { message, qos, retain: false, subscription_ids: None, group: None }
+    QueuedMessage { message, qos, retain: false, subscription_ids: None, group: None }
 }
 
 impl Twins {
@@ -95,22 +95,22 @@ impl Twins {
     fn deliver(&mut self, script: &mut Script<'_>) {
         let qos = if script.flag() { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
         let expires_at = script.flag().then(|| self.now + Span::from_secs(1));
-        let parcel = parcel(qos, expires_at);
+        let queued = queued(qos, expires_at);
         if self.outbound.is_open() {
-            return self.begin(parcel);
+            return self.begin(queued);
         }
         let room = self.waiting.len() < LIMITS.messages_max;
-        assert_eq!(self.outbound.queue.push(parcel.clone(), &LIMITS).is_ok(), room);
+        assert_eq!(self.outbound.queue.push(queued.clone(), &LIMITS).is_ok(), room);
         if room {
-            self.waiting.push_back((parcel, expires_at));
+            self.waiting.push_back((queued, expires_at));
         }
     }
 
-    fn begin(&mut self, parcel: Parcel) {
+    fn begin(&mut self, queued: QueuedMessage) {
         assert!(self.flights.iter().all(|flight| flight.sent), "the old ones go first");
         assert!(self.outstanding() < self.window);
-        let (qos, message) = (parcel.qos, Rc::clone(&parcel.message));
-        let id = self.outbound.begin(parcel);
+        let (qos, message) = (queued.qos, Rc::clone(&queued.message));
+        let id = self.outbound.begin(queued);
         assert!(self.flights.iter().all(|flight| flight.id != id), "{id:?} is in use twice");
         self.flights.push(Flight { id, qos, message, released: false, sent: true, counted: true });
     }
@@ -131,9 +131,9 @@ impl Twins {
             let next = self.waiting.pop_front();
             let (popped, skipped) = self.outbound.queue.pop(now);
             assert_eq!(skipped, expired);
-            assert_eq!(popped, next.map(|(parcel, _)| parcel));
-            let Some(parcel) = popped else { return };
-            self.begin(parcel);
+            assert_eq!(popped, next.map(|(queued, _)| queued));
+            let Some(queued) = popped else { return };
+            self.begin(queued);
         }
     }
 
@@ -142,10 +142,10 @@ impl Twins {
         let outstanding = self.outstanding();
         let next = self.flights.iter_mut().find(|flight| !flight.sent);
         match (self.outbound.resend_next(), next) {
-            (Some(Resend::Publish(id, parcel)), Some(flight)) => {
+            (Some(Resend::Publish(id, queued)), Some(flight)) => {
                 assert!(outstanding < self.window && !flight.released);
-                assert_eq!((id, parcel.qos), (flight.id, flight.qos));
-                assert!(Rc::ptr_eq(&parcel.message, &flight.message));
+                assert_eq!((id, queued.qos), (flight.id, flight.qos));
+                assert!(Rc::ptr_eq(&queued.message, &flight.message));
                 (flight.sent, flight.counted) = (true, true);
                 true
             }
@@ -235,7 +235,7 @@ impl Twins {
         assert_eq!(usize::from(self.outbound.outstanding()), self.outstanding());
         assert_eq!(self.outbound.in_flight(), self.flights.len());
         assert_eq!(self.outbound.queue.len(), self.waiting.len());
-        let bytes: usize = self.waiting.iter().map(|(parcel, _)| parcel.message.size()).sum();
+        let bytes: usize = self.waiting.iter().map(|(queued, _)| queued.message.size()).sum();
         assert_eq!(self.outbound.queue.bytes(), bytes);
         assert_eq!(self.inbound.held(), self.held.len());
         assert!(self.outbound.has_room() || !self.flights.is_empty(), "nothing would go on");

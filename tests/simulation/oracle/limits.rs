@@ -42,9 +42,9 @@ impl Broker {
     /// After the broker was stopped: nobody is connected, and nothing waits.
     pub(crate) fn check_stopped(&self) -> Verdict {
         for (at, shard) in self.shards.iter().enumerate() {
-            let Inventory { connections, held_back, waiting_for_post, estate, .. } =
+            let Inventory { connections, held_back, waiting_for_post, orphans, .. } =
                 shard.inventory(self.now);
-            let left = [connections, held_back, waiting_for_post, estate];
+            let left = [connections, held_back, waiting_for_post, orphans];
             ensure(left == [0; 4], "a broker that stops lets everyone go", || {
                 format!("shard {at}: {left:?}")
             })?;

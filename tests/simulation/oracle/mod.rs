@@ -23,13 +23,13 @@ use ringmq::{
         time::{Moment, Span},
     },
     mqtt::{self, Packet, Version},
-    shard::{offer::Offer, settings::Limits, stats::Tallies},
+    shard::{offer::Offer, settings::Limits, stats::Counters},
 };
 
 use self::model::{Conn, Emission, Session};
 use crate::{
-    hands::Effects,
     plan::Plan,
+    ports::Effects,
     violation::{Violation, ensure},
 };
 
@@ -42,7 +42,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) event: Event<'a>,
     pub(crate) effects: &'a Effects,
     /// Before and after.
-    pub(crate) tallies: (&'a Tallies, &'a Tallies),
+    pub(crate) counters: (&'a Counters, &'a Counters),
 }
 
 /// What a shard was called for.
@@ -216,7 +216,7 @@ impl Oracle {
     /// A client that keeps to the rules stays connected.
     fn check_reason_to_close(&self, seen: &Seen<'_>, link: usize) -> Result<(), Violation> {
         let conn = &self.conns[link];
-        let (before, after) = seen.tallies;
+        let (before, after) = seen.counters;
         let silence = Span::from_millis(u64::from(conn.keep_alive) * 1_500);
         let silent = conn.keep_alive > 0 && conn.last_packet + silence <= seen.now;
         let excused = !conn.connected

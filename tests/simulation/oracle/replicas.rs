@@ -54,8 +54,8 @@ impl Broker {
 
     /// Nothing waits for anything.
     fn check_at_rest(&self, at: usize, inventory: &Inventory, clients: &[Client]) -> Verdict {
-        let Inventory { held_back, estate, pending_subacks, waiting_for_post, .. } = *inventory;
-        let waiting = [held_back, estate, pending_subacks, waiting_for_post];
+        let Inventory { held_back, orphans, pending_subacks, waiting_for_post, .. } = *inventory;
+        let waiting = [held_back, orphans, pending_subacks, waiting_for_post];
         ensure(waiting == [0; 4], "nobody waits in the end", || {
             format!("shard {at}: held back, inherited, subscribing, writing: {waiting:?}")
         })?;
@@ -95,8 +95,8 @@ impl Broker {
     /// What was not delivered was dropped for a reason that is counted.
     fn check_delivered(&self, at: usize) -> Verdict {
         let missing = self.oracle.missing_at(at, self.now);
-        let tallies = self.tallies(at);
-        let dropped = tallies.dropped_queue_full + tallies.dropped_too_large;
+        let counters = self.counters(at);
+        let dropped = counters.dropped_queue_full + counters.dropped_too_large;
         ensure(missing.len() as u64 <= dropped, "what is acknowledged is delivered", || {
             format!("shard {at}: {missing:?} are missing, {dropped} were dropped")
         })
@@ -105,7 +105,7 @@ impl Broker {
     fn check_shared(&self) -> Verdict {
         let missing = self.oracle.missing_of_groups(self.now);
         let dropped: u64 = (0..self.shards.len())
-            .map(|at| self.tallies(at))
+            .map(|at| self.counters(at))
             .map(|it| {
                 it.dropped_queue_full
                     + it.dropped_outbox_full
@@ -134,7 +134,7 @@ impl Broker {
                 left.sessions.len(),
                 trie.subscriptions + trie.targets + trie.levels + trie.nodes,
                 left.groups,
-                left.estate + left.pending_subacks + left.waiting_for_post,
+                left.orphans + left.pending_subacks + left.waiting_for_post,
             ];
             ensure(counts == [0; 7], "nothing is left of those who have gone", || {
                 format!("shard {at}: {left:?}")

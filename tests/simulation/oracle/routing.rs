@@ -187,7 +187,7 @@ impl Oracle {
                 !expected.immediate
             });
         }
-        let (before, after) = seen.tallies;
+        let (before, after) = seen.counters;
         let dropped = after.dropped_outbox_full - before.dropped_outbox_full
             + after.dropped_too_large
             - before.dropped_too_large;

@@ -7,7 +7,7 @@ use ringmq::{
 
 use super::{Oracle, Seen, model::Conn, sessions::has_struck};
 use crate::{
-    hands::Effect,
+    ports::Effect,
     violation::{Violation, ensure},
 };
 

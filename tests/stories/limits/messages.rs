@@ -51,7 +51,7 @@ fn a_topic_with_too_many_levels_is_refused() {
         };
         assert_eq!(world.received(writer), answers);
         assert_eq!(world.received(reader), ["PUBLISH a/b/c 'x'"]);
-        assert_eq!(world.tallies().refused_topic_levels, 3);
+        assert_eq!(world.counters().refused_topic_levels, 3);
     });
 }
 
@@ -65,7 +65,7 @@ fn a_filter_with_too_many_levels_is_refused_and_others_beside_it_are_not() {
         world.send(client, &subscribe(version, 1, &filters));
         let refused = if version == Version::V5 { 0x8F } else { 0x80 };
         assert_eq!(world.received(client), [format!("SUBACK 1 [00, {refused:02x}, 00]")]);
-        assert_eq!(world.tallies().refused_topic_levels, 1);
+        assert_eq!(world.counters().refused_topic_levels, 1);
     });
 }
 
@@ -78,7 +78,7 @@ fn a_will_topic_with_too_many_levels_is_refused_in_connack() {
         world.send(client, &bytes(&Packet::Connect(deep), V5));
         assert_eq!(world.received(client), ["CONNACK TopicNameInvalid"]);
         assert!(world.is_closed(client));
-        assert_eq!(world.tallies().refused_topic_levels, 1);
+        assert_eq!(world.counters().refused_topic_levels, 1);
     }
 }
 
@@ -99,7 +99,7 @@ fn aliases_for_more_topic_bytes_than_there_may_be_end_the_connection() {
         send_publish(&mut world, writer, alias(2, "yy"));
         assert_eq!(world.received(writer), ["DISCONNECT QuotaExceeded"]);
         assert!(world.is_closed(writer));
-        assert_eq!(world.tallies().refused_alias_bytes, 1);
+        assert_eq!(world.counters().refused_alias_bytes, 1);
     }
 }
 
@@ -141,7 +141,7 @@ fn a_message_with_too_many_user_properties_or_bytes_of_them_is_refused() {
         assert_eq!(world.received(writer), ["DISCONNECT QuotaExceeded"]);
         assert!(world.is_closed(writer));
         assert_eq!(world.received(reader).len(), 2);
-        let sum = world.tallies();
+        let sum = world.counters();
         assert_eq!((sum.refused_user_properties, sum.refused_publish), (3, 3));
     }
 }
@@ -158,7 +158,7 @@ fn a_will_with_too_many_user_properties_is_refused_in_connack() {
         world.send(client, &bytes(&Packet::Connect(labelled), V5));
         assert_eq!(world.received(client), ["CONNACK QuotaExceeded"]);
         assert!(world.is_closed(client));
-        assert_eq!(world.tallies().refused_user_properties, 1);
+        assert_eq!(world.counters().refused_user_properties, 1);
     }
 }
 
@@ -174,7 +174,7 @@ fn filters_beyond_those_of_one_subscribe_are_refused() {
         assert_eq!(world.received(client), [suback]);
         world.send(client, &subscribe(version, 2, &filters[2..]));
         assert_eq!(world.received(client), ["SUBACK 2 [00, 00]"]);
-        assert_eq!(world.tallies().refused_subscribe_filters, 2);
+        assert_eq!(world.counters().refused_subscribe_filters, 2);
     });
 }
 
@@ -187,7 +187,7 @@ fn the_filters_of_a_session_take_no_more_bytes_than_they_may() {
         world.send(client, &subscribe(version, 1, &filters));
         let refused = if version == Version::V5 { 0x97 } else { 0x80 };
         assert_eq!(world.received(client), [format!("SUBACK 1 [00, 00, {refused:02x}, 00]")]);
-        assert_eq!(world.tallies().refused_session_filters, 1);
+        assert_eq!(world.counters().refused_session_filters, 1);
         world.send(client, &crate::packets::unsubscribe(version, 2, &["1234"]));
         world.send(client, &subscribe(version, 3, &filters[2..3]));
         assert_eq!(world.received(client).last().unwrap(), "SUBACK 3 [00]");
@@ -217,7 +217,7 @@ fn a_retained_message_without_room_is_refused_where_the_client_can_be_told() {
         let live = world.received(reader);
         assert_eq!(live.iter().any(|line| line.contains("r/two '2'")), !modern, "{live:?}");
         assert!(live.last().is_some_and(|line| line.contains("r/four '4'")), "{live:?}");
-        assert_eq!(world.tallies().refused_retained, 2);
+        assert_eq!(world.counters().refused_retained, 2);
         let late = join_as(&mut world, version, "late");
         world.send(late, &subscribe(version, 1, &[("r/#", at(QoS::AtMostOnce))]));
         assert_eq!(world.received(late)[1..], ["PUBLISH r/one retain '3'"]);

@@ -136,8 +136,8 @@ impl Place {
     }
 }
 
-/// A shard's hands during one call.
-pub(crate) struct Hands<'a> {
+/// What a shard may ask of the world during one call.
+pub(crate) struct SimulatedPorts<'a> {
     pub(crate) place: &'a mut Place,
     pub(crate) links: &'a mut [Link],
     pub(crate) effects: &'a mut Effects,
@@ -147,7 +147,7 @@ pub(crate) struct Hands<'a> {
     pub(crate) called_for: Option<usize>,
 }
 
-impl Hands<'_> {
+impl SimulatedPorts<'_> {
     fn open(&mut self, id: ConnectionId) -> Option<(usize, &mut Link)> {
         let index = self.place.find(id)?;
         let link = &mut self.links[index];
@@ -169,7 +169,7 @@ impl Hands<'_> {
     }
 }
 
-impl Ports for Hands<'_> {
+impl Ports for SimulatedPorts<'_> {
     fn outbox_room(&self, connection: ConnectionId) -> usize {
         if self.planted.is(Fault::OverfillOutbox) {
             return self.outbox_bytes_max;

@@ -22,13 +22,13 @@ const _: () = assert!(size_of::<Entry>() <= 16, "a fan-out reads one entry per s
 
 /// Entries in no particular order, at most one for each subscriber.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub(super) struct SubscriberList {
     entries: Vec<Entry>,
     /// Where each subscriber stands, kept only while the list is too long to search.
     places: Option<Box<Map<SubscriberId, u32>>>,
 }
 
-impl Roster {
+impl SubscriberList {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -117,29 +117,29 @@ mod tests {
 
     #[test]
     fn everyone_is_found_at_any_length_while_the_list_grows_and_shrinks() {
-        let mut roster = Roster::default();
+        let mut list = SubscriberList::default();
         for n in 0..200 {
-            assert_eq!(roster.insert(entry(n), Seed::new(1)), None);
+            assert_eq!(list.insert(entry(n), Seed::new(1)), None);
         }
-        roster.swap(3, 150);
+        list.swap(3, 150);
         for n in (0..200).rev() {
-            let place = roster.position(SubscriberId(n)).unwrap();
-            assert_eq!(roster.remove(place), entry(n));
-            assert_eq!(roster.position(SubscriberId(n)), None);
+            let place = list.position(SubscriberId(n)).unwrap();
+            assert_eq!(list.remove(place), entry(n));
+            assert_eq!(list.position(SubscriberId(n)), None);
             for other in 0..n {
-                let place = roster.position(SubscriberId(other)).unwrap();
-                assert_eq!(roster.entries()[place].subscriber.0, other);
+                let place = list.position(SubscriberId(other)).unwrap();
+                assert_eq!(list.entries()[place].subscriber.0, other);
             }
         }
-        assert_eq!(roster.len(), 0);
+        assert_eq!(list.len(), 0);
     }
 
     #[test]
     fn a_second_entry_replaces_the_first() {
-        let mut roster = Roster::default();
-        roster.insert(entry(7), Seed::new(1));
+        let mut list = SubscriberList::default();
+        list.insert(entry(7), Seed::new(1));
         let newer = Entry { options: Options(2), ..entry(7) };
-        assert_eq!(roster.insert(newer, Seed::new(1)), Some(entry(7)));
-        assert_eq!(roster.entries(), [newer]);
+        assert_eq!(list.insert(newer, Seed::new(1)), Some(entry(7)));
+        assert_eq!(list.entries(), [newer]);
     }
 }

@@ -18,16 +18,16 @@ use crate::{
 
 /// What a search has come to.
 #[derive(Debug, Serialize)]
-pub struct Found {
+pub struct SearchResult {
     pub p99_bound_micros: f64,
     pub highest_rate: u64,
-    pub tries: Vec<Try>,
+    pub tries: Vec<Attempt>,
     /// The run at the highest rate.
     pub best: Summary,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Try {
+pub struct Attempt {
     pub rate: u64,
     pub p99_micros: f64,
     pub lost: u64,
@@ -35,7 +35,7 @@ pub struct Try {
 }
 
 /// Runs the plan at one rate after the other, and says on the way what each came to.
-pub fn find_max(plan: &Plan, p99_max: Span) -> Result<Found> {
+pub fn find_max(plan: &Plan, p99_max: Span) -> Result<SearchResult> {
     let first = match plan.pacing {
         Pacing::Rate { messages_per_second } => messages_per_second,
         Pacing::Flood | Pacing::Rounds { .. } => 1,
@@ -46,7 +46,7 @@ pub fn find_max(plan: &Plan, p99_max: Span) -> Result<Found> {
         let pacing = Pacing::Rate { messages_per_second: rate };
         let plan = Arc::new(Plan { pacing, ..plan.clone() });
         let summary = Summary::new(&plan, &run(&plan)?);
-        let attempt = Try::of(rate, &summary, p99_bound_micros);
+        let attempt = Attempt::of(rate, &summary, p99_bound_micros);
         eprintln!("{attempt}");
         tries.push(attempt);
         search.learn(rate, attempt.held);
@@ -55,15 +55,20 @@ pub fn find_max(plan: &Plan, p99_max: Span) -> Result<Found> {
         }
     }
     let best = best.context("no rate is low enough")?;
-    Ok(Found { p99_bound_micros, highest_rate: search.held.unwrap_or_default(), tries, best })
+    Ok(SearchResult {
+        p99_bound_micros,
+        highest_rate: search.held.unwrap_or_default(),
+        tries,
+        best,
+    })
 }
 
-impl Try {
-    fn of(rate: u64, summary: &Summary, p99_bound_micros: f64) -> Try {
+impl Attempt {
+    fn of(rate: u64, summary: &Summary, p99_bound_micros: f64) -> Attempt {
         let p99_micros = summary.latency.as_ref().map_or(f64::INFINITY, |latency| latency.p99);
         let lost = summary.balance.lost;
         let held = p99_micros <= p99_bound_micros && lost == 0 && summary.breaches.is_empty();
-        Try { rate, p99_micros, lost, held }
+        Attempt { rate, p99_micros, lost, held }
     }
 }
 
@@ -97,17 +102,17 @@ impl Search {
     }
 }
 
-impl fmt::Display for Try {
+impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Try { rate, p99_micros, lost, held } = self;
+        let Attempt { rate, p99_micros, lost, held } = self;
         let verdict = if *held { "held" } else { "too much" };
         write!(f, "{rate:>9}/s   p99 {p99_micros:>10.1} µs, lost {lost}: {verdict}")
     }
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for SearchResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Found { p99_bound_micros, highest_rate, tries, best } = self;
+        let SearchResult { p99_bound_micros, highest_rate, tries, best } = self;
         writeln!(
             f,
             "maximum    {highest_rate}/s with a p99 of at most {p99_bound_micros:.0} µs, \

@@ -257,7 +257,7 @@ impl Connection {
     }
 
     /// Says goodbye as well as the socket allows at once.
-    pub fn say_farewell(&mut self, plan: &Plan) {
+    pub fn send_disconnect(&mut self, plan: &Plan) {
         if self.stage == Stage::Ready {
             encode_disconnect(plan.version, plan.terms, &mut self.outbox.bytes);
             let _ = self.flush(plan);

@@ -9,7 +9,7 @@ use super::{
     fault::Fault,
     outbox::Outbox,
     window::Window,
-    wire::{Single, Template},
+    wire::{PublishTemplate, SinglePublish},
 };
 use crate::{
     account::tally::Tally,
@@ -22,7 +22,7 @@ pub struct Publisher {
     /// Its number in the whole run.
     pub number: u32,
     pub qos: QoS,
-    letterhead: Letterhead,
+    frames: FrameSource,
     /// The sequence of the next message of this phase: so many have been sent.
     next: u32,
     /// Of size zero for QoS 0, which has no exchanges.
@@ -35,9 +35,9 @@ pub struct Publisher {
 
 /// Where the frames of messages come from.
 #[derive(Debug)]
-enum Letterhead {
+enum FrameSource {
     /// All messages look alike.
-    One(Template),
+    One(PublishTemplate),
     /// Their sizes differ.
     Sized(Topics),
     /// Each message has its own topic; slower, for what happens once.
@@ -48,7 +48,7 @@ enum Letterhead {
 
 /// The moment of publishing.
 #[derive(Clone, Copy, Debug)]
-pub struct Occasion {
+pub struct Timing {
     pub phase: Phase,
     pub now: Moment,
     pub schedule: Option<Schedule>,
@@ -57,18 +57,18 @@ pub struct Occasion {
 impl Publisher {
     pub fn new(number: u32, topics: &Topics, plan: &Plan) -> Publisher {
         let qos = plan.publish_qos(number);
-        let letterhead = match (topics, plan.workload.act) {
-            (_, Act::Replay { .. }) => Letterhead::Retained(topics.clone()),
+        let frames = match (topics, plan.workload.act) {
+            (_, Act::Replay { .. }) => FrameSource::Retained(topics.clone()),
             (Topics::One(_), _) if plan.filling.sizes().min < plan.filling.sizes().max => {
-                Letterhead::Sized(topics.clone())
+                FrameSource::Sized(topics.clone())
             }
             (Topics::One(topic), _) => {
-                Letterhead::One(Template::new(plan.version, qos, topic, &plan.filling))
+                FrameSource::One(PublishTemplate::new(plan.version, qos, topic, &plan.filling))
             }
-            (Topics::Numbered(_) | Topics::Drawn(..), _) => Letterhead::Each(topics.clone()),
+            (Topics::Numbered(_) | Topics::Chosen(..), _) => FrameSource::Each(topics.clone()),
         };
         let window = Window::default();
-        Publisher { number, qos, letterhead, next: 0, window, wants_room: false, listed: false }
+        Publisher { number, qos, frames, next: 0, window, wants_room: false, listed: false }
     }
 
     /// The broker may allow fewer open exchanges than we would like. [MQTT-3.3.4-7]
@@ -97,9 +97,9 @@ impl Publisher {
 
     /// The length of one of its packets, where all have the same.
     pub fn packet_len(&self) -> Option<usize> {
-        match &self.letterhead {
-            Letterhead::One(template) => Some(template.packet_len()),
-            Letterhead::Sized(_) | Letterhead::Each(_) | Letterhead::Retained(_) => None,
+        match &self.frames {
+            FrameSource::One(template) => Some(template.packet_len()),
+            FrameSource::Sized(_) | FrameSource::Each(_) | FrameSource::Retained(_) => None,
         }
     }
 
@@ -108,7 +108,7 @@ impl Publisher {
     pub fn publish(
         &mut self,
         allowed: u32,
-        occasion: Occasion,
+        timing: Timing,
         plan: &Plan,
         outbox: &mut Outbox,
     ) -> u32 {
@@ -123,7 +123,7 @@ impl Publisher {
             if packet_id.is_none() && self.qos > QoS::AtMostOnce {
                 break;
             }
-            self.append(packet_id, occasion, plan, outbox);
+            self.append(packet_id, timing, plan, outbox);
             self.next += 1;
         }
         self.next - first
@@ -133,22 +133,22 @@ impl Publisher {
     fn append(
         &self,
         packet_id: Option<PacketId>,
-        occasion: Occasion,
+        timing: Timing,
         plan: &Plan,
         outbox: &mut Outbox,
     ) {
-        let moment = match &occasion.schedule {
+        let moment = match &timing.schedule {
             Some(schedule) => schedule.due(self.number, self.next),
-            None => occasion.now,
+            None => timing.now,
         };
         let (publisher, sequence) = (self.number, self.next);
-        let stamp = Stamp { publisher, phase: occasion.phase, sequence, moment };
-        match &self.letterhead {
-            Letterhead::One(template) => template.append(packet_id, stamp, outbox),
-            Letterhead::Sized(topics) | Letterhead::Each(topics) => {
+        let stamp = Stamp { publisher, phase: timing.phase, sequence, moment };
+        match &self.frames {
+            FrameSource::One(template) => template.append(packet_id, stamp, outbox),
+            FrameSource::Sized(topics) | FrameSource::Each(topics) => {
                 self.append_single((topics, false), packet_id, stamp, plan, outbox);
             }
-            Letterhead::Retained(topics) => {
+            FrameSource::Retained(topics) => {
                 self.append_single((topics, true), packet_id, stamp, plan, outbox);
             }
         }
@@ -163,7 +163,7 @@ impl Publisher {
         outbox: &mut Outbox,
     ) {
         let topic = topics.name(stamp.publisher, stamp.sequence);
-        let single = Single { qos: self.qos, retain, topic: &topic, packet_id };
+        let single = SinglePublish { qos: self.qos, retain, topic: &topic, packet_id };
         match stamp.phase {
             Phase::CleanUp => single.append_empty(plan.version, &mut outbox.bytes),
             Phase::WarmUp | Phase::Measured => {

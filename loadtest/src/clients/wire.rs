@@ -18,7 +18,7 @@ use crate::{
 
 /// A PUBLISH that is complete but for its Packet Identifier and its stamp.
 #[derive(Debug)]
-pub struct Template {
+pub struct PublishTemplate {
     /// All but what is shared.
     frame: Vec<u8>,
     /// The rest of a large payload, of which there is one copy for all.
@@ -27,8 +27,8 @@ pub struct Template {
     stamp_at: Option<usize>,
 }
 
-impl Template {
-    pub fn new(version: Version, qos: QoS, topic: &str, filling: &Filling) -> Template {
+impl PublishTemplate {
+    pub fn new(version: Version, qos: QoS, topic: &str, filling: &Filling) -> PublishTemplate {
         let payload = filling.bytes();
         let head = head(qos, false, topic, payload.len());
         let mut frame = Vec::new();
@@ -36,7 +36,7 @@ impl Template {
         let stamp_at = filling.is_stamped().then_some(frame.len());
         let own = own_len(payload.len());
         frame.extend_from_slice(&payload[..own]);
-        Template { frame, shared: own..payload.len(), packet_id_at, stamp_at }
+        PublishTemplate { frame, shared: own..payload.len(), packet_id_at, stamp_at }
     }
 
     #[inline]
@@ -68,14 +68,14 @@ fn own_len(payload_len: usize) -> usize {
 
 /// A PUBLISH whose topic is its own.
 #[derive(Clone, Copy, Debug)]
-pub struct Single<'a> {
+pub struct SinglePublish<'a> {
     pub qos: QoS,
     pub retain: bool,
     pub topic: &'a str,
     pub packet_id: Option<PacketId>,
 }
 
-impl Single<'_> {
+impl SinglePublish<'_> {
     pub fn append(&self, version: Version, filling: &Filling, stamp: Stamp, outbox: &mut Outbox) {
         let (payload, out) = (filling.bytes_of(stamp), &mut outbox.bytes);
         self.append_head(version, payload.len(), out);
@@ -263,7 +263,7 @@ mod tests {
             let filling = Filling::new(Sizes { min: size, max: size }, 1);
             for version in VERSIONS {
                 for qos in QOS {
-                    let template = Template::new(version, qos, "a/b", &filling);
+                    let template = PublishTemplate::new(version, qos, "a/b", &filling);
                     let mut outbox = Outbox::default();
                     template.append(Some(id), STAMP, &mut outbox);
                     let bytes = outbox.contents(filling.bytes());

@@ -26,15 +26,15 @@ pub struct TopicFlags {
 
 impl TopicFlags {
     /// For publishers whose messages all go to the same subscribers.
-    pub(super) fn spread(&self, default: &str) -> Result<Spread> {
+    pub(super) fn common(&self, default: &str) -> Result<CommonTopics> {
         let Some(topics) = self.topics else {
-            return Ok(Spread { pattern: self.pattern(default), dice: None });
+            return Ok(CommonTopics { pattern: self.pattern(default), choice: None });
         };
         let numbered =
             if default.contains(ID) { default.to_owned() } else { format!("{default}/{ID}") };
         let pattern = self.pattern(&numbered);
         ensure!(pattern.has_id(), "--topics needs {ID} in the --topic");
-        Ok(Spread { pattern, dice: Some(Arc::new(Dice::zipf(topics, self.zipf))) })
+        Ok(CommonTopics { pattern, choice: Some(Arc::new(TopicChoice::zipf(topics, self.zipf))) })
     }
 
     /// Where each of those that are numbered has a topic of its own.
@@ -59,16 +59,16 @@ impl TopicFlags {
 
 /// The topics of publishers whose messages all go to the same subscribers.
 #[derive(Debug)]
-pub(super) struct Spread {
+pub(super) struct CommonTopics {
     pub(super) pattern: Pattern,
-    dice: Option<Arc<Dice>>,
+    choice: Option<Arc<TopicChoice>>,
 }
 
-impl Spread {
+impl CommonTopics {
     pub(super) fn topics(&self, publishers: u32) -> Vec<Topics> {
-        let topics = |id| match &self.dice {
+        let topics = |id| match &self.choice {
             None => Topics::One(self.pattern.name(id)),
-            Some(dice) => Topics::Drawn(self.pattern.clone(), Arc::clone(dice)),
+            Some(choice) => Topics::Chosen(self.pattern.clone(), Arc::clone(choice)),
         };
         (0..publishers).map(topics).collect()
     }
@@ -79,8 +79,8 @@ impl Spread {
     }
 
     /// A publisher's messages go to several topics.
-    pub(super) fn is_drawn(&self) -> bool {
-        self.dice.is_some()
+    pub(super) fn is_chosen(&self) -> bool {
+        self.choice.is_some()
     }
 }
 
@@ -90,8 +90,8 @@ pub enum Topics {
     One(String),
     /// Message n goes to topic n.
     Numbered(Pattern),
-    /// Each message goes where the dice say.
-    Drawn(Pattern, Arc<Dice>),
+    /// Each message goes where the choice say.
+    Chosen(Pattern, Arc<TopicChoice>),
 }
 
 impl Topics {
@@ -99,7 +99,7 @@ impl Topics {
         match self {
             Topics::One(topic) => topic.clone(),
             Topics::Numbered(pattern) => pattern.name(sequence),
-            Topics::Drawn(pattern, dice) => pattern.name(dice.draw(publisher, sequence)),
+            Topics::Chosen(pattern, choice) => pattern.name(choice.choose(publisher, sequence)),
         }
     }
 }
@@ -148,14 +148,14 @@ impl FromStr for Pattern {
 /// Numbers below a limit, of which the first come more often: number n, counted from one, as often
 /// as 1/n^s.
 #[derive(Debug)]
-pub struct Dice {
+pub struct TopicChoice {
     /// The share of all draws up to each number.
     shares: Vec<f64>,
 }
 
-impl Dice {
+impl TopicChoice {
     /// With an exponent of zero all numbers come equally often.
-    pub fn zipf(numbers: u32, exponent: f64) -> Dice {
+    pub fn zipf(numbers: u32, exponent: f64) -> TopicChoice {
         let mut sum = 0.0;
         let weights = (1..=numbers).map(|number| f64::from(number).powf(-exponent));
         let mut shares: Vec<f64> = weights
@@ -167,11 +167,11 @@ impl Dice {
         for share in &mut shares {
             *share /= sum;
         }
-        Dice { shares }
+        TopicChoice { shares }
     }
 
     /// The same number for the same message, in every run.
-    pub fn draw(&self, publisher: u32, sequence: u32) -> u32 {
+    pub fn choose(&self, publisher: u32, sequence: u32) -> u32 {
         let random = scatter(u64::from(publisher) << 32 | u64::from(sequence)) >> 32;
         let point =
             f64::from(u32::try_from(random).unwrap_or_default()) / (f64::from(u32::MAX) + 1.0);
@@ -202,9 +202,9 @@ mod tests {
 
     /// Draws 40,000 of four numbers, and holds how often each came to what is expected.
     fn check(exponent: f64, expected: [u32; 4]) {
-        let (dice, mut counts) = (Dice::zipf(4, exponent), [0; 4]);
+        let (choice, mut counts) = (TopicChoice::zipf(4, exponent), [0; 4]);
         for sequence in 0..40_000 {
-            counts[dice.draw(3, sequence) as usize] += 1;
+            counts[choice.choose(3, sequence) as usize] += 1;
         }
         for (count, expected) in counts.into_iter().zip(expected) {
             assert!(expected.abs_diff(count) < 400, "{counts:?}");
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn one_number_is_always_drawn() {
-        let dice = Dice::zipf(1, 1.5);
-        assert!((0..100).all(|sequence| dice.draw(0, sequence) == 0));
+        let choice = TopicChoice::zipf(1, 1.5);
+        assert!((0..100).all(|sequence| choice.choose(0, sequence) == 0));
     }
 }

@@ -8,7 +8,7 @@ use ringmq::{base::time::Span, mqtt::QoS};
 
 use super::{
     pacing::Extent,
-    topics::{Spread, Topics},
+    topics::{CommonTopics, Topics},
 };
 use crate::payload::SEQUENCES_MAX;
 
@@ -30,15 +30,15 @@ impl Workload {
     /// The messages of all publishers, wherever they go, to all of so many subscribers.
     pub(super) fn to_everybody(
         name: &'static str,
-        spread: &Spread,
+        topics: &CommonTopics,
         publishers: u32,
         subscribers: u32,
     ) -> Workload {
-        let subscription = Subscription::to_spread(0..publishers, spread);
+        let subscription = Subscription::to_common_topics(0..publishers, topics);
         Workload {
             name,
             act: Act::Publish,
-            publishers: spread.topics(publishers),
+            publishers: topics.topics(publishers),
             subscribers: (0..subscribers).map(|_| subscription.clone()).collect(),
             audience: u64::from(subscribers),
             extent: None,
@@ -128,9 +128,9 @@ impl Subscription {
     }
 
     /// To all topics of these publishers, wherever their messages go.
-    pub(super) fn to_spread(publishers: Range<u32>, spread: &Spread) -> Subscription {
-        let arrivals = if spread.is_drawn() { Arrivals::AnyOrder } else { Arrivals::InOrder };
-        Subscription { arrivals, ..Subscription::to_all_of(publishers, spread.filter()) }
+    pub(super) fn to_common_topics(publishers: Range<u32>, topics: &CommonTopics) -> Subscription {
+        let arrivals = if topics.is_chosen() { Arrivals::AnyOrder } else { Arrivals::InOrder };
+        Subscription { arrivals, ..Subscription::to_all_of(publishers, topics.filter()) }
     }
 
     /// Of a client that nothing is sent to.

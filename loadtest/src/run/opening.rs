@@ -73,7 +73,7 @@ impl Opening {
     }
 
     /// A client asks for more before it is ready again.
-    pub fn hold_open(&mut self) {
+    pub fn begin_one(&mut self) {
         self.under_way += 1;
     }
 

@@ -6,7 +6,7 @@ use crate::{
     account::tally::Tally,
     clients::{
         connection::{Connection, Role, Stage},
-        publisher::{Occasion, Publisher},
+        publisher::{Publisher, Timing},
     },
     payload::{Phase, SEQUENCES_MAX},
     request::{
@@ -28,11 +28,11 @@ pub struct Publishing {
     /// Messages of all publishers of this thread; none is known when time decides.
     required: Option<u64>,
     /// Exchanges that cannot end: their connections are gone.
-    hopeless: u64,
+    cut_off: u64,
     /// Nothing more is to be sent.
     stopped: bool,
     /// Nothing more is to be waited for.
-    abandoned: bool,
+    done_waiting: bool,
     reported: bool,
 }
 
@@ -56,9 +56,9 @@ impl Publishing {
             round: 1,
             upcoming: (0, 0),
             required: None,
-            hopeless: 0,
+            cut_off: 0,
             stopped: false,
-            abandoned: false,
+            done_waiting: false,
             reported: false,
         };
         publishing.required =
@@ -90,8 +90,8 @@ impl Publishing {
         }
     }
 
-    pub fn occasion(&self, now: Moment) -> Occasion {
-        Occasion { phase: self.phase, now, schedule: self.schedule }
+    pub fn timing(&self, now: Moment) -> Timing {
+        Timing { phase: self.phase, now, schedule: self.schedule }
     }
 
     /// True when it is another round than before.
@@ -145,15 +145,15 @@ impl Publishing {
     }
 
     /// A publisher is gone: what it has not sent will not be, and its exchanges stay open.
-    pub fn forgo(&mut self, publisher: &Publisher) {
+    pub fn give_up(&mut self, publisher: &Publisher) {
         let rest = self.quota(publisher).map(|quota| u64::from(quota - publisher.sent()));
         self.required = self.required.zip(rest).map(|(required, rest)| required - rest);
-        self.hopeless += publisher.open_count() as u64;
+        self.cut_off += publisher.open_count() as u64;
     }
 
-    pub fn abandon(&mut self) {
+    pub fn stop_waiting(&mut self) {
         self.stopped = true;
-        self.abandoned = true;
+        self.done_waiting = true;
     }
 
     /// True once, when all is sent and acknowledged or there is no use in waiting.
@@ -161,7 +161,7 @@ impl Publishing {
         let sent =
             self.stopped || self.required.is_some_and(|required| tally.sent.total() >= required);
         let acknowledged =
-            self.abandoned || tally.acknowledged.total() + self.hopeless >= tally.sent.total();
+            self.done_waiting || tally.acknowledged.total() + self.cut_off >= tally.sent.total();
         let finished = sent && acknowledged && !self.reported;
         self.reported |= finished;
         finished

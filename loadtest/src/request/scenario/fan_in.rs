@@ -24,6 +24,6 @@ impl FanIn {
 }
 
 pub(super) fn workload(topics: &TopicFlags, publishers: u32, subscribers: u32) -> Result<Workload> {
-    let spread = topics.spread("bench/in/{id}")?;
-    Ok(Workload::to_everybody("fan-in", &spread, publishers, subscribers))
+    let common = topics.common("bench/in/{id}")?;
+    Ok(Workload::to_everybody("fan-in", &common, publishers, subscribers))
 }

@@ -23,6 +23,6 @@ impl FanOut {
 }
 
 pub(super) fn workload(topics: &TopicFlags, publishers: u32, subscribers: u32) -> Result<Workload> {
-    let spread = topics.spread("bench/out")?;
-    Ok(Workload::to_everybody("fan-out", &spread, publishers, subscribers))
+    let common = topics.common("bench/out")?;
+    Ok(Workload::to_everybody("fan-out", &common, publishers, subscribers))
 }

@@ -28,13 +28,13 @@ pub struct SlowReader {
 
 impl SlowReader {
     pub(super) fn workload(&self) -> Result<Workload> {
-        let spread = self.flags.topics.spread("bench/slow")?;
+        let common = self.flags.topics.common("bench/slow")?;
         let slow = Subscription {
             reading: Reading::Slowly { bytes_per_second: self.slow_rate },
-            ..Subscription::to_spread(0..self.publishers, &spread)
+            ..Subscription::to_common_topics(0..self.publishers, &common)
         };
         let mut workload =
-            Workload::to_everybody("slow-reader", &spread, self.publishers, self.subscribers);
+            Workload::to_everybody("slow-reader", &common, self.publishers, self.subscribers);
         workload.subscribers.extend((0..self.slow).map(|_| slow.clone()));
         Ok(workload)
     }

@@ -27,11 +27,11 @@ pub struct Wildcard {
 
 impl Wildcard {
     pub(super) fn workload(&self) -> Result<Workload> {
-        let spread = self.flags.topics.spread(TOPIC)?;
+        let common = self.flags.topics.common(TOPIC)?;
         let mut workload =
-            Workload::to_everybody("wildcard", &spread, self.publishers, self.subscribers);
+            Workload::to_everybody("wildcard", &common, self.publishers, self.subscribers);
         for (subscriber, subscription) in (0..).zip(&mut workload.subscribers) {
-            let decoy = |number| decoy(&spread.pattern, subscriber, number);
+            let decoy = |number| decoy(&common.pattern, subscriber, number);
             subscription.filters.extend((0..self.decoys).map(decoy));
         }
         Ok(workload)

@@ -113,7 +113,7 @@ impl Worker {
     }
 
     fn handle_ready(&mut self, index: usize) -> Result<(), Fault> {
-        self.heed_keep_alive(index);
+        self.note_keep_alive(index);
         if self.counts_opening {
             let due = self.connections[index].due;
             self.tally.record(Arrival::InOrder, QoS::AtMostOnce, due, clock::now());
@@ -122,7 +122,7 @@ impl Worker {
     }
 
     /// The broker may want to hear of a client more often than the client thought.
-    fn heed_keep_alive(&mut self, index: usize) {
+    fn note_keep_alive(&mut self, index: usize) {
         let Some(interval) = self.connections[index].ping_interval() else { return };
         if self.ping_interval.is_none_or(|shortest| interval < shortest) {
             self.ping_interval = Some(interval);
@@ -187,7 +187,7 @@ impl Worker {
         if let (Role::Publisher(publisher), Some(publishing)) =
             (&connection.role, &mut self.publishing)
         {
-            publishing.forgo(publisher);
+            publishing.give_up(publisher);
         }
         if before == Stage::Ready { Ok(()) } else { self.end_opening() }
     }
@@ -196,7 +196,7 @@ impl Worker {
     pub(super) fn leave(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         if connection.stage != Stage::Closed {
-            connection.say_farewell(&self.plan);
+            connection.send_disconnect(&self.plan);
             connection.stage = Stage::Closed;
             // A socket that is gone already need not be removed.
             let _ = self.poll.remove(&connection.socket);

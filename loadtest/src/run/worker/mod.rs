@@ -57,8 +57,8 @@ pub struct Worker {
     /// What the measured phase came to, once another has begun.
     measured: Option<Tally>,
     /// Messages sent, and deliveries, that the shared counters know of.
-    settled_sent: u64,
-    settled: u64,
+    shared_sent: u64,
+    shared_delivered: u64,
     quit: bool,
 }
 
@@ -87,8 +87,8 @@ impl Worker {
             publishing: None,
             tally: Tally::default(),
             measured: None,
-            settled_sent: 0,
-            settled: 0,
+            shared_sent: 0,
+            shared_delivered: 0,
             quit: false,
             plan,
             link,
@@ -109,7 +109,7 @@ impl Worker {
     /// Lets everybody go, and leaves no sessions behind.
     fn disconnect(&mut self, tally: &mut Tally) -> Result<(), Fault> {
         for connection in &mut self.connections {
-            connection.say_farewell(&self.plan);
+            connection.send_disconnect(&self.plan);
         }
         let lasting = self.lasting_sessions();
         self.connections.clear();
@@ -151,7 +151,7 @@ impl Worker {
         for index in 0..self.poll.count() {
             let readiness = self.poll.readiness(index);
             if readiness.token == DOORBELL {
-                self.obey();
+                self.handle_commands();
             } else {
                 self.handle_readiness(readiness)?;
             }
@@ -159,10 +159,10 @@ impl Worker {
         self.read_slow_readers()?;
         self.ping();
         self.open_due()?;
-        self.settle();
+        self.share_delivered();
         self.publish();
         self.flush()?;
-        self.settle_sent();
+        self.share_sent();
         self.report_published();
         Ok(())
     }
@@ -182,7 +182,7 @@ impl Worker {
         moments.into_iter().flatten().min().map(|next| next.since(now))
     }
 
-    fn obey(&mut self) {
+    fn handle_commands(&mut self) {
         self.link.shared.doorbell(self.link.thread).silence();
         while let Ok(command) = self.link.commands.try_recv() {
             match command {
@@ -202,7 +202,7 @@ impl Worker {
             self.measured = Some(self.take_tally());
         }
         self.publishing = None;
-        (self.settled_sent, self.settled) = (0, 0);
+        (self.shared_sent, self.shared_delivered) = (0, 0);
         self.tally.reset(phase);
         for index in 0..self.connections.len() {
             match &mut self.connections[index].role {
@@ -216,34 +216,34 @@ impl Worker {
 
     fn stop(&mut self) {
         if let Some(publishing) = &mut self.publishing {
-            publishing.abandon();
+            publishing.stop_waiting();
         }
     }
 
     /// Tells the other threads what this turn has brought.
-    fn settle(&mut self) {
-        let news = self.tally.delivered - self.settled;
+    fn share_delivered(&mut self) {
+        let news = self.tally.delivered - self.shared_delivered;
         if news > 0 {
-            self.settled = self.tally.delivered;
+            self.shared_delivered = self.tally.delivered;
             self.link.shared.note_progress();
             if self.link.shared.add_delivered(news) {
                 self.notify(Notice::AllDelivered);
             }
         }
         if matches!(self.plan.pacing, Pacing::Rounds { .. }) {
-            self.settle_round(news > 0);
+            self.share_round(news > 0);
         }
     }
 
-    fn settle_sent(&mut self) {
+    fn share_sent(&mut self) {
         let sent = self.tally.sent.total();
-        if sent > self.settled_sent {
-            self.link.shared.add_sent(sent - self.settled_sent);
-            self.settled_sent = sent;
+        if sent > self.shared_sent {
+            self.link.shared.add_sent(sent - self.shared_sent);
+            self.shared_sent = sent;
         }
     }
 
-    fn settle_round(&mut self, has_news: bool) {
+    fn share_round(&mut self, has_news: bool) {
         let Some(publishing) = &mut self.publishing else { return };
         if has_news && self.link.shared.advance_round(&self.plan, self.tally.phase) {
             (0..self.plan.threads)

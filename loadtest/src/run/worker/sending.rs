@@ -27,7 +27,7 @@ impl Worker {
             {
                 subscriber.count_from(start);
                 connection.subscribe(&self.plan);
-                self.opening.hold_open();
+                self.opening.begin_one();
                 self.list_unsent(index);
             }
         }
@@ -61,9 +61,9 @@ impl Worker {
         if connection.stage == Stage::Closed {
             return;
         }
-        let occasion = publishing.occasion(clock::now());
-        let allowed = publishing.allowed(publisher, &self.plan, occasion.now);
-        let sent = publisher.publish(allowed, occasion, &self.plan, &mut connection.outbox);
+        let timing = publishing.timing(clock::now());
+        let allowed = publishing.allowed(publisher, &self.plan, timing.now);
+        let sent = publisher.publish(allowed, timing, &self.plan, &mut connection.outbox);
         if sent == 0 {
             return;
         }
@@ -71,7 +71,7 @@ impl Worker {
         if publisher.qos == QoS::AtMostOnce {
             self.tally.acknowledged[publisher.qos] += u64::from(sent);
         }
-        self.tally.last_sent = occasion.now;
+        self.tally.last_sent = timing.now;
         self.list_unsent(index);
     }
 

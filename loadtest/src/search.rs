@@ -1,4 +1,4 @@
-//! The search for the highest rate that a broker bears.
+//! The search for the highest rate at which the broker keeps up.
 
 use std::{fmt, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     run::run,
 };
 
-/// What a search has come to.
+/// The result of a search.
 #[derive(Debug, Serialize)]
 pub struct SearchResult {
     pub p99_bound_micros: f64,
@@ -34,7 +34,7 @@ pub struct Attempt {
     pub held: bool,
 }
 
-/// Runs the plan at one rate after the other, and says on the way what each came to.
+/// Runs the plan at one rate after the other, and prints the result of each.
 pub fn find_max(plan: &Plan, p99_max: Span) -> Result<SearchResult> {
     let first = match plan.pacing {
         Pacing::Rate { messages_per_second } => messages_per_second,
@@ -123,14 +123,14 @@ impl fmt::Display for SearchResult {
     }
 }
 
-/// The search ends when the two rates differ by one part in so many.
+/// The search ends when the two rates differ by less than this part of the lower one.
 const PRECISION: u64 = 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The rates that are tried on a broker that bears so much.
+    /// The rates that are tried on a broker that keeps up to the rate `bearable`, and the result.
     fn search(first: u64, bearable: u64) -> (Vec<u64>, Option<u64>) {
         let (mut search, mut rates) = (Search::from(first), Vec::new());
         while let Some(rate) = search.next_rate() {

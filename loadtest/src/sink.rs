@@ -38,13 +38,13 @@ use crate::{
 /// (`fan-in --subscribers 0`) shows how fast this program can send.
 #[derive(Debug, Args)]
 pub struct Sink {
-    /// 0 leaves the choice to the kernel.
+    /// The port to listen on; 0 leaves the choice to the kernel.
     #[arg(long, default_value_t = 1883)]
     port: u16,
     /// Threads that share the connections [default: as many as --cpus, or 1]
     #[arg(long, value_parser = value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
-    /// CPUs for the threads to be pinned to, such as `1,4-7`.
+    /// CPUs to pin the threads to, such as `1,4-7`.
     #[arg(long, value_parser = cpus::parse_list)]
     cpus: Option<std::vec::Vec<usize>>,
 }

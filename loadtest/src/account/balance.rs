@@ -1,4 +1,4 @@
-//! What was sent against what came, and the promises that this breaks.
+//! What was sent compared with what came, and the promises that were broken.
 
 use std::ops::AddAssign;
 
@@ -13,7 +13,7 @@ pub struct Balance {
     pub sent: u64,
     /// Sent with QoS 1 or 2, and the exchange never ended.
     pub unacknowledged: u64,
-    /// Deliveries that are owed for what was sent.
+    /// Deliveries that should follow from what was sent.
     pub expected: u64,
     pub lost: u64,
     #[serde(flatten)]
@@ -44,7 +44,7 @@ impl AddAssign for Balance {
 }
 
 impl Balance {
-    /// Sets what came against what was sent to `audience` subscribers each.
+    /// Compares what came with what was sent, each message to `audience` subscribers.
     pub fn new(sent: u64, unacknowledged: u64, audience: u64, mut counts: Counts) -> Balance {
         let expected = sent * audience;
         // Without stamps repetitions show only as a surplus.

@@ -1,4 +1,4 @@
-//! Numbers of messages, by what became of them and by QoS.
+//! How many messages came, by what was right or wrong with them, and by QoS.
 
 use std::ops::{AddAssign, Index, IndexMut};
 

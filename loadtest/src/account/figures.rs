@@ -1,4 +1,4 @@
-//! Counts and times as figures to reckon with.
+//! Counts and times as floating-point numbers.
 
 use ringmq::base::time::Span;
 

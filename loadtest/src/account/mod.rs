@@ -1,7 +1,7 @@
 //! What came of a run: the messages that arrived or did not, how long they took, and what
 //! processes used meanwhile.
 //!
-//! Counts what it is told; sends nothing, and writes no text.
+//! Sends nothing, and writes no text.
 
 pub mod balance;
 pub mod counts;

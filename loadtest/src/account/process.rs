@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use ringmq::base::time::Span;
 use serde::{Deserialize, Serialize};
 
-/// A process at one point of time.
+/// What a process has used so far.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     pub user: Span,
@@ -19,7 +19,7 @@ pub struct Sample {
 struct ThreadSample {
     id: u32,
     name: String,
-    /// Time on a CPU, to the nanosecond; the process's own times come in whole ticks.
+    /// Time on a CPU, to the nanosecond. Those of the whole process come in ticks.
     cpu: Span,
     switches: Switches,
 }
@@ -41,7 +41,7 @@ impl Sample {
         Ok(Sample { user, system, resident_bytes: resident_kib * 1024, threads })
     }
 
-    /// CPU time of the threads that live.
+    /// CPU time of the threads that have not ended.
     pub fn cpu(&self) -> Span {
         self.threads.iter().fold(Span::ZERO, |sum, thread| sum + thread.cpu)
     }
@@ -124,7 +124,7 @@ impl Usage {
         let threads: Vec<_> =
             after.threads.iter().map(|thread| usage_of_thread(thread, &before.threads)).collect();
         let ticked = seconds(after.user, before.user) + seconds(after.system, before.system);
-        // A thread that has ended took its exact time along; the process's ticks keep it.
+        // The exact time of a thread that has ended is not known; the ticks of the process have it.
         let complete =
             before.threads.iter().all(|thread| find(thread.id, &after.threads).is_some());
         let exact = threads.iter().map(|thread| thread.cpu_seconds).sum();

@@ -8,15 +8,15 @@ use super::{
     series::{Point, Series},
 };
 
-/// Collects points of the measured phase: the longer that is, the further apart.
+/// Collects points of the measured phase. In a longer phase they are further apart.
 #[derive(Debug)]
 pub struct Recorder {
     points: Vec<Point>,
-    /// Of what came in the interval that ends with the last point, in nanoseconds.
+    /// Latencies of what came in the interval that ends with the last point, in nanoseconds.
     recent: Histogram<u64>,
-    /// Of all that came before.
+    /// Latencies of all that came before.
     earlier: Histogram<u64>,
-    /// Only while this is on are points due.
+    /// Points are due only while this is on.
     recording: bool,
     interval: Span,
 }
@@ -34,18 +34,18 @@ impl Recorder {
         self.points.push(point);
     }
 
-    /// With the last point, however soon after the one before.
+    /// Adds the last point, however soon it comes after the one before.
     pub fn end(&mut self, point: Point) {
         self.recording = false;
         self.add(point);
     }
 
-    /// What the threads have recorded since they were last asked, which was at the last point.
+    /// Adds what the threads have recorded since they were last asked, which was at the last point.
     pub fn add_latencies(&mut self, nanos: &Histogram<u64>) {
         self.recent.add(nanos).expect("all histograms have the same bounds");
     }
 
-    /// The latencies of all that came, once everything has been heard.
+    /// The latencies of all that came, once all have been added.
     pub fn finish(&mut self) -> Histogram<u64> {
         self.close_interval();
         std::mem::replace(&mut self.earlier, no_latencies())
@@ -79,7 +79,7 @@ impl Recorder {
         self.recording && last.is_some_and(|last| now - last >= self.interval)
     }
 
-    /// When there are too many points every second one is given up.
+    /// Adds a point. When there are too many, every second one is removed.
     pub fn record(&mut self, point: Point) {
         self.add(point);
         if self.points.len() > POINTS_MAX {
@@ -88,7 +88,7 @@ impl Recorder {
         }
     }
 
-    /// Of two intervals that become one the slower counts, so that a stall is still seen.
+    /// Where two intervals become one the slower p99 is kept, so that a stall is still seen.
     fn thin(&mut self) {
         for index in (2..self.points.len()).step_by(2) {
             let before = self.points[index - 1].p99_nanos;
@@ -106,7 +106,7 @@ impl Recorder {
     }
 }
 
-/// Between two points at first; reading `/proc` is to cost nothing that matters.
+/// Between two points at first: seldom enough that reading `/proc` costs next to nothing.
 const INTERVAL: Span = Span::from_millis(100);
 
 const POINTS_MAX: usize = 600;

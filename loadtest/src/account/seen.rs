@@ -1,4 +1,4 @@
-//! Which messages have come, where they may come in any order or to any of a group.
+//! Which messages have come, where order does not matter or a group shares them.
 //!
 //! Knows sequences only, one bit for each.
 
@@ -24,7 +24,7 @@ impl Seen {
         new
     }
 
-    /// Takes in what has come elsewhere, and says how much of it had come here, too.
+    /// Adds all of `other`, and says how many of them were here already.
     pub fn merge(&mut self, other: &Seen) -> u64 {
         if self.words.len() < other.words.len() {
             self.words.resize(other.words.len(), 0);
@@ -54,8 +54,7 @@ impl Pool {
         if self.publishers[index].insert(sequence) { Arrival::InOrder } else { Arrival::Again }
     }
 
-    /// Takes in what has come to other members, and says of each publisher how much of it had come
-    /// here, too.
+    /// Adds all of `other`, and says for each publisher how many messages were here already.
     pub fn merge(&mut self, other: &Pool) -> Vec<u64> {
         if self.publishers.len() < other.publishers.len() {
             self.publishers.resize_with(other.publishers.len(), Seen::default);

@@ -9,7 +9,7 @@ use super::{
     process::Sample,
 };
 
-/// What is known at one moment; counters from the start of the phase, or of a process.
+/// What is known at one moment. Counters run from the start of the phase, or of a process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Point {
     pub moment: Moment,
@@ -17,7 +17,7 @@ pub struct Point {
     pub delivered: u64,
     pub broker: Option<ProcessPoint>,
     pub load: ProcessPoint,
-    /// Of what came in the interval that ends here; known later, if anything came.
+    /// The p99 of what came in the interval that ends here. It is known later, if anything came.
     pub p99_nanos: Option<u64>,
 }
 
@@ -34,7 +34,8 @@ impl From<&Sample> for ProcessPoint {
     }
 }
 
-/// Parallel arrays: what happened in the interval that ends so many seconds after the start.
+/// Parallel arrays with one entry for each interval. `seconds` says when an interval ended, counted
+/// from the start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Series {
@@ -43,8 +44,8 @@ pub struct Series {
     pub sent_rates: Vec<f64>,
     /// Messages or connections per second.
     pub delivered_rates: Vec<f64>,
-    /// Of what was delivered in the interval; null where nothing was. In long runs of the slowest
-    /// part of it.
+    /// Of what was delivered in the interval; null where nothing was. In long runs intervals are
+    /// joined, and the slower p99 of the two is kept.
     pub latency_p99_micros: Vec<Option<f64>>,
     /// Cores that were kept busy; empty without --pid, as is the next.
     pub broker_core_use: Vec<f64>,
@@ -86,5 +87,5 @@ fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-/// A shorter rest at the end says nothing about a rate.
+/// A last interval that is shorter than this is left out: it is too short for a rate.
 const INTERVAL_MIN: Span = Span::from_millis(20);

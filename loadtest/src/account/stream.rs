@@ -66,8 +66,8 @@ impl Stream {
         if self.fill_gap(sequence) { Arrival::Late } else { Arrival::Again }
     }
 
-    /// When there are too many gaps the oldest is given up: what still comes from it counts as a
-    /// repetition.
+    /// When there are too many gaps the oldest half is forgotten: a message that still comes in one
+    /// of them counts as a repetition.
     fn leave_gap(&mut self, gap: Range<u32>) {
         if self.gaps.len() == GAPS_MAX {
             self.gaps.drain(..GAPS_MAX / 2);

@@ -17,22 +17,22 @@ use crate::payload::Phase;
 #[derive(Debug)]
 pub struct Tally {
     pub phase: Phase,
-    /// By the QoS that messages came with.
+    /// For each QoS that messages came with.
     pub counts: PerQos<Counts>,
     /// Of any QoS: the sum over `counts`.
     pub delivered: u64,
     /// What has come to members of a group.
     pub pool: Pool,
     /// From when a message was sent, or was due, until it came; in nanoseconds. Only of what came
-    /// since it was last handed over.
+    /// since [`Tally::take_latency`] was last called.
     pub latency: Histogram<u64>,
-    /// By the QoS that messages were sent with.
+    /// For each QoS that messages were sent with.
     pub sent: PerQos<u64>,
-    /// Messages whose exchange has ended; QoS 0 has none, so that sending ends it.
+    /// Messages whose exchange has ended. A message of QoS 0 has none, and counts when it is sent.
     pub acknowledged: PerQos<u64>,
     pub last_delivery: Moment,
     pub last_sent: Moment,
-    /// What each subscriber of this thread has received; known at the end.
+    /// How many messages each subscriber of this thread has received; known at the end.
     pub shares: Vec<u64>,
     pub slow: SlowReaderCounts,
     /// Connections that ended before the run did.
@@ -77,14 +77,14 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Begins a phase. What ended a connection earlier still counts: it is missing now.
+    /// Begins a phase. Connections that ended earlier still count: they are missing now.
     pub fn reset(&mut self, phase: Phase) {
         let (disconnected, faults) = (self.disconnected, std::mem::take(&mut self.faults));
         let slow = SlowReaderCounts { slow_delivered: 0, ..self.slow };
         *self = Tally { phase, slow, disconnected, faults, ..Tally::default() };
     }
 
-    /// Counts an arrival that was due `from` then on.
+    /// Counts an arrival. Its latency is from `from` until `now`.
     #[inline]
     pub fn record(&mut self, arrival: Arrival, qos: QoS, from: Moment, now: Moment) {
         self.counts[qos].record(arrival);

@@ -1,4 +1,4 @@
-//! The tallies of all threads in one, and the accounts that come of them.
+//! The tallies of all threads added up, and the accounts that follow from them.
 
 use ringmq::{base::time::Moment, mqtt::QoS};
 
@@ -15,7 +15,7 @@ pub struct Total {
     counts: PerQos<Counts>,
     sent: PerQos<u64>,
     acknowledged: PerQos<u64>,
-    /// Of the last delivery, or of the last message sent if nothing was delivered.
+    /// When the last delivery came, or the last message was sent if nothing was delivered.
     pub end: Moment,
     pub slow: SlowReaderCounts,
     pub disconnected: u64,
@@ -60,7 +60,8 @@ impl Total {
         self.shares.extend_from_slice(&tally.shares);
     }
 
-    /// What two threads took for the first delivery was one for only one of them.
+    /// A message that came to two threads was counted as a first delivery by both: one of these was
+    /// a repetition.
     fn move_repetitions(&mut self, plan: &Plan, repetitions: &[u64]) {
         for (publisher, &again) in (0..).zip(repetitions) {
             let counts = &mut self.counts[plan.granted_qos(plan.publish_qos(publisher))];
@@ -69,7 +70,7 @@ impl Total {
         }
     }
 
-    /// The balance of each QoS that messages were to arrive with, or arrived with.
+    /// The balance of each QoS that messages should arrive with, or arrived with.
     pub fn balances(&self, plan: &Plan) -> Vec<(QoS, Balance)> {
         let (mut sent, mut open) = (PerQos::default(), PerQos::default());
         for published in QoS::ALL {
@@ -85,7 +86,7 @@ impl Total {
         balances.filter(|(_, balance)| *balance != Balance::default()).collect()
     }
 
-    /// What was promised and not kept.
+    /// The promises that were broken.
     pub fn breaches(&self, plan: &Plan, balances: &[(QoS, Balance)]) -> Vec<Breach> {
         let ordered = plan.workload.subscribers.iter().all(|s| s.arrivals == Arrivals::InOrder);
         let mut breaches: Vec<_> = balances

@@ -1,4 +1,4 @@
-//! One client's connection: from CONNECT to the end.
+//! One client's connection, from CONNECT to its end.
 
 use std::{net::IpAddr, os::fd::OwnedFd};
 
@@ -37,9 +37,9 @@ pub struct Connection {
     pub outbox: Outbox,
     pub role: Role,
     inbox: Inbox,
-    /// Seconds, as the broker wants it.
+    /// In seconds, as the broker wants it.
     keep_alive: u16,
-    /// Something is to be sent when the turn ends.
+    /// It is in its thread's list of those with something to send.
     pub listed: bool,
 }
 
@@ -67,7 +67,7 @@ impl Role {
     }
 }
 
-/// What there may still be to read.
+/// Whether there may be more to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
     Nothing,
@@ -112,7 +112,7 @@ impl Connection {
         self.stage == Stage::Ready && self.role.allowance().is_some()
     }
 
-    /// Reads a little: what a slow reader may in a given part of a second.
+    /// Reads what a slow reader may read at one time, if it reads so many times a second.
     pub fn read_a_little(
         &mut self,
         reads_per_second: u32,
@@ -145,8 +145,8 @@ impl Connection {
         Ok(taken)
     }
 
-    /// Handles the acknowledgements at the front that can be read at a glance, and says how many
-    /// bytes they were.
+    /// Handles the acknowledgements in their shortest form at the front, and says how many bytes
+    /// they were.
     #[inline]
     fn handle_plain_acks(
         &mut self,
@@ -256,7 +256,7 @@ impl Connection {
         Ok(self.outbox.flush(&self.socket, plan.filling.bytes())?)
     }
 
-    /// Says goodbye as well as the socket allows at once.
+    /// Sends a DISCONNECT, if the socket takes it at once.
     pub fn send_disconnect(&mut self, plan: &Plan) {
         if self.stage == Stage::Ready {
             encode_disconnect(plan.version, plan.terms, &mut self.outbox.bytes);
@@ -290,5 +290,5 @@ pub fn client_id(seed: u64, client: usize) -> String {
     format!("load-{seed}-{client}")
 }
 
-/// What the kernel buffers for a slow reader, so that the broker soon feels it.
+/// What the kernel buffers for a slow reader: little, so that the broker soon has to wait.
 const SLOW_RECEIVE_BYTES: usize = 4096;

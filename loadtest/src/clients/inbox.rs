@@ -1,4 +1,4 @@
-//! Whole packets out of a stream of bytes.
+//! Received bytes that are not a whole packet yet.
 
 use std::os::fd::OwnedFd;
 
@@ -10,8 +10,8 @@ use crate::machine::network;
 pub struct Inbox(Vec<u8>);
 
 impl Inbox {
-    /// Reads once into `buffer`, behind what was kept, and says how many bytes are there to be
-    /// handled: `None` when nothing has come.
+    /// Reads once into `buffer`, behind what was kept, and says how many bytes these are together.
+    /// `None`: nothing has come.
     pub fn fill(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> Result<Option<usize>, Fault> {
         let kept = self.0.len();
         if kept >= buffer.len() {

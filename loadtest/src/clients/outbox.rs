@@ -1,4 +1,4 @@
-//! Bytes on their way out of one connection.
+//! The unsent bytes of one connection.
 //!
 //! Knows no packets: bytes of its own, and between them parts of bytes that all connections share.
 
@@ -12,14 +12,14 @@ use crate::machine::network;
 
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// Its own, all that is not shared.
+    /// The bytes of its own.
     pub bytes: Vec<u8>,
-    /// In the order in which they are sent.
+    /// Shared parts, in the order in which they are sent.
     shared: Vec<SharedPart>,
-    /// Of all shared parts together.
+    /// Bytes of all shared parts together.
     shared_len: usize,
     sent: usize,
-    /// Publishers collect so many bytes for one write.
+    /// The limit of bytes that a publisher collects for one write.
     room: usize,
     /// The socket takes nothing until it reports that it is writable.
     blocked: bool,
@@ -28,7 +28,7 @@ pub struct Outbox {
 /// A part of the bytes that all connections share.
 #[derive(Clone, Debug)]
 struct SharedPart {
-    /// So many bytes of the outbox's own come before it.
+    /// How many of the outbox's own bytes come before it.
     after: usize,
     part: Range<usize>,
 }
@@ -92,7 +92,7 @@ impl Outbox {
         network::send_vectored(socket, &pieces[..count])
     }
 
-    /// All that there is to send, and what has been sent of it, too.
+    /// All bytes, with those that have been sent already.
     fn pieces<'a>(&'a self, common: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let mut end = 0;
         let between = self.shared.iter().flat_map(move |shared| {
@@ -104,7 +104,7 @@ impl Outbox {
         between.chain([&self.bytes[last..]])
     }
 
-    /// All that there is to send, in one piece.
+    /// The same in one piece.
     #[cfg(test)]
     pub(crate) fn contents(&self, common: &[u8]) -> Vec<u8> {
         self.pieces(common).collect::<Vec<_>>().concat()

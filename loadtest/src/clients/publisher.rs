@@ -23,11 +23,11 @@ pub struct Publisher {
     pub number: u32,
     pub qos: QoS,
     frames: FrameSource,
-    /// The sequence of the next message of this phase: so many have been sent.
+    /// The sequence of the next message of this phase, which is also how many have been sent.
     next: u32,
     /// Of size zero for QoS 0, which has no exchanges.
     window: Window,
-    /// It could go on, if only the outbox had room.
+    /// It stopped because the outbox had no room.
     wants_room: bool,
     /// It is in its thread's list of those that may have something to send.
     pub listed: bool,
@@ -36,17 +36,17 @@ pub struct Publisher {
 /// Where the frames of messages come from.
 #[derive(Debug)]
 enum FrameSource {
-    /// All messages look alike.
+    /// All messages have the same packet but for the stamp.
     One(PublishTemplate),
     /// Their sizes differ.
     Sized(Topics),
-    /// Each message has its own topic; slower, for what happens once.
+    /// Each message has its own topic. This is slower.
     Each(Topics),
     /// The same, and the broker is to keep them.
     Retained(Topics),
 }
 
-/// The moment of publishing.
+/// The phase and the time that messages are stamped with.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     pub phase: Phase,
@@ -172,7 +172,7 @@ impl Publisher {
         }
     }
 
-    /// The broker has got one step further with a message, or refuses it.
+    /// The broker acknowledges a step of an exchange, or refuses the message.
     #[inline]
     pub fn handle_ack(
         &mut self,

@@ -31,8 +31,8 @@ struct Removal<'a> {
     progress: Moment,
 }
 
-/// Ends the sessions of these clients, and says how many it could not end before nothing got on
-/// any more.
+/// Ends the sessions of these clients, until all are ended or no progress is made. Says how many
+/// are left.
 pub fn remove_sessions(plan: &Plan, clients: &[usize]) -> Result<usize, Fault> {
     let poll = Poll::new()?;
     let progress = clock::now();
@@ -62,7 +62,7 @@ impl Removal<'_> {
         (self.progress + self.plan.limits.stall).since(clock::now())
     }
 
-    /// A client that cannot even begin keeps its session.
+    /// A client that cannot begin to connect keeps its session.
     fn begin(&mut self, client: usize) {
         let (to, from) = (self.plan.address(client), source(self.plan, client));
         let Ok(socket) = network::begin_connect(to, from) else { return };
@@ -91,14 +91,15 @@ impl Removal<'_> {
         Ok(())
     }
 
-    /// Whatever has come is the answer, and the session is gone with it, unless it is the end.
+    /// The first bytes are the CONNACK, with which the session has ended. Without any the
+    /// connection was closed.
     fn end(&mut self, token: u64) {
         let Some((socket, mut outbox)) = self.under_way.remove(&token) else { return };
         self.progress = clock::now();
         let answer = network::receive(&socket, &mut [0; ANSWER_BYTES]);
         self.removed += usize::from(matches!(answer, Ok(Some(1..))));
         encode_disconnect(self.plan.version, SessionTerms::default(), &mut outbox.bytes);
-        // The connection ends with the socket in any case.
+        // If this fails, the connection ends with the socket all the same.
         let _ = outbox.flush(&socket, &[]);
     }
 }

@@ -34,7 +34,7 @@ pub struct Subscriber {
     sequences: Range<u32>,
     intake: Intake,
     reading: Reading,
-    /// From when latency counts, where that is not when a message was due.
+    /// Where latency does not count from when a message was sent or due: from when it counts.
     since: Option<Moment>,
     /// Messages of this phase that have come for the first time.
     share: u64,
@@ -47,7 +47,7 @@ pub struct Subscriber {
 enum Intake {
     Streams(Vec<Stream>),
     Sets(Vec<Seen>),
-    /// It is in the pool of the whole group.
+    /// In the tally, which has the pool of the whole group.
     Pooled,
 }
 
@@ -85,7 +85,7 @@ impl Subscriber {
         }
     }
 
-    /// As soon as it is connected; in a replay the time for that comes later.
+    /// Whether it subscribes as soon as it is connected; in a replay it does so later.
     pub fn is_to_subscribe(&self, plan: &Plan) -> bool {
         let later = matches!(plan.workload.act, Act::Replay { .. });
         !later && !self.filters.is_empty()
@@ -118,7 +118,7 @@ impl Subscriber {
         self.share
     }
 
-    /// True with the last of them.
+    /// True when no SUBSCRIBE waits for its SUBACK any more.
     pub fn handle_suback(&mut self, suback: &Suback<'_>, plan: &Plan) -> Result<bool, Fault> {
         for &granted in suback.reason_codes {
             match granted {

@@ -1,4 +1,4 @@
-//! The few packets that a load consists of, written and read without a detour.
+//! The few packets that a load consists of, written and read with little work for each message.
 
 use std::ops::Range;
 
@@ -19,9 +19,9 @@ use crate::{
 /// A PUBLISH that is complete but for its Packet Identifier and its stamp.
 #[derive(Debug)]
 pub struct PublishTemplate {
-    /// All but what is shared.
+    /// The packet without the shared rest of its payload.
     frame: Vec<u8>,
-    /// The rest of a large payload, of which there is one copy for all.
+    /// The rest of a large payload, of which all packets share one copy.
     shared: Range<usize>,
     packet_id_at: Option<usize>,
     stamp_at: Option<usize>,
@@ -66,7 +66,7 @@ fn own_len(payload_len: usize) -> usize {
     if payload_len < SHARED_BYTES_MIN { payload_len } else { STAMP_LEN }
 }
 
-/// A PUBLISH whose topic is its own.
+/// A PUBLISH that is made for one message, with a topic of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct SinglePublish<'a> {
     pub qos: QoS,
@@ -126,7 +126,7 @@ pub fn read_publish(frame: Frame<'_>, version: Version) -> Result<(Delivery, &[u
     Ok((publish.delivery, publish.payload))
 }
 
-/// Steps over the topic and short properties; `None` for whatever needs a closer look.
+/// Steps over the topic and short properties. `None`: the packet must be decoded as a whole.
 #[inline]
 fn skim_publish(frame: Frame<'_>, version: Version) -> Option<(Delivery, &[u8])> {
     let (topic_len, rest) = frame.body.split_first_chunk()?;
@@ -150,8 +150,8 @@ fn skim_packet_id(bytes: &[u8], form: fn(PacketId) -> Delivery) -> Option<(Deliv
     Some((form(PacketId::new(u16::from_be_bytes(*packet_id))?), rest))
 }
 
-/// An acknowledgement at the front of `bytes` that takes the fewest bytes, and so says that all is
-/// well: nearly all that a publisher is sent. `None` for whatever needs a closer look.
+/// Reads an acknowledgement in its shortest form, which means success, at the front of `bytes`.
+/// Nearly all packets that a publisher receives have it. `None`: the packet must be decoded.
 #[inline]
 pub fn skim_ack(bytes: &[u8]) -> Option<(PacketType, PacketId)> {
     let (&[first, ACK_BODY_LEN, high, low], _) = bytes.split_first_chunk()? else { return None };
@@ -202,7 +202,7 @@ pub fn encode_subscribe(
     count
 }
 
-/// The last that is heard of a client; where the version allows it, its session ends with it.
+/// Writes the last packet of a client. Where the version allows it, the session ends with it.
 pub fn encode_disconnect(version: Version, terms: SessionTerms, out: &mut Vec<u8>) {
     let ends = terms.persistent && version.has_properties();
     let disconnect = Disconnect {
@@ -214,8 +214,8 @@ pub fn encode_disconnect(version: Version, terms: SessionTerms, out: &mut Vec<u8
     disconnect.encode(version, out);
 }
 
-/// The smallest payload whose rest is shared: below, a copy costs no more than two pieces of a send
-/// do.
+/// The smallest payload whose rest is shared. A smaller one is cheaper to copy than to send as a
+/// piece of its own.
 const SHARED_BYTES_MIN: usize = 8 * 1024;
 
 /// First bytes of the acknowledgements that publishers are sent.
@@ -229,10 +229,10 @@ const ACK_BODY_LEN: u8 = 2;
 /// Bytes of an acknowledgement in its shortest form.
 pub const ACK_LEN: usize = 4;
 
-/// Longer than any run.
+/// The Session Expiry Interval: longer than any run.
 const SESSION_EXPIRY_SECONDS: u32 = 24 * 3600;
 
-/// Brokers bound the size of a packet that is no PUBLISH.
+/// Brokers limit the size of packets other than PUBLISH.
 const FILTERS_PER_PACKET: usize = 100;
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ pub fn begin_connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<OwnedFd
     }
 }
 
-/// Listens beside whoever else listens on the same port in this way; the kernel spreads connections
-/// over them. Says where.
+/// Listens on an address that others may listen on in this way, too: the kernel spreads connections
+/// over them. Returns the address with its port.
 pub fn listen(at: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
     let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -63,13 +63,13 @@ pub fn accept(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Bounds what the kernel holds for a socket that its peer does not read.
+/// Limits the unsent bytes that the kernel holds for a socket.
 pub fn bound_send_buffer(socket: &OwnedFd, bytes: usize) -> io::Result<()> {
     Ok(sockopt::set_socket_send_buffer_size(socket, bytes)?)
 }
 
-/// Bounds what the kernel holds of what has come and is not read. Soon after `begin_connect`, the
-/// peer learns of it.
+/// Limits the unread bytes that the kernel holds for a socket. If it is set soon after
+/// `begin_connect`, the peer learns of it.
 pub fn bound_receive_buffer(socket: &OwnedFd, bytes: usize) -> io::Result<()> {
     Ok(sockopt::set_socket_recv_buffer_size(socket, bytes)?)
 }

@@ -1,4 +1,4 @@
-//! The bytes behind the stamps, by which a payload that has changed on its way is found.
+//! The bytes behind the stamp, which show whether a payload has changed on its way.
 
 use std::str::FromStr;
 
@@ -7,15 +7,15 @@ use super::{
     stamp::{STAMP_LEN, Stamp},
 };
 
-/// The payload that all messages share, apart from the stamp at its front. Where sizes differ, each
-/// message has the front part that belongs to its stamp.
+/// The payload of all messages, apart from the stamp at its front. Where sizes differ, each message
+/// has the front part of it, of a length that follows from its stamp.
 #[derive(Clone, Debug)]
 pub struct Filling {
     bytes: Vec<u8>,
     size_min: usize,
 }
 
-/// Bytes of payload, from and to.
+/// The smallest and the largest payload, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     pub min: usize,

@@ -6,7 +6,7 @@ pub(super) fn next_random(state: &mut u64) -> u64 {
     finish(*state)
 }
 
-/// A number that looks random, and is always the same for the same one.
+/// A number that looks random, and is the same for the same `number`.
 #[inline]
 pub fn scatter(number: u64) -> u64 {
     finish(number.wrapping_add(1).wrapping_mul(STEP))
@@ -19,5 +19,5 @@ fn finish(mut mixed: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Of splitmix64: odd, and as irregular as can be.
+/// The constant of splitmix64.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -1,4 +1,4 @@
-//! Runs side by side, as the ratios of their figures.
+//! Runs side by side, with the ratios of their figures.
 
 use std::{fmt, fs, path::PathBuf};
 
@@ -15,7 +15,7 @@ use crate::account::figures::as_f64;
 /// Prints the figures of several runs, and their ratios to those of the first.
 #[derive(Debug, Args)]
 pub struct Compare {
-    /// What --json printed.
+    /// Files with what --json printed.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Write a page with all runs.
@@ -71,7 +71,7 @@ impl Comparison {
 
 impl Row {
     fn new(figure: &'static str, values: Vec<Option<f64>>) -> Row {
-        // What may shrink has no ratio to what grew.
+        // A figure that may be negative has no ratio then.
         let first = values.first().copied().flatten().filter(|first| *first > 0.0);
         let ratio = |value: &Option<f64>| Some(value.filter(|value| *value >= 0.0)? / first?);
         let ratios = values.iter().skip(1).map(ratio).collect();

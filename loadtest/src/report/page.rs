@@ -1,4 +1,4 @@
-//! Runs as one page that needs nothing but itself.
+//! Runs as one page that needs no other file and no network.
 
 use std::{fs, path::Path};
 
@@ -20,14 +20,14 @@ pub fn write(path: &Path, runs: &[NamedSummary]) -> Result<()> {
     fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Text within a script ends at the first tag that looks like its end, so it has no tags.
+/// A script ends at the first text that looks like its end tag, so `<` is written as an escape.
 fn embed(json: &str) -> String {
     TEMPLATE.replace(PLACE, &json.replace('<', "\\u003c"))
 }
 
 const TEMPLATE: &str = include_str!("page.html");
 
-/// Stands in the template where the runs come.
+/// The place in the template where the runs are put.
 const PLACE: &str = "/*RUNS*/[]";
 
 #[cfg(test)]

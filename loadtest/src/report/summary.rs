@@ -1,4 +1,4 @@
-//! What a run has found out, for people and for programs.
+//! The figures of a run, in the form in which they are written as JSON.
 
 use hdrhistogram::Histogram;
 use ringmq::{
@@ -25,10 +25,10 @@ use crate::{
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Summary {
     pub scenario: String,
-    /// What the account is of.
+    /// Whether messages or connections are counted.
     pub counted: Counted,
     pub protocol: String,
-    /// That messages arrive with; the highest if there are several.
+    /// The QoS that messages arrive with; the highest if there are several.
     pub qos: u8,
     pub publish_qos: Vec<u8>,
     pub subscribe_qos: u8,
@@ -49,7 +49,7 @@ pub struct Summary {
     pub by_qos: Vec<QosBalance>,
     /// How evenly the subscribers were served.
     pub fairness: Option<Fairness>,
-    /// Whom nothing is owed.
+    /// What became of the slow readers, if there are any.
     pub slow: Option<SlowReaderCounts>,
     pub stalled_rounds: u64,
     pub disconnected: u64,

@@ -146,7 +146,7 @@ impl fmt::Display for BrokerCost {
 }
 
 impl Counted {
-    /// What happens to them first, and then.
+    /// What happens to them at the beginning, and at the end.
     fn verbs(self) -> (&'static str, &'static str) {
         match self {
             Counted::Messages => ("sent", "delivered"),

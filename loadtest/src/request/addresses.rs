@@ -30,7 +30,7 @@ fn parse<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.trim().parse().map_err(|_| format!("not an address: {text:?}"))
 }
 
-/// Of a network with enough addresses for four billion connections.
+/// The shortest prefix: such a network has addresses for four billion connections.
 const BITS_MIN: u32 = 16;
 
 #[cfg(test)]

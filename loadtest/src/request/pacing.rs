@@ -11,7 +11,7 @@ use crate::payload::SEQUENCES_MAX;
 /// What decides when messages are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pacing {
-    /// Nothing does: TCP pushes back.
+    /// Nothing but TCP, which takes no more when the broker does not read.
     Flood,
     /// Each publisher sends `burst` messages; the next round begins when all have been delivered.
     Rounds { burst: u32 },
@@ -65,7 +65,7 @@ pub struct Schedule {
     pub start: Moment,
     pub messages_per_second: u64,
     pub publishers: u32,
-    /// The rate rises evenly from nothing in so long; half as much is due in it.
+    /// The time in which the rate rises evenly from nothing; half as many messages are due in it.
     pub ramp: Span,
 }
 
@@ -125,7 +125,7 @@ fn root(square: u128) -> u128 {
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
-/// Messages per second: one each nanosecond.
+/// The highest rate in messages per second: one each nanosecond.
 pub const RATE_MAX: u64 = 1_000_000_000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a run is to do: the flags, made sense of.
+//! What a run is to do.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,28 +19,29 @@ use crate::payload::{Filling, Phase, SEQUENCES_MAX};
 /// Everything about a run that does not change while it runs. All threads share it.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Of the brokers, in turn.
+    /// The brokers, which clients take in turn.
     pub addresses: Vec<SocketAddr>,
     /// Where connections come from, in turn; the kernel chooses when there are none.
     pub source_addresses: Vec<IpAddr>,
     pub version: Version,
     pub terms: SessionTerms,
-    /// Of the publishers, in turn.
+    /// QoS that publishers take in turn.
     pub publish_qos: Vec<QoS>,
     pub subscribe_qos: QoS,
     pub filling: Filling,
     pub pacing: Pacing,
-    /// In which a rate rises to its height.
+    /// How long a rate takes, at the beginning, to rise to its full height.
     pub ramp: Span,
-    /// The p99 of latency up to which higher rates are tried.
+    /// Search for the highest rate at which the p99 of latency stays within this.
     pub find_max: Option<Span>,
     pub warmup: Option<Extent>,
     pub extent: Extent,
     /// Exchanges of QoS 1 and 2 that each publisher may have open.
     pub in_flight: u16,
-    /// Bytes that the kernel buffers for each publisher; 0 leaves it to the kernel.
+    /// The limit of unsent bytes that the kernel holds for each publisher; 0 leaves it to the
+    /// kernel.
     pub send_buffer: usize,
-    /// Connections that are being opened at one time, by all threads.
+    /// The limit of connections that are being opened at one time, by all threads.
     pub opening_max: usize,
     pub threads: usize,
     pub cpus: Vec<usize>,
@@ -50,7 +51,7 @@ pub struct Plan {
     pub seed: u64,
     pub strict: bool,
     pub json: bool,
-    /// Where the page goes.
+    /// The file that the page is written to.
     pub html: Option<PathBuf>,
     pub workload: Workload,
 }
@@ -58,13 +59,13 @@ pub struct Plan {
 /// What bounds a run in time.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Without any progress for so long, what is missing counts as lost.
+    /// After so long without progress, missing messages count as lost.
     pub stall: Span,
-    /// Everything together.
+    /// The whole run.
     pub run: Span,
 }
 
-/// What a client and its Server keep of each other.
+/// How long a client's session lasts, and how often it must show that it is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionTerms {
     /// The session is taken up again, and outlives its connection.
@@ -81,7 +82,8 @@ impl Plan {
         }
     }
 
-    /// The QoS of a publisher. What waits at the broker is to be known to be there.
+    /// The QoS of a publisher. For a replay it is at least 1, so that the broker has acknowledged
+    /// each message that it is to store.
     pub fn publish_qos(&self, publisher: u32) -> QoS {
         let qos = self.publish_qos[publisher as usize % self.publish_qos.len()];
         match self.workload.act {
@@ -95,7 +97,7 @@ impl Plan {
         published.min(self.subscribe_qos)
     }
 
-    /// The highest that messages arrive with.
+    /// The highest QoS that messages arrive with.
     pub fn qos(&self) -> QoS {
         let publishers = 0..self.publish_qos.len().min(self.workload.publishers.len());
         let granted = publishers.map(|publisher| self.granted_qos(self.publish_qos[publisher]));
@@ -107,13 +109,14 @@ impl Plan {
         u32::try_from(self.workload.publishers.len()).unwrap_or(u32::MAX)
     }
 
-    /// Where a client connects to; all that belongs together may be anywhere.
+    /// The broker that a client connects to. A publisher and its subscribers may have different
+    /// ones.
     pub fn address(&self, client: usize) -> SocketAddr {
         self.addresses[client % self.addresses.len()]
     }
 
-    /// Bytes that a publisher collects for one write. The kernel has room for twice as many as its
-    /// bound says, so a write that begins when there is room ends at once.
+    /// Bytes that a publisher collects for one write. The kernel has room for twice its limit, so
+    /// that a write which begins while there is room is taken whole.
     pub fn outbox_bytes(&self) -> usize {
         if self.send_buffer > 0 { self.send_buffer } else { OUTBOX_BYTES }
     }
@@ -134,7 +137,7 @@ impl Plan {
         self.schedule_of(start, self.publishers(), ramp)
     }
 
-    /// Where connections are counted, when each is to be opened.
+    /// When each connection is to be opened, in scenarios that count connections.
     pub fn opening_schedule(&self, start: Moment) -> Option<Schedule> {
         let clients = u32::try_from(self.clients()).unwrap_or(u32::MAX);
         self.schedule_of(start, clients, self.ramp)
@@ -160,14 +163,14 @@ impl Plan {
         }
     }
 
-    /// Deliveries by the end of a round, all rounds before it included.
+    /// Deliveries by the end of a round, with those of all rounds before it.
     pub fn deliveries_by_round(&self, round: u64, extent: Extent) -> u64 {
         let each = u64::from(messages_by_round(self.pacing, round, extent));
         each * u64::from(self.publishers()) * self.workload.audience
     }
 }
 
-/// Where the kernel chooses what it buffers.
+/// Bytes for one write where the kernel chooses how much it holds.
 const OUTBOX_BYTES: usize = 64 * 1024;
 
 /// Messages that each publisher has sent by the end of a round, counted from one.

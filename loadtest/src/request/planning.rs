@@ -74,7 +74,7 @@ impl LoadFlags {
             ensure!(!act.is_connecting(), "connections have no --round");
         }
         if let Act::Replay { .. } = act {
-            ensure!(pacing == Pacing::Flood, "a storm has no --rate and no --round");
+            ensure!(pacing == Pacing::Flood, "retained messages have no --rate and no --round");
             ensure!(stamped, "payloads must have {STAMP_LEN} bytes");
         }
         ensure!(
@@ -126,7 +126,7 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr> {
     addresses.next().with_context(|| format!("{host} has no address"))
 }
 
-/// Room for some payloads of this size, so that large ones do not go one by one.
+/// Room for several payloads of this size, so that large ones are not sent one by one.
 fn send_buffer(size: usize) -> usize {
     size.saturating_mul(BUFFERED_PAYLOADS).clamp(SEND_BUFFER_MIN, SEND_BUFFER_MAX)
 }

@@ -8,24 +8,26 @@ use ringmq::topic::TopicName;
 
 use crate::payload::scatter;
 
-/// The flags that say where messages go. What they mean where, the scenarios say.
+/// The flags that say where messages go. Each scenario says what they mean in it.
 #[derive(Debug, Default, Args)]
 pub struct TopicFlags {
-    /// The topic, with `{id}` for the number of the publisher, or the number that was drawn; of
-    /// pairs, retained messages and idle clients for the number of each [default: the scenario's]
+    /// The topic. `{id}` stands for the number of the publisher, or with --topics for the number
+    /// that was chosen; for `pairs`, `retained` and `idle` it is the number of each pair, message
+    /// or client [default: the scenario's]
     #[arg(long)]
     topic: Option<Pattern>,
-    /// Topics that each message has the choice of, where messages of many go to the same
+    /// How many topics each message can go to, in scenarios whose publishers all have the same
     /// subscribers.
     #[arg(long, value_parser = value_parser!(u32).range(1..=TOPICS_MAX))]
     topics: Option<u32>,
-    /// How much more often the first of the topics are chosen: topic n as often as 1/n^S.
+    /// How uneven the choice among --topics is: topic n is chosen in proportion to 1/n^S, and with
+    /// 0 all topics are chosen equally often.
     #[arg(long, value_name = "S", default_value_t = 0.0, requires = "topics")]
     zipf: f64,
 }
 
 impl TopicFlags {
-    /// For publishers whose messages all go to the same subscribers.
+    /// The topics of publishers whose messages all go to the same subscribers.
     pub(super) fn common(&self, default: &str) -> Result<CommonTopics> {
         let Some(topics) = self.topics else {
             return Ok(CommonTopics { pattern: self.pattern(default), choice: None });
@@ -37,7 +39,7 @@ impl TopicFlags {
         Ok(CommonTopics { pattern, choice: Some(Arc::new(TopicChoice::zipf(topics, self.zipf))) })
     }
 
-    /// Where each of those that are numbered has a topic of its own.
+    /// A topic for each of `whose`, by its number.
     pub(super) fn own(&self, whose: &str, default: &str) -> Result<Pattern> {
         ensure!(self.topics.is_none(), "{whose} has one topic of its own: no --topics");
         let pattern = self.pattern(default);
@@ -45,7 +47,7 @@ impl TopicFlags {
         Ok(pattern)
     }
 
-    /// Where there are no topics.
+    /// For scenarios without messages.
     pub(super) fn refuse(&self) -> Result<()> {
         let none = self.topic.is_none() && self.topics.is_none();
         ensure!(none, "nothing is published or subscribed to: no --topic and no --topics");
@@ -65,7 +67,7 @@ pub(super) struct CommonTopics {
 }
 
 impl CommonTopics {
-    pub(super) fn topics(&self, publishers: u32) -> Vec<Topics> {
+    pub(super) fn of_publishers(&self, publishers: u32) -> Vec<Topics> {
         let topics = |id| match &self.choice {
             None => Topics::One(self.pattern.name(id)),
             Some(choice) => Topics::Chosen(self.pattern.clone(), Arc::clone(choice)),
@@ -73,7 +75,7 @@ impl CommonTopics {
         (0..publishers).map(topics).collect()
     }
 
-    /// Of whoever is to receive everything.
+    /// The filter of a subscriber that receives everything.
     pub(super) fn filter(&self) -> String {
         self.pattern.filter()
     }
@@ -90,7 +92,7 @@ pub enum Topics {
     One(String),
     /// Message n goes to topic n.
     Numbered(Pattern),
-    /// Each message goes where the choice say.
+    /// Each message goes to a topic that is chosen for it.
     Chosen(Pattern, Arc<TopicChoice>),
 }
 
@@ -104,7 +106,7 @@ impl Topics {
     }
 }
 
-/// Topic Names that differ in a number, or one Topic Name.
+/// A Topic Name, or many that differ in one number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(String);
 
@@ -131,7 +133,7 @@ impl Pattern {
     }
 }
 
-/// As a flag gives it: a Topic Name in which any number of levels are the number.
+/// Reads the --topic flag: a Topic Name in which whole levels may be `{id}`.
 impl FromStr for Pattern {
     type Err = String;
 
@@ -145,11 +147,11 @@ impl FromStr for Pattern {
     }
 }
 
-/// Numbers below a limit, of which the first come more often: number n, counted from one, as often
-/// as 1/n^s.
+/// Chooses a number below a limit for each message: the n-th number, counted from one, in
+/// proportion to 1/n^s.
 #[derive(Debug)]
 pub struct TopicChoice {
-    /// The share of all draws up to each number.
+    /// For each number, the part of all messages that get this number or one before it.
     shares: Vec<f64>,
 }
 
@@ -180,7 +182,7 @@ impl TopicChoice {
     }
 }
 
-/// Stands for the number.
+/// Stands for the number in a pattern.
 pub(super) const ID: &str = "{id}";
 
 const TOPICS_MAX: i64 = 10_000_000;
@@ -200,7 +202,7 @@ mod tests {
         }
     }
 
-    /// Draws 40,000 of four numbers, and holds how often each came to what is expected.
+    /// Chooses 40,000 times among four numbers, and compares how often each came.
     fn check(exponent: f64, expected: [u32; 4]) {
         let (choice, mut counts) = (TopicChoice::zipf(4, exponent), [0; 4]);
         for sequence in 0..40_000 {

@@ -21,13 +21,13 @@ pub struct Workload {
     pub subscribers: Vec<Subscription>,
     /// Subscribers that each message goes to.
     pub audience: u64,
-    /// Where the scenario leaves no choice: how long the measured phase lasts.
+    /// How long the measured phase lasts, in scenarios that leave no choice.
     pub extent: Option<Extent>,
     pub defaults: Defaults,
 }
 
 impl Workload {
-    /// The messages of all publishers, wherever they go, to all of so many subscribers.
+    /// A workload in which all subscribers receive the messages of all publishers.
     pub(super) fn to_everybody(
         name: &'static str,
         topics: &CommonTopics,
@@ -38,7 +38,7 @@ impl Workload {
         Workload {
             name,
             act: Act::Publish,
-            publishers: topics.topics(publishers),
+            publishers: topics.of_publishers(publishers),
             subscribers: (0..subscribers).map(|_| subscription.clone()).collect(),
             audience: u64::from(subscribers),
             extent: None,
@@ -47,7 +47,7 @@ impl Workload {
     }
 }
 
-/// What holds where no flag says otherwise.
+/// The values of flags that are not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defaults {
     pub qos: QoS,
@@ -66,14 +66,14 @@ impl Default for Defaults {
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// Messages on their way to those who have subscribed.
+    /// Messages, until they come to those who have subscribed.
     Publish,
-    /// Retained messages on their way to those who subscribe then. Before, the broker has had the
-    /// time `settle` to put them in their places.
+    /// Retained messages, until they come to those who subscribe. Before that the broker has the
+    /// time `settle` to store them.
     Replay { settle: Span },
     /// Clients, until they are connected.
     Connect,
-    /// Clients that were connected, until they are again.
+    /// Clients that were connected before, until they are connected again.
     Reconnect,
 }
 
@@ -127,13 +127,13 @@ impl Subscription {
         }
     }
 
-    /// To all topics of these publishers, wherever their messages go.
+    /// To all common topics of these publishers.
     pub(super) fn to_common_topics(publishers: Range<u32>, topics: &CommonTopics) -> Subscription {
         let arrivals = if topics.is_chosen() { Arrivals::AnyOrder } else { Arrivals::InOrder };
         Subscription { arrivals, ..Subscription::to_all_of(publishers, topics.filter()) }
     }
 
-    /// Of a client that nothing is sent to.
+    /// The subscription of a client that nothing is sent to.
     pub(super) fn to_nothing(filters: Vec<String>) -> Subscription {
         Subscription { filters, ..Subscription::to_all_of(0..0, String::new()) }
     }

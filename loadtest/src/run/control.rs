@@ -1,7 +1,7 @@
 //! What the threads of a run tell each other.
 //!
-//! Commands and notices travel by channels and are rare. What concerns every message is a counter,
-//! touched once per turn of a thread.
+//! Commands and notices go through channels and are rare. What concerns every message is in
+//! counters, which each thread changes once in a turn.
 
 use std::{
     io,
@@ -28,7 +28,7 @@ pub enum Command {
     Publish(Moment),
     /// All subscribers ask for what they are to receive; latency counts from then.
     Subscribe(Moment),
-    /// Open all connections, where connections are counted; those that are open are lost first.
+    /// Close all connections without DISCONNECT, and open all: where connections are counted.
     Open(Moment),
     /// Hand over the latencies since the last time.
     ReportLatencies,
@@ -55,7 +55,7 @@ pub enum Notice {
     Failed(Fault),
 }
 
-/// One thread's end of it all.
+/// What connects one thread with the coordinator and with the other threads.
 #[derive(Debug)]
 pub struct Link {
     pub thread: usize,
@@ -64,18 +64,18 @@ pub struct Link {
     pub notices: Sender<Notice>,
 }
 
-/// The counters of the present phase, over all threads.
+/// What all threads share: the counters of the present phase, and a doorbell for each thread.
 #[derive(Debug)]
 pub struct SharedState {
     sent: AtomicU64,
     delivered: AtomicU64,
-    /// Deliveries after which nothing more is to come; not known while publishers still publish.
+    /// Deliveries after which nothing more should come; not known while publishers still publish.
     expected: AtomicU64,
     /// The round that publishers may work on, from one.
     round: AtomicU64,
     /// Deliveries that rounds no longer wait for.
     forgiven: AtomicU64,
-    /// Changes whenever anything gets on.
+    /// Changes with any progress.
     progress: AtomicU64,
     doorbells: Vec<Doorbell>,
 }

@@ -22,5 +22,5 @@ pub(super) fn raise(connections: u64, threads: u64) -> Result<()> {
     Ok(())
 }
 
-/// Open files that are neither connections nor of a thread.
+/// Open files that belong neither to a connection nor to a thread.
 const FILES_BESIDES: u64 = 64;

@@ -28,7 +28,7 @@ pub struct DueClient {
 }
 
 impl Opening {
-    /// With everything still to be opened.
+    /// All connections of this thread are still to be opened.
     pub fn new(plan: &Plan, thread: usize) -> Opening {
         let publishers = plan.workload.publishers.len();
         let share = |range: std::ops::Range<usize>| range.skip(thread).step_by(plan.threads);
@@ -42,7 +42,7 @@ impl Opening {
         &self.clients
     }
 
-    /// Nothing is to be opened, for now.
+    /// Nothing is to be opened for now.
     pub fn skip(&mut self) {
         self.begun = self.clients.len();
     }
@@ -72,7 +72,7 @@ impl Opening {
         (self.under_way < self.under_way_max).then_some(due)
     }
 
-    /// A client asks for more before it is ready again.
+    /// A client that was ready has something to wait for again.
     pub fn begin_one(&mut self) {
         self.under_way += 1;
     }

@@ -1,4 +1,4 @@
-//! What a person sees while a run goes on; nothing where the errors go to no terminal.
+//! The line of progress on a terminal while a run goes on.
 
 use std::fmt::Write;
 
@@ -30,7 +30,7 @@ impl Progress {
     }
 }
 
-/// The line is not left behind, however the run ends.
+/// Removes the line, however the run ends.
 impl Drop for Progress {
     fn drop(&mut self) {
         self.0.finish_and_clear();

@@ -19,13 +19,13 @@ use crate::{
 pub struct Publishing {
     phase: Phase,
     extent: Extent,
-    /// When publishing ends, where time decides.
+    /// When publishing ends, if its extent is a time.
     end: Option<Moment>,
     schedule: Option<Schedule>,
     round: u64,
     /// Whose turn is next by the schedule: the index of a publisher, and its message.
     upcoming: (usize, u32),
-    /// Messages of all publishers of this thread; none is known when time decides.
+    /// Messages that all publishers of this thread have to send, if that is known beforehand.
     required: Option<u64>,
     /// Exchanges that cannot end: their connections are gone.
     cut_off: u64,
@@ -66,8 +66,8 @@ impl Publishing {
         Some(publishing)
     }
 
-    /// Messages that one publisher is to send in this phase, if that is known beforehand. With a
-    /// schedule it is, and what is due in time is sent even when it is late.
+    /// Messages that one publisher has to send in this phase, if that is known beforehand. With a
+    /// schedule it is: all that are due before the end, even if they are sent late.
     fn quota(&self, publisher: &Publisher) -> Option<u32> {
         match (self.extent, self.schedule, self.end) {
             (Extent::Messages(count), ..) => Some(count),
@@ -106,7 +106,7 @@ impl Publishing {
         }
     }
 
-    /// When the schedule or the end of the phase next wants attention.
+    /// When the next message is due, or the phase ends.
     pub fn next_moment(&self, connections: &[Connection]) -> Option<Moment> {
         if self.stopped || self.reported {
             return None;
@@ -144,7 +144,7 @@ impl Publishing {
         due
     }
 
-    /// A publisher is gone: what it has not sent will not be, and its exchanges stay open.
+    /// A publisher's connection is closed: the rest is not sent, and its exchanges stay open.
     pub fn give_up(&mut self, publisher: &Publisher) {
         let rest = self.quota(publisher).map(|quota| u64::from(quota - publisher.sent()));
         self.required = self.required.zip(rest).map(|(required, rest)| required - rest);
@@ -156,7 +156,7 @@ impl Publishing {
         self.done_waiting = true;
     }
 
-    /// True once, when all is sent and acknowledged or there is no use in waiting.
+    /// True once: when all is sent and acknowledged, or is not waited for any more.
     pub fn finish(&mut self, tally: &Tally) -> bool {
         let sent =
             self.stopped || self.required.is_some_and(|required| tally.sent.total() >= required);

@@ -34,5 +34,5 @@ impl SlowReaders {
     }
 }
 
-/// How often each of them reads its share.
+/// How often each of them reads a part of what it may read in a second.
 pub const SLOW_READS_PER_SECOND: u32 = 10;

@@ -5,12 +5,12 @@ use crate::request::{flags::LoadFlags, topics::TopicFlags, workload::Workload};
 
 /// Many publishers, each with a topic of its own, and few subscribers to all of them.
 ///
-/// With --topics each message goes to one of so many instead.
+/// With --topics each message goes to one of that many topics instead.
 #[derive(Debug, Args)]
 pub struct FanIn {
     #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]
     publishers: u32,
-    /// Without any, the messages go nowhere.
+    /// With 0 the messages go nowhere.
     #[arg(long, default_value_t = 1)]
     subscribers: u32,
     #[command(flatten)]
@@ -24,6 +24,6 @@ impl FanIn {
 }
 
 pub(super) fn workload(topics: &TopicFlags, publishers: u32, subscribers: u32) -> Result<Workload> {
-    let common = topics.common("bench/in/{id}")?;
-    Ok(Workload::to_everybody("fan-in", &common, publishers, subscribers))
+    let topics = topics.common("bench/in/{id}")?;
+    Ok(Workload::to_everybody("fan-in", &topics, publishers, subscribers))
 }

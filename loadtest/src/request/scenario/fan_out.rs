@@ -5,7 +5,7 @@ use crate::request::{flags::LoadFlags, topics::TopicFlags, workload::Workload};
 
 /// Few publishers to one topic that many subscribe to.
 ///
-/// With --topics each message goes to one of so many, and everybody subscribes to all of them.
+/// With --topics each message goes to one of that many topics, and everybody subscribes to all.
 #[derive(Debug, Args)]
 pub struct FanOut {
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
@@ -23,6 +23,6 @@ impl FanOut {
 }
 
 pub(super) fn workload(topics: &TopicFlags, publishers: u32, subscribers: u32) -> Result<Workload> {
-    let common = topics.common("bench/out")?;
-    Ok(Workload::to_everybody("fan-out", &common, publishers, subscribers))
+    let topics = topics.common("bench/out")?;
+    Ok(Workload::to_everybody("fan-out", &topics, publishers, subscribers))
 }

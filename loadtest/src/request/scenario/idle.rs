@@ -13,7 +13,8 @@ use crate::{
 
 /// Many connections that do nothing, then one message to each.
 ///
-/// Each subscribes to `bench/{id}/x`. With --pid, says what they cost the broker in memory.
+/// Each subscribes to `bench/{id}/x`. With --pid the summary says what they cost the broker in
+/// memory.
 #[derive(Debug, Args)]
 pub struct Idle {
     #[arg(long, default_value_t = 10_000)]

@@ -19,7 +19,7 @@ use clap::Subcommand;
 
 use super::{flags::LoadFlags, plan::Plan, workload::Workload};
 
-/// What to drive the broker with.
+/// The load to drive the broker with.
 #[derive(Debug, Subcommand)]
 pub enum Scenario {
     FanIn(fan_in::FanIn),

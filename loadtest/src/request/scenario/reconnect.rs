@@ -13,7 +13,7 @@ use crate::{
 /// Clients that all lose their connections at once, and come back together.
 ///
 /// Each has subscribed to a topic of its own, and does so again. What is counted are connections:
-/// --rate is of connections, and latency is from when one was to be opened until the SUBACK.
+/// --rate is of connections, and latency is from when one was due until its SUBACK.
 #[derive(Debug, Args)]
 pub struct Reconnect {
     #[arg(long, default_value_t = 1000)]

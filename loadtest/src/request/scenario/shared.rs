@@ -37,8 +37,8 @@ pub(super) fn workload(
     subscribers: u32,
     group: &str,
 ) -> Result<Workload> {
-    let common = topics.common("bench/shared/{id}")?;
-    let filter = format!("$share/{group}/{}", common.filter());
+    let topics = topics.common("bench/shared/{id}")?;
+    let filter = format!("$share/{group}/{}", topics.filter());
     let subscription = Subscription {
         arrivals: Arrivals::Pooled,
         ..Subscription::to_all_of(0..publishers, filter)
@@ -46,7 +46,7 @@ pub(super) fn workload(
     Ok(Workload {
         name: "shared",
         act: Act::Publish,
-        publishers: common.topics(publishers),
+        publishers: topics.of_publishers(publishers),
         subscribers: (0..subscribers).map(|_| subscription.clone()).collect(),
         audience: 1,
         extent: None,

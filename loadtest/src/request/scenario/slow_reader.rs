@@ -8,8 +8,8 @@ use crate::request::{
 
 /// One topic, and among those who subscribe to it some who hardly read.
 ///
-/// The account and the latency are of the others: they are not to suffer. What becomes of the slow
-/// ones, who may lose messages and their connections, is told apart.
+/// The account and the latency are of the others, who should not suffer. The slow ones may lose
+/// messages and their connections; they are counted apart.
 #[derive(Debug, Args)]
 pub struct SlowReader {
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
@@ -17,6 +17,7 @@ pub struct SlowReader {
     /// Those who read what comes.
     #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..))]
     subscribers: u32,
+    /// Those who hardly read.
     #[arg(long, default_value_t = 1)]
     slow: u32,
     /// Bytes per second that each slow one reads.
@@ -28,13 +29,13 @@ pub struct SlowReader {
 
 impl SlowReader {
     pub(super) fn workload(&self) -> Result<Workload> {
-        let common = self.flags.topics.common("bench/slow")?;
+        let topics = self.flags.topics.common("bench/slow")?;
         let slow = Subscription {
             reading: Reading::Slowly { bytes_per_second: self.slow_rate },
-            ..Subscription::to_common_topics(0..self.publishers, &common)
+            ..Subscription::to_common_topics(0..self.publishers, &topics)
         };
         let mut workload =
-            Workload::to_everybody("slow-reader", &common, self.publishers, self.subscribers);
+            Workload::to_everybody("slow-reader", &topics, self.publishers, self.subscribers);
         workload.subscribers.extend((0..self.slow).map(|_| slow.clone()));
         Ok(workload)
     }

@@ -10,7 +10,7 @@ use crate::request::{
 /// Subscribers with large sets of wildcard filters, of which one matches.
 ///
 /// Publisher p sends to `bench/wild/p/value`, and everybody subscribes to `bench/wild/+/value`. The
-/// other filters begin in the same way, so that a broker has to look at them.
+/// other filters begin like these topics, so that the broker has to look at them.
 #[derive(Debug, Args)]
 pub struct Wildcard {
     #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..))]
@@ -27,18 +27,18 @@ pub struct Wildcard {
 
 impl Wildcard {
     pub(super) fn workload(&self) -> Result<Workload> {
-        let common = self.flags.topics.common(TOPIC)?;
+        let topics = self.flags.topics.common(TOPIC)?;
         let mut workload =
-            Workload::to_everybody("wildcard", &common, self.publishers, self.subscribers);
+            Workload::to_everybody("wildcard", &topics, self.publishers, self.subscribers);
         for (subscriber, subscription) in (0..).zip(&mut workload.subscribers) {
-            let decoy = |number| decoy(&common.pattern, subscriber, number);
+            let decoy = |number| decoy(&topics.pattern, subscriber, number);
             subscription.filters.extend((0..self.decoys).map(decoy));
         }
         Ok(workload)
     }
 }
 
-/// A filter that begins as those that match do, and does not match.
+/// A filter that begins like one that matches, and does not match.
 fn decoy(pattern: &Pattern, subscriber: u32, number: u32) -> String {
     let filter = pattern.filter();
     match number % 4 {
@@ -49,14 +49,14 @@ fn decoy(pattern: &Pattern, subscriber: u32, number: u32) -> String {
     }
 }
 
-/// The filter of all names with one more level that may be anything, unless there is none there.
+/// The filter of all names, in which the level at `place` is a wildcard, too.
 fn with_wildcard(pattern: &Pattern, place: usize) -> String {
     let levels = pattern.levels().enumerate();
     let levels = levels.map(|(at, level)| if at == place || level == ID { "+" } else { level });
     levels.collect::<Vec<_>>().join("/")
 }
 
-/// As many levels, of which the last is no number and not the one that was there.
+/// The same filter with another last level, which no Topic Name of a message has.
 fn with_another_end(filter: &str, end: &str) -> String {
     match filter.rsplit_once('/') {
         Some((front, "+")) => format!("{front}/{end}"),

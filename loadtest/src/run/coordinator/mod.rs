@@ -37,7 +37,7 @@ pub(super) struct Coordinator<'a> {
     progress: Progress,
 }
 
-/// What the coordinator sees of a run.
+/// What the coordinator itself measures of a run.
 struct Measurement {
     phase: Measured,
     broker: Option<BrokerSamples>,
@@ -57,7 +57,7 @@ impl Measurement {
     }
 }
 
-/// What one phase came to.
+/// The publishing of one phase.
 struct Published {
     start: Moment,
     sent: u64,
@@ -153,7 +153,7 @@ impl<'a> Coordinator<'a> {
         self.sample_around(|| {
             let start = clock::now();
             self.command(Command::Open(start));
-            // Whoever is not connected when nothing gets on any more counts as lost.
+            // A client that is not connected when no progress is made any more counts as lost.
             self.await_all(|notice| matches!(notice, Notice::Ready))?;
             Ok(Published { start, sent: self.plan.clients() as u64, stalled_rounds: 0 })
         })
@@ -175,7 +175,7 @@ impl<'a> Coordinator<'a> {
         Point { moment: clock::now(), sent, delivered, broker, load, p99_nanos: None }
     }
 
-    /// Removes what the run would leave behind.
+    /// Removes the retained messages of a replay.
     fn clean_up(&self) -> Result<()> {
         if let Act::Replay { .. } = self.plan.workload.act {
             self.prepare(Phase::CleanUp)?;
@@ -223,7 +223,7 @@ impl<'a> Coordinator<'a> {
         self.shared.ring_all();
     }
 
-    /// What the threads, which have ended, recorded last. Says the latencies of all.
+    /// Adds what the threads, which have ended, recorded last. Returns all latencies of the run.
     fn add_last_latencies(&self, tallies: &[Tally]) -> Histogram<u64> {
         let mut recorder = self.recorder.borrow_mut();
         for notice in self.received.try_iter() {

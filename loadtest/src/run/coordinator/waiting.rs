@@ -15,8 +15,8 @@ use crate::{
 };
 
 impl Coordinator<'_> {
-    /// Waits until all publishers are done. Missing deliveries are forgiven a few times where
-    /// rounds wait for them; then, as otherwise at once, publishing is stopped.
+    /// Waits until all publishers are done. If no progress is made, publishing is stopped; but with
+    /// rounds the next round is begun without the missing deliveries, a few times.
     pub(super) fn await_published(&self, phase: Phase) -> Result<(u64, u64)> {
         let (mut sent, mut threads, mut stalls) = (0, 0, 0);
         let mut stopped = false;
@@ -45,7 +45,7 @@ impl Coordinator<'_> {
         }
     }
 
-    /// Waits until all that was sent has been delivered, or nothing comes any more.
+    /// Waits until all that was sent has been delivered, or no progress is made.
     pub(super) fn drain(&self, sent: u64) -> Result<()> {
         if !self.shared.expect(sent * self.plan.workload.audience) {
             self.listen(|notice| matches!(notice, Notice::AllDelivered))?;
@@ -63,7 +63,7 @@ impl Coordinator<'_> {
         Ok(())
     }
 
-    /// Waits for the same notice from every thread. False when nothing gets on.
+    /// Waits for the same notice from every thread. False when no progress is made.
     pub(super) fn await_all(&self, is_awaited: impl Fn(&Notice) -> bool) -> Result<bool> {
         let mut count = 0;
         self.listen(|notice| {
@@ -72,7 +72,7 @@ impl Coordinator<'_> {
         })
     }
 
-    /// Listens to notices until one of them is the last. False when nothing gets on.
+    /// Listens to notices until one of them is the last. False when no progress is made.
     fn listen(&self, mut is_last: impl FnMut(Notice) -> bool) -> Result<bool> {
         let (mut progress, mut since) = (self.shared.progress(), clock::now());
         loop {
@@ -95,7 +95,7 @@ impl Coordinator<'_> {
         }
     }
 
-    /// Shows how far it is, and adds to the series when that is due.
+    /// Shows how far the run is, and adds to the series when that is due.
     fn observe(&self) -> Result<()> {
         self.progress.show(self.shared.delivered());
         if self.recorder.borrow().is_due(clock::now()) {
@@ -120,7 +120,7 @@ impl Coordinator<'_> {
     }
 }
 
-/// How often a waiting coordinator looks whether anything gets on.
+/// How often a waiting coordinator looks for progress.
 const TICK: Span = Span::from_millis(50);
 
 const STALLED_ROUNDS_MAX: u64 = 10;

@@ -50,7 +50,7 @@ impl Worker {
         }
     }
 
-    /// Loses every connection without a word, and opens them all.
+    /// Closes all connections without DISCONNECT, and opens all.
     pub(super) fn begin_opening(&mut self, start: Moment) {
         self.connections.clear();
         self.unread.clear();
@@ -79,7 +79,7 @@ impl Worker {
 
     pub(super) fn handle_readiness(&mut self, readiness: Readiness) -> Result<(), Fault> {
         let index = usize::try_from(readiness.token).expect("tokens are indices");
-        // Of a connection that was lost in this very turn.
+        // The connection was closed in this turn.
         if index >= self.connections.len() {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl Worker {
         self.end_opening()
     }
 
-    /// The broker may want to hear of a client more often than the client thought.
+    /// The broker may ask for a shorter Keep Alive than the client has.
     fn note_keep_alive(&mut self, index: usize) {
         let Some(interval) = self.connections[index].ping_interval() else { return };
         if self.ping_interval.is_none_or(|shortest| interval < shortest) {
@@ -130,7 +130,7 @@ impl Worker {
         }
     }
 
-    /// Lets the broker know in time that everybody is still there.
+    /// Sends a PINGREQ from each client, when it is time.
     pub(super) fn ping(&mut self) {
         let Some(interval) = self.ping_interval else { return };
         let now = clock::now();
@@ -169,7 +169,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Goes on without a connection; but a run that cannot even begin has failed.
+    /// Goes on without a connection. Before the run has begun this is a failure.
     pub(super) fn close(&mut self, index: usize, fault: Fault) -> Result<(), Fault> {
         let connection = &mut self.connections[index];
         let before = connection.stage;
@@ -192,7 +192,7 @@ impl Worker {
         if before == Stage::Ready { Ok(()) } else { self.end_opening() }
     }
 
-    /// A client that has seen enough.
+    /// Closes the connection of a client that is not needed any more.
     pub(super) fn leave(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         if connection.stage != Stage::Closed {
@@ -204,7 +204,7 @@ impl Worker {
     }
 }
 
-/// Who the connection with this index in the whole run is.
+/// What the client with this index in the whole run does.
 fn role(plan: &Plan, index: usize) -> Role {
     let publishers = &plan.workload.publishers;
     if let Some(topics) = publishers.get(index) {

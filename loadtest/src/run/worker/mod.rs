@@ -1,7 +1,7 @@
 //! One thread and its share of the connections.
 //!
-//! A **turn**: wait for sockets, read and handle what has come, settle the counters, let publishers
-//! publish what they may, and send: one write per connection.
+//! A **turn**: wait for sockets, read and handle what has come, add to the shared counters, let
+//! publishers publish what they may, and send: one write per connection.
 
 mod connecting;
 mod sending;
@@ -40,10 +40,10 @@ pub struct Worker {
     connections: Vec<Connection>,
     publishers: usize,
     opening: Opening,
-    /// What is opened is counted.
+    /// Connections are counted, not messages.
     counts_opening: bool,
     slow: SlowReaders,
-    /// How often everybody pings: as the shortest Keep Alive wants it.
+    /// How often all clients ping, which follows from the shortest Keep Alive.
     ping_interval: Option<Span>,
     next_ping: Moment,
     /// Connections with perhaps more to read.
@@ -54,9 +54,9 @@ pub struct Worker {
     unsent: Vec<usize>,
     publishing: Option<Publishing>,
     tally: Tally,
-    /// What the measured phase came to, once another has begun.
+    /// The tally of the measured phase, once another phase has begun.
     measured: Option<Tally>,
-    /// Messages sent, and deliveries, that the shared counters know of.
+    /// Messages sent, and deliveries, that have been added to the shared counters.
     shared_sent: u64,
     shared_delivered: u64,
     quit: bool,
@@ -106,7 +106,7 @@ impl Worker {
         Ok(tally)
     }
 
-    /// Lets everybody go, and leaves no sessions behind.
+    /// Disconnects all clients, and removes their sessions.
     fn disconnect(&mut self, tally: &mut Tally) -> Result<(), Fault> {
         for connection in &mut self.connections {
             connection.send_disconnect(&self.plan);
@@ -120,8 +120,8 @@ impl Worker {
         Ok(())
     }
 
-    /// The clients whose sessions have not ended with their connections: of versions before 5.0
-    /// all, and otherwise those that have not said so themselves.
+    /// The clients whose sessions have not ended with their connections: all of versions before
+    /// 5.0, and of 5.0 those whose connections ended before this.
     fn lasting_sessions(&self) -> Vec<usize> {
         let Plan { version, terms, .. } = *self.plan;
         let lasts = |connection: &Connection| {
@@ -136,7 +136,7 @@ impl Worker {
         Tally { shares, ..std::mem::take(&mut self.tally) }
     }
 
-    /// Those to whom everything is owed.
+    /// The subscribers that should receive everything: all but slow readers.
     fn subscribers(&self) -> impl Iterator<Item = &Subscriber> {
         self.connections.iter().filter_map(|connection| match &connection.role {
             Role::Subscriber(subscriber) => subscriber.allowance().is_none().then_some(subscriber),
@@ -167,7 +167,7 @@ impl Worker {
         Ok(())
     }
 
-    /// How long there is nothing to do unless something happens.
+    /// How long the thread may wait for sockets until something else is due.
     fn patience(&self) -> Option<Span> {
         if !self.unread.is_empty() || !self.eager.is_empty() {
             return Some(Span::ZERO);
@@ -220,7 +220,7 @@ impl Worker {
         }
     }
 
-    /// Tells the other threads what this turn has brought.
+    /// Adds the deliveries of this turn to the shared counters.
     fn share_delivered(&mut self) {
         let news = self.tally.delivered - self.shared_delivered;
         if news > 0 {

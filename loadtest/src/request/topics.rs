@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn one_number_is_always_drawn() {
+    fn one_number_is_always_chosen() {
         let choice = TopicChoice::zipf(1, 1.5);
         assert!((0..100).all(|sequence| choice.choose(0, sequence) == 0));
     }

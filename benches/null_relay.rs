@@ -36,7 +36,7 @@ use ringmq::{
         ports::{Arrival, Brain, Closing, End, Ports},
     },
     topic::{TopicFilter, TopicName},
-    transport::websocket::HandshakePolicy,
+    transport::Listener,
 };
 
 /// The broker's own.
@@ -58,16 +58,14 @@ fn serve(cpu: usize) -> Result<(), Box<dyn Error>> {
 
 /// As the broker does it, so that a script can wait for either.
 fn announce(started: &Started) {
-    println!("null relay\nlistening on {}", started.addresses[0]);
+    println!("null relay\nlistening on {}", started.listeners[0].address);
 }
 
 /// The broker's defaults.
 fn config(cpu: usize, handle_signals: bool) -> RuntimeConfig {
     RuntimeConfig {
         cpus: vec![cpu],
-        listeners: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-        websocket_listeners: Vec::new(),
-        websocket_policy: HandshakePolicy::default(),
+        listeners: vec![Listener::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))],
         ring_entries: 1024,
         recv_buffers: 256,
         recv_buffer_bytes: 16 << 10,
@@ -261,7 +259,8 @@ impl Brain for Relay {
 fn relay_once() -> Result<(), Box<dyn Error>> {
     let (tell, told) = mpsc::channel();
     let relay = thread::spawn(move || {
-        let started = |started: &Started| tell.send((started.addresses[0], started.stop.clone()));
+        let started =
+            |started: &Started| tell.send((started.listeners[0].address, started.stop.clone()));
         run(
             &config(0, false),
             |_| Relay::default(),

@@ -23,6 +23,7 @@ use crate::{
         referral::Referral,
         settings::{Limits, Settings},
     },
+    transport::{Listener, Protocol},
 };
 
 /// How long a closing connection may take to read what it is owed.
@@ -51,7 +52,7 @@ pub fn run(config: &Config) -> Result<()> {
         referral: config.referral.clone(),
         policy,
         strategies: config.share_strategies.clone(),
-        loopback_listeners: config.all_listeners().map(|at| at.ip().is_loopback()).collect(),
+        listeners: config.listeners.clone(),
         sys_interval: config.sys_interval,
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() });
@@ -127,8 +128,6 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
     RuntimeConfig {
         cpus: config.shard_cpus.clone(),
         listeners: config.listeners.clone(),
-        websocket_listeners: config.websocket_listeners.clone(),
-        websocket_policy: config.websocket_policy.clone(),
         ring_entries: config.ring_entries,
         recv_buffers: config.receive_buffers,
         recv_buffer_bytes: config.receive_buffer_bytes,
@@ -151,12 +150,13 @@ fn announce(config: &Config, started: &Started) {
     let plural = if started.cpus.len() == 1 { "" } else { "s" };
     println!("ringmq {}", env!("CARGO_PKG_VERSION"));
     println!("{} shard{plural} on CPU {}", started.cpus.len(), cpus.join(", "));
-    for address in &started.addresses {
-        println!("listening on {address}");
-    }
-    let path = config.websocket_policy.path.as_deref().unwrap_or("");
-    for address in &started.websocket_addresses {
-        println!("listening on ws://{address}{path}");
+    for Listener { address, protocol } in &started.listeners {
+        match protocol {
+            Protocol::Tcp => println!("listening on {address}"),
+            Protocol::WebSocket(policy) => {
+                println!("listening on ws://{address}{}", policy.path.as_deref().unwrap_or(""));
+            }
+        }
     }
     if started.connections_max < config.connections_max {
         let possible = started.connections_max;

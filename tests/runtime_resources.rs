@@ -33,7 +33,7 @@ fn neither_descriptors_nor_memory_leak() {
 fn descriptors_come_back_after_resets(broker: &Running) {
     let before = open_descriptors();
     for round in 0..10_000 {
-        let mut socket = TcpStream::connect(broker.started.addresses[0]).expect("it listens");
+        let mut socket = TcpStream::connect(broker.address(0)).expect("it listens");
         match round % 4 {
             0 => socket.write_all(b"hello\n").expect("it reads"),
             1 => socket.write_all(b"!give 100000\n").expect("it reads"),
@@ -53,7 +53,7 @@ fn waiting_connections_cost_little(broker: &Running) {
     let mut sockets: Vec<TcpStream> = Vec::with_capacity(CONNECTIONS);
     let before = resident_bytes();
     for _ in 0..CONNECTIONS {
-        let mut socket = TcpStream::connect(broker.started.addresses[0]).expect("it listens");
+        let mut socket = TcpStream::connect(broker.address(0)).expect("it listens");
         socket.write_all(b"12345").expect("it reads");
         sockets.push(socket);
     }
@@ -79,7 +79,7 @@ fn idle_websockets_cost_little(broker: &Running) {
     let mut clients = Vec::with_capacity(CONNECTIONS);
     for _ in 0..CONNECTIONS {
         // Without its own buffer for reading, which would be counted too.
-        let WebSocket { mut socket, .. } = WebSocket::open(broker.started.websocket_addresses[0]);
+        let WebSocket { mut socket, .. } = WebSocket::open(broker.address(1));
         socket.write_all(&frame(PING, b"idle")).expect("it reads");
         let mut pong = [0; 6];
         socket.read_exact(&mut pong).expect("it answers");
@@ -92,7 +92,7 @@ fn idle_websockets_cost_little(broker: &Running) {
 
 /// It sends 20 MB of Pings and reads none of the answers, until the end.
 fn pings_of_a_deaf_client_cost_nothing(broker: &Running) {
-    let mut deaf = WebSocket::open(broker.started.websocket_addresses[0]);
+    let mut deaf = WebSocket::open(broker.address(1));
     let mut pings = Vec::new();
     for number in 0..1_000u32 {
         pings.extend(frame(PING, &[&number.to_be_bytes()[..], &[b'p'; 121]].concat()));

@@ -11,16 +11,20 @@ use std::{
     time::Duration,
 };
 
-use ringmq::{base::time::Span, runtime::RuntimeConfig, transport::websocket::HandshakePolicy};
-use runtime_toy::{Running, config, start};
+use ringmq::{
+    base::time::Span,
+    runtime::RuntimeConfig,
+    transport::{Listener, websocket::HandshakePolicy},
+};
+use runtime_toy::{ANY_PORT, Running, config, start};
 use websocket::{BINARY, CLOSE, PING, PONG, REQUEST, TEXT, WebSocket, frame, request};
 
 fn open(broker: &Running) -> WebSocket {
-    WebSocket::open(broker.started.websocket_addresses[0])
+    WebSocket::open(broker.address(1))
 }
 
 fn connect(broker: &Running) -> WebSocket {
-    WebSocket::connect(broker.started.websocket_addresses[0])
+    WebSocket::connect(broker.address(1))
 }
 
 #[test]
@@ -244,7 +248,8 @@ fn an_incomplete_packet_that_takes_too_much_memory_is_too_big() {
 fn what_asks_for_no_websocket_gets_an_http_error() {
     let rules =
         HandshakePolicy { path: Some("/mqtt".into()), origins: vec!["https://a.example".into()] };
-    let broker = start(RuntimeConfig { websocket_policy: rules, ..config(2) });
+    let listeners = vec![Listener::tcp(ANY_PORT), Listener::websocket(ANY_PORT, rules)];
+    let broker = start(RuntimeConfig { listeners, ..config(2) });
     let with = |place: usize, line: &'static str| {
         let mut lines = REQUEST.to_vec();
         lines[place] = line;

@@ -29,16 +29,14 @@ use crate::{
     },
     routing::Strategies,
     shard::{offer::Offer, referral::Referral},
-    transport::websocket::HandshakePolicy,
+    transport::{Listener, websocket::HandshakePolicy},
 };
 
 /// Everything that can be set, checked: no value contradicts another.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// At least one.
-    pub listeners: Vec<SocketAddr>,
-    pub websocket_listeners: Vec<SocketAddr>,
-    pub websocket_policy: HandshakePolicy,
+    pub listeners: Vec<Listener>,
     /// From accepting a connection to its CONNECT.
     pub connect_timeout: Span,
 
@@ -112,11 +110,6 @@ impl Config {
         Ok(Config::new(flags, &available)?)
     }
 
-    /// The listeners of both kinds, in the order in which connections name them.
-    pub fn all_listeners(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listeners.iter().chain(&self.websocket_listeners).copied()
-    }
-
     pub fn shards(&self) -> usize {
         self.shard_cpus.len()
     }
@@ -128,15 +121,10 @@ impl Config {
         check_listeners(&network, &access)?;
         let shard_cpus = shard_cpus(&shards, available)?;
         let anonymous = anonymous(&access);
-        let NetworkFlags { listen, listen_websocket, connect_timeout, .. } = network;
-        let websocket_policy =
-            HandshakePolicy { path: network.websocket_path, origins: network.websocket_origin };
         let TuningFlags { receive_buffers, receive_buffer_bytes, ring_entries, .. } = tuning;
         Ok(Config {
-            listeners: listen,
-            websocket_listeners: listen_websocket,
-            websocket_policy,
-            connect_timeout,
+            listeners: listeners(&network),
+            connect_timeout: network.connect_timeout,
             shard_cpus,
             busy_poll: shards.busy_poll,
             connections_max: limits.connections_max,
@@ -231,6 +219,18 @@ fn check_limits(limits: &LimitFlags) -> Result<(), Contradiction> {
         return Err(Contradiction::QueueSmallerThanPacket { queue, packet });
     }
     Ok(())
+}
+
+/// Those for TCP in the order of their flags, then those for WebSocket.
+fn listeners(flags: &NetworkFlags) -> Vec<Listener> {
+    let policy = HandshakePolicy {
+        path: flags.websocket_path.clone(),
+        origins: flags.websocket_origin.clone(),
+    };
+    let tcp = flags.listen.iter().map(|&address| Listener::tcp(address));
+    let websocket = flags.listen_websocket.iter();
+    let websocket = websocket.map(|&address| Listener::websocket(address, policy.clone()));
+    tcp.chain(websocket).collect()
 }
 
 fn check_listeners(network: &NetworkFlags, access: &AccessFlags) -> Result<(), Contradiction> {

@@ -26,11 +26,9 @@ fn clap_error(arguments: &str) -> clap::Error {
 #[test]
 fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
     let config = accepted("");
-    assert_eq!(config.listeners, ["127.0.0.1:1883".parse().unwrap()]);
+    assert_eq!(config.listeners, [Listener::tcp("127.0.0.1:1883".parse().unwrap())]);
     assert_eq!(config.shard_cpus, [0, 1, 2, 3, 6]);
     assert_eq!(config.shards(), 5);
-    assert!(config.websocket_listeners.is_empty());
-    assert_eq!(config.websocket_policy, HandshakePolicy::default());
     assert_eq!(config.connect_timeout, Span::from_secs(10));
     assert_eq!(config.busy_poll, Span::ZERO);
     assert_eq!((config.connections_max, config.sessions_max), (100_000, 1_000_000));
@@ -70,15 +68,14 @@ fn every_flag_reaches_its_field() {
          --max-keep-alive 60 --refer-to b.example --refer-to [::1]:1883 \
          --response-information reply --validate-payload-format",
     );
-    assert_eq!(config.listeners, ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
-    let websockets = ["127.0.0.1:0".parse().unwrap(), "127.0.0.2:8083".parse().unwrap()];
-    assert_eq!(config.websocket_listeners, websockets);
-    assert_eq!(config.all_listeners().count(), 4);
-    let HandshakePolicy { path, origins } = &config.websocket_policy;
-    assert_eq!(
-        (path.as_deref(), &origins[..]),
-        (Some("/mqtt"), &["http://a", "https://b"].map(String::from)[..])
-    );
+    let policy = HandshakePolicy {
+        path: Some("/mqtt".into()),
+        origins: ["http://a", "https://b"].map(String::from).into(),
+    };
+    let tcp = ["127.0.0.1:0", "[::1]:0"].map(|at| Listener::tcp(at.parse().unwrap()));
+    let websockets = ["127.0.0.1:0", "127.0.0.2:8083"]
+        .map(|at| Listener::websocket(at.parse().unwrap(), policy.clone()));
+    assert_eq!(config.listeners, [tcp, websockets].concat());
     assert_eq!(config.shard_cpus, [6, 1]);
     assert_eq!(config.connect_timeout, Span::from_secs(3));
     assert_eq!(config.busy_poll, Span::from_micros(50));

@@ -11,7 +11,7 @@ use tracing::warn;
 use super::{
     connection::{ConnectionCount, SocketConnection},
     driver::{Driver, Due, is_passing},
-    listen::Listeners,
+    listen::ListeningSockets,
     mailbox::MailboxItem,
     ring::{Completion, buffers::Buffers, operation::Operation, system},
     trim::{self, Trimmer},
@@ -23,6 +23,7 @@ use crate::{
         time::{Moment, Span},
     },
     shard::ports::{Brain, Closing, Ports},
+    transport::Protocol,
 };
 
 /// A brain with its driver, and what the driver must not hold while the brain uses it.
@@ -32,7 +33,7 @@ pub(super) struct EventLoop<B> {
     pub(super) buffers: Buffers,
     completions: Vec<Completion>,
     due: Vec<Due>,
-    pub(super) listeners: Listeners,
+    pub(super) listeners: ListeningSockets,
     connection_count: ConnectionCount,
     bells: Bells,
     bell_watched: bool,
@@ -50,7 +51,7 @@ impl<B: Brain> EventLoop<B> {
         brain: B,
         driver: Driver,
         buffers: Buffers,
-        listeners: Listeners,
+        listeners: ListeningSockets,
         connection_count: ConnectionCount,
         bells: Bells,
     ) -> EventLoop<B> {
@@ -191,7 +192,7 @@ impl<B: Brain> EventLoop<B> {
             return;
         }
         let mut connection = SocketConnection::new(socket, listener, permit);
-        if self.listeners.is_for_websocket(listener) {
+        if let Protocol::WebSocket(_) = self.listeners.listener(listener).protocol {
             connection.websocket = Some(Box::default());
         }
         let arrival = connection.arrival();

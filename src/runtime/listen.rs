@@ -11,26 +11,27 @@ use super::{
     fault::Fault,
     ring::{Ring, operation::Operation, system},
 };
-use crate::{base::time::Moment, transport::websocket::HandshakePolicy};
+use crate::{base::time::Moment, transport::Listener};
 
-/// Binds `shards` sockets to each address, and says which addresses these are: the system picks
-/// a port where none is given.
+/// Binds `shards` sockets to each listener's address. The listeners come back with the addresses
+/// that these are: the system picks a port where none is given.
 pub(super) fn bind_all(
-    addresses: &[SocketAddr],
+    listeners: &[Listener],
     shards: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), Fault> {
-    let mut bound = Vec::with_capacity(addresses.len());
+) -> Result<(Vec<Listener>, Vec<Vec<TcpListener>>), Fault> {
+    let mut bound = Vec::with_capacity(listeners.len());
     let mut by_shard: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
-    for &asked in addresses {
+    for listener in listeners {
+        let asked = listener.address;
         let mut address = asked;
         let fault = |error| Fault::Listen { address: asked, error };
         check_free(asked).map_err(fault)?;
-        for listeners in &mut by_shard {
-            let listener = bind(address).map_err(fault)?;
-            address = listener.local_addr().map_err(fault)?;
-            listeners.push(listener);
+        for sockets in &mut by_shard {
+            let socket = bind(address).map_err(fault)?;
+            address = socket.local_addr().map_err(fault)?;
+            sockets.push(socket);
         }
-        bound.push(address);
+        bound.push(Listener { address, ..listener.clone() });
     }
     Ok((bound, by_shard))
 }
@@ -45,18 +46,15 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     system::listen(system::bound_socket(address, true)?, BACKLOG)
 }
 
-/// The listening sockets of one shard: those for TCP, then those for WebSocket.
+/// The listening sockets of one shard, one for each listener.
 #[derive(Debug)]
-pub(super) struct Listeners {
-    all: Vec<Listener>,
-    /// The first one for WebSocket.
-    websocket_from: usize,
-    /// Who may open a WebSocket.
-    rules: HandshakePolicy,
+pub(super) struct ListeningSockets {
+    all: Vec<ListeningSocket>,
 }
 
 #[derive(Debug)]
-struct Listener {
+struct ListeningSocket {
+    listener: Listener,
     socket: TcpListener,
     /// An accept is under way.
     armed: bool,
@@ -64,37 +62,29 @@ struct Listener {
     retry: Option<Moment>,
 }
 
-impl Listeners {
-    /// The last `websockets` of the sockets are for WebSocket.
-    pub(super) fn new(
-        sockets: Vec<TcpListener>,
-        websockets: usize,
-        rules: HandshakePolicy,
-    ) -> Listeners {
-        let websocket_from = sockets.len() - websockets;
-        let new = |socket| Listener { socket, armed: false, retry: None };
-        Listeners { all: sockets.into_iter().map(new).collect(), websocket_from, rules }
+impl ListeningSockets {
+    pub(super) fn new(listeners: Vec<Listener>, sockets: Vec<TcpListener>) -> ListeningSockets {
+        let new =
+            |(listener, socket)| ListeningSocket { listener, socket, armed: false, retry: None };
+        ListeningSockets { all: listeners.into_iter().zip(sockets).map(new).collect() }
     }
 
-    pub(super) fn is_for_websocket(&self, number: u16) -> bool {
-        usize::from(number) >= self.websocket_from
-    }
-
-    pub(super) fn rules(&self) -> &HandshakePolicy {
-        &self.rules
+    /// What connections of this listener have in common.
+    pub(super) fn listener(&self, number: u16) -> &Listener {
+        &self.all[usize::from(number)].listener
     }
 
     pub(super) fn accept_on_all(&mut self, ring: &mut Ring) {
-        for (number, listener) in (0..).zip(&mut self.all) {
-            listener.arm(number, ring);
+        for (number, socket) in (0..).zip(&mut self.all) {
+            socket.arm(number, ring);
         }
     }
 
     /// Accepts on after an accept has ended, unless it is to be retried later.
     pub(super) fn accept_again(&mut self, number: u16, ring: &mut Ring) {
-        let listener = &mut self.all[usize::from(number)];
-        if !listener.armed && listener.retry.is_none() {
-            listener.arm(number, ring);
+        let socket = &mut self.all[usize::from(number)];
+        if !socket.armed && socket.retry.is_none() {
+            socket.arm(number, ring);
         }
     }
 
@@ -107,34 +97,34 @@ impl Listeners {
     }
 
     pub(super) fn next_retry(&self) -> Option<Moment> {
-        self.all.iter().filter_map(|listener| listener.retry).min()
+        self.all.iter().filter_map(|socket| socket.retry).min()
     }
 
     pub(super) fn handle_time(&mut self, now: Moment, ring: &mut Ring) {
-        for (number, listener) in (0..).zip(&mut self.all) {
-            if listener.retry.is_some_and(|at| at <= now) {
-                listener.retry = None;
-                listener.arm(number, ring);
+        for (number, socket) in (0..).zip(&mut self.all) {
+            if socket.retry.is_some_and(|at| at <= now) {
+                socket.retry = None;
+                socket.arm(number, ring);
             }
         }
     }
 
     /// Accepts no more.
     pub(super) fn end_all(&mut self, ring: &mut Ring) {
-        for (number, listener) in (0..).zip(&mut self.all) {
-            listener.retry = None;
-            if listener.armed {
+        for (number, socket) in (0..).zip(&mut self.all) {
+            socket.retry = None;
+            if socket.armed {
                 ring.cancel(Operation::Accept(number));
             }
         }
     }
 
     pub(super) fn have_ended(&self) -> bool {
-        self.all.iter().all(|listener| !listener.armed)
+        self.all.iter().all(|socket| !socket.armed)
     }
 }
 
-impl Listener {
+impl ListeningSocket {
     fn arm(&mut self, number: u16, ring: &mut Ring) {
         if !self.armed {
             self.armed = true;
@@ -148,33 +138,34 @@ const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use super::*;
 
-    fn local(port: u16) -> SocketAddr {
-        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
+    fn listener(ip: impl Into<IpAddr>) -> Listener {
+        Listener::tcp(SocketAddr::new(ip.into(), 0))
     }
 
     #[test]
     fn all_shards_share_the_port_that_the_system_picks() {
-        let asked = [local(0), SocketAddr::new(Ipv6Addr::LOCALHOST.into(), 0)];
+        let asked = [listener(Ipv4Addr::LOCALHOST), listener(Ipv6Addr::LOCALHOST)];
         let (bound, by_shard) = bind_all(&asked, 3).unwrap();
         assert_eq!(by_shard.len(), 3);
-        for listeners in by_shard {
+        let bound: Vec<_> = bound.iter().map(|listener| listener.address).collect();
+        for sockets in by_shard {
             let addresses: Vec<_> =
-                listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+                sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
             assert_eq!(addresses, bound);
         }
     }
 
     #[test]
     fn an_address_in_use_is_refused_in_one_line() {
-        let (bound, _listeners) = bind_all(&[local(0)], 2).unwrap();
+        let (bound, _sockets) = bind_all(&[listener(Ipv4Addr::LOCALHOST)], 2).unwrap();
         let refused = bind_all(&bound, 1).unwrap_err().to_string();
         assert_eq!(
             refused,
-            format!("cannot listen on {}: another program listens there", bound[0])
+            format!("cannot listen on {}: another program listens there", bound[0].address)
         );
     }
 }

@@ -26,8 +26,6 @@ mod trim;
 mod verify;
 mod websocket;
 
-use std::net::SocketAddr;
-
 pub use self::{
     fault::Fault,
     ring::system::{now, use_small_pages},
@@ -35,18 +33,15 @@ pub use self::{
     start::run,
     stop::StopHandle,
 };
-use crate::{base::time::Span, transport::websocket::HandshakePolicy};
+use crate::{base::time::Span, transport::Listener};
 
 /// How a broker runs.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
     /// The CPU of each shard; there are as many shards as CPUs here.
     pub cpus: Vec<usize>,
-    /// Where to listen. Port 0 has the system pick one.
-    pub listeners: Vec<SocketAddr>,
-    /// Where to listen for WebSocket. These are counted behind the other listeners.
-    pub websocket_listeners: Vec<SocketAddr>,
-    pub websocket_policy: HandshakePolicy,
+    /// Where to listen. Connections name their listener by its place here.
+    pub listeners: Vec<Listener>,
     /// Submissions that one ring takes at a time; a power of two.
     pub ring_entries: u32,
     /// Receive buffers of each shard, a power of two, and the size of each.
@@ -68,20 +63,12 @@ pub struct RuntimeConfig {
     pub handle_signals: bool,
 }
 
-impl RuntimeConfig {
-    /// All listeners, each at the place by which connections say where they came from.
-    fn all_listeners(&self) -> Vec<SocketAddr> {
-        [&self.listeners[..], &self.websocket_listeners].concat()
-    }
-}
-
 /// A broker that has begun to listen.
 #[derive(Debug)]
 pub struct Started {
-    /// Where it listens, in the order of [`RuntimeConfig::listeners`].
-    pub addresses: Vec<SocketAddr>,
-    /// The same for [`RuntimeConfig::websocket_listeners`].
-    pub websocket_addresses: Vec<SocketAddr>,
+    /// Where it listens, in the order of [`RuntimeConfig::listeners`]; ports that the system has
+    /// picked are filled in.
+    pub listeners: Vec<Listener>,
     /// The CPU of each shard.
     pub cpus: Vec<usize>,
     /// Connections that it holds at the most: as configured, or as the system allows.

@@ -16,7 +16,7 @@ fn check_config(config: &RuntimeConfig) -> Result<(), Fault> {
     let sound = |sound, why| if sound { Ok(()) } else { Err(Fault::Configuration(why)) };
     let shards = config.cpus.len();
     sound((1..=SHARDS_MAX).contains(&shards), "from 1 to 128 shards")?;
-    sound(u16::try_from(config.all_listeners().len()).is_ok(), "at most 65,535 listeners")?;
+    sound(u16::try_from(config.listeners.len()).is_ok(), "at most 65,535 listeners")?;
     sound(config.ring_entries.is_power_of_two(), "ring_entries is a power of two")?;
     sound(config.recv_buffers.is_power_of_two(), "recv_buffers is a power of two")?;
     sound(config.recv_buffers <= 1 << 15, "at most 32,768 recv_buffers")?;
@@ -36,7 +36,7 @@ fn limit_connections(config: &RuntimeConfig) -> Result<usize, Fault> {
     let shards = config.cpus.len();
     let reserved = DESCRIPTORS_RESERVED
         + config.connections_surplus
-        + shards * (DESCRIPTORS_PER_SHARD + config.all_listeners().len());
+        + shards * (DESCRIPTORS_PER_SHARD + config.listeners.len());
     let limit = usize::try_from(available).unwrap_or(usize::MAX).saturating_sub(reserved);
     if limit == 0 {
         return Err(Fault::Descriptors { available });

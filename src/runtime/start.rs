@@ -18,7 +18,7 @@ use super::{
     event_loop::EventLoop,
     executor::{self, TurnLoop},
     fault::Fault,
-    listen::{self, Listeners},
+    listen::{self, ListeningSockets},
     mailbox::{MAILBOX_ITEMS_MAX, Mail, MailboxItem},
     probe::probe,
     random::Random,
@@ -44,8 +44,7 @@ pub fn run<B: Brain + 'static>(
 ) -> Result<(), Fault> {
     let connections_max = probe(config)?;
     let shards = config.cpus.len();
-    let (mut addresses, sockets) = listen::bind_all(&config.all_listeners(), shards)?;
-    let websocket_addresses = addresses.split_off(config.listeners.len());
+    let (listeners, sockets) = listen::bind_all(&config.listeners, shards)?;
     let bells = Bells::new(shards)?;
     let (verifiers, verify_threads) = verify::start(&bells)?;
     let stop = Stop::new(shards, bells.clone());
@@ -85,13 +84,7 @@ pub fn run<B: Brain + 'static>(
     }
     let watch = config.handle_signals.then(|| Watch::start(stop.clone())).transpose()?;
     let stop_handle = StopHandle::new(stop);
-    on_ready(&Started {
-        addresses,
-        websocket_addresses,
-        cpus: config.cpus.clone(),
-        connections_max,
-        stop: stop_handle,
-    });
+    on_ready(&Started { listeners, cpus: config.cpus.clone(), connections_max, stop: stop_handle });
     let ended = join_all(threads);
     drop(watch);
     for thread in verify_threads {
@@ -197,8 +190,7 @@ impl ShardSetup {
             random: self.random,
         };
         let driver = Driver::new(tools, limits);
-        let websockets = self.config.websocket_listeners.len();
-        let listeners = Listeners::new(self.sockets, websockets, self.config.websocket_policy);
+        let listeners = ListeningSockets::new(self.config.listeners, self.sockets);
         let mut event_loop =
             EventLoop::new(make(me), driver, buffers, listeners, self.connection_count, self.bells);
         if !executor.run(turn_loop.work(&mut event_loop)) {

@@ -14,7 +14,10 @@ use super::{
 use crate::{
     base::ids::ConnectionId,
     shard::ports::{Brain, Closing, End},
-    transport::websocket::{self, CloseCode, Handshake, Refusal},
+    transport::{
+        Protocol,
+        websocket::{self, CloseCode, Handshake, Refusal},
+    },
 };
 
 impl<B: Brain> EventLoop<B> {
@@ -42,9 +45,14 @@ impl<B: Brain> EventLoop<B> {
             return self.handle_overflow(id);
         }
         let mut kept = self.driver.take_kept(id);
-        let connection = self.driver.get(id);
-        let Some(websocket) = connection.and_then(|it| it.websocket.as_deref_mut()) else { return };
-        match websocket.handle_request(&kept, self.listeners.rules()) {
+        let Some(connection) = self.driver.get(id) else { return };
+        let protocol = &self.listeners.listener(connection.listener).protocol;
+        let (Some(websocket), Protocol::WebSocket(policy)) =
+            (connection.websocket.as_deref_mut(), protocol)
+        else {
+            return;
+        };
+        match websocket.handle_request(&kept, policy) {
             Handshake::Incomplete => self.driver.put_back(id, kept, 0),
             Handshake::Accepted { taken, answer } => {
                 // A client that did not wait for the answer has sent frames already.

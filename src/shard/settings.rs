@@ -9,6 +9,7 @@ use crate::{
     },
     routing::Strategies,
     session::queue::QueueLimits,
+    transport::Listener,
 };
 
 use super::{offer::Offer, referral::Referral};
@@ -28,8 +29,8 @@ pub struct Settings {
     pub policy: Policy,
     /// How share groups choose among their members.
     pub strategies: Strategies,
-    /// For each listener, whether only this machine can reach it.
-    pub loopback_listeners: Vec<bool>,
+    /// Where clients connect; an [`Arrival`](super::ports::Arrival) names a listener by its place.
+    pub listeners: Vec<Listener>,
     /// How often `$SYS` is published; `None` for never.
     pub sys_interval: Option<Span>,
 }
@@ -97,6 +98,6 @@ impl Settings {
 
     /// Whether clients on this listener come from this machine.
     pub fn is_loopback(&self, listener: u16) -> bool {
-        self.loopback_listeners.get(usize::from(listener)).copied().unwrap_or(false)
+        self.listeners.get(usize::from(listener)).is_some_and(Listener::is_loopback)
     }
 }

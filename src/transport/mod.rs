@@ -5,4 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod listener;
 pub mod websocket;
+
+pub use self::listener::{Listener, Protocol};

@@ -20,7 +20,7 @@
 use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     sync::mpsc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -37,7 +37,7 @@ use ringmq::{
         letter::{Letter, LetterBatch},
         ports::{Arrival, Brain, Closing, End, Ports},
     },
-    transport::websocket::HandshakePolicy,
+    transport::{Listener, websocket::HandshakePolicy},
 };
 
 pub(crate) struct Toy {
@@ -279,9 +279,10 @@ pub(crate) struct Running {
 pub(crate) fn config(shards: usize) -> RuntimeConfig {
     RuntimeConfig {
         cpus: (0..shards).collect(),
-        listeners: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)],
-        websocket_listeners: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)],
-        websocket_policy: HandshakePolicy::default(),
+        listeners: vec![
+            Listener::tcp(ANY_PORT),
+            Listener::websocket(ANY_PORT, HandshakePolicy::default()),
+        ],
         ring_entries: 1024,
         recv_buffers: 256,
         recv_buffer_bytes: 4096,
@@ -306,10 +307,9 @@ pub(crate) fn start_with<B: Brain + 'static>(
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
         run(&config, make, |started| {
-            let Started { addresses, websocket_addresses, cpus, connections_max, stop } = started;
+            let Started { listeners, cpus, connections_max, stop } = started;
             let started = Started {
-                addresses: addresses.clone(),
-                websocket_addresses: websocket_addresses.clone(),
+                listeners: listeners.clone(),
                 cpus: cpus.clone(),
                 connections_max: *connections_max,
                 stop: stop.clone(),
@@ -322,8 +322,13 @@ pub(crate) fn start_with<B: Brain + 'static>(
 }
 
 impl Running {
+    /// The address of a listener: the first is for TCP, the second for WebSocket.
+    pub(crate) fn address(&self, listener: usize) -> SocketAddr {
+        self.started.listeners[listener].address
+    }
+
     pub(crate) fn connect(&self) -> Client {
-        Client::new(TcpStream::connect(self.started.addresses[0]).expect("it listens"))
+        Client::new(TcpStream::connect(self.address(0)).expect("it listens"))
     }
 
     pub(crate) fn stop(self) -> Result<(), Fault> {
@@ -386,5 +391,8 @@ impl Client {
         bytes
     }
 }
+
+/// A port of this machine that the system picks.
+pub(crate) const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -17,6 +17,7 @@ use ringmq::{
         settings::Settings,
         stats::Counters,
     },
+    transport::Listener,
 };
 
 use crate::{
@@ -76,7 +77,7 @@ impl Broker {
                 referral: Referral::default(),
                 policy: plan.policy(),
                 strategies: plan.strategies.clone(),
-                loopback_listeners: vec![true],
+                listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
                 sys_interval: plan.sys_interval,
             };
             planted.misset(&mut settings);

@@ -25,6 +25,7 @@ use ringmq::{
         settings::{Limits, Settings},
         stats::Counters,
     },
+    transport::Listener,
 };
 
 use crate::story;
@@ -211,7 +212,9 @@ impl World {
             referral: Referral::default(),
             policy: Policy::default(),
             strategies: Strategies::default(),
-            loopback_listeners: vec![true, false],
+            listeners: [[127, 0, 0, 1], [0, 0, 0, 0]]
+                .map(|ip| Listener::tcp(SocketAddr::from((ip, 1883))))
+                .into(),
             sys_interval: None,
         };
         tell(&mut template);

@@ -26,6 +26,7 @@ use ringmq::{
         referral::Referral,
         settings::{Limits, Settings},
     },
+    transport::Listener,
 };
 
 /// A shard with clients on it, and what it takes to hand packets to it.
@@ -51,7 +52,7 @@ impl Workbench {
             referral: Referral::default(),
             policy: Policy::default(),
             strategies: Strategies::default(),
-            loopback_listeners: vec![true],
+            listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
             sys_interval: None,
         };
         let letters = (0..shards).map(|_| LetterBatch::default()).collect();

@@ -1,12 +1,6 @@
 //! Puts a broker together: configuration in, shards on a runtime, a banner when it listens.
 
-use std::{
-    fs::File,
-    hash::{BuildHasher, RandomState},
-    io::{IsTerminal, Read},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{io::IsTerminal, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
 use tracing::info;
@@ -41,7 +35,7 @@ pub fn run(config: &Config) -> Result<()> {
     let policy = policy(config)?;
     let started_at = runtime::now();
     // Which keys collide is a secret of this process.
-    let seed = Seed::new(RandomState::new().hash_one(started_at));
+    let seed = Seed::new(getrandom::u64().context("the kernel's random numbers")?);
     let template = Settings {
         shard: ShardId::FIRST,
         shards: config.shards(),
@@ -77,8 +71,7 @@ fn policy(config: &Config) -> Result<Policy> {
         Passwords::read(path).with_context(|| format!("password file {}", path.display()))
     };
     let read_scram = |path: &PathBuf| {
-        let read = ScramUsers::read(path, secret()?);
-        read.with_context(|| format!("SCRAM file {}", path.display()))
+        ScramUsers::read(path).with_context(|| format!("SCRAM file {}", path.display()))
     };
     let passwords = config.password_file.as_ref().map(read_passwords).transpose()?;
     let scram = config.scram_file.as_ref().map(read_scram).transpose()?;
@@ -87,14 +80,6 @@ fn policy(config: &Config) -> Result<Policy> {
         scram: scram.map(Arc::new),
         anonymous: config.anonymous,
     })
-}
-
-/// What nobody outside can know.
-fn secret() -> Result<[u8; 32]> {
-    let mut secret = [0; 32];
-    let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut secret));
-    random.context("/dev/urandom")?;
-    Ok(secret)
 }
 
 fn limits(config: &Config) -> Limits {

@@ -69,6 +69,7 @@ const CAPTIVE: &[(&str, &[&str])] = &[
     ("glommio", &["src/runtime/"]),
     ("io_uring", &["src/runtime/"]),
     ("crossbeam_channel", &["src/mesh/", "src/runtime/"]),
+    ("getrandom", &["src/runtime/", "src/server"]),
     ("libc", &["src/runtime/", "src/mesh/"]),
     ("signal_hook", &["src/runtime/", "src/server", "src/main.rs"]),
     ("clap", &["src/config/"]),

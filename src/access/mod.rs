@@ -14,6 +14,9 @@ use std::{fmt, sync::Arc};
 pub use self::passwords::{PasswordFileError, Passwords, Problem};
 use self::scram::{Exchange, Mechanism, ScramUsers};
 
+/// 128 bits that nobody outside can predict.
+pub type Secret = [u8; 16];
+
 /// A slow check of a password, to be run off the shard's turn.
 pub type Verification = Box<dyn FnOnce() -> bool + Send>;
 
@@ -65,10 +68,10 @@ impl Policy {
     }
 
     /// Begins an exchange in which a client proves who it is; `None` if nobody can by that
-    /// mechanism.
-    pub fn begin_exchange(&self, mechanism: &str, random: [u64; 2]) -> Option<Exchange> {
+    /// mechanism. `secret` has been used for nothing else.
+    pub fn begin_exchange(&self, mechanism: &str, secret: Secret) -> Option<Exchange> {
         let mechanism = Mechanism::from_name(mechanism)?;
-        Exchange::begin(self.scram.as_ref()?, mechanism, random)
+        Exchange::begin(self.scram.as_ref()?, mechanism, secret)
     }
 }
 

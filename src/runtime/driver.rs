@@ -32,7 +32,7 @@ use crate::{
     mesh::Bell,
     shard::{
         letter::LetterBatch,
-        ports::{Closing, Load, Ports, Verification},
+        ports::{Closing, Load, Ports, Secret, Verification},
     },
 };
 
@@ -454,6 +454,10 @@ impl Ports for Driver {
 
     fn random(&mut self) -> u64 {
         self.random.next()
+    }
+
+    fn secret(&mut self) -> Secret {
+        self.random.secret()
     }
 
     fn load(&self) -> Load {

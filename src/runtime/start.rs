@@ -49,7 +49,6 @@ pub fn run<B: Brain + 'static>(
     let (verifiers, verify_threads) = verify::start(&bells)?;
     let stop = Stop::new(shards, bells.clone());
     let connection_count = ConnectionCount::new(connections_max, config.connections_surplus);
-    let seed = Random::seed()?;
 
     let (report, reports) = bounded(shards);
     let mut threads = Vec::with_capacity(shards);
@@ -66,7 +65,7 @@ pub fn run<B: Brain + 'static>(
             bells: bells.clone(),
             connection_count: connection_count.clone(),
             stop: stop.clone(),
-            random: Random::new(seed, me),
+            random: Random::new()?,
             report: report.clone(),
             may_go,
         };

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU16, rc::Rc};
 
+use base64ct::{Base64UrlUnpadded, Encoding};
 use bytes::Bytes;
 
 use super::{
@@ -277,10 +278,11 @@ impl Shard {
         self.answer(id, &Packet::Connack(connack), ports);
     }
 
-    /// A Client Identifier that is at home here and in nobody's use. [MQTT-3.1.3-6]
+    /// A Client Identifier that is at home here and in nobody's use, and that nobody can predict:
+    /// whoever knows one can take its session over. [MQTT-3.1.3-6]
     fn assign_client_id(&self, ports: &mut impl Ports) -> String {
         loop {
-            let client_id = format!("ringmq-{:016x}", ports.random());
+            let client_id = format!("ringmq-{}", Base64UrlUnpadded::encode_string(&ports.secret()));
             let is_home = self.settings.home(&client_id) == self.settings.shard;
             if is_home && self.sessions.find(&client_id).is_none() {
                 return client_id;

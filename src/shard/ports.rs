@@ -42,7 +42,7 @@ pub enum Closing {
     Abort,
 }
 
-pub use crate::access::Verification;
+pub use crate::access::{Secret, Verification};
 
 /// How busy a shard has been since it started.
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,7 +118,12 @@ pub trait Ports {
     /// False: too many are waiting, and it was dropped.
     fn verify(&mut self, connection: ConnectionId, verification: Verification) -> bool;
 
+    /// A random number to choose by. Those that follow can be computed from it, so no client is
+    /// told one.
     fn random(&mut self) -> u64;
+
+    /// A number that nobody outside can predict, not even from those that went before.
+    fn secret(&mut self) -> Secret;
 
     fn load(&self) -> Load;
 }

@@ -60,7 +60,7 @@ fn play_one(book: &Book, case: &Case, world: &mut World) -> Result<(), String> {
 }
 
 fn policy() -> Policy {
-    let users = ScramUsers::parse(&ADA.line(), [1; 32]).expect("a SCRAM file");
+    let users = ScramUsers::parse(&ADA.line()).expect("a SCRAM file");
     let scram = Some(Arc::new(users));
     Policy { scram, anonymous: Anonymous::Everywhere, ..Policy::default() }
 }

@@ -5,7 +5,7 @@ use ringmq::{
     base::ids::{ConnectionId, ShardId},
     shard::{
         letter::LetterBatch,
-        ports::{Closing, Load, Ports, Verification},
+        ports::{Closing, Load, Ports, Secret, Verification},
     },
 };
 
@@ -252,6 +252,10 @@ impl Ports for SimulatedPorts<'_> {
 
     fn random(&mut self) -> u64 {
         self.place.random.next()
+    }
+
+    fn secret(&mut self) -> Secret {
+        u128::from(self.place.random.next()).to_be_bytes()
     }
 
     fn load(&self) -> Load {

@@ -26,7 +26,7 @@ const BOB: Scram<'_> = Scram { method: SHA_512, user: "bob", password: "stylus" 
 fn world(shards: usize, anonymous: Anonymous) -> World {
     let eve = Scram { user: "eve", password: "chalk", ..ADA };
     let file = [ADA.line(), BOB.line(), eve.line()].concat();
-    let users = ScramUsers::parse(&file, [1; 32]).expect("a SCRAM file");
+    let users = ScramUsers::parse(&file).expect("a SCRAM file");
     let policy = Policy { scram: Some(Arc::new(users)), anonymous, ..Policy::default() };
     World::with(shards, &limits(), &policy)
 }

@@ -106,7 +106,7 @@ fn knock(shards: usize, properties: ConnectProperties<'_>) -> Vec<Answer> {
 
 /// One that is asked for the first message of its Authentication Method.
 fn hesitate(shards: usize, properties: ConnectProperties<'_>) -> Vec<Answer> {
-    let users = ScramUsers::parse(&ADA.line(), [1; 32]).expect("a SCRAM file");
+    let users = ScramUsers::parse(&ADA.line()).expect("a SCRAM file");
     let policy = Policy { scram: Some(Arc::new(users)), ..Policy::default() };
     let mut world = World::with(shards, &limits(), &policy);
     let client = world.open(V5);
@@ -284,7 +284,7 @@ fn the_end_of_a_connection_is_explained() {
 /// Neither code nor text tell whether there is such a user.
 #[test]
 fn a_failed_authentication_does_not_say_what_was_wrong() {
-    let users = ScramUsers::parse(&ADA.line(), [1; 32]).expect("a SCRAM file");
+    let users = ScramUsers::parse(&ADA.line()).expect("a SCRAM file");
     let scram = Some(Arc::new(users));
     let policy = Policy { scram, anonymous: Anonymous::Refused, ..Policy::default() };
     let mut world = World::with(2, &limits(), &policy);

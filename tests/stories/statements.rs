@@ -18,7 +18,7 @@ use crate::{
         at, bytes, connect, disconnect, id, publish as packet, resume, subscribe, unsubscribe, will,
     },
     publish, retain, subscriber,
-    world::{World, limits},
+    world::{SECRET_END, World, limits},
 };
 
 const V5: Version = Version::V5;
@@ -71,6 +71,8 @@ fn an_assigned_client_identifier_is_told_and_is_as_good_as_any() {
         different.sort();
         different.dedup();
         assert_eq!((assigned.len(), different.len()), (8, 8));
+        // It is made of a secret: with one of them nobody can tell the next.
+        assert!(assigned.iter().all(|it| it.len() == 29 && it.ends_with(SECRET_END)));
         for client_id in &assigned {
             let (_, received) = knock(&mut world, &resume(V5, client_id));
             assert_eq!(received, ["CONNACK Success session present"]);

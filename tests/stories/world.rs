@@ -20,7 +20,7 @@ use ringmq::{
         Shard,
         letter::LetterBatch,
         offer::Offer,
-        ports::{Arrival, Brain, Closing, End, Load, Ports, Verification},
+        ports::{Arrival, Brain, Closing, End, Load, Ports, Secret, Verification},
         referral::Referral,
         settings::{Limits, Settings},
         stats::Counters,
@@ -152,10 +152,18 @@ impl Ports for Surroundings {
         self.random
     }
 
+    fn secret(&mut self) -> Secret {
+        (u128::from(self.random()) << 64 | u128::from(SECRET_BITS)).to_be_bytes()
+    }
+
     fn load(&self) -> Load {
         Load::default()
     }
 }
+
+/// How every secret ends in base64: a number that was drawn to choose by does not.
+pub(crate) const SECRET_END: &str = "secretA";
+const SECRET_BITS: u64 = 0x002C_79CA_DEB4;
 
 /// Limits that no ordinary story touches.
 pub(crate) fn limits() -> Limits {

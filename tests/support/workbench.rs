@@ -22,7 +22,7 @@ use ringmq::{
         Shard,
         letter::{Letter, LetterBatch},
         offer::Offer,
-        ports::{Arrival, Brain, Closing, Load, Ports, Verification},
+        ports::{Arrival, Brain, Closing, Load, Ports, Secret, Verification},
         referral::Referral,
         settings::{Limits, Settings},
     },
@@ -163,6 +163,10 @@ impl Ports for Nothing {
     fn random(&mut self) -> u64 {
         self.random += 1;
         self.random
+    }
+
+    fn secret(&mut self) -> Secret {
+        u128::from(self.random()).to_be_bytes()
     }
 
     fn load(&self) -> Load {

@@ -11,7 +11,7 @@ mod verifier;
 
 use std::sync::Arc;
 
-use base64ct::{Base64, Encoding};
+use base64ct::{Base64, Base64Unpadded, Encoding};
 use subtle::{Choice, ConstantTimeEq};
 
 pub use self::{
@@ -22,6 +22,7 @@ use self::{
     message::{ClientFinal, ClientFirst},
     verifier::Verifier,
 };
+use super::Secret;
 
 /// One authentication, from the client's first message to its proof.
 ///
@@ -70,15 +71,15 @@ pub enum Outcome {
 pub struct Refused;
 
 impl Exchange {
-    /// Begins an exchange, if there are users of that mechanism. The two random numbers make it
-    /// different from all others; nobody can tell them from the nonce or guess it from them.
+    /// Begins an exchange, if there are users of that mechanism. The secret becomes the
+    /// broker's nonce: it has been used for nothing else, and nobody can predict the next one.
     pub fn begin(
         users: &Arc<ScramUsers>,
         mechanism: Mechanism,
-        random: [u64; 2],
+        secret: Secret,
     ) -> Option<Exchange> {
         users.offer(mechanism).then(|| {
-            let server_nonce = users.nonce(random);
+            let server_nonce = Base64Unpadded::encode_string(&secret);
             Exchange(State::Begun { users: Arc::clone(users), mechanism, server_nonce })
         })
     }

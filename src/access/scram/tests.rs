@@ -51,7 +51,7 @@ fn line_of_the_example() -> String {
 }
 
 fn users(file: &str) -> Arc<ScramUsers> {
-    Arc::new(ScramUsers::parse(file, [7; 32]).unwrap())
+    Arc::new(ScramUsers::parse(file).unwrap())
 }
 
 /// An exchange in which the server says the nonce of the example.
@@ -133,19 +133,26 @@ fn an_unknown_user_is_challenged_like_a_known_one_and_always_refused() {
 #[test]
 fn a_mechanism_without_users_is_not_offered() {
     let users = users(&line_of_the_example());
-    assert!(Exchange::begin(&users, Mechanism::Sha256, [0, 0]).is_some());
-    assert!(Exchange::begin(&users, Mechanism::Sha512, [0, 0]).is_none());
+    assert!(Exchange::begin(&users, Mechanism::Sha256, [0; 16]).is_some());
+    assert!(Exchange::begin(&users, Mechanism::Sha512, [0; 16]).is_none());
 }
 
 #[test]
-fn nonces_differ_and_depend_on_the_secret() {
-    let one = users("");
-    let other = ScramUsers::parse("", [8; 32]).unwrap();
-    let nonces = [one.nonce([0, 0]), one.nonce([0, 1]), one.nonce([1, 0]), other.nonce([0, 0])];
-    for (index, nonce) in nonces.iter().enumerate() {
-        assert_eq!(nonce.len(), 24);
-        assert!(!nonces[..index].contains(nonce));
+fn the_servers_nonce_has_all_of_the_secret() {
+    let users = users(&line_of_the_example());
+    let mut secrets = vec![[0; 16]; 129];
+    for bit in 0..128 {
+        secrets[bit + 1][bit / 8] = 1 << (bit % 8);
     }
+    let nonce = |secret: &Secret| match Exchange::begin(&users, Mechanism::Sha256, *secret) {
+        Some(Exchange(State::Begun { server_nonce, .. })) => server_nonce,
+        other => panic!("{other:?}"),
+    };
+    let mut nonces: Vec<String> = secrets.iter().map(nonce).collect();
+    assert!(nonces.iter().all(|nonce| nonce.len() == 22 && !nonce.contains(['=', ','])));
+    nonces.sort_unstable();
+    nonces.dedup();
+    assert_eq!(nonces.len(), secrets.len());
 }
 
 #[test]
@@ -179,7 +186,7 @@ fn a_malformed_line_is_named_and_nothing_is_loaded() {
         (other.replace(key, ""), ScramProblem::ServerKey),
         (format!("{other}:"), ScramProblem::ServerKey),
     ] {
-        match ScramUsers::parse(&format!("{file}{line}\n"), [0; 32]) {
+        match ScramUsers::parse(&format!("{file}{line}\n")) {
             Err(ScramFileError::Malformed { line: 4, problem }) => {
                 assert_eq!(problem, expected, "{line}");
             }
@@ -194,5 +201,5 @@ fn a_malformed_line_is_named_and_nothing_is_loaded() {
 #[test]
 fn a_file_that_is_not_there_is_unreadable() {
     let path = std::path::Path::new("/proc/self/there/is/no/such/file");
-    assert!(matches!(ScramUsers::read(path, [0; 32]), Err(ScramFileError::Unreadable(_))));
+    assert!(matches!(ScramUsers::read(path), Err(ScramFileError::Unreadable(_))));
 }

@@ -4,7 +4,6 @@
 
 use std::{fs, io, path::Path};
 
-use base64ct::{Base64, Encoding};
 use thiserror::Error;
 
 use super::{
@@ -18,8 +17,6 @@ use crate::access::passwords::lines_of;
 pub struct ScramUsers {
     /// For each mechanism, sorted by name, each name once.
     users: [Vec<ScramEntry>; Mechanism::ALL.len()],
-    /// Makes nonces that nobody can guess.
-    secret: [u8; 32],
     /// Makes what an unknown user is told. It comes from the file, so that an unknown name keeps
     /// its salt when the broker starts again, as known ones do.
     mock_key: Vec<u8>,
@@ -34,12 +31,12 @@ struct ScramEntry {
 }
 
 impl ScramUsers {
-    pub fn read(path: &Path, secret: [u8; 32]) -> Result<ScramUsers, ScramFileError> {
-        ScramUsers::parse(&fs::read_to_string(path)?, secret)
+    pub fn read(path: &Path) -> Result<ScramUsers, ScramFileError> {
+        ScramUsers::parse(&fs::read_to_string(path)?)
     }
 
     /// Parses lines of `user:verifier`. Empty lines and lines that begin with `#` are skipped.
-    pub fn parse(text: &str, secret: [u8; 32]) -> Result<ScramUsers, ScramFileError> {
+    pub fn parse(text: &str) -> Result<ScramUsers, ScramFileError> {
         let mut users = [Vec::new(), Vec::new()];
         for (line, text) in lines_of(text) {
             let user = ScramEntry::parse(line, text)?;
@@ -49,7 +46,7 @@ impl ScramUsers {
             users.sort_by(|one, other| one.name.cmp(&other.name));
             refuse_duplicates(users)?;
         }
-        Ok(ScramUsers { users, secret, mock_key: Mechanism::Sha512.hash(text.as_bytes()) })
+        Ok(ScramUsers { users, mock_key: Mechanism::Sha512.hash(text.as_bytes()) })
     }
 
     /// Whether anyone can authenticate by this mechanism.
@@ -81,12 +78,6 @@ impl ScramUsers {
         salt.truncate(model.salt.len());
         let key = vec![0; mechanism.key_bytes()];
         Verifier { salt, stored_key: key.clone(), server_key: key, ..*model }
-    }
-
-    pub(super) fn nonce(&self, random: [u64; 2]) -> String {
-        let [one, other] = random.map(u64::to_le_bytes);
-        let hmac = Mechanism::Sha256.hmac(&self.secret, &[&one, &other]);
-        Base64::encode_string(&hmac[..NONCE_BYTES])
     }
 }
 
@@ -141,6 +132,3 @@ pub enum ScramProblem {
     #[error("the server key is missing or is not base64 of as many bytes as the hash has")]
     ServerKey,
 }
-
-/// 24 characters of base64, without padding.
-const NONCE_BYTES: usize = 18;

@@ -1,6 +1,7 @@
 //! The memory that a shard lends to those of its connections that have something to say.
 
 use super::outbox::Outbox;
+use crate::transport::Head;
 
 /// Empty chunks and outboxes, kept for the next connection that needs one.
 ///
@@ -41,10 +42,10 @@ impl Chunks {
         pool.give_back(chunk);
     }
 
-    /// An empty outbox; what is appended to it leaves in frames or as it is.
-    pub(super) fn outbox(&mut self, framed: bool) -> Box<Outbox> {
+    /// An empty outbox; what is appended to it leaves in frames with this head, or as it is.
+    pub(super) fn outbox(&mut self, head: Option<Head>) -> Box<Outbox> {
         let mut outbox = self.outboxes.take().unwrap_or_else(|| Box::new(Outbox::new()));
-        outbox.set_framed(framed);
+        outbox.set_head(head);
         outbox
     }
 

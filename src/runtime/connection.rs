@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{outbox::Outbox, ring::reassembly::ReassemblyBuffer};
-use crate::{base::ids::ShardId, shard::ports::Arrival, transport::websocket::WebSocket};
+use crate::{base::ids::ShardId, shard::ports::Arrival, transport::Transport};
 
 /// How far a connection has come.
 ///
@@ -56,8 +56,8 @@ pub(super) struct SocketConnection {
     pub(super) kept: Vec<u8>,
     /// The large packet that is coming, or that the brain has not taken; what is kept follows it.
     pub(super) reassembly: Option<Box<ReassemblyBuffer>>,
-    /// What lies between the socket and MQTT. While it is asked for, the kept bytes are HTTP.
-    pub(super) websocket: Option<Box<WebSocket>>,
+    /// What lies between the socket and MQTT.
+    pub(super) transport: Transport,
     pub(super) flags: SocketFlags,
     /// Bytes that came after the connection was closed.
     pub(super) discarded: u32,
@@ -102,6 +102,7 @@ impl SocketConnection {
     pub(super) fn new(
         socket: TcpStream,
         listener: u16,
+        transport: Transport,
         permit: ConnectionPermit,
     ) -> SocketConnection {
         SocketConnection {
@@ -113,7 +114,7 @@ impl SocketConnection {
             outbox: None,
             kept: Vec::new(),
             reassembly: None,
-            websocket: None,
+            transport,
             flags: SocketFlags::default(),
             discarded: 0,
         }
@@ -143,9 +144,12 @@ impl SocketConnection {
         matches!(self.phase, Phase::Open | Phase::Moving(_))
     }
 
-    /// Bytes that the brain has not taken, and the room for those that a reassembly waits for.
+    /// Bytes that the brain has not taken or been handed, and the room for those that a reassembly
+    /// waits for.
     pub(super) fn kept_len(&self) -> usize {
-        self.kept.len() + self.reassembly.as_ref().map_or(0, |reassembly| reassembly.room())
+        self.transport.held_bytes()
+            + self.kept.len()
+            + self.reassembly.as_ref().map_or(0, |reassembly| reassembly.room())
     }
 
     pub(super) fn unsent(&self) -> usize {
@@ -169,7 +173,7 @@ pub(super) struct Moved {
     pub(super) permit: ConnectionPermit,
     pub(super) kept: Vec<u8>,
     pub(super) reassembly: Option<Box<ReassemblyBuffer>>,
-    pub(super) websocket: Option<Box<WebSocket>>,
+    pub(super) transport: Transport,
     pub(super) finished: bool,
 }
 

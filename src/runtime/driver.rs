@@ -265,8 +265,8 @@ impl Driver {
 
     fn settle_send(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.websocket.is_some() {
-            connection.settle_frames(&mut self.chunks, self.stopping);
+        if !connection.transport.is_transparent() {
+            connection.settle_transport(&mut self.chunks, self.stopping);
             connection.flags.throttled |= connection.unsent() > self.limits.unsent_max();
         }
         let Some(outbox) = &mut connection.outbox else { return };
@@ -324,21 +324,20 @@ impl Driver {
         let Some(connection) = self.connections.remove(id) else { return };
         self.kept_bytes -= connection.kept_len();
         let SocketConnection {
-            socket, listener, permit, kept, reassembly, websocket, flags, ..
+            socket, listener, permit, kept, reassembly, transport, flags, ..
         } = connection;
         let finished = flags.finished;
-        let moved = Moved { socket, listener, permit, kept, reassembly, websocket, finished };
+        let moved = Moved { socket, listener, permit, kept, reassembly, transport, finished };
         self.mail.hand_over(home, Box::new(moved));
     }
 
     /// Gives a connection from another shard a place here.
     pub(super) fn adopt(&mut self, moved: Moved) -> ConnectionId {
-        let Moved { socket, listener, permit, kept, reassembly, websocket, finished } = moved;
-        let mut connection = SocketConnection::new(socket, listener, permit);
+        let Moved { socket, listener, permit, kept, reassembly, transport, finished } = moved;
+        let mut connection = SocketConnection::new(socket, listener, transport, permit);
         connection.kept = kept;
         connection.reassembly = reassembly;
         self.kept_bytes += connection.kept_len();
-        connection.websocket = websocket;
         connection.flags.finished = finished;
         self.insert(connection)
     }
@@ -475,8 +474,8 @@ impl Driver {
         if frame.is_empty() && payload.is_none_or(Bytes::is_empty) {
             return;
         }
-        let framed = connection.websocket.is_some();
-        let outbox = connection.outbox.get_or_insert_with(|| self.chunks.outbox(framed));
+        let head = connection.transport.head();
+        let outbox = connection.outbox.get_or_insert_with(|| self.chunks.outbox(head));
         outbox.append(frame, &mut self.chunks);
         if let Some(payload) = payload {
             outbox.append_shared(payload, &mut self.chunks);

@@ -23,7 +23,7 @@ use crate::{
         time::{Moment, Span},
     },
     shard::ports::{Brain, Closing, Ports},
-    transport::Protocol,
+    transport::Transport,
 };
 
 /// A brain with its driver, and what the driver must not hold while the brain uses it.
@@ -191,10 +191,8 @@ impl<B: Brain> EventLoop<B> {
         if self.stopping.is_some() {
             return;
         }
-        let mut connection = SocketConnection::new(socket, listener, permit);
-        if let Protocol::WebSocket(_) = self.listeners.listener(listener).protocol {
-            connection.websocket = Some(Box::default());
-        }
+        let transport = Transport::new(&self.listeners.listener(listener).protocol);
+        let connection = SocketConnection::new(socket, listener, transport, permit);
         let arrival = connection.arrival();
         let id = self.driver.insert(connection);
         self.brain.handle_accepted(self.driver.now, id, arrival, &mut self.driver);

@@ -11,9 +11,6 @@
 
 use std::os::fd::AsFd;
 
-use bytes::Bytes;
-use tracing::debug;
-
 use super::{
     connection::{Phase, Receive, SocketConnection},
     driver::{Driver, is_passing},
@@ -24,6 +21,7 @@ use crate::{
     base::ids::ConnectionId,
     shard::ports::{Brain, End},
 };
+use bytes::Bytes;
 
 impl<B: Brain> EventLoop<B> {
     pub(super) fn handle_received(&mut self, id: ConnectionId, completion: Completion) {
@@ -54,11 +52,20 @@ impl<B: Brain> EventLoop<B> {
         if !connection.keeps_bytes() {
             return self.driver.discard(id, length);
         }
-        if connection.websocket.is_some() {
-            return self.handle_wrapped(id, buffer, length);
+        let protocol = &self.listeners.listener(connection.listener).protocol;
+        let held_before = connection.transport.held_bytes();
+        let received = connection.transport.receive(bytes, protocol);
+        let held = connection.transport.held_bytes();
+        self.driver.kept_bytes = self.driver.kept_bytes - held_before + held;
+        if received.owes || !received.answer.is_empty() {
+            self.driver.note_answer(id, &received);
         }
-        if !self.driver.hand_in(id, bytes, &mut self.brain) {
-            self.driver.handle_overflow(id, &mut self.brain);
+        let in_bounds = self.driver.hand_in(id, &bytes[received.mqtt], &mut self.brain);
+        if !in_bounds || self.driver.keeps_too_much(held) {
+            return self.driver.handle_overflow(id, &mut self.brain);
+        }
+        if let Some(end) = received.end {
+            return self.driver.handle_transport_end(id, end, &mut self.brain);
         }
         if let Some(connection) = self.driver.get(id) {
             connection.flags.bulky = connection.reassembles();
@@ -182,17 +189,6 @@ impl Driver {
         }
     }
 
-    fn handle_overflow(&mut self, id: ConnectionId, brain: &mut impl Brain) {
-        self.note_overflow();
-        self.forget_kept(id);
-        self.break_off(id, brain);
-    }
-
-    pub(super) fn note_overflow(&mut self) {
-        self.counters.partial_overflows += 1;
-        debug!("incomplete packets take too much memory: their latest sender has to go");
-    }
-
     /// The client will send nothing more.
     pub(super) fn handle_finished(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let Some(connection) = self.get(id) else { return };
@@ -227,7 +223,7 @@ impl Driver {
     }
 
     /// Ends a connection that is no use any more, and tells the brain if it still knows it.
-    fn break_off(&mut self, id: ConnectionId, brain: &mut impl Brain) {
+    pub(super) fn break_off(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let Some(connection) = self.get(id) else { return };
         let open = connection.is_open();
         self.kill(id);
@@ -279,7 +275,7 @@ impl SocketConnection {
     /// Whether what comes next is so much of a large packet that it is received where it stays.
     fn reassembles(&self) -> bool {
         let is_worth = |reassembly: &ReassemblyBuffer| reassembly.missing() >= RECEIVED_REST_MIN;
-        self.websocket.is_none() && self.reassembly.as_deref().is_some_and(is_worth)
+        self.transport.is_transparent() && self.reassembly.as_deref().is_some_and(is_worth)
     }
 }
 

@@ -34,6 +34,11 @@ impl Driver {
         self.kept_bytes <= self.limits.partial_bytes_max
     }
 
+    /// Whether the shard keeps too many bytes, `more` of which have just been added.
+    pub(super) fn keeps_too_much(&self, more: usize) -> bool {
+        more > 0 && self.kept_bytes > self.limits.partial_bytes_max
+    }
+
     /// Gives the packet that the kept bytes begin a reassembly buffer, if it is so large that its
     /// payload is shared, and more of it is to come; `coming` bytes have come already. The brain
     /// has seen these bytes, and waits for more. False: there is no memory for it.
@@ -104,6 +109,10 @@ impl Driver {
         self.forget_reassembly(id);
         let kept = self.take_kept(id);
         self.chunks.give_back_kept(kept);
+        if let Some(connection) = self.connections.get_mut(id) {
+            self.kept_bytes -= connection.transport.held_bytes();
+            connection.transport.forget_held();
+        }
     }
 
     /// Takes away what is kept behind the reassembly buffer, to hand it in.

@@ -22,9 +22,9 @@ mod signals;
 mod socketless;
 mod start;
 mod stop;
+mod transport;
 mod trim;
 mod verify;
-mod websocket;
 
 pub use self::{
     fault::Fault,

@@ -9,15 +9,15 @@
 //! Bytes in flight neither move nor go before [`Outbox::complete`]: the kernel reads them. More may
 //! be appended behind them meanwhile.
 //!
-//! To a WebSocket the bytes leave in frames. What is appended belongs to one open frame, until
-//! [`Outbox::close_frame`] writes its head into the room that was left for it.
+//! Where the transport has a [`Head`], the bytes leave in frames. What is appended belongs to one
+//! open frame, until [`Outbox::close_frame`] writes its head into the room that was left for it.
 
 use std::{collections::VecDeque, mem};
 
 use bytes::Bytes;
 
 use super::{chunks::Chunks, ring::vector::Vector};
-use crate::transport::websocket::{HEAD_ROOM, write_head};
+use crate::transport::Head;
 
 /// Payloads from this size on are referenced; copying a smaller one is cheaper than a piece.
 pub(super) const SHARED_BYTES_MIN: usize = 8 << 10;
@@ -28,8 +28,10 @@ pub(super) struct Outbox {
     unsent: usize,
     in_flight: bool,
     vector: Box<Vector>,
-    /// The pieces of the open frame, at the back; `None` where there are no frames.
-    open_pieces: Option<usize>,
+    /// What each send begins with, where that is more than the bytes themselves.
+    head: Option<Head>,
+    /// With a head: the pieces of the open frame, at the back.
+    open_pieces: usize,
 }
 
 /// Consecutive bytes, of which the first have been sent.
@@ -50,12 +52,13 @@ impl Outbox {
     pub(super) fn new() -> Outbox {
         let vector = Vector::new();
         let pieces = VecDeque::new();
-        Outbox { pieces, unsent: 0, in_flight: false, vector, open_pieces: None }
+        Outbox { pieces, unsent: 0, in_flight: false, vector, head: None, open_pieces: 0 }
     }
 
-    /// Whether what is appended from now on leaves in frames. There is nothing in it yet.
-    pub(super) fn set_framed(&mut self, framed: bool) {
-        self.open_pieces = framed.then_some(0);
+    /// What is appended from now on leaves in frames with this head, or as it is. There is nothing
+    /// in it yet.
+    pub(super) fn set_head(&mut self, head: Option<Head>) {
+        self.head = head;
     }
 
     pub(super) fn unsent(&self) -> usize {
@@ -99,17 +102,15 @@ impl Outbox {
 
     /// Writes the head of the open frame, if there is one. What is appended later is in another.
     pub(super) fn close_frame(&mut self) {
-        let Some(open @ 1..) = self.open_pieces else { return };
-        self.open_pieces = Some(0);
-        let first = self.pieces.len() - open;
+        let Some(head) = self.head.filter(|_| self.open_pieces > 0) else { return };
+        let first = self.pieces.len() - mem::take(&mut self.open_pieces);
         let room_and_payload: usize =
             self.pieces.range(first..).map(|piece| piece.unsent().len()).sum();
         let Piece { bytes: Content::Chunk(chunk), sent } = &mut self.pieces[first] else {
             unreachable!("a frame begins in a chunk")
         };
-        let (room, _) = chunk.split_first_chunk_mut().expect("room was left for the head");
-        *sent = write_head(room, room_and_payload - HEAD_ROOM);
-        self.unsent += HEAD_ROOM - *sent;
+        *sent = head.write(&mut chunk[..head.room()], room_and_payload - head.room());
+        self.unsent += head.room() - *sent;
         if let Some(Piece { bytes: last, .. }) = self.pieces.back_mut()
             && let Content::Chunk(chunk) = last
         {
@@ -145,7 +146,7 @@ impl Outbox {
     pub(super) fn discard(&mut self, chunks: &mut Chunks) {
         assert!(!self.in_flight, "the kernel reads what is in flight");
         self.unsent = 0;
-        self.open_pieces = None;
+        self.open_pieces = 0;
         while !self.pieces.is_empty() {
             self.drop_front(chunks);
         }
@@ -185,19 +186,17 @@ impl Outbox {
     /// Opens a frame where there are frames and none is open: with a chunk that has room for its
     /// head. False: it has done nothing.
     fn open_frame(&mut self, chunks: &mut Chunks) -> bool {
-        let opens = self.open_pieces == Some(0);
-        if opens {
-            let mut chunk = chunks.small();
-            chunk.resize(HEAD_ROOM, 0);
-            self.push(Content::Chunk(chunk));
-        }
-        opens
+        let Some(head) = self.head.filter(|_| self.open_pieces == 0) else { return false };
+        let mut chunk = chunks.small();
+        chunk.resize(head.room(), 0);
+        self.push(Content::Chunk(chunk));
+        true
     }
 
     fn push(&mut self, bytes: Content) {
         self.pieces.push_back(Piece { bytes, sent: 0 });
-        if let Some(open) = &mut self.open_pieces {
-            *open += 1;
+        if self.head.is_some() {
+            self.open_pieces += 1;
         }
     }
 }
@@ -293,7 +292,7 @@ mod tests {
     fn what_waits_for_a_send_leaves_in_one_frame() {
         let mut chunks = Chunks::default();
         let mut outbox = Outbox::new();
-        outbox.set_framed(true);
+        outbox.set_head(Some(Head::WebSocket));
         outbox.append_bare(b"HTTP", &mut chunks);
         outbox.append(b"first", &mut chunks);
         outbox.append(b" packet", &mut chunks);
@@ -321,7 +320,7 @@ mod tests {
         outbox.close_frame();
         assert_eq!(unframed(&front(&outbox)), [numbers(SHARED_BYTES_MIN)]);
         outbox.discard(&mut chunks);
-        outbox.set_framed(false);
+        outbox.set_head(None);
         outbox.append(b"plain", &mut chunks);
         outbox.close_frame();
         assert_eq!(front(&outbox), b"plain");

@@ -24,7 +24,7 @@ impl SocketlessOutbox {
     /// Says so many equal frames to one client, each with a payload behind it, and flushes them.
     /// The outbox is borrowed for that and given back. Says how many sends it took.
     pub fn flush(&mut self, frame: &[u8], payload: &Bytes, frames: usize) -> usize {
-        let mut outbox = self.chunks.outbox(false);
+        let mut outbox = self.chunks.outbox(None);
         for _ in 0..frames {
             outbox.append(frame, &mut self.chunks);
             outbox.append_shared(payload, &mut self.chunks);

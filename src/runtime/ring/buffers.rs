@@ -54,20 +54,8 @@ impl Buffers {
         unsafe { start.write_volatile(0) };
     }
 
-    /// The first `length` bytes of a buffer that the kernel has filled.
-    pub(in crate::runtime) fn filled(&self, index: u16, length: usize) -> &[u8] {
-        assert!(index < self.count, "the kernel returns buffers that it was lent");
-        let length = length.min(self.size as usize);
-        let offset = usize::from(index) * self.size as usize;
-        // SAFETY: the offset is inside of the region, as the index was checked.
-        let start = unsafe { self.memory.start.add(offset) };
-        // SAFETY: the region is initialised and as long; the kernel does not write to a buffer
-        // between its completion and `give_back`, which takes `self` exclusively.
-        unsafe { slice::from_raw_parts(start.as_ptr(), length) }
-    }
-
-    /// The same, to be changed in its place.
-    pub(in crate::runtime) fn filled_mut(&mut self, index: u16, length: usize) -> &mut [u8] {
+    /// The first `length` bytes of a buffer that the kernel has filled, to be used in their place.
+    pub(in crate::runtime) fn filled(&mut self, index: u16, length: usize) -> &mut [u8] {
         assert!(index < self.count, "the kernel returns buffers that it was lent");
         let length = length.min(self.size as usize);
         let offset = usize::from(index) * self.size as usize;

@@ -107,7 +107,9 @@ pub(super) fn read(bytes: &[u8], searched: usize, rules: &HandshakePolicy) -> Ha
     let found = bytes[from..].windows(END.len()).position(|window| window == END);
     match found.map(|place| from + place + END.len()) {
         Some(end) if end <= REQUEST_BYTES_MAX => match parse(&bytes[..end], rules) {
-            Ok((taken, answer)) => Handshake::Accepted { taken, answer },
+            Ok((taken, answer)) if taken == end => Handshake::Accepted { taken, answer },
+            // An empty line without CR has ended it before.
+            Ok(_) => Handshake::Refused(Refusal::NotHttp),
             Err(refusal) => Handshake::Refused(refusal),
         },
         None if bytes.len() < REQUEST_BYTES_MAX => Handshake::Incomplete,

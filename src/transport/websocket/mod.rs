@@ -14,7 +14,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use std::{mem, ops::Range};
 
 use self::reader::FrameReader;
 pub use self::{
@@ -22,6 +22,7 @@ pub use self::{
     handshake::{Handshake, HandshakePolicy, Refusal},
     reader::{Control, FramesEnd},
 };
+use super::{Received, TransportEnd};
 
 /// The server's end of one WebSocket.
 #[derive(Debug)]
@@ -32,30 +33,34 @@ pub struct WebSocket {
     close: CloseCode,
     /// Nothing more of what the client sends is looked at.
     ended: bool,
+    /// The request as far as it has come, if that is not all of it.
+    request: Option<Box<Request>>,
+}
+
+#[derive(Debug, Default)]
+struct Request {
+    bytes: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    Requested {
-        /// Bytes of the request in which its end has not been found.
-        searched: u16,
-    },
+    Requested,
     Open,
     Closed,
 }
 
 // Most WebSockets do nothing most of the time.
 const _: () = assert!(size_of::<WebSocket>() <= 64, "an idle one takes one cache line");
-const _: () = assert!(handshake::REQUEST_BYTES_MAX <= u16::MAX as usize);
 
 impl Default for WebSocket {
     /// One that has been connected to, and was asked nothing yet.
     fn default() -> WebSocket {
         WebSocket {
             reader: FrameReader::new(),
-            stage: Stage::Requested { searched: 0 },
+            stage: Stage::Requested,
             close: CloseCode::NORMAL,
             ended: false,
+            request: None,
         }
     }
 }
@@ -63,22 +68,58 @@ impl Default for WebSocket {
 impl WebSocket {
     /// Whether there has been no answer to the request.
     pub fn is_requested(&self) -> bool {
-        matches!(self.stage, Stage::Requested { .. })
+        self.stage == Stage::Requested
     }
 
-    /// Reads the request from all bytes that have come so far. What follows it is for
-    /// [`WebSocket::read`].
-    pub fn handle_request(&mut self, bytes: &[u8], rules: &HandshakePolicy) -> Handshake {
-        let Stage::Requested { searched } = self.stage else { return Handshake::Incomplete };
-        let handshake = handshake::read(bytes, usize::from(searched), rules);
-        self.stage = match handshake {
+    /// Takes received bytes: of the request, and of frames once that has been answered.
+    pub(super) fn receive(&mut self, bytes: &mut [u8], policy: &HandshakePolicy) -> Received {
+        if self.is_requested() {
+            self.receive_request(bytes, policy)
+        } else {
+            self.receive_frames(bytes, 0)
+        }
+    }
+
+    /// Collects the request, and answers it when it is whole.
+    fn receive_request(&mut self, bytes: &mut [u8], policy: &HandshakePolicy) -> Received {
+        let mut request = self.request.take().unwrap_or_default();
+        let searched = request.bytes.len();
+        request.bytes.extend_from_slice(bytes);
+        match handshake::read(&request.bytes, searched, policy) {
             Handshake::Incomplete => {
-                Stage::Requested { searched: u16::try_from(bytes.len()).unwrap_or(u16::MAX) }
+                self.request = Some(request);
+                Received::default()
             }
-            Handshake::Accepted { .. } => Stage::Open,
-            Handshake::Refused(_) => Stage::Closed,
-        };
-        handshake
+            Handshake::Accepted { taken, answer } => {
+                self.stage = Stage::Open;
+                // A client that did not wait for the answer has sent frames already.
+                Received { answer, ..self.receive_frames(bytes, taken - searched) }
+            }
+            Handshake::Refused(refusal) => {
+                self.stage = Stage::Closed;
+                let end = Some(TransportEnd::Refused(refusal));
+                Received { answer: refusal.answer(), end, ..Received::default() }
+            }
+        }
+    }
+
+    fn receive_frames(&mut self, bytes: &mut [u8], from: usize) -> Received {
+        let (data, end) = self.read(&mut bytes[from..]);
+        let end = end.map(|end| match end {
+            FramesEnd::Closed(_) => TransportEnd::Closed,
+            FramesEnd::Failed(failure) => TransportEnd::Failed(failure),
+        });
+        let mqtt = from + data.start..from + data.end;
+        Received { mqtt, owes: self.reader.pong.is_some(), end, ..Received::default() }
+    }
+
+    /// Bytes of a request that is not whole.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.request.as_ref().map_or(0, |request| request.bytes.capacity())
+    }
+
+    pub(super) fn forget_held(&mut self) {
+        drop(mem::take(&mut self.request));
     }
 
     /// Takes received bytes out of their frames. The MQTT bytes lie together afterwards, in the

@@ -29,12 +29,13 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 
 fn open() -> WebSocket {
     let mut websocket = WebSocket::default();
-    let request = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    let mut request =
+        *b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: mqtt\r\n\
         Sec-WebSocket-Version: 13\r\n\r\n";
     assert!(websocket.is_requested());
-    let handshake = websocket.handle_request(request, &HandshakePolicy::default());
-    assert!(matches!(handshake, Handshake::Accepted { .. }), "{handshake:?}");
+    let received = websocket.receive(&mut request, &HandshakePolicy::default());
+    assert!(received.end.is_none() && received.answer.starts_with("HTTP/1.1 101 "));
     assert!(!websocket.is_requested());
     websocket
 }

@@ -1,0 +1,103 @@
+//! What the transport of a connection makes of its bytes, and what that means for the connection.
+//!
+//! Which transport it is, is not asked here: [`Transport`](crate::transport::Transport) answers for
+//! all of them.
+
+use tracing::debug;
+
+use super::{
+    chunks::Chunks,
+    connection::{Phase, SocketConnection},
+    driver::Driver,
+};
+use crate::{
+    base::ids::ConnectionId,
+    shard::ports::{Brain, Closing, End},
+    transport::{CloseCause, Received, TransportEnd},
+};
+
+impl Driver {
+    /// Sends what the transport answers at once.
+    pub(super) fn note_answer(&mut self, id: ConnectionId, received: &Received) {
+        if !received.answer.is_empty()
+            && let Some(connection) = self.connections.get_mut(id)
+        {
+            connection.append_bare(received.answer.as_bytes(), &mut self.chunks);
+        }
+        self.touch(id);
+    }
+
+    /// Nothing more comes: the client has closed, or has sent what may not come.
+    pub(super) fn handle_transport_end(
+        &mut self,
+        id: ConnectionId,
+        end: TransportEnd,
+        brain: &mut impl Brain,
+    ) {
+        match end {
+            TransportEnd::Closed => return self.handle_finished(id, brain),
+            TransportEnd::Refused(reason) => {
+                debug!(slot = id.slot, %reason, "WebSocket handshake refused");
+                self.counters.handshakes_refused += 1;
+            }
+            TransportEnd::Failed(reason) => {
+                debug!(slot = id.slot, %reason, "WebSocket frames refused");
+                self.counters.frames_refused += 1;
+            }
+        }
+        self.give_up_on(id, brain);
+    }
+
+    /// The shard keeps too many bytes: the connection that has brought the latest has to go.
+    pub(super) fn handle_overflow(&mut self, id: ConnectionId, brain: &mut impl Brain) {
+        self.counters.partial_overflows += 1;
+        debug!("incomplete packets take too much memory: their latest sender has to go");
+        self.forget_kept(id);
+        let Some(connection) = self.get(id) else { return };
+        if connection.transport.set_close(CloseCause::TooLarge) {
+            self.give_up_on(id, brain);
+        } else {
+            self.break_off(id, brain);
+        }
+    }
+
+    /// Ends a connection after what it is still to be told; to the brain it is broken.
+    fn give_up_on(&mut self, id: ConnectionId, brain: &mut impl Brain) {
+        let Some(connection) = self.get(id) else { return };
+        let (open, ended) = (connection.is_open(), !connection.keeps_bytes());
+        if !ended {
+            self.end(id, Closing::Flush);
+        }
+        if open {
+            brain.handle_end(self.now, id, End::Broken, self);
+        }
+    }
+}
+
+impl SocketConnection {
+    /// Completes what is to be sent now, and puts behind it what the transport itself owes.
+    pub(super) fn settle_transport(&mut self, chunks: &mut Chunks, stopping: bool) {
+        if self.flags.send_failed || self.phase == Phase::Dead {
+            return;
+        }
+        match &mut self.outbox {
+            Some(outbox) if outbox.is_in_flight() => return,
+            Some(outbox) => outbox.close_frame(),
+            None => {}
+        }
+        let closing = self.phase == Phase::Flushing;
+        if closing && stopping {
+            self.transport.set_close(CloseCause::Stopping);
+        }
+        let SocketConnection { transport, outbox, .. } = self;
+        let head = transport.head();
+        transport.write_owed(closing, |bytes| {
+            outbox.get_or_insert_with(|| chunks.outbox(head)).append_bare(bytes, chunks);
+        });
+    }
+
+    fn append_bare(&mut self, bytes: &[u8], chunks: &mut Chunks) {
+        let head = self.transport.head();
+        self.outbox.get_or_insert_with(|| chunks.outbox(head)).append_bare(bytes, chunks);
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use loom::thread;
 use models::{
     base::ids::ShardId,
-    mesh::{Bell, Endpoint, mesh},
+    mesh::{Endpoint, WakePeer, mesh},
     sleeper::{Sleeper, Waker, explore, one_sender, shard},
 };
 
@@ -37,8 +37,8 @@ fn a_sleeper_is_woken_by_one_sender_of_two() {
 #[derive(Clone)]
 struct Bells(Arc<Vec<Waker>>);
 
-impl Bell for Bells {
-    fn ring(&mut self, shard: ShardId) {
+impl WakePeer for Bells {
+    fn wake_peer(&mut self, shard: ShardId) {
         self.0[shard.index()].ring();
     }
 }

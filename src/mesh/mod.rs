@@ -2,7 +2,7 @@
 //! lane back for the emptied ones.
 //!
 //! Knows nothing of what a batch holds and does no input or output: waking a sleeper is left to
-//! the caller's [`Bell`]. Nothing here ever blocks.
+//! the caller's [`WakePeer`]. Nothing here ever blocks.
 
 pub mod doorbell;
 
@@ -14,8 +14,8 @@ use self::doorbell::Doorbell;
 use crate::base::ids::{ShardId, ShardSet};
 
 /// Wakes a shard that sleeps.
-pub trait Bell {
-    fn ring(&mut self, shard: ShardId);
+pub trait WakePeer {
+    fn wake_peer(&mut self, shard: ShardId);
 }
 
 /// One shard's ends of all its lanes.
@@ -76,11 +76,11 @@ impl<T> Endpoint<T> {
     /// Puts a batch into the mailbox of `to`, and rings if it sleeps. Gives the batch back when
     /// the mailbox is full. What is for a shard that has ended is dropped: nobody is left to wait
     /// for, neither for its reader nor for its sender.
-    pub fn try_send(&self, to: ShardId, batch: T, bell: &mut impl Bell) -> Result<(), T> {
+    pub fn try_send(&self, to: ShardId, batch: T, peers: &mut impl WakePeer) -> Result<(), T> {
         match self.lanes[to.index()].outgoing.try_send(batch) {
             Ok(()) => {
                 if self.doorbells[to.index()].mark(self.me) {
-                    bell.ring(to);
+                    peers.wake_peer(to);
                 }
                 Ok(())
             }
@@ -122,10 +122,10 @@ mod tests {
 
     use super::*;
 
-    struct NoBell;
+    struct NobodySleeps;
 
-    impl Bell for NoBell {
-        fn ring(&mut self, shard: ShardId) {
+    impl WakePeer for NobodySleeps {
+        fn wake_peer(&mut self, shard: ShardId) {
             panic!("{shard} does not sleep");
         }
     }
@@ -137,21 +137,21 @@ mod tests {
     #[test]
     fn a_full_mailbox_gives_the_batch_back() {
         let ends = mesh::<u32>(2, 2);
-        assert_eq!(ends[0].try_send(shard(1), 1, &mut NoBell), Ok(()));
-        assert_eq!(ends[0].try_send(shard(1), 2, &mut NoBell), Ok(()));
-        assert_eq!(ends[0].try_send(shard(1), 3, &mut NoBell), Err(3));
+        assert_eq!(ends[0].try_send(shard(1), 1, &mut NobodySleeps), Ok(()));
+        assert_eq!(ends[0].try_send(shard(1), 2, &mut NobodySleeps), Ok(()));
+        assert_eq!(ends[0].try_send(shard(1), 3, &mut NobodySleeps), Err(3));
         assert_eq!(ends[1].receive(shard(0)), Some(1));
-        assert_eq!(ends[0].try_send(shard(1), 3, &mut NoBell), Ok(()));
+        assert_eq!(ends[0].try_send(shard(1), 3, &mut NobodySleeps), Ok(()));
     }
 
     #[test]
     fn what_is_for_a_shard_that_has_ended_holds_nobody_up() {
         let mut ends = mesh::<u32>(2, 1);
-        assert_eq!(ends[0].try_send(shard(1), 1, &mut NoBell), Ok(()));
-        assert_eq!(ends[0].try_send(shard(1), 2, &mut NoBell), Err(2));
+        assert_eq!(ends[0].try_send(shard(1), 1, &mut NobodySleeps), Ok(()));
+        assert_eq!(ends[0].try_send(shard(1), 2, &mut NobodySleeps), Err(2));
         drop(ends.pop());
-        assert_eq!(ends[0].try_send(shard(1), 2, &mut NoBell), Ok(()));
-        assert_eq!(ends[0].try_send(shard(1), 3, &mut NoBell), Ok(()));
+        assert_eq!(ends[0].try_send(shard(1), 2, &mut NobodySleeps), Ok(()));
+        assert_eq!(ends[0].try_send(shard(1), 3, &mut NobodySleeps), Ok(()));
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
         let ends = mesh::<(usize, usize)>(3, 4);
         for (from, end) in ends.iter().enumerate() {
             for to in 0..3 {
-                end.try_send(shard(to), (from, to), &mut NoBell).unwrap();
+                end.try_send(shard(to), (from, to), &mut NobodySleeps).unwrap();
             }
         }
         for (to, end) in ends.iter().enumerate() {
@@ -175,7 +175,7 @@ mod tests {
     fn an_emptied_batch_comes_back_to_its_sender() {
         let ends = mesh::<Vec<u8>>(2, 1);
         assert_eq!(ends[0].blank(shard(1)), None);
-        ends[0].try_send(shard(1), Vec::with_capacity(64), &mut NoBell).unwrap();
+        ends[0].try_send(shard(1), Vec::with_capacity(64), &mut NobodySleeps).unwrap();
         let batch = ends[1].receive(shard(0)).unwrap();
         ends[1].recycle(shard(0), batch);
         assert_eq!(ends[1].blank(shard(0)), None);
@@ -183,10 +183,10 @@ mod tests {
     }
 
     /// Sleeps on a channel; a lost wake-up is one that does not come for long.
-    struct Bells(Vec<Sender<()>>);
+    struct PeerBells(Vec<Sender<()>>);
 
-    impl Bell for Bells {
-        fn ring(&mut self, shard: ShardId) {
+    impl WakePeer for PeerBells {
+        fn wake_peer(&mut self, shard: ShardId) {
             let _full = self.0[shard.index()].try_send(());
         }
     }
@@ -205,7 +205,7 @@ mod tests {
     const ROUNDS: u64 = 50_000;
 
     /// Sends a number back and forth; each side sleeps whenever it has nothing.
-    fn play(end: &Endpoint<u64>, others: &mut Bells, bell: &Receiver<()>, mut last: u64) {
+    fn play(end: &Endpoint<u64>, others: &mut PeerBells, bell: &Receiver<()>, mut last: u64) {
         while last < ROUNDS {
             for from in end.collect().iter() {
                 while let Some(number) = end.receive(from) {
@@ -226,9 +226,9 @@ mod tests {
         let mut ends = mesh::<u64>(2, 4);
         let (ringers, mut sleepers) = bells(2);
         let (second, second_bell) = (ends.pop().unwrap(), sleepers.pop().unwrap());
-        let mut others = Bells(ringers.clone());
+        let mut others = PeerBells(ringers.clone());
         let other = thread::spawn(move || play(&second, &mut others, &second_bell, 0));
-        let mut others = Bells(ringers);
+        let mut others = PeerBells(ringers);
         ends[0].try_send(shard(1), 1, &mut others).unwrap();
         play(&ends[0], &mut others, &sleepers[0], 1);
         other.join().unwrap();
@@ -244,7 +244,7 @@ mod tests {
         let senders: Vec<_> = ends
             .into_iter()
             .map(|end| {
-                let mut others = Bells(ringers.clone());
+                let mut others = PeerBells(ringers.clone());
                 thread::spawn(move || {
                     for number in 0..BATCHES {
                         while end.try_send(shard(SENDERS), number, &mut others).is_err() {

@@ -29,7 +29,7 @@ use crate::{
         slab::Slab,
         time::{Moment, Span},
     },
-    mesh::Bell,
+    mesh::WakePeer,
     shard::{
         letter::LetterBatch,
         ports::{Closing, Load, Ports, Secret, Verification},
@@ -138,7 +138,7 @@ impl Driver {
     }
 
     /// The next verdict that has come back.
-    pub(super) fn verdict(&self) -> Option<(ConnectionId, bool)> {
+    pub(super) fn verdict(&mut self) -> Option<(ConnectionId, bool)> {
         self.verifier.verdict()
     }
 
@@ -493,8 +493,8 @@ impl Driver {
 /// Collects the shards that have to be woken.
 struct Sleepers(ShardSet);
 
-impl Bell for Sleepers {
-    fn ring(&mut self, shard: ShardId) {
+impl WakePeer for Sleepers {
+    fn wake_peer(&mut self, shard: ShardId) {
         self.0.insert(shard);
     }
 }

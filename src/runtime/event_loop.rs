@@ -9,13 +9,13 @@ use std::{io, mem, net::TcpStream, os::fd::RawFd};
 use tracing::warn;
 
 use super::{
+    bell::Bells,
     connection::{ConnectionCount, SocketConnection},
     driver::{Driver, Due, is_passing},
     listen::ListeningSockets,
     mailbox::MailboxItem,
     ring::{Completion, buffers::Buffers, operation::Operation, system},
     trim::{self, Trimmer},
-    verify::Bells,
 };
 use crate::{
     base::{

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, mem};
 use super::connection::Moved;
 use crate::{
     base::ids::{ShardId, ShardSet},
-    mesh::{Bell, Endpoint},
+    mesh::{Endpoint, WakePeer},
     shard::letter::LetterBatch,
 };
 
@@ -58,11 +58,11 @@ impl Mail {
 
     /// Sends what is waiting, as far as the mailboxes have room. Answers with the peers to whom
     /// a crowded batch has gone.
-    pub(super) fn flush(&mut self, bell: &mut impl Bell) -> ShardSet {
+    pub(super) fn flush(&mut self, peers: &mut impl WakePeer) -> ShardSet {
         let mut relieved = ShardSet::EMPTY;
         for to in self.waiting.iter() {
             let crowded = self.outgoing[to.index()].letters.is_crowded();
-            if self.flush_to(to, bell) {
+            if self.flush_to(to, peers) {
                 self.waiting.remove(to);
                 if crowded {
                     relieved.insert(to);
@@ -73,11 +73,12 @@ impl Mail {
     }
 
     /// False: some of it had no room.
-    fn flush_to(&mut self, to: ShardId, bell: &mut impl Bell) -> bool {
+    fn flush_to(&mut self, to: ShardId, peers: &mut impl WakePeer) -> bool {
         let Outgoing { letters, spare, connections } = &mut self.outgoing[to.index()];
         while let Some(connection) = connections.pop_front() {
             let item = MailboxItem::Connection(connection);
-            if let Err(MailboxItem::Connection(connection)) = self.endpoint.try_send(to, item, bell)
+            if let Err(MailboxItem::Connection(connection)) =
+                self.endpoint.try_send(to, item, peers)
             {
                 connections.push_front(connection);
                 return false;
@@ -91,7 +92,7 @@ impl Mail {
             _ => None,
         });
         let full = mem::replace(letters, blank.unwrap_or_default());
-        match self.endpoint.try_send(to, MailboxItem::Letters(full), bell) {
+        match self.endpoint.try_send(to, MailboxItem::Letters(full), peers) {
             Err(MailboxItem::Letters(full)) => {
                 *spare = Some(mem::replace(letters, full));
                 false
@@ -145,10 +146,10 @@ mod tests {
     use super::*;
     use crate::{mesh::mesh, shard::letter::Letter};
 
-    struct NoBell;
+    struct NobodySleeps;
 
-    impl Bell for NoBell {
-        fn ring(&mut self, shard: ShardId) {
+    impl WakePeer for NobodySleeps {
+        fn wake_peer(&mut self, shard: ShardId) {
             panic!("{shard} does not sleep");
         }
     }
@@ -184,12 +185,12 @@ mod tests {
         let rounds = 3 * MAILBOX_ITEMS_MAX as u64;
         for number in 0..rounds {
             write(&mut sender, to, number);
-            sender.flush(&mut NoBell);
+            sender.flush(&mut NobodySleeps);
         }
         assert!(sender.is_held_up());
         let mut numbers = read(&mut receiver, from);
         assert_eq!(numbers.len(), MAILBOX_ITEMS_MAX);
-        sender.flush(&mut NoBell);
+        sender.flush(&mut NobodySleeps);
         assert!(!sender.is_held_up());
         numbers.extend(read(&mut receiver, from));
         assert!(numbers.into_iter().eq(0..rounds));
@@ -199,17 +200,17 @@ mod tests {
     fn whoever_wrote_a_crowded_batch_is_told_when_it_has_gone() {
         let (mut sender, mut receiver, from, to) = pair();
         write(&mut sender, to, 0);
-        assert!(sender.flush(&mut NoBell).is_empty(), "it was not crowded");
+        assert!(sender.flush(&mut NobodySleeps).is_empty(), "it was not crowded");
         for _ in 1..MAILBOX_ITEMS_MAX {
             write(&mut sender, to, 0);
-            sender.flush(&mut NoBell);
+            sender.flush(&mut NobodySleeps);
         }
         while !sender.letters(to).is_crowded() {
             write(&mut sender, to, 0);
         }
-        assert!(sender.flush(&mut NoBell).is_empty(), "the mailbox is full");
+        assert!(sender.flush(&mut NobodySleeps).is_empty(), "the mailbox is full");
         read(&mut receiver, from);
-        assert!(sender.flush(&mut NoBell).contains(to));
+        assert!(sender.flush(&mut NobodySleeps).contains(to));
         assert!(!sender.is_held_up());
     }
 
@@ -217,7 +218,7 @@ mod tests {
     fn nobody_is_kept_awake_by_what_was_read() {
         let (mut sender, mut receiver, from, to) = pair();
         write(&mut sender, to, 1);
-        sender.flush(&mut NoBell);
+        sender.flush(&mut NobodySleeps);
         assert!(receiver.has_unread());
         assert!(!receiver.announce_sleep());
         assert_eq!(read(&mut receiver, from), [1]);

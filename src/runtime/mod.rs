@@ -3,6 +3,7 @@
 //! The only room with sockets, threads, clocks and signals. Knows nothing of MQTT: what bytes mean
 //! is the brain's affair.
 
+mod bell;
 mod chunks;
 mod connection;
 mod driver;
@@ -11,6 +12,7 @@ mod executor;
 mod fault;
 mod intake;
 mod keep;
+mod lane;
 mod listen;
 mod load;
 mod mailbox;

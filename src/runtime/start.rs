@@ -13,6 +13,7 @@ use glommio::LocalExecutor;
 
 use super::{
     RuntimeConfig, Started, StopHandle,
+    bell::Bells,
     connection::ConnectionCount,
     driver::{Driver, DriverLimits, DriverParts},
     event_loop::EventLoop,
@@ -25,7 +26,7 @@ use super::{
     ring::{Ring, buffers::Buffers, sleeper::Sleeper},
     signals::Watch,
     stop::Stop,
-    verify::{self, Bells, Verifier},
+    verify::{self, Verifier},
 };
 use crate::{
     base::ids::ShardId,

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use super::verify::Bells;
+use super::bell::Bells;
 
 /// Stops a running broker in order, from any thread.
 #[derive(Clone, Debug)]

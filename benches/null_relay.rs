@@ -14,7 +14,7 @@ use std::{
     error::Error,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
@@ -34,6 +34,7 @@ use ringmq::{
     shard::{
         letter::LetterBatch,
         ports::{Arrival, Brain, Closing, End, Ports},
+        rules::Rules,
     },
     topic::{TopicFilter, TopicName},
     transport::Listener,
@@ -226,7 +227,7 @@ impl Brain for Relay {
         taken
     }
 
-    fn packet_size(&self, begun: &[u8]) -> Option<usize> {
+    fn packet_size(&self, _: ConnectionId, begun: &[u8]) -> Option<usize> {
         frame::packet_size(begun)
     }
 
@@ -252,6 +253,7 @@ impl Brain for Relay {
         None
     }
 
+    fn handle_rules(&mut self, _: Moment, _: &Arc<Rules>, _: &mut impl Ports) {}
     fn handle_stop(&mut self, _: Moment, _: &mut impl Ports) {}
 }
 

@@ -11,12 +11,7 @@ use crate::{
     base::{hash::Seed, ids::ShardId, time::Span},
     config::Config,
     runtime::{self, RuntimeConfig, Started},
-    session::queue::QueueLimits,
-    shard::{
-        Shard,
-        referral::Referral,
-        settings::{Limits, Settings},
-    },
+    shard::{Shard, referral::Referral, rules::Rules, settings::Settings},
     transport::{Listener, Protocol},
 };
 
@@ -24,15 +19,13 @@ use crate::{
 const FLUSH_TIME_MAX: Span = Span::from_secs(5);
 /// Incomplete packets that one shard holds, all its connections together: 256 MiB.
 const PARTIAL_BYTES_MAX: usize = 256 << 20;
-/// Topic Aliases that a client may use.
-const TOPIC_ALIAS_MAXIMUM: u16 = 32;
 /// Connections beyond `--max-connections` that may be about to be told of another server.
 const REFERRED_AT_ONCE_MAX: usize = 256;
 
 /// Runs a broker until it is told to stop.
 pub fn run(config: &Config) -> Result<()> {
     start_log(&config.log_filter);
-    let policy = policy(config)?;
+    let rules = rules(config)?;
     let started_at = runtime::now();
     // Which keys collide is a secret of this process.
     let seed = Seed::new(getrandom::u64().context("the kernel's random numbers")?);
@@ -41,15 +34,9 @@ pub fn run(config: &Config) -> Result<()> {
         shards: config.shards(),
         seed,
         started_at,
-        limits: limits(config),
-        offer: config.offer.clone(),
-        referral: config.referral.clone(),
-        policy,
-        strategies: config.share_strategies.clone(),
         listeners: config.listeners.clone(),
-        sys_interval: config.sys_interval,
     };
-    let brain = move |shard| Shard::new(Settings { shard, ..template.clone() });
+    let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);
     runtime::run(&runtime_config(config), brain, |started| announce(config, started))?;
     info!("stopped");
     Ok(())
@@ -63,6 +50,18 @@ fn start_log(filter: &str) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+}
+
+/// What the shards keep to, with the files that the configuration names as they are now.
+fn rules(config: &Config) -> Result<Rules> {
+    Ok(Rules {
+        limits: config.limits.clone(),
+        offer: config.offer.clone(),
+        referral: config.referral.clone(),
+        policy: policy(config)?,
+        strategies: config.share_strategies.clone(),
+        sys_interval: config.sys_interval,
+    })
 }
 
 /// A file of users that cannot be read keeps the broker from starting: it never opens the door.
@@ -82,33 +81,6 @@ fn policy(config: &Config) -> Result<Policy> {
     })
 }
 
-fn limits(config: &Config) -> Limits {
-    Limits {
-        packet_size_max: config.packet_bytes_max as usize,
-        outbox_bytes_max: config.outbox_bytes_max,
-        inflight_max: config.inflight_max.get(),
-        queue: QueueLimits {
-            messages_max: config.queue_messages_max,
-            bytes_max: config.queue_bytes_max,
-        },
-        receive_maximum: config.receive_maximum.get(),
-        topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
-        topic_aliases_max: config.topic_aliases_max,
-        session_expiry_max: config.session_expiry_max,
-        connect_timeout: config.connect_timeout,
-        patience: config.patience,
-        sessions_max: config.sessions_max.div_ceil(config.shards()),
-        topic_levels_max: config.topic_levels_max,
-        user_properties_max: config.user_properties_max,
-        user_property_bytes_max: config.user_property_bytes_max,
-        subscribe_filters_max: config.subscribe_filters_max,
-        subscriptions_max: config.subscriptions_max,
-        subscription_bytes_max: config.subscription_bytes_max,
-        retained_max: config.retained_max,
-        retained_bytes_max: config.retained_bytes_max,
-    }
-}
-
 fn runtime_config(config: &Config) -> RuntimeConfig {
     RuntimeConfig {
         cpus: config.shard_cpus.clone(),
@@ -117,7 +89,7 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
         recv_buffers: config.receive_buffers,
         recv_buffer_bytes: config.receive_buffer_bytes,
         busy_poll: config.busy_poll,
-        outbox_bytes_max: config.outbox_bytes_max,
+        outbox_bytes_max: config.limits.outbox_bytes_max,
         connections_max: config.connections_max,
         connections_surplus: match config.referral {
             Referral::Temporary(_) => REFERRED_AT_ONCE_MAX,

@@ -8,7 +8,7 @@ mod cpus;
 mod flags;
 mod values;
 
-use std::{collections::BTreeSet, io, net::SocketAddr, num::NonZeroU16, path::PathBuf};
+use std::{collections::BTreeSet, io, net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
 use thiserror::Error;
@@ -28,7 +28,8 @@ use crate::{
         time::Span,
     },
     routing::Strategies,
-    shard::{offer::Offer, referral::Referral},
+    session::queue::QueueLimits,
+    shard::{offer::Offer, referral::Referral, rules::Limits},
     transport::{Listener, websocket::HandshakePolicy},
 };
 
@@ -37,44 +38,13 @@ use crate::{
 pub struct Config {
     /// At least one.
     pub listeners: Vec<Listener>,
-    /// From accepting a connection to its CONNECT.
-    pub connect_timeout: Span,
 
     /// The CPU of each shard: there are as many shards, at least one and at most [`SHARDS_MAX`].
     pub shard_cpus: Vec<usize>,
     pub busy_poll: Span,
 
     pub connections_max: usize,
-    pub sessions_max: usize,
-    /// Of a whole packet, in bytes, in both directions.
-    pub packet_bytes_max: u32,
-    /// QoS 1 and 2 messages under way to one client.
-    pub inflight_max: NonZeroU16,
-    /// QoS 1 and 2 messages under way from one client: the Receive Maximum of our CONNACK.
-    pub receive_maximum: NonZeroU16,
-    /// Topic Aliases towards one client; 0 is none.
-    pub topic_aliases_max: u16,
-    /// Messages that wait in one session.
-    pub queue_messages_max: usize,
-    pub queue_bytes_max: usize,
-    pub outbox_bytes_max: usize,
-    /// Of a Topic Name or Topic Filter.
-    pub topic_levels_max: usize,
-    /// Of one message or Will.
-    pub user_properties_max: usize,
-    pub user_property_bytes_max: usize,
-    /// Topic Filters of one SUBSCRIBE.
-    pub subscribe_filters_max: usize,
-    /// Of one session.
-    pub subscriptions_max: usize,
-    pub subscription_bytes_max: usize,
-    /// Of the whole broker.
-    pub retained_max: usize,
-    pub retained_bytes_max: usize,
-    /// In seconds as in CONNECT; `u32::MAX` means that sessions need not expire.
-    pub session_expiry_max: u32,
-    /// How long publishers wait for a subscriber whose queue is full; zero is not at all.
-    pub patience: Span,
+    pub limits: Limits,
 
     /// What clients may do.
     pub offer: Offer,
@@ -124,28 +94,10 @@ impl Config {
         let TuningFlags { receive_buffers, receive_buffer_bytes, ring_entries, .. } = tuning;
         Ok(Config {
             listeners: listeners(&network),
-            connect_timeout: network.connect_timeout,
             shard_cpus,
             busy_poll: shards.busy_poll,
             connections_max: limits.connections_max,
-            sessions_max: limits.sessions_max,
-            packet_bytes_max: limits.packet_bytes_max,
-            inflight_max: limits.inflight_max,
-            receive_maximum: limits.receive_maximum,
-            topic_aliases_max: limits.topic_aliases_max,
-            queue_messages_max: limits.queue_messages_max,
-            queue_bytes_max: limits.queue_bytes_max,
-            outbox_bytes_max: limits.outbox_bytes_max,
-            topic_levels_max: limits.topic_levels_max,
-            user_properties_max: limits.user_properties_max,
-            user_property_bytes_max: limits.user_property_bytes_max,
-            subscribe_filters_max: limits.subscribe_filters_max,
-            subscriptions_max: limits.subscriptions_max,
-            subscription_bytes_max: limits.subscription_bytes_max,
-            retained_max: limits.retained_max,
-            retained_bytes_max: limits.retained_bytes_max,
-            session_expiry_max: limits.session_expiry_max,
-            patience: limits.patience,
+            limits: self::limits(&limits, network.connect_timeout),
             share_strategies: share_strategies(sharing, &offer)?,
             offer: self::offer(&offer),
             referral: self::referral(&referral)?,
@@ -207,6 +159,36 @@ pub enum Contradiction {
     #[error("--max-queued-bytes {queue} is less than --max-packet-size {packet}")]
     QueueSmallerThanPacket { queue: usize, packet: u32 },
 }
+
+fn limits(flags: &LimitFlags, connect_timeout: Span) -> Limits {
+    Limits {
+        packet_size_max: flags.packet_bytes_max as usize,
+        outbox_bytes_max: flags.outbox_bytes_max,
+        inflight_max: flags.inflight_max.get(),
+        queue: QueueLimits {
+            messages_max: flags.queue_messages_max,
+            bytes_max: flags.queue_bytes_max,
+        },
+        receive_maximum: flags.receive_maximum.get(),
+        topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
+        topic_aliases_max: flags.topic_aliases_max,
+        session_expiry_max: flags.session_expiry_max,
+        connect_timeout,
+        patience: flags.patience,
+        sessions_max: flags.sessions_max,
+        topic_levels_max: flags.topic_levels_max,
+        user_properties_max: flags.user_properties_max,
+        user_property_bytes_max: flags.user_property_bytes_max,
+        subscribe_filters_max: flags.subscribe_filters_max,
+        subscriptions_max: flags.subscriptions_max,
+        subscription_bytes_max: flags.subscription_bytes_max,
+        retained_max: flags.retained_max,
+        retained_bytes_max: flags.retained_bytes_max,
+    }
+}
+
+/// Topic Aliases that a client may use.
+const TOPIC_ALIAS_MAXIMUM: u16 = 32;
 
 /// Each connection has a session, and each message that is accepted can be queued.
 fn check_limits(limits: &LimitFlags) -> Result<(), Contradiction> {

@@ -1,5 +1,7 @@
 //! Whole command lines, and what they come to.
 
+use std::num::NonZeroU16;
+
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use super::*;
@@ -29,15 +31,18 @@ fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
     assert_eq!(config.listeners, [Listener::tcp("127.0.0.1:1883".parse().unwrap())]);
     assert_eq!(config.shard_cpus, [0, 1, 2, 3, 6]);
     assert_eq!(config.shards(), 5);
-    assert_eq!(config.connect_timeout, Span::from_secs(10));
+    assert_eq!(config.limits.connect_timeout, Span::from_secs(10));
     assert_eq!(config.busy_poll, Span::ZERO);
-    assert_eq!((config.connections_max, config.sessions_max), (100_000, 1_000_000));
-    assert_eq!(config.packet_bytes_max, 1 << 20);
-    assert_eq!((config.inflight_max.get(), config.receive_maximum.get()), (64, 1024));
-    assert_eq!((config.queue_messages_max, config.queue_bytes_max), (10_000, 16 << 20));
-    assert_eq!(config.outbox_bytes_max, 1 << 20);
-    assert_eq!(config.session_expiry_max, u32::MAX);
-    assert_eq!(config.patience, Span::from_millis(500));
+    assert_eq!((config.connections_max, config.limits.sessions_max), (100_000, 1_000_000));
+    assert_eq!(config.limits.packet_size_max, 1 << 20);
+    assert_eq!((config.limits.inflight_max, config.limits.receive_maximum), (64, 1024));
+    assert_eq!(
+        (config.limits.queue.messages_max, config.limits.queue.bytes_max),
+        (10_000, 16 << 20)
+    );
+    assert_eq!(config.limits.outbox_bytes_max, 1 << 20);
+    assert_eq!(config.limits.session_expiry_max, u32::MAX);
+    assert_eq!(config.limits.patience, Span::from_millis(500));
     assert_eq!((config.password_file, config.scram_file), (None, None));
     assert_eq!(config.share_strategies.default, Strategy::RoundRobin);
     assert!(config.share_strategies.named.is_empty());
@@ -77,20 +82,26 @@ fn every_flag_reaches_its_field() {
         .map(|at| Listener::websocket(at.parse().unwrap(), policy.clone()));
     assert_eq!(config.listeners, [tcp, websockets].concat());
     assert_eq!(config.shard_cpus, [6, 1]);
-    assert_eq!(config.connect_timeout, Span::from_secs(3));
+    assert_eq!(config.limits.connect_timeout, Span::from_secs(3));
     assert_eq!(config.busy_poll, Span::from_micros(50));
-    assert_eq!((config.connections_max, config.sessions_max), (7, 8));
-    assert_eq!(config.packet_bytes_max, 64 << 10);
-    assert_eq!((config.inflight_max.get(), config.receive_maximum.get()), (9, 11));
-    assert_eq!((config.queue_messages_max, config.queue_bytes_max), (12, 1 << 20));
-    assert_eq!(config.outbox_bytes_max, 8 << 10);
-    assert_eq!(config.topic_levels_max, 13);
-    assert_eq!((config.user_properties_max, config.user_property_bytes_max), (14, 2 << 10));
-    assert_eq!(config.subscribe_filters_max, 15);
-    assert_eq!((config.subscriptions_max, config.subscription_bytes_max), (16, 3 << 10));
-    assert_eq!((config.retained_max, config.retained_bytes_max), (17, 4 << 10));
-    assert_eq!(config.session_expiry_max, 3600);
-    assert_eq!(config.patience, Span::ZERO);
+    assert_eq!((config.connections_max, config.limits.sessions_max), (7, 8));
+    assert_eq!(config.limits.packet_size_max, 64 << 10);
+    assert_eq!((config.limits.inflight_max, config.limits.receive_maximum), (9, 11));
+    assert_eq!((config.limits.queue.messages_max, config.limits.queue.bytes_max), (12, 1 << 20));
+    assert_eq!(config.limits.outbox_bytes_max, 8 << 10);
+    assert_eq!(config.limits.topic_levels_max, 13);
+    assert_eq!(
+        (config.limits.user_properties_max, config.limits.user_property_bytes_max),
+        (14, 2 << 10)
+    );
+    assert_eq!(config.limits.subscribe_filters_max, 15);
+    assert_eq!(
+        (config.limits.subscriptions_max, config.limits.subscription_bytes_max),
+        (16, 3 << 10)
+    );
+    assert_eq!((config.limits.retained_max, config.limits.retained_bytes_max), (17, 4 << 10));
+    let limits = &config.limits;
+    assert_eq!((limits.session_expiry_max, limits.patience), (3600, Span::ZERO));
     let strategies = &config.share_strategies;
     let chosen = ["a", "b", "c"].map(|share| strategies.of(share));
     assert_eq!(chosen, [Strategy::Sticky, Strategy::HashTopic, Strategy::Random]);

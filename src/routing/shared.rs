@@ -60,6 +60,11 @@ impl Groups {
         Groups { seed, here, strategies, arena: Arena::default(), by_name: Index::default() }
     }
 
+    /// Groups that begin from now on choose like this; the others go on as they began.
+    pub fn set_strategies(&mut self, strategies: Strategies) {
+        self.strategies = strategies;
+    }
+
     /// Makes a session of this shard a member, or replaces its subscription.
     pub fn join(
         &mut self,

@@ -51,7 +51,7 @@ impl Driver {
             return true;
         }
         let is_worth = |size: &usize| *size >= SHARED_BYTES_MIN && *size > kept.len();
-        let Some(size) = brain.packet_size(kept).filter(is_worth) else { return true };
+        let Some(size) = brain.packet_size(id, kept).filter(is_worth) else { return true };
         // Memory that is not used yet may have been before. Of half the budget there is room for
         // whole packets; then there is only some for what has come.
         let room = size.min(ROOM_MAX);
@@ -76,7 +76,7 @@ impl Driver {
         let size = match &connection.reassembly {
             Some(reassembly) => return Some(reassembly.missing().clamp(1, coming)),
             None if connection.kept.is_empty() => return None,
-            None => brain.packet_size(&connection.kept),
+            None => brain.packet_size(id, &connection.kept),
         };
         let missing = size.and_then(|size| size.checked_sub(connection.kept.len()));
         Some(missing.unwrap_or(coming).clamp(1, coming))

@@ -123,7 +123,7 @@ impl Shard {
     }
 
     fn begin_exchange(&self, method: &str, ports: &mut impl Ports) -> Option<Exchange> {
-        self.settings.policy.begin_exchange(method, ports.secret())
+        self.rules.policy.begin_exchange(method, ports.secret())
     }
 
     /// The client has the first word. One that has not said it is asked for it, without data.

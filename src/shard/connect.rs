@@ -90,7 +90,7 @@ impl Shard {
 
     /// Why this client is sent to another server, whoever it is.
     fn refers(&self, id: ConnectionId) -> Option<Reason> {
-        if self.settings.referral.is_permanent() {
+        if self.rules.referral.is_permanent() {
             return Some(Reason::Moved);
         }
         let surplus = self.connections.get(id).is_some_and(|connection| connection.surplus);
@@ -122,7 +122,7 @@ impl Shard {
             Reason::PublishForbidden => Reason::WillForbidden,
             other => other,
         })?;
-        let offered = self.settings.offer.check_message(will.qos, will.retain);
+        let offered = self.rules.offer.check_message(will.qos, will.retain);
         offered.map_err(|error| Reason::Packet(error.into()))
     }
 
@@ -138,7 +138,7 @@ impl Shard {
             return Some(if passed { Ok(()) } else { Err(Reason::PasswordWrong) });
         }
         let loopback = self.settings.is_loopback(connection.listener);
-        match self.settings.policy.admit(loopback, connect.user_name, connect.password) {
+        match self.rules.policy.admit(loopback, connect.user_name, connect.password) {
             Decision::Granted => Some(Ok(())),
             Decision::NotAuthorized => Some(Err(Reason::Anonymous)),
             Decision::Verify(verification) => {
@@ -165,7 +165,7 @@ impl Shard {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
-        if resumed.is_none() && self.sessions.len() >= self.settings.limits.sessions_max {
+        if resumed.is_none() && self.sessions.len() >= self.sessions_max() {
             return self.refuse_connect(id, Terms::of(connect), Reason::SessionsFull, ports);
         }
         let subscriber = resumed.unwrap_or_else(|| self.sessions.create(client_id));
@@ -174,8 +174,8 @@ impl Shard {
         let told_expiry = (connect.properties.session_expiry_interval.unwrap_or(0)
             != session_expiry)
             .then_some(session_expiry);
-        let keep_alive = self.settings.offer.keep_alive(connect);
-        let response = self.settings.offer.response_information(connect, client_id);
+        let keep_alive = self.rules.offer.keep_alive(connect);
+        let response = self.rules.offer.response_information(connect, client_id);
         let accepted = Accepted {
             session_present: resumed.is_some(),
             assigned: assigned.as_deref(),
@@ -190,6 +190,11 @@ impl Shard {
             self.set_members_online(subscriber, true, ports);
             self.pump(subscriber, ports);
         }
+    }
+
+    /// This shard's part of the sessions that the broker may have.
+    fn sessions_max(&self) -> usize {
+        self.rules.limits.sessions_max.div_ceil(self.settings.shards)
     }
 
     /// Ends the client's earlier connection, and its session if it wants a clean start.
@@ -219,15 +224,16 @@ impl Shard {
             return;
         };
         connection.stage = Stage::Connected(subscriber);
+        connection.rules = Rc::clone(&self.rules);
         connection.terms = Terms::of(connect);
-        connection.terms.limit_topic_aliases(self.settings.limits.topic_aliases_max);
-        connection.keep_alive = self.settings.offer.keep_alive(connect);
+        connection.terms.limit_topic_aliases(self.rules.limits.topic_aliases_max);
+        connection.keep_alive = self.rules.offer.keep_alive(connect);
         let deadline = connection.keep_alive_deadline();
         let receive_maximum = connect.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
         session.link = Some(Link { connection: id, terms: connection.terms });
         session.topic_aliases = None;
         session.inbound.connect();
-        session.outbound.connect(receive_maximum.min(self.settings.limits.inflight_max));
+        session.outbound.connect(receive_maximum.min(self.rules.limits.inflight_max));
         session.expiry_interval = session_expiry;
         session.ends_at = None;
         // A Will that was waiting for its delay is not published. [MQTT-3.1.3-9]
@@ -246,11 +252,11 @@ impl Shard {
             _ if connect.clean_start => 0,
             _ => u32::MAX,
         };
-        asked.min(self.settings.limits.session_expiry_max)
+        asked.min(self.rules.limits.session_expiry_max)
     }
 
     fn send_connack(&mut self, id: ConnectionId, accepted: &Accepted<'_>, ports: &mut impl Ports) {
-        let limits = &self.settings.limits;
+        let limits = &self.rules.limits;
         let packet_size_max = u32::try_from(limits.packet_size_max).unwrap_or(u32::MAX);
         let mut connack = Connack {
             session_present: accepted.session_present,
@@ -268,7 +274,7 @@ impl Shard {
                 ..ConnackProperties::default()
             },
         };
-        self.settings.offer.announce(&mut connack.properties);
+        self.rules.offer.announce(&mut connack.properties);
         let Some(connection) = self.connections.get(id) else { return };
         let whole = Packet::Connack(connack);
         if accepted.response.is_some() && !connection.terms.write(&whole, None, &mut self.scratch) {
@@ -299,7 +305,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         self.counters.count_refusal(reason);
-        let reason = self.settings.referral.instead_of(reason);
+        let reason = self.rules.referral.instead_of(reason);
         let connack = Packet::Connack(Connack::refusal(reason.code()));
         if self.write_last(terms, &connack, reason) {
             ports.send(id, &self.scratch);

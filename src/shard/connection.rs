@@ -1,8 +1,8 @@
 //! The connections of a shard, as MQTT sees them.
 
-use std::num::NonZeroU16;
+use std::{num::NonZeroU16, rc::Rc};
 
-use super::{auth::Authentication, ports::Arrival, terms::Terms};
+use super::{auth::Authentication, ports::Arrival, rules::Rules, terms::Terms};
 use crate::{
     base::{
         ids::{ConnectionId, SubscriberId},
@@ -24,6 +24,9 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub(super) struct MqttConnection {
+    /// Those that held when it came, and then those that held at its CONNECT: its CONNACK has told
+    /// them to the client.
+    pub(super) rules: Rc<Rules>,
     /// Which listener it came by.
     pub(super) listener: u16,
     /// It is one too many, and only there to be told so.
@@ -74,8 +77,9 @@ struct Extras {
 }
 
 impl MqttConnection {
-    pub(super) fn new(arrival: Arrival, now: Moment) -> MqttConnection {
+    pub(super) fn new(arrival: Arrival, now: Moment, rules: Rc<Rules>) -> MqttConnection {
         MqttConnection {
+            rules,
             listener: arrival.listener,
             surplus: arrival.surplus,
             stage: Stage::Fresh,
@@ -93,6 +97,15 @@ impl MqttConnection {
         match self.stage {
             Stage::Connected(subscriber) => Some(subscriber),
             _ => None,
+        }
+    }
+
+    /// How many QoS 2 messages it may have unreleased. Before 5.0 it is told no limit but the
+    /// number of Packet Identifiers.
+    pub(super) fn receive_maximum(&self) -> u16 {
+        match self.terms.version {
+            Version::V5 => self.rules.limits.receive_maximum,
+            Version::V31 | Version::V311 => u16::MAX,
         }
     }
 

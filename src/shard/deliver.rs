@@ -7,8 +7,8 @@ use std::rc::Rc;
 use super::{
     frames::{Form, Frames, PreparedFrame},
     ports::Ports,
+    rules::Limits,
     sessions::{Link, Session},
-    settings::Limits,
     stats::Counters,
 };
 use crate::{

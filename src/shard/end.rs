@@ -87,7 +87,7 @@ impl Shard {
                 let error = ProtocolError::SessionExpiryRaised;
                 return self.refuse_packet(id, error, ports);
             }
-            session.expiry_interval = interval.min(self.settings.limits.session_expiry_max);
+            session.expiry_interval = interval.min(self.rules.limits.session_expiry_max);
         }
         let cause = if disconnect.reason_code == ReasonCode::Success {
             Cause::Disconnect
@@ -126,7 +126,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let Some(reason) = cause.farewell() else { return };
-        let reason = self.settings.referral.instead_of(reason);
+        let reason = self.rules.referral.instead_of(reason);
         let farewell = match connection.stage {
             Stage::Connected(_) => Packet::Disconnect(Disconnect::with_reason(reason.code())),
             Stage::Authenticating => Packet::Connack(Connack::refusal(reason.code())),

@@ -1,7 +1,7 @@
 //! What stands against a message that the protocol allows: who may publish where, how much of it
 //! there may be, and what the broker was told to check; and what its publisher hears of it.
 
-use super::{Shard, end::Cause, ports::Ports, reason::Reason, settings::Limits};
+use super::{Shard, end::Cause, ports::Ports, reason::Reason, rules::Limits};
 use crate::{
     access,
     base::ids::{ConnectionId, SubscriberId},
@@ -26,14 +26,14 @@ impl Shard {
         if !access::topics::may_publish(candidate.topic) {
             return Err(Reason::PublishForbidden);
         }
-        let limits = &self.settings.limits;
+        let limits = &self.rules.limits;
         if limits.is_too_deep(candidate.topic) {
             return Err(Reason::TopicTooDeep);
         }
         if !limits.has_room_for(candidate.application.user_properties) {
             return Err(Reason::UserPropertiesFull);
         }
-        if self.settings.offer.validates_payload_format && !candidate.is_what_it_says() {
+        if self.rules.offer.validates_payload_format && !candidate.is_what_it_says() {
             return Err(Reason::PayloadNotText);
         }
         Ok(())

@@ -26,6 +26,7 @@ mod reason;
 pub mod referral;
 mod replay;
 mod retain;
+pub mod rules;
 mod sessions;
 pub mod settings;
 mod share;
@@ -36,7 +37,7 @@ mod terms;
 mod timers;
 mod unsubscribe;
 
-use std::{collections::VecDeque, rc::Rc};
+use std::{collections::VecDeque, rc::Rc, sync::Arc};
 
 use tracing::debug;
 
@@ -49,6 +50,7 @@ use self::{
     pressure::Offenders,
     publish::Routes,
     reason::Reason,
+    rules::Rules,
     sessions::Sessions,
     settings::Settings,
     share::Orphans,
@@ -74,6 +76,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Shard {
     settings: Settings,
+    /// What every shard keeps to now.
+    rules: Rc<Rules>,
     /// The moment of the current call.
     now: Moment,
     connections: Connections,
@@ -101,6 +105,8 @@ pub struct Shard {
     offenders: Offenders,
     scratch: Vec<u8>,
     stopping: bool,
+    /// A reminder to publish `$SYS` is set.
+    sys_is_due: bool,
 }
 
 /// What became of a packet.
@@ -112,14 +118,14 @@ enum Handled {
 }
 
 impl Shard {
-    pub fn new(settings: Settings) -> Shard {
+    pub fn new(settings: Settings, rules: &Rules) -> Shard {
         let (seed, now) = (settings.seed, settings.started_at);
         let mut shard = Shard {
             now,
             connections: Connections::default(),
             sessions: Sessions::new(seed),
             trie: Trie::new(seed),
-            groups: Groups::new(seed, settings.shard, settings.strategies.clone()),
+            groups: Groups::new(seed, settings.shard, rules.strategies.clone()),
             orphans: Orphans::new(),
             interest_acks: InterestAcks::new(settings.shard, settings.shards),
             pending_subacks: VecDeque::new(),
@@ -136,6 +142,8 @@ impl Shard {
             offenders: Offenders::new(seed),
             scratch: Vec::new(),
             stopping: false,
+            sys_is_due: false,
+            rules: Rc::new(rules.clone()),
             settings,
         };
         shard.start_timers();
@@ -158,7 +166,7 @@ impl Shard {
             if connection.is_held() || matches!(connection.stage, Stage::Verifying) {
                 break;
             }
-            match frame::split(&bytes[taken..], self.settings.limits.packet_size_max) {
+            match frame::split(&bytes[taken..], connection.rules.limits.packet_size_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     connection.last_packet = self.now;
@@ -367,8 +375,9 @@ impl Brain for Shard {
         }
         let ConnectionId { slot, generation } = connection;
         debug!(slot, generation, peer = %arrival.peer, "connection begun");
-        self.connections.insert(connection, MqttConnection::new(arrival, now));
-        let due = now + self.settings.limits.connect_timeout;
+        self.connections
+            .insert(connection, MqttConnection::new(arrival, now, Rc::clone(&self.rules)));
+        let due = now + self.rules.limits.connect_timeout;
         self.wheel.insert(due, Timer::Connect(connection));
     }
 
@@ -385,8 +394,9 @@ impl Brain for Shard {
         taken
     }
 
-    fn packet_size(&self, begun: &[u8]) -> Option<usize> {
-        frame::packet_size(begun).filter(|&size| size <= self.settings.limits.packet_size_max)
+    fn packet_size(&self, connection: ConnectionId, begun: &[u8]) -> Option<usize> {
+        let packet_size_max = self.connections.get(connection)?.rules.limits.packet_size_max;
+        frame::packet_size(begun).filter(|&size| size <= packet_size_max)
     }
 
     fn handle_end(
@@ -450,6 +460,11 @@ impl Brain for Shard {
         self.now = now;
         self.fire_timers(ports);
         self.settle(ports);
+    }
+
+    fn handle_rules(&mut self, now: Moment, rules: &Arc<Rules>, _: &mut impl Ports) {
+        self.now = now;
+        self.adopt(rules);
     }
 
     fn next_deadline(&self) -> Option<Moment> {

@@ -3,11 +3,11 @@
 //! [`Ports`] is everything that a shard asks of the world; [`Brain`] is everything that the world
 //! tells a shard. The runtime drives a [`Brain`] on a real ring; a test drives it on nothing.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
-use super::letter::LetterBatch;
+use super::{letter::LetterBatch, rules::Rules};
 use crate::base::{
     ids::{ConnectionId, ShardId},
     time::{Moment, Span},
@@ -150,10 +150,11 @@ pub trait Brain {
         ports: &mut impl Ports,
     ) -> usize;
 
-    /// How many bytes the packet has that begins with these, if they say so and it may come:
+    /// How many bytes the packet of a connection has that begins with these, if they say so and it
+    /// may come:
     /// exactly as many as [`Brain::handle_bytes`] takes of it. A large one that comes in pieces is
     /// put together in memory of its own, and handed in alone when it is whole.
-    fn packet_size(&self, begun: &[u8]) -> Option<usize>;
+    fn packet_size(&self, connection: ConnectionId, begun: &[u8]) -> Option<usize>;
 
     /// The other side has ended the connection.
     fn handle_end(
@@ -190,6 +191,9 @@ pub trait Brain {
 
     /// Time has passed: does what is due. Called at least when [`Brain::next_deadline`] comes.
     fn handle_time(&mut self, now: Moment, ports: &mut impl Ports);
+
+    /// Other rules hold from now on.
+    fn handle_rules(&mut self, now: Moment, rules: &Arc<Rules>, ports: &mut impl Ports);
 
     /// When the shard next has something to do by itself.
     fn next_deadline(&self) -> Option<Moment>;

@@ -99,7 +99,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let mut crowded = std::mem::take(&mut self.buffers.crowded);
-        if let Some(publisher) = publisher.filter(|_| !self.settings.limits.patience.is_zero()) {
+        if let Some(publisher) = publisher.filter(|_| !self.rules.limits.patience.is_zero()) {
             for subscriber in &crowded {
                 self.hold_for(*subscriber, publisher, ports);
             }
@@ -116,8 +116,7 @@ impl Shard {
             return;
         }
         let pressure = session.pressure.get_or_insert_with(|| {
-            self.wheel
-                .insert(self.now + self.settings.limits.patience, Timer::Patience(subscriber));
+            self.wheel.insert(self.now + self.rules.limits.patience, Timer::Patience(subscriber));
             ports.notify_drained(link.connection);
             let held = if self.offenders.is_noted(&session.client_id, self.now) {
                 Waiting::Exhausted
@@ -141,7 +140,7 @@ impl Shard {
 
     /// Lets the publishers go on once the subscriber has caught up.
     pub(super) fn ease(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
-        let limits = &self.settings.limits;
+        let limits = &self.rules.limits;
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         if session.pressure.is_none() {
             return;
@@ -182,7 +181,7 @@ impl Shard {
         self.ease(subscriber, ports);
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         let Some(pressure) = &mut session.pressure else { return };
-        if pressure.exhausted() || pressure.since + self.settings.limits.patience > self.now {
+        if pressure.exhausted() || pressure.since + self.rules.limits.patience > self.now {
             return;
         }
         let held = std::mem::replace(&mut pressure.held, Waiting::Exhausted);

@@ -7,6 +7,7 @@ use std::num::NonZeroU16;
 
 use super::{
     Shard,
+    connection::MqttConnection,
     deliver::Fanout,
     end::Cause,
     letter::{Address, GroupKeys},
@@ -23,7 +24,7 @@ use crate::{
     },
     mqtt::{
         Ack, Delivery as PacketDelivery, PacketType, ProtocolError, Publish, ReasonCode,
-        SubscriptionOptions, Version,
+        SubscriptionOptions,
     },
     routing::{Entry, Matches, Trie},
     session::{
@@ -120,8 +121,9 @@ impl Shard {
             let error = ProtocolError::SubscriptionIdentifierFromClient;
             return self.refuse_packet(id, error, ports);
         }
+        let Some(connection) = self.connections.get(id) else { return };
         let (qos, retain) = (publish.delivery.qos(), publish.retain);
-        if let Err(error) = self.settings.offer.check_message(qos, retain) {
+        if let Err(error) = connection.rules.offer.check_message(qos, retain) {
             return self.refuse_packet(id, error, ports);
         }
         let Some(alias) = publish.properties.topic_alias else {
@@ -145,10 +147,10 @@ impl Shard {
         topic: &mut String,
     ) -> Result<(), Cause> {
         let wrong = |error: ProtocolError| Cause::Error(error.into());
-        if alias.get() > self.settings.limits.topic_alias_maximum {
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        if alias.get() > connection.rules.limits.topic_alias_maximum {
             return Err(wrong(ProtocolError::TopicAliasInvalid));
         }
-        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         if topic.is_empty() {
             let unknown = || wrong(ProtocolError::TopicAliasUnknown);
             topic.push_str(connection.alias(alias).ok_or_else(unknown)?);
@@ -168,7 +170,9 @@ impl Shard {
         publish: &Publish<'_>,
         ports: &mut impl Ports,
     ) {
-        let maximum = self.receive_maximum_of(id);
+        let Some(maximum) = self.connections.get(id).map(MqttConnection::receive_maximum) else {
+            return;
+        };
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         let (seed, client_hash) = (self.settings.seed, session.client_hash);
         let reason_code = match session.inbound.handle_publish(publish.delivery, maximum, seed) {
@@ -186,15 +190,6 @@ impl Shard {
             }
         };
         self.acknowledge(id, publish.delivery, reason_code, ports);
-    }
-
-    /// How many QoS 2 messages a client may have unreleased. Before 5.0 it is told no limit but
-    /// the number of Packet Identifiers.
-    fn receive_maximum_of(&self, id: ConnectionId) -> u16 {
-        match self.version_of(id) {
-            Some(Version::V5) => self.settings.limits.receive_maximum,
-            _ => u16::MAX,
-        }
     }
 
     fn route_publish(
@@ -308,11 +303,11 @@ impl Shard {
     /// Delivers to the sessions here whose filters matched, once to each, however many of its
     /// filters did. [MQTT-3.3.5-1@3.1.1]
     pub(super) fn deliver_matches(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
-        let Shard { trie, routes, sessions, settings, buffers, counters, .. } = self;
+        let Shard { trie, routes, sessions, rules, buffers, counters, .. } = self;
         if routes.matches.targets().is_empty() {
             return;
         }
-        let mut fanout = Fanout::new(self.now, view, &settings.limits, buffers, counters, ports);
+        let mut fanout = Fanout::new(self.now, view, &rules.limits, buffers, counters, ports);
         if let [target] = routes.matches.targets() {
             for entry in trie.subscribers(*target) {
                 if let Some(session) = sessions.get_mut(entry.subscriber) {

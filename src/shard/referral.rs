@@ -44,7 +44,7 @@ impl Shard {
     /// this order the Reason String and the Server Reference. False: it does not even take the
     /// rest.
     pub(super) fn write_last(&mut self, terms: Terms, packet: &Packet<'_>, reason: Reason) -> bool {
-        let reference = self.settings.referral.reference(reason);
+        let reference = self.rules.referral.reference(reason);
         if let Some(reference) = reference.filter(|_| terms.version.has_properties()) {
             let packet = packet.with_server_reference(reference);
             if terms.write(&packet, Some(reason), &mut self.scratch) {

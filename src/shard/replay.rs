@@ -72,7 +72,7 @@ impl Shard {
         let mut sender = Sender {
             link,
             now: self.now,
-            outbox_bytes_max: self.settings.limits.outbox_bytes_max,
+            outbox_bytes_max: self.rules.limits.outbox_bytes_max,
             frames: &mut self.buffers.frames,
             scratch: &mut self.scratch,
             counters: &mut self.counters,

@@ -64,7 +64,7 @@ impl Shard {
 
     /// Whether a message of so many bytes, those of its topic among them, can be stored.
     pub(super) fn has_room_to_retain(&self, name: TopicName<'_>, bytes: usize) -> bool {
-        let limits = &self.settings.limits;
+        let limits = &self.rules.limits;
         let is_known = || self.retained.get(name).is_some();
         self.retained.bytes_with(name, Message::size_of(bytes)) <= limits.retained_bytes_max
             && (self.retained.len() < limits.retained_max || is_known())

@@ -81,7 +81,7 @@ impl Shard {
         origin: Origin,
         ports: &mut impl Ports,
     ) {
-        let Shard { groups, sessions, settings, buffers, counters, .. } = self;
+        let Shard { groups, sessions, rules, buffers, counters, .. } = self;
         let load = |member| sessions.get(member).map_or(usize::MAX, Session::load);
         let Some(entry) = groups.choose_member(group, selector, load) else {
             counters.dropped_no_member += 1;
@@ -90,7 +90,7 @@ impl Shard {
         let Some(session) = sessions.get_mut(entry.subscriber) else { return };
         let id = [entry.subscription_id];
         let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
-        Fanout::new(self.now, view, &settings.limits, buffers, counters, ports)
+        Fanout::new(self.now, view, &rules.limits, buffers, counters, ports)
             .by(Share { group: groups.name(group), origin })
             .deliver(entry.subscriber, session, options_of(entry), ids);
     }

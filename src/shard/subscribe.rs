@@ -1,5 +1,7 @@
 //! SUBSCRIBE: the filter enters the trie, the other shards hear of it, retained messages follow.
 
+use std::rc::Rc;
+
 use super::{Shard, end::Cause, ports::Ports, reason::Reason, replay::Replay};
 use crate::{
     access,
@@ -30,21 +32,20 @@ impl Shard {
         subscribe: &Subscribe<'_>,
         ports: &mut impl Ports,
     ) {
-        let Some(terms) = self.connections.get(id).map(|connection| connection.terms) else {
-            return;
-        };
+        let Some(connection) = self.connections.get(id) else { return };
+        let (terms, rules) = (connection.terms, Rc::clone(&connection.rules));
         let subscription_id = subscribe.subscription_identifier.map_or(0, u32::from);
         let mut reason_codes = Vec::with_capacity(subscribe.filters.count());
         // One Reason String stands for all refusals: the first one's.
         let (mut told_at, mut reason) = (0, None);
-        let filters_max = self.settings.limits.subscribe_filters_max;
+        let filters_max = self.rules.limits.subscribe_filters_max;
         for (index, (text, options)) in subscribe.filters.iter().enumerate() {
             let Ok(subscription) = Subscription::parse(text) else {
                 // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
                 let error = DecodeError::Malformed(Malformed::TopicFilter);
                 return self.refuse(id, error, ports);
             };
-            let offer = &self.settings.offer;
+            let offer = &rules.offer;
             // A lower QoS than asked for is granted. [MQTT-3.2.2-10]
             let qos = options.qos.min(offer.maximum_qos);
             let options = SubscriptionOptions { qos, ..options };
@@ -135,7 +136,7 @@ impl Shard {
         if !access::topics::may_subscribe(text) {
             return Err(Reason::SubscribeForbidden);
         }
-        let limits = &self.settings.limits;
+        let limits = &self.rules.limits;
         if limits.is_too_deep(text) {
             return Err(Reason::FilterTooDeep);
         }

@@ -81,7 +81,7 @@ impl Shard {
             application: &[],
             payload: Payload::Small(value.as_bytes()),
             qos: QoS::AtMostOnce,
-            retain: self.settings.offer.retain,
+            retain: self.rules.offer.retain,
             expires_at: None,
             publisher: None,
             publisher_hash: 0,

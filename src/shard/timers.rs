@@ -38,12 +38,25 @@ const TOMBSTONE_SPAN: Span = Span::from_secs(60);
 
 impl Shard {
     pub(super) fn start_timers(&mut self) {
-        if let Some(interval) = self.settings.sys_interval {
-            // The first set comes at once, so that a new subscriber finds one.
-            self.wheel.insert(self.now + Span::from_millis(100).min(interval), Timer::Sys);
-        }
+        self.watch_sys();
         self.wheel.insert(self.now + TOMBSTONE_SPAN, Timer::Tombstones);
         self.wheel.insert(self.now + SWEEP_SPAN, Timer::Sweep);
+    }
+
+    /// Has `$SYS` published from now on, if it is to be. The first set comes at once, so that a new
+    /// subscriber finds one.
+    pub(super) fn watch_sys(&mut self) {
+        let Some(interval) = self.rules.sys_interval.filter(|_| !self.sys_is_due) else { return };
+        self.sys_is_due = true;
+        self.wheel.insert(self.now + Span::from_millis(100).min(interval), Timer::Sys);
+    }
+
+    fn fire_sys(&mut self, ports: &mut impl Ports) {
+        self.sys_is_due = self.rules.sys_interval.is_some();
+        if let Some(interval) = self.rules.sys_interval {
+            self.publish_sys(ports);
+            self.wheel.insert(self.now + interval, Timer::Sys);
+        }
     }
 
     /// Looks at a connection's silence when its Keep Alive may have passed, or earlier.
@@ -78,12 +91,7 @@ impl Shard {
             Timer::Absence(subscriber) => self.look_at_absence(subscriber, ports),
             Timer::Patience(subscriber) => self.handle_patience(subscriber, ports),
             Timer::Orphans => self.redistribute(ports),
-            Timer::Sys => {
-                self.publish_sys(ports);
-                if let Some(interval) = self.settings.sys_interval {
-                    self.wheel.insert(self.now + interval, Timer::Sys);
-                }
-            }
+            Timer::Sys => self.fire_sys(ports),
             Timer::Sweep => {
                 self.sweep_retained();
                 self.wheel.insert(self.now + SWEEP_SPAN, Timer::Sweep);

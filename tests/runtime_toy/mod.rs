@@ -21,7 +21,7 @@ use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -36,6 +36,7 @@ use ringmq::{
     shard::{
         letter::{Letter, LetterBatch},
         ports::{Arrival, Brain, Closing, End, Ports},
+        rules::Rules,
     },
     transport::{Listener, websocket::HandshakePolicy},
 };
@@ -200,7 +201,7 @@ impl Brain for Toy {
         taken
     }
 
-    fn packet_size(&self, begun: &[u8]) -> Option<usize> {
+    fn packet_size(&self, _: ConnectionId, begun: &[u8]) -> Option<usize> {
         let line = begun.split_inclusive(|&byte| byte == b'\n').next()?;
         Some(line.len() + block(line)?)
     }
@@ -267,6 +268,7 @@ impl Brain for Toy {
         resume.into_iter().chain(nap).map(|&(at, _)| at).min()
     }
 
+    fn handle_rules(&mut self, _: Moment, _: &Arc<Rules>, _: &mut impl Ports) {}
     fn handle_stop(&mut self, _: Moment, _: &mut impl Ports) {}
 }
 

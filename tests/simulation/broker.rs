@@ -1,7 +1,7 @@
 //! All shards of one broker in one thread, the mesh between them, and each single thing that can
 //! happen to them. What happens next is chosen elsewhere.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use ringmq::{
     base::{
@@ -14,6 +14,7 @@ use ringmq::{
         letter::LetterBatch,
         ports::{Arrival, Brain, End},
         referral::Referral,
+        rules::Rules,
         settings::Settings,
         stats::Counters,
     },
@@ -45,6 +46,7 @@ pub(crate) struct Broker {
     step: u64,
     mailbox_parcels_max: usize,
     outbox_bytes_max: usize,
+    rules: Arc<Rules>,
 }
 
 /// What is on its way from one shard to another.
@@ -66,26 +68,28 @@ enum QueuedMessage {
 impl Broker {
     pub(crate) fn new(plan: &Plan, now: Moment) -> Broker {
         let planted = Planted::new(plan);
-        let settings = |shard| {
-            let mut settings = Settings {
-                shard,
-                shards: plan.shards,
-                seed: Seed::new(plan.seed),
-                started_at: now,
-                limits: plan.limits.clone(),
-                offer: plan.offer.clone(),
-                referral: Referral::default(),
-                policy: plan.policy(),
-                strategies: plan.strategies.clone(),
-                listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
-                sys_interval: plan.sys_interval,
-            };
-            planted.misset(&mut settings);
-            settings
+        let settings = |shard| Settings {
+            shard,
+            shards: plan.shards,
+            seed: Seed::new(plan.seed),
+            started_at: now,
+            listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
         };
+        let mut rules = Rules {
+            limits: plan.limits.clone(),
+            offer: plan.offer.clone(),
+            referral: Referral::default(),
+            policy: plan.policy(),
+            strategies: plan.strategies.clone(),
+            sys_interval: plan.sys_interval,
+        };
+        planted.misset(&mut rules);
+        let rules = Arc::new(rules);
         let row = || (0..plan.shards).map(|_| Lane::default()).collect();
         Broker {
-            shards: ShardId::all(plan.shards).map(|shard| Shard::new(settings(shard))).collect(),
+            shards: ShardId::all(plan.shards)
+                .map(|shard| Shard::new(settings(shard), &rules))
+                .collect(),
             places: (0..plan.shards).map(|at| Place::new(plan.seed, at, plan.shards)).collect(),
             links: Vec::new(),
             lanes: (0..plan.shards).map(|_| row()).collect(),
@@ -96,6 +100,7 @@ impl Broker {
             step: 0,
             mailbox_parcels_max: plan.mailbox_parcels_max,
             outbox_bytes_max: plan.limits.outbox_bytes_max,
+            rules,
         }
     }
 
@@ -376,6 +381,16 @@ impl Broker {
         self.call(shard, Event::Time, |brain, now, ports| {
             let now = now + ahead;
             brain.handle_time(now, ports);
+            0
+        })?;
+        Ok(())
+    }
+
+    /// A shard is told the rules that it has. That changes nothing.
+    pub(crate) fn repeat_rules(&mut self, shard: usize) -> Verdict {
+        let rules = Arc::clone(&self.rules);
+        self.call(shard, Event::Rules, |brain, now, ports| {
+            brain.handle_rules(now, &rules, ports);
             0
         })?;
         Ok(())

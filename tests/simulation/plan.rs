@@ -12,7 +12,7 @@ use ringmq::{
     mqtt::QoS,
     routing::{Strategies, Strategy},
     session::queue::QueueLimits,
-    shard::{offer::Offer, settings::Limits},
+    shard::{offer::Offer, rules::Limits},
 };
 
 use crate::{

@@ -8,7 +8,7 @@ use ringmq::{
         self, ConnackProperties, Connect, Packet, PacketType, QoS, ReasonCode, RetainHandling,
         SubscriptionIdentifiers, SubscriptionOptions, Version,
     },
-    shard::{letter::LetterBatch, offer::Offer, settings::Settings},
+    shard::{letter::LetterBatch, offer::Offer, rules::Rules},
 };
 
 use crate::{
@@ -370,11 +370,11 @@ impl Planted {
     }
 
     /// The rules that a shard is told instead of its own.
-    pub(crate) fn misset(&self, settings: &mut Settings) {
+    pub(crate) fn misset(&self, rules: &mut Rules) {
         match self.fault {
-            Some(Fault::IgnoreOffer) => settings.offer = Offer::default(),
-            Some(Fault::UnboundQueue) => settings.limits.queue.messages_max = usize::MAX,
-            Some(Fault::UnboundRetained) => settings.limits.retained_max = usize::MAX,
+            Some(Fault::IgnoreOffer) => rules.offer = Offer::default(),
+            Some(Fault::UnboundQueue) => rules.limits.queue.messages_max = usize::MAX,
+            Some(Fault::UnboundRetained) => rules.limits.retained_max = usize::MAX,
             _ => {}
         }
     }

@@ -117,6 +117,9 @@ impl Run {
             if self.plan.pauses && step == self.plan.steps / 2 {
                 self.pause()?;
             }
+            if step.is_multiple_of(STEPS_PER_RULES) {
+                self.broker.repeat_rules(step / STEPS_PER_RULES % self.plan.shards)?;
+            }
             let at = self.schedule.weighted(&self.plan.turns);
             self.take(STEPS[at])?;
             if step.is_multiple_of(STEPS_PER_LOOK) {
@@ -548,6 +551,8 @@ impl Run {
 
 /// How often some shard is looked at for its limits.
 const STEPS_PER_LOOK: usize = 100;
+/// How often some shard is told its rules again.
+const STEPS_PER_RULES: usize = 150;
 /// How long healing waits for what waits: more than the broker's patience with a subscriber.
 const PATIENCE: Span = Span::from_millis(1_500);
 const ROUNDS_MAX: usize = 6;

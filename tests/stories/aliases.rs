@@ -11,7 +11,7 @@ use ringmq::{
         Connect, ConnectProperties, Delivery, Packet, Publish, QoS, ReasonCode, Subscribe,
         SubscribeFilters, UserProperties, Version,
     },
-    shard::settings::Limits,
+    shard::rules::Limits,
 };
 
 use crate::{

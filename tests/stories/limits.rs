@@ -5,7 +5,7 @@ use ringmq::{
     base::time::Span,
     mqtt::{Connect, Delivery, Packet, QoS, Version},
     session::queue::QueueLimits,
-    shard::settings::Limits,
+    shard::rules::Limits,
 };
 
 use crate::{

@@ -15,6 +15,7 @@ mod payloads;
 mod publishing;
 mod reasons;
 mod referring;
+mod reloading;
 mod requesting;
 mod scram;
 mod sessions;

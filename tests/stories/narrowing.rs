@@ -24,7 +24,7 @@ const V5: Version = Version::V5;
 
 /// A broker that offers only this.
 fn offering(shards: usize, offer: &Offer) -> World {
-    World::told(shards, |settings| settings.offer = offer.clone())
+    World::told(shards, |rules| rules.offer = offer.clone())
 }
 
 fn up_to(maximum_qos: QoS) -> Offer {
@@ -154,9 +154,9 @@ fn nothing_is_retained_where_that_is_not_offered() {
 #[test]
 fn what_the_broker_says_of_itself_is_not_retained_either() {
     for retain in [true, false] {
-        let mut world = World::told(2, |settings| {
-            settings.offer.retain = retain;
-            settings.sys_interval = Some(Span::from_secs(1));
+        let mut world = World::told(2, |rules| {
+            rules.offer.retain = retain;
+            rules.sys_interval = Some(Span::from_secs(1));
         });
         world.pass(Span::from_millis(2_500));
         let filter = "$SYS/broker/shards";

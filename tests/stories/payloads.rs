@@ -19,7 +19,7 @@ const BROKEN: &[u8] = b"20 \xC2";
 
 /// A broker that looks into payloads, or not.
 fn world(shards: usize, validates: bool) -> World {
-    World::told(shards, |settings| settings.offer.validates_payload_format = validates)
+    World::told(shards, |rules| rules.offer.validates_payload_format = validates)
 }
 
 fn said_to_be(indicator: Option<u8>) -> ApplicationProperties<'static> {

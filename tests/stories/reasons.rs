@@ -7,7 +7,7 @@ use ringmq::{
     base::time::Span,
     mqtt::{Connect, ConnectProperties, Delivery, Packet, QoS, ReasonProperties, Version, frame},
     session::queue::QueueLimits,
-    shard::settings::Limits,
+    shard::rules::Limits,
 };
 
 use crate::{

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use ringmq::{
     access::Policy,
     mqtt::{Connect, ConnectProperties, Packet, QoS, Version},
-    shard::{referral::Referral, settings::Limits},
+    shard::{referral::Referral, rules::Limits},
 };
 
 use crate::{
@@ -25,9 +25,9 @@ fn temporary() -> Referral {
 
 /// A broker with room for so many sessions on each shard.
 fn with_room_for(shards: usize, sessions_max: usize, referral: Referral) -> World {
-    World::told(shards, |settings| {
-        settings.limits = Limits { sessions_max, ..limits() };
-        settings.referral = referral;
+    World::told(shards, |rules| {
+        rules.limits = Limits { sessions_max, ..limits() };
+        rules.referral = referral;
     })
 }
 

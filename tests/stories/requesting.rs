@@ -20,7 +20,7 @@ use crate::{
 const V5: Version = Version::V5;
 
 fn world(shards: usize) -> World {
-    World::told(shards, |settings| settings.offer.response_prefix = Some("reply".into()))
+    World::told(shards, |rules| rules.offer.response_prefix = Some("reply".into()))
 }
 
 fn asking(client_id: &str) -> Connect<'_> {

@@ -5,7 +5,7 @@ use ringmq::{
     base::time::Span,
     mqtt::{Connect, ConnectProperties, Delivery, Packet, PacketId, QoS, ReasonCode, Version},
     routing::{Strategies, Strategy},
-    shard::settings::Limits,
+    shard::rules::Limits,
 };
 
 use crate::{

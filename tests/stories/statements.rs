@@ -9,7 +9,7 @@ use ringmq::{
         Packet, ProtocolError, Publish, QoS, Subscribe, SubscribeFilters, SubscriptionIdentifiers,
         UserProperties, Version, Will, WillProperties,
     },
-    shard::settings::Limits,
+    shard::rules::Limits,
 };
 
 use crate::{

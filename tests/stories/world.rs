@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -22,7 +23,8 @@ use ringmq::{
         offer::Offer,
         ports::{Arrival, Brain, Closing, End, Load, Ports, Secret, Verification},
         referral::Referral,
-        settings::{Limits, Settings},
+        rules::{Limits, Rules},
+        settings::Settings,
         stats::Counters,
     },
     transport::Listener,
@@ -74,6 +76,7 @@ pub(crate) struct World {
     shards: Vec<Shard>,
     around: Vec<Surroundings>,
     clients: Vec<Client>,
+    rules: Rules,
     pub(crate) now: Moment,
     /// New connections are more than the runtime may hold.
     pub(crate) full: bool,
@@ -196,36 +199,38 @@ impl World {
     }
 
     pub(crate) fn with(shards: usize, limits: &Limits, policy: &Policy) -> World {
-        World::told(shards, |settings| {
-            settings.limits = limits.clone();
-            settings.policy = policy.clone();
+        World::told(shards, |rules| {
+            rules.limits = limits.clone();
+            rules.policy = policy.clone();
         })
     }
 
     /// A broker whose share groups choose like this.
     pub(crate) fn sharing(shards: usize, strategies: &Strategies) -> World {
-        World::told(shards, |settings| settings.strategies = strategies.clone())
+        World::told(shards, |rules| rules.strategies = strategies.clone())
     }
 
     /// A broker that was told something else than usual.
-    pub(crate) fn told(shards: usize, tell: impl FnOnce(&mut Settings)) -> World {
+    pub(crate) fn told(shards: usize, tell: impl FnOnce(&mut Rules)) -> World {
         let now = Moment::from_nanos(1_000_000_000);
-        let mut template = Settings {
+        let template = Settings {
             shard: ShardId::FIRST,
             shards,
             seed: Seed::new(42),
             started_at: now,
+            listeners: [[127, 0, 0, 1], [0, 0, 0, 0]]
+                .map(|ip| Listener::tcp(SocketAddr::from((ip, 1883))))
+                .into(),
+        };
+        let mut rules = Rules {
             limits: limits(),
             offer: Offer::default(),
             referral: Referral::default(),
             policy: Policy::default(),
             strategies: Strategies::default(),
-            listeners: [[127, 0, 0, 1], [0, 0, 0, 0]]
-                .map(|ip| Listener::tcp(SocketAddr::from((ip, 1883))))
-                .into(),
             sys_interval: None,
         };
-        tell(&mut template);
+        tell(&mut rules);
         let settings = |shard| Settings { shard, ..template.clone() };
         let around = |shard: ShardId| Surroundings {
             connections: BTreeMap::new(),
@@ -233,13 +238,14 @@ impl World {
             letters: (0..shards).map(|_| LetterBatch::default()).collect(),
             verdicts: Vec::new(),
             random: shard.index() as u64,
-            outbox_bytes_max: template.limits.outbox_bytes_max,
+            outbox_bytes_max: rules.limits.outbox_bytes_max,
         };
         World {
-            shards: ShardId::all(shards).map(|shard| Shard::new(settings(shard))).collect(),
+            shards: ShardId::all(shards).map(|shard| Shard::new(settings(shard), &rules)).collect(),
             around: ShardId::all(shards).map(around).collect(),
             clients: Vec::new(),
             now,
+            rules,
             full: false,
             mail_waits: false,
         }
@@ -329,6 +335,16 @@ impl World {
             }
             self.run();
         }
+    }
+
+    /// Every shard is told other rules than those that the broker began with.
+    pub(crate) fn change_rules(&mut self, change: impl FnOnce(&mut Rules)) {
+        change(&mut self.rules);
+        let rules = Arc::new(self.rules.clone());
+        for (shard, around) in self.shards.iter_mut().zip(&mut self.around) {
+            shard.handle_rules(self.now, &rules, around);
+        }
+        self.run();
     }
 
     /// The broker stops.

@@ -24,7 +24,8 @@ use ringmq::{
         offer::Offer,
         ports::{Arrival, Brain, Closing, Load, Ports, Secret, Verification},
         referral::Referral,
-        settings::{Limits, Settings},
+        rules::{Limits, Rules},
+        settings::Settings,
     },
     transport::Listener,
 };
@@ -47,17 +48,19 @@ impl Workbench {
             shards,
             seed: Seed::new(1),
             started_at: now,
+            listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
+        };
+        let rules = Rules {
             limits: limits(),
             offer: Offer::default(),
             referral: Referral::default(),
             policy: Policy::default(),
             strategies: Strategies::default(),
-            listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
             sys_interval: None,
         };
         let letters = (0..shards).map(|_| LetterBatch::default()).collect();
         let ports = Nothing { random: 0, sent: 0, outbox: Vec::new(), letters };
-        Workbench { shard: Shard::new(settings), ports, now, clients: 0, told: 0 }
+        Workbench { shard: Shard::new(settings, &rules), ports, now, clients: 0, told: 0 }
     }
 
     /// A client at home on this shard.

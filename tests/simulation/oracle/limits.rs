@@ -15,7 +15,8 @@ impl Broker {
         let limits = self.oracle.limits();
         let Inventory { sessions, aliases, connections, retained, .. } = &inventory;
         let tell = || format!("shard {at}: {inventory:?}");
-        ensure(sessions.len() <= limits.sessions_max, "sessions have a limit", tell)?;
+        let part = limits.sessions_max.div_ceil(self.shards.len());
+        ensure(sessions.len() <= part, "sessions have a limit", tell)?;
         let topics = connections * usize::from(limits.topic_alias_maximum);
         ensure(*aliases <= topics, "Topic Aliases have a limit", tell)?;
         let kept = retained.iter().filter(|kept| kept.payload.is_some()).count();

@@ -23,7 +23,7 @@ use ringmq::{
         time::{Moment, Span},
     },
     mqtt::{self, Packet, Version},
-    shard::{offer::Offer, settings::Limits, stats::Counters},
+    shard::{offer::Offer, rules::Limits, stats::Counters},
 };
 
 use self::model::{Conn, Emission, Session};
@@ -69,6 +69,7 @@ pub(crate) enum Event<'a> {
     },
     Posted,
     Verdict,
+    Rules,
     Time,
     Stop,
 }

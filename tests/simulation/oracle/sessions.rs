@@ -63,7 +63,7 @@ impl Oracle {
         known: bool,
     ) -> Result<(), Violation> {
         let here = self.current.values().filter(|&&it| self.sessions[it].home == seen.shard);
-        let full = !known && here.count() >= self.limits.sessions_max;
+        let full = !known && here.count() >= self.limits.sessions_max.div_ceil(self.shards);
         let wrong = connect.user_name.is_some();
         // A clean start may find the store full after it has ended its own session.
         let excused = match reason_code {

@@ -8,7 +8,7 @@ use ringmq::{
         ApplicationProperties, Connect, Delivery, Packet, Publish, PublishProperties, QoS,
         UserProperties, Version, WillProperties,
     },
-    shard::settings::Limits,
+    shard::rules::Limits,
 };
 
 use crate::{

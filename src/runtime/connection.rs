@@ -60,7 +60,7 @@ pub(super) struct SocketConnection {
     pub(super) transport: Transport,
     pub(super) flags: SocketFlags,
     /// Bytes that came after the connection was closed.
-    pub(super) discarded: u32,
+    pub(super) discarded: usize,
 }
 
 /// What is true of a connection besides its phase.

@@ -3,13 +3,7 @@
 //! A call only notes what is wanted. [`Driver::settle`] looks at each touched connection once, when
 //! the turn ends, and is the one place where operations on connections are begun.
 
-use std::{
-    collections::VecDeque,
-    mem,
-    net::Shutdown,
-    os::fd::{AsFd, OwnedFd},
-    sync::Arc,
-};
+use std::{collections::VecDeque, mem, net::Shutdown, sync::Arc};
 
 use bytes::Bytes;
 
@@ -20,7 +14,7 @@ use super::{
     mailbox::Mail,
     outbox::Outbox,
     random::Random,
-    ring::Ring,
+    ring::{Outcome, Ring, RingAddress},
     verify::Verifier,
 };
 use crate::{
@@ -71,8 +65,8 @@ pub(super) struct Driver {
     pub(super) now: Moment,
     verifier: Verifier,
     pub(super) limits: DriverLimits,
-    /// Descriptors of all shards' rings.
-    addresses: Arc<[OwnedFd]>,
+    /// How the rings of all shards are reached.
+    addresses: Arc<[RingAddress]>,
     touched: Vec<ConnectionId>,
     /// What is kept of all connections together, in bytes.
     pub(super) kept_bytes: usize,
@@ -91,7 +85,7 @@ pub(super) struct DriverParts {
     pub(super) ring: Ring,
     pub(super) mail: Mail,
     pub(super) verifier: Verifier,
-    pub(super) addresses: Arc<[OwnedFd]>,
+    pub(super) addresses: Arc<[RingAddress]>,
     pub(super) random: Random,
 }
 
@@ -170,14 +164,13 @@ impl Driver {
     }
 
     /// A send has ended.
-    pub(super) fn handle_sent(&mut self, id: ConnectionId, result: i32) {
+    pub(super) fn handle_sent(&mut self, id: ConnectionId, outcome: &Outcome) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(outbox) = &mut connection.outbox else { return };
-        let sent = usize::try_from(result).unwrap_or(0);
+        let sent = outcome.bytes();
         outbox.complete(sent, &mut self.chunks);
         self.counters.bytes_sent += sent as u64;
-        let failed = result < 0 && !is_passing(result);
-        if failed {
+        if matches!(outcome, Outcome::Failed(_)) {
             connection.flags.send_failed = true;
             // An error says that it is shut already. The receive will end either way.
             let _ = connection.socket.shutdown(Shutdown::Both);
@@ -234,7 +227,7 @@ impl Driver {
         let relieved = self.mail.flush(&mut sleepers);
         self.due.extend(relieved.iter().map(Due::Posted));
         for shard in sleepers.0.iter() {
-            self.ring.wake_peer(self.addresses[shard.index()].as_fd());
+            self.ring.wake_peer(&self.addresses[shard.index()]);
         }
     }
 
@@ -271,7 +264,7 @@ impl Driver {
         }
         let Some(outbox) = &mut connection.outbox else { return };
         if !outbox.is_in_flight() && outbox.unsent() > 0 && connection.phase != Phase::Dead {
-            self.ring.send(id, connection.socket.as_fd(), outbox);
+            self.ring.send(id, &connection.socket, outbox);
         }
     }
 
@@ -497,11 +490,6 @@ impl WakePeer for Sleepers {
     fn wake_peer(&mut self, shard: ShardId) {
         self.0.insert(shard);
     }
-}
-
-/// Errors of an operation after which it is tried again.
-pub(super) fn is_passing(result: i32) -> bool {
-    [libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::ENOBUFS].contains(&-result)
 }
 
 /// An outbox counts as drained when no more than this part of its limit is unsent.

@@ -4,17 +4,17 @@
 //! Knows what happens in a turn and in which order; when to take one, and when to sleep, is known
 //! to the executor.
 
-use std::{io, mem, net::TcpStream, os::fd::RawFd};
+use std::{mem, net::TcpStream};
 
 use tracing::warn;
 
 use super::{
     bell::Bells,
     connection::{ConnectionCount, SocketConnection},
-    driver::{Driver, Due, is_passing},
+    driver::{Driver, Due},
     listen::ListeningSockets,
     mailbox::MailboxItem,
-    ring::{Completion, buffers::Buffers, operation::Operation, system},
+    ring::{Completion, Outcome, buffers::Buffers, operation::Operation, system},
     trim::{self, Trimmer},
 };
 use crate::{
@@ -150,15 +150,17 @@ impl<B: Brain> EventLoop<B> {
 
     fn handle_completion(&mut self, completion: Completion) {
         match completion.operation {
-            Operation::Receive(id) => self.handle_received(id, completion),
+            Operation::Receive(id) => self.handle_received(id, &completion),
             Operation::Send(id) => {
-                self.driver.handle_sent(id, completion.result);
+                self.driver.handle_sent(id, &completion.outcome);
                 self.driver.break_off_if_send_failed(id, &mut self.brain);
             }
             Operation::Accept(listener) => self.handle_accept(listener, completion),
             Operation::Bell => self.handle_bell(),
             // A peer that sleeps has not been woken.
-            Operation::Wake if completion.result < 0 => self.bells.ring_all(),
+            Operation::Wake if !matches!(completion.outcome, Outcome::Done(_)) => {
+                self.bells.ring_all();
+            }
             Operation::Alarm | Operation::Wake | Operation::Cancel => {}
         }
     }
@@ -167,23 +169,23 @@ impl<B: Brain> EventLoop<B> {
         if !completion.more {
             self.listeners.handle_ended(listener);
         }
-        if completion.result >= 0 {
-            self.handle_accepted(listener, completion.result);
-        } else if !is_passing(completion.result) {
-            self.driver.counters.accept_errors += 1;
-            let error = io::Error::from_raw_os_error(-completion.result);
-            warn!(listener, %error, "cannot accept connections, trying again soon");
-            if self.stopping.is_none() {
-                self.listeners.retry_later(listener, self.driver.now + ACCEPT_RETRY);
+        match completion.outcome {
+            Outcome::Accepted(socket) => self.handle_accepted(listener, socket),
+            Outcome::Failed(error) => {
+                self.driver.counters.accept_errors += 1;
+                warn!(listener, %error, "cannot accept connections, trying again soon");
+                if self.stopping.is_none() {
+                    self.listeners.retry_later(listener, self.driver.now + ACCEPT_RETRY);
+                }
             }
+            Outcome::Done(_) | Outcome::Passing => {}
         }
         if self.stopping.is_none() {
             self.listeners.accept_again(listener, &mut self.driver.ring);
         }
     }
 
-    fn handle_accepted(&mut self, listener: u16, fd: RawFd) {
-        let Ok(socket) = system::accepted(fd).map(TcpStream::from) else { return };
+    fn handle_accepted(&mut self, listener: u16, socket: TcpStream) {
         let Some(permit) = self.connection_count.enter() else {
             self.driver.counters.connections_refused += 1;
             return;

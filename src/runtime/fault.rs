@@ -41,31 +41,6 @@ pub enum Fault {
     System(#[from] io::Error),
 }
 
-impl Fault {
-    /// Why a ring could not be made.
-    pub(super) fn of_ring(error: &io::Error) -> Fault {
-        match error.raw_os_error() {
-            Some(libc::ENOSYS) => Fault::NoRing,
-            Some(libc::EPERM | libc::EACCES) => Fault::RingForbidden,
-            Some(libc::EINVAL) => Fault::KernelTooOld,
-            _ => Fault::Ring(again(error)),
-        }
-    }
-
-    /// Why the provided buffers could not be registered.
-    pub(super) fn of_buffers(error: &io::Error) -> Fault {
-        match error.raw_os_error() {
-            Some(libc::EINVAL) => Fault::KernelTooOld,
-            _ => Fault::Buffers(again(error)),
-        }
-    }
-}
-
-/// An error of the system is a number, and can be told twice.
-fn again(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
-}
-
 /// The reason in the words of whoever reads it on a terminal.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
@@ -75,19 +50,5 @@ fn reason(error: &io::Error) -> String {
         }
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
         _ => error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ring_that_cannot_be_made_says_what_to_do() {
-        let told = |number| Fault::of_ring(&io::Error::from_raw_os_error(number)).to_string();
-        assert!(told(libc::ENOSYS).contains("Linux 6.0"));
-        assert!(told(libc::EPERM).contains("kernel.io_uring_disabled"));
-        assert!(told(libc::EINVAL).contains("too old"));
-        assert!(told(libc::ENOMEM).contains("memory"));
     }
 }

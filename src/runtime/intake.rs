@@ -9,13 +9,13 @@
 //! Of one connection there is never more than one receive under way, and so its bytes come in
 //! order: the reassembly buffer first, and behind it what is kept.
 
-use std::os::fd::AsFd;
-
 use super::{
     connection::{Phase, Receive, SocketConnection},
-    driver::{Driver, is_passing},
+    driver::Driver,
     event_loop::EventLoop,
-    ring::{Completion, operation::Operation, reassembly::ReassemblyBuffer},
+    ring::{
+        Completion, Outcome, buffers::BufferId, operation::Operation, reassembly::ReassemblyBuffer,
+    },
 };
 use crate::{
     base::ids::ConnectionId,
@@ -24,18 +24,14 @@ use crate::{
 use bytes::Bytes;
 
 impl<B: Brain> EventLoop<B> {
-    pub(super) fn handle_received(&mut self, id: ConnectionId, completion: Completion) {
+    pub(super) fn handle_received(&mut self, id: ConnectionId, completion: &Completion) {
         if self.driver.get(id).is_some() {
             self.driver.note_received(id, completion.more);
-            self.handle_reassembled(id, completion.result);
-            match (completion.result, completion.buffer) {
-                (1.., Some(buffer)) => {
-                    self.handle_buffer(id, buffer, completion.result.unsigned_abs());
-                }
-                (0, _) => self.driver.handle_finished(id, &mut self.brain),
-                (result, _) if result < 0 && !is_passing(result) => {
-                    self.driver.break_off(id, &mut self.brain);
-                }
+            self.handle_reassembled(id, completion.outcome.bytes());
+            match (&completion.outcome, completion.buffer) {
+                (Outcome::Done(0), _) => self.driver.handle_finished(id, &mut self.brain),
+                (Outcome::Done(bytes), Some(buffer)) => self.handle_buffer(id, buffer, *bytes),
+                (Outcome::Failed(_), _) => self.driver.break_off(id, &mut self.brain),
                 _ => {}
             }
             self.driver.break_off_if_send_failed(id, &mut self.brain);
@@ -45,9 +41,9 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
-    fn handle_buffer(&mut self, id: ConnectionId, buffer: u16, length: u32) {
-        let bytes = self.buffers.filled(buffer, length as usize);
-        self.driver.counters.bytes_received += u64::from(length);
+    fn handle_buffer(&mut self, id: ConnectionId, buffer: BufferId, length: usize) {
+        let bytes = self.buffers.filled(buffer, length);
+        self.driver.counters.bytes_received += length as u64;
         let Some(connection) = self.driver.get(id) else { return };
         if !connection.keeps_bytes() {
             return self.driver.discard(id, length);
@@ -76,11 +72,10 @@ impl<B: Brain> EventLoop<B> {
     }
 
     /// More of a large packet has come, or will not, if that is what was received.
-    fn handle_reassembled(&mut self, id: ConnectionId, result: i32) {
+    fn handle_reassembled(&mut self, id: ConnectionId, received: usize) {
         if !self.driver.get(id).is_some_and(|connection| connection.is_reassembling()) {
             return;
         }
-        let received = usize::try_from(result).unwrap_or(0);
         let in_bounds = self.driver.complete_reassembly(id, received);
         let Some(connection) = self.driver.get(id) else { return };
         if !connection.keeps_bytes() {
@@ -181,7 +176,7 @@ impl Driver {
     }
 
     /// A client that goes on sending after it was told to go is not waited for.
-    fn discard(&mut self, id: ConnectionId, length: u32) {
+    fn discard(&mut self, id: ConnectionId, length: usize) {
         let Some(connection) = self.get(id) else { return };
         connection.discarded = connection.discarded.saturating_add(length);
         if connection.discarded > DISCARDED_BYTES_MAX {
@@ -251,7 +246,7 @@ impl Driver {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let once = connection.is_open() && (!connection.flags.settled || connection.flags.bulky);
         let reassembles = connection.reassembles();
-        let socket = connection.socket.as_fd();
+        let socket = &connection.socket;
         connection.receive = if reassembles { Receive::Reassembling } else { Receive::Armed };
         match &mut connection.reassembly {
             Some(reassembly) if reassembles => self.ring.receive_rest(id, socket, reassembly),
@@ -280,7 +275,7 @@ impl SocketConnection {
 }
 
 /// What a client may go on sending after it was told to go.
-const DISCARDED_BYTES_MAX: u32 = 1 << 20;
+const DISCARDED_BYTES_MAX: usize = 1 << 20;
 /// What is missing of a packet is received into its reassembly from this size on. Less comes in one
 /// buffer or two, and the beginning of the next packet with it.
 const RECEIVED_REST_MIN: usize = 16 << 10;

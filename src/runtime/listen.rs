@@ -4,7 +4,6 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    os::fd::AsFd,
 };
 
 use super::{
@@ -128,7 +127,7 @@ impl ListeningSocket {
     fn arm(&mut self, number: u16, ring: &mut Ring) {
         if !self.armed {
             self.armed = true;
-            ring.accept(number, self.socket.as_fd());
+            ring.accept(number, &self.socket);
         }
     }
 }

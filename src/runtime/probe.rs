@@ -1,6 +1,13 @@
 //! Whether this machine lets a broker run, and how large it lets it become.
 
-use super::{RuntimeConfig, fault::Fault, ring::Ring, ring::system};
+use super::{
+    RuntimeConfig,
+    fault::Fault,
+    ring::{
+        Ring,
+        system::{self, Resource},
+    },
+};
 use crate::base::ids::SHARDS_MAX;
 
 /// Checks what the broker needs, and says how many connections it can hold.
@@ -25,14 +32,14 @@ fn check_config(config: &RuntimeConfig) -> Result<(), Fault> {
 
 /// The executor refuses to run with less; its rings and buffers may be counted against the limit.
 fn check_locked_memory() -> Result<(), Fault> {
-    let (available, _) = system::limit(libc::RLIMIT_MEMLOCK)?;
+    let (available, _) = system::limit(Resource::Memlock);
     let needed = LOCKED_BYTES_PER_SHARD;
     if available < needed { Err(Fault::LockedMemory { available, needed }) } else { Ok(()) }
 }
 
 /// As many as were asked for, unless the process may not have as many descriptors.
 fn limit_connections(config: &RuntimeConfig) -> Result<usize, Fault> {
-    let available = system::raise_limit(libc::RLIMIT_NOFILE)?;
+    let available = system::raise_limit(Resource::Nofile)?;
     let shards = config.cpus.len();
     let reserved = DESCRIPTORS_RESERVED
         + config.connections_surplus

@@ -3,7 +3,6 @@
 use std::{
     mem,
     net::TcpListener,
-    os::fd::OwnedFd,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -23,7 +22,7 @@ use super::{
     mailbox::{MAILBOX_ITEMS_MAX, Mail, MailboxItem},
     probe::probe,
     random::Random,
-    ring::{Ring, buffers::Buffers, sleeper::Sleeper},
+    ring::{Ring, RingAddress, buffers::Buffers, sleeper::Sleeper},
     signals::Watch,
     stop::Stop,
     verify::{self, Verifier},
@@ -97,15 +96,15 @@ pub fn run<B: Brain + 'static>(
 struct ShardThread {
     me: ShardId,
     thread: JoinHandle<()>,
-    go: Sender<Arc<[OwnedFd]>>,
+    go: Sender<Arc<[RingAddress]>>,
 }
 
 /// What each shard says when it has its ring: how other shards reach it.
-type Report = (ShardId, Result<OwnedFd, Fault>);
+type Report = (ShardId, Result<RingAddress, Fault>);
 
 /// All shards' ring addresses, in order, or the first fault.
-fn collect_reports(reports: &Receiver<Report>, shards: usize) -> Result<Arc<[OwnedFd]>, Fault> {
-    let mut addresses: Vec<Option<OwnedFd>> = (0..shards).map(|_| None).collect();
+fn collect_reports(reports: &Receiver<Report>, shards: usize) -> Result<Arc<[RingAddress]>, Fault> {
+    let mut addresses: Vec<Option<RingAddress>> = (0..shards).map(|_| None).collect();
     for (shard, report) in reports {
         addresses[shard.index()] = Some(report?);
     }
@@ -147,7 +146,7 @@ struct ShardSetup {
     stop: Stop,
     random: Random,
     report: Sender<Report>,
-    may_go: Receiver<Arc<[OwnedFd]>>,
+    may_go: Receiver<Arc<[RingAddress]>>,
 }
 
 impl ShardSetup {

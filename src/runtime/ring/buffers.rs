@@ -18,6 +18,10 @@ use io_uring::{IoUring, types::BufRingEntry};
 /// The group of provided buffers; a ring has one.
 pub(super) const GROUP: u16 = 0;
 
+/// One of the provided buffers of a ring.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::runtime) struct BufferId(pub(super) u16);
+
 /// `count` buffers of `size` bytes each, lent to one ring.
 #[derive(Debug)]
 pub(in crate::runtime) struct Buffers {
@@ -40,7 +44,7 @@ impl Buffers {
         let mut buffers = Buffers { table, memory, count, size, tail: 0 };
         for index in 0..count {
             buffers.touch(index);
-            buffers.give_back(index);
+            buffers.give_back(BufferId(index));
         }
         Ok(buffers)
     }
@@ -55,7 +59,11 @@ impl Buffers {
     }
 
     /// The first `length` bytes of a buffer that the kernel has filled, to be used in their place.
-    pub(in crate::runtime) fn filled(&mut self, index: u16, length: usize) -> &mut [u8] {
+    pub(in crate::runtime) fn filled(
+        &mut self,
+        BufferId(index): BufferId,
+        length: usize,
+    ) -> &mut [u8] {
         assert!(index < self.count, "the kernel returns buffers that it was lent");
         let length = length.min(self.size as usize);
         let offset = usize::from(index) * self.size as usize;
@@ -67,7 +75,7 @@ impl Buffers {
     }
 
     /// Lends a buffer to the kernel again.
-    pub(in crate::runtime) fn give_back(&mut self, index: u16) {
+    pub(in crate::runtime) fn give_back(&mut self, BufferId(index): BufferId) {
         assert!(index < self.count, "the kernel returns buffers that it was lent");
         let place = usize::from(self.tail & (self.count - 1));
         let offset = usize::from(index) * self.size as usize;

@@ -1,5 +1,10 @@
 //! The ring of one shard: operations go in, completions come out.
 //!
+//! Only this folder knows that it is `io_uring`. The rest of the runtime asks for operations by
+//! the methods of [`Ring`], and is answered with [`Completion`]s. Another way to do the same, such
+//! as epoll where `io_uring` is forbidden, is one more file here with the same methods: [`Ring`]
+//! becomes an enum of both, and [`Ring::new`] chooses.
+//!
 //! Every operation that touches memory is asked for here and nowhere else, so that what keeps the
 //! memory alive can be said here. Knows nothing of brains and packets.
 #![expect(unsafe_code, reason = "the kernel uses memory that the compiler does not know it uses")]
@@ -13,8 +18,9 @@ pub(super) mod vector;
 
 use std::{
     io,
+    net::{TcpListener, TcpStream},
     os::{
-        fd::{AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::net::UnixStream,
     },
     ptr,
@@ -27,7 +33,7 @@ use io_uring::{
 };
 
 use self::{
-    buffers::{Buffers, GROUP},
+    buffers::{BufferId, Buffers, GROUP},
     operation::Operation,
     reassembly::ReassemblyBuffer,
 };
@@ -37,17 +43,42 @@ use crate::base::{
     time::{Moment, Span},
 };
 
-/// What the kernel says of an operation.
-#[derive(Clone, Copy, Debug)]
+/// What has become of an operation.
+#[derive(Debug)]
 pub(super) struct Completion {
     pub(super) operation: Operation,
-    /// What the system call of that name would return; an error number is negative.
-    pub(super) result: i32,
+    pub(super) outcome: Outcome,
     /// The provided buffer that holds what was received.
-    pub(super) buffer: Option<u16>,
+    pub(super) buffer: Option<BufferId>,
     /// The same operation will complete again.
     pub(super) more: bool,
 }
+
+/// How an operation has ended, or what it has brought.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It has moved so many bytes. A receive that brings none has come to the end of the stream.
+    Done(usize),
+    /// An accept has brought this connection.
+    Accepted(TcpStream),
+    /// It was ended, or could not be done at this moment: it may be begun again.
+    Passing,
+    Failed(io::Error),
+}
+
+impl Outcome {
+    /// Bytes that were received or sent.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Outcome::Done(bytes) => *bytes,
+            Outcome::Accepted(_) | Outcome::Passing | Outcome::Failed(_) => 0,
+        }
+    }
+}
+
+/// How other shards' rings reach a ring.
+#[derive(Debug)]
+pub(super) struct RingAddress(OwnedFd);
 
 /// The ring of one shard. It is made, used and dropped on the shard's own thread.
 pub(super) struct Ring {
@@ -63,7 +94,7 @@ pub(super) struct Ring {
 impl Ring {
     /// A ring with room for `entries` submissions at a time.
     pub(super) fn new(entries: u32) -> Result<Ring, Fault> {
-        let uring = build(entries).map_err(|error| Fault::of_ring(&error))?;
+        let uring = build(entries).map_err(|error| fault_of_ring(&error))?;
         check_operations(&uring)?;
         Ok(Ring {
             uring,
@@ -75,24 +106,25 @@ impl Ring {
 
     /// Memory for this ring to receive into.
     pub(super) fn lend_buffers(&self, count: u16, size: u32) -> Result<Buffers, Fault> {
-        Buffers::lend(&self.uring, count, size).map_err(|error| Fault::of_buffers(&error))
+        Buffers::lend(&self.uring, count, size).map_err(|error| fault_of_buffers(&error))
     }
 
-    /// A descriptor by which other shards' rings reach this one.
-    pub(super) fn address(&self) -> io::Result<OwnedFd> {
+    /// How other shards' rings reach this one.
+    pub(super) fn address(&self) -> io::Result<RingAddress> {
         // SAFETY: the ring keeps its descriptor open for as long as it is borrowed here.
-        unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }.try_clone_to_owned()
+        let descriptor = unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) };
+        descriptor.try_clone_to_owned().map(RingAddress)
     }
 
     /// Accepts connections until it completes without `more`.
-    pub(super) fn accept(&mut self, listener: u16, socket: BorrowedFd<'_>) {
+    pub(super) fn accept(&mut self, listener: u16, socket: &TcpListener) {
         let accept = opcode::AcceptMulti::new(Fd(socket.as_raw_fd())).flags(libc::SOCK_CLOEXEC);
         // SAFETY: uses no memory of ours.
         unsafe { self.push(&accept.build(), Operation::Accept(listener)) };
     }
 
     /// Receives once, into a provided buffer.
-    pub(super) fn receive_once(&mut self, connection: ConnectionId, socket: BorrowedFd<'_>) {
+    pub(super) fn receive_once(&mut self, connection: ConnectionId, socket: &TcpStream) {
         let receive = opcode::Recv::new(Fd(socket.as_raw_fd()), ptr::null_mut(), 0)
             .buf_group(GROUP)
             .build()
@@ -102,7 +134,7 @@ impl Ring {
     }
 
     /// Receives into provided buffers until it completes without `more`.
-    pub(super) fn receive_many(&mut self, connection: ConnectionId, socket: BorrowedFd<'_>) {
+    pub(super) fn receive_many(&mut self, connection: ConnectionId, socket: &TcpStream) {
         let receive = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), GROUP);
         // SAFETY: writes to provided buffers only, which outlive every receive.
         unsafe { self.push(&receive.build(), Operation::Receive(connection)) };
@@ -113,7 +145,7 @@ impl Ring {
     pub(super) fn receive_rest(
         &mut self,
         connection: ConnectionId,
-        socket: BorrowedFd<'_>,
+        socket: &TcpStream,
         reassembly: &mut ReassemblyBuffer,
     ) {
         let (room, length) = reassembly.begin();
@@ -135,7 +167,7 @@ impl Ring {
     pub(super) fn send(
         &mut self,
         connection: ConnectionId,
-        socket: BorrowedFd<'_>,
+        socket: &TcpStream,
         outbox: &mut Outbox,
     ) {
         let fd = Fd(socket.as_raw_fd());
@@ -162,9 +194,9 @@ impl Ring {
     }
 
     /// Completes [`Operation::Wake`] in another shard's ring.
-    pub(super) fn wake_peer(&mut self, address: BorrowedFd<'_>) {
+    pub(super) fn wake_peer(&mut self, address: &RingAddress) {
         let data = Operation::Wake.encode();
-        let wake_peer = opcode::MsgRingData::new(Fd(address.as_raw_fd()), 0, data, None).build();
+        let wake_peer = opcode::MsgRingData::new(Fd(address.0.as_raw_fd()), 0, data, None).build();
         // SAFETY: uses no memory of ours.
         unsafe { self.push(&wake_peer.flags(Flags::SKIP_SUCCESS), Operation::Wake) };
     }
@@ -252,12 +284,49 @@ impl Ring {
 }
 
 fn decode(entry: &cqueue::Entry) -> Completion {
+    let operation = Operation::decode(entry.user_data());
     Completion {
-        operation: Operation::decode(entry.user_data()),
-        result: entry.result(),
-        buffer: cqueue::buffer_select(entry.flags()),
+        operation,
+        outcome: outcome(operation, entry.result()),
+        buffer: cqueue::buffer_select(entry.flags()).map(BufferId),
         more: cqueue::more(entry.flags()),
     }
+}
+
+/// The result is what the system call of that name would return; an error number is negative.
+fn outcome(operation: Operation, result: i32) -> Outcome {
+    match (operation, usize::try_from(result)) {
+        (Operation::Accept(_), Ok(_)) => {
+            // SAFETY: the kernel has just made this descriptor, and says so once.
+            Outcome::Accepted(unsafe { TcpStream::from_raw_fd(result) })
+        }
+        (_, Ok(bytes)) => Outcome::Done(bytes),
+        (_, Err(_)) if PASSING.contains(&-result) => Outcome::Passing,
+        (_, Err(_)) => Outcome::Failed(io::Error::from_raw_os_error(-result)),
+    }
+}
+
+/// Why a ring could not be made.
+fn fault_of_ring(error: &io::Error) -> Fault {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => Fault::NoRing,
+        Some(libc::EPERM | libc::EACCES) => Fault::RingForbidden,
+        Some(libc::EINVAL) => Fault::KernelTooOld,
+        _ => Fault::Ring(again(error)),
+    }
+}
+
+/// Why the provided buffers could not be registered.
+fn fault_of_buffers(error: &io::Error) -> Fault {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => Fault::KernelTooOld,
+        _ => Fault::Buffers(again(error)),
+    }
+}
+
+/// An error of the system is a number, and can be told twice.
+fn again(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 /// The errors of an enter that pass by themselves: a signal, the end of patience, and completions
@@ -310,7 +379,32 @@ fn timespec(nanos: u64) -> Timespec {
     Timespec::new().sec(nanos / 1_000_000_000).nsec(below_second)
 }
 
+/// Errors of an operation after which it is tried again.
+const PASSING: [i32; 4] = [libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::ENOBUFS];
 /// Rings of the bell that are taken in one read.
 const RINGS_HEARD_MAX: u32 = 64;
 /// One send completes once; one multishot receive may complete many times in one turn.
 const COMPLETIONS_PER_SUBMISSION: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_that_cannot_be_made_says_what_to_do() {
+        let told = |number| fault_of_ring(&io::Error::from_raw_os_error(number)).to_string();
+        assert!(told(libc::ENOSYS).contains("Linux 6.0"));
+        assert!(told(libc::EPERM).contains("kernel.io_uring_disabled"));
+        assert!(told(libc::EINVAL).contains("too old"));
+        assert!(told(libc::ENOMEM).contains("memory"));
+    }
+
+    #[test]
+    fn results_are_told_apart_without_their_numbers() {
+        let receive = Operation::Receive(ConnectionId { slot: 0, generation: 0 });
+        assert_eq!(outcome(receive, 7).bytes(), 7);
+        assert!(matches!(outcome(receive, 0), Outcome::Done(0)));
+        assert!(matches!(outcome(receive, -libc::ENOBUFS), Outcome::Passing));
+        assert!(matches!(outcome(receive, -libc::ECONNRESET), Outcome::Failed(_)));
+    }
+}

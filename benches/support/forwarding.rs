@@ -4,6 +4,7 @@ use ringmq::{
     base::ids::ConnectionId,
     mqtt::{Connect, ConnectProperties, Delivery, PacketId, QoS, Version},
     shard::letter::LetterBatch,
+    topic::TopicFilter,
 };
 
 use crate::workbench::{Workbench, publish};
@@ -89,7 +90,7 @@ pub(crate) fn publisher_for_elsewhere(delivery: Delivery) -> (Workbench, impl Fn
     let mut bench = Workbench::new(2);
     let publisher = bench.client(VERSION);
     let mut interest = LetterBatch::default();
-    interest.push_interest(TOPIC, true);
+    interest.push_interest(TopicFilter::from_valid(TOPIC), true);
     bench.hear(&interest);
     let publish = publish(VERSION, delivery, TOPIC, &PAYLOAD);
     let post = move |bench: &mut Workbench| {

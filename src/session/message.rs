@@ -8,6 +8,7 @@ use crate::{
         time::{Moment, Span},
     },
     mqtt::QoS,
+    topic::TopicName,
 };
 
 /// From this many bytes on a payload is shared by reference instead of being copied.
@@ -16,7 +17,7 @@ const SHARED_PAYLOAD_MIN: usize = 8 << 10;
 /// A message on its way through a shard. Nothing in it is owned.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageView<'a> {
-    pub topic: &'a str,
+    pub topic: TopicName<'a>,
     /// The properties that travel unaltered from publisher to subscriber, as MQTT 5.0 encodes them.
     pub application: &'a [u8],
     pub payload: Payload<'a>,
@@ -82,8 +83,11 @@ impl Message {
             Payload::Shared(bytes) => (&[][..], Some(bytes.clone())),
         };
         Message {
-            text: [view.topic.as_bytes(), view.application, small].concat().into_boxed_slice(),
-            topic_len: u16::try_from(view.topic.len()).expect("a Topic Name has a 16-bit length"),
+            text: [view.topic.as_str().as_bytes(), view.application, small]
+                .concat()
+                .into_boxed_slice(),
+            topic_len: u16::try_from(view.topic.as_str().len())
+                .expect("a Topic Name has a 16-bit length"),
             application_len: u32::try_from(view.application.len())
                 .expect("properties are shorter than the packet they came in"),
             shared,
@@ -97,8 +101,9 @@ impl Message {
     pub fn view(&self) -> MessageView<'_> {
         let (topic, rest) = self.text.split_at(usize::from(self.topic_len));
         let (application, small) = rest.split_at(self.application_len as usize);
+        let topic = std::str::from_utf8(topic).expect("it was a str when it was kept");
         MessageView {
-            topic: std::str::from_utf8(topic).expect("it was a str when it was kept"),
+            topic: TopicName::from_valid(topic),
             application,
             payload: self.shared.as_ref().map_or(Payload::Small(small), Payload::Shared),
             qos: self.qos,
@@ -138,7 +143,7 @@ pub(crate) mod tests {
 
     pub(crate) fn view<'a>(topic: &'a str, payload: &'a [u8], qos: QoS) -> MessageView<'a> {
         MessageView {
-            topic,
+            topic: TopicName::from_valid(topic),
             application: &[],
             payload: Payload::Small(payload),
             qos,
@@ -163,7 +168,7 @@ pub(crate) mod tests {
             };
             let kept = Message::keep(&passing);
             let read = kept.view();
-            assert_eq!(read.topic, "room/temperature");
+            assert_eq!(read.topic.as_str(), "room/temperature");
             assert_eq!(read.application, b"\x01\x01");
             assert_eq!(read.payload.as_slice(), payload.as_slice());
             assert_eq!((read.qos, read.retain), (QoS::AtLeastOnce, true));

@@ -113,11 +113,9 @@ impl Shard {
     }
 
     fn judge_will(&self, will: &mqtt::Will<'_>) -> Result<(), Reason> {
-        if TopicName::parse(will.topic).is_err() {
-            return Err(Reason::WillTopicInvalid);
-        }
+        let topic = TopicName::parse(will.topic).map_err(|_| Reason::WillTopicInvalid)?;
         let application = &will.properties.application;
-        let candidate = Candidate { topic: will.topic, application, payload: will.payload };
+        let candidate = Candidate { topic, application, payload: will.payload };
         self.judge_message(&candidate).map_err(|reason| match reason {
             Reason::PublishForbidden => Reason::WillForbidden,
             other => other,
@@ -345,7 +343,8 @@ fn keep_will(will: &mqtt::Will<'_>) -> Will {
     will.properties.application.encode(&mut application);
     let shared = shared_payload(will.payload, Bytes::copy_from_slice);
     let view = MessageView {
-        topic: will.topic,
+        // It was parsed when the CONNECT was judged.
+        topic: TopicName::from_valid(will.topic),
         application: &application,
         payload: shared.as_ref().map_or(Payload::Small(will.payload), Payload::Shared),
         qos: will.qos,

@@ -220,7 +220,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
     /// Whether this message may go beyond the limits of a session that publishers are held back
     /// for: what they had sent before is to arrive. Whoever publishes to itself is not held back.
     fn has_grace(&self, subscriber: SubscriberId, session: &mut Session) -> bool {
-        let size = self.view.topic.len() + self.view.payload.len();
+        let size = self.view.topic.as_str().len() + self.view.payload.len();
         self.view.publisher != Some(subscriber)
             && session.pressure.as_mut().is_some_and(|pressure| pressure.spend_grace(size))
     }

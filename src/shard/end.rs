@@ -178,9 +178,7 @@ impl Shard {
         self.publish_will(subscriber, ports);
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         for text in session.filters.take() {
-            let subscription =
-                Subscription::parse(&text).expect("it was parsed when it was subscribed");
-            self.undo(subscriber, subscription, ports);
+            self.undo(subscriber, Subscription::from_valid(&text), ports);
         }
         if let Some(session) = self.sessions.remove(subscriber) {
             self.orphan(session.outbound);
@@ -212,7 +210,7 @@ impl Shard {
             return;
         }
         for text in session.filters.shared() {
-            let Ok(Subscription::Shared(shared)) = Subscription::parse(&text) else { continue };
+            let Subscription::Shared(shared) = Subscription::from_valid(&text) else { continue };
             let Some(group) = self.groups.find(shared) else { continue };
             if self.groups.set_online(group, subscriber, online) {
                 self.tell_members(shared, group, ports);

@@ -127,7 +127,7 @@ impl Frames {
         now: Moment,
     ) -> PreparedFrame {
         let version = link.terms.version;
-        let naming = self.name(view.topic, link, topic_aliases);
+        let naming = self.name(view.topic.as_str(), link, topic_aliases);
         let (kind, alias) = match naming {
             Naming::InFull => return self.in_full(view, version, form, now),
             Naming::WithAlias(alias) => (0, alias),
@@ -195,8 +195,8 @@ impl Frames {
     ) {
         let start = self.bytes.len();
         let (topic, topic_alias) = match naming {
-            Naming::InFull => (view.topic, None),
-            Naming::WithAlias(alias) => (view.topic, Some(alias)),
+            Naming::InFull => (view.topic.as_str(), None),
+            Naming::WithAlias(alias) => (view.topic.as_str(), Some(alias)),
             Naming::ByAlias(alias) => ("", Some(alias)),
         };
         let head = PublishHead {
@@ -269,7 +269,9 @@ impl Frames {
             Payload::Shared(payload) => ports.send_shared(connection, bytes, payload),
         }
         match ready.naming {
-            Naming::WithAlias(alias) => self.conclude(ready, view.topic, alias, topic_aliases),
+            Naming::WithAlias(alias) => {
+                self.conclude(ready, view.topic.as_str(), alias, topic_aliases);
+            }
             Naming::InFull | Naming::ByAlias(_) => self.forget(ready),
         }
     }

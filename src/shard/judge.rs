@@ -15,7 +15,7 @@ use crate::{
 /// A message that a client wants published, now or as its Will.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate<'a> {
-    pub(super) topic: &'a str,
+    pub(super) topic: TopicName<'a>,
     pub(super) application: &'a ApplicationProperties<'a>,
     pub(super) payload: &'a [u8],
 }
@@ -23,11 +23,11 @@ pub(super) struct Candidate<'a> {
 impl Shard {
     #[inline]
     pub(super) fn judge_message(&self, candidate: &Candidate<'_>) -> Result<(), Reason> {
-        if !access::topics::may_publish(candidate.topic) {
+        if !access::topics::may_publish(candidate.topic.as_str()) {
             return Err(Reason::PublishForbidden);
         }
         let limits = &self.rules.limits;
-        if limits.is_too_deep(candidate.topic) {
+        if limits.is_too_deep(candidate.topic.as_str()) {
             return Err(Reason::TopicTooDeep);
         }
         if !limits.has_room_for(candidate.application.user_properties) {
@@ -43,7 +43,7 @@ impl Shard {
     pub(super) fn judge_publish(
         &self,
         id: ConnectionId,
-        topic: &str,
+        topic: TopicName<'_>,
         publish: &Publish<'_>,
     ) -> Result<(), Reason> {
         let Publish { payload, .. } = *publish;
@@ -61,13 +61,12 @@ impl Shard {
     /// could not be kept; one that cannot has it delivered, and not kept.
     fn judge_retained(
         &self,
-        topic: &str,
+        topic: TopicName<'_>,
         application: &ApplicationProperties<'_>,
         payload: &[u8],
     ) -> Result<(), Reason> {
-        let Ok(name) = TopicName::parse(topic) else { return Ok(()) };
-        let bytes = topic.len() + application.bytes() + payload.len();
-        if self.has_room_to_retain(name, bytes) { Ok(()) } else { Err(Reason::RetainedFull) }
+        let bytes = topic.as_str().len() + application.bytes() + payload.len();
+        if self.has_room_to_retain(topic, bytes) { Ok(()) } else { Err(Reason::RetainedFull) }
     }
 
     /// A message that may not be published: 5.0 clients are told, others acknowledged as if it had

@@ -16,6 +16,7 @@ use crate::{
     mqtt::QoS,
     routing::Counts,
     session::message::{MessageView, Payload},
+    topic::{ShareName, SharedFilter, TopicFilter, TopicName},
 };
 
 /// A batch is crowded from this many letters on: publishers hold back until it is posted.
@@ -122,17 +123,20 @@ impl<'a> GroupKeys<'a> {
     }
 
     /// Appends one group to the text of many.
-    pub fn write(text: &mut String, share: &str, filter: &str) {
-        for part in [share, filter] {
+    pub fn write(text: &mut String, group: SharedFilter<'_>) {
+        for part in [group.share.as_str(), group.filter.as_str()] {
             text.push_str(part);
             text.push('\0');
         }
     }
 
-    /// ShareName and Topic Filter of each group.
-    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+    pub fn iter(self) -> impl Iterator<Item = SharedFilter<'a>> {
         let mut parts = self.0.split_terminator('\0');
-        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+        std::iter::from_fn(move || {
+            let share = parts.next()?;
+            let filter = parts.next().expect("a Topic Filter follows each ShareName");
+            Some(shared_filter(share, filter))
+        })
     }
 }
 
@@ -164,13 +168,14 @@ impl LetterBatch {
 
     pub fn push_publish(&mut self, view: &MessageView<'_>, address: &Address<'_>) {
         let start = self.position();
-        self.text.extend_from_slice(view.topic.as_bytes());
+        self.text.extend_from_slice(view.topic.as_str().as_bytes());
         self.text.extend_from_slice(view.application);
         let (payload_len, shared) = self.push_payload(view.payload);
         self.text.extend_from_slice(address.groups.0.as_bytes());
         self.letters.push(Letter::Publish(PublishLetter {
             start,
-            topic_len: u16::try_from(view.topic.len()).expect("a Topic Name has a 16-bit length"),
+            topic_len: u16::try_from(view.topic.as_str().len())
+                .expect("a Topic Name has a 16-bit length"),
             application_len: length(view.application.len()),
             payload_len,
             groups_len: length(address.groups.0.len()),
@@ -187,13 +192,14 @@ impl LetterBatch {
         }));
     }
 
-    pub fn push_interest(&mut self, filter: &str, wanted: bool) {
-        let filter = self.push_text(filter);
+    pub fn push_interest(&mut self, filter: TopicFilter<'_>, wanted: bool) {
+        let filter = self.push_text(filter.as_str());
         self.letters.push(Letter::Interest { filter, wanted });
     }
 
-    pub fn push_group(&mut self, share: &str, filter: &str, counts: Counts) {
-        let (share, filter) = (self.push_text(share), self.push_text(filter));
+    pub fn push_group(&mut self, group: SharedFilter<'_>, counts: Counts) {
+        let share = self.push_text(group.share.as_str());
+        let filter = self.push_text(group.filter.as_str());
         self.letters.push(Letter::Group { share, filter, counts });
     }
 
@@ -206,8 +212,17 @@ impl LetterBatch {
         self.letters.push(letter);
     }
 
-    /// The bytes that a letter of this batch speaks of.
-    pub fn text(&self, text: TextRange) -> &str {
+    /// The filter that a letter of this batch speaks of.
+    pub fn filter(&self, filter: TextRange) -> TopicFilter<'_> {
+        TopicFilter::from_valid(self.text(filter))
+    }
+
+    /// The share group that a letter of this batch speaks of.
+    pub fn group(&self, share: TextRange, filter: TextRange) -> SharedFilter<'_> {
+        shared_filter(self.text(share), self.text(filter))
+    }
+
+    fn text(&self, text: TextRange) -> &str {
         str_of(&self.text[text.start as usize..][..text.len as usize])
     }
 
@@ -220,7 +235,7 @@ impl LetterBatch {
         let shared = letter.shared.map(|index| &self.payloads[index as usize]);
         Arrived {
             view: MessageView {
-                topic: str_of(topic),
+                topic: TopicName::from_valid(str_of(topic)),
                 application,
                 payload: shared.map_or(Payload::Small(payload), Payload::Shared),
                 qos: letter.qos,
@@ -259,6 +274,11 @@ impl LetterBatch {
     }
 }
 
+fn shared_filter<'a>(share: &'a str, filter: &'a str) -> SharedFilter<'a> {
+    let share = ShareName::from_valid(share);
+    SharedFilter { share, filter: TopicFilter::from_valid(filter) }
+}
+
 fn str_of(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("only whole strs are written there")
 }
@@ -276,8 +296,10 @@ mod tests {
     fn a_message_arrives_as_it_was_sent() {
         let large = Bytes::from(vec![9; 8 << 10]);
         let mut groups = String::new();
-        GroupKeys::write(&mut groups, "workers", "jobs/#");
-        GroupKeys::write(&mut groups, "audit", "+");
+        let [workers, audit] =
+            [("workers", "jobs/#"), ("audit", "+")].map(|(share, it)| shared_filter(share, it));
+        GroupKeys::write(&mut groups, workers);
+        GroupKeys::write(&mut groups, audit);
         let mut batch = LetterBatch::default();
         let payloads = [Payload::Small(b"5"), Payload::Shared(&large), Payload::Small(b"")];
         for payload in payloads {
@@ -300,11 +322,11 @@ mod tests {
         for (letter, payload) in batch.iter().zip(payloads) {
             let Letter::Publish(letter) = letter else { panic!("a publish letter") };
             let arrived = batch.open(letter);
-            assert_eq!(arrived.view.topic, "jobs");
+            assert_eq!(arrived.view.topic.as_str(), "jobs");
             assert_eq!(arrived.view.application, b"\x01\x01");
             assert_eq!(arrived.view.publisher_hash, 77);
             assert_eq!(arrived.view.payload.as_slice(), payload.as_slice());
-            assert!(arrived.groups.iter().eq([("workers", "jobs/#"), ("audit", "+")]));
+            assert!(arrived.groups.iter().eq([workers, audit]));
         }
     }
 
@@ -318,7 +340,8 @@ mod tests {
         assert!(batch.is_crowded());
         batch.clear();
         assert!(batch.is_empty() && !batch.is_crowded());
-        batch.push_interest(&"x".repeat(BATCH_BYTES_MAX), true);
+        let filter = "x".repeat(BATCH_BYTES_MAX / 8);
+        (0..8).for_each(|_| batch.push_interest(TopicFilter::from_valid(&filter), true));
         assert!(batch.is_crowded());
     }
 }

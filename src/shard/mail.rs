@@ -12,7 +12,7 @@ use crate::{
     base::ids::ShardId,
     routing::Counts,
     session::message::MessageView,
-    topic::{ShareName, SharedFilter, TopicFilter, TopicName},
+    topic::{SharedFilter, TopicFilter},
 };
 
 impl Shard {
@@ -29,11 +29,11 @@ impl Shard {
                     self.read_publish(from, publish, letters.open(publish), ports);
                 }
                 Letter::Interest { filter, wanted } => {
-                    self.read_interest(from, letters.text(*filter), *wanted);
+                    self.read_interest(from, letters.filter(*filter), *wanted);
                 }
                 Letter::InterestApplied { upto } => self.read_applied(from, *upto, ports),
                 Letter::Group { share, filter, counts } => {
-                    self.read_group(from, letters.text(*share), letters.text(*filter), *counts);
+                    self.read_group(from, letters.group(*share, *filter), *counts);
                 }
                 // One that has gone meanwhile has nothing to wait for.
                 Letter::Press { publisher } => self.press(*publisher),
@@ -56,17 +56,16 @@ impl Shard {
         arrived: Arrived<'_>,
         ports: &mut impl Ports,
     ) {
-        let Ok(name) = TopicName::parse(arrived.view.topic) else { return };
         if let Some(time) = letter.retained_at {
             let retention = Retention { time, removes: letter.removes_retained };
-            self.retain(name, &arrived.view, retention, from);
+            self.retain(&arrived.view, retention, from);
         }
         if letter.to_subscribers {
-            self.trie.matches(name, &mut self.routes.matches);
+            self.trie.matches(arrived.view.topic, &mut self.routes.matches);
             self.deliver_matches(&arrived.view, ports);
         }
-        for (share, filter) in arrived.groups.iter() {
-            self.serve_group(&arrived.view, (share, filter), letter.hops, ports);
+        for group in arrived.groups.iter() {
+            self.serve_group(&arrived.view, group, letter.hops, ports);
         }
         let publisher = arrived.publisher.map(|connection| Publisher { shard: from, connection });
         self.hold_for_crowded(publisher, ports);
@@ -77,12 +76,11 @@ impl Shard {
     fn serve_group(
         &mut self,
         view: &MessageView<'_>,
-        (share, filter): (&str, &str),
+        shared: SharedFilter<'_>,
         hops: u8,
         ports: &mut impl Ports,
     ) {
-        let group = shared_filter(share, filter).and_then(|shared| self.groups.find(shared));
-        let Some(group) = group else {
+        let Some(group) = self.groups.find(shared) else {
             self.counters.dropped_no_member += 1;
             return;
         };
@@ -94,9 +92,8 @@ impl Shard {
         }
     }
 
-    fn read_interest(&mut self, from: ShardId, filter: &str, wanted: bool) {
+    fn read_interest(&mut self, from: ShardId, filter: TopicFilter<'_>, wanted: bool) {
         self.interest_heard[from.index()] += 1;
-        let Ok(filter) = TopicFilter::parse(filter) else { return };
         if wanted {
             self.trie.add_interest(filter, from);
         } else {
@@ -104,11 +101,9 @@ impl Shard {
         }
     }
 
-    fn read_group(&mut self, from: ShardId, share: &str, filter: &str, counts: Counts) {
+    fn read_group(&mut self, from: ShardId, shared: SharedFilter<'_>, counts: Counts) {
         self.interest_heard[from.index()] += 1;
-        if let Some(shared) = shared_filter(share, filter) {
-            self.groups.set_remote(&mut self.trie, shared, from, counts);
-        }
+        self.groups.set_remote(&mut self.trie, shared, from, counts);
     }
 
     fn read_applied(&mut self, from: ShardId, upto: u64, ports: &mut impl Ports) {
@@ -116,9 +111,4 @@ impl Shard {
             self.send_pending_subacks(ports);
         }
     }
-}
-
-fn shared_filter<'a>(share: &'a str, filter: &'a str) -> Option<SharedFilter<'a>> {
-    let share = ShareName::parse(share).ok()?;
-    Some(SharedFilter { share, filter: TopicFilter::parse(filter).ok()? })
 }

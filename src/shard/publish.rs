@@ -127,13 +127,17 @@ impl Shard {
             return self.refuse_packet(id, error, ports);
         }
         let Some(alias) = publish.properties.topic_alias else {
-            return self.admit(id, subscriber, publish.topic, publish, ports);
+            let topic = TopicName::from_valid(publish.topic);
+            return self.admit(id, subscriber, topic, publish, ports);
         };
         let mut topic = std::mem::take(&mut self.routes.topic);
         topic.clear();
         topic.push_str(publish.topic);
         match self.resolve_topic(id, alias, &mut topic) {
-            Ok(()) => self.admit(id, subscriber, &topic, publish, ports),
+            Ok(()) => {
+                let topic = TopicName::from_valid(&topic);
+                self.admit(id, subscriber, topic, publish, ports);
+            }
             Err(cause) => self.end(id, cause, ports),
         }
         self.routes.topic = topic;
@@ -166,7 +170,7 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         subscriber: SubscriberId,
-        topic: &str,
+        topic: TopicName<'_>,
         publish: &Publish<'_>,
         ports: &mut impl Ports,
     ) {
@@ -195,7 +199,7 @@ impl Shard {
     fn route_publish(
         &mut self,
         (id, subscriber, client_hash): (ConnectionId, SubscriberId, u32),
-        topic: &str,
+        topic: TopicName<'_>,
         publish: &Publish<'_>,
         ports: &mut impl Ports,
     ) -> ReasonCode {
@@ -250,9 +254,8 @@ impl Shard {
         connection: Option<ConnectionId>,
         ports: &mut impl Ports,
     ) -> bool {
-        let Ok(name) = TopicName::parse(view.topic) else { return false };
-        let retention = if view.retain { self.retain_here(name, view) } else { None };
-        self.trie.matches(name, &mut self.routes.matches);
+        let retention = if view.retain { self.retain_here(view) } else { None };
+        self.trie.matches(view.topic, &mut self.routes.matches);
         self.deliver_matches(view, ports);
         self.deliver_to_groups(view, ports);
         let matched = !self.routes.matches.is_empty();

@@ -27,11 +27,8 @@ pub(super) struct Retention {
 impl Shard {
     /// Stores or removes a retained message here, and says what the other shards are to do. They
     /// ask no limits of their own, so that all have the same. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
-    pub(super) fn retain_here(
-        &mut self,
-        name: TopicName<'_>,
-        view: &MessageView<'_>,
-    ) -> Option<Retention> {
+    pub(super) fn retain_here(&mut self, view: &MessageView<'_>) -> Option<Retention> {
+        let name = view.topic;
         let mut removes = view.payload.is_empty();
         let bytes = name.as_str().len() + view.application.len() + view.payload.len();
         if !removes && !self.has_room_to_retain(name, bytes) {
@@ -44,22 +41,16 @@ impl Shard {
         let time = self.now.as_nanos().max(self.retained_at + 1);
         let time = NonZeroU64::new(time).expect("one more than another");
         let retention = Retention { time, removes };
-        self.retain(name, view, retention, self.settings.shard);
+        self.retain(view, retention, self.settings.shard);
         Some(retention)
     }
 
     /// Applies a change that was made on shard `by`.
-    pub(super) fn retain(
-        &mut self,
-        name: TopicName<'_>,
-        view: &MessageView<'_>,
-        retention: Retention,
-        by: ShardId,
-    ) {
+    pub(super) fn retain(&mut self, view: &MessageView<'_>, retention: Retention, by: ShardId) {
         let time = retention.time.get();
         self.retained_at = self.retained_at.max(time);
         let message = (!retention.removes).then(|| Rc::new(Message::keep(view)));
-        self.retained.apply(name, message, Stamp { time, shard: by });
+        self.retained.apply(view.topic, message, Stamp { time, shard: by });
     }
 
     /// Whether a message of so many bytes, those of its topic among them, can be stored.

@@ -48,9 +48,8 @@ impl Shard {
                 self.deliver_to_member(view, group, selector, Origin::Publisher, ports);
             }
             Some(shard) => {
-                let (share, filter) = self.groups.key(group);
                 let keys = &mut self.routes.group_keys[shard.index()];
-                GroupKeys::write(keys, share, filter);
+                GroupKeys::write(keys, self.groups.name(group).as_shared());
                 self.routes.group_shards.insert(shard);
             }
             None => self.counters.dropped_no_member += 1,
@@ -68,7 +67,7 @@ impl Shard {
             Strategy::RoundRobin | Strategy::LeastInFlight | Strategy::Sticky => 0,
             Strategy::Random => ports.random(),
             Strategy::HashClient => u64::from(view.publisher_hash),
-            Strategy::HashTopic => self.settings.seed.hash(view.topic),
+            Strategy::HashTopic => self.settings.seed.hash(view.topic.as_str()),
         })
     }
 
@@ -113,9 +112,8 @@ impl Shard {
             self.deliver_to_member(view, group, selector, Origin::Orphaned, ports);
             return None;
         }
-        let (share, filter) = self.groups.key(group);
         let mut keys = String::new();
-        GroupKeys::write(&mut keys, share, filter);
+        GroupKeys::write(&mut keys, self.groups.name(group).as_shared());
         let address = Address {
             to_subscribers: false,
             groups: GroupKeys::from_text(&keys),

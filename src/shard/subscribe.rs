@@ -212,7 +212,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> u64 {
         for peer in self.settings.peers() {
-            ports.letters(peer).push_interest(filter.as_str(), wanted);
+            ports.letters(peer).push_interest(filter, wanted);
         }
         self.interest_acks.told()
     }
@@ -224,9 +224,8 @@ impl Shard {
         counts: Counts,
         ports: &mut impl Ports,
     ) -> u64 {
-        let (share, filter) = (shared.share.as_str(), shared.filter.as_str());
         for peer in self.settings.peers() {
-            ports.letters(peer).push_group(share, filter, counts);
+            ports.letters(peer).push_group(shared, counts);
         }
         self.interest_acks.told()
     }

@@ -8,6 +8,7 @@ use super::{Shard, letter::Letter, ports::Ports, stats::Counters};
 use crate::{
     mqtt::QoS,
     session::message::{MessageView, Payload},
+    topic::TopicName,
 };
 
 impl Shard {
@@ -77,7 +78,7 @@ impl Shard {
 
     fn publish_value(&mut self, topic: &str, value: &str, ports: &mut impl Ports) {
         let view = MessageView {
-            topic,
+            topic: TopicName::from_valid(topic),
             application: &[],
             payload: Payload::Small(value.as_bytes()),
             qos: QoS::AtMostOnce,

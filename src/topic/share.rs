@@ -15,6 +15,12 @@ impl<'a> ShareName<'a> {
         Ok(ShareName(text))
     }
 
+    /// A name that was parsed before. It is not looked at again.
+    pub fn from_valid(text: &'a str) -> ShareName<'a> {
+        debug_assert!(ShareName::parse(text).is_ok(), "no ShareName: {text:?}");
+        ShareName(text)
+    }
+
     pub fn as_str(self) -> &'a str {
         self.0
     }
@@ -67,6 +73,19 @@ impl<'a> Subscription<'a> {
             None => TopicFilter::parse(text).map(Subscription::Plain),
             Some(shared) => parse_shared(shared).map(Subscription::Shared),
         }
+    }
+
+    /// What was parsed before. It is not looked at again.
+    ///
+    /// # Panics
+    /// When it is the text of no Subscription.
+    pub fn from_valid(text: &'a str) -> Subscription<'a> {
+        let Some(shared) = text.strip_prefix("$share/") else {
+            return Subscription::Plain(TopicFilter::from_valid(text));
+        };
+        let (share, filter) = shared.split_once('/').expect("a ShareName comes before a filter");
+        let share = ShareName::from_valid(share);
+        Subscription::Shared(SharedFilter { share, filter: TopicFilter::from_valid(filter) })
     }
 
     /// The filter that messages are matched against. A group's name takes no part in it.

@@ -3,6 +3,7 @@
 use ringmq::{
     mqtt::QoS,
     shard::letter::{Address, GroupKeys, Letter, LetterBatch, PublishLetter},
+    topic::{ShareName, TopicFilter},
 };
 
 use crate::{planted::Fault, random::Random};
@@ -30,17 +31,20 @@ pub(crate) fn altered(batch: &LetterBatch, fault: Fault, random: &mut Random) ->
             Letter::Interest { filter, wanted } => {
                 let lost = if *wanted { Fault::LoseInterest } else { Fault::KeepInterest };
                 // A letter about something else, so that the count of changes is right.
-                let filter = if fault == lost && strikes { "lost" } else { batch.text(*filter) };
+                let stray = TopicFilter::from_valid("lost");
+                let filter = if fault == lost && strikes { stray } else { batch.filter(*filter) };
                 out.push_interest(filter, *wanted);
             }
             Letter::Group { share, filter, counts } => {
-                let share = batch.text(*share);
-                let share = if fault == Fault::LoseGroup && strikes { "lost" } else { share };
+                let mut group = batch.group(*share, *filter);
+                if fault == Fault::LoseGroup && strikes {
+                    group.share = ShareName::from_valid("lost");
+                }
                 let mut counts = *counts;
                 if fault == Fault::IgnoreAbsence {
                     counts.online = counts.all;
                 }
-                out.push_group(share, batch.text(*filter), counts);
+                out.push_group(group, counts);
             }
             Letter::InterestApplied { upto } => out.push(Letter::InterestApplied { upto: *upto }),
             Letter::Press { publisher } => out.push(Letter::Press { publisher: *publisher }),

@@ -17,6 +17,7 @@ use ringmq::{
         outbound::{Outbound, Received, Resend},
         queue::{QueueLimits, QueuedMessage},
     },
+    topic::TopicName,
 };
 
 use super::script::Script;
@@ -66,7 +67,7 @@ pub(super) fn check(input: &[u8]) {
 
 fn queued(qos: QoS, expires_at: Option<Moment>) -> QueuedMessage {
     let view = MessageView {
-        topic: "t",
+        topic: TopicName::from_valid("t"),
         application: &[],
         payload: Payload::Small(b"payload"),
         qos,

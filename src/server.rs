@@ -1,6 +1,10 @@
 //! Puts a broker together: configuration in, shards on a runtime, a banner when it listens.
 
-use std::{io::IsTerminal, path::PathBuf, sync::Arc};
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
 use tracing::info;
@@ -37,7 +41,10 @@ pub fn run(config: &Config) -> Result<()> {
         listeners: config.listeners.clone(),
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);
-    runtime::run(&runtime_config(config), brain, |started| announce(config, started))?;
+    runtime::run(&runtime_config(config), brain, |started| {
+        // The broker serves its clients whether anybody reads the banner or not.
+        drop(announce(config, started));
+    })?;
     info!("stopped");
     Ok(())
 }
@@ -102,21 +109,27 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
 }
 
 /// The banner: what runs where.
-fn announce(config: &Config, started: &Started) {
+fn announce(config: &Config, started: &Started) -> io::Result<()> {
+    let mut out = io::stdout().lock();
     let cpus: Vec<String> = started.cpus.iter().map(usize::to_string).collect();
     let plural = if started.cpus.len() == 1 { "" } else { "s" };
-    println!("ringmq {}", env!("CARGO_PKG_VERSION"));
-    println!("{} shard{plural} on CPU {}", started.cpus.len(), cpus.join(", "));
+    writeln!(out, "ringmq {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "{} shard{plural} on CPU {}", started.cpus.len(), cpus.join(", "))?;
     for Listener { address, protocol } in &started.listeners {
         match protocol {
-            Protocol::Tcp => println!("listening on {address}"),
+            Protocol::Tcp => writeln!(out, "listening on {address}")?,
             Protocol::WebSocket(policy) => {
-                println!("listening on ws://{address}{}", policy.path.as_deref().unwrap_or(""));
+                writeln!(
+                    out,
+                    "listening on ws://{address}{}",
+                    policy.path.as_deref().unwrap_or("")
+                )?;
             }
         }
     }
     if started.connections_max < config.connections_max {
         let possible = started.connections_max;
-        println!("up to {possible} connections: raise `ulimit -n` or LimitNOFILE= for more");
+        writeln!(out, "up to {possible} connections: raise `ulimit -n` or LimitNOFILE= for more")?;
     }
+    Ok(())
 }

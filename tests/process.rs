@@ -8,9 +8,12 @@ mod broker;
 mod client;
 
 use std::{
-    fs,
-    net::{Shutdown, TcpListener},
+    fs::{self, File},
+    io::{ErrorKind, Write},
+    net::{Shutdown, TcpListener, TcpStream},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 use broker::Broker;
@@ -58,6 +61,66 @@ fn what_cannot_be_run_is_refused_in_one_line() {
         let lines = said.lines().filter(|line| !line.is_empty()).count();
         assert!(status == 2 || lines == 1, "{flags:?}: {said}");
     }
+}
+
+/// A broker whose banner nobody can read serves its clients.
+#[test]
+fn the_banner_may_go_nowhere() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut broker = Command::new(env!("CARGO_BIN_EXE_ringmq"))
+        .args(["--shards", "1", "--listen", &address.to_string()])
+        .stdout(full)
+        .spawn()
+        .unwrap();
+    let served = (0..500).any(|_| {
+        thread::park_timeout(Duration::from_millis(10));
+        TcpStream::connect(address).is_ok()
+    });
+    let running = broker.try_wait().unwrap().is_none();
+    broker.kill().unwrap();
+    broker.wait().unwrap();
+    assert!(served && running);
+}
+
+#[test]
+fn a_killed_broker_can_be_started_again_at_once() {
+    let mut broker = Broker::ringmq(2);
+    for _ in 0..5 {
+        let address = format!("127.0.0.1:{}", broker.port());
+        let clients: Vec<Client> =
+            (0..50).map(|n| Client::connect(&broker, Version::V311, &format!("{n}"))).collect();
+        // Killed, as every broker that is dropped.
+        drop(broker);
+        broker = Broker::ringmq_at(2, &address, &[]);
+        Client::connect(&broker, Version::V311, "after").ping();
+        drop(clients);
+    }
+    broker.stop();
+}
+
+#[test]
+fn a_sender_that_is_refused_in_mid_packet_hears_of_it_soon() {
+    let broker = Broker::ringmq(1);
+    for megabytes in [8, 64] {
+        for _ in 0..12 {
+            let mut client = Client::connect(&broker, Version::V5, "large");
+            let mut packet = vec![0x30, 0x80, 0x80, 0x80, megabytes / 2];
+            packet.resize(5 + (usize::from(megabytes) << 20), 0);
+            // It takes all, or a reset comes; a client that hangs runs into its timeout.
+            if let Err(error) = client.stream.write_all(&packet) {
+                assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe));
+            }
+            if megabytes == 8 {
+                let code = client.next(|packet| match packet {
+                    Packet::Disconnect(disconnect) => disconnect.reason_code,
+                    other => panic!("{other:?}"),
+                });
+                assert_eq!(code, Some(ReasonCode::PacketTooLarge));
+            }
+        }
+    }
+    broker.stop();
 }
 
 #[test]

@@ -95,7 +95,9 @@ impl SocketConnection {
     /// Where it came from. A client that has gone already may have no address any more.
     pub(super) fn arrival(&self) -> Arrival {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let peer = self.socket.peer_addr().unwrap_or(unknown);
+        let mut peer = self.socket.peer_addr().unwrap_or(unknown);
+        // A socket for both versions of IP has clients of IPv4 under addresses of IPv6.
+        peer.set_ip(peer.ip().to_canonical());
         Arrival { listener: self.listener, peer, surplus: self.permit.surplus }
     }
 

@@ -14,7 +14,7 @@ use super::{
     mailbox::Mail,
     outbox::Outbox,
     random::Random,
-    ring::{Outcome, Ring, RingAddress},
+    ring::{Outcome, Ring, RingAddress, system},
     verify::Verifier,
 };
 use crate::{
@@ -147,6 +147,15 @@ impl Driver {
             connection.phase = Phase::Dead;
             self.touch(id);
         }
+    }
+
+    /// Ends a connection at once. A client that is still sending learns so now, and not when its
+    /// system gives up.
+    pub(super) fn reset(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id) {
+            system::reset_when_closed(&connection.socket);
+        }
+        self.kill(id);
     }
 
     /// Ends a connection that has not been ended before.
@@ -353,8 +362,10 @@ impl Driver {
 
     fn give_up(&mut self, id: ConnectionId) {
         let Some(connection) = self.get(id) else { return };
-        if matches!(connection.phase, Phase::Flushing | Phase::Lingering) {
-            self.kill(id);
+        match connection.phase {
+            Phase::Flushing | Phase::Lingering if connection.discarded > 0 => self.reset(id),
+            Phase::Flushing | Phase::Lingering => self.kill(id),
+            Phase::Open | Phase::Moving(_) | Phase::Dead => {}
         }
     }
 

@@ -23,8 +23,11 @@ pub enum Fault {
          with `ulimit -l`, LimitMEMLOCK= or --ulimit memlock="
     )]
     LockedMemory { available: u64, needed: u64 },
-    #[error("a process may have {available} descriptors here, which leaves none for connections")]
-    Descriptors { available: u64 },
+    #[error(
+        "a process may have {available} descriptors here, and the broker needs {needed} before its \
+         first connection: allow more with `ulimit -n`, LimitNOFILE= or --ulimit nofile="
+    )]
+    Descriptors { available: u64, needed: usize },
     #[error("cannot listen on {address}: {}", reason(.error))]
     Listen { address: SocketAddr, error: io::Error },
     #[error("cannot make the ring of a shard: {0}")]
@@ -37,7 +40,7 @@ pub enum Fault {
     ShardLost(ShardId),
     #[error("the configuration of the runtime contradicts itself: {0}")]
     Configuration(&'static str),
-    #[error("the system refuses what every broker needs: {0}")]
+    #[error("the system refuses what every broker needs")]
     System(#[from] io::Error),
 }
 

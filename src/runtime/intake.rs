@@ -175,12 +175,13 @@ impl Driver {
         }
     }
 
-    /// A client that goes on sending after it was told to go is not waited for.
+    /// A client that goes on sending after it was told to go is read from for a while, so that it
+    /// comes to read why; then it is not waited for.
     fn discard(&mut self, id: ConnectionId, length: usize) {
         let Some(connection) = self.get(id) else { return };
         connection.discarded = connection.discarded.saturating_add(length);
         if connection.discarded > DISCARDED_BYTES_MAX {
-            self.kill(id);
+            self.reset(id);
         }
     }
 
@@ -274,8 +275,8 @@ impl SocketConnection {
     }
 }
 
-/// What a client may go on sending after it was told to go.
-const DISCARDED_BYTES_MAX: usize = 1 << 20;
+/// What a client may go on sending after it was told to go: the rest of a large packet, as a rule.
+const DISCARDED_BYTES_MAX: usize = 16 << 20;
 /// What is missing of a packet is received into its reassembly from this size on. Less comes in one
 /// buffer or two, and the beginning of the next packet with it.
 const RECEIVED_REST_MIN: usize = 16 << 10;

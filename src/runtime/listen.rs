@@ -4,13 +4,21 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    thread,
 };
 
 use super::{
     fault::Fault,
-    ring::{Ring, operation::Operation, system},
+    ring::{
+        Ring,
+        operation::Operation,
+        system::{self, Sharing, Stack},
+    },
 };
-use crate::{base::time::Moment, transport::Listener};
+use crate::{
+    base::time::{Moment, Span},
+    transport::Listener,
+};
 
 /// Binds `shards` sockets to each listener's address. The listeners come back with the addresses
 /// that these are: the system picks a port where none is given.
@@ -23,10 +31,11 @@ pub(super) fn bind_all(
     for listener in listeners {
         let asked = listener.address;
         let mut address = asked;
+        let stack = stack(asked, listeners);
         let fault = |error| Fault::Listen { address: asked, error };
-        check_free(asked).map_err(fault)?;
+        await_free(asked, stack).map_err(fault)?;
         for sockets in &mut by_shard {
-            let socket = bind(address).map_err(fault)?;
+            let socket = bind(address, stack).map_err(fault)?;
             address = socket.local_addr().map_err(fault)?;
             sockets.push(socket);
         }
@@ -35,14 +44,32 @@ pub(super) fn bind_all(
     Ok((bound, by_shard))
 }
 
-/// Sockets that share their address would let a second broker of the same user share it, too, and
-/// get half of the clients. One that does not share tells whether the address is free.
-fn check_free(address: SocketAddr) -> io::Result<()> {
-    system::bound_socket(address, false).map(drop)
+/// `[::]` takes IPv4, too, unless another listener is there for that.
+fn stack(address: SocketAddr, listeners: &[Listener]) -> Stack {
+    let any = address.ip().is_unspecified() && address.is_ipv6();
+    let takes_ipv4 = |other: &Listener| {
+        other.address.is_ipv4() && other.address.port() == address.port() && address.port() != 0
+    };
+    if any && !listeners.iter().any(takes_ipv4) { Stack::Dual } else { Stack::Single }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    system::listen(system::bound_socket(address, true)?, BACKLOG)
+/// Sockets that share their address would let a second broker of the same user share it, too, and
+/// get half of the clients. One that does not share tells whether the address is free. The system
+/// takes a moment to close the sockets of a broker that was killed: that is waited for.
+fn await_free(address: SocketAddr, stack: Stack) -> io::Result<()> {
+    let give_up = system::now() + FREE_WITHIN;
+    loop {
+        match system::bound_socket(address, stack, Sharing::Alone).map(drop) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && system::now() < give_up => {
+                thread::park_timeout(LOOK_AGAIN.into());
+            }
+            other => return other,
+        }
+    }
+}
+
+fn bind(address: SocketAddr, stack: Stack) -> io::Result<TcpListener> {
+    system::listen(system::bound_socket(address, stack, Sharing::Shared)?, BACKLOG)
 }
 
 /// The listening sockets of one shard, one for each listener.
@@ -134,10 +161,13 @@ impl ListeningSocket {
 
 /// Connections that may wait to be accepted; the system may allow fewer.
 const BACKLOG: i32 = 4096;
+/// How long an address may take to become free.
+const FREE_WITHIN: Span = Span::from_secs(2);
+const LOOK_AGAIN: Span = Span::from_millis(10);
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
 
     use super::*;
 
@@ -156,6 +186,28 @@ mod tests {
                 sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
             assert_eq!(addresses, bound);
         }
+    }
+
+    /// Whether a client of this machine gets through to the first of the listeners.
+    fn takes(listeners: &[Listener], ip: impl Into<IpAddr>) -> bool {
+        let (bound, by_shard) = bind_all(listeners, 1).unwrap();
+        let to = SocketAddr::new(ip.into(), bound[0].address.port());
+        let Ok(client) = TcpStream::connect(to) else { return false };
+        let (_, peer) = by_shard[0][0].accept().unwrap();
+        peer.ip().to_canonical() == client.local_addr().unwrap().ip()
+    }
+
+    #[test]
+    fn the_unspecified_ipv6_address_takes_ipv4_too() {
+        let any = || listener(Ipv6Addr::UNSPECIFIED);
+        assert!(takes(&[any()], Ipv6Addr::LOCALHOST));
+        assert!(takes(&[any()], Ipv4Addr::LOCALHOST));
+        assert!(!takes(&[listener(Ipv6Addr::LOCALHOST)], Ipv4Addr::LOCALHOST));
+        let at = |ip: IpAddr, port| Listener::tcp(SocketAddr::new(ip, port));
+        let (v6, v4) = (IpAddr::from(Ipv6Addr::UNSPECIFIED), IpAddr::from(Ipv4Addr::UNSPECIFIED));
+        let both = [at(v6, 1883), at(v4, 1883)];
+        assert_eq!(stack(both[0].address, &both), Stack::Single);
+        assert_eq!(stack(both[0].address, &both[..1]), Stack::Dual);
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn limit_connections(config: &RuntimeConfig) -> Result<usize, Fault> {
         + shards * (DESCRIPTORS_PER_SHARD + config.listeners.len());
     let limit = usize::try_from(available).unwrap_or(usize::MAX).saturating_sub(reserved);
     if limit == 0 {
-        return Err(Fault::Descriptors { available });
+        return Err(Fault::Descriptors { available, needed: reserved });
     }
     Ok(limit.min(config.connections_max))
 }

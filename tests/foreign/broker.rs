@@ -33,8 +33,13 @@ impl Broker {
 
     /// With more flags than the number of shards.
     pub(crate) fn ringmq_with(shards: usize, flags: &[&str]) -> Self {
+        Self::ringmq_at(shards, "127.0.0.1:0", flags)
+    }
+
+    /// Listening at this address of this machine.
+    pub(crate) fn ringmq_at(shards: usize, address: &str, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
-        command.args(["--listen", "127.0.0.1:0", "--shards", &shards.to_string()]).args(flags);
+        command.args(["--listen", address, "--shards", &shards.to_string()]).args(flags);
         let mut broker = Self::start(Kind::Ringmq, &mut command, 0);
         broker.port = broker.await_line(port_in_banner).expect("ringmq says where it listens");
         broker

@@ -3,8 +3,9 @@
 use std::{
     fs::File,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
+    time::Duration,
 };
 
 use rustix::{
@@ -32,25 +33,56 @@ pub(super) fn event_fd() -> io::Result<File> {
     Ok(File::from(eventfd(0, EventfdFlags::CLOEXEC)?))
 }
 
-/// A stream socket bound to `address`, not yet listening. With `shared`, other such sockets may
-/// be bound to the same address.
-pub(in crate::runtime) fn bound_socket(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
+/// Which versions of IP a socket takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::runtime) enum Stack {
+    /// That of its address.
+    Single,
+    /// IPv6 and IPv4.
+    Dual,
+}
+
+/// Whether other sockets may be bound to the same address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::runtime) enum Sharing {
+    Alone,
+    /// Those that share it, too.
+    Shared,
+}
+
+/// A stream socket bound to `address`, not yet listening.
+pub(in crate::runtime) fn bound_socket(
+    address: SocketAddr,
+    stack: Stack,
+    sharing: Sharing,
+) -> io::Result<OwnedFd> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
-    sockopt::set_socket_reuseport(&socket, shared)?;
+    sockopt::set_socket_reuseport(&socket, sharing == Sharing::Shared)?;
     if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, true)?;
+        sockopt::set_ipv6_v6only(&socket, stack == Stack::Single)?;
     }
     bind(&socket, &address)?;
     Ok(socket)
 }
 
-/// Lets a bound socket accept. Connections inherit `TCP_NODELAY` from it.
+/// Lets a bound socket accept. Connections inherit its options: what is written is sent at once,
+/// and a peer that has silently gone is found out even if nothing is sent to it.
 pub(in crate::runtime) fn listen(socket: OwnedFd, backlog: i32) -> io::Result<TcpListener> {
     sockopt::set_tcp_nodelay(&socket, true)?;
+    sockopt::set_socket_keepalive(&socket, true)?;
+    sockopt::set_tcp_keepidle(&socket, PROBE_AFTER)?;
+    sockopt::set_tcp_keepintvl(&socket, PROBE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(&socket, PROBES)?;
     rustix::net::listen(&socket, backlog)?;
     Ok(TcpListener::from(socket))
+}
+
+/// Has the socket reset its connection when it is closed, whatever is on its way.
+pub(in crate::runtime) fn reset_when_closed(socket: &TcpStream) {
+    // It fails only on what is no socket.
+    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
 /// Keeps the kernel from backing this process with huge pages. With them every few bytes of a new
@@ -72,9 +104,14 @@ pub(in crate::runtime) fn raise_limit(resource: Resource) -> io::Result<u64> {
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
+/// A peer that says nothing for a minute is asked whether it is there, and given up a minute later.
+const PROBE_AFTER: Duration = Duration::from_mins(1);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const PROBES: u32 = 6;
+
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
 
@@ -89,24 +126,28 @@ mod tests {
     fn a_socket_listens_where_it_was_bound() {
         for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
             let address = SocketAddr::new(ip, 0);
-            let listener = listen(bound_socket(address, true).unwrap(), 16).unwrap();
+            let listener =
+                listen(bound_socket(address, Stack::Single, Sharing::Shared).unwrap(), 16).unwrap();
             let address = listener.local_addr().unwrap();
             assert_eq!(address.ip(), ip);
             let client = TcpStream::connect(address).unwrap();
             let (server, peer) = listener.accept().unwrap();
             assert_eq!(peer, client.local_addr().unwrap());
             assert!(server.nodelay().unwrap(), "inherited from the listening socket");
+            assert!(sockopt::socket_keepalive(&server).unwrap());
+            assert_eq!(sockopt::tcp_keepidle(&server).unwrap(), PROBE_AFTER);
         }
     }
 
     #[test]
     fn a_socket_that_does_not_share_finds_an_address_taken() {
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-        let first = listen(bound_socket(address, true).unwrap(), 1).unwrap();
+        let first =
+            listen(bound_socket(address, Stack::Single, Sharing::Shared).unwrap(), 1).unwrap();
         let address = first.local_addr().unwrap();
-        let refused = bound_socket(address, false).unwrap_err();
+        let refused = bound_socket(address, Stack::Single, Sharing::Alone).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
-        bound_socket(address, true).unwrap();
+        bound_socket(address, Stack::Single, Sharing::Shared).unwrap();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tracing::info;
+use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -29,7 +29,8 @@ const REFERRED_AT_ONCE_MAX: usize = 256;
 /// Runs a broker until it is told to stop.
 pub fn run(config: &Config) -> Result<()> {
     start_log(&config.log_filter);
-    let rules = rules(config)?;
+    let rules = rules(config, None)?;
+    let reload = reload(config, Arc::new(rules.clone()));
     let started_at = runtime::now();
     // Which keys collide is a secret of this process.
     let seed = Seed::new(getrandom::u64().context("the kernel's random numbers")?);
@@ -41,10 +42,11 @@ pub fn run(config: &Config) -> Result<()> {
         listeners: config.listeners.clone(),
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);
-    runtime::run(&runtime_config(config), brain, |started| {
+    let on_ready = |started: &Started| {
         // The broker serves its clients whether anybody reads the banner or not.
         drop(announce(config, started));
-    })?;
+    };
+    runtime::run(&runtime_config(config), brain, on_ready, reload)?;
     info!("stopped");
     Ok(())
 }
@@ -59,25 +61,43 @@ fn start_log(filter: &str) {
         .init();
 }
 
+/// What SIGHUP does: reads the files of users again, all or nothing.
+fn reload(config: &Config, mut rules: Arc<Rules>) -> impl FnMut() -> Option<Arc<Rules>> + use<> {
+    let config = config.clone();
+    move || match self::rules(&config, Some(&rules.policy)) {
+        Ok(again) => {
+            info!("SIGHUP: the users were read again");
+            rules = Arc::new(again);
+            Some(Arc::clone(&rules))
+        }
+        Err(error) => {
+            error!("SIGHUP: the users stay as they were: {error:#}");
+            None
+        }
+    }
+}
+
 /// What the shards keep to, with the files that the configuration names as they are now.
-fn rules(config: &Config) -> Result<Rules> {
+fn rules(config: &Config, former: Option<&Policy>) -> Result<Rules> {
     Ok(Rules {
         limits: config.limits.clone(),
         offer: config.offer.clone(),
         referral: config.referral.clone(),
-        policy: policy(config)?,
+        policy: policy(config, former)?,
         strategies: config.share_strategies.clone(),
         sys_interval: config.sys_interval,
     })
 }
 
 /// A file of users that cannot be read keeps the broker from starting: it never opens the door.
-fn policy(config: &Config) -> Result<Policy> {
+fn policy(config: &Config, former: Option<&Policy>) -> Result<Policy> {
     let read_passwords = |path: &PathBuf| {
         Passwords::read(path).with_context(|| format!("password file {}", path.display()))
     };
     let read_scram = |path: &PathBuf| {
-        ScramUsers::read(path).with_context(|| format!("SCRAM file {}", path.display()))
+        let read = ScramUsers::read(path);
+        let users = read.with_context(|| format!("SCRAM file {}", path.display()))?;
+        Ok::<_, anyhow::Error>(users.after(former.and_then(|former| former.scram.as_deref())))
     };
     let passwords = config.password_file.as_ref().map(read_passwords).transpose()?;
     let scram = config.scram_file.as_ref().map(read_scram).transpose()?;

@@ -11,14 +11,18 @@ use std::{
     fs::{self, File},
     io::{ErrorKind, Write},
     net::{Shutdown, TcpListener, TcpStream},
+    path::Path,
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
 use broker::Broker;
 use client::{Client, connect, encode, resident, subscribe};
-use ringmq::mqtt::{Delivery, Packet, Publish, PublishProperties, QoS, ReasonCode, Version};
+use ringmq::mqtt::{
+    Connect, Delivery, Packet, Publish, PublishProperties, QoS, ReasonCode, Version,
+};
 
 fn publish(version: Version, topic: &str, payload: &[u8]) -> Vec<u8> {
     let publish = Publish {
@@ -121,6 +125,82 @@ fn a_sender_that_is_refused_in_mid_packet_hears_of_it_soon() {
         }
     }
     broker.stop();
+}
+
+/// The lines of these users in a password file; the password of each is `correct-horse`.
+fn users(names: &[&str]) -> String {
+    let line = |name| format!("{name}:{HASH}\n");
+    names.iter().map(line).collect()
+}
+
+const HASH: &str = "$7$101$PxkC23maIR3STJZx$\
+    WWEGb43HNXbS9iXF693jd7G6h0EPrnoWMNoi/SVtX584YaWxQ8xbiKQiYwnC4bBitImJS1+K6nAlFjiYcDg3DA==";
+
+/// A client of this user, if it is let in.
+fn log_in(broker: &Broker, user_name: &str, client_id: &str) -> Option<Client> {
+    let mut connect = Connect::new(Version::V5, client_id);
+    connect.user_name = Some(user_name);
+    connect.password = Some(b"correct-horse");
+    let mut client = Client::open(broker, Version::V5);
+    client.send(&encode(&Packet::Connect(connect), Version::V5));
+    let code = client.next(|packet| match packet {
+        Packet::Connack(connack) => connack.reason_code,
+        other => panic!("{other:?}"),
+    });
+    (code == Some(ReasonCode::Success)).then_some(client)
+}
+
+/// Users are added and removed while clients publish; a file that is no file of users changes
+/// nothing; nobody loses a connection.
+#[test]
+fn sighup_reads_the_users_again() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reloaded-passwords");
+    fs::write(&path, users(&["alice", "bob"])).unwrap();
+    for shards in [1, 2] {
+        let mut broker = Broker::ringmq_with(shards, &["--password-file", path.to_str().unwrap()]);
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let busy: Vec<Client> =
+                (0..8).map(|n| log_in(&broker, "bob", &format!("busy {n}")).unwrap()).collect();
+            for mut client in busy {
+                let stop = &stop;
+                scope.spawn(move || {
+                    client.subscribe("t/#", QoS::AtMostOnce);
+                    while !stop.load(Ordering::Relaxed) {
+                        client.send(&publish(Version::V5, "u", &[0; 1000]));
+                        client.ping();
+                    }
+                });
+            }
+            for (names, let_in, refused) in
+                [(&["alice", "carol"][..], "carol", "bob"), (&["bob", "alice"][..], "bob", "carol")]
+            {
+                fs::write(&path, users(names)).unwrap();
+                broker.signal("HUP");
+                broker.await_words("the users were read again");
+                // Each shard takes the users in a turn of its own, soon.
+                let holds = |n| {
+                    log_in(&broker, let_in, &format!("in {n}")).is_some()
+                        && log_in(&broker, refused, &format!("out {n}")).is_none()
+                };
+                let since = (0..1_000).find(|&n| (n..n + 4).all(holds));
+                assert!(since.is_some(), "the rules do not come to all shards");
+            }
+            for broken in ["carol", "carol:$7$x"] {
+                fs::write(&path, broken).unwrap();
+                broker.signal("HUP");
+                broker.await_words("the users stay as they were: password file");
+                assert!(log_in(&broker, "alice", "after").is_some());
+            }
+            broker.signal("USR1");
+            broker.await_words("SIGUSR1 is ignored");
+            broker.signal("USR2");
+            broker.await_words("SIGUSR2 is ignored");
+            stop.store(true, Ordering::Relaxed);
+        });
+        fs::write(&path, users(&["alice", "bob"])).unwrap();
+        broker.stop();
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::{
     driver::{Driver, Due},
     listen::ListeningSockets,
     mailbox::MailboxItem,
+    reload::RulesReceiver,
     ring::{Completion, Outcome, buffers::Buffers, operation::Operation, system},
     trim::{self, Trimmer},
 };
@@ -35,7 +36,7 @@ pub(super) struct EventLoop<B> {
     due: Vec<Due>,
     pub(super) listeners: ListeningSockets,
     connection_count: ConnectionCount,
-    bells: Bells,
+    inbox: Inbox,
     bell_watched: bool,
     /// When the ring will have a completion whatever comes.
     alarm: Option<Moment>,
@@ -46,6 +47,12 @@ pub(super) struct EventLoop<B> {
     ending: bool,
 }
 
+/// What reaches a shard from threads that are no shards, beside verdicts.
+pub(super) struct Inbox {
+    pub(super) bells: Bells,
+    pub(super) rules: RulesReceiver,
+}
+
 impl<B: Brain> EventLoop<B> {
     pub(super) fn new(
         brain: B,
@@ -53,7 +60,7 @@ impl<B: Brain> EventLoop<B> {
         buffers: Buffers,
         listeners: ListeningSockets,
         connection_count: ConnectionCount,
-        bells: Bells,
+        inbox: Inbox,
     ) -> EventLoop<B> {
         EventLoop {
             brain,
@@ -63,7 +70,7 @@ impl<B: Brain> EventLoop<B> {
             due: Vec::new(),
             listeners,
             connection_count,
-            bells,
+            inbox,
             bell_watched: false,
             alarm: None,
             stopping: None,
@@ -86,6 +93,7 @@ impl<B: Brain> EventLoop<B> {
         self.handle_due();
         self.handle_completions();
         self.handle_mail();
+        self.handle_rules();
         self.handle_verdicts();
         self.handle_time();
         self.driver.flush();
@@ -159,7 +167,7 @@ impl<B: Brain> EventLoop<B> {
             Operation::Bell => self.handle_bell(),
             // A peer that sleeps has not been woken.
             Operation::Wake if !matches!(completion.outcome, Outcome::Done(_)) => {
-                self.bells.ring_all();
+                self.inbox.bells.ring_all();
             }
             Operation::Alarm | Operation::Wake | Operation::Cancel => {}
         }
@@ -239,7 +247,13 @@ impl<B: Brain> EventLoop<B> {
 
     fn watch_bell(&mut self) {
         self.bell_watched = true;
-        self.driver.ring.watch_bell(self.bells.listen(self.driver.mail.me()));
+        self.driver.ring.watch_bell(self.inbox.bells.listen(self.driver.mail.me()));
+    }
+
+    fn handle_rules(&mut self) {
+        while let Some(rules) = self.inbox.rules.receive() {
+            self.brain.handle_rules(self.driver.now, &rules, &mut self.driver);
+        }
     }
 
     fn handle_verdicts(&mut self) {

@@ -7,7 +7,9 @@
 //! ```
 //! A shard never waits for a lane. Who finds a lane full is told so, with the item.
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
 
 use super::bell::Bells;
 use crate::base::ids::ShardId;
@@ -59,6 +61,16 @@ impl<T> LaneSender<T> {
         self.bells.ring(self.to);
         Ok(())
     }
+
+    /// The same for a thread that may wait for room, but no shard.
+    pub(super) fn send_within(&self, item: T, patience: Duration) -> Result<(), NotSent<T>> {
+        self.sender.send_timeout(item, patience).map_err(|error| match error {
+            SendTimeoutError::Timeout(item) => NotSent::Full(item),
+            SendTimeoutError::Disconnected(_) => NotSent::Ended,
+        })?;
+        self.bells.ring(self.to);
+        Ok(())
+    }
 }
 
 impl<T> LaneReceiver<T> {
@@ -81,9 +93,10 @@ mod tests {
             [1, 2, 3].map(|item| senders[1].try_send(item)),
             [Ok(()), Ok(()), Err(NotSent::Full(3))]
         );
+        assert_eq!(senders[1].send_within(3, Duration::ZERO), Err(NotSent::Full(3)));
         assert_eq!(receivers[0].receive(), None);
         assert_eq!(receivers[1].receive(), Some(1));
-        assert_eq!(senders[1].try_send(3), Ok(()));
+        assert_eq!(senders[1].send_within(3, Duration::ZERO), Ok(()));
         assert_eq!([receivers[1].receive(), receivers[1].receive()], [Some(2), Some(3)]);
     }
 

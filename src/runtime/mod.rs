@@ -19,6 +19,7 @@ mod mailbox;
 mod outbox;
 mod probe;
 mod random;
+mod reload;
 mod ring;
 mod signals;
 mod socketless;

@@ -1,7 +1,13 @@
-//! SIGTERM and SIGINT: the first asks for an orderly stop, the second ends the process at once.
+//! The signals of the process.
+//!
+//! | signal | what it does |
+//! |---|---|
+//! | SIGTERM, SIGINT | the first asks for an orderly stop, the second ends the process at once |
+//! | SIGHUP | has the rules read again |
+//! | SIGUSR1, SIGUSR2 | nothing: they are caught, since they would end the process otherwise |
 
 use std::{
-    io,
+    io, mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,11 +17,12 @@ use std::{
 
 use signal_hook::{
     SigId,
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2},
     flag,
     iterator::{Handle, Signals},
     low_level,
 };
+use tracing::info;
 
 use super::stop::Stop;
 
@@ -27,7 +34,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(stop: Stop) -> io::Result<Watch> {
+    /// `hang_up` is what SIGHUP does, on a thread that may read files and wait.
+    pub(super) fn start(
+        stop: Stop,
+        mut hang_up: impl FnMut() + Send + 'static,
+    ) -> io::Result<Watch> {
         let stopping = Arc::new(AtomicBool::new(false));
         // Asked before the watcher hears of a signal, so that the first one never counts as second.
         let at_once = [SIGTERM, SIGINT]
@@ -37,12 +48,20 @@ impl Watch {
             })
             .into_iter()
             .collect::<io::Result<_>>()?;
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
         let handle = signals.handle();
         let watch = move || {
-            for _ in signals.forever() {
-                stopping.store(true, Ordering::Relaxed);
-                stop.ask();
+            let mut ignored = [false; 2];
+            for signal in signals.forever() {
+                match signal {
+                    SIGHUP => hang_up(),
+                    SIGUSR1 => note_ignored("SIGUSR1", &mut ignored[0]),
+                    SIGUSR2 => note_ignored("SIGUSR2", &mut ignored[1]),
+                    _ => {
+                        stopping.store(true, Ordering::Relaxed);
+                        stop.ask();
+                    }
+                }
             }
         };
         let thread = thread::Builder::new().name("ringmq-signals".to_owned()).spawn(watch)?;
@@ -60,6 +79,13 @@ impl Drop for Watch {
             // A watcher that has panicked watches no more, either.
             drop(thread.join());
         }
+    }
+}
+
+/// Says that a signal has no meaning here, the first time that it comes.
+fn note_ignored(signal: &str, before: &mut bool) {
+    if !mem::replace(before, true) {
+        info!("{signal} is ignored");
     }
 }
 

@@ -15,13 +15,14 @@ use super::{
     bell::Bells,
     connection::ConnectionCount,
     driver::{Driver, DriverLimits, DriverParts},
-    event_loop::EventLoop,
+    event_loop::{EventLoop, Inbox},
     executor::{self, TurnLoop},
     fault::Fault,
     listen::{self, ListeningSockets},
     mailbox::{MAILBOX_ITEMS_MAX, Mail, MailboxItem},
     probe::probe,
     random::Random,
+    reload::{RulesReceiver, rules_lanes},
     ring::{Ring, RingAddress, buffers::Buffers, sleeper::Sleeper},
     signals::Watch,
     stop::Stop,
@@ -30,30 +31,35 @@ use super::{
 use crate::{
     base::ids::ShardId,
     mesh::{Endpoint, mesh},
-    shard::ports::Brain,
+    shard::{ports::Brain, rules::Rules},
 };
 
 /// Runs a broker until it is stopped by a signal or by [`Started::stop`].
 ///
 /// `make` makes each shard's brain, on the shard's own thread. `on_ready` is called once, when all
-/// shards listen.
+/// shards listen. `reload` answers SIGHUP, on a thread of its own: what it returns holds on all
+/// shards from then on.
 pub fn run<B: Brain + 'static>(
     config: &RuntimeConfig,
     make: impl Fn(ShardId) -> B + Send + Clone + 'static,
     on_ready: impl FnOnce(&Started),
+    mut reload: impl FnMut() -> Option<Arc<Rules>> + Send + 'static,
 ) -> Result<(), Fault> {
     let connections_max = probe(config)?;
     let shards = config.cpus.len();
     let (listeners, sockets) = listen::bind_all(&config.listeners, shards)?;
     let bells = Bells::new(shards)?;
     let (verifiers, verify_threads) = verify::start(&bells)?;
+    let (rules_sender, rules_receivers) = rules_lanes(&bells);
     let stop = Stop::new(shards, bells.clone());
     let connection_count = ConnectionCount::new(connections_max, config.connections_surplus);
 
     let (report, reports) = bounded(shards);
     let mut threads = Vec::with_capacity(shards);
-    let ends = mesh(shards, MAILBOX_ITEMS_MAX).into_iter().zip(sockets).zip(verifiers);
-    for ((endpoint, sockets), verifier) in ends {
+    let ends = mesh(shards, MAILBOX_ITEMS_MAX).into_iter().zip(sockets);
+    for ((endpoint, sockets), (verifier, rules)) in
+        ends.zip(verifiers.into_iter().zip(rules_receivers))
+    {
         let (go, may_go) = bounded(1);
         let me = endpoint.me();
         let setup = ShardSetup {
@@ -62,6 +68,7 @@ pub fn run<B: Brain + 'static>(
             endpoint,
             sockets,
             verifier,
+            rules,
             bells: bells.clone(),
             connection_count: connection_count.clone(),
             stop: stop.clone(),
@@ -81,7 +88,12 @@ pub fn run<B: Brain + 'static>(
         // A shard that has ended says why when it is joined.
         drop(shard.go.send(Arc::clone(&addresses_of_rings)));
     }
-    let watch = config.handle_signals.then(|| Watch::start(stop.clone())).transpose()?;
+    let hang_up = move || {
+        if let Some(rules) = reload() {
+            rules_sender.send(&rules);
+        }
+    };
+    let watch = config.handle_signals.then(|| Watch::start(stop.clone(), hang_up)).transpose()?;
     let stop_handle = StopHandle::new(stop);
     on_ready(&Started { listeners, cpus: config.cpus.clone(), connections_max, stop: stop_handle });
     let ended = join_all(threads);
@@ -141,6 +153,7 @@ struct ShardSetup {
     endpoint: Endpoint<MailboxItem>,
     sockets: Vec<TcpListener>,
     verifier: Verifier,
+    rules: RulesReceiver,
     bells: Bells,
     connection_count: ConnectionCount,
     stop: Stop,
@@ -190,8 +203,9 @@ impl ShardSetup {
         };
         let driver = Driver::new(tools, limits);
         let listeners = ListeningSockets::new(self.config.listeners, self.sockets);
+        let inbox = Inbox { bells: self.bells, rules: self.rules };
         let mut event_loop =
-            EventLoop::new(make(me), driver, buffers, listeners, self.connection_count, self.bells);
+            EventLoop::new(make(me), driver, buffers, listeners, self.connection_count, inbox);
         if !executor.run(turn_loop.work(&mut event_loop)) {
             // The kernel may still write to its memory. Nobody waits for it, though.
             event_loop.driver.end_verifying();

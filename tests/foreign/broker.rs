@@ -113,9 +113,14 @@ impl Broker {
     }
 
     pub(crate) fn ask_to_stop(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal, such as HUP.
+    pub(crate) fn signal(&self, name: &str) {
         // The shell has the command built in; a package of it may be missing.
         let asked = Command::new("sh")
-            .args(["-c", "kill -TERM $0", &self.pid().to_string()])
+            .args(["-c", &format!("kill -{name} $0"), &self.pid().to_string()])
             .status()
             .expect("a shell can be started");
         assert!(asked.success(), "{:?} ended before it was asked to", self.kind);
@@ -125,6 +130,12 @@ impl Broker {
         assert!(self.has_fallen_silent(), "{:?} does not end", self.kind);
         let status = self.process.wait().expect("its status is known");
         assert!(status.success(), "{:?} ended with {status}", self.kind);
+    }
+
+    /// Waits until it has said these words, and says in which line.
+    pub(crate) fn await_words(&mut self, words: &str) -> String {
+        let line = self.await_line(|line| line.contains(words).then(|| line.to_owned()));
+        line.expect(words)
     }
 
     fn await_line<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> Option<T> {

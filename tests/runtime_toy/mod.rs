@@ -308,7 +308,7 @@ pub(crate) fn start_with<B: Brain + 'static>(
 ) -> Running {
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
-        run(&config, make, |started| {
+        let on_ready = |started: &Started| {
             let Started { listeners, cpus, connections_max, stop } = started;
             let started = Started {
                 listeners: listeners.clone(),
@@ -317,7 +317,8 @@ pub(crate) fn start_with<B: Brain + 'static>(
                 stop: stop.clone(),
             };
             tell.send(started).expect("the test waits");
-        })
+        };
+        run(&config, make, on_ready, || None)
     });
     let started = told.recv_timeout(PATIENCE).expect("the broker starts");
     Running { started, thread: Some(thread) }

@@ -131,6 +131,16 @@ fn an_unknown_user_is_challenged_like_a_known_one_and_always_refused() {
 }
 
 #[test]
+fn a_file_that_has_changed_tells_unknown_users_the_same() {
+    let mock = |users: &ScramUsers| users.find(Mechanism::Sha256, "nobody").0.salt;
+    let (before, line) = (users(&line_of_the_example()), line_of_the_example());
+    let changed =
+        || ScramUsers::parse(&format!("{line}\n{}", line.replace("user:", "another:"))).unwrap();
+    assert_ne!(mock(&changed()), mock(&before));
+    assert_eq!(mock(&changed().after(Some(&before))), mock(&before));
+}
+
+#[test]
 fn a_mechanism_without_users_is_not_offered() {
     let users = users(&line_of_the_example());
     assert!(Exchange::begin(&users, Mechanism::Sha256, [0; 16]).is_some());

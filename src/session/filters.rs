@@ -21,6 +21,17 @@ impl Default for Filters {
     }
 }
 
+/// How many filters a session may have, and how many bytes of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FiltersMax {
+    pub count: usize,
+    pub bytes: usize,
+}
+
+/// The session has as many filters as it may; the filter was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FiltersFull;
+
 /// A list longer than this is hashed.
 const FEW_MAX: usize = 16;
 
@@ -49,6 +60,20 @@ impl Filters {
             Filters::Few(list) => list.iter().any(|held| **held == *filter),
             Filters::Many(many) => many.set.contains(filter),
         }
+    }
+
+    /// Adds a filter that is not in the set yet, if there is room for it.
+    pub fn try_add(
+        &mut self,
+        filter: &str,
+        maximum: FiltersMax,
+        seed: Seed,
+    ) -> Result<(), FiltersFull> {
+        if self.len() >= maximum.count || self.bytes() + filter.len() > maximum.bytes {
+            return Err(FiltersFull);
+        }
+        self.add(filter, seed);
+        Ok(())
     }
 
     /// Adds a filter that is not in the set yet.

@@ -15,7 +15,7 @@ use crate::{
 ///             PUBLISH again: PUBREC, not routed
 /// ```
 ///
-/// QoS 1 leaves no trace here: its PUBACK goes out in the same turn.
+/// QoS 1 leaves no trace here: a session does not wait for anything between PUBLISH and PUBACK.
 #[derive(Debug, Default)]
 pub struct Inbound {
     /// Packet Identifiers between PUBREC and PUBREL, and whether they came on this connection;

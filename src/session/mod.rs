@@ -1,8 +1,8 @@
 //! One client's contract with the broker: what outlives its connections.
 //!
 //! A pure state machine per direction: [`inbound`] for what the client publishes, [`outbound`] for
-//! what it is sent. [`topic_aliases`] and [`client_aliases`] are of one connection only. Knows
-//! packets and time; knows no sockets, no topics trie and no other session.
+//! what it is sent. [`topic_aliases`], [`client_aliases`] and [`terms`] are of one connection only.
+//! Knows packets and time; knows no sockets, no topics trie and no other session.
 
 #![forbid(unsafe_code)]
 
@@ -12,5 +12,257 @@ pub mod inbound;
 pub mod message;
 pub mod outbound;
 pub mod queue;
+pub mod sessions;
+pub mod terms;
 pub mod topic_aliases;
 pub mod will;
+
+use self::{
+    filters::{Filters, FiltersFull, FiltersMax},
+    inbound::Inbound,
+    outbound::Outbound,
+    terms::Terms,
+    topic_aliases::TopicAliases,
+    will::Will,
+};
+use crate::{
+    base::{
+        hash::Seed,
+        ids::ConnectionId,
+        time::{Moment, Span},
+    },
+    mqtt::ProtocolError,
+    topic::Subscription,
+};
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    client_id: Box<str>,
+    /// A hash of the Client Identifier, the same on all shards.
+    client_hash: u32,
+    /// The connection that it is on; `None` while its client is away.
+    link: Option<Link>,
+    /// What Topic Aliases stand for on that connection, once it has been sent topics.
+    /// [MQTT-3.3.2-7]
+    topic_aliases: Option<Box<TopicAliases>>,
+    inbound: Inbound,
+    outbound: Outbound,
+    filters: Filters,
+    /// How many of the filters are of shared subscriptions.
+    shared_filters: u32,
+    /// Seconds that it outlives its connection; `u32::MAX` is for ever. [MQTT-3.1.2-23]
+    expiry_interval: u32,
+    /// When it ends, while its client is away.
+    ends_at: Option<Moment>,
+    /// When the next reminder comes to look at it while its client is away.
+    look_at: Option<Moment>,
+    will: Option<Box<Will>>,
+}
+
+/// What delivery must know of a session's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    pub connection: ConnectionId,
+    pub terms: Terms,
+}
+
+impl Session {
+    fn new(client_id: Box<str>, hash: u64) -> Session {
+        Session {
+            client_id,
+            // The other half says where the client is at home.
+            client_hash: (hash >> 32) as u32,
+            link: None,
+            topic_aliases: None,
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
+            filters: Filters::default(),
+            shared_filters: 0,
+            expiry_interval: 0,
+            ends_at: None,
+            look_at: None,
+            will: None,
+        }
+    }
+
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// A hash of the Client Identifier, the same on all shards.
+    #[inline]
+    pub fn client_hash(&self) -> u32 {
+        self.client_hash
+    }
+
+    /// The connection that it is on; `None` while its client is away.
+    #[inline]
+    pub fn link(&self) -> Option<Link> {
+        self.link
+    }
+
+    /// The client has come: `window` is its Receive Maximum, `expiry_interval` is in seconds. A
+    /// Will that was waiting for its delay is not published. [MQTT-3.1.3-9]
+    pub fn connect(
+        &mut self,
+        link: Link,
+        window: u16,
+        expiry_interval: u32,
+        will: Option<Box<Will>>,
+    ) {
+        self.link = Some(link);
+        self.topic_aliases = None;
+        self.inbound.connect();
+        self.outbound.connect(window);
+        self.expiry_interval = expiry_interval;
+        self.ends_at = None;
+        self.will = will;
+    }
+
+    /// The client has gone. Its Will is published after its delay or at the session's end,
+    /// whichever comes first, unless the client took it along. [MQTT-3.1.3-9]
+    pub fn disconnect(&mut self, now: Moment, keeps_will: bool) {
+        self.link = None;
+        self.topic_aliases = None;
+        let lasts = Span::from_secs(u64::from(self.expiry_interval));
+        self.ends_at = (self.expiry_interval != u32::MAX).then(|| now + lasts);
+        self.will = self.will.take().filter(|_| keeps_will);
+        if let Some(will) = &mut self.will {
+            will.due_at = Some(now + will.delay);
+        }
+    }
+
+    /// The client changes the Session Expiry Interval as it leaves. A session that was to end with
+    /// its connection cannot be kept then. [MQTT-3.14.2-2]
+    pub fn change_expiry(&mut self, seconds: u32, maximum: u32) -> Result<(), ProtocolError> {
+        if self.expiry_interval == 0 && seconds > 0 {
+            return Err(ProtocolError::SessionExpiryRaised);
+        }
+        self.expiry_interval = seconds.min(maximum);
+        Ok(())
+    }
+
+    /// Whether its client has been away for longer than it lasts.
+    pub fn has_ended(&self, now: Moment) -> bool {
+        self.link.is_none() && self.ends_at.is_some_and(|ends_at| ends_at <= now)
+    }
+
+    /// Whether its client has been away for as long as its Will is delayed.
+    pub fn is_will_due(&self, now: Moment) -> bool {
+        self.link.is_none() && self.will_due_at().is_some_and(|due_at| due_at <= now)
+    }
+
+    /// When something happens to it next while its client is away.
+    pub fn next_change(&self) -> Option<Moment> {
+        [self.will_due_at(), self.ends_at].into_iter().flatten().min()
+    }
+
+    /// Takes the Will to publish it.
+    pub fn take_will(&mut self) -> Option<Box<Will>> {
+        self.will.take()
+    }
+
+    /// Notes a reminder to look at it. False: an earlier one comes anyway.
+    pub fn remind(&mut self, look_at: Moment) -> bool {
+        let is_sooner = self.look_at.is_none_or(|pending| look_at < pending);
+        if is_sooner {
+            self.look_at = Some(look_at);
+        }
+        is_sooner
+    }
+
+    /// A reminder has come. False: an earlier one has taken its place, or it was for the session
+    /// that had this number before.
+    pub fn take_reminder(&mut self, now: Moment) -> bool {
+        let is_due = self.look_at.is_some_and(|look_at| look_at <= now);
+        if is_due {
+            self.look_at = None;
+        }
+        is_due
+    }
+
+    /// Notes a subscription. True: it is a new one.
+    pub fn subscribe(
+        &mut self,
+        text: &str,
+        subscription: Subscription<'_>,
+        maximum: FiltersMax,
+        seed: Seed,
+    ) -> Result<bool, FiltersFull> {
+        if self.filters.contains(text) {
+            return Ok(false);
+        }
+        self.filters.try_add(text, maximum, seed)?;
+        self.shared_filters += u32::from(matches!(subscription, Subscription::Shared(_)));
+        Ok(true)
+    }
+
+    /// Forgets a subscription. False: there was none with exactly this filter.
+    /// [MQTT-3.10.4-1]
+    pub fn unsubscribe(&mut self, text: &str, subscription: Subscription<'_>) -> bool {
+        if !self.filters.contains(text) {
+            return false;
+        }
+        self.filters.remove(text);
+        self.shared_filters -= u32::from(matches!(subscription, Subscription::Shared(_)));
+        true
+    }
+
+    pub fn filters(&self) -> &Filters {
+        &self.filters
+    }
+
+    /// The filters of its shared subscriptions.
+    pub fn shared_filters(&self) -> Vec<Box<str>> {
+        if self.shared_filters == 0 { Vec::new() } else { self.filters.shared() }
+    }
+
+    /// Forgets all subscriptions, and says which there were.
+    pub fn take_filters(&mut self) -> Vec<Box<str>> {
+        self.shared_filters = 0;
+        self.filters.take()
+    }
+
+    pub fn inbound(&self) -> &Inbound {
+        &self.inbound
+    }
+
+    #[inline]
+    pub fn inbound_mut(&mut self) -> &mut Inbound {
+        &mut self.inbound
+    }
+
+    #[inline]
+    pub fn outbound(&self) -> &Outbound {
+        &self.outbound
+    }
+
+    #[inline]
+    pub fn outbound_mut(&mut self) -> &mut Outbound {
+        &mut self.outbound
+    }
+
+    /// What sending a message to the client changes.
+    #[inline]
+    pub fn sending(&mut self) -> (&mut Outbound, &mut Option<Box<TopicAliases>>) {
+        (&mut self.outbound, &mut self.topic_aliases)
+    }
+
+    /// What it leaves to others at its end.
+    pub fn into_outbound(self) -> Outbound {
+        self.outbound
+    }
+
+    /// Messages on their way to the client.
+    pub fn load(&self) -> usize {
+        usize::from(self.outbound.outstanding()) + self.outbound.queue.len()
+    }
+
+    fn will_due_at(&self) -> Option<Moment> {
+        self.will.as_ref().and_then(|will| will.due_at)
+    }
+}
+
+#[cfg(test)]
+mod tests;

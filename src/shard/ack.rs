@@ -26,9 +26,9 @@ impl Shard {
         ack: &Ack<'_>,
         ports: &mut impl Ports,
     ) {
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
         let refused = ack.reason_code.is_error();
-        match session.outbound.handle_pubrec(ack.packet_id, refused) {
+        let outbound = self.sessions.of_connected_mut(subscriber).outbound_mut();
+        match outbound.handle_pubrec(ack.packet_id, refused) {
             Received::Release => {
                 let pubrel = Ack::success(ack.packet_id);
                 self.answer(id, &Packet::Pubrel(pubrel), ports);
@@ -51,8 +51,8 @@ impl Shard {
         ack: &Ack<'_>,
         ports: &mut impl Ports,
     ) {
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        let known = session.inbound.handle_pubrel(ack.packet_id);
+        let inbound = self.sessions.of_connected_mut(subscriber).inbound_mut();
+        let known = inbound.handle_pubrel(ack.packet_id);
         let reason = (!known).then_some(Reason::NothingReceived);
         let reason_code = reason.map_or(ReasonCode::Success, Reason::code);
         let pubcomp = Packet::Pubcomp(Ack::with_reason(ack.packet_id, reason_code));
@@ -76,8 +76,7 @@ impl Shard {
         end: impl FnOnce(&mut Outbound) -> bool,
         ports: &mut impl Ports,
     ) {
-        let session = self.sessions.get_mut(subscriber);
-        if session.is_some_and(|session| end(&mut session.outbound)) {
+        if end(self.sessions.of_connected_mut(subscriber).outbound_mut()) {
             self.pump(subscriber, ports);
         }
     }

@@ -1,6 +1,6 @@
 //! AUTH: enhanced authentication before CONNACK, and again at any time after it.
 
-use super::{Shard, connection::Stage, end::Cause, ports::Ports, reason::Reason, terms::Terms};
+use super::{Shard, connection::Stage, end::Cause, ports::Ports, reason::Reason};
 use crate::{
     access::scram::{Exchange, MESSAGE_BYTES_MAX, Outcome},
     base::ids::ConnectionId,
@@ -67,17 +67,18 @@ impl Shard {
             // [MQTT-4.12.0-1]
             self.counters.refused_authentication += 1;
             let reason = Reason::AuthenticationMethodUnknown;
-            return self.refuse_connect(id, Terms::of(connect), reason, ports);
+            return self.refuse_connect(id, self.terms_of(connect), reason, ports);
         };
         let authentication = keep(connect, method);
         let bytes = self.connections.authenticating_bytes() + authentication.bytes();
         if bytes > AUTHENTICATING_BYTES_MAX {
             let reason = Reason::AuthenticationsFull;
-            return self.refuse_connect(id, Terms::of(connect), reason, ports);
+            return self.refuse_connect(id, self.terms_of(connect), reason, ports);
         }
+        let terms = self.terms_of(connect);
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.stage = Stage::Authenticating;
-        connection.terms = Terms::of(connect);
+        connection.terms = terms;
         self.connections.set_authentication(id, Some(authentication));
         self.begin_with(id, exchange, connect.properties.authentication_data, ports);
     }
@@ -216,7 +217,7 @@ impl Shard {
         let auth = Auth { reason_code, method, data, properties: ReasonProperties::default() };
         let is_first = reason_code == ReasonCode::ContinueAuthentication && data.is_none();
         let reason = is_first.then_some(Reason::FirstMessageMissing);
-        if terms.write(&Packet::Auth(auth), reason, &mut self.scratch) {
+        if terms.write(&Packet::Auth(auth), reason.map(Reason::text), &mut self.scratch) {
             ports.send(id, &self.scratch);
         } else {
             // There is no smaller challenge, so the client cannot be let in. [MQTT-3.1.2-24]

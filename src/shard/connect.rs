@@ -12,8 +12,6 @@ use super::{
     judge::Candidate,
     ports::{Closing, Ports},
     reason::Reason,
-    sessions::Link,
-    terms::Terms,
 };
 use crate::{
     access::Decision,
@@ -26,7 +24,9 @@ use crate::{
         connect::peek_version,
     },
     session::{
+        Link, Session,
         message::{Message, MessageView, Payload, shared_payload},
+        terms::Terms,
         will::Will,
     },
     topic::TopicName,
@@ -56,11 +56,11 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> Handled {
         if let Some(reason) = self.refers(id) {
-            self.refuse_connect(id, Terms::of(connect), reason, ports);
+            self.refuse_connect(id, self.terms_of(connect), reason, ports);
             return Handled::Taken;
         }
         if let Err(reason) = self.judge(connect) {
-            self.refuse_connect(id, Terms::of(connect), reason, ports);
+            self.refuse_connect(id, self.terms_of(connect), reason, ports);
             return Handled::Taken;
         }
         let home = self.settings.home(connect.client_id);
@@ -80,12 +80,16 @@ impl Shard {
             }
             Some(Err(reason)) => {
                 self.counters.refused_authentication += 1;
-                self.refuse_connect(id, Terms::of(connect), reason, ports);
+                self.refuse_connect(id, self.terms_of(connect), reason, ports);
                 Handled::Taken
             }
             // The verdict hands the packet in again.
             None => Handled::Later,
         }
+    }
+
+    pub(super) fn terms_of(&self, connect: &Connect<'_>) -> Terms {
+        Terms::of(connect, self.rules.limits.topic_aliases_max)
     }
 
     /// Why this client is sent to another server, whoever it is.
@@ -164,7 +168,7 @@ impl Shard {
         self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
         if resumed.is_none() && self.sessions.len() >= self.sessions_max() {
-            return self.refuse_connect(id, Terms::of(connect), Reason::SessionsFull, ports);
+            return self.refuse_connect(id, self.terms_of(connect), Reason::SessionsFull, ports);
         }
         let subscriber = resumed.unwrap_or_else(|| self.sessions.create(client_id));
         let session_expiry = self.session_expiry(connect);
@@ -199,7 +203,7 @@ impl Shard {
     /// [MQTT-3.1.4-3] [MQTT-3.1.2-4]
     fn end_earlier(&mut self, client_id: &str, clean_start: bool, ports: &mut impl Ports) {
         let Some(earlier) = self.sessions.find(client_id) else { return };
-        if let Some(link) = self.sessions.get(earlier).and_then(|session| session.link) {
+        if let Some(link) = self.sessions.get(earlier).and_then(Session::link) {
             self.end(link.connection, Cause::TakenOver, ports);
         }
         if clean_start && self.sessions.get(earlier).is_some() {
@@ -216,26 +220,18 @@ impl Shard {
         session_expiry: u32,
     ) {
         let will = connect.will.as_ref().map(|will| Box::new(keep_will(will)));
-        let (Some(connection), Some(session)) =
-            (self.connections.get_mut(id), self.sessions.get_mut(subscriber))
-        else {
-            return;
-        };
+        let terms = self.terms_of(connect);
+        let connection = self.connections.get_mut(id).expect("it is being let in");
         connection.stage = Stage::Connected(subscriber);
         connection.rules = Rc::clone(&self.rules);
-        connection.terms = Terms::of(connect);
-        connection.terms.limit_topic_aliases(self.rules.limits.topic_aliases_max);
+        connection.terms = terms;
         connection.keep_alive = self.rules.offer.keep_alive(connect);
         let deadline = connection.keep_alive_deadline();
         let receive_maximum = connect.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
-        session.link = Some(Link { connection: id, terms: connection.terms });
-        session.topic_aliases = None;
-        session.inbound.connect();
-        session.outbound.connect(receive_maximum.min(self.rules.limits.inflight_max));
-        session.expiry_interval = session_expiry;
-        session.ends_at = None;
-        // A Will that was waiting for its delay is not published. [MQTT-3.1.3-9]
-        session.will = will;
+        let window = receive_maximum.min(self.rules.limits.inflight_max);
+        let link = Link { connection: id, terms };
+        let session = self.sessions.get_mut(subscriber).expect("it was found or created");
+        session.connect(link, window, session_expiry, will);
         self.counters.clients_connected += 1;
         self.counters.connections_accepted += 1;
         if let Some(deadline) = deadline {

@@ -2,14 +2,17 @@
 
 use std::{num::NonZeroU16, rc::Rc};
 
-use super::{auth::Authentication, ports::Arrival, rules::Rules, terms::Terms};
+use super::{auth::Authentication, ports::Arrival, rules::Rules};
 use crate::{
     base::{
         ids::{ConnectionId, SubscriberId},
         time::{Moment, Span},
     },
     mqtt::{Frame, PacketType, Version},
-    session::client_aliases::{AliasesFull, ClientAliases},
+    session::{
+        client_aliases::{AliasesFull, ClientAliases},
+        terms::Terms,
+    },
 };
 
 /// One network connection, from its arrival to its end.
@@ -103,7 +106,7 @@ impl MqttConnection {
     /// How many QoS 2 messages it may have unreleased. Before 5.0 it is told no limit but the
     /// number of Packet Identifiers.
     pub(super) fn receive_maximum(&self) -> u16 {
-        match self.terms.version {
+        match self.terms.version() {
             Version::V5 => self.rules.limits.receive_maximum,
             Version::V31 | Version::V311 => u16::MAX,
         }

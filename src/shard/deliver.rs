@@ -7,14 +7,15 @@ use std::rc::Rc;
 use super::{
     frames::{Form, Frames, PreparedFrame},
     ports::Ports,
+    pressure::Pressure,
     rules::Limits,
-    sessions::{Link, Session},
     stats::Counters,
 };
 use crate::{
     base::{hash::Seed, ids::SubscriberId, time::Moment},
     mqtt::{QoS, SubscriptionOptions},
     session::{
+        Link, Session,
         message::{Message, MessageView},
         queue::{QueueLimits, QueuedMessage},
     },
@@ -38,16 +39,36 @@ impl Form<'_> {
 /// What deliveries work with and what they leave behind.
 #[derive(Debug)]
 pub(super) struct DeliveryBuffers {
-    pub(super) frames: Frames,
+    frames: Frames,
     /// Sessions that are close to a limit now: their publishers are to be held back.
-    pub(super) crowded: Vec<SubscriberId>,
+    crowded: Vec<SubscriberId>,
     /// Connected sessions that are beyond a limit: they are to be disconnected.
-    pub(super) overrun: Vec<SubscriberId>,
+    overrun: Vec<SubscriberId>,
 }
 
 impl DeliveryBuffers {
     pub(super) fn new(seed: Seed) -> DeliveryBuffers {
         DeliveryBuffers { frames: Frames::new(seed), crowded: Vec::new(), overrun: Vec::new() }
+    }
+
+    pub(super) fn frames_mut(&mut self) -> &mut Frames {
+        &mut self.frames
+    }
+
+    /// Takes the sessions that the last deliveries have brought close to a limit.
+    pub(super) fn take_crowded(&mut self) -> Vec<SubscriberId> {
+        std::mem::take(&mut self.crowded)
+    }
+
+    /// Takes their memory back.
+    pub(super) fn give_back(&mut self, mut crowded: Vec<SubscriberId>) {
+        crowded.clear();
+        self.crowded = crowded;
+    }
+
+    /// Takes one of the connected sessions that are beyond a limit.
+    pub(super) fn next_overrun(&mut self) -> Option<SubscriberId> {
+        self.overrun.pop()
     }
 }
 
@@ -74,6 +95,16 @@ pub(super) struct Share<'a> {
     pub(super) origin: Origin,
 }
 
+/// What a delivery asks, uses and changes besides the sessions.
+#[derive(Debug)]
+pub(super) struct Means<'a> {
+    pub(super) now: Moment,
+    pub(super) limits: &'a Limits,
+    pub(super) buffers: &'a mut DeliveryBuffers,
+    pub(super) pressure: &'a mut Pressure,
+    pub(super) counters: &'a mut Counters,
+}
+
 /// One message being delivered to any number of sessions.
 #[derive(Debug)]
 pub(super) struct Fanout<'a, P> {
@@ -81,6 +112,7 @@ pub(super) struct Fanout<'a, P> {
     view: MessageView<'a>,
     limits: &'a Limits,
     buffers: &'a mut DeliveryBuffers,
+    pressure: &'a mut Pressure,
     counters: &'a mut Counters,
     ports: &'a mut P,
     share: Option<Share<'a>>,
@@ -89,16 +121,11 @@ pub(super) struct Fanout<'a, P> {
 }
 
 impl<'a, P: Ports> Fanout<'a, P> {
-    pub(super) fn new(
-        now: Moment,
-        view: &MessageView<'a>,
-        limits: &'a Limits,
-        buffers: &'a mut DeliveryBuffers,
-        counters: &'a mut Counters,
-        ports: &'a mut P,
-    ) -> Fanout<'a, P> {
+    pub(super) fn new(view: &MessageView<'a>, means: Means<'a>, ports: &'a mut P) -> Fanout<'a, P> {
+        let Means { now, limits, buffers, pressure, counters } = means;
         buffers.frames.begin();
-        Fanout { now, view: *view, limits, buffers, counters, ports, share: None, kept: None }
+        let (view, share, kept) = (*view, None, None);
+        Fanout { now, view, limits, buffers, pressure, counters, ports, share, kept }
     }
 
     /// The same, to a member of a share group.
@@ -125,8 +152,8 @@ impl<'a, P: Ports> Fanout<'a, P> {
             retain: self.view.retain && options.retain_as_published,
             subscription_ids,
         };
-        match session.link {
-            Some(link) if form.qos == QoS::AtMostOnce && link.terms.topic_aliases == 0 => {
+        match session.link() {
+            Some(link) if form.qos == QoS::AtMostOnce && link.terms.topic_aliases() == 0 => {
                 self.send_qos_0::<false>(subscriber, session, link, form);
             }
             Some(link) if form.qos == QoS::AtMostOnce => {
@@ -147,11 +174,11 @@ impl<'a, P: Ports> Fanout<'a, P> {
         link: Link,
         form: Form<'_>,
     ) {
-        let aliases = &mut session.topic_aliases;
+        let aliases = session.sending().1;
         let frame = if ALIASES {
             self.buffers.frames.ready(&self.view, link, aliases, form, self.now)
         } else {
-            self.buffers.frames.in_full(&self.view, link.terms.version, form, self.now)
+            self.buffers.frames.in_full(&self.view, link.terms.version(), form, self.now)
         };
         let room = self.ports.outbox_room(link.connection);
         if room < self.limits.outbox_bytes_max / 2 {
@@ -160,7 +187,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
         if !link.terms.takes(self.buffers.frames.len_with(frame, &self.view)) {
             self.counters.dropped_too_large += 1;
             self.buffers.frames.forget(frame);
-        } else if room == 0 && !self.has_grace(subscriber, session) {
+        } else if room == 0 && !self.has_grace(subscriber) {
             self.counters.dropped_outbox_full += 1;
             self.buffers.frames.forget(frame);
         } else {
@@ -176,53 +203,52 @@ impl<'a, P: Ports> Fanout<'a, P> {
         link: Link,
         form: Form<'_>,
     ) {
-        if !session.outbound.is_open() || self.ports.outbox_room(link.connection) == 0 {
+        if !session.outbound().is_open() || self.ports.outbox_room(link.connection) == 0 {
             self.queue(subscriber, session, form);
             return;
         }
-        let aliases = &mut session.topic_aliases;
+        let aliases = session.sending().1;
         let frame = self.buffers.frames.ready(&self.view, link, aliases, form, self.now);
         if !link.terms.takes(self.buffers.frames.len_with(frame, &self.view)) {
             self.counters.dropped_too_large += 1;
             self.buffers.frames.forget(frame);
             return;
         }
-        let packet_id = session.outbound.begin(self.queued(form));
+        let packet_id = session.outbound_mut().begin(self.queued(form));
         self.buffers.frames.patch(frame, packet_id);
         self.send(session, link, frame);
     }
 
     fn queue(&mut self, subscriber: SubscriberId, session: &mut Session, form: Form<'_>) {
         // No acknowledgement pumps a queue whose window is open: the drained outbox does.
-        if let Some(link) = session.link.filter(|_| session.outbound.has_room()) {
+        if let Some(link) = session.link().filter(|_| session.outbound().has_room()) {
             self.ports.notify_drained(link.connection);
         }
         let queued = self.queued(form);
-        let queue = &mut session.outbound.queue;
+        let queue = &mut session.outbound_mut().queue;
         let full = queue.push(queued.clone(), &self.limits.queue).is_err();
-        if full && self.has_grace(subscriber, session) {
+        if full && self.has_grace(subscriber) {
             // A queue without limits is never full.
-            let _ = session.outbound.queue.push(queued, &QueueLimits::NONE);
+            let _ = session.outbound_mut().queue.push(queued, &QueueLimits::NONE);
             self.counters.queued += 1;
         } else if full {
             self.counters.dropped_queue_full += 1;
-            if session.link.is_some() && !self.is_orphaned() {
+            if session.link().is_some() && !self.is_orphaned() {
                 self.buffers.overrun.push(subscriber);
             }
         } else {
             self.counters.queued += 1;
         }
-        if session.link.is_some() && session.outbound.queue.is_above(50, &self.limits.queue) {
+        if session.link().is_some() && session.outbound().queue.is_above(50, &self.limits.queue) {
             self.buffers.crowded.push(subscriber);
         }
     }
 
     /// Whether this message may go beyond the limits of a session that publishers are held back
     /// for: what they had sent before is to arrive. Whoever publishes to itself is not held back.
-    fn has_grace(&self, subscriber: SubscriberId, session: &mut Session) -> bool {
+    fn has_grace(&mut self, subscriber: SubscriberId) -> bool {
         let size = self.view.topic.as_str().len() + self.view.payload.len();
-        self.view.publisher != Some(subscriber)
-            && session.pressure.as_mut().is_some_and(|pressure| pressure.spend_grace(size))
+        self.view.publisher != Some(subscriber) && self.pressure.spend_grace(subscriber, size)
     }
 
     fn queued(&mut self, form: Form<'_>) -> QueuedMessage {
@@ -238,7 +264,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
     #[inline]
     fn send(&mut self, session: &mut Session, link: Link, frame: PreparedFrame) {
         self.counters.messages_sent += 1;
-        let (frames, aliases) = (&mut self.buffers.frames, &mut session.topic_aliases);
+        let (frames, aliases) = (&mut self.buffers.frames, session.sending().1);
         frames.send(frame, &self.view, link.connection, aliases, self.ports);
     }
 }

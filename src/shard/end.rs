@@ -7,13 +7,11 @@ use super::{
     connection::{MqttConnection, Stage},
     ports::{Closing, Ports},
     reason::Reason,
+    timers::{Timer, Timers},
 };
 use crate::{
-    base::{
-        ids::{ConnectionId, SubscriberId},
-        time::{Moment, Span},
-    },
-    mqtt::{Connack, DecodeError, Disconnect, Packet, ProtocolError, ReasonCode, Version},
+    base::ids::{ConnectionId, SubscriberId},
+    mqtt::{Connack, DecodeError, Disconnect, Packet, ReasonCode, Version},
     session::message::MessageView,
     topic::Subscription,
 };
@@ -80,14 +78,12 @@ impl Shard {
         disconnect: &Disconnect<'_>,
         ports: &mut impl Ports,
     ) {
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
         if let Some(interval) = disconnect.session_expiry_interval {
-            // A session that was to end with its connection cannot be kept now. [MQTT-3.14.2-2]
-            if session.expiry_interval == 0 && interval > 0 {
-                let error = ProtocolError::SessionExpiryRaised;
+            let maximum = self.rules.limits.session_expiry_max;
+            let session = self.sessions.of_connected_mut(subscriber);
+            if let Err(error) = session.change_expiry(interval, maximum) {
                 return self.refuse_packet(id, error, ports);
             }
-            session.expiry_interval = interval.min(self.rules.limits.session_expiry_max);
         }
         let cause = if disconnect.reason_code == ReasonCode::Success {
             Cause::Disconnect
@@ -133,7 +129,7 @@ impl Shard {
             _ => return,
         };
         // A client that does not even take the few bytes of the code is not told. [MQTT-3.1.2-24]
-        if connection.terms.version == Version::V5
+        if connection.terms.version() == Version::V5
             && self.write_last(connection.terms, &farewell, reason)
         {
             ports.send(id, &self.scratch);
@@ -142,57 +138,62 @@ impl Shard {
 
     /// The session is without a connection from now on.
     fn detach(&mut self, subscriber: SubscriberId, cause: Cause, ports: &mut impl Ports) {
-        self.give_up(subscriber, ports);
         self.counters.clients_connected -= 1;
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        session.link = None;
-        session.topic_aliases = None;
-        let lasts = Span::from_secs(u64::from(session.expiry_interval));
-        session.ends_at = (session.expiry_interval != u32::MAX).then(|| self.now + lasts);
-        if cause.deletes_will() {
-            session.will = None;
-        }
-        // The Will comes after its delay or with the session's end. [MQTT-3.1.3-9]
-        let will_due_at = session.will.as_mut().map(|will| {
-            let due_at = self.now + will.delay;
-            will.due_at = Some(due_at);
-            due_at
-        });
-        let looks = [will_due_at, session.ends_at];
+        let session = self.sessions.of_connected_mut(subscriber);
+        session.disconnect(self.now, !cause.deletes_will());
+        let released = self.pressure.give_up(subscriber, session.client_id(), self.now);
+        self.release_publishers(released, ports);
         self.set_members_online(subscriber, false, ports);
-        if let Some(soonest) = looks.into_iter().flatten().filter(|&at| at > self.now).min() {
-            self.watch_absence(subscriber, soonest);
-        }
+        self.look_at_absent(subscriber, ports);
+    }
+
+    /// Does what is due for a session whose client is away. True: it has ended.
+    pub(super) fn look_at_absent(
+        &mut self,
+        subscriber: SubscriberId,
+        ports: &mut impl Ports,
+    ) -> bool {
         let now = self.now;
-        let due = |moment: Option<Moment>| moment.is_some_and(|moment| moment <= now);
-        if due(looks[0]) {
+        if self.sessions.get(subscriber).is_some_and(|session| session.is_will_due(now)) {
             self.publish_will(subscriber, ports);
         }
-        if due(looks[1]) {
+        // Publishing a Will ends no session.
+        let session = self.sessions.get_mut(subscriber).expect("a session whose client is away");
+        if session.has_ended(now) {
             self.end_session(subscriber, ports);
+            return true;
         }
+        let look_at = session.next_change().map(|due| Timers::before(now, due));
+        if let Some(look_at) = look_at.filter(|&look_at| session.remind(look_at)) {
+            self.timers.set(look_at, Timer::Absence(subscriber));
+        }
+        false
     }
 
     /// Ends a session and all that it held. [MQTT-3.1.2-23] [MQTT-4.1.0-2]
     pub(super) fn end_session(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
         self.publish_will(subscriber, ports);
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        for text in session.filters.take() {
-            self.undo(subscriber, Subscription::from_valid(&text), ports);
+        let mut session = self.sessions.remove(subscriber).expect("a session ends once");
+        debug_assert!(!self.pressure.is_pressing(subscriber), "its connection ended before it");
+        self.replays.forget(subscriber);
+        for text in session.take_filters() {
+            self.forget_subscription(subscriber, Subscription::from_valid(&text), ports);
         }
-        if let Some(session) = self.sessions.remove(subscriber) {
-            self.orphan(session.outbound);
+        // When the broker stops, those who would inherit go too.
+        if !self.stopping && self.orphans.take_from(session.into_outbound()) {
+            self.timers.set(self.now, Timer::Orphans);
         }
     }
 
     /// Publishes the Will of a session, once. [MQTT-3.1.2-8] [MQTT-3.1.2-14] [MQTT-3.1.2-15]
-    pub(super) fn publish_will(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        let Some(will) = session.will.take() else { return };
+    fn publish_will(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+        let session = self.sessions.get_mut(subscriber).expect("a session outlives its Will");
+        let client_hash = session.client_hash();
+        let Some(will) = session.take_will() else { return };
         let view = MessageView {
             expires_at: will.message_expiry.map(|span| self.now + span),
             publisher: Some(subscriber),
-            publisher_hash: session.client_hash,
+            publisher_hash: client_hash,
             ..will.message.view()
         };
         self.route(&view, None, ports);
@@ -205,16 +206,12 @@ impl Shard {
         online: bool,
         ports: &mut impl Ports,
     ) {
-        let Some(session) = self.sessions.get(subscriber) else { return };
-        if session.shared_filters == 0 {
-            return;
-        }
-        for text in session.filters.shared() {
-            let Subscription::Shared(shared) = Subscription::from_valid(&text) else { continue };
-            let Some(group) = self.groups.find(shared) else { continue };
-            if self.groups.set_online(group, subscriber, online) {
-                self.tell_members(shared, group, ports);
-            }
+        let session = self.sessions.get(subscriber).expect("it has just come or gone");
+        for text in session.shared_filters() {
+            let Subscription::Shared(shared) = Subscription::from_valid(&text) else {
+                unreachable!("the session said so")
+            };
+            self.interest.set_online(shared, subscriber, online, ports);
         }
     }
 }

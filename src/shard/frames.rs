@@ -5,11 +5,12 @@
 
 use std::num::NonZeroU16;
 
-use super::{ports::Ports, sessions::Link};
+use super::ports::Ports;
 use crate::{
     base::{hash::Seed, ids::ConnectionId, time::Moment},
     mqtt::{PacketId, PublishHead, QoS, Version},
     session::{
+        Link,
         message::{MessageView, Payload},
         topic_aliases::{Naming, TopicAliases},
     },
@@ -96,8 +97,8 @@ impl Frames {
         form: Form<'_>,
         now: Moment,
     ) -> PreparedFrame {
-        if link.terms.topic_aliases == 0 || form.dup {
-            self.in_full(view, link.terms.version, form, now)
+        if link.terms.topic_aliases() == 0 || form.dup {
+            self.in_full(view, link.terms.version(), form, now)
         } else {
             self.by_alias(view, link, topic_aliases, form, now)
         }
@@ -126,7 +127,7 @@ impl Frames {
         form: Form<'_>,
         now: Moment,
     ) -> PreparedFrame {
-        let version = link.terms.version;
+        let version = link.terms.version();
         let naming = self.name(view.topic.as_str(), link, topic_aliases);
         let (kind, alias) = match naming {
             Naming::InFull => return self.in_full(view, version, form, now),
@@ -150,7 +151,7 @@ impl Frames {
         link: Link,
         topic_aliases: &mut Option<Box<TopicAliases>>,
     ) -> Naming {
-        let maximum = NonZeroU16::new(link.terms.topic_aliases);
+        let maximum = NonZeroU16::new(link.terms.topic_aliases());
         let Some(maximum) = maximum.filter(|_| TopicAliases::are_worth(topic)) else {
             return Naming::InFull;
         };

@@ -2,13 +2,14 @@
 //!
 //! Reads everything and changes nothing; the shard itself never asks.
 
-use super::{Shard, sessions::Session};
+use super::Shard;
 use crate::{
     base::{
-        ids::{ShardId, ShardSet},
+        ids::{ShardId, ShardSet, SubscriberId},
         time::Moment,
     },
     routing::{Counts, Sizes, Stamp},
+    session::Session,
     topic::{SharedFilter, TopicFilter},
 };
 
@@ -75,12 +76,12 @@ impl Shard {
             connections: self.connections.len(),
             held_back,
             aliases,
-            sessions: self.sessions.iter().map(Session::inventory).collect(),
-            trie: self.trie.sizes(),
-            groups: self.groups.len(),
+            sessions: self.sessions.iter().map(|(id, session)| self.session(id, session)).collect(),
+            trie: self.interest.sizes(),
+            groups: self.interest.group_count(),
             retained: retained.collect(),
             retained_bytes: self.retained.bytes(),
-            timers: self.wheel.len(),
+            timers: self.timers.len(),
             orphans: self.orphans.len(),
             pending_subacks: self.pending_subacks.len(),
             waiting_for_post: self.waiting_for_post.iter().map(Vec::len).sum(),
@@ -89,27 +90,26 @@ impl Shard {
 
     /// How many sessions here subscribe to exactly this filter, and which other shards want it.
     pub fn interest(&self, filter: TopicFilter<'_>) -> (usize, ShardSet) {
-        self.trie.interest(filter)
+        self.interest.of_filter(filter)
     }
 
     /// How many members this shard believes that each shard has of a group.
     pub fn members(&self, shared: SharedFilter<'_>) -> Vec<(ShardId, Counts)> {
-        self.groups.find(shared).map_or_else(Vec::new, |group| self.groups.all_counts(group))
+        self.interest.members(shared)
     }
-}
 
-impl Session {
-    fn inventory(&self) -> SessionInventory {
+    fn session(&self, id: SubscriberId, session: &Session) -> SessionInventory {
+        let (outbound, queue) = (session.outbound(), &session.outbound().queue);
         SessionInventory {
-            client_id: self.client_id.as_ref().to_owned(),
-            connected: self.link.is_some(),
-            subscriptions: self.filters.len(),
-            held: self.inbound.held(),
-            in_flight: self.outbound.in_flight(),
-            queued: self.outbound.queue.len(),
-            queued_bytes: self.outbound.queue.bytes(),
-            replays: self.replays.is_some(),
-            presses: self.pressure.is_some(),
+            client_id: session.client_id().to_owned(),
+            connected: session.link().is_some(),
+            subscriptions: session.filters().len(),
+            held: session.inbound().held(),
+            in_flight: outbound.in_flight(),
+            queued: queue.len(),
+            queued_bytes: queue.bytes(),
+            replays: self.replays.has_any(id),
+            presses: self.pressure.is_pressing(id),
         }
     }
 }

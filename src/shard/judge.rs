@@ -1,7 +1,9 @@
 //! What stands against a message that the protocol allows: who may publish where, how much of it
 //! there may be, and what the broker was told to check; and what its publisher hears of it.
 
-use super::{Shard, end::Cause, ports::Ports, reason::Reason, rules::Limits};
+use super::{
+    Shard, end::Cause, ports::Ports, reason::Reason, retained::RetainedMax, rules::Limits,
+};
 use crate::{
     access,
     base::ids::{ConnectionId, SubscriberId},
@@ -9,6 +11,7 @@ use crate::{
         Ack, ApplicationProperties, Delivery, Packet, Publish, QoS, ReasonCode, UserProperties,
         Version,
     },
+    session::filters::FiltersMax,
     topic::TopicName,
 };
 
@@ -66,7 +69,11 @@ impl Shard {
         payload: &[u8],
     ) -> Result<(), Reason> {
         let bytes = topic.as_str().len() + application.bytes() + payload.len();
-        if self.has_room_to_retain(topic, bytes) { Ok(()) } else { Err(Reason::RetainedFull) }
+        if self.retained.has_room(topic, bytes, self.rules.limits.retained()) {
+            Ok(())
+        } else {
+            Err(Reason::RetainedFull)
+        }
     }
 
     /// A message that may not be published: 5.0 clients are told, others acknowledged as if it had
@@ -85,9 +92,8 @@ impl Shard {
         if self.version_of(id) != Some(Version::V5) {
             return self.acknowledge(id, delivery, ReasonCode::Success, ports);
         }
-        let session = self.sessions.get_mut(subscriber);
-        if let (Delivery::ExactlyOnce(packet_id), Some(session)) = (delivery, session) {
-            session.inbound.refuse(packet_id);
+        if let Delivery::ExactlyOnce(packet_id) = delivery {
+            self.sessions.of_connected_mut(subscriber).inbound_mut().refuse(packet_id);
         }
         let ack = |packet_id| Ack::with_reason(packet_id, reason.code());
         let packet = match delivery {
@@ -98,14 +104,14 @@ impl Shard {
         };
         let Some(connection) = self.connections.get_mut(id) else { return };
         // Whoever has taken a CONNACK takes this, which is smaller.
-        let _ = connection.terms.write(&packet, Some(reason), &mut self.scratch);
+        let _ = connection.terms.write(&packet, Some(reason.text()), &mut self.scratch);
         if !connection.defer(&self.scratch) {
             ports.send(id, &self.scratch);
         }
     }
 
     pub(super) fn version_of(&self, id: ConnectionId) -> Option<Version> {
-        self.connections.get(id).map(|connection| connection.terms.version)
+        self.connections.get(id).map(|connection| connection.terms.version())
     }
 }
 
@@ -115,6 +121,14 @@ impl Limits {
     pub(super) fn is_too_deep(&self, topic: &str) -> bool {
         let separators = || topic.bytes().filter(|&byte| byte == b'/').count();
         topic.len() >= self.topic_levels_max && separators() >= self.topic_levels_max
+    }
+
+    pub(super) fn filters(&self) -> FiltersMax {
+        FiltersMax { count: self.subscriptions_max, bytes: self.subscription_bytes_max }
+    }
+
+    pub(super) fn retained(&self) -> RetainedMax {
+        RetainedMax { messages: self.retained_max, bytes: self.retained_bytes_max }
     }
 
     #[inline]

@@ -6,14 +6,9 @@ use super::{
     letter::{Arrived, Letter, LetterBatch, PublishLetter},
     ports::Ports,
     pressure::Publisher,
-    retain::Retention,
+    retained::Retention,
 };
-use crate::{
-    base::ids::ShardId,
-    routing::Counts,
-    session::message::MessageView,
-    topic::{SharedFilter, TopicFilter},
-};
+use crate::{base::ids::ShardId, session::message::MessageView, topic::SharedFilter};
 
 impl Shard {
     pub(super) fn read_letters(
@@ -22,31 +17,27 @@ impl Shard {
         letters: &LetterBatch,
         ports: &mut impl Ports,
     ) {
-        let heard = self.interest_heard[from.index()];
         for letter in letters.iter() {
             match letter {
                 Letter::Publish(publish) => {
                     self.read_publish(from, publish, letters.open(publish), ports);
                 }
                 Letter::Interest { filter, wanted } => {
-                    self.read_interest(from, letters.filter(*filter), *wanted);
+                    self.interest.hear_filter(from, letters.filter(*filter), *wanted);
                 }
                 Letter::InterestApplied { upto } => self.read_applied(from, *upto, ports),
                 Letter::Group { share, filter, counts } => {
-                    self.read_group(from, letters.group(*share, *filter), *counts);
+                    self.interest.hear_group(from, letters.group(*share, *filter), *counts);
                 }
                 // One that has gone meanwhile has nothing to wait for.
                 Letter::Press { publisher } => self.press(*publisher),
                 Letter::Ease { publisher } => self.unpress(*publisher, ports),
                 Letter::Counters(counters) => {
-                    self.heard_counters[from.index()] = (**counters).clone();
+                    self.sys.hear(from, (**counters).clone());
                 }
             }
         }
-        let upto = self.interest_heard[from.index()];
-        if upto != heard {
-            ports.letters(from).push(Letter::InterestApplied { upto });
-        }
+        self.interest.confirm(from, ports);
     }
 
     fn read_publish(
@@ -58,10 +49,10 @@ impl Shard {
     ) {
         if let Some(time) = letter.retained_at {
             let retention = Retention { time, removes: letter.removes_retained };
-            self.retain(&arrived.view, retention, from);
+            self.retained.apply(&arrived.view, retention, from);
         }
         if letter.to_subscribers {
-            self.trie.matches(arrived.view.topic, &mut self.routes.matches);
+            self.interest.find(arrived.view.topic);
             self.deliver_matches(&arrived.view, ports);
         }
         for group in arrived.groups.iter() {
@@ -80,34 +71,20 @@ impl Shard {
         hops: u8,
         ports: &mut impl Ports,
     ) {
-        let Some(group) = self.groups.find(shared) else {
+        let Some(group) = self.interest.find_group(shared) else {
             self.counters.dropped_no_member += 1;
             return;
         };
-        if self.groups.may_serve(group) || usize::from(hops) > self.settings.shards {
-            let selector = self.selector(view, group, ports);
+        if self.interest.may_serve(group) || usize::from(hops) > self.settings.shards {
+            let selector = self.interest.selector(view, group, ports);
             self.deliver_to_member(view, group, selector, Origin::of(hops), ports);
         } else {
             self.pass_to_group(view, group, hops + 1, ports);
         }
     }
 
-    fn read_interest(&mut self, from: ShardId, filter: TopicFilter<'_>, wanted: bool) {
-        self.interest_heard[from.index()] += 1;
-        if wanted {
-            self.trie.add_interest(filter, from);
-        } else {
-            self.trie.remove_interest(filter, from);
-        }
-    }
-
-    fn read_group(&mut self, from: ShardId, shared: SharedFilter<'_>, counts: Counts) {
-        self.interest_heard[from.index()] += 1;
-        self.groups.set_remote(&mut self.trie, shared, from, counts);
-    }
-
     fn read_applied(&mut self, from: ShardId, upto: u64, ports: &mut impl Ports) {
-        if self.interest_acks.acknowledged(from, upto) {
+        if self.interest.hear_applied(from, upto) {
             self.send_pending_subacks(ports);
         }
     }

@@ -14,26 +14,28 @@ mod connection;
 mod deliver;
 mod end;
 mod frames;
+mod hold_back;
+mod interest;
 pub mod inventory;
 mod judge;
 pub mod letter;
 mod mail;
 pub mod offer;
+mod orphans;
 pub mod ports;
 mod pressure;
 mod publish;
 mod reason;
 pub mod referral;
 mod replay;
-mod retain;
+mod replays;
+mod retained;
 pub mod rules;
-mod sessions;
 pub mod settings;
 mod share;
 pub mod stats;
 mod subscribe;
 mod sys;
-mod terms;
 mod timers;
 mod unsubscribe;
 
@@ -45,31 +47,32 @@ use self::{
     connection::{Connections, MqttConnection, Stage},
     deliver::DeliveryBuffers,
     end::Cause,
+    interest::Interest,
     letter::LetterBatch,
+    orphans::Orphans,
     ports::{Arrival, Brain, Closing, End, Ports},
-    pressure::Offenders,
+    pressure::Pressure,
     publish::Routes,
     reason::Reason,
+    replays::Replays,
+    retained::Retained,
     rules::Rules,
-    sessions::Sessions,
     settings::Settings,
-    share::Orphans,
     stats::Counters,
     subscribe::PendingSuback,
-    timers::Timer,
+    sys::SysTree,
+    timers::{Timer, Timers},
 };
 use crate::{
     base::{
         ids::{ConnectionId, ShardId, SubscriberId},
         time::Moment,
-        wheel::Wheel,
     },
     mqtt::{
         Ack, DecodeError, Frame, Packet, ProtocolError, Publish, Version,
         frame::{self, PacketType},
     },
-    routing::{Groups, InterestAcks, RetainedStore, Trie},
-    session::message::Message,
+    session::{Session, sessions::Sessions},
 };
 
 /// One shard of the broker.
@@ -82,27 +85,20 @@ pub struct Shard {
     now: Moment,
     connections: Connections,
     sessions: Sessions,
-    trie: Trie,
-    groups: Groups,
+    interest: Interest,
     orphans: Orphans,
-    interest_acks: InterestAcks,
     /// SUBACKs that wait for other shards to apply an interest, oldest first.
     pending_subacks: VecDeque<PendingSuback>,
-    /// Changes of interest that each other shard has told us.
-    interest_heard: Vec<u64>,
-    retained: RetainedStore<Rc<Message>>,
-    /// The time of the latest retained update made or seen here.
-    retained_at: u64,
-    wheel: Wheel<Timer>,
-    due: Vec<Timer>,
+    retained: Retained,
+    replays: Replays,
+    timers: Timers,
     /// Publishers that wait until a crowded batch to that shard has been posted.
     waiting_for_post: Vec<Vec<ConnectionId>>,
     counters: Counters,
-    /// What each shard has last said of itself; kept by the first shard for `$SYS`.
-    heard_counters: Vec<Counters>,
+    sys: SysTree,
     routes: Routes,
     buffers: DeliveryBuffers,
-    offenders: Offenders,
+    pressure: Pressure,
     scratch: Vec<u8>,
     stopping: bool,
     /// A reminder to publish `$SYS` is set.
@@ -124,29 +120,25 @@ impl Shard {
             now,
             connections: Connections::default(),
             sessions: Sessions::new(seed),
-            trie: Trie::new(seed),
-            groups: Groups::new(seed, settings.shard, rules.strategies.clone()),
-            orphans: Orphans::new(),
-            interest_acks: InterestAcks::new(settings.shard, settings.shards),
+            interest: Interest::new(&settings, rules.strategies.clone()),
+            orphans: Orphans::default(),
             pending_subacks: VecDeque::new(),
-            interest_heard: vec![0; settings.shards],
-            retained: RetainedStore::default(),
-            retained_at: 0,
-            wheel: Wheel::new(now),
-            due: Vec::new(),
+            retained: Retained::new(settings.shard),
+            replays: Replays::new(seed),
+            timers: Timers::new(now),
             waiting_for_post: vec![Vec::new(); settings.shards],
             counters: Counters::default(),
-            heard_counters: vec![Counters::default(); settings.shards],
+            sys: SysTree::new(settings.shard, settings.shards),
             routes: Routes::new(seed, settings.shards),
             buffers: DeliveryBuffers::new(seed),
-            offenders: Offenders::new(seed),
+            pressure: Pressure::new(seed),
             scratch: Vec::new(),
             stopping: false,
             sys_is_due: false,
             rules: Rc::new(rules.clone()),
             settings,
         };
-        shard.start_timers();
+        shard.watch_sys();
         shard
     }
 
@@ -230,7 +222,7 @@ impl Shard {
             self.refuse_packet(id, ProtocolError::SecondConnect, ports);
             return Handled::Taken;
         }
-        let version = connection.terms.version;
+        let version = connection.terms.version();
         let handled = match stage {
             Stage::Connected(subscriber) => {
                 self.handle_connected(id, subscriber, (frame, version), latest, ports)
@@ -341,7 +333,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let Some(connection) = self.connections.get(id) else { return };
-        if connection.terms.write(packet, reason, &mut self.scratch) {
+        if connection.terms.write(packet, reason.map(Reason::text), &mut self.scratch) {
             ports.send(id, &self.scratch);
         } else if matches!(packet, Packet::Connack(_)) {
             self.end(id, Cause::ConnackTooLarge, ports);
@@ -352,8 +344,9 @@ impl Shard {
 
     /// Ends what could not be ended in the middle of a delivery: clients beyond a limit.
     fn settle(&mut self, ports: &mut impl Ports) {
-        while let Some(subscriber) = self.buffers.overrun.pop() {
-            let link = self.sessions.get(subscriber).and_then(|session| session.link);
+        while let Some(subscriber) = self.buffers.next_overrun() {
+            // It may have been ended for another delivery already.
+            let link = self.sessions.get(subscriber).and_then(Session::link);
             if let Some(link) = link {
                 self.end(link.connection, Cause::QuotaExceeded, ports);
             }
@@ -378,7 +371,7 @@ impl Brain for Shard {
         self.connections
             .insert(connection, MqttConnection::new(arrival, now, Rc::clone(&self.rules)));
         let due = now + self.rules.limits.connect_timeout;
-        self.wheel.insert(due, Timer::Connect(connection));
+        self.timers.set(due, Timer::Connect(connection));
     }
 
     fn handle_bytes(
@@ -468,7 +461,7 @@ impl Brain for Shard {
     }
 
     fn next_deadline(&self) -> Option<Moment> {
-        self.wheel.next_due()
+        self.timers.next_due()
     }
 
     fn handle_stop(&mut self, now: Moment, ports: &mut impl Ports) {

@@ -3,6 +3,9 @@
 //! [`Ports`] is everything that a shard asks of the world; [`Brain`] is everything that the world
 //! tells a shard. The runtime drives a [`Brain`] on a real ring; a test drives it on nothing.
 
+#[cfg(test)]
+pub(super) mod fake;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;

@@ -10,8 +10,9 @@
 //! long, so the patience with it is limited: when it has not caught up in time, its publishers go
 //! on without it, and its limits take effect (drop at QoS 0, disconnect at QoS 1 and 2). It gets
 //! new patience only after it has caught up.
+//!
+//! Knows who presses whom and since when; does not know what is done to a publisher.
 
-use super::{Shard, letter::Letter, ports::Ports, timers::Timer};
 use crate::base::{
     hash::{Map, Seed, Set},
     ids::{ConnectionId, ShardId, SubscriberId},
@@ -25,42 +26,116 @@ pub(super) struct Publisher {
     pub(super) connection: ConnectionId,
 }
 
-/// Who waits for one subscriber.
+/// Who waits for which subscriber.
 #[derive(Debug)]
 pub(super) struct Pressure {
+    seed: Seed,
+    pressing: Map<SubscriberId, Pressing>,
+    offenders: Offenders,
+}
+
+/// A subscriber that cannot keep up.
+#[derive(Debug)]
+struct Pressing {
     since: Moment,
-    held: Waiting,
+    /// `None`: patience has run out.
+    held: Option<Set<Publisher>>,
     /// Bytes that may still go beyond the limits.
     grace: usize,
+}
+
+/// What one more message for a crowded subscriber has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pressed {
+    /// The subscriber has begun to press: it is to be looked at again when its outbox drains and
+    /// when patience with it is over.
+    pub(super) begins: bool,
+    /// The publisher waits for it from now on.
+    pub(super) holds: bool,
 }
 
 /// What may go beyond a session's limits while its publishers are held back: more than what the
 /// mailboxes of a few shards hold.
 const GRACE_BYTES: usize = 16 << 20;
 
-#[derive(Debug)]
-enum Waiting {
-    Publishers(Set<Publisher>),
-    Exhausted,
-}
-
 impl Pressure {
-    /// Takes `bytes` from what may go beyond the limits. False: no more may.
-    pub(super) fn spend_grace(&mut self, bytes: usize) -> bool {
-        let left = self.grace.checked_sub(bytes).filter(|_| !self.exhausted());
-        self.grace = left.unwrap_or(0);
+    pub(super) fn new(seed: Seed) -> Pressure {
+        Pressure { seed, pressing: Map::with_hasher(seed), offenders: Offenders::new(seed) }
+    }
+
+    /// Makes a publisher wait for a subscriber that its message has crowded.
+    pub(super) fn press(
+        &mut self,
+        subscriber: SubscriberId,
+        client_id: &str,
+        publisher: Publisher,
+        now: Moment,
+    ) -> Pressed {
+        let begins = !self.pressing.contains_key(&subscriber);
+        let pressing = self.pressing.entry(subscriber).or_insert_with(|| {
+            let is_waited_for = !self.offenders.is_noted(client_id, now);
+            let held = is_waited_for.then(|| Set::with_hasher(self.seed));
+            Pressing { since: now, held, grace: GRACE_BYTES }
+        });
+        let holds = pressing.held.as_mut().is_some_and(|held| held.insert(publisher));
+        Pressed { begins, holds }
+    }
+
+    /// Whether a subscriber is to be looked at for whether it has caught up.
+    #[inline]
+    pub(super) fn is_pressing(&self, subscriber: SubscriberId) -> bool {
+        !self.pressing.is_empty() && self.pressing.contains_key(&subscriber)
+    }
+
+    /// Takes `bytes` from what may go beyond the limits of a subscriber. False: no more may.
+    pub(super) fn spend_grace(&mut self, subscriber: SubscriberId, bytes: usize) -> bool {
+        let Some(pressing) = self.pressing.get_mut(&subscriber) else { return false };
+        let left = pressing.grace.checked_sub(bytes).filter(|_| pressing.held.is_some());
+        pressing.grace = left.unwrap_or(0);
         left.is_some()
     }
 
-    /// Whether patience with the subscriber has run out.
-    pub(super) fn exhausted(&self) -> bool {
-        matches!(self.held, Waiting::Exhausted)
+    /// The subscriber has caught up. Says who may go on.
+    pub(super) fn ease(&mut self, subscriber: SubscriberId) -> Set<Publisher> {
+        let pressing = self.pressing.remove(&subscriber);
+        self.or_nobody(pressing.and_then(|pressing| pressing.held))
+    }
+
+    /// The subscriber's connection has ended. One that leaves while others wait for it does not
+    /// get new patience by coming back. Says who may go on.
+    pub(super) fn give_up(
+        &mut self,
+        subscriber: SubscriberId,
+        client_id: &str,
+        now: Moment,
+    ) -> Set<Publisher> {
+        if self.is_pressing(subscriber) {
+            self.offenders.note(client_id, now);
+        }
+        self.ease(subscriber)
+    }
+
+    /// Looks whether a subscriber has been waited for as long as it may be. Says who goes on
+    /// without it, if it has.
+    pub(super) fn lose_patience(
+        &mut self,
+        subscriber: SubscriberId,
+        patience: Span,
+        now: Moment,
+    ) -> Option<Set<Publisher>> {
+        let pressing = self.pressing.get_mut(&subscriber)?;
+        let is_over = pressing.since + patience <= now;
+        pressing.held.take_if(|_| is_over)
+    }
+
+    fn or_nobody(&self, held: Option<Set<Publisher>>) -> Set<Publisher> {
+        held.unwrap_or_else(|| Set::with_hasher(self.seed))
     }
 }
 
 /// Client Identifiers whose last connections ended while publishers waited for them.
 #[derive(Debug)]
-pub(super) struct Offenders {
+struct Offenders {
     until: Map<u64, Moment>,
     seed: Seed,
 }
@@ -71,7 +146,7 @@ const OFFENCE_SPAN: Span = Span::from_secs(60);
 const OFFENDERS_MAX: usize = 4096;
 
 impl Offenders {
-    pub(super) fn new(seed: Seed) -> Offenders {
+    fn new(seed: Seed) -> Offenders {
         Offenders { until: Map::with_hasher(seed), seed }
     }
 
@@ -91,159 +166,82 @@ impl Offenders {
     }
 }
 
-impl Shard {
-    /// Makes a publisher wait for all subscribers that its last message crowded.
-    pub(super) fn hold_for_crowded(
-        &mut self,
-        publisher: Option<Publisher>,
-        ports: &mut impl Ports,
-    ) {
-        let mut crowded = std::mem::take(&mut self.buffers.crowded);
-        if let Some(publisher) = publisher.filter(|_| !self.rules.limits.patience.is_zero()) {
-            for subscriber in &crowded {
-                self.hold_for(*subscriber, publisher, ports);
-            }
-        }
-        crowded.clear();
-        self.buffers.crowded = crowded;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOW: SubscriberId = SubscriberId(3);
+    const PATIENCE: Span = Span::from_secs(10);
+
+    fn pressure() -> Pressure {
+        Pressure::new(Seed::new(1))
     }
 
-    fn hold_for(&mut self, subscriber: SubscriberId, publisher: Publisher, ports: &mut impl Ports) {
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        let Some(link) = session.link else { return };
-        // A client that publishes to itself reads its own answers: it must not wait for itself.
-        if publisher.shard == self.settings.shard && publisher.connection == link.connection {
-            return;
-        }
-        let pressure = session.pressure.get_or_insert_with(|| {
-            self.wheel.insert(self.now + self.rules.limits.patience, Timer::Patience(subscriber));
-            ports.notify_drained(link.connection);
-            let held = if self.offenders.is_noted(&session.client_id, self.now) {
-                Waiting::Exhausted
-            } else {
-                Waiting::Publishers(Set::with_hasher(self.settings.seed))
-            };
-            Box::new(Pressure { since: self.now, held, grace: GRACE_BYTES })
-        });
-        let Waiting::Publishers(held) = &mut pressure.held else { return };
-        if !held.insert(publisher) {
-            return;
-        }
-        self.counters.holds += 1;
-        if publisher.shard == self.settings.shard {
-            self.press(publisher.connection);
-        } else {
-            let letter = Letter::Press { publisher: publisher.connection };
-            ports.letters(publisher.shard).push(letter);
-        }
+    fn publisher(slot: u32) -> Publisher {
+        let shard = ShardId::new(0).unwrap();
+        Publisher { shard, connection: ConnectionId { slot, generation: 0 } }
     }
 
-    /// Lets the publishers go on once the subscriber has caught up.
-    pub(super) fn ease(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
-        let limits = &self.rules.limits;
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        if session.pressure.is_none() {
-            return;
-        }
-        if let Some(link) = session.link {
-            if ports.outbox_room(link.connection) < limits.outbox_bytes_max / 4 * 3 {
-                ports.notify_drained(link.connection);
-                return;
-            }
-            if session.outbound.queue.is_above(25, &limits.queue) {
-                return;
-            }
-        }
-        self.relieve(subscriber, ports);
+    fn at(seconds: u64) -> Moment {
+        Moment::from_nanos(Span::from_secs(seconds).as_nanos())
     }
 
-    /// The connection of a subscriber has ended. One that leaves while others wait for it does not
-    /// get new patience by coming back.
-    pub(super) fn give_up(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
-        if let Some(session) = self.sessions.get(subscriber)
-            && session.pressure.is_some()
-        {
-            self.offenders.note(&session.client_id, self.now);
-        }
-        self.relieve(subscriber, ports);
+    #[test]
+    fn each_publisher_waits_once_and_goes_on_when_the_subscriber_has_caught_up() {
+        let mut pressure = pressure();
+        let mut press = |slot| pressure.press(SLOW, "slow", publisher(slot), at(0));
+        assert_eq!(press(1), Pressed { begins: true, holds: true });
+        assert_eq!(press(1), Pressed { begins: false, holds: false });
+        assert_eq!(press(2), Pressed { begins: false, holds: true });
+        assert!(pressure.is_pressing(SLOW));
+        assert_eq!(pressure.ease(SLOW).len(), 2);
+        assert!(!pressure.is_pressing(SLOW) && pressure.ease(SLOW).is_empty());
     }
 
-    /// Lets the publishers go on because the subscriber is no longer waited for at all.
-    pub(super) fn relieve(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
-        let session = self.sessions.get_mut(subscriber);
-        if let Some(pressure) = session.and_then(|session| session.pressure.take()) {
-            self.release_all(pressure.held, ports);
-        }
+    #[test]
+    fn patience_runs_out_once_and_comes_back_when_the_subscriber_has_caught_up() {
+        let mut pressure = pressure();
+        pressure.press(SLOW, "slow", publisher(1), at(0));
+        assert_eq!(pressure.lose_patience(SLOW, PATIENCE, at(9)), None);
+        assert_eq!(pressure.lose_patience(SLOW, PATIENCE, at(10)).map(|held| held.len()), Some(1));
+        assert_eq!(pressure.lose_patience(SLOW, PATIENCE, at(20)), None);
+        let later = pressure.press(SLOW, "slow", publisher(2), at(20));
+        assert_eq!(later, Pressed { begins: false, holds: false });
+        assert!(!pressure.spend_grace(SLOW, 1));
+        assert!(pressure.ease(SLOW).is_empty());
+        let anew = pressure.press(SLOW, "slow", publisher(2), at(21));
+        assert_eq!(anew, Pressed { begins: true, holds: true });
     }
 
-    /// Patience may be at its end.
-    pub(super) fn handle_patience(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
-        self.ease(subscriber, ports);
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        let Some(pressure) = &mut session.pressure else { return };
-        if pressure.exhausted() || pressure.since + self.rules.limits.patience > self.now {
-            return;
-        }
-        let held = std::mem::replace(&mut pressure.held, Waiting::Exhausted);
-        self.counters.patience_exhausted += 1;
-        self.release_all(held, ports);
+    #[test]
+    fn who_leaves_while_others_wait_is_not_waited_for_within_a_minute() {
+        let mut pressure = pressure();
+        pressure.press(SLOW, "slow", publisher(1), at(0));
+        assert_eq!(pressure.give_up(SLOW, "slow", at(5)).len(), 1);
+        let mut press = |seconds| pressure.press(SLOW, "slow", publisher(1), at(seconds));
+        assert_eq!(press(64), Pressed { begins: true, holds: false });
+        pressure.ease(SLOW);
+        let mut press = |seconds| pressure.press(SLOW, "slow", publisher(1), at(seconds));
+        assert_eq!(press(65), Pressed { begins: true, holds: true });
     }
 
-    fn release_all(&mut self, held: Waiting, ports: &mut impl Ports) {
-        let Waiting::Publishers(held) = held else { return };
-        for publisher in held {
-            if publisher.shard == self.settings.shard {
-                self.unpress(publisher.connection, ports);
-            } else {
-                let letter = Letter::Ease { publisher: publisher.connection };
-                ports.letters(publisher.shard).push(letter);
-            }
-        }
+    #[test]
+    fn so_many_bytes_go_beyond_the_limits_and_no_more() {
+        let mut pressure = pressure();
+        assert!(!pressure.spend_grace(SLOW, 1));
+        pressure.press(SLOW, "slow", publisher(1), at(0));
+        assert!(pressure.spend_grace(SLOW, GRACE_BYTES));
+        assert!(!pressure.spend_grace(SLOW, 1));
     }
 
-    /// One more subscriber cannot keep up with this publisher. One that has gone meanwhile has
-    /// nothing to wait for.
-    pub(super) fn press(&mut self, connection: ConnectionId) {
-        if let Some(publisher) = self.connections.get_mut(connection) {
-            publisher.press();
+    #[test]
+    fn the_offenders_that_are_known_stay_within_their_limit() {
+        let mut offenders = Offenders::new(Seed::new(1));
+        for number in 0..OFFENDERS_MAX {
+            offenders.note(&number.to_string(), at(0));
         }
-    }
-
-    /// One subscriber less presses this publisher.
-    pub(super) fn unpress(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
-        let Some(publisher) = self.connections.get_mut(connection) else { return };
-        let was_held = publisher.is_held();
-        let deferred = publisher.unpress();
-        if !deferred.is_empty() {
-            ports.send(connection, &deferred);
-        }
-        if was_held {
-            self.read_on(connection, ports);
-        }
-    }
-
-    /// Stops reading from a connection for one more reason.
-    pub(super) fn hold(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
-        if let Some(held) = self.connections.get_mut(connection) {
-            held.hold();
-            ports.pause(connection);
-        }
-    }
-
-    /// Takes one reason back, and reads on when there is none left.
-    pub(super) fn release(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
-        if let Some(held) = self.connections.get_mut(connection) {
-            held.release();
-            self.read_on(connection, ports);
-        }
-    }
-
-    fn read_on(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
-        let Some(held) = self.connections.get_mut(connection) else { return };
-        if !held.is_held() {
-            // Silence was ours, not the client's.
-            held.last_packet = self.now;
-            ports.resume(connection);
-        }
+        offenders.note("late", at(60));
+        assert_eq!(offenders.until.len(), 1);
+        assert!(offenders.is_noted("late", at(60)) && !offenders.is_noted("0", at(1)));
     }
 }

@@ -8,13 +8,14 @@ use std::num::NonZeroU16;
 use super::{
     Shard,
     connection::MqttConnection,
-    deliver::Fanout,
+    deliver::{Fanout, Means},
     end::Cause,
+    interest::Interest,
     letter::{Address, GroupKeys},
     ports::Ports,
     pressure::Publisher,
     reason::Reason,
-    retain::Retention,
+    retained::Retention,
 };
 use crate::{
     base::{
@@ -26,7 +27,7 @@ use crate::{
         Ack, Delivery as PacketDelivery, PacketType, ProtocolError, Publish, ReasonCode,
         SubscriptionOptions,
     },
-    routing::{Entry, Matches, Trie},
+    routing::Entry,
     session::{
         inbound::Admission,
         message::{MessageView, Payload, shared_payload},
@@ -37,7 +38,6 @@ use crate::{
 /// Who gets the message that is being routed. The memory is used again.
 #[derive(Debug)]
 pub(super) struct Routes {
-    pub(super) matches: Matches,
     /// Receivers when several filters matched, each session once.
     receivers: Vec<Receiver>,
     place_of: Map<SubscriberId, usize>,
@@ -60,7 +60,6 @@ struct Receiver {
 impl Routes {
     pub(super) fn new(seed: Seed, shards: usize) -> Routes {
         Routes {
-            matches: Matches::default(),
             receivers: Vec::new(),
             place_of: Map::with_hasher(seed),
             group_keys: vec![String::new(); shards],
@@ -71,10 +70,10 @@ impl Routes {
     }
 
     /// Collects the receivers of all matching filters, each session once.
-    fn join_receivers(&mut self, trie: &Trie, publisher: Option<SubscriberId>) {
+    fn join_receivers(&mut self, interest: &Interest, publisher: Option<SubscriberId>) {
         self.place_of.clear();
-        for target in self.matches.targets() {
-            for entry in trie.subscribers(*target) {
+        for index in 0..interest.matched() {
+            for entry in interest.subscribers(index) {
                 let options = options_of(*entry);
                 // [MQTT-3.8.3-3]
                 if options.no_local && publisher == Some(entry.subscriber) {
@@ -121,8 +120,8 @@ impl Shard {
             let error = ProtocolError::SubscriptionIdentifierFromClient;
             return self.refuse_packet(id, error, ports);
         }
-        let Some(connection) = self.connections.get(id) else { return };
         let (qos, retain) = (publish.delivery.qos(), publish.retain);
+        let Some(connection) = self.connections.get(id) else { return };
         if let Err(error) = connection.rules.offer.check_message(qos, retain) {
             return self.refuse_packet(id, error, ports);
         }
@@ -177,22 +176,29 @@ impl Shard {
         let Some(maximum) = self.connections.get(id).map(MqttConnection::receive_maximum) else {
             return;
         };
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        let (seed, client_hash) = (self.settings.seed, session.client_hash);
-        let reason_code = match session.inbound.handle_publish(publish.delivery, maximum, seed) {
-            Admission::QuotaExceeded => {
-                let error = ProtocolError::ReceiveMaximumExceeded;
-                return self.refuse_packet(id, error, ports);
-            }
-            Admission::AcknowledgeOnly => ReasonCode::Success,
-            Admission::Route => {
-                if let Err(reason) = self.judge_publish(id, topic, publish) {
-                    return self.refuse_message(id, subscriber, publish.delivery, reason, ports);
+        let session = self.sessions.of_connected_mut(subscriber);
+        let (seed, client_hash) = (self.settings.seed, session.client_hash());
+        let reason_code =
+            match session.inbound_mut().handle_publish(publish.delivery, maximum, seed) {
+                Admission::QuotaExceeded => {
+                    let error = ProtocolError::ReceiveMaximumExceeded;
+                    return self.refuse_packet(id, error, ports);
                 }
-                let publisher = (id, subscriber, client_hash);
-                self.route_publish(publisher, topic, publish, ports)
-            }
-        };
+                Admission::AcknowledgeOnly => ReasonCode::Success,
+                Admission::Route => {
+                    if let Err(reason) = self.judge_publish(id, topic, publish) {
+                        return self.refuse_message(
+                            id,
+                            subscriber,
+                            publish.delivery,
+                            reason,
+                            ports,
+                        );
+                    }
+                    let publisher = (id, subscriber, client_hash);
+                    self.route_publish(publisher, topic, publish, ports)
+                }
+            };
         self.acknowledge(id, publish.delivery, reason_code, ports);
     }
 
@@ -241,7 +247,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         self.scratch.clear();
         let ack = Ack::with_reason(packet_id, reason_code);
-        ack.encode(packet_type, connection.terms.version, &mut self.scratch);
+        ack.encode(packet_type, connection.terms.version(), &mut self.scratch);
         if !connection.defer(&self.scratch) {
             ports.send(id, &self.scratch);
         }
@@ -254,16 +260,23 @@ impl Shard {
         connection: Option<ConnectionId>,
         ports: &mut impl Ports,
     ) -> bool {
-        let retention = if view.retain { self.retain_here(view) } else { None };
-        self.trie.matches(view.topic, &mut self.routes.matches);
+        let retention = if view.retain { self.retain(view) } else { None };
+        self.interest.find(view.topic);
         self.deliver_matches(view, ports);
         self.deliver_to_groups(view, ports);
-        let matched = !self.routes.matches.is_empty();
+        let matched = self.interest.is_wanted();
         self.post_message(view, retention, connection, ports);
         let shard = self.settings.shard;
         let publisher = connection.map(|connection| Publisher { shard, connection });
         self.hold_for_crowded(publisher, ports);
         matched
+    }
+
+    fn retain(&mut self, view: &MessageView<'_>) -> Option<Retention> {
+        let maximum = self.rules.limits.retained();
+        let (retention, stored) = self.retained.change(view, self.now, maximum);
+        self.counters.refused_retained += u64::from(stored.is_err());
+        retention
     }
 
     /// One letter for each other shard that the message is for. What changes a retained message
@@ -275,7 +288,7 @@ impl Shard {
         connection: Option<ConnectionId>,
         ports: &mut impl Ports,
     ) {
-        let interested = self.routes.matches.shards();
+        let interested = self.interest.shards();
         let mut shards = interested.union(self.routes.group_shards);
         if retention.is_some() {
             self.settings.peers().for_each(|peer| shards.insert(peer));
@@ -306,13 +319,14 @@ impl Shard {
     /// Delivers to the sessions here whose filters matched, once to each, however many of its
     /// filters did. [MQTT-3.3.5-1@3.1.1]
     pub(super) fn deliver_matches(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
-        let Shard { trie, routes, sessions, rules, buffers, counters, .. } = self;
-        if routes.matches.targets().is_empty() {
+        let Shard { interest, routes, sessions, rules, buffers, pressure, counters, .. } = self;
+        if interest.matched() == 0 {
             return;
         }
-        let mut fanout = Fanout::new(self.now, view, &rules.limits, buffers, counters, ports);
-        if let [target] = routes.matches.targets() {
-            for entry in trie.subscribers(*target) {
+        let means = Means { now: self.now, limits: &rules.limits, buffers, pressure, counters };
+        let mut fanout = Fanout::new(view, means, ports);
+        if interest.matched() == 1 {
+            for entry in interest.subscribers(0) {
                 if let Some(session) = sessions.get_mut(entry.subscriber) {
                     let id = [entry.subscription_id];
                     let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
@@ -321,7 +335,7 @@ impl Shard {
             }
             return;
         }
-        routes.join_receivers(trie, view.publisher);
+        routes.join_receivers(interest, view.publisher);
         for receiver in routes.receivers.drain(..) {
             if let Some(session) = sessions.get_mut(receiver.subscriber) {
                 fanout.deliver(receiver.subscriber, session, receiver.options, &receiver.ids);

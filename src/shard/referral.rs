@@ -1,7 +1,10 @@
 //! Other servers, and when clients are sent to them.
 
-use super::{Shard, reason::Reason, terms::Terms};
-use crate::mqtt::{Packet, ReasonCode};
+use super::{Shard, reason::Reason};
+use crate::{
+    mqtt::{Packet, ReasonCode},
+    session::terms::Terms,
+};
 
 /// Where clients are sent that cannot be served here. A Server Reference names one server or
 /// several, with spaces between them; what it says is for the clients to read.
@@ -45,13 +48,13 @@ impl Shard {
     /// rest.
     pub(super) fn write_last(&mut self, terms: Terms, packet: &Packet<'_>, reason: Reason) -> bool {
         let reference = self.rules.referral.reference(reason);
-        if let Some(reference) = reference.filter(|_| terms.version.has_properties()) {
+        if let Some(reference) = reference.filter(|_| terms.version().has_properties()) {
             let packet = packet.with_server_reference(reference);
-            if terms.write(&packet, Some(reason), &mut self.scratch) {
+            if terms.write(&packet, Some(reason.text()), &mut self.scratch) {
                 self.counters.redirected += 1;
                 return true;
             }
         }
-        terms.write(packet, Some(reason), &mut self.scratch)
+        terms.write(packet, Some(reason.text()), &mut self.scratch)
     }
 }

@@ -3,20 +3,22 @@
 //! Three sources, in this order: flights of an earlier connection, the queue, and retained
 //! messages that a new subscription asked for.
 
-use std::{collections::VecDeque, rc::Rc};
+use std::rc::Rc;
 
 use super::{
     Shard,
     frames::{Form, Frames},
     ports::Ports,
-    sessions::{Link, Session},
+    replays::{Replay, Replays},
+    retained::Retained,
     stats::Counters,
 };
 use crate::{
     base::{ids::SubscriberId, time::Moment},
     mqtt::{Ack, Packet, PacketId, QoS},
-    routing::{Cursor, RetainedStore, Step},
+    routing::Step,
     session::{
+        Link, Session,
         message::{Message, MessageView},
         outbound::Resend,
         queue::QueuedMessage,
@@ -24,36 +26,8 @@ use crate::{
     },
 };
 
-/// Retained messages on their way to one subscription.
-#[derive(Debug)]
-pub(super) struct Replay {
-    pub(super) cursor: Cursor,
-    pub(super) qos: QoS,
-    /// 0 for none.
-    pub(super) subscription_id: u32,
-}
-
-/// The replays of one session, oldest first.
-#[derive(Debug, Default)]
-pub(super) struct Replays {
-    waiting: VecDeque<Replay>,
-}
-
 /// Retained messages that one turn looks at for one session.
 const LOOKS_PER_TURN: usize = 1024;
-
-/// Replays that wait in one session; a SUBSCRIBE beyond them is answered Quota exceeded.
-const REPLAYS_MAX: usize = 100_000;
-
-impl Replays {
-    pub(super) fn begin(&mut self, replay: Replay) {
-        self.waiting.push_back(replay);
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= REPLAYS_MAX
-    }
-}
 
 /// Why sending to a session came to its end for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,13 +41,14 @@ enum Pumped {
 impl Shard {
     /// Sends to a connected session what it is owed, and eases the pressure that it causes.
     pub(super) fn pump(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+        // The session may have lost its connection since there was a reason to send to it.
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        let Some(link) = session.link else { return };
+        let Some(link) = session.link() else { return };
         let mut sender = Sender {
             link,
             now: self.now,
             outbox_bytes_max: self.rules.limits.outbox_bytes_max,
-            frames: &mut self.buffers.frames,
+            frames: self.buffers.frames_mut(),
             scratch: &mut self.scratch,
             counters: &mut self.counters,
             ports,
@@ -82,8 +57,8 @@ impl Shard {
         if pumped == Pumped::Done {
             pumped = sender.send_queued(session);
         }
-        if pumped == Pumped::Done {
-            pumped = sender.replay(session, &self.retained);
+        if pumped == Pumped::Done && !self.replays.is_empty() {
+            pumped = sender.replay((subscriber, session), &mut self.replays, &self.retained);
         }
         if pumped == Pumped::Later {
             ports.notify_drained(link.connection);
@@ -106,19 +81,19 @@ struct Sender<'a, P> {
 impl<P: Ports> Sender<'_, P> {
     /// [MQTT-4.4.0-1]
     fn resend(&mut self, session: &mut Session) -> Pumped {
-        while session.outbound.is_resending() {
+        let (outbound, topic_aliases) = session.sending();
+        while outbound.is_resending() {
             if self.room() == 0 {
                 return Pumped::Later;
             }
-            match session.outbound.resend_next() {
+            match outbound.resend_next() {
                 Some(Resend::Pubrel(packet_id)) => self.send_pubrel(packet_id),
                 Some(Resend::Publish(packet_id, queued)) => {
                     let form = Form { dup: true, ..form_of(queued) };
-                    let aliases = &mut session.topic_aliases;
-                    let fits = self.send(aliases, &queued.message.view(), form, Some(packet_id));
-                    if !fits {
+                    let view = queued.message.view();
+                    if !self.send(topic_aliases, &view, form, Some(packet_id)) {
                         // It was small enough for an earlier connection: as if acknowledged.
-                        session.outbound.abandon(packet_id);
+                        outbound.abandon(packet_id);
                     }
                 }
                 None => return Pumped::Done,
@@ -128,7 +103,7 @@ impl<P: Ports> Sender<'_, P> {
     }
 
     fn send_queued(&mut self, session: &mut Session) -> Pumped {
-        let Session { outbound, topic_aliases, .. } = session;
+        let (outbound, topic_aliases) = session.sending();
         while !outbound.queue.is_empty() && !outbound.is_resending() && outbound.has_room() {
             if self.room() == 0 {
                 return Pumped::Later;
@@ -146,37 +121,33 @@ impl<P: Ports> Sender<'_, P> {
     }
 
     /// Advances the replays, oldest first. [MQTT-3.3.1-9]
-    fn replay(&mut self, session: &mut Session, retained: &RetainedStore<Rc<Message>>) -> Pumped {
-        let Some(mut replays) = session.replays.take() else { return Pumped::Done };
+    fn replay(
+        &mut self,
+        (subscriber, session): (SubscriberId, &mut Session),
+        replays: &mut Replays,
+        retained: &Retained,
+    ) -> Pumped {
         let mut looks = LOOKS_PER_TURN;
-        let mut pumped = Pumped::Done;
-        while let Some(replay) = replays.waiting.front_mut() {
+        while let Some(replay) = replays.oldest(subscriber) {
             // The client may have unsubscribed meanwhile.
-            if !session.filters.contains(replay.cursor.filter().as_str()) {
-                replays.waiting.pop_front();
+            if !session.filters().contains(replay.cursor.filter().as_str()) {
+                replays.end_oldest(subscriber);
                 continue;
             }
             if self.room() < self.outbox_bytes_max / 2 {
-                pumped = Pumped::Later;
-                break;
+                return Pumped::Later;
             }
             // An acknowledgement opens the window again, and pumps.
-            if replay.qos > QoS::AtMostOnce && !session.outbound.is_open() {
-                break;
+            if replay.qos > QoS::AtMostOnce && !session.outbound().is_open() {
+                return Pumped::Done;
             }
             match retained.next(&mut replay.cursor, &mut looks) {
                 Step::Found(_, message) => self.send_retained(session, replay, message),
-                Step::Pause => {
-                    pumped = Pumped::Later;
-                    break;
-                }
-                Step::End => {
-                    replays.waiting.pop_front();
-                }
+                Step::Pause => return Pumped::Later,
+                Step::End => replays.end_oldest(subscriber),
             }
         }
-        session.replays = Some(replays).filter(|replays| !replays.waiting.is_empty());
-        pumped
+        Pumped::Done
     }
 
     /// [MQTT-3.3.1-8@3.1.1]
@@ -191,14 +162,15 @@ impl<P: Ports> Sender<'_, P> {
             retain: true,
             subscription_ids: if replay.subscription_id == 0 { &[] } else { &ids },
         };
-        let (view, aliases) = (message.view(), &mut session.topic_aliases);
+        let view = message.view();
+        let (outbound, topic_aliases) = session.sending();
         if form.qos == QoS::AtMostOnce {
-            self.send(aliases, &view, form, None);
+            self.send(topic_aliases, &view, form, None);
             return;
         }
-        let packet_id = session.outbound.begin(form.queued(message));
-        if !self.send(aliases, &view, form, Some(packet_id)) {
-            session.outbound.abandon(packet_id);
+        let packet_id = outbound.begin(form.queued(message));
+        if !self.send(topic_aliases, &view, form, Some(packet_id)) {
+            outbound.abandon(packet_id);
         }
     }
 
@@ -228,7 +200,7 @@ impl<P: Ports> Sender<'_, P> {
     fn send_pubrel(&mut self, packet_id: PacketId) {
         let pubrel = Packet::Pubrel(Ack::success(packet_id));
         self.scratch.clear();
-        pubrel.encode(self.link.terms.version, self.scratch);
+        pubrel.encode(self.link.terms.version(), self.scratch);
         self.ports.send(self.link.connection, self.scratch);
     }
 

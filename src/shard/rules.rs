@@ -94,7 +94,7 @@ impl Shard {
     pub(super) fn adopt(&mut self, rules: &Rules) {
         let mut rules = rules.clone();
         rules.limits.outbox_bytes_max = self.rules.limits.outbox_bytes_max;
-        self.groups.set_strategies(rules.strategies.clone());
+        self.interest.set_strategies(rules.strategies.clone());
         self.rules = Rc::new(rules);
         self.watch_sys();
     }

@@ -3,72 +3,45 @@
 //! The publisher's shard chooses a shard and that shard chooses the member, both by the group's
 //! strategy. What a session leaves behind takes the same way again, a bounded number a turn.
 
-use std::collections::VecDeque;
-
 use super::{
     Shard,
-    deliver::{Fanout, Origin, Share},
+    deliver::{Fanout, Means, Origin, Share},
     letter::{Address, GroupKeys},
+    orphans::ORPHANS_PER_TURN,
     ports::Ports,
     publish::options_of,
-    sessions::Session,
-    timers::Timer,
 };
 use crate::{
-    base::{ids::ShardId, time::Span},
-    routing::{GroupId, Selector, Strategy},
-    session::{message::MessageView, outbound::Outbound, queue::QueuedMessage},
+    base::ids::ShardId,
+    routing::{GroupId, Selector},
+    session::{Session, message::MessageView, queue::QueuedMessage},
 };
-
-/// What ended sessions have left to the other members of their groups, oldest first.
-pub(super) type Orphans = VecDeque<QueuedMessage>;
-
-/// Messages that one turn brings to those who inherit them.
-const ORPHANS_PER_TURN: usize = 1024;
-/// The time between two such turns.
-const ORPHANS_PAUSE: Span = Span::from_millis(1);
 
 impl Shard {
     /// Brings a message to one member of each matching share group: to those here, and by letter
     /// to those that another shard is to choose.
     pub(super) fn deliver_to_groups(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
-        for at in 0..self.routes.matches.targets().len() {
-            let target = self.routes.matches.targets()[at];
-            for nth in 0..self.trie.groups(target).len() {
-                let group = self.trie.groups(target)[nth];
+        for at in 0..self.interest.matched() {
+            for nth in 0..self.interest.groups(at).len() {
+                let group = self.interest.groups(at)[nth];
                 self.deliver_to_group(view, group, ports);
             }
         }
     }
 
     fn deliver_to_group(&mut self, view: &MessageView<'_>, group: GroupId, ports: &mut impl Ports) {
-        let selector = self.selector(view, group, ports);
-        match self.groups.choose_shard(group, selector) {
+        let selector = self.interest.selector(view, group, ports);
+        match self.interest.choose_shard(group, selector) {
             Some(shard) if shard == self.settings.shard => {
                 self.deliver_to_member(view, group, selector, Origin::Publisher, ports);
             }
             Some(shard) => {
                 let keys = &mut self.routes.group_keys[shard.index()];
-                GroupKeys::write(keys, self.groups.name(group).as_shared());
+                self.interest.write_key(group, keys);
                 self.routes.group_shards.insert(shard);
             }
             None => self.counters.dropped_no_member += 1,
         }
-    }
-
-    /// What the choice for this message follows from.
-    pub(super) fn selector(
-        &self,
-        view: &MessageView<'_>,
-        group: GroupId,
-        ports: &mut impl Ports,
-    ) -> Selector {
-        Selector(match self.groups.strategy(group) {
-            Strategy::RoundRobin | Strategy::LeastInFlight | Strategy::Sticky => 0,
-            Strategy::Random => ports.random(),
-            Strategy::HashClient => u64::from(view.publisher_hash),
-            Strategy::HashTopic => self.settings.seed.hash(view.topic.as_str()),
-        })
     }
 
     /// Delivers to the member of a group on this shard that is to have it. [MQTT-4.8.2-3]
@@ -80,18 +53,22 @@ impl Shard {
         origin: Origin,
         ports: &mut impl Ports,
     ) {
-        let Shard { groups, sessions, rules, buffers, counters, .. } = self;
+        let Shard { interest, sessions, rules, buffers, pressure, counters, .. } = self;
         let load = |member| sessions.get(member).map_or(usize::MAX, Session::load);
-        let Some(entry) = groups.choose_member(group, selector, load) else {
+        let Some(entry) = interest.choose_member(group, selector, load) else {
             counters.dropped_no_member += 1;
             return;
         };
-        let Some(session) = sessions.get_mut(entry.subscriber) else { return };
+        let session = sessions.get_mut(entry.subscriber).expect("a member of a group is a session");
         let id = [entry.subscription_id];
         let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
-        Fanout::new(self.now, view, &rules.limits, buffers, counters, ports)
-            .by(Share { group: groups.name(group), origin })
-            .deliver(entry.subscriber, session, options_of(entry), ids);
+        let means = Means { now: self.now, limits: &rules.limits, buffers, pressure, counters };
+        Fanout::new(view, means, ports).by(Share { group: interest.name(group), origin }).deliver(
+            entry.subscriber,
+            session,
+            options_of(entry),
+            ids,
+        );
     }
 
     /// Brings a message to another member after the one that it was for has gone. Says which shard
@@ -103,8 +80,8 @@ impl Shard {
         hops: u8,
         ports: &mut impl Ports,
     ) -> Option<ShardId> {
-        let selector = self.selector(view, group, ports);
-        let Some(shard) = self.groups.choose_shard(group, selector) else {
+        let selector = self.interest.selector(view, group, ports);
+        let Some(shard) = self.interest.choose_shard(group, selector) else {
             self.counters.dropped_no_member += 1;
             return None;
         };
@@ -113,7 +90,7 @@ impl Shard {
             return None;
         }
         let mut keys = String::new();
-        GroupKeys::write(&mut keys, self.groups.name(group).as_shared());
+        self.interest.write_key(group, &mut keys);
         let address = Address {
             to_subscribers: false,
             groups: GroupKeys::from_text(&keys),
@@ -126,23 +103,10 @@ impl Shard {
         Some(shard)
     }
 
-    /// Takes what an ended session has left to its share groups.
-    pub(super) fn orphan(&mut self, outbound: Outbound) {
-        // When the broker stops, those who would inherit go too.
-        if self.stopping {
-            return;
-        }
-        let was_empty = self.orphans.is_empty();
-        self.orphans.extend(outbound.into_shared());
-        if was_empty && !self.orphans.is_empty() {
-            self.wheel.insert(self.now, Timer::Orphans);
-        }
-    }
-
-    /// Brings some of what is left behind to those who inherit it, and comes back for the rest.
+    /// Brings some of what is left behind to those who inherit it.
     pub(super) fn redistribute(&mut self, ports: &mut impl Ports) {
         for _ in 0..ORPHANS_PER_TURN {
-            let Some(queued) = self.orphans.pop_front() else { break };
+            let Some(queued) = self.orphans.next() else { break };
             let written_to = self.pass_on(&queued, ports);
             if written_to.is_some_and(|shard| ports.letters(shard).is_crowded()) {
                 break;
@@ -150,11 +114,6 @@ impl Shard {
         }
         // No publisher is held back for what it has not caused.
         self.hold_for_crowded(None, ports);
-        if self.orphans.is_empty() {
-            self.orphans = Orphans::new();
-        } else {
-            self.wheel.insert(self.now + ORPHANS_PAUSE, Timer::Orphans);
-        }
     }
 
     fn pass_on(&mut self, queued: &QueuedMessage, ports: &mut impl Ports) -> Option<ShardId> {
@@ -163,7 +122,7 @@ impl Shard {
             return None;
         }
         let name = queued.group.as_ref()?;
-        let Some(group) = self.groups.find(name.as_shared()) else {
+        let Some(group) = self.interest.find_group(name.as_shared()) else {
             self.counters.dropped_no_member += 1;
             return None;
         };

@@ -1,6 +1,6 @@
 //! What a shard counts.
 
-use super::{end::Cause, reason::Reason};
+use super::{end::Cause, ports::Load, reason::Reason};
 use crate::mqtt::DecodeError;
 
 /// Declares the counters once: field, meaning, and the place under `$SYS/broker/`.
@@ -121,6 +121,21 @@ counters! {
 }
 
 impl Counters {
+    /// The same with what only the runtime counts.
+    #[must_use]
+    pub(super) fn with_load(self, load: &Load) -> Counters {
+        Counters {
+            bytes_received: load.bytes_received,
+            bytes_sent: load.bytes_sent,
+            connections_refused: load.connections_refused,
+            ended_partial_overflow: load.partial_overflows,
+            accept_errors: load.accept_errors,
+            refused_handshake: load.handshakes_refused,
+            ended_websocket: load.frames_refused,
+            ..self
+        }
+    }
+
     pub(super) fn count_end(&mut self, cause: Cause) {
         match cause {
             Cause::Disconnect | Cause::DisconnectWithWill => self.ended_by_client += 1,

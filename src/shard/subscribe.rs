@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Shard, end::Cause, ports::Ports, reason::Reason, replay::Replay};
+use super::{Shard, end::Cause, ports::Ports, reason::Reason, replays::Replay};
 use crate::{
     access,
     base::ids::{ConnectionId, SubscriberId},
@@ -10,8 +10,8 @@ use crate::{
         DecodeError, Malformed, Packet, ReasonCode, ReasonProperties, RetainHandling, Suback,
         Subscribe, SubscriptionOptions, Version,
     },
-    routing::{Counts, Entry, GroupId, Options},
-    topic::{SharedFilter, Subscription, TopicFilter},
+    routing::{Entry, Options},
+    topic::{Subscription, TopicFilter},
 };
 
 /// A SUBACK that waits until every shard knows of the subscriptions.
@@ -55,7 +55,7 @@ impl Shard {
                 Ok(()) if index >= filters_max => Err(Reason::SubscribeTooLong),
                 Ok(()) => self.subscribe(text, subscription, entry, options, ports),
                 // CONNACK told it, so that this is a Protocol Error.
-                Err(error) if terms.version == Version::V5 => {
+                Err(error) if terms.version() == Version::V5 => {
                     return self.refuse_packet(id, error, ports);
                 }
                 Err(error) => Err(Reason::Packet(error.into())),
@@ -68,7 +68,7 @@ impl Shard {
             reason = reason.or_else(|| outcome.err());
             let reason_code =
                 outcome.map_or_else(Reason::code, |_| ReasonCode::granted(options.qos));
-            reason_codes.push(suback_byte(reason_code, terms.version));
+            reason_codes.push(suback_byte(reason_code, terms.version()));
         }
         let suback = Suback {
             packet_id: subscribe.packet_id,
@@ -87,7 +87,7 @@ impl Shard {
         told_at: u64,
         ports: &mut impl Ports,
     ) {
-        if told_at <= self.interest_acks.applied_everywhere() {
+        if told_at <= self.interest.applied_everywhere() {
             // [MQTT-3.8.4-1]
             self.answer_with(id, suback, reason, ports);
             return self.pump(subscriber, ports);
@@ -95,7 +95,7 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else { return };
         let mut frame = Vec::new();
         // Whether the client takes it is for the moment when it is sent.
-        let _ = connection.terms.write(suback, reason, &mut frame);
+        let _ = connection.terms.write(suback, reason.map(Reason::text), &mut frame);
         let pending = PendingSuback { connection: id, subscriber, told_at, frame };
         self.pending_subacks.push_back(pending);
         self.hold(id, ports);
@@ -103,7 +103,7 @@ impl Shard {
 
     /// Sends the SUBACKs whose subscriptions every shard knows of now.
     pub(super) fn send_pending_subacks(&mut self, ports: &mut impl Ports) {
-        let applied = self.interest_acks.applied_everywhere();
+        let applied = self.interest.applied_everywhere();
         // Each waits for the number that was the latest when it came, or an earlier one; so a
         // later one may be ready before the first.
         for _ in 0..self.pending_subacks.len() {
@@ -140,94 +140,18 @@ impl Shard {
         if limits.is_too_deep(text) {
             return Err(Reason::FilterTooDeep);
         }
-        let session = self.sessions.get_mut(entry.subscriber).ok_or(Reason::SubscribeForbidden)?;
-        let known = session.filters.contains(text);
-        let busy = session.replays.as_ref().is_some_and(|replays| replays.is_full());
-        if busy {
+        if self.replays.are_full(entry.subscriber) {
             return Err(Reason::ReplaysFull);
         }
-        let has_room = session.filters.len() < limits.subscriptions_max
-            && session.filters.bytes() + text.len() <= limits.subscription_bytes_max;
-        if !known && !has_room {
-            return Err(Reason::SubscriptionsFull);
+        let session = self.sessions.of_connected_mut(entry.subscriber);
+        let is_new = session
+            .subscribe(text, subscription, limits.filters(), self.settings.seed)
+            .map_err(|_| Reason::SubscriptionsFull)?;
+        self.counters.subscriptions += u64::from(is_new);
+        if let Subscription::Plain(filter) = subscription {
+            self.open_replay(filter, entry, options, is_new);
         }
-        if !known {
-            session.filters.add(text, self.settings.seed);
-            session.shared_filters += u32::from(matches!(subscription, Subscription::Shared(_)));
-            self.counters.subscriptions += 1;
-        }
-        Ok(match subscription {
-            Subscription::Plain(filter) => {
-                self.open_replay(filter, entry, options, known);
-                self.subscribe_plain(filter, entry, ports)
-            }
-            Subscription::Shared(shared) => self.join_group(shared, entry, ports),
-        })
-    }
-
-    /// [MQTT-3.8.4-3]
-    fn subscribe_plain(
-        &mut self,
-        filter: TopicFilter<'_>,
-        entry: Entry,
-        ports: &mut impl Ports,
-    ) -> u64 {
-        if self.trie.subscribe(filter, entry).first {
-            let number = self.tell_interest(filter, true, ports);
-            self.trie.set_told_at(filter, number);
-        }
-        self.trie.told_at(filter)
-    }
-
-    fn join_group(
-        &mut self,
-        shared: SharedFilter<'_>,
-        entry: Entry,
-        ports: &mut impl Ports,
-    ) -> u64 {
-        let joined = self.groups.join(&mut self.trie, shared, entry, true);
-        if joined.changed {
-            self.tell_members(shared, joined.group, ports);
-        }
-        // Others may not have heard of a member that has subscribed before, either.
-        self.groups.told_at(joined.group)
-    }
-
-    /// Tells all other shards how many members a group has here, and notes under which number.
-    pub(super) fn tell_members(
-        &mut self,
-        shared: SharedFilter<'_>,
-        group: GroupId,
-        ports: &mut impl Ports,
-    ) {
-        let number = self.tell_group(shared, self.groups.counts(group), ports);
-        self.groups.set_told_at(group, number);
-    }
-
-    /// Tells all other shards that a filter has its first subscriber here, or has lost its last.
-    pub(super) fn tell_interest(
-        &mut self,
-        filter: TopicFilter<'_>,
-        wanted: bool,
-        ports: &mut impl Ports,
-    ) -> u64 {
-        for peer in self.settings.peers() {
-            ports.letters(peer).push_interest(filter, wanted);
-        }
-        self.interest_acks.told()
-    }
-
-    /// Tells all other shards how many members a group has here: none, once it is gone.
-    pub(super) fn tell_group(
-        &mut self,
-        shared: SharedFilter<'_>,
-        counts: Counts,
-        ports: &mut impl Ports,
-    ) -> u64 {
-        for peer in self.settings.peers() {
-            ports.letters(peer).push_group(shared, counts);
-        }
-        self.interest_acks.told()
+        Ok(self.interest.subscribe(subscription, entry, ports))
     }
 
     /// Prepares the retained messages that the subscription asks for.
@@ -237,23 +161,21 @@ impl Shard {
         filter: TopicFilter<'_>,
         entry: Entry,
         options: SubscriptionOptions,
-        known: bool,
+        is_new: bool,
     ) {
         let wanted = match options.retain_handling {
             RetainHandling::SendAtSubscribe => true,
-            RetainHandling::SendIfNew => !known,
+            RetainHandling::SendIfNew => is_new,
             RetainHandling::DoNotSend => false,
         };
-        if !wanted || self.retained.is_empty() {
+        if !wanted {
             return;
         }
-        let Some(session) = self.sessions.get_mut(entry.subscriber) else { return };
-        let replay = Replay {
-            cursor: self.retained.open(filter),
-            qos: options.qos,
-            subscription_id: entry.subscription_id,
-        };
-        session.replays.get_or_insert_default().begin(replay);
+        if let Some(cursor) = self.retained.open(filter) {
+            let subscription_id = entry.subscription_id;
+            let replay = Replay { cursor, qos: options.qos, subscription_id };
+            self.replays.begin(entry.subscriber, replay);
+        }
     }
 }
 

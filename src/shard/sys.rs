@@ -2,91 +2,151 @@
 //!
 //! Every shard tells the first one what it has counted; the first one publishes the sums.
 
-use std::fmt::Write;
+use std::fmt::Display;
 
-use super::{Shard, letter::Letter, ports::Ports, stats::Counters};
+use super::{
+    Shard,
+    letter::Letter,
+    ports::{Load, Ports},
+    stats::Counters,
+};
 use crate::{
+    base::{ids::ShardId, time::Span},
     mqtt::QoS,
     session::message::{MessageView, Payload},
     topic::TopicName,
 };
+
+/// What each shard has last said of itself.
+#[derive(Debug)]
+pub(super) struct SysTree {
+    here: ShardId,
+    heard: Vec<Counters>,
+}
+
+/// A Topic Name under `$SYS/broker/` and the payload that is published to it.
+type Value = (String, String);
+
+impl SysTree {
+    pub(super) fn new(here: ShardId, shards: usize) -> SysTree {
+        SysTree { here, heard: vec![Counters::default(); shards] }
+    }
+
+    /// A shard says what it has counted.
+    pub(super) fn hear(&mut self, from: ShardId, counters: Counters) {
+        self.heard[from.index()] = counters;
+    }
+
+    /// What a shard of this load says of itself, `uptime` after its start.
+    pub(super) fn own_values(&self, connections: u64, load: &Load, uptime: Span) -> Vec<Value> {
+        let busy = load.busy.as_nanos() * 100 / uptime.as_nanos().max(1);
+        let value = |name: &str, value: u64| {
+            (format!("$SYS/broker/shards/{}/{name}", self.here), value.to_string())
+        };
+        vec![
+            value("connections", connections),
+            value("load/busy-percent", busy),
+            value("load/turns", load.turns),
+            value("load/turn-p50-ns", load.turn_p50.as_nanos()),
+            value("load/turn-p99-ns", load.turn_p99.as_nanos()),
+        ]
+    }
+
+    /// What the first shard says of the broker: the sums of what all shards have counted. Every
+    /// shard has all retained messages, so they are counted once: `(messages, bytes)`.
+    pub(super) fn sums(&self, uptime: Span, retained: (usize, usize)) -> Vec<Value> {
+        let mut sums = Counters::default();
+        self.heard.iter().for_each(|counters| sums.add(counters));
+        let version = concat!("ringmq ", env!("CARGO_PKG_VERSION"));
+        let mut values = vec![
+            value("version", version),
+            value("uptime", uptime.as_secs()),
+            value("shards", self.heard.len()),
+            value("retained/count", retained.0),
+            value("retained/bytes", retained.1),
+        ];
+        values.extend(sums.topics().map(|(name, count)| value(name, count)));
+        values
+    }
+}
+
+fn value(name: &str, value: impl Display) -> Value {
+    (format!("$SYS/broker/{name}"), value.to_string())
+}
 
 impl Shard {
     /// Publishes this shard's load, and hands its counters to the first shard, which publishes the
     /// sums of all.
     pub(super) fn publish_sys(&mut self, ports: &mut impl Ports) {
         let load = ports.load();
-        let own = Counters {
-            bytes_received: load.bytes_received,
-            bytes_sent: load.bytes_sent,
-            connections_refused: load.connections_refused,
-            ended_partial_overflow: load.partial_overflows,
-            accept_errors: load.accept_errors,
-            refused_handshake: load.handshakes_refused,
-            ended_websocket: load.frames_refused,
-            ..self.counters()
-        };
-        let shard = self.settings.shard;
+        let own = self.counters().with_load(&load);
         let uptime = self.now.since(self.settings.started_at);
-        let busy = load.busy.as_nanos() * 100 / uptime.as_nanos().max(1);
-        let mut topic = String::new();
+        let values = self.sys.own_values(own.connections, &load, uptime);
+        self.publish_values(values, ports);
+        if self.settings.shard != ShardId::FIRST {
+            return ports.letters(ShardId::FIRST).push(Letter::Counters(Box::new(own)));
+        }
+        self.sys.hear(ShardId::FIRST, own);
+        let sums = self.sys.sums(uptime, (self.retained.len(), self.retained.bytes()));
+        self.publish_values(sums, ports);
+    }
+
+    fn publish_values(&mut self, values: Vec<Value>, ports: &mut impl Ports) {
+        for (topic, value) in values {
+            let view = MessageView {
+                topic: TopicName::from_valid(&topic),
+                application: &[],
+                payload: Payload::Small(value.as_bytes()),
+                qos: QoS::AtMostOnce,
+                retain: self.rules.offer.retain,
+                expires_at: None,
+                publisher: None,
+                publisher_hash: 0,
+            };
+            self.route(&view, None, ports);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: &[Value], topic: &str) -> Option<String> {
+        values.iter().find(|(name, _)| name == topic).map(|(_, value)| value.clone())
+    }
+
+    #[test]
+    fn the_sums_are_of_what_each_shard_has_said_last() {
+        let mut sys = SysTree::new(ShardId::FIRST, 2);
+        let counted = |queued| Counters { queued, ..Counters::default() };
+        sys.hear(ShardId::FIRST, counted(1));
+        sys.hear(ShardId::new(1).unwrap(), counted(20));
+        sys.hear(ShardId::new(1).unwrap(), counted(30));
+        let sums = sys.sums(Span::from_secs(9), (4, 500));
         for (name, value) in [
-            ("connections", own.connections),
-            ("load/busy-percent", busy),
-            ("load/turns", load.turns),
-            ("load/turn-p50-ns", load.turn_p50.as_nanos()),
-            ("load/turn-p99-ns", load.turn_p99.as_nanos()),
+            ("messages/queued", "31"),
+            ("uptime", "9"),
+            ("shards", "2"),
+            ("retained/count", "4"),
+            ("retained/bytes", "500"),
         ] {
-            topic.clear();
-            // Writing to a String cannot fail.
-            let _ = write!(topic, "$SYS/broker/shards/{shard}/{name}");
-            self.publish_value(&topic, &value.to_string(), ports);
-        }
-        self.heard_counters[shard.index()] = own;
-        match self.settings.peers().next() {
-            // Every other shard's first peer is the first shard.
-            Some(first) if shard.index() > 0 => {
-                let counters = Box::new(self.heard_counters[shard.index()].clone());
-                ports.letters(first).push(Letter::Counters(counters));
-            }
-            _ => self.publish_sums(ports),
+            assert_eq!(of(&sums, &format!("$SYS/broker/{name}")).as_deref(), Some(value));
         }
     }
 
-    fn publish_sums(&mut self, ports: &mut impl Ports) {
-        let mut sums = Counters::default();
-        self.heard_counters.iter().for_each(|counters| sums.add(counters));
-        let uptime = self.now.since(self.settings.started_at).as_secs();
-        let version = concat!("ringmq ", env!("CARGO_PKG_VERSION"));
-        self.publish_value("$SYS/broker/version", version, ports);
-        self.publish_value("$SYS/broker/uptime", &uptime.to_string(), ports);
-        let shards = self.settings.shards.to_string();
-        self.publish_value("$SYS/broker/shards", &shards, ports);
-        // Every shard has all retained messages: they are counted once.
-        let retained = self.retained.len().to_string();
-        self.publish_value("$SYS/broker/retained/count", &retained, ports);
-        let retained_bytes = self.retained.bytes().to_string();
-        self.publish_value("$SYS/broker/retained/bytes", &retained_bytes, ports);
-        let mut topic = String::new();
-        for (name, value) in sums.topics() {
-            topic.clear();
-            topic.push_str("$SYS/broker/");
-            topic.push_str(name);
-            self.publish_value(&topic, &value.to_string(), ports);
+    #[test]
+    fn a_shard_says_how_busy_it_is_in_hundredths_of_its_time() {
+        let sys = SysTree::new(ShardId::new(1).unwrap(), 2);
+        let load = Load { busy: Span::from_secs(3), turns: 7, ..Load::default() };
+        let values = sys.own_values(5, &load, Span::from_secs(10));
+        for (name, value) in
+            [("connections", "5"), ("load/busy-percent", "30"), ("load/turns", "7")]
+        {
+            assert_eq!(
+                of(&values, &format!("$SYS/broker/shards/1/{name}")).as_deref(),
+                Some(value)
+            );
         }
-    }
-
-    fn publish_value(&mut self, topic: &str, value: &str, ports: &mut impl Ports) {
-        let view = MessageView {
-            topic: TopicName::from_valid(topic),
-            application: &[],
-            payload: Payload::Small(value.as_bytes()),
-            qos: QoS::AtMostOnce,
-            retain: self.rules.offer.retain,
-            expires_at: None,
-            publisher: None,
-            publisher_hash: 0,
-        };
-        self.route(&view, None, ports);
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! A timer is a reminder to look, not an order: whoever it is for says whether anything is due.
 
-use super::{Shard, connection::Stage, end::Cause, ports::Ports};
+use super::{
+    Shard, connection::Stage, end::Cause, orphans::ORPHANS_PAUSE, ports::Ports,
+    retained::TOMBSTONE_SPAN,
+};
 use crate::base::{
     ids::{ConnectionId, SubscriberId},
     time::{Moment, Span},
+    wheel::Wheel,
 };
 
 /// A reminder.
@@ -29,18 +33,101 @@ pub(super) enum Timer {
     Sweep,
 }
 
+/// The reminders of a shard.
+#[derive(Debug)]
+pub(super) struct Timers {
+    wheel: Wheel<Timer>,
+    /// Those that have come. The memory is used again.
+    due: Vec<Timer>,
+}
+
 /// No reminder is set further ahead: what it is about may be long gone by then.
 const HORIZON: Span = Span::from_secs(60);
 /// How often some retained messages are looked at for whether they have expired.
 const SWEEP_SPAN: Span = Span::from_secs(5);
-/// A tombstone is kept for this long: every letter that is older has arrived by then.
-const TOMBSTONE_SPAN: Span = Span::from_secs(60);
+const FIRST_SYS_SPAN: Span = Span::from_millis(100);
+/// The time between two bounded steps of forgetting tombstones.
+const TOMBSTONES_PAUSE: Span = Span::from_millis(20);
+
+impl Timers {
+    /// Those of a shard that has just begun.
+    pub(super) fn new(now: Moment) -> Timers {
+        let mut timers = Timers { wheel: Wheel::new(now), due: Vec::new() };
+        timers.set(now + TOMBSTONE_SPAN, Timer::Tombstones);
+        timers.set(now + SWEEP_SPAN, Timer::Sweep);
+        timers
+    }
+
+    pub(super) fn set(&mut self, due: Moment, timer: Timer) {
+        self.wheel.insert(due, timer);
+    }
+
+    /// When to remind of something that is due at this moment: then, or earlier if that is far.
+    pub(super) fn before(now: Moment, due: Moment) -> Moment {
+        due.min(now + HORIZON)
+    }
+
+    /// Takes the reminders that have come.
+    pub(super) fn take_due(&mut self, now: Moment) -> Vec<Timer> {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(now, &mut due);
+        due
+    }
+
+    /// Takes their memory back.
+    pub(super) fn give_back(&mut self, mut due: Vec<Timer>) {
+        due.clear();
+        self.due = due;
+    }
+
+    pub(super) fn next_due(&self) -> Option<Moment> {
+        self.wheel.next_due()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.wheel.len()
+    }
+}
 
 impl Shard {
-    pub(super) fn start_timers(&mut self) {
-        self.watch_sys();
-        self.wheel.insert(self.now + TOMBSTONE_SPAN, Timer::Tombstones);
-        self.wheel.insert(self.now + SWEEP_SPAN, Timer::Sweep);
+    pub(super) fn fire_timers(&mut self, ports: &mut impl Ports) {
+        let due = self.timers.take_due(self.now);
+        for &timer in &due {
+            if let Some(pause) = self.fire(timer, ports) {
+                self.timers.set(self.now + pause, timer);
+            }
+        }
+        self.timers.give_back(due);
+    }
+
+    /// Does what it is time for. Says after which time the same reminder comes again.
+    fn fire(&mut self, timer: Timer, ports: &mut impl Ports) -> Option<Span> {
+        match timer {
+            Timer::Connect(connection) => self.look_at_connect(connection, ports),
+            Timer::KeepAlive(connection) => self.look_at_keep_alive(connection, ports),
+            Timer::Absence(subscriber) => self.look_at_absence(subscriber, ports),
+            Timer::Patience(subscriber) => self.look_at_patience(subscriber, ports),
+            Timer::Orphans => {
+                self.redistribute(ports);
+                return (!self.orphans.is_empty()).then_some(ORPHANS_PAUSE);
+            }
+            Timer::Sys => {
+                self.sys_is_due = self.rules.sys_interval.is_some();
+                if self.sys_is_due {
+                    self.publish_sys(ports);
+                }
+                return self.rules.sys_interval;
+            }
+            Timer::Sweep => {
+                self.counters.dropped_expired += self.retained.sweep(self.now) as u64;
+                return Some(SWEEP_SPAN);
+            }
+            Timer::Tombstones => {
+                let more = self.retained.forget_tombstones(self.now);
+                return Some(if more { TOMBSTONES_PAUSE } else { TOMBSTONE_SPAN });
+            }
+        }
+        None
     }
 
     /// Has `$SYS` published from now on, if it is to be. The first set comes at once, so that a new
@@ -48,61 +135,7 @@ impl Shard {
     pub(super) fn watch_sys(&mut self) {
         let Some(interval) = self.rules.sys_interval.filter(|_| !self.sys_is_due) else { return };
         self.sys_is_due = true;
-        self.wheel.insert(self.now + Span::from_millis(100).min(interval), Timer::Sys);
-    }
-
-    fn fire_sys(&mut self, ports: &mut impl Ports) {
-        self.sys_is_due = self.rules.sys_interval.is_some();
-        if let Some(interval) = self.rules.sys_interval {
-            self.publish_sys(ports);
-            self.wheel.insert(self.now + interval, Timer::Sys);
-        }
-    }
-
-    /// Looks at a connection's silence when its Keep Alive may have passed, or earlier.
-    pub(super) fn watch_silence(&mut self, id: ConnectionId, deadline: Moment) {
-        self.wheel.insert(deadline.min(self.now + HORIZON), Timer::KeepAlive(id));
-    }
-
-    /// Looks at an absent session when something of it may be due, or earlier. One reminder is
-    /// enough for each session, the soonest.
-    pub(super) fn watch_absence(&mut self, subscriber: SubscriberId, due: Moment) {
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        let look_at = due.min(self.now + HORIZON);
-        if session.look_at.is_none_or(|pending| look_at < pending) {
-            session.look_at = Some(look_at);
-            self.wheel.insert(look_at, Timer::Absence(subscriber));
-        }
-    }
-
-    pub(super) fn fire_timers(&mut self, ports: &mut impl Ports) {
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.advance(self.now, &mut due);
-        for timer in due.drain(..) {
-            self.fire(timer, ports);
-        }
-        self.due = due;
-    }
-
-    fn fire(&mut self, timer: Timer, ports: &mut impl Ports) {
-        match timer {
-            Timer::Connect(connection) => self.look_at_connect(connection, ports),
-            Timer::KeepAlive(connection) => self.look_at_keep_alive(connection, ports),
-            Timer::Absence(subscriber) => self.look_at_absence(subscriber, ports),
-            Timer::Patience(subscriber) => self.handle_patience(subscriber, ports),
-            Timer::Orphans => self.redistribute(ports),
-            Timer::Sys => self.fire_sys(ports),
-            Timer::Sweep => {
-                self.sweep_retained();
-                self.wheel.insert(self.now + SWEEP_SPAN, Timer::Sweep);
-            }
-            Timer::Tombstones => {
-                let before = self.now.as_nanos().saturating_sub(TOMBSTONE_SPAN.as_nanos());
-                let more = self.retained.forget_tombstones(before);
-                let next = if more { Span::from_millis(20) } else { TOMBSTONE_SPAN };
-                self.wheel.insert(self.now + next, Timer::Tombstones);
-            }
-        }
+        self.timers.set(self.now + FIRST_SYS_SPAN.min(interval), Timer::Sys);
     }
 
     /// [MQTT-3.1.4-1@3.1.1]
@@ -113,8 +146,14 @@ impl Shard {
         }
     }
 
+    /// Looks at a connection's silence when its Keep Alive may have passed, or earlier.
+    pub(super) fn watch_silence(&mut self, id: ConnectionId, deadline: Moment) {
+        self.timers.set(Timers::before(self.now, deadline), Timer::KeepAlive(id));
+    }
+
     /// [MQTT-3.1.2-22] [MQTT-3.1.2-24@3.1.1]
     fn look_at_keep_alive(&mut self, id: ConnectionId, ports: &mut impl Ports) {
+        // A connection that has gone meanwhile cannot be too silent.
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.is_held() {
             // Nothing is read from it, so it cannot be blamed for its silence.
@@ -128,27 +167,41 @@ impl Shard {
     }
 
     fn look_at_absence(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        // An earlier reminder has taken this one's place, or it is for another session.
-        if session.look_at.is_none_or(|look_at| look_at > self.now) {
-            return;
-        }
-        session.look_at = None;
-        if session.link.is_some() {
-            return;
-        }
-        let will_due_at = session.will.as_ref().and_then(|will| will.due_at);
-        if will_due_at.is_some_and(|due| due <= self.now) {
-            self.publish_will(subscriber, ports);
-        }
-        let Some(session) = self.sessions.get(subscriber) else { return };
-        if session.ends_at.is_some_and(|ends| ends <= self.now) {
+        // The session may have ended meanwhile, or its client may be back.
+        let is_absent = self
+            .sessions
+            .get_mut(subscriber)
+            .is_some_and(|session| session.take_reminder(self.now) && session.link().is_none());
+        if is_absent && self.look_at_absent(subscriber, ports) {
             self.counters.clients_expired += 1;
-            return self.end_session(subscriber, ports);
         }
-        let will_due_at = session.will.as_ref().and_then(|will| will.due_at);
-        if let Some(due) = [will_due_at, session.ends_at].into_iter().flatten().min() {
-            self.watch_absence(subscriber, due);
-        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONNECTION: ConnectionId = ConnectionId { slot: 0, generation: 0 };
+
+    #[test]
+    fn a_reminder_comes_when_it_is_due_and_once() {
+        let now = Moment::default();
+        let mut timers = Timers::new(now);
+        let always = timers.len();
+        timers.set(now + Span::from_secs(1), Timer::Connect(CONNECTION));
+        assert!(timers.take_due(now).is_empty());
+        let due = timers.take_due(now + Span::from_secs(2));
+        assert!(matches!(due[..], [Timer::Connect(CONNECTION)]));
+        timers.give_back(due);
+        assert!(timers.take_due(now + Span::from_secs(2)).is_empty());
+        assert_eq!(timers.len(), always);
+    }
+
+    #[test]
+    fn what_is_far_away_is_looked_at_earlier() {
+        let now = Moment::default();
+        assert_eq!(Timers::before(now, now + Span::from_secs(5)), now + Span::from_secs(5));
+        assert_eq!(Timers::before(now, now + Span::from_secs(5_000)), now + HORIZON);
     }
 }

@@ -45,36 +45,21 @@ impl Shard {
         subscription: Subscription<'_>,
         ports: &mut impl Ports,
     ) -> Result<(), Reason> {
-        let session = self.sessions.get_mut(subscriber).ok_or(Reason::NoSubscription)?;
-        if !session.filters.contains(text) {
+        if !self.sessions.of_connected_mut(subscriber).unsubscribe(text, subscription) {
             return Err(Reason::NoSubscription);
         }
-        session.filters.remove(text);
-        session.shared_filters -= u32::from(matches!(subscription, Subscription::Shared(_)));
-        self.undo(subscriber, subscription, ports);
+        self.forget_subscription(subscriber, subscription, ports);
         Ok(())
     }
 
-    /// Takes a subscription out of the trie, and tells the other shards if it was the last one.
-    pub(super) fn undo(
+    /// A session has one subscription less.
+    pub(super) fn forget_subscription(
         &mut self,
         subscriber: SubscriberId,
         subscription: Subscription<'_>,
         ports: &mut impl Ports,
     ) {
         self.counters.subscriptions -= 1;
-        match subscription {
-            Subscription::Plain(filter) => {
-                let ended = self.trie.unsubscribe(filter, subscriber);
-                if ended.is_some_and(|ended| ended.last) {
-                    self.tell_interest(filter, false, ports);
-                }
-            }
-            Subscription::Shared(shared) => {
-                if let Some(left) = self.groups.leave(&mut self.trie, shared, subscriber) {
-                    self.tell_group(shared, left.counts, ports);
-                }
-            }
-        }
+        self.interest.unsubscribe(subscription, subscriber, ports);
     }
 }

@@ -2,85 +2,12 @@
 
 use hashbrown::HashTable;
 
-use super::{pressure::Pressure, replay::Replays, terms::Terms};
-use crate::{
-    base::{
-        hash::Seed,
-        ids::{ConnectionId, SubscriberId},
-        time::Moment,
-    },
-    session::{
-        filters::Filters, inbound::Inbound, outbound::Outbound, topic_aliases::TopicAliases,
-        will::Will,
-    },
-};
-
-/// One client's session, with all that other rooms keep for it here.
-#[derive(Debug)]
-pub(super) struct Session {
-    pub(super) client_id: Box<str>,
-    /// A hash of the Client Identifier, the same on all shards.
-    pub(super) client_hash: u32,
-    /// The connection that it is on; `None` while its client is away.
-    pub(super) link: Option<Link>,
-    /// What Topic Aliases stand for on that connection, once it has been sent topics.
-    /// [MQTT-3.3.2-7]
-    pub(super) topic_aliases: Option<Box<TopicAliases>>,
-    pub(super) inbound: Inbound,
-    pub(super) outbound: Outbound,
-    pub(super) filters: Filters,
-    /// How many of the filters are of shared subscriptions.
-    pub(super) shared_filters: u32,
-    /// Seconds that it outlives its connection; `u32::MAX` is for ever. [MQTT-3.1.2-23]
-    pub(super) expiry_interval: u32,
-    /// When it ends, while its client is away.
-    pub(super) ends_at: Option<Moment>,
-    /// When the next reminder comes to look at it while its client is away.
-    pub(super) look_at: Option<Moment>,
-    pub(super) will: Option<Box<Will>>,
-    /// Retained messages that its subscriptions asked for and that have not been sent yet.
-    pub(super) replays: Option<Box<Replays>>,
-    /// Publishers that are held back for it.
-    pub(super) pressure: Option<Box<Pressure>>,
-}
-
-/// What delivery must know of a session's connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Link {
-    pub(super) connection: ConnectionId,
-    pub(super) terms: Terms,
-}
-
-impl Session {
-    fn new(client_id: Box<str>, hash: u64) -> Session {
-        Session {
-            client_id,
-            // The other half says where the client is at home.
-            client_hash: (hash >> 32) as u32,
-            link: None,
-            topic_aliases: None,
-            inbound: Inbound::default(),
-            outbound: Outbound::default(),
-            filters: Filters::default(),
-            shared_filters: 0,
-            expiry_interval: 0,
-            ends_at: None,
-            look_at: None,
-            will: None,
-            replays: None,
-            pressure: None,
-        }
-    }
-
-    /// Messages on their way to the client.
-    pub(super) fn load(&self) -> usize {
-        usize::from(self.outbound.outstanding()) + self.outbound.queue.len()
-    }
-}
+use super::Session;
+use crate::base::{hash::Seed, ids::SubscriberId};
 
 /// Sessions by number and by Client Identifier. They stand in chunks, so that none ever moves.
 #[derive(Debug)]
-pub(super) struct Sessions {
+pub struct Sessions {
     chunks: Vec<Box<[Option<Session>]>>,
     free: Vec<SubscriberId>,
     by_client_id: HashTable<SubscriberId>,
@@ -90,22 +17,26 @@ pub(super) struct Sessions {
 const CHUNK: usize = 64;
 
 impl Sessions {
-    pub(super) fn new(seed: Seed) -> Sessions {
+    pub fn new(seed: Seed) -> Sessions {
         Sessions { chunks: Vec::new(), free: Vec::new(), by_client_id: HashTable::new(), seed }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.by_client_id.len()
     }
 
-    pub(super) fn find(&self, client_id: &str) -> Option<SubscriberId> {
+    pub fn is_empty(&self) -> bool {
+        self.by_client_id.is_empty()
+    }
+
+    pub fn find(&self, client_id: &str) -> Option<SubscriberId> {
         let is_it = |&subscriber: &SubscriberId| {
             self.get(subscriber).is_some_and(|session| *session.client_id == *client_id)
         };
         self.by_client_id.find(self.seed.hash(client_id), is_it).copied()
     }
 
-    pub(super) fn create(&mut self, client_id: &str) -> SubscriberId {
+    pub fn create(&mut self, client_id: &str) -> SubscriberId {
         debug_assert!(self.find(client_id).is_none(), "a Client Identifier has one session");
         let subscriber = self.free.pop().unwrap_or_else(|| self.grow());
         self.chunks[subscriber.index() / CHUNK][subscriber.index() % CHUNK] =
@@ -116,7 +47,7 @@ impl Sessions {
         subscriber
     }
 
-    pub(super) fn remove(&mut self, subscriber: SubscriberId) -> Option<Session> {
+    pub fn remove(&mut self, subscriber: SubscriberId) -> Option<Session> {
         let session = self.place(subscriber)?.take()?;
         let hash = self.seed.hash(&*session.client_id);
         if let Ok(found) = self.by_client_id.find_entry(hash, |&other| other == subscriber) {
@@ -126,17 +57,24 @@ impl Sessions {
         Some(session)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Session> {
-        self.chunks.iter().flatten().flatten()
+    pub fn iter(&self) -> impl Iterator<Item = (SubscriberId, &Session)> {
+        let places = (0..).map(SubscriberId).zip(self.chunks.iter().flatten());
+        places.filter_map(|(subscriber, place)| Some((subscriber, place.as_ref()?)))
     }
 
     #[inline]
-    pub(super) fn get(&self, subscriber: SubscriberId) -> Option<&Session> {
+    pub fn get(&self, subscriber: SubscriberId) -> Option<&Session> {
         self.chunks.get(subscriber.index() / CHUNK)?[subscriber.index() % CHUNK].as_ref()
     }
 
+    /// The session of a connection: it lasts for as long as that, at least.
     #[inline]
-    pub(super) fn get_mut(&mut self, subscriber: SubscriberId) -> Option<&mut Session> {
+    pub fn of_connected_mut(&mut self, subscriber: SubscriberId) -> &mut Session {
+        self.get_mut(subscriber).expect("a session outlives its connections")
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, subscriber: SubscriberId) -> Option<&mut Session> {
         self.place(subscriber)?.as_mut()
     }
 
@@ -172,7 +110,7 @@ mod tests {
         assert_eq!(sessions.len(), 200);
         for (n, &id) in ids.iter().enumerate() {
             assert_eq!(sessions.find(&format!("client {n}")), Some(id));
-            assert_eq!(&*sessions.get(id).unwrap().client_id, format!("client {n}"));
+            assert_eq!(sessions.get(id).unwrap().client_id(), format!("client {n}"));
         }
         let removed = sessions.remove(ids[70]).unwrap();
         assert_eq!(&*removed.client_id, "client 70");

@@ -1,67 +1,72 @@
 //! What a client has said in CONNECT about the packets that it takes, and how answers keep to it.
 
-use super::reason::Reason;
 use crate::mqtt::{Connect, Packet, Version, frame::PACKET_SIZE_MAX};
 
 /// The terms on which a client is sent packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Terms {
+pub struct Terms {
     /// Maximum Packet Size.
     packet_size_max: u32,
     /// Topic Aliases that may be used towards it.
-    pub(super) topic_aliases: u16,
-    pub(super) version: Version,
+    topic_aliases: u16,
+    version: Version,
     /// Request Problem Information. [MQTT-3.1.2-29]
     problem_information: bool,
 }
 
 impl Terms {
     /// Those of a client that has asked for nothing, or whose CONNECT cannot be read.
-    pub(super) const fn plain(version: Version) -> Terms {
+    pub const fn plain(version: Version) -> Terms {
         Terms { packet_size_max: SIZE_MAX, topic_aliases: 0, version, problem_information: true }
     }
 
-    pub(super) fn of(connect: &Connect<'_>) -> Terms {
+    /// Those of a CONNECT. No more Topic Aliases are used than the client takes, nor than
+    /// `topic_aliases_max`. [MQTT-3.1.2-26]
+    pub fn of(connect: &Connect<'_>, topic_aliases_max: u16) -> Terms {
         let maximum = connect.properties.maximum_packet_size;
         Terms {
             packet_size_max: maximum.map_or(SIZE_MAX, |maximum| maximum.get().min(SIZE_MAX)),
-            topic_aliases: connect.properties.topic_alias_maximum,
+            topic_aliases: connect.properties.topic_alias_maximum.min(topic_aliases_max),
             version: connect.version,
             problem_information: connect.properties.request_problem_information,
         }
     }
 
-    /// Uses no more Topic Aliases than the client takes, nor than the broker wants to.
-    /// [MQTT-3.1.2-26]
-    pub(super) fn limit_topic_aliases(&mut self, maximum: u16) {
-        self.topic_aliases = self.topic_aliases.min(maximum);
+    #[inline]
+    pub const fn version(self) -> Version {
+        self.version
+    }
+
+    #[inline]
+    pub const fn topic_aliases(self) -> u16 {
+        self.topic_aliases
     }
 
     /// Whether the client takes a packet of so many bytes: a larger one is not sent to it.
     /// [MQTT-3.1.2-24]
     #[inline]
-    pub(super) const fn takes(self, bytes: usize) -> bool {
+    pub const fn takes(self, bytes: usize) -> bool {
         bytes <= self.packet_size_max as usize
     }
 
-    /// Writes an answer into an empty buffer. What it says of the reason in words is left out when
-    /// the client does not want to hear it, or when the packet would be too large with it.
-    /// False: even without it, the client does not take the answer.
+    /// Writes an answer into an empty buffer. The Reason String is left out when the client does
+    /// not want to hear it, or when the packet would be too large with it. False: even without it,
+    /// the client does not take the answer.
     ///
     /// [MQTT-3.1.2-29] [MQTT-3.2.2-19] [MQTT-3.4.2-2] [MQTT-3.5.2-2] [MQTT-3.6.2-2] [MQTT-3.7.2-2]
     /// [MQTT-3.9.2-1] [MQTT-3.11.2-1] [MQTT-3.14.2-3] [MQTT-3.15.2-2] No answer has User
     /// Properties. [MQTT-3.2.2-20] [MQTT-3.4.2-3] [MQTT-3.5.2-3] [MQTT-3.6.2-3] [MQTT-3.7.2-3]
     /// [MQTT-3.9.2-2] [MQTT-3.11.2-2] [MQTT-3.14.2-4] [MQTT-3.15.2-3]
-    pub(super) fn write(
+    pub fn write(
         self,
         packet: &Packet<'_>,
-        reason: Option<Reason>,
+        reason_string: Option<&str>,
         out: &mut Vec<u8>,
     ) -> bool {
         let is_told = self.problem_information && self.version.has_properties();
-        if let Some(reason) = reason.filter(|_| is_told) {
+        if let Some(reason_string) = reason_string.filter(|_| is_told) {
             out.clear();
-            packet.with_reason_string(reason.text()).encode(self.version, out);
+            packet.with_reason_string(reason_string).encode(self.version, out);
             if self.takes(out.len()) {
                 return true;
             }

@@ -1,0 +1,135 @@
+//! Publishers are held back for the subscribers that their messages crowd, and let go again.
+
+use super::{Shard, letter::Letter, ports::Ports, pressure::Publisher, timers::Timer};
+use crate::base::{
+    hash::Set,
+    ids::{ConnectionId, SubscriberId},
+};
+
+impl Shard {
+    /// Makes a publisher wait for all subscribers that its last message crowded.
+    pub(super) fn hold_for_crowded(
+        &mut self,
+        publisher: Option<Publisher>,
+        ports: &mut impl Ports,
+    ) {
+        let crowded = self.buffers.take_crowded();
+        if let Some(publisher) = publisher.filter(|_| !self.rules.limits.patience.is_zero()) {
+            for subscriber in &crowded {
+                self.hold_for(*subscriber, publisher, ports);
+            }
+        }
+        self.buffers.give_back(crowded);
+    }
+
+    fn hold_for(&mut self, subscriber: SubscriberId, publisher: Publisher, ports: &mut impl Ports) {
+        // Nobody waits for a session whose client is away.
+        let Some(session) = self.sessions.get(subscriber) else { return };
+        let Some(link) = session.link() else { return };
+        // A client that publishes to itself reads its own answers: it must not wait for itself.
+        if publisher.shard == self.settings.shard && publisher.connection == link.connection {
+            return;
+        }
+        let pressed = self.pressure.press(subscriber, session.client_id(), publisher, self.now);
+        if pressed.begins {
+            let due = self.now + self.rules.limits.patience;
+            self.timers.set(due, Timer::Patience(subscriber));
+            ports.notify_drained(link.connection);
+        }
+        if !pressed.holds {
+            return;
+        }
+        self.counters.holds += 1;
+        if publisher.shard == self.settings.shard {
+            self.press(publisher.connection);
+        } else {
+            let letter = Letter::Press { publisher: publisher.connection };
+            ports.letters(publisher.shard).push(letter);
+        }
+    }
+
+    /// Lets the publishers go on once the subscriber has caught up.
+    pub(super) fn ease(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+        if !self.pressure.is_pressing(subscriber) {
+            return;
+        }
+        let limits = &self.rules.limits;
+        let session = self.sessions.of_connected_mut(subscriber);
+        let link = session.link().expect("nobody waits for a session whose client is away");
+        if ports.outbox_room(link.connection) < limits.outbox_bytes_max / 4 * 3 {
+            return ports.notify_drained(link.connection);
+        }
+        if !session.outbound().queue.is_above(25, &limits.queue) {
+            let released = self.pressure.ease(subscriber);
+            self.release_publishers(released, ports);
+        }
+    }
+
+    /// Patience may be at its end.
+    pub(super) fn look_at_patience(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+        self.ease(subscriber, ports);
+        let patience = self.rules.limits.patience;
+        if let Some(released) = self.pressure.lose_patience(subscriber, patience, self.now) {
+            self.counters.patience_exhausted += 1;
+            self.release_publishers(released, ports);
+        }
+    }
+
+    /// Publishers that have waited for a subscriber go on.
+    pub(super) fn release_publishers(&mut self, released: Set<Publisher>, ports: &mut impl Ports) {
+        for publisher in released {
+            if publisher.shard == self.settings.shard {
+                self.unpress(publisher.connection, ports);
+            } else {
+                let letter = Letter::Ease { publisher: publisher.connection };
+                ports.letters(publisher.shard).push(letter);
+            }
+        }
+    }
+
+    /// One more subscriber cannot keep up with this publisher. One that has gone meanwhile has
+    /// nothing to wait for.
+    pub(super) fn press(&mut self, connection: ConnectionId) {
+        if let Some(publisher) = self.connections.get_mut(connection) {
+            publisher.press();
+        }
+    }
+
+    /// One subscriber less presses this publisher.
+    pub(super) fn unpress(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
+        let Some(publisher) = self.connections.get_mut(connection) else { return };
+        let was_held = publisher.is_held();
+        let deferred = publisher.unpress();
+        if !deferred.is_empty() {
+            ports.send(connection, &deferred);
+        }
+        if was_held {
+            self.read_on(connection, ports);
+        }
+    }
+
+    /// Stops reading from a connection for one more reason.
+    pub(super) fn hold(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
+        if let Some(held) = self.connections.get_mut(connection) {
+            held.hold();
+            ports.pause(connection);
+        }
+    }
+
+    /// Takes one reason back, and reads on when there is none left.
+    pub(super) fn release(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
+        if let Some(held) = self.connections.get_mut(connection) {
+            held.release();
+            self.read_on(connection, ports);
+        }
+    }
+
+    fn read_on(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
+        let Some(held) = self.connections.get_mut(connection) else { return };
+        if !held.is_held() {
+            // Silence was ours, not the client's.
+            held.last_packet = self.now;
+            ports.resume(connection);
+        }
+    }
+}

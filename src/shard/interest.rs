@@ -1,0 +1,328 @@
+//! Who wants which messages: this shard's own subscribers, the members of share groups, and the
+//! other shards.
+//!
+//! What changes here for the other shards is told to them by letters, each change under the next
+//! number. A SUBACK waits until the number of its filter has been applied everywhere, so that what
+//! is published after it arrives, through whichever shard.
+
+use std::rc::Rc;
+
+use super::{
+    letter::{GroupKeys, Letter},
+    ports::Ports,
+    settings::Settings,
+};
+use crate::{
+    base::{
+        hash::Seed,
+        ids::{ShardId, ShardSet, SubscriberId},
+    },
+    routing::{
+        Counts, Entry, GroupId, Groups, InterestAcks, Matches, Selector, Sizes, Strategies,
+        Strategy, Trie,
+    },
+    session::message::MessageView,
+    topic::{GroupName, SharedFilter, Subscription, TopicFilter, TopicName},
+};
+
+/// The interest of all clients, as this shard knows it.
+#[derive(Debug)]
+pub(super) struct Interest {
+    here: ShardId,
+    shards: usize,
+    seed: Seed,
+    trie: Trie,
+    groups: Groups,
+    acks: InterestAcks,
+    /// How many changes each other shard has told, and how many of them it knows to be applied.
+    heard: Vec<Heard>,
+    /// Who wants the message that is being routed.
+    matches: Matches,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    applied: u64,
+    confirmed: u64,
+}
+
+impl Interest {
+    pub(super) fn new(settings: &Settings, strategies: Strategies) -> Interest {
+        let Settings { seed, shard, shards, .. } = *settings;
+        Interest::of_shard(shard, shards, seed, strategies)
+    }
+
+    fn of_shard(here: ShardId, shards: usize, seed: Seed, strategies: Strategies) -> Interest {
+        Interest {
+            here,
+            shards,
+            seed,
+            trie: Trie::new(seed),
+            groups: Groups::new(seed, here, strategies),
+            acks: InterestAcks::new(here, shards),
+            heard: vec![Heard::default(); shards],
+            matches: Matches::default(),
+        }
+    }
+
+    /// Groups that begin from now on choose like this; the others go on as they began.
+    pub(super) fn set_strategies(&mut self, strategies: Strategies) {
+        self.groups.set_strategies(strategies);
+    }
+
+    /// Adds or replaces a subscription. Says the number that its SUBACK waits for.
+    /// [MQTT-3.8.4-3]
+    pub(super) fn subscribe(
+        &mut self,
+        subscription: Subscription<'_>,
+        entry: Entry,
+        ports: &mut impl Ports,
+    ) -> u64 {
+        match subscription {
+            Subscription::Plain(filter) => self.subscribe_plain(filter, entry, ports),
+            Subscription::Shared(shared) => self.join_group(shared, entry, ports),
+        }
+    }
+
+    fn subscribe_plain(
+        &mut self,
+        filter: TopicFilter<'_>,
+        entry: Entry,
+        ports: &mut impl Ports,
+    ) -> u64 {
+        if self.trie.subscribe(filter, entry).first {
+            let number = self.tell_filter(filter, true, ports);
+            self.trie.set_told_at(filter, number);
+        }
+        self.trie.told_at(filter)
+    }
+
+    fn join_group(
+        &mut self,
+        shared: SharedFilter<'_>,
+        entry: Entry,
+        ports: &mut impl Ports,
+    ) -> u64 {
+        let joined = self.groups.join(&mut self.trie, shared, entry, true);
+        if joined.changed {
+            self.tell_members(shared, joined.group, ports);
+        }
+        // Others may not have heard of a member that has subscribed before, either.
+        self.groups.told_at(joined.group)
+    }
+
+    /// Removes a subscription. [MQTT-3.10.4-1] [MQTT-3.10.4-2]
+    pub(super) fn unsubscribe(
+        &mut self,
+        subscription: Subscription<'_>,
+        subscriber: SubscriberId,
+        ports: &mut impl Ports,
+    ) {
+        match subscription {
+            Subscription::Plain(filter) => {
+                let ended = self.trie.unsubscribe(filter, subscriber);
+                if ended.is_some_and(|ended| ended.last) {
+                    self.tell_filter(filter, false, ports);
+                }
+            }
+            Subscription::Shared(shared) => {
+                if let Some(left) = self.groups.leave(&mut self.trie, shared, subscriber) {
+                    self.tell_group(shared, left.counts, ports);
+                }
+            }
+        }
+    }
+
+    /// A member of a share group has connected or disconnected.
+    pub(super) fn set_online(
+        &mut self,
+        shared: SharedFilter<'_>,
+        subscriber: SubscriberId,
+        online: bool,
+        ports: &mut impl Ports,
+    ) {
+        let group = self.groups.find(shared).expect("a group lasts as long as its members");
+        if self.groups.set_online(group, subscriber, online) {
+            self.tell_members(shared, group, ports);
+        }
+    }
+
+    /// Tells all other shards how many members a group has here, and notes under which number.
+    fn tell_members(&mut self, shared: SharedFilter<'_>, group: GroupId, ports: &mut impl Ports) {
+        let number = self.tell_group(shared, self.groups.counts(group), ports);
+        self.groups.set_told_at(group, number);
+    }
+
+    /// Tells all other shards that a filter has its first subscriber here, or has lost its last.
+    fn tell_filter(
+        &mut self,
+        filter: TopicFilter<'_>,
+        wanted: bool,
+        ports: &mut impl Ports,
+    ) -> u64 {
+        for peer in self.peers() {
+            ports.letters(peer).push_interest(filter, wanted);
+        }
+        self.acks.told()
+    }
+
+    /// Tells all other shards how many members a group has here: none, once it is gone.
+    fn tell_group(
+        &mut self,
+        shared: SharedFilter<'_>,
+        counts: Counts,
+        ports: &mut impl Ports,
+    ) -> u64 {
+        for peer in self.peers() {
+            ports.letters(peer).push_group(shared, counts);
+        }
+        self.acks.told()
+    }
+
+    fn peers(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let here = self.here;
+        ShardId::all(self.shards).filter(move |&shard| shard != here)
+    }
+
+    /// The number up to which all other shards have applied what they were told.
+    pub(super) fn applied_everywhere(&self) -> u64 {
+        self.acks.applied_everywhere()
+    }
+
+    /// Another shard has its first subscriber of a filter, or has lost its last.
+    pub(super) fn hear_filter(&mut self, from: ShardId, filter: TopicFilter<'_>, wanted: bool) {
+        self.heard[from.index()].applied += 1;
+        if wanted {
+            self.trie.add_interest(filter, from);
+        } else {
+            self.trie.remove_interest(filter, from);
+        }
+    }
+
+    /// Another shard says how many members it has of a share group.
+    pub(super) fn hear_group(&mut self, from: ShardId, shared: SharedFilter<'_>, counts: Counts) {
+        self.heard[from.index()].applied += 1;
+        self.groups.set_remote(&mut self.trie, shared, from, counts);
+    }
+
+    /// Another shard has applied what it was told up to a number. True:
+    /// [`Self::applied_everywhere`] has grown.
+    pub(super) fn hear_applied(&mut self, from: ShardId, upto: u64) -> bool {
+        self.acks.acknowledged(from, upto)
+    }
+
+    /// Tells another shard how much of what it has told is applied here, if that is news.
+    pub(super) fn confirm(&mut self, to: ShardId, ports: &mut impl Ports) {
+        let heard = &mut self.heard[to.index()];
+        if heard.confirmed != heard.applied {
+            heard.confirmed = heard.applied;
+            ports.letters(to).push(Letter::InterestApplied { upto: heard.applied });
+        }
+    }
+
+    /// Finds out who wants messages of this name: what follows is about them.
+    #[inline]
+    pub(super) fn find(&mut self, name: TopicName<'_>) {
+        self.trie.matches(name, &mut self.matches);
+    }
+
+    /// Whether anyone wants the message, here or elsewhere.
+    #[inline]
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.matches.is_empty()
+    }
+
+    /// The other shards that have subscribers of it.
+    #[inline]
+    pub(super) fn shards(&self) -> ShardSet {
+        self.matches.shards()
+    }
+
+    /// How many filters have matched that have subscribers or share groups here.
+    #[inline]
+    pub(super) fn matched(&self) -> usize {
+        self.matches.targets().len()
+    }
+
+    /// The subscribers here of the filter that matched as number `index`.
+    #[inline]
+    pub(super) fn subscribers(&self, index: usize) -> &[Entry] {
+        self.trie.subscribers(self.matches.targets()[index])
+    }
+
+    /// The share groups on the filter that matched as number `index`.
+    #[inline]
+    pub(super) fn groups(&self, index: usize) -> &[GroupId] {
+        self.trie.groups(self.matches.targets()[index])
+    }
+
+    /// What the choice of a member for this message follows from.
+    pub(super) fn selector(
+        &self,
+        view: &MessageView<'_>,
+        group: GroupId,
+        ports: &mut impl Ports,
+    ) -> Selector {
+        Selector(match self.groups.strategy(group) {
+            Strategy::RoundRobin | Strategy::LeastInFlight | Strategy::Sticky => 0,
+            Strategy::Random => ports.random(),
+            Strategy::HashClient => u64::from(view.publisher_hash),
+            Strategy::HashTopic => self.seed.hash(view.topic.as_str()),
+        })
+    }
+
+    /// The shard that is to choose the member; `None` when no shard has any.
+    pub(super) fn choose_shard(&mut self, group: GroupId, selector: Selector) -> Option<ShardId> {
+        self.groups.choose_shard(group, selector)
+    }
+
+    /// The member here that gets the message. `load` says what a member has in flight.
+    pub(super) fn choose_member(
+        &mut self,
+        group: GroupId,
+        selector: Selector,
+        load: impl Fn(SubscriberId) -> usize,
+    ) -> Option<Entry> {
+        self.groups.choose_member(group, selector, load)
+    }
+
+    /// Whether a message may be given to a member here: one is connected, or nobody is anywhere.
+    pub(super) fn may_serve(&self, group: GroupId) -> bool {
+        self.groups.may_serve(group)
+    }
+
+    pub(super) fn find_group(&self, shared: SharedFilter<'_>) -> Option<GroupId> {
+        self.groups.find(shared)
+    }
+
+    /// The name of a group, for messages to keep: it outlives the group.
+    pub(super) fn name(&self, group: GroupId) -> &Rc<GroupName> {
+        self.groups.name(group)
+    }
+
+    /// Appends the name of a group to those that a letter carries.
+    pub(super) fn write_key(&self, group: GroupId, keys: &mut String) {
+        GroupKeys::write(keys, self.groups.name(group).as_shared());
+    }
+
+    pub(super) fn sizes(&self) -> Sizes {
+        self.trie.sizes()
+    }
+
+    pub(super) fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// How many sessions here subscribe to exactly this filter, and which other shards want it.
+    pub(super) fn of_filter(&self, filter: TopicFilter<'_>) -> (usize, ShardSet) {
+        self.trie.interest(filter)
+    }
+
+    /// How many members each shard has of a group, as far as it is known here.
+    pub(super) fn members(&self, shared: SharedFilter<'_>) -> Vec<(ShardId, Counts)> {
+        self.groups.find(shared).map_or_else(Vec::new, |group| self.groups.all_counts(group))
+    }
+}
+
+#[cfg(test)]
+mod tests;

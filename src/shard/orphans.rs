@@ -1,0 +1,93 @@
+//! What ended sessions leave to the other members of their share groups, oldest first.
+
+use std::collections::VecDeque;
+
+use crate::{
+    base::time::Span,
+    session::{outbound::Outbound, queue::QueuedMessage},
+};
+
+/// Messages that nobody has inherited yet.
+#[derive(Debug, Default)]
+pub(super) struct Orphans(VecDeque<QueuedMessage>);
+
+/// Messages that one turn brings to those who inherit them.
+pub(super) const ORPHANS_PER_TURN: usize = 1024;
+/// The time between two such turns.
+pub(super) const ORPHANS_PAUSE: Span = Span::from_millis(1);
+
+impl Orphans {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes what an ended session has left. True: these are the first, so that a turn for them
+    /// has to be arranged.
+    pub(super) fn take_from(&mut self, outbound: Outbound) -> bool {
+        let was_empty = self.is_empty();
+        self.0.extend(outbound.into_shared());
+        was_empty && !self.is_empty()
+    }
+
+    /// The next one to be inherited. With the last one its memory is given back.
+    pub(super) fn next(&mut self) -> Option<QueuedMessage> {
+        let next = self.0.pop_front();
+        if next.is_none() {
+            self.0 = VecDeque::new();
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::{
+        mqtt::QoS,
+        session::{
+            message::{Message, tests::view},
+            queue::QueueLimits,
+        },
+        topic::Subscription,
+    };
+
+    fn outbound(topics: &[&str], is_shared: bool) -> Outbound {
+        let Ok(Subscription::Shared(shared)) = Subscription::parse("$share/g/#") else {
+            panic!("a shared subscription")
+        };
+        let group = is_shared.then(|| Rc::new(shared.into()));
+        let mut outbound = Outbound::default();
+        for topic in topics {
+            let message = Rc::new(Message::keep(&view(topic, b"", QoS::AtLeastOnce)));
+            let group = group.clone();
+            let queued = QueuedMessage {
+                message,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                subscription_ids: None,
+                group,
+            };
+            outbound.queue.push(queued, &QueueLimits::NONE).unwrap();
+        }
+        outbound
+    }
+
+    #[test]
+    fn what_came_by_a_share_group_is_inherited_in_order() {
+        let mut orphans = Orphans::default();
+        assert!(!orphans.take_from(outbound(&["own"], false)));
+        assert!(orphans.take_from(outbound(&["1", "2"], true)));
+        assert!(!orphans.take_from(outbound(&["3"], true)));
+        assert_eq!(orphans.len(), 3);
+        let next = std::iter::from_fn(|| orphans.next());
+        let topics: Vec<_> = next.map(|it| it.message.view().topic.as_str().to_owned()).collect();
+        assert_eq!(topics, ["1", "2", "3"]);
+        assert_eq!(orphans.0.capacity(), 0);
+    }
+}

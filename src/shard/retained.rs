@@ -1,0 +1,202 @@
+//! Retained messages: stored on every shard, from here and from the letters of the others.
+
+use std::{num::NonZeroU64, rc::Rc};
+
+use crate::{
+    base::{
+        ids::ShardId,
+        time::{Moment, Span},
+    },
+    routing::{Cursor, MemorySize, RetainedStore, Stamp, Step},
+    session::message::{Message, MessageView},
+    topic::{TopicFilter, TopicName},
+};
+
+impl MemorySize for Rc<Message> {
+    fn bytes(&self) -> usize {
+        self.size()
+    }
+}
+
+/// A change of a retained message, as the other shards are told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Retention {
+    pub(super) time: NonZeroU64,
+    /// The topic has no retained message any more, whatever the payload.
+    pub(super) removes: bool,
+}
+
+/// How many messages may be retained, and how many bytes of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RetainedMax {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
+/// There are as many retained messages as there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RetainedFull;
+
+/// The retained messages, as this shard knows them.
+#[derive(Debug)]
+pub(super) struct Retained {
+    here: ShardId,
+    store: RetainedStore<Rc<Message>>,
+    /// The time of the latest change made or seen here.
+    latest: u64,
+}
+
+/// Topics that one sweep looks at.
+const SWEPT_AT_ONCE: usize = 4096;
+/// A tombstone is kept for this long: every letter that is older has arrived by then.
+pub(super) const TOMBSTONE_SPAN: Span = Span::from_secs(60);
+
+impl Retained {
+    pub(super) fn new(here: ShardId) -> Retained {
+        Retained { here, store: RetainedStore::default(), latest: 0 }
+    }
+
+    /// Stores or removes a retained message here. The first says what the other shards are to do,
+    /// if anything: they ask no limits of their own, so that all have the same. The second is
+    /// whether the message was stored as it was wanted. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
+    pub(super) fn change(
+        &mut self,
+        view: &MessageView<'_>,
+        now: Moment,
+        maximum: RetainedMax,
+    ) -> (Option<Retention>, Result<(), RetainedFull>) {
+        let mut removes = view.payload.is_empty();
+        let mut stored = Ok(());
+        let name = view.topic;
+        let bytes = name.as_str().len() + view.application.len() + view.payload.len();
+        if !removes && !self.has_room(name, bytes, maximum) {
+            stored = Err(RetainedFull);
+            if self.store.get(name).is_none() {
+                return (None, stored);
+            }
+            // Better none than one that is out of date.
+            removes = true;
+        }
+        // Later than every change seen here, so that the newest wins on all shards.
+        let time = now.as_nanos().max(self.latest + 1);
+        let time = NonZeroU64::new(time).expect("one more than another");
+        let retention = Retention { time, removes };
+        self.apply(view, retention, self.here);
+        (Some(retention), stored)
+    }
+
+    /// Applies a change that was made on shard `by`.
+    pub(super) fn apply(&mut self, view: &MessageView<'_>, retention: Retention, by: ShardId) {
+        let time = retention.time.get();
+        self.latest = self.latest.max(time);
+        let message = (!retention.removes).then(|| Rc::new(Message::keep(view)));
+        self.store.apply(view.topic, message, Stamp { time, shard: by });
+    }
+
+    /// Whether a message of so many bytes, those of its topic among them, can be stored.
+    pub(super) fn has_room(&self, name: TopicName<'_>, bytes: usize, maximum: RetainedMax) -> bool {
+        let is_known = || self.store.get(name).is_some();
+        self.store.bytes_with(name, Message::size_of(bytes)) <= maximum.bytes
+            && (self.store.len() < maximum.messages || is_known())
+    }
+
+    /// Removes messages whose time has passed, of a bounded number of topics. Says how many.
+    pub(super) fn sweep(&mut self, now: Moment) -> usize {
+        self.store.sweep(SWEPT_AT_ONCE, |message| message.has_expired(now))
+    }
+
+    /// Forgets a bounded number of tombstones whose time has passed. True: there may be more.
+    pub(super) fn forget_tombstones(&mut self, now: Moment) -> bool {
+        let before = now.as_nanos().saturating_sub(TOMBSTONE_SPAN.as_nanos());
+        self.store.forget_tombstones(before)
+    }
+
+    /// Begins to read the messages that match a filter; `None` while there is none at all.
+    /// [MQTT-3.3.1-9]
+    pub(super) fn open(&self, filter: TopicFilter<'_>) -> Option<Cursor> {
+        (!self.store.is_empty()).then(|| self.store.open(filter))
+    }
+
+    /// The next message of a cursor; looks at no more topics than `looks`.
+    pub(super) fn next(&self, cursor: &mut Cursor, looks: &mut usize) -> Step<'_, Rc<Message>> {
+        self.store.next(cursor, looks)
+    }
+
+    /// Every topic with the change that decides about it, and its message unless that removed it.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TopicName<'_>, Stamp, Option<&Message>)> {
+        self.store.iter().map(|(name, stamp, message)| (name, stamp, message.map(Rc::as_ref)))
+    }
+
+    /// How many messages are stored.
+    pub(super) fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    /// What messages and tombstones count for in their limit.
+    pub(super) fn bytes(&self) -> usize {
+        self.store.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{mqtt::QoS, session::message::tests::view};
+
+    const NOW: Moment = Moment::from_nanos(1_000);
+
+    fn shard(index: usize) -> ShardId {
+        ShardId::new(index).unwrap()
+    }
+
+    fn retained() -> Retained {
+        Retained::new(shard(0))
+    }
+
+    const ONE: RetainedMax = RetainedMax { messages: 1, bytes: 1_000 };
+
+    fn payloads(retained: &Retained) -> Vec<Option<Vec<u8>>> {
+        let payload = |message: &Message| message.view().payload.as_slice().to_vec();
+        retained.iter().map(|(_, _, message)| message.map(payload)).collect()
+    }
+
+    #[test]
+    fn a_change_here_is_later_than_every_change_seen() {
+        let mut retained = retained();
+        let message = view("a", b"1", QoS::AtMostOnce);
+        let theirs = Retention { time: NonZeroU64::new(9_000).unwrap(), removes: false };
+        retained.apply(&message, theirs, shard(1));
+        let later = view("a", b"2", QoS::AtMostOnce);
+        let (change, stored) = retained.change(&later, NOW, ONE);
+        assert_eq!((change.map(|it| it.time.get()), stored), (Some(9_001), Ok(())));
+        assert_eq!(payloads(&retained), [Some(b"2".to_vec())]);
+    }
+
+    #[test]
+    fn what_has_no_room_is_not_stored_and_takes_the_place_of_what_is_out_of_date() {
+        let mut retained = retained();
+        let message = view("a", b"1", QoS::AtMostOnce);
+        assert_eq!(retained.change(&message, NOW, ONE).1, Ok(()));
+        let other = view("b", b"1", QoS::AtMostOnce);
+        let full = (None, Err(RetainedFull));
+        assert_eq!(retained.change(&other, NOW, ONE), full);
+        let small = RetainedMax { bytes: 1, ..ONE };
+        let (change, stored) = retained.change(&message, NOW, small);
+        assert!(change.is_some_and(|change| change.removes) && stored.is_err());
+        assert_eq!((retained.len(), payloads(&retained)), (0, vec![None]));
+    }
+
+    #[test]
+    fn expired_messages_become_tombstones_and_those_are_forgotten_in_time() {
+        let mut retained = retained();
+        let soon = NOW + Span::from_secs(1);
+        let message = MessageView { expires_at: Some(soon), ..view("a", b"1", QoS::AtMostOnce) };
+        retained.change(&message, NOW, ONE).1.unwrap();
+        assert_eq!((retained.sweep(NOW), retained.sweep(soon)), (0, 1));
+        assert!(retained.open(TopicFilter::parse("#").unwrap()).is_none());
+        retained.forget_tombstones(NOW + TOMBSTONE_SPAN);
+        assert_eq!(payloads(&retained), [None]);
+        retained.forget_tombstones(NOW + TOMBSTONE_SPAN + Span::from_nanos(1));
+        assert!(payloads(&retained).is_empty());
+    }
+}

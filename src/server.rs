@@ -1,15 +1,17 @@
 //! Puts a broker together: configuration in, shards on a runtime, a banner when it listens.
 
+mod log;
+
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::PathBuf,
     sync::Arc,
 };
 
 use anyhow::{Context, Result};
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
 
+use self::log::Log;
 use crate::{
     access::{Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, time::Span},
@@ -28,7 +30,7 @@ const REFERRED_AT_ONCE_MAX: usize = 256;
 
 /// Runs a broker until it is told to stop.
 pub fn run(config: &Config) -> Result<()> {
-    start_log(&config.log_filter);
+    let log = Log::start(&config.log_filter, config.log_format);
     let rules = rules(config, None)?;
     let reload = reload(config, Arc::new(rules.clone()));
     let started_at = runtime::now();
@@ -47,18 +49,8 @@ pub fn run(config: &Config) -> Result<()> {
         drop(announce(config, started));
     };
     runtime::run(&runtime_config(config), brain, on_ready, reload)?;
-    info!("stopped");
+    log.end();
     Ok(())
-}
-
-fn start_log(filter: &str) {
-    let filter = EnvFilter::try_new(filter).expect("the configuration has checked the filter");
-    // The banner is for standard output, the log for standard error.
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }
 
 /// What SIGHUP does: reads the files of users again, all or nothing.

@@ -11,10 +11,10 @@ use clap::{Args, Parser};
 use super::{
     cpus::CpuList,
     values::{
-        Feature, PORT, feature_parser, parse_address, parse_bytes, parse_count, parse_log_filter,
-        parse_micros, parse_millis, parse_origin, parse_path, parse_power_of_two, parse_qos,
-        parse_seconds, parse_server, parse_share_group, parse_topic_name, parse_websocket_address,
-        strategy_parser,
+        Feature, LogFormat, PORT, feature_parser, log_format_parser, parse_address, parse_bytes,
+        parse_count, parse_log_filter, parse_micros, parse_millis, parse_origin, parse_path,
+        parse_power_of_two, parse_qos, parse_seconds, parse_server, parse_share_group,
+        parse_topic_name, parse_websocket_address, strategy_parser,
     },
 };
 use crate::{
@@ -43,10 +43,21 @@ pub(super) struct CommandLine {
     pub(super) sharing: SharingFlags,
     #[command(flatten, next_help_heading = "Tuning")]
     pub(super) tuning: TuningFlags,
-    /// What is logged, in the syntax of tracing's `EnvFilter`, such as `warn,ringmq::shard=debug`
+    #[command(flatten, next_help_heading = "Log")]
+    pub(super) log: LogFlags,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LogFlags {
+    /// What is logged: error, warn, info, debug, trace or off. For parts of the broker,
+    /// PART=LEVEL after a comma, such as `warn,ringmq::shard=debug`
     #[arg(long = "log", value_name = "FILTER", default_value = "info")]
-    #[arg(value_parser = parse_log_filter, help_heading = "Log")]
-    pub(super) log_filter: String,
+    #[arg(value_parser = parse_log_filter)]
+    pub(super) filter: String,
+    /// How log lines are written to standard error: text for people, json for log stores
+    #[arg(long = "log-format", value_name = "FORMAT", default_value = "text")]
+    #[arg(value_parser = log_format_parser())]
+    pub(super) format: LogFormat,
 }
 
 #[derive(Args, Debug)]

@@ -13,6 +13,7 @@ use std::{collections::BTreeSet, io, net::SocketAddr, path::PathBuf};
 use clap::Parser;
 use thiserror::Error;
 
+pub use self::values::LogFormat;
 use self::{
     cpus::CpuList,
     flags::{
@@ -69,6 +70,7 @@ pub struct Config {
     pub sys_interval: Option<Span>,
     /// A valid filter in the syntax of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
+    pub log_format: LogFormat,
 }
 
 impl Config {
@@ -86,7 +88,7 @@ impl Config {
 
     fn new(flags: CommandLine, available: &CpuList) -> Result<Config, Contradiction> {
         let CommandLine { network, shards, limits, access, offer, referral, sharing, .. } = flags;
-        let (tuning, log_filter) = (flags.tuning, flags.log_filter);
+        let (tuning, log) = (flags.tuning, flags.log);
         check_limits(&limits)?;
         check_listeners(&network, &access)?;
         let shard_cpus = shard_cpus(&shards, available)?;
@@ -108,7 +110,8 @@ impl Config {
             receive_buffer_bytes,
             ring_entries,
             sys_interval: Some(tuning.sys_interval).filter(|interval| !interval.is_zero()),
-            log_filter,
+            log_filter: log.filter,
+            log_format: log.format,
         })
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
     access::topics,
@@ -119,10 +119,45 @@ pub(super) fn parse_micros(
     move |text| in_range(parse_number(text)?, min, max).map(Span::from_micros)
 }
 
+/// How the lines of the log are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line for people: time, level, what has happened, fields.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+pub(super) fn log_format_parser() -> impl TypedValueParser<Value = LogFormat> {
+    PossibleValuesParser::new(["text", "json"]).map(|name| match name.as_str() {
+        "json" => LogFormat::Json,
+        _ => LogFormat::Text,
+    })
+}
+
+/// Parses a filter in the syntax of tracing's `EnvFilter`. That takes any word for a part of some
+/// program; here a word is a level, or names a part of the broker.
 pub(super) fn parse_log_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map_err(|error| error.to_string())?;
-    Ok(text.to_owned())
+    match text.split(',').map(str::trim).find(|directive| !is_known_directive(directive)) {
+        None => Ok(text.to_owned()),
+        Some(unknown) => Err(format!(
+            "{unknown:?} is neither a level (error, warn, info, debug, trace, off) nor about a \
+             part of the broker (such as ringmq::shard=debug)"
+        )),
+    }
 }
+
+/// Whether a directive of a filter is a level, or is about a crate that logs.
+fn is_known_directive(directive: &str) -> bool {
+    let part = directive.split(['=', '[']).next().unwrap_or_default();
+    let crate_name = part.split("::").next().unwrap_or_default();
+    let is_level = !directive.is_empty() && directive.parse::<LevelFilter>().is_ok();
+    is_level || LOGGING_CRATES.contains(&crate_name)
+}
+
+/// Crates that log.
+const LOGGING_CRATES: [&str; 2] = ["ringmq", "glommio"];
 
 pub(super) fn parse_qos(text: &str) -> Result<QoS, String> {
     let bits = text.parse().map_err(|_| "not 0, 1 or 2".to_owned())?;
@@ -351,6 +386,8 @@ mod tests {
     #[test]
     fn a_log_filter_must_be_one() {
         assert!(parse_log_filter("warn,ringmq::shard=debug").is_ok());
-        assert!(parse_log_filter("ringmq=loud").is_err());
+        for wrong in ["ringmq=loud", "loud", "debug,loud=info", "info,"] {
+            assert!(parse_log_filter(wrong).is_err(), "{wrong}");
+        }
     }
 }

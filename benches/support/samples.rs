@@ -103,6 +103,7 @@ fn connect(version: Version) -> Packet<'static> {
     };
     Packet::Connect(Connect {
         version,
+        is_bridge: false,
         clean_start: true,
         keep_alive: 60,
         client_id: "thermometer-7",

@@ -17,6 +17,9 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect<'a> {
     pub version: Version,
+    /// The client is a bridge of mosquitto's: before 5.0 that sets the high bit of the Protocol
+    /// Version, since the specification has no mark for it.
+    pub is_bridge: bool,
     /// Called Clean Session before 5.0.
     pub clean_start: bool,
     /// Seconds; 0 turns it off.
@@ -62,16 +65,42 @@ impl Default for ConnectProperties<'_> {
     }
 }
 
-/// Reads only the version of a CONNECT, so that a malformed one is answered in its own version.
+/// Reads only the version of a CONNECT that cannot be taken: the one to answer it in, which is the
+/// nearest where its own is not spoken. `None`: it is not MQTT, or too short to say so.
 pub fn peek_version(body: &[u8]) -> Option<Version> {
-    read_version(&mut Reader::new(body)).ok()
+    let mut reader = Reader::new(body);
+    let name = reader.binary().ok()?;
+    let level = reader.u8().ok()?;
+    let protocol = Protocol::from_name_and_level(name, level);
+    protocol.map_or_else(|_| Version::nearest(name, level), |protocol| Some(protocol.version))
 }
 
-/// [MQTT-3.1.2-1] [MQTT-3.1.2-2]
-fn read_version(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
-    let name = reader.binary()?;
-    let level = reader.u8()?;
-    Version::from_name_and_level(name, level).ok_or(DecodeError::UnsupportedProtocolVersion)
+/// What Protocol Name and Protocol Version say.
+#[derive(Clone, Copy)]
+struct Protocol {
+    version: Version,
+    is_bridge: bool,
+}
+
+impl Protocol {
+    /// [MQTT-3.1.2-1] [MQTT-3.1.2-2]
+    fn read(reader: &mut Reader<'_>) -> Result<Protocol, DecodeError> {
+        let name = reader.binary()?;
+        Protocol::from_name_and_level(name, reader.u8()?)
+    }
+
+    fn from_name_and_level(name: &[u8], level: u8) -> Result<Protocol, DecodeError> {
+        let marked = Version::from_name_and_level(name, level & !BRIDGE)
+            .filter(|&version| level & BRIDGE != 0 && version < Version::V5);
+        match (marked, Version::from_name_and_level(name, level)) {
+            (Some(version), _) => Ok(Protocol { version, is_bridge: true }),
+            (None, Some(version)) => Ok(Protocol { version, is_bridge: false }),
+            (None, None) if Version::nearest(name, level).is_none() => {
+                Err(DecodeError::UnsupportedProtocolName)
+            }
+            (None, None) => Err(DecodeError::UnsupportedProtocolVersion),
+        }
+    }
 }
 
 impl<'a> Connect<'a> {
@@ -79,6 +108,7 @@ impl<'a> Connect<'a> {
     pub fn new(version: Version, client_id: &'a str) -> Connect<'a> {
         Connect {
             version,
+            is_bridge: false,
             clean_start: true,
             keep_alive: 0,
             client_id,
@@ -92,10 +122,12 @@ impl<'a> Connect<'a> {
     /// The fields of the payload stand in one order. [MQTT-3.1.3-1]
     pub fn decode(frame: Frame<'a>) -> Result<Connect<'a>, DecodeError> {
         let mut reader = Reader::new(frame.body);
-        let version = read_version(&mut reader)?;
+        let Protocol { version, is_bridge } = Protocol::read(&mut reader)?;
+        frame.check_connect_flags(version)?;
         let flags = ConnectFlags::decode(reader.u8()?, version)?;
         let connect = Connect {
             version,
+            is_bridge,
             clean_start: flags.has(CLEAN_START),
             keep_alive: reader.u16()?,
             properties: ConnectProperties::decode(&mut reader, version)?,
@@ -113,7 +145,7 @@ impl<'a> Connect<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         frame::encode(PacketType::Connect, out, |out| {
             put_string(out, self.version.protocol_name());
-            out.push(self.version.level());
+            out.push(self.version.level() | if self.is_bridge { BRIDGE } else { 0 });
             out.push(self.flags());
             put_u16(out, self.keep_alive);
             self.properties.encode(self.version, out);
@@ -279,6 +311,9 @@ impl<'a> ConnectProperties<'a> {
         self.user_properties.encode(out);
     }
 }
+
+/// In the Protocol Version.
+const BRIDGE: u8 = 0x80;
 
 const RESERVED: u8 = 0x01;
 const CLEAN_START: u8 = 0x02;

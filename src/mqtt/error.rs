@@ -16,17 +16,17 @@ pub enum DecodeError {
     Protocol(#[from] ProtocolError),
     #[error("{PACKET_TOO_LARGE}")]
     PacketTooLarge,
+    #[error("{UNSUPPORTED_PROTOCOL_NAME}")]
+    UnsupportedProtocolName,
     #[error("{UNSUPPORTED_PROTOCOL_VERSION}")]
     UnsupportedProtocolVersion,
-    #[error("{TOPIC_NAME_INVALID}")]
-    TopicNameInvalid,
 }
 
 const PACKET_TOO_LARGE: &str = "the packet is larger than the receiver's Maximum Packet Size";
+const UNSUPPORTED_PROTOCOL_NAME: &str =
+    "the Protocol Name is not MQTT, nor MQIsdp as in version 3.1";
 const UNSUPPORTED_PROTOCOL_VERSION: &str =
-    "the Protocol Name and Version are not ones that the server speaks: it speaks 3.1, 3.1.1, 5.0";
-const TOPIC_NAME_INVALID: &str =
-    "the Topic Name contains a wildcard character: only a Topic Filter may";
+    "the Protocol Version is not one that the server speaks: it speaks 3.1, 3.1.1 and 5.0";
 
 impl DecodeError {
     /// What to tell the other side in a CONNACK or a DISCONNECT.
@@ -35,8 +35,9 @@ impl DecodeError {
             DecodeError::Malformed(_) => ReasonCode::MalformedPacket,
             DecodeError::Protocol(error) => error.reason_code(),
             DecodeError::PacketTooLarge => ReasonCode::PacketTooLarge,
-            DecodeError::UnsupportedProtocolVersion => ReasonCode::UnsupportedProtocolVersion,
-            DecodeError::TopicNameInvalid => ReasonCode::TopicNameInvalid,
+            DecodeError::UnsupportedProtocolName | DecodeError::UnsupportedProtocolVersion => {
+                ReasonCode::UnsupportedProtocolVersion
+            }
         }
     }
 
@@ -46,8 +47,8 @@ impl DecodeError {
             DecodeError::Malformed(error) => error.reason_string(),
             DecodeError::Protocol(error) => error.reason_string(),
             DecodeError::PacketTooLarge => PACKET_TOO_LARGE,
+            DecodeError::UnsupportedProtocolName => UNSUPPORTED_PROTOCOL_NAME,
             DecodeError::UnsupportedProtocolVersion => UNSUPPORTED_PROTOCOL_VERSION,
-            DecodeError::TopicNameInvalid => TOPIC_NAME_INVALID,
         }
     }
 
@@ -57,8 +58,8 @@ impl DecodeError {
             DecodeError::Malformed(_) => "malformed",
             DecodeError::Protocol(_) => "protocol",
             DecodeError::PacketTooLarge => "packet_too_large",
+            DecodeError::UnsupportedProtocolName => "unsupported_protocol_name",
             DecodeError::UnsupportedProtocolVersion => "unsupported_protocol_version",
-            DecodeError::TopicNameInvalid => "topic_name_invalid",
         }
     }
 }
@@ -112,6 +113,7 @@ faults! {
         ReturnCode: "the return code is reserved",
         PropertyIdentifier: "a property is unknown, or does not belong into this packet",
         SubscriptionOptions: "reserved bits of the Subscription Options are set",
+        TopicName: "a Topic Name contains a wildcard character: only a Topic Filter may",
         TopicFilter:
             "a Topic Filter is empty, has a wildcard that is no whole level, or a wrong $share",
     }
@@ -139,6 +141,8 @@ faults! {
         ConnectExpected: "the first packet is not a CONNECT",
         SecondConnect: "a second CONNECT: there is one in a connection",
         UnexpectedAuth: "an AUTH that no authentication exchange expects",
+        AcknowledgementType:
+            "a message at QoS 1 is answered by PUBREC or PUBCOMP, or one at QoS 2 by PUBACK",
         AuthenticationMethodChanged: "the Authentication Method is not that of the CONNECT",
         AuthExpected: "the authentication goes on: until CONNACK only AUTH and DISCONNECT may come",
         ServerPacket: "a packet that only servers send",
@@ -197,6 +201,7 @@ impl ProtocolError {
             | ProtocolError::ConnectExpected
             | ProtocolError::SecondConnect
             | ProtocolError::UnexpectedAuth
+            | ProtocolError::AcknowledgementType
             | ProtocolError::AuthExpected
             | ProtocolError::ServerPacket
             | ProtocolError::SessionExpiryRaised

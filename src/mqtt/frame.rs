@@ -66,12 +66,13 @@ impl PacketType {
     /// The type that the first byte of a packet says, if its flags are such as the type has.
     #[inline]
     const fn from_first_byte(first: u8) -> Result<PacketType, Malformed> {
-        let flags = first & 0x0F;
+        let flags = first & FLAGS;
         let (packet_type, valid) = match first >> 4 {
             // [MQTT-3.3.1-4]
             3 if flags & QOS_BITS == QOS_BITS => return Err(Malformed::QoS),
             3 => (PacketType::Publish, true),
-            1 => (PacketType::Connect, flags == 0),
+            // 3.1 only says that the flags of a CONNECT are not used.
+            1 => (PacketType::Connect, true),
             2 => (PacketType::Connack, flags == 0),
             4 => (PacketType::Puback, flags == 0),
             5 => (PacketType::Pubrec, flags == 0),
@@ -112,6 +113,14 @@ impl Frame<'_> {
     #[inline]
     pub const fn packet_type(&self) -> PacketType {
         self.packet_type
+    }
+
+    /// Fails if a flag of a CONNECT is set, which 3.1 does not mind.
+    pub(super) fn check_connect_flags(&self, version: Version) -> Result<(), Malformed> {
+        if self.first & FLAGS != 0 && version > Version::V31 {
+            return Err(Malformed::FixedHeaderFlags);
+        }
+        Ok(())
     }
 
     /// Fails if the packet is marked as sent again, as only 3.1 allows for other packets than
@@ -159,6 +168,7 @@ pub(super) fn encode(packet_type: PacketType, out: &mut Vec<u8>, write: impl FnO
     put_with_length(out, 0, write);
 }
 
+const FLAGS: u8 = 0x0F;
 /// The flags that PUBREL, SUBSCRIBE and UNSUBSCRIBE always carry.
 const RESERVED: u8 = 0b0010;
 pub(super) const DUP: u8 = 0b1000;
@@ -214,6 +224,7 @@ mod tests {
             .filter(|&packet_type| packet_type != PacketType::Publish)
             .map(PacketType::first_byte)
             .chain([0x6A, 0x8A, 0xAA])
+            .chain(0x11..=0x1F)
             .chain(publishes)
             .collect();
         expected.sort_unstable();

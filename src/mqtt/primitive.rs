@@ -141,7 +141,7 @@ fn unusual_topic(bytes: &[u8]) -> Result<&str, DecodeError> {
         return Err(Malformed::DisallowedCodePoint.into());
     }
     // [MQTT-3.3.2-2]
-    if topic.contains(['+', '#']) { Err(DecodeError::TopicNameInvalid) } else { Ok(topic) }
+    if topic.contains(['+', '#']) { Err(Malformed::TopicName.into()) } else { Ok(topic) }
 }
 
 /// Reads the Variable Byte Integer at the front of `bytes` and says how many bytes it took.
@@ -324,8 +324,8 @@ mod tests {
         let read = |bytes| Reader::new(bytes).topic();
         assert_eq!(read(b"\x00\x03a/b"), Ok("a/b"));
         assert_eq!(read("\0\u{5}20°C".as_bytes()), Ok("20°C"));
-        assert_eq!(read(b"\x00\x03a/+"), Err(DecodeError::TopicNameInvalid));
-        assert_eq!(read(b"\x00\x01#"), Err(DecodeError::TopicNameInvalid));
+        assert_eq!(read(b"\x00\x03a/+"), Err(Malformed::TopicName.into()));
+        assert_eq!(read(b"\x00\x01#"), Err(Malformed::TopicName.into()));
         assert_eq!(read(b"\x00\x02#\xFF"), Err(Malformed::Utf8.into()));
         assert_eq!(read(b"\x00\x02#\x00"), Err(Malformed::NullCharacter.into()));
         for disallowed in [b"\x00\x02a\x1F", b"\x00\x02a\x7F", b"\x00\x02\xC2\x80"] {
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(read(b"\x00\x03a/c"), Ok("a/c"));
         assert_eq!(read(b"\x00\x02a/b"), Ok("a/"));
         assert_eq!(read(b"\x00\x00"), Ok(""));
-        assert_eq!(read(b"\x00\x04a/b+"), Err(DecodeError::TopicNameInvalid));
+        assert_eq!(read(b"\x00\x04a/b+"), Err(Malformed::TopicName.into()));
         assert_eq!(read(b"\x00\x03a/\xFF"), Err(Malformed::Utf8.into()));
         assert_eq!(read(b"\x00\x03a/"), Err(Malformed::Truncated.into()));
     }

@@ -222,7 +222,9 @@ impl<'a> Value<'a> for ResponseTopic<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<ResponseTopic<'a>, DecodeError> {
         match reader.topic() {
             // [MQTT-4.7.3-1] [MQTT-3.3.2-14]
-            Ok("") | Err(DecodeError::TopicNameInvalid) => Err(ProtocolError::ResponseTopic.into()),
+            Ok("") | Err(DecodeError::Malformed(Malformed::TopicName)) => {
+                Err(ProtocolError::ResponseTopic.into())
+            }
             topic => topic.map(ResponseTopic),
         }
     }

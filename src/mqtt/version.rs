@@ -29,10 +29,21 @@ impl Version {
     }
 
     /// The version that a CONNECT with this name and level speaks.
-    pub fn from_name_and_level(name: &[u8], level: u8) -> Option<Version> {
+    pub(super) fn from_name_and_level(name: &[u8], level: u8) -> Option<Version> {
         Version::ALL
             .into_iter()
             .find(|version| version.protocol_name().as_bytes() == name && version.level() == level)
+    }
+
+    /// The version in which a client is told that its own one is not spoken here. `None`: by its
+    /// name it is no client of MQTT.
+    pub(super) fn nearest(name: &[u8], level: u8) -> Option<Version> {
+        match name {
+            b"MQIsdp" => Some(Version::V31),
+            b"MQTT" if level >= Version::V5.level() => Some(Version::V5),
+            b"MQTT" => Some(Version::V311),
+            _ => None,
+        }
     }
 
     /// Whether packets carry properties and Reason Codes.

@@ -192,6 +192,15 @@ impl Outbound {
         self.end(packet_id, |flight| matches!(flight, Flight::Released { .. }))
     }
 
+    /// The QoS of the message that is in flight under this identifier on this connection.
+    pub fn qos_of(&self, packet_id: PacketId) -> Option<QoS> {
+        match &self.flights[self.index(packet_id)?] {
+            Flight::Sent { queued, .. } => Some(queued.qos),
+            Flight::Released { .. } => Some(QoS::ExactlyOnce),
+            Flight::Done => None,
+        }
+    }
+
     /// Ends a flight that could not be sent after all.
     pub fn abandon(&mut self, packet_id: PacketId) {
         if let Some(index) = self.index(packet_id) {

@@ -3,19 +3,25 @@
 use super::{Shard, ports::Ports, reason::Reason};
 use crate::{
     base::ids::{ConnectionId, SubscriberId},
-    mqtt::{Ack, Packet, ReasonCode},
-    session::outbound::{Outbound, Received},
+    mqtt::{Ack, Packet, ProtocolError, QoS, ReasonCode},
+    session::outbound::Received,
 };
 
 impl Shard {
     /// The client has a QoS 1 message.
     pub(super) fn handle_puback(
         &mut self,
+        id: ConnectionId,
         subscriber: SubscriberId,
         ack: &Ack<'_>,
         ports: &mut impl Ports,
     ) {
-        self.end_flight(subscriber, |outbound| outbound.handle_puback(ack.packet_id), ports);
+        let session = self.sessions.of_connected_mut(subscriber);
+        if session.outbound_mut().handle_puback(ack.packet_id) {
+            self.pump(subscriber, ports);
+        } else {
+            self.check_type(id, subscriber, (ack, QoS::AtLeastOnce), ports);
+        }
     }
 
     /// The client has a QoS 2 message: it may forget that it has. [MQTT-4.3.3-4] [MQTT-4.3.3-5]
@@ -34,6 +40,9 @@ impl Shard {
                 self.answer(id, &Packet::Pubrel(pubrel), ports);
             }
             Received::Refused => self.pump(subscriber, ports),
+            Received::Unknown if outbound.qos_of(ack.packet_id).is_some() => {
+                self.refuse_packet(id, ProtocolError::AcknowledgementType, ports);
+            }
             Received::Unknown if refused => {}
             Received::Unknown => {
                 let reason = Reason::NothingSent;
@@ -59,25 +68,35 @@ impl Shard {
         self.answer_with(id, &pubcomp, reason, ports);
     }
 
+    /// The client knows that we know: its QoS 2 message is delivered.
     pub(super) fn handle_pubcomp(
         &mut self,
+        id: ConnectionId,
         subscriber: SubscriberId,
         ack: &Ack<'_>,
         ports: &mut impl Ports,
     ) {
-        self.end_flight(subscriber, |outbound| outbound.handle_pubcomp(ack.packet_id), ports);
+        let session = self.sessions.of_connected_mut(subscriber);
+        if session.outbound_mut().handle_pubcomp(ack.packet_id) {
+            self.pump(subscriber, ports);
+        } else {
+            self.check_type(id, subscriber, (ack, QoS::ExactlyOnce), ports);
+        }
     }
 
-    /// Ends a flight, which makes room for the next message. An identifier that is not in flight
-    /// is an echo of an earlier connection.
-    fn end_flight(
+    /// An acknowledgement has ended nothing. It is wrong where a message of another QoS is in
+    /// flight; where there is none, it is an echo of an earlier connection. [MQTT-4.13.1-1]
+    fn check_type(
         &mut self,
+        id: ConnectionId,
         subscriber: SubscriberId,
-        end: impl FnOnce(&mut Outbound) -> bool,
+        (ack, qos): (&Ack<'_>, QoS),
         ports: &mut impl Ports,
     ) {
-        if end(self.sessions.of_connected_mut(subscriber).outbound_mut()) {
-            self.pump(subscriber, ports);
+        let outbound = self.sessions.of_connected_mut(subscriber).outbound();
+        let in_flight = outbound.qos_of(ack.packet_id);
+        if in_flight.is_some_and(|in_flight| in_flight != qos) {
+            self.refuse_packet(id, ProtocolError::AcknowledgementType, ports);
         }
     }
 }

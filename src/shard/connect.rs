@@ -20,8 +20,8 @@ use crate::{
         time::Span,
     },
     mqtt::{
-        self, Connack, ConnackProperties, Connect, DecodeError, Frame, Packet, ReasonCode, Version,
-        connect::peek_version,
+        self, Connack, ConnackProperties, Connect, DecodeError, Frame, Malformed, Packet,
+        ReasonCode, Version, connect::peek_version,
     },
     session::{
         Link, Session,
@@ -117,7 +117,8 @@ impl Shard {
     }
 
     fn judge_will(&self, will: &mqtt::Will<'_>) -> Result<(), Reason> {
-        let topic = TopicName::parse(will.topic).map_err(|_| Reason::WillTopicInvalid)?;
+        let topic = TopicName::parse(will.topic)
+            .map_err(|_| Reason::Packet(Malformed::TopicName.into()))?;
         let application = &will.properties.application;
         let candidate = Candidate { topic, application, payload: will.payload };
         self.judge_message(&candidate).map_err(|reason| match reason {
@@ -224,6 +225,7 @@ impl Shard {
         let connection = self.connections.get_mut(id).expect("it is being let in");
         connection.stage = Stage::Connected(subscriber);
         connection.rules = Rc::clone(&self.rules);
+        connection.is_bridge = connect.is_bridge;
         connection.terms = terms;
         connection.keep_alive = self.rules.offer.keep_alive(connect);
         let deadline = connection.keep_alive_deadline();
@@ -320,8 +322,8 @@ impl Shard {
     ) {
         let version = peek_version(frame.body);
         match (version, error) {
-            (_, DecodeError::UnsupportedProtocolVersion) => {
-                self.refuse_connect(id, Terms::plain(Version::V311), Reason::Packet(error), ports);
+            (Some(version), DecodeError::UnsupportedProtocolVersion) => {
+                self.refuse_connect(id, Terms::plain(version), Reason::Packet(error), ports);
             }
             (Some(Version::V5), _) => {
                 self.counters.count_error(error);

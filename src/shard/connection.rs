@@ -34,6 +34,8 @@ pub(super) struct MqttConnection {
     pub(super) listener: u16,
     /// It is one too many, and only there to be told so.
     pub(super) surplus: bool,
+    /// It is a bridge of mosquitto's, by the mark in its CONNECT.
+    pub(super) is_bridge: bool,
     pub(super) stage: Stage,
     /// Valid once its CONNECT has been taken.
     pub(super) terms: Terms,
@@ -85,6 +87,7 @@ impl MqttConnection {
             rules,
             listener: arrival.listener,
             surplus: arrival.surplus,
+            is_bridge: false,
             stage: Stage::Fresh,
             terms: Terms::plain(Version::V311),
             keep_alive: 0,

@@ -274,7 +274,7 @@ impl Shard {
                 Err(error) => return Err(*error),
             },
             PacketType::Puback => {
-                self.handle_puback(subscriber, &Ack::decode(frame, version)?, ports);
+                self.handle_puback(id, subscriber, &Ack::decode(frame, version)?, ports);
             }
             PacketType::Pubrec => {
                 self.handle_pubrec(id, subscriber, &Ack::decode(frame, version)?, ports);
@@ -283,7 +283,7 @@ impl Shard {
                 self.handle_pubrel(id, subscriber, &Ack::decode(frame, version)?, ports);
             }
             PacketType::Pubcomp => {
-                self.handle_pubcomp(subscriber, &Ack::decode(frame, version)?, ports);
+                self.handle_pubcomp(id, subscriber, &Ack::decode(frame, version)?, ports);
             }
             _ => self.handle_seldom(id, subscriber, &Packet::decode(frame, version)?, ports),
         }

@@ -42,8 +42,6 @@ macro_rules! reasons {
 reasons! {
     ClientIdentifierMissing = ClientIdentifierNotValid,
         "the Client Identifier is empty: without Clean Session the client must have one";
-    WillTopicInvalid = TopicNameInvalid,
-        "the Will Topic is empty, or contains a wildcard character";
     WillForbidden = NotAuthorized,
         "the Will Topic begins with $SYS or $share: choose another first level";
     /// Neither which users there are nor which half was wrong.
@@ -122,7 +120,7 @@ mod tests {
         let others = [
             DecodeError::PacketTooLarge,
             DecodeError::UnsupportedProtocolVersion,
-            DecodeError::TopicNameInvalid,
+            DecodeError::UnsupportedProtocolName,
         ];
         let others = others.into_iter().map(Reason::Packet);
         let mut texts: Vec<&str> = ALL

@@ -168,8 +168,10 @@ impl Counters {
 
     pub(super) fn count_error(&mut self, error: DecodeError) {
         match error {
-            DecodeError::Malformed(_) | DecodeError::TopicNameInvalid => self.ended_malformed += 1,
-            DecodeError::Protocol(_) | DecodeError::UnsupportedProtocolVersion => {
+            DecodeError::Malformed(_) => self.ended_malformed += 1,
+            DecodeError::Protocol(_)
+            | DecodeError::UnsupportedProtocolName
+            | DecodeError::UnsupportedProtocolVersion => {
                 self.ended_protocol_error += 1;
             }
             DecodeError::PacketTooLarge => self.ended_too_large += 1,

@@ -34,6 +34,7 @@ impl Shard {
     ) {
         let Some(connection) = self.connections.get(id) else { return };
         let (terms, rules) = (connection.terms, Rc::clone(&connection.rules));
+        let is_bridge = connection.is_bridge;
         let subscription_id = subscribe.subscription_identifier.map_or(0, u32::from);
         let mut reason_codes = Vec::with_capacity(subscribe.filters.count());
         // One Reason String stands for all refusals: the first one's.
@@ -48,7 +49,12 @@ impl Shard {
             let offer = &rules.offer;
             // A lower QoS than asked for is granted. [MQTT-3.2.2-10]
             let qos = options.qos.min(offer.maximum_qos);
-            let options = SubscriptionOptions { qos, ..options };
+            let mut options = SubscriptionOptions { qos, ..options };
+            if is_bridge {
+                // What it brings is not sent back to it. A shared subscription cannot ask for that.
+                options.no_local = matches!(subscription, Subscription::Plain(_));
+                options.retain_as_published = true;
+            }
             let offered = offer.check_subscription(subscription, subscription_id != 0);
             let entry = Entry { subscriber, options: Options(options.to_bits()), subscription_id };
             let outcome = match offered {

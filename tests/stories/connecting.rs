@@ -70,10 +70,17 @@ fn an_empty_client_identifier_is_replaced_where_the_version_allows_it() {
 #[test]
 fn an_unknown_protocol_level_is_named_as_the_reason() {
     let mut world = World::new(1);
-    let client = world.open(Version::V311);
-    world.send(client, b"\x10\x0d\x00\x04MQTT\x07\x02\x00\x3c\x00\x01a");
-    assert_eq!(world.received(client), ["CONNACK UnsupportedProtocolVersion"]);
-    assert!(world.is_closed(client));
+    for (level, version) in [(7, Version::V5), (0x86, Version::V5), (3, Version::V311)] {
+        let client = world.open(version);
+        let body = [b"\x00\x04MQTT", &[level, 2, 0, 60][..], b"\x00\x01a"].concat();
+        world.send(client, &[&[0x10, 13][..], &body].concat());
+        assert_eq!(world.received(client), ["CONNACK UnsupportedProtocolVersion"]);
+        assert!(world.is_closed(client));
+    }
+    let stranger = world.open(Version::V311);
+    world.send(stranger, b"\x10\x0d\x00\x04MQTS\x04\x02\x00\x3c\x00\x01a");
+    assert_eq!(world.received_bytes(stranger), b"");
+    assert!(world.is_closed(stranger));
 }
 
 /// [MQTT-3.1.3-2] [MQTT-3.1.4-3] [MQTT-3.14.4-1] [MQTT-3.14.4-2] [MQTT-3.1.3-2@3.1.1]

@@ -12,7 +12,7 @@ use crate::{
         subscribe, unsubscribe,
     },
     publish,
-    statements::{knock, send_publish},
+    statements::{farewell, knock, send_publish},
     subscriber,
     world::World,
 };
@@ -34,6 +34,30 @@ fn an_identifier_that_is_not_in_use_is_answered_as_not_found() {
         world.send(client, &bytes(&Packet::Pubrel(ack(8)), version));
         let why = if version == V5 { " PacketIdentifierNotFound" } else { "" };
         assert_eq!(world.received(client), [format!("PUBREL 7{why}"), format!("PUBCOMP 8{why}")]);
+    });
+}
+
+#[test]
+fn an_acknowledgement_for_another_qos_ends_the_connection() {
+    everywhere(|shards, version| {
+        let wrong = [
+            (Delivery::AtLeastOnce(id(1)), Packet::Pubrec(ack(1))),
+            (Delivery::AtLeastOnce(id(1)), Packet::Pubcomp(ack(1))),
+            (Delivery::ExactlyOnce(id(1)), Packet::Puback(ack(1))),
+        ];
+        for (delivery, answer) in wrong {
+            let mut world = World::new(shards);
+            let reader = subscriber(&mut world, version, "reader", "t", QoS::ExactlyOnce);
+            let writer = join_as(&mut world, version, "writer");
+            publish(&mut world, writer, version, "t", delivery, "x");
+            assert_eq!(world.received(reader).len(), 1);
+            // Of what is not in flight it is an echo.
+            world.send(reader, &bytes(&Packet::Puback(ack(2)), version));
+            assert!(!world.is_closed(reader));
+            world.send(reader, &bytes(&answer, version));
+            assert_eq!(world.received(reader), farewell(version, "ProtocolError"));
+            assert!(world.is_closed(reader));
+        }
     });
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn knock(world: &mut World, connect: &Connect<'_>) -> (usize, Vec<Str
     (client, received)
 }
 
-fn farewell(version: Version, text: &str) -> Vec<String> {
+pub(crate) fn farewell(version: Version, text: &str) -> Vec<String> {
     if version == V5 { vec![format!("DISCONNECT {text}")] } else { Vec::new() }
 }
 
@@ -411,7 +411,7 @@ fn errors_end_the_connection_that_made_them_and_no_other() {
         let errors: [(&[u8], DecodeError); 3] = [
             (b"\x00\x00", Malformed::PacketType.into()),
             (b"\xD0\x00", ProtocolError::ServerPacket.into()),
-            (b"\x30\x03\x00\x01#", DecodeError::TopicNameInvalid),
+            (b"\x30\x03\x00\x01#", Malformed::TopicName.into()),
         ];
         for (bytes, error) in errors {
             let client = join_as(&mut world, version, "client");

@@ -47,7 +47,7 @@ fn each_family_of_faults_has_its_reason_code() {
         (DecodeError::Protocol(ProtocolError::PropertyTwice), ReasonCode::ProtocolError),
         (DecodeError::PacketTooLarge, ReasonCode::PacketTooLarge),
         (DecodeError::UnsupportedProtocolVersion, ReasonCode::UnsupportedProtocolVersion),
-        (DecodeError::TopicNameInvalid, ReasonCode::TopicNameInvalid),
+        (DecodeError::UnsupportedProtocolName, ReasonCode::UnsupportedProtocolVersion),
         (ProtocolError::TopicAliasInvalid.into(), ReasonCode::TopicAliasInvalid),
         (ProtocolError::ReceiveMaximumExceeded.into(), ReasonCode::ReceiveMaximumExceeded),
         (ProtocolError::SecondConnect.into(), ReasonCode::ProtocolError),
@@ -61,10 +61,21 @@ fn each_family_of_faults_has_its_reason_code() {
 /// [MQTT-3.1.2-1] [MQTT-3.1.2-2] [MQTT-3.1.2-1@3.1.1]
 #[test]
 fn a_connect_of_an_unknown_protocol_or_version_is_unsupported() {
-    let bodies: [&[u8]; 4] =
-        [b"\0\x04MQTT\x06", b"\0\x04MQTT\x03", b"\0\x06MQIsdp\x04", b"\0\x04mqtt\x04"];
-    for body in bodies {
+    let bodies: [(&[u8], Version); 6] = [
+        (b"\0\x04MQTT\x06", V5),
+        (b"\0\x04MQTT\xFF", V5),
+        // Mosquitto's mark of a bridge stands on no other level.
+        (b"\0\x04MQTT\x85", V5),
+        (b"\0\x04MQTT\x03", V311),
+        (b"\0\x06MQIsdp\x04", V31),
+        (b"\0\x06MQIsdp\x84", V31),
+    ];
+    for (body, version) in bodies {
         check(V5, DecodeError::UnsupportedProtocolVersion, &[(0x10, body)]);
+        assert_eq!(peek_version(body), Some(version));
+    }
+    for body in [&b"\0\x04mqtt\x04"[..], b"\0\0\x04", b"\0\x05MQTT\x05\x05"] {
+        check(V5, DecodeError::UnsupportedProtocolName, &[(0x10, body)]);
         assert_eq!(peek_version(body), None);
     }
 }
@@ -101,7 +112,7 @@ fn a_will_qos_of_3_is_malformed() {
 #[test]
 fn a_will_topic_is_a_topic_name() {
     let invalid = connect(V311, 0x04, b"\0\0\0\x01#\0\0");
-    check(V311, DecodeError::TopicNameInvalid, &[(0x10, &invalid)]);
+    check(V311, Malformed::TopicName, &[(0x10, &invalid)]);
     let empty = connect(V311, 0x04, b"\0\0\0\0\0\0");
     check(V311, ProtocolError::TopicNameMissing, &[(0x10, &empty)]);
 }
@@ -215,7 +226,7 @@ fn dup_means_something_only_above_qos_0() {
 /// [MQTT-3.3.2-1] [MQTT-3.3.2-2] [MQTT-3.3.2-1@3.1.1] [MQTT-3.3.2-2@3.1.1]
 #[test]
 fn a_publish_names_its_topic() {
-    check(V311, DecodeError::TopicNameInvalid, &[(0x30, b"\0\x03a/+"), (0x30, b"\0\x01#")]);
+    check(V311, Malformed::TopicName, &[(0x30, b"\0\x03a/+"), (0x30, b"\0\x01#")]);
     check(V311, ProtocolError::TopicNameMissing, &[(0x30, &[0, 0])]);
     check(V5, ProtocolError::TopicNameMissing, &[(0x30, &[0, 0, 0])]);
     check_accepted(V5, &[(0x30, &[0, 0, 3, 0x23, 0, 1])]);

@@ -146,7 +146,7 @@ fn what_a_connect_is_refused_for_is_a_code_of_connack() {
         ProtocolError::PropertyTwice.into(),
         DecodeError::PacketTooLarge,
         DecodeError::UnsupportedProtocolVersion,
-        DecodeError::TopicNameInvalid,
+        DecodeError::UnsupportedProtocolName,
     ];
     let refusals = [
         ReasonCode::ClientIdentifierNotValid,

@@ -24,6 +24,7 @@ fn a_connect_of_3_1_1() {
     let head = [0x10, 0x1a, 0, 4, 0x4d, 0x51, 0x54, 0x54, 4, 2, 0, 0x3c, 0, 0x0e];
     let connect = Connect {
         version: Version::V311,
+        is_bridge: false,
         clean_start: true,
         keep_alive: 60,
         client_id: "SampleClient02",

@@ -105,14 +105,15 @@ fn reason_code(packet_type: PacketType) -> impl Strategy<Value = ReasonCode> {
 }
 
 fn connect(version: Version) -> impl Strategy<Value = Connect<'static>> {
-    let credentials = (option::of(text()), option::of(binary()));
+    let credentials = (option::of(text()), option::of(binary()), any::<bool>());
     let fields = (any::<bool>(), any::<u16>(), text(), option::of(will(version)), credentials);
     (fields, since_5(version, connect_properties())).prop_map(move |(fields, properties)| {
-        let (clean_start, keep_alive, client_id, will, (user_name, password)) = fields;
+        let (clean_start, keep_alive, client_id, will, (user_name, password, is_bridge)) = fields;
         // Before 5.0 a password stands only behind a user name.
         let password = password.filter(|_| version == Version::V5 || user_name.is_some());
         Connect {
             version,
+            is_bridge: is_bridge && version < Version::V5,
             clean_start,
             keep_alive,
             client_id,

@@ -139,8 +139,9 @@ pub(super) struct LimitFlags {
     /// Maximum may lower it
     #[arg(long = "max-inflight", value_name = "NUMBER", default_value = "64")]
     pub(super) inflight_max: NonZeroU16,
-    /// QoS 1 and 2 messages that one client may send before they are acknowledged; announced to
-    /// MQTT 5.0 clients as Receive Maximum
+    /// Receive Maximum that MQTT 5.0 clients are told: QoS 1 and 2 messages that one may send
+    /// before they are acknowledged. Only those at QoS 2 are counted, until the client has released
+    /// them; with more of them it is disconnected
     #[arg(long, value_name = "NUMBER", default_value = "1024")]
     pub(super) receive_maximum: NonZeroU16,
     /// Topic Aliases that stand for long topics towards one MQTT 5.0 client; its own Topic Alias

@@ -46,10 +46,11 @@ pub struct Limits {
     /// What waits for one session. Beyond it a connected client is disconnected with Quota
     /// exceeded, and a message for an absent one is dropped and counted. What waits already stays.
     pub queue: QueueLimits,
-    /// QoS 2 messages that a client may have unreleased; beyond it Receive Maximum exceeded. QoS 1
-    /// messages count towards it in the specification; each is acknowledged when it has been
-    /// handled, so that none is counted. Told in CONNACK as Receive Maximum: a change holds for
-    /// connections that come after it. Clients before 5.0 are told no limit and held to none.
+    /// QoS 2 messages that a client may have unreleased; beyond it Receive Maximum exceeded. The
+    /// specification counts QoS 1 messages, too, until they are acknowledged; here the broker alone
+    /// decides how long that takes, so a client is not disconnected for them. Told in CONNACK as
+    /// Receive Maximum: a change holds for connections that come after it. Clients before 5.0 are
+    /// told no limit and held to none. [MQTT-3.3.4-7] [MQTT-3.3.4-9]
     pub receive_maximum: u16,
     /// Topic Aliases that a client may use; a larger one is Topic Alias invalid. Told in CONNACK: a
     /// change holds for connections that come after it.

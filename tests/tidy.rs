@@ -74,6 +74,7 @@ const CAPTIVE: &[(&str, &[&str])] = &[
     ("rustix", &["src/runtime/ring/"]),
     ("signal_hook", &["src/runtime/", "src/server", "src/main.rs"]),
     ("clap", &["src/config/"]),
+    ("bytesize", &["src/config/"]),
     ("httparse", &["src/transport/"]),
     ("sha1", &["src/transport/"]),
     ("anyhow", &["src/config/", "src/server", "src/main.rs"]),

@@ -1,17 +1,13 @@
 //! The command line as it was typed: each flag by itself is in range.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    num::NonZeroU16,
-    path::PathBuf,
-};
+use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
 
 use clap::{Args, Parser};
 
 use super::{
     cpus::CpuList,
     values::{
-        Feature, LogFormat, PORT, feature_parser, log_format_parser, parse_address, parse_bytes,
+        Feature, LogFormat, feature_parser, log_format_parser, parse_address, parse_bytes,
         parse_count, parse_log_filter, parse_micros, parse_millis, parse_origin, parse_path,
         parse_power_of_two, parse_qos, parse_seconds, parse_server, parse_share_group,
         parse_topic_name, parse_websocket_address, strategy_parser,
@@ -63,9 +59,9 @@ pub(super) struct LogFlags {
 #[derive(Args, Debug)]
 pub(super) struct NetworkFlags {
     /// Address to listen on: IP, IP:PORT, [IPv6]:PORT or PORT; `localhost` and a bare PORT mean
-    /// 127.0.0.1. Repeat it for more
+    /// 127.0.0.1. [::] takes IPv4, too, unless an IPv4 address with its port is given. Repeat it
+    /// for more [default: 127.0.0.1:1883, or none with --listen-websocket]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
-    #[arg(default_values_t = [SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))])]
     pub(super) listen: Vec<SocketAddr>,
     /// Address to listen on for MQTT over WebSocket, written as with --listen; without a PORT it is
     /// 8083. Repeat it for more [default: none]
@@ -152,10 +148,11 @@ pub(super) struct LimitFlags {
     #[arg(long = "max-queued", value_name = "NUMBER", default_value = "10000")]
     #[arg(value_parser = parse_count(1, 1 << 28))]
     pub(super) queue_messages_max: usize,
-    /// Bytes of messages that may wait in one session; KiB, MiB and GiB are understood
-    #[arg(long = "max-queued-bytes", value_name = "BYTES", default_value = "16MiB")]
+    /// Bytes of messages that may wait in one session, in bytes or with a unit such as KiB or MB
+    /// [default: 16MiB, or --max-packet-size if that is more]
+    #[arg(long = "max-queued-bytes", value_name = "BYTES")]
     #[arg(value_parser = parse_bytes::<usize>(256, 1 << 40))]
-    pub(super) queue_bytes_max: usize,
+    pub(super) queue_bytes_max: Option<usize>,
     /// Bytes on their way to one client, before messages are queued or, with QoS 0, dropped
     #[arg(long = "outbox-bytes", value_name = "BYTES", default_value = "1MiB")]
     #[arg(value_parser = parse_bytes::<usize>(4 << 10, 1 << 30))]

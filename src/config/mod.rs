@@ -8,7 +8,12 @@ mod cpus;
 mod flags;
 mod values;
 
-use std::{collections::BTreeSet, io, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::Parser;
 use thiserror::Error;
@@ -20,7 +25,7 @@ use self::{
         AccessFlags, CommandLine, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags, ShardFlags,
         SharingFlags, TuningFlags,
     },
-    values::Feature,
+    values::{Feature, PORT},
 };
 use crate::{
     access::Anonymous,
@@ -170,7 +175,7 @@ fn limits(flags: &LimitFlags, connect_timeout: Span) -> Limits {
         inflight_max: flags.inflight_max.get(),
         queue: QueueLimits {
             messages_max: flags.queue_messages_max,
-            bytes_max: flags.queue_bytes_max,
+            bytes_max: queue_bytes_max(flags),
         },
         receive_maximum: flags.receive_maximum.get(),
         topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
@@ -199,11 +204,17 @@ fn check_limits(limits: &LimitFlags) -> Result<(), Contradiction> {
     if sessions < connections {
         return Err(Contradiction::FewerSessionsThanConnections { sessions, connections });
     }
-    let &LimitFlags { queue_bytes_max: queue, packet_bytes_max: packet, .. } = limits;
+    let (queue, packet) = (queue_bytes_max(limits), limits.packet_bytes_max);
     if queue < packet as usize {
         return Err(Contradiction::QueueSmallerThanPacket { queue, packet });
     }
     Ok(())
+}
+
+/// By default there is room for a packet of any size that may come.
+fn queue_bytes_max(flags: &LimitFlags) -> usize {
+    let default = QUEUE_BYTES_DEFAULT.max(flags.packet_bytes_max as usize);
+    flags.queue_bytes_max.unwrap_or(default)
 }
 
 /// Those for TCP in the order of their flags, then those for WebSocket.
@@ -212,7 +223,9 @@ fn listeners(flags: &NetworkFlags) -> Vec<Listener> {
         path: flags.websocket_path.clone(),
         origins: flags.websocket_origin.clone(),
     };
-    let tcp = flags.listen.iter().map(|&address| Listener::tcp(address));
+    let is_default = flags.listen.is_empty() && flags.listen_websocket.is_empty();
+    let default = is_default.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
+    let tcp = flags.listen.iter().copied().chain(default).map(Listener::tcp);
     let websocket = flags.listen_websocket.iter();
     let websocket = websocket.map(|&address| Listener::websocket(address, policy.clone()));
     tcp.chain(websocket).collect()
@@ -298,6 +311,9 @@ fn referral(flags: &ReferralFlags) -> Result<Referral, Contradiction> {
         (_, servers) => Referral::Permanent(reference(servers)),
     })
 }
+
+/// Bytes that wait in one session where no flag says how many.
+const QUEUE_BYTES_DEFAULT: usize = 16 << 20;
 
 /// Servers of one Server Reference.
 const SERVERS_MAX: usize = 16;

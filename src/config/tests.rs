@@ -55,6 +55,16 @@ fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
 }
 
 #[test]
+fn one_default_follows_the_other() {
+    let queue = |arguments| accepted(arguments).limits.queue.bytes_max;
+    assert_eq!(queue("--max-packet-size 256MiB"), 256 << 20);
+    assert_eq!(queue("--max-packet-size 1MiB"), 16 << 20);
+    let listeners = accepted("--listen-websocket 0").listeners;
+    let at = "127.0.0.1:0".parse().unwrap();
+    assert_eq!(listeners, [Listener::websocket(at, HandshakePolicy::default())]);
+}
+
+#[test]
 fn every_flag_reaches_its_field() {
     let config = accepted(
         "--listen 0 --listen [::1]:0 --listen-websocket 0 --listen-websocket 127.0.0.2 \

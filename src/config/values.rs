@@ -1,10 +1,11 @@
 //! How one value is written on the command line.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
+use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -39,7 +40,14 @@ fn parse_address_with(text: &str, default_port: u16) -> Result<SocketAddr, Strin
         Some(rest) if rest.is_empty() || rest.starts_with(':') => format!("127.0.0.1{rest}"),
         _ => text.to_owned(),
     };
-    let with_port = || numeric.parse::<IpAddr>().map(|ip| SocketAddr::from((ip, default_port)));
+    let bare = numeric.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let with_port = || {
+        let ip = match bare {
+            Some(ip) => ip.parse::<Ipv6Addr>().map(IpAddr::from),
+            None => numeric.parse::<IpAddr>(),
+        };
+        ip.map(|ip| SocketAddr::from((ip, default_port)))
+    };
     numeric
         .parse()
         .or_else(|_| with_port())
@@ -70,18 +78,15 @@ pub(super) fn parse_count(
     move |text| in_range(parse_number(text)?, min as u64, max as u64)
 }
 
-/// Parses bytes: a number, or one with KiB, MiB or GiB right after it.
+/// Parses bytes: a number, or one with a unit such as KiB (1,024) or kB (1,000).
 pub(super) fn parse_bytes<T: TryFrom<u64>>(
     min: u64,
     max: u64,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync {
     move |text| {
-        let (number, shift) = UNITS
-            .iter()
-            .find_map(|&(unit, shift)| Some((text.strip_suffix(unit)?, shift)))
-            .unwrap_or((text, 0));
-        let bytes = parse_number(number)?.checked_mul(1 << shift);
-        in_range(bytes.unwrap_or(u64::MAX), min, max)
+        let bytes: ByteSize =
+            text.parse().map_err(|_| "not a size such as 65536, 64KiB or 16MB".to_owned())?;
+        in_range(bytes.as_u64(), min, max)
     }
 }
 
@@ -270,9 +275,6 @@ const FEATURES: [(&str, Feature); 4] = [
     ("shared-subscriptions", Feature::SharedSubscriptions),
 ];
 
-/// Each unit, and how far it shifts a number of bytes.
-const UNITS: [(&str, u32); 3] = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,11 +289,22 @@ mod tests {
             ("10.0.0.1", "10.0.0.1:1883"),
             ("0.0.0.0:1884", "0.0.0.0:1884"),
             ("::1", "[::1]:1883"),
+            ("[::1]", "[::1]:1883"),
             ("[::]:1884", "[::]:1884"),
         ] {
             assert_eq!(parse_address(text).map(|address| address.to_string()), Ok(expected.into()));
         }
-        for text in ["", ":1883", "65536", "example.com", "localhosts:1", "1.2.3:1", "::1:x"] {
+        for text in [
+            "",
+            ":1883",
+            "65536",
+            "example.com",
+            "localhosts:1",
+            "1.2.3:1",
+            "::1:x",
+            "[1.2.3.4]",
+            "[::1",
+        ] {
             assert!(parse_address(text).is_err(), "{text:?}");
         }
     }
@@ -318,12 +331,17 @@ mod tests {
     #[test]
     fn bytes_are_read_with_and_without_a_unit() {
         let parse = parse_bytes::<u64>(1, 1 << 40);
-        for (text, expected) in
-            [("1", 1), ("64KiB", 64 << 10), ("1MiB", 1 << 20), ("2GiB", 2 << 30)]
-        {
+        for (text, expected) in [
+            ("1", 1),
+            ("64KiB", 64 << 10),
+            ("1 MiB", 1 << 20),
+            ("2GiB", 2 << 30),
+            ("16MB", 16_000_000),
+            ("1.5mib", 3 << 19),
+        ] {
             assert_eq!(parse(text), Ok(expected));
         }
-        for text in ["", "KiB", "0", "1 MiB", "1mib", "1KB", "-1", "1.5MiB", "9999999999999GiB"] {
+        for text in ["", "KiB", "0", "-1", "1 bit", "0x10", "9999999999999GiB"] {
             assert!(parse(text).is_err(), "{text:?}");
         }
     }

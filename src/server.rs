@@ -17,7 +17,7 @@ use crate::{
     base::{hash::Seed, ids::ShardId, time::Span},
     config::Config,
     runtime::{self, RuntimeConfig, Started},
-    shard::{Shard, referral::Referral, rules::Rules, settings::Settings},
+    shard::{Shard, rules::Rules, settings::Settings},
     transport::{Listener, Protocol},
 };
 
@@ -25,8 +25,8 @@ use crate::{
 const FLUSH_TIME_MAX: Span = Span::from_secs(5);
 /// Incomplete packets that one shard holds, all its connections together: 256 MiB.
 const PARTIAL_BYTES_MAX: usize = 256 << 20;
-/// Connections beyond `--max-connections` that may be about to be told of another server.
-const REFERRED_AT_ONCE_MAX: usize = 256;
+/// Connections beyond `--max-connections` that may be about to be told so.
+const CONNECTIONS_SURPLUS: usize = 256;
 
 /// Runs a broker until it is told to stop.
 pub fn run(config: &Config) -> Result<()> {
@@ -110,10 +110,7 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
         busy_poll: config.busy_poll,
         outbox_bytes_max: config.limits.outbox_bytes_max,
         connections_max: config.connections_max,
-        connections_surplus: match config.referral {
-            Referral::Temporary(_) => REFERRED_AT_ONCE_MAX,
-            Referral::Nowhere | Referral::Permanent(_) => 0,
-        },
+        connections_surplus: CONNECTIONS_SURPLUS,
         flush_time_max: FLUSH_TIME_MAX,
         partial_bytes_max: PARTIAL_BYTES_MAX,
         handle_signals: true,

@@ -21,7 +21,8 @@ use std::{
 use broker::Broker;
 use client::{Client, connect, encode, resident, subscribe};
 use ringmq::mqtt::{
-    Connect, Delivery, Packet, Publish, PublishProperties, QoS, ReasonCode, Version,
+    Connect, Delivery, Packet, Publish, PublishProperties, QoS, ReasonCode, Version, Will,
+    WillProperties,
 };
 
 fn publish(version: Version, topic: &str, payload: &[u8]) -> Vec<u8> {
@@ -125,6 +126,61 @@ fn a_sender_that_is_refused_in_mid_packet_hears_of_it_soon() {
         }
     }
     broker.stop();
+}
+
+/// The last bytes of a connection, among them its DISCONNECT, come before the CONNECT of the next
+/// one, wherever that has landed: no message is lost, no Will published, no session kept.
+/// [MQTT-3.14.4-3] [MQTT-3.1.2-10]
+#[test]
+fn what_was_sent_before_a_reconnect_is_handled_before_it() {
+    const ROUNDS: usize = 400;
+    let id = |round: usize| format!("again {}", round % 40);
+    let leave = [0xE0, 7, 0, 5, 0x11, 0, 0, 0, 0];
+    for shards in [2, 4] {
+        let broker = Broker::ringmq(shards);
+        let mut watcher = Client::connect(&broker, Version::V5, "watcher");
+        watcher.subscribe("#", QoS::AtMostOnce);
+        for round in 0..ROUNDS {
+            let mut client = Client::open(&broker, Version::V5);
+            let client_id = id(round);
+            let mut connect = Connect::new(Version::V5, &client_id);
+            connect.properties.session_expiry_interval = Some(60);
+            connect.will = Some(Will {
+                qos: QoS::AtMostOnce,
+                retain: false,
+                topic: "will",
+                payload: b"gone",
+                properties: WillProperties::default(),
+            });
+            client.send(&encode(&Packet::Connect(connect), Version::V5));
+            client.next(|_| ());
+            let mut last = Vec::new();
+            for _ in 0..3 {
+                last.extend(publish(Version::V5, "last", &[b'x'; 15_000]));
+            }
+            last.extend(leave);
+            client.send(&last);
+            drop(client);
+            let mut again = Client::open(&broker, Version::V5);
+            let mut connect = Connect::new(Version::V5, &client_id);
+            connect.clean_start = false;
+            again.send(&encode(&Packet::Connect(connect), Version::V5));
+            let present = again.next(|packet| match packet {
+                Packet::Connack(connack) => connack.session_present,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(present, Some(false), "round {round} on {shards} shards");
+            again.send(&leave);
+            for _ in 0..3 {
+                let topic = watcher.next(|packet| match packet {
+                    Packet::Publish(publish) => publish.topic.to_string(),
+                    other => panic!("{other:?}"),
+                });
+                assert_eq!(topic.as_deref(), Some("last"));
+            }
+        }
+        broker.stop();
+    }
 }
 
 /// The lines of these users in a password file; the password of each is `correct-horse`.
@@ -255,6 +311,27 @@ fn a_full_broker_sends_clients_to_another_one() {
         drop(guests);
         broker.await_end();
     }
+}
+
+#[test]
+fn a_client_too_many_is_told_so() {
+    let mut broker = Broker::ringmq_with(1, &["--max-connections", "1"]);
+    let mut only = Client::connect(&broker, Version::V5, "only");
+    for (version, code) in
+        [(Version::V5, ReasonCode::QuotaExceeded), (Version::V311, ReasonCode::ServerUnavailable)]
+    {
+        let mut client = Client::open(&broker, version);
+        client.send(&connect(version, "second"));
+        let told = client.next(|packet| match packet {
+            Packet::Connack(connack) => connack.reason_code,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(told, Some(code));
+        assert_eq!(client.next(|_| ()), None);
+    }
+    broker.await_words("the limit of connections is reached");
+    only.ping();
+    broker.stop();
 }
 
 #[test]

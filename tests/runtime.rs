@@ -108,6 +108,26 @@ fn a_pause_loses_nothing() {
     assert_eq!(client.line(), "");
 }
 
+/// A client that closes with answers unread resets its connection.
+#[test]
+fn a_reset_does_not_overtake_what_came_before_it() {
+    let broker = start(config(1));
+    let mut witness = broker.connect();
+    for round in 1..=20 {
+        let mut client = broker.connect();
+        client.say("!give 1000\n!pause\n!note\n");
+        // An answer has come, and is not read.
+        assert_eq!(client.socket.peek(&mut [0; 1]).unwrap(), 1);
+        drop(client);
+        let noted = format!("noted {round}");
+        let is_noted = (0..500).any(|_| {
+            thread::park_timeout(Duration::from_millis(2));
+            witness.ask("!noted") == noted
+        });
+        assert!(is_noted, "the note of round {round} is lost");
+    }
+}
+
 #[test]
 fn a_half_closed_client_gets_what_it_is_owed() {
     let broker = start(config(1));

@@ -75,12 +75,18 @@ pub(super) struct SocketFlags {
     pub(super) settled: bool,
     /// The latest packets were large: the next one may be, and then the rest of it is to land.
     pub(super) bulky: bool,
+    /// What has come on another connection is to be handed in first.
+    pub(super) follows: bool,
+    /// That has been waited for.
+    pub(super) may_follow: bool,
     /// Kept bytes will be handed in at the next turn.
     pub(super) feed_due: bool,
     /// The brain wants to know when the outbox has drained.
     pub(super) wants_drained: bool,
     /// The client will send nothing more.
     pub(super) finished: bool,
+    /// Nor can it be sent anything: the connection is broken.
+    pub(super) broken: bool,
     /// The brain knows that.
     pub(super) end_told: bool,
     /// A send has failed; the receive will say so too.
@@ -89,6 +95,13 @@ pub(super) struct SocketFlags {
     pub(super) shut_down: bool,
     /// The connection is on the list of those to be looked at when the turn ends.
     pub(super) touched: bool,
+}
+
+impl SocketFlags {
+    /// Whether nothing is to be handed in, for whatever reason.
+    fn is_held(self) -> bool {
+        self.paused || self.throttled || self.follows
+    }
 }
 
 impl SocketConnection {
@@ -128,13 +141,13 @@ impl SocketConnection {
 
     /// Whether bytes can be handed to the brain as they come.
     pub(super) fn takes_bytes(&self) -> bool {
-        self.is_open() && !self.flags.paused && !self.flags.throttled && !self.flags.feed_due
+        self.is_open() && !self.flags.is_held() && !self.flags.feed_due
     }
 
     /// Whether more bytes should be received.
     pub(super) fn wants_bytes(&self) -> bool {
         let wants = match self.phase {
-            Phase::Open => !self.flags.paused && !self.flags.throttled && !self.flags.feed_due,
+            Phase::Open => !self.flags.is_held() && !self.flags.feed_due,
             Phase::Flushing | Phase::Lingering => true,
             Phase::Moving(_) | Phase::Dead => false,
         };
@@ -213,6 +226,13 @@ impl ConnectionCount {
         }
         self.count.fetch_sub(1, Ordering::Relaxed);
         None
+    }
+}
+
+impl ConnectionPermit {
+    /// Whether the connection is one too many, let in to be told so.
+    pub(super) fn is_surplus(&self) -> bool {
+        self.surplus
     }
 }
 

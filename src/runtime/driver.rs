@@ -13,6 +13,7 @@ use super::{
     load::LoadCounters,
     mailbox::Mail,
     outbox::Outbox,
+    precede::Follower,
     random::Random,
     ring::{Outcome, Ring, RingAddress, system},
     verify::Verifier,
@@ -75,6 +76,10 @@ pub(super) struct Driver {
     /// When those that flush, and those that linger, run out of time; soonest first.
     flushing: VecDeque<(Moment, ConnectionId)>,
     lingering: VecDeque<(Moment, ConnectionId)>,
+    /// Connections that wait for what has come on others.
+    pub(super) followers: Vec<Follower>,
+    /// Completions are being handled: there may be more of any connection.
+    pub(super) reaping: bool,
     random: Random,
     /// The broker is stopping.
     pub(super) stopping: bool,
@@ -108,6 +113,8 @@ impl Driver {
             handed_in: Bytes::new(),
             flushing: VecDeque::new(),
             lingering: VecDeque::new(),
+            followers: Vec::new(),
+            reaping: false,
             random,
             stopping: false,
         }
@@ -200,14 +207,21 @@ impl Driver {
             connection.flags.wants_drained = false;
             self.due.push(Due::Drained(id));
         }
-        if connection.flags.throttled && unsent < limit {
+        self.notice_readable(id);
+    }
+
+    /// Reads on from a client that has read enough of its answers.
+    fn notice_readable(&mut self, id: ConnectionId) {
+        let limit = self.limits.outbox_bytes_max;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.flags.throttled && connection.unsent() < limit {
             connection.flags.throttled = false;
             self.feed_later(id);
         }
     }
 
     /// Driver in kept bytes, or the end, at the next turn, if there are any.
-    fn feed_later(&mut self, id: ConnectionId) {
+    pub(super) fn feed_later(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !connection.flags.feed_due {
             connection.flags.feed_due = true;
@@ -257,6 +271,8 @@ impl Driver {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if let Some(outbox) = connection.outbox.take_if(|outbox| !outbox.is_in_flight()) {
             self.drop_outbox(outbox);
+            // Whoever waits for that goes on, and comes to the end of what the client has sent.
+            self.notice_drained(id);
         }
     }
 
@@ -372,7 +388,8 @@ impl Driver {
     /// When [`Driver::handle_time`] next has something to do.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let first = |queue: &VecDeque<(Moment, ConnectionId)>| queue.front().map(|&(at, _)| at);
-        first(&self.flushing).into_iter().chain(first(&self.lingering)).min()
+        let ends = first(&self.flushing).into_iter().chain(first(&self.lingering));
+        ends.chain(self.next_release()).min()
     }
 
     /// Frees the memory that nothing has needed for a while.
@@ -413,7 +430,7 @@ impl Ports for Driver {
     }
 
     fn notify_drained(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.open(id) {
+        if let Some(connection) = self.open(id).filter(|it| !it.flags.send_failed) {
             connection.flags.wants_drained = true;
             self.notice_drained(id);
         }
@@ -445,6 +462,10 @@ impl Ports for Driver {
             connection.phase = Phase::Moving(home);
             self.touch(id);
         }
+    }
+
+    fn precede(&mut self, earlier: ConnectionId, later: ConnectionId) -> bool {
+        self.may_follow(earlier, later)
     }
 
     fn letters(&mut self, to: ShardId) -> &mut LetterBatch {

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{
     bell::Bells,
-    connection::{ConnectionCount, SocketConnection},
+    connection::{ConnectionCount, ConnectionPermit, SocketConnection},
     driver::{Driver, Due},
     listen::ListeningSockets,
     mailbox::MailboxItem,
@@ -43,6 +43,8 @@ pub(super) struct EventLoop<B> {
     /// When a stop that was begun must have come to its end.
     stopping: Option<Moment>,
     trimmer: Trimmer,
+    /// When it was last said that there is no room for another connection.
+    full_told: Option<Moment>,
     /// No more turns are taken.
     ending: bool,
 }
@@ -75,6 +77,7 @@ impl<B: Brain> EventLoop<B> {
             alarm: None,
             stopping: None,
             trimmer: Trimmer::default(),
+            full_told: None,
             ending: false,
         }
     }
@@ -92,6 +95,7 @@ impl<B: Brain> EventLoop<B> {
         self.driver.now = now;
         self.handle_due();
         self.handle_completions();
+        self.driver.release_followers();
         self.handle_mail();
         self.handle_rules();
         self.handle_verdicts();
@@ -150,9 +154,11 @@ impl<B: Brain> EventLoop<B> {
         if !completions.is_empty() {
             self.trimmer.note_activity(self.driver.now);
         }
+        self.driver.reaping = true;
         for completion in completions.drain(..) {
             self.handle_completion(completion);
         }
+        self.driver.reaping = false;
         self.completions = completions;
     }
 
@@ -194,7 +200,11 @@ impl<B: Brain> EventLoop<B> {
     }
 
     fn handle_accepted(&mut self, listener: u16, socket: TcpStream) {
-        let Some(permit) = self.connection_count.enter() else {
+        let permit = self.connection_count.enter();
+        if permit.as_ref().is_none_or(ConnectionPermit::is_surplus) {
+            self.note_full();
+        }
+        let Some(permit) = permit else {
             self.driver.counters.connections_refused += 1;
             return;
         };
@@ -206,6 +216,15 @@ impl<B: Brain> EventLoop<B> {
         let arrival = connection.arrival();
         let id = self.driver.insert(connection);
         self.brain.handle_accepted(self.driver.now, id, arrival, &mut self.driver);
+    }
+
+    /// Says that the broker is full, once in a while.
+    fn note_full(&mut self) {
+        let now = self.driver.now;
+        if self.full_told.is_none_or(|told| told + FULL_TOLD_EVERY <= now) {
+            self.full_told = Some(now);
+            warn!("the limit of connections is reached: further ones are refused");
+        }
     }
 
     fn handle_mail(&mut self) {
@@ -342,5 +361,7 @@ const ITEMS_PER_TURN: usize = 8;
 pub(super) const GRACE: Span = Span::from_secs(1);
 /// Completions that a turn finds room for without asking the allocator, after a quiet time.
 const COMPLETIONS_KEPT: usize = 256;
+/// How often the log says that the broker is full.
+const FULL_TOLD_EVERY: Span = Span::from_secs(60);
 /// How long to wait when the system has no descriptor for another connection.
 const ACCEPT_RETRY: Span = Span::from_millis(100);

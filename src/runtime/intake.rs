@@ -31,7 +31,7 @@ impl<B: Brain> EventLoop<B> {
             match (&completion.outcome, completion.buffer) {
                 (Outcome::Done(0), _) => self.driver.handle_finished(id, &mut self.brain),
                 (Outcome::Done(bytes), Some(buffer)) => self.handle_buffer(id, buffer, *bytes),
-                (Outcome::Failed(_), _) => self.driver.break_off(id, &mut self.brain),
+                (Outcome::Failed(_), _) => self.driver.handle_broken(id, &mut self.brain),
                 _ => {}
             }
             self.driver.break_off_if_send_failed(id, &mut self.brain);
@@ -196,22 +196,39 @@ impl Driver {
         }
     }
 
+    /// The connection is broken. What came before is handed in first.
+    fn handle_broken(&mut self, id: ConnectionId, brain: &mut impl Brain) {
+        let Some(connection) = self.get(id) else { return };
+        if !connection.has_waiting_bytes() {
+            return self.break_off(id, brain);
+        }
+        connection.flags.finished = true;
+        connection.flags.broken = true;
+    }
+
     /// Tells the brain of the end once it has been handed everything that came before.
     fn tell_end(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let Some(connection) = self.get(id) else { return };
         let flags = connection.flags;
-        if flags.finished && !flags.end_told && connection.takes_bytes() {
-            connection.flags.end_told = true;
-            brain.handle_end(self.now, id, End::Finished, self);
+        if !flags.finished || flags.end_told || !connection.takes_bytes() {
+            return;
         }
+        if flags.broken || flags.send_failed {
+            return self.break_off(id, brain);
+        }
+        connection.flags.end_told = true;
+        brain.handle_end(self.now, id, End::Finished, self);
     }
 
-    /// Ends a connection on which nothing can be sent any more, if no receive will do so.
+    /// Ends a connection on which nothing can be sent any more, once all that has come on it was
+    /// handed in. The receive goes on until then: its socket has been shut down, so it ends.
     pub(super) fn break_off_if_send_failed(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let unsendable = |connection: &mut SocketConnection| {
+            let flags = connection.flags;
             connection.is_open()
-                && connection.flags.send_failed
-                && connection.receive == Receive::Idle
+                && flags.send_failed
+                && flags.finished
+                && !connection.has_waiting_bytes()
         };
         if self.get(id).is_some_and(unsendable) {
             self.break_off(id, brain);

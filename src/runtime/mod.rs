@@ -17,6 +17,7 @@ mod listen;
 mod load;
 mod mailbox;
 mod outbox;
+mod precede;
 mod probe;
 mod random;
 mod reload;

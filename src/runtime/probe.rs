@@ -10,8 +10,15 @@ use super::{
 };
 use crate::base::ids::SHARDS_MAX;
 
+/// How many connections this machine lets the broker hold.
+pub(super) struct Capacity {
+    pub(super) connections: usize,
+    /// Those beyond that are let in to be told so.
+    pub(super) surplus: usize,
+}
+
 /// Checks what the broker needs, and says how many connections it can hold.
-pub(super) fn probe(config: &RuntimeConfig) -> Result<usize, Fault> {
+pub(super) fn probe(config: &RuntimeConfig) -> Result<Capacity, Fault> {
     check_config(config)?;
     check_locked_memory()?;
     system::use_small_pages()?;
@@ -38,20 +45,21 @@ fn check_locked_memory() -> Result<(), Fault> {
 }
 
 /// As many as were asked for, unless the process may not have as many descriptors.
-fn limit_connections(config: &RuntimeConfig) -> Result<usize, Fault> {
+fn limit_connections(config: &RuntimeConfig) -> Result<Capacity, Fault> {
     let available = system::raise_limit(Resource::Nofile)?;
     let shards = config.cpus.len();
-    let reserved = DESCRIPTORS_RESERVED
-        + config.connections_surplus
-        + shards * (DESCRIPTORS_PER_SHARD + config.listeners.len());
+    let reserved = DESCRIPTORS_RESERVED + shards * (DESCRIPTORS_PER_SHARD + config.listeners.len());
     let limit = usize::try_from(available).unwrap_or(usize::MAX).saturating_sub(reserved);
     if limit == 0 {
         return Err(Fault::Descriptors { available, needed: reserved });
     }
-    Ok(limit.min(config.connections_max))
+    let surplus = config.connections_surplus.min(limit / SURPLUS_PART);
+    Ok(Capacity { connections: (limit - surplus).min(config.connections_max), surplus })
 }
 
 const PROBE_ENTRIES: u32 = 8;
+/// The surplus takes this part of all connections at the most.
+const SURPLUS_PART: usize = 16;
 const LOCKED_BYTES_PER_SHARD: u64 = 512 << 10;
 /// Log, journal, control plane.
 const DESCRIPTORS_RESERVED: usize = 64;

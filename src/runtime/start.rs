@@ -20,7 +20,7 @@ use super::{
     fault::Fault,
     listen::{self, ListeningSockets},
     mailbox::{MAILBOX_ITEMS_MAX, Mail, MailboxItem},
-    probe::probe,
+    probe::{Capacity, probe},
     random::Random,
     reload::{RulesReceiver, rules_lanes},
     ring::{Ring, RingAddress, buffers::Buffers, sleeper::Sleeper},
@@ -45,14 +45,14 @@ pub fn run<B: Brain + 'static>(
     on_ready: impl FnOnce(&Started),
     mut reload: impl FnMut() -> Option<Arc<Rules>> + Send + 'static,
 ) -> Result<(), Fault> {
-    let connections_max = probe(config)?;
+    let Capacity { connections: connections_max, surplus } = probe(config)?;
     let shards = config.cpus.len();
     let (listeners, sockets) = listen::bind_all(&config.listeners, shards)?;
     let bells = Bells::new(shards)?;
     let (verifiers, verify_threads) = verify::start(&bells)?;
     let (rules_sender, rules_receivers) = rules_lanes(&bells);
     let stop = Stop::new(shards, bells.clone());
-    let connection_count = ConnectionCount::new(connections_max, config.connections_surplus);
+    let connection_count = ConnectionCount::new(connections_max, surplus);
 
     let (report, reports) = bounded(shards);
     let mut threads = Vec::with_capacity(shards);

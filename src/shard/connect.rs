@@ -69,6 +69,9 @@ impl Shard {
             ports.hand_over(id, home);
             return Handled::Later;
         }
+        if self.comes_too_early(id, connect.client_id, ports) {
+            return Handled::Later;
+        }
         if let Some(method) = connect.properties.authentication_method {
             self.begin_authentication(id, connect, method, ports);
             return Handled::Taken;
@@ -92,13 +95,21 @@ impl Shard {
         Terms::of(connect, self.rules.limits.topic_aliases_max)
     }
 
-    /// Why this client is sent to another server, whoever it is.
+    /// Whether the client has sent something on its earlier connection that has come and was not
+    /// handled: a DISCONNECT, perhaps, that says what becomes of its Will and of its session.
+    fn comes_too_early(&self, id: ConnectionId, client_id: &str, ports: &mut impl Ports) -> bool {
+        let earlier = self.sessions.find(client_id).and_then(|earlier| self.sessions.get(earlier));
+        let link = earlier.and_then(Session::link);
+        link.is_some_and(|link| !ports.precede(link.connection, id))
+    }
+
+    /// Why this client is turned away, whoever it is.
     fn refers(&self, id: ConnectionId) -> Option<Reason> {
         if self.rules.referral.is_permanent() {
             return Some(Reason::Moved);
         }
         let surplus = self.connections.get(id).is_some_and(|connection| connection.surplus);
-        surplus.then_some(Reason::FullUseAnother)
+        surplus.then_some(Reason::ConnectionsFull)
     }
 
     /// What a CONNECT shows by itself, before anyone is asked.

@@ -114,6 +114,13 @@ pub trait Ports {
     /// Gives the connection to its home shard, with all bytes not taken. The shard forgets it.
     fn hand_over(&mut self, connection: ConnectionId, home: ShardId);
 
+    /// Whether everything that has come on `earlier` has been handed in. If not, nothing more of
+    /// `later` is handed in before that, or before a second has passed; then what was not taken
+    /// of it is handed in again, and the answer is true.
+    fn precede(&mut self, _earlier: ConnectionId, _later: ConnectionId) -> bool {
+        true
+    }
+
     /// The letters waiting to go to another shard at the end of this turn.
     fn letters(&mut self, to: ShardId) -> &mut LetterBatch;
 

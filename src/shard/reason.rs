@@ -62,6 +62,8 @@ reasons! {
         "CONNECT had no Authentication Data: send the first message of the method in AUTH";
     SessionsFull = QuotaExceeded,
         "there are as many sessions as the server keeps: let old ones expire, then connect again";
+    ConnectionsFull = QuotaExceeded,
+        "there are as many connections as the server takes: connect again later";
     FullUseAnother = UseAnotherServer,
         "this server has no room for another client: use one in the Server Reference for now";
     StoppedUseAnother = UseAnotherServer,

@@ -26,7 +26,9 @@ impl Referral {
     /// The reason that a client is given: a better one, if it can go somewhere else.
     pub(super) fn instead_of(&self, reason: Reason) -> Reason {
         match (self, reason) {
-            (Referral::Temporary(_), Reason::SessionsFull) => Reason::FullUseAnother,
+            (Referral::Temporary(_), Reason::SessionsFull | Reason::ConnectionsFull) => {
+                Reason::FullUseAnother
+            }
             (Referral::Temporary(_), Reason::ShuttingDown) => Reason::StoppedUseAnother,
             _ => reason,
         }

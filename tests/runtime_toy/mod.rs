@@ -14,6 +14,8 @@
 //! | `!bye` | says `bye` and closes with a flush |
 //! | `!abort` | closes at once |
 //! | `!relay N` | asks shard N by a letter, and answers `relayed` when that has answered |
+//! | `!note` | counts itself |
+//! | `!noted` | answers how many notes there were |
 //! | `!tell` | answers with what the brain has counted |
 //! | `!refused` | answers with what the runtime has counted of WebSockets |
 
@@ -50,6 +52,7 @@ pub(crate) struct Toy {
     /// Connections that wait for a letter, by the number of the letter that they have sent.
     relays: VecDeque<(u64, ConnectionId)>,
     letters_sent: u64,
+    notes: u32,
 }
 
 impl Toy {
@@ -62,6 +65,7 @@ impl Toy {
             ended: [0; 2],
             relays: VecDeque::new(),
             letters_sent: 0,
+            notes: 0,
         }
     }
 
@@ -117,6 +121,8 @@ impl Toy {
                 let upto = self.letters_sent << 8 | self.me.index() as u64;
                 ports.letters(to).push(Letter::InterestApplied { upto });
             }
+            "!note" => self.notes += 1,
+            "!noted" => ports.send(id, format!("noted {}\n", self.notes).as_bytes()),
             "!tell" => {
                 let [finished, broken] = self.ended;
                 let refused = ports.load().connections_refused;

@@ -10,6 +10,7 @@ use std::{
 
 use rustix::{
     event::{EventfdFlags, eventfd},
+    io::ioctl_fionread,
     net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt},
     process::{Rlimit, getrlimit, setrlimit},
     thread::disable_transparent_huge_pages,
@@ -77,6 +78,11 @@ pub(in crate::runtime) fn listen(socket: OwnedFd, backlog: i32) -> io::Result<Tc
     sockopt::set_tcp_keepcnt(&socket, PROBES)?;
     rustix::net::listen(&socket, backlog)?;
     Ok(TcpListener::from(socket))
+}
+
+/// Whether bytes have come that were not received.
+pub(in crate::runtime) fn has_unread(socket: &TcpStream) -> bool {
+    ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
 }
 
 /// Has the socket reset its connection when it is closed, whatever is on its way.

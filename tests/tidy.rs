@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("mqtt", &["base", "topic"]),
     ("access", &["base", "mqtt", "topic"]),
     ("routing", &["base", "mqtt", "topic"]),
-    ("session", &["base", "mqtt", "topic"]),
+    ("session", &["base", "mqtt", "topic", "access"]),
     ("transport", &["base", "mqtt", "topic"]),
     ("shard", &["base", "mqtt", "topic", "access", "routing", "session", "transport"]),
     ("mesh", &["base"]),

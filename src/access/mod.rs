@@ -6,12 +6,14 @@
 
 mod hash;
 mod passwords;
+mod principal;
 pub mod scram;
 pub mod topics;
 
 use std::{fmt, sync::Arc};
 
 pub use self::passwords::{PasswordFileError, Passwords, Problem};
+pub use self::principal::Principal;
 use self::scram::{Exchange, Mechanism, ScramUsers};
 
 /// 128 bits that nobody outside can predict.

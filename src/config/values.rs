@@ -212,8 +212,8 @@ pub(super) fn parse_server(text: &str) -> Result<String, String> {
 
 /// Parses a Topic Name that clients may publish to and that others can be made of.
 pub(super) fn parse_topic_name(text: &str) -> Result<Box<str>, String> {
-    TopicName::parse(text).map_err(|error| error.to_string())?;
-    if text.ends_with('/') || !topics::may_publish(text) || text.len() > PREFIX_BYTES_MAX {
+    let name = TopicName::parse(text).map_err(|error| error.to_string())?;
+    if text.ends_with('/') || topics::is_brokers_own(name) || text.len() > PREFIX_BYTES_MAX {
         return Err(format!(
             "not $SYS or $share, without a / at its end, and at most {PREFIX_BYTES_MAX} bytes"
         ));

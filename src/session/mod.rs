@@ -17,6 +17,8 @@ pub mod terms;
 pub mod topic_aliases;
 pub mod will;
 
+use std::rc::Rc;
+
 use self::{
     filters::{Filters, FiltersFull, FiltersMax},
     inbound::Inbound,
@@ -26,6 +28,7 @@ use self::{
     will::Will,
 };
 use crate::{
+    access::Principal,
     base::{
         hash::Seed,
         ids::ConnectionId,
@@ -38,7 +41,8 @@ use crate::{
 /// One client's session.
 #[derive(Debug)]
 pub struct Session {
-    client_id: Box<str>,
+    /// Who its client was at its last CONNECT.
+    principal: Rc<Principal>,
     /// A hash of the Client Identifier, the same on all shards.
     client_hash: u32,
     /// The connection that it is on; `None` while its client is away.
@@ -68,9 +72,9 @@ pub struct Link {
 }
 
 impl Session {
-    fn new(client_id: Box<str>, hash: u64) -> Session {
+    fn new(principal: Rc<Principal>, hash: u64) -> Session {
         Session {
-            client_id,
+            principal,
             // The other half says where the client is at home.
             client_hash: (hash >> 32) as u32,
             link: None,
@@ -87,7 +91,13 @@ impl Session {
     }
 
     pub fn client_id(&self) -> &str {
-        &self.client_id
+        self.principal.client_id()
+    }
+
+    /// Who its client was at its last CONNECT.
+    #[inline]
+    pub fn principal(&self) -> &Rc<Principal> {
+        &self.principal
     }
 
     /// A hash of the Client Identifier, the same on all shards.
@@ -102,15 +112,18 @@ impl Session {
         self.link
     }
 
-    /// The client has come: `window` is its Receive Maximum, `expiry_interval` is in seconds. A
-    /// Will that was waiting for its delay is not published. [MQTT-3.1.3-9]
+    /// The client has come, as this principal: `window` is its Receive Maximum, `expiry_interval` is
+    /// in seconds. A Will that was waiting for its delay is not published. [MQTT-3.1.3-9]
     pub fn connect(
         &mut self,
+        principal: Rc<Principal>,
         link: Link,
         window: u16,
         expiry_interval: u32,
         will: Option<Box<Will>>,
     ) {
+        debug_assert_eq!(principal.client_id(), self.client_id(), "a session is one client's");
+        self.principal = principal;
         self.link = Some(link);
         self.topic_aliases = None;
         self.inbound.connect();

@@ -1,9 +1,14 @@
 //! The sessions that are at home on a shard.
 
+use std::rc::Rc;
+
 use hashbrown::HashTable;
 
 use super::Session;
-use crate::base::{hash::Seed, ids::SubscriberId};
+use crate::{
+    access::Principal,
+    base::{hash::Seed, ids::SubscriberId},
+};
 
 /// Sessions by number and by Client Identifier. They stand in chunks, so that none ever moves.
 #[derive(Debug)]
@@ -31,25 +36,28 @@ impl Sessions {
 
     pub fn find(&self, client_id: &str) -> Option<SubscriberId> {
         let is_it = |&subscriber: &SubscriberId| {
-            self.get(subscriber).is_some_and(|session| *session.client_id == *client_id)
+            self.get(subscriber).is_some_and(|session| session.client_id() == client_id)
         };
         self.by_client_id.find(self.seed.hash(client_id), is_it).copied()
     }
 
-    pub fn create(&mut self, client_id: &str) -> SubscriberId {
+    /// Begins the session of a client that has none.
+    pub fn create(&mut self, principal: Rc<Principal>) -> SubscriberId {
+        let client_id = principal.client_id();
+        let hash = self.seed.hash(client_id);
         debug_assert!(self.find(client_id).is_none(), "a Client Identifier has one session");
         let subscriber = self.free.pop().unwrap_or_else(|| self.grow());
         self.chunks[subscriber.index() / CHUNK][subscriber.index() % CHUNK] =
-            Some(Session::new(client_id.into(), self.seed.hash(client_id)));
+            Some(Session::new(principal, hash));
         let (seed, chunks) = (self.seed, &self.chunks);
         let rehash = |&subscriber: &SubscriberId| seed.hash(client_id_of(chunks, subscriber));
-        self.by_client_id.insert_unique(seed.hash(client_id), subscriber, rehash);
+        self.by_client_id.insert_unique(hash, subscriber, rehash);
         subscriber
     }
 
     pub fn remove(&mut self, subscriber: SubscriberId) -> Option<Session> {
         let session = self.place(subscriber)?.take()?;
-        let hash = self.seed.hash(&*session.client_id);
+        let hash = self.seed.hash(session.client_id());
         if let Ok(found) = self.by_client_id.find_entry(hash, |&other| other == subscriber) {
             found.remove();
         }
@@ -96,25 +104,26 @@ impl Sessions {
 
 fn client_id_of(chunks: &[Box<[Option<Session>]>], subscriber: SubscriberId) -> &str {
     let session = &chunks[subscriber.index() / CHUNK][subscriber.index() % CHUNK];
-    &session.as_ref().expect("the table names present sessions only").client_id
+    session.as_ref().expect("the table names present sessions only").client_id()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::tests::principal, *};
 
     #[test]
     fn a_session_is_found_until_it_is_removed_and_its_place_is_used_again() {
         let mut sessions = Sessions::new(Seed::new(1));
-        let ids: Vec<_> = (0..200).map(|n| sessions.create(&format!("client {n}"))).collect();
+        let ids: Vec<_> =
+            (0..200).map(|n| sessions.create(principal(&format!("client {n}")))).collect();
         assert_eq!(sessions.len(), 200);
         for (n, &id) in ids.iter().enumerate() {
             assert_eq!(sessions.find(&format!("client {n}")), Some(id));
             assert_eq!(sessions.get(id).unwrap().client_id(), format!("client {n}"));
         }
         let removed = sessions.remove(ids[70]).unwrap();
-        assert_eq!(&*removed.client_id, "client 70");
+        assert_eq!(removed.client_id(), "client 70");
         assert!(sessions.get(ids[70]).is_none() && sessions.find("client 70").is_none());
-        assert_eq!(sessions.create("another"), ids[70]);
+        assert_eq!(sessions.create(principal("another")), ids[70]);
     }
 }

@@ -14,9 +14,14 @@ fn at(seconds: u64) -> Moment {
     Moment::from_nanos(Span::from_secs(seconds).as_nanos())
 }
 
+pub(super) fn principal(client_id: &str) -> Rc<Principal> {
+    let stranger = Principal::stranger(0, std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+    Rc::new(stranger.named(client_id, None))
+}
+
 /// A session that lasts for `expiry_interval` seconds and whose Will is delayed by `will_delay`.
 fn session(expiry_interval: u32, will_delay: u64) -> Session {
-    let mut session = Session::new("client".into(), 7 << 32);
+    let mut session = Session::new(principal("client"), 7 << 32);
     let connection = ConnectionId { slot: 0, generation: 0 };
     let will = Will {
         message: Rc::new(Message::keep(&view("will", b"", QoS::AtMostOnce))),
@@ -25,7 +30,7 @@ fn session(expiry_interval: u32, will_delay: u64) -> Session {
         due_at: None,
     };
     let link = Link { connection, terms: Terms::plain(Version::V5) };
-    session.connect(link, 10, expiry_interval, Some(Box::new(will)));
+    session.connect(principal("client"), link, 10, expiry_interval, Some(Box::new(will)));
     session
 }
 
@@ -89,7 +94,7 @@ fn a_session_has_so_many_subscriptions_and_no_more() {
 #[test]
 fn the_half_of_the_hash_that_says_where_a_client_is_at_home_is_not_used_again() {
     let mut sessions = Sessions::new(SEED);
-    let id = sessions.create("client");
+    let id = sessions.create(principal("client"));
     let hash = (SEED.hash("client") >> 32) as u32;
     assert_eq!(sessions.get(id).map(Session::client_hash), Some(hash));
 }

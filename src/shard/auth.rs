@@ -1,6 +1,6 @@
 //! AUTH: enhanced authentication before CONNACK, and again at any time after it.
 
-use super::{Shard, connection::Stage, end::Cause, ports::Ports, reason::Reason};
+use super::{Shard, connect::Proof, connection::Stage, end::Cause, ports::Ports, reason::Reason};
 use crate::{
     access::scram::{Exchange, MESSAGE_BYTES_MAX, Outcome},
     base::ids::ConnectionId,
@@ -25,8 +25,8 @@ pub(super) struct Authentication {
 enum Purpose {
     /// To answer this CONNECT.
     Connect(Vec<u8>),
-    /// To go on as this user, who has been let in.
-    Remain { user_name: String },
+    /// To go on as the user who has been let in.
+    Remain,
 }
 
 impl Authentication {
@@ -34,7 +34,7 @@ impl Authentication {
     pub(super) fn bytes(&self) -> usize {
         match &self.purpose {
             Purpose::Connect(connect) => connect.capacity() + EXCHANGE_BYTES_MAX,
-            Purpose::Remain { .. } => 0,
+            Purpose::Remain => 0,
         }
     }
 
@@ -146,7 +146,7 @@ impl Shard {
             Ok(Outcome::Challenged { exchange, data }) => {
                 self.ask(id, exchange, Some(&data), ports);
             }
-            Ok(Outcome::Proven { user_name, data }) => self.conclude(id, user_name, &data, ports),
+            Ok(Outcome::Proven { user_name, data }) => self.conclude(id, &user_name, &data, ports),
             // [MQTT-4.12.0-4] [MQTT-4.12.1-2]
             Err(_) => self.end(id, Cause::NotAuthenticated, ports),
         }
@@ -167,27 +167,22 @@ impl Shard {
     }
 
     /// The client has proven to be this user.
-    fn conclude(
-        &mut self,
-        id: ConnectionId,
-        user_name: String,
-        data: &[u8],
-        ports: &mut impl Ports,
-    ) {
+    fn conclude(&mut self, id: ConnectionId, user_name: &str, data: &[u8], ports: &mut impl Ports) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        let is_same = connection.principal.user_name() == Some(user_name);
         let Some(authentication) = connection.authentication() else { return };
         match &authentication.purpose {
             Purpose::Connect(_) => self.let_in(id, user_name, data, ports),
-            Purpose::Remain { user_name: earlier } if *earlier == user_name => {
+            Purpose::Remain if is_same => {
                 self.send_auth(id, ReasonCode::Success, Some(data), ports);
             }
             // What it was let in for, another user may not have been.
-            Purpose::Remain { .. } => self.end(id, Cause::NotAuthenticated, ports),
+            Purpose::Remain => self.end(id, Cause::NotAuthenticated, ports),
         }
     }
 
     /// Answers the CONNECT that was kept. A User Name in it is that of the proof.
-    fn let_in(&mut self, id: ConnectionId, user_name: String, data: &[u8], ports: &mut impl Ports) {
+    fn let_in(&mut self, id: ConnectionId, user_name: &str, data: &[u8], ports: &mut impl Ports) {
         let Some(earlier) = self.connections.set_authentication(id, None) else { return };
         let Authentication { method, purpose, .. } = *earlier;
         let Purpose::Connect(bytes) = purpose else { return };
@@ -196,10 +191,9 @@ impl Shard {
         if !is_same {
             return self.end(id, Cause::NotAuthenticated, ports);
         }
-        let purpose = Purpose::Remain { user_name };
-        let remaining = Authentication { method, exchange: None, purpose };
+        let remaining = Authentication { method, exchange: None, purpose: Purpose::Remain };
         self.connections.set_authentication(id, Some(remaining));
-        self.accept(id, &connect, Some(data), ports);
+        self.accept(id, &connect, Proof { user_name: Some(user_name), data: Some(data) }, ports);
     }
 
     /// [MQTT-4.12.0-5]

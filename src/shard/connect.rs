@@ -14,7 +14,7 @@ use super::{
     reason::Reason,
 };
 use crate::{
-    access::Decision,
+    access::{Decision, Principal, topics},
     base::{
         ids::{ConnectionId, SubscriberId},
         time::Span,
@@ -48,6 +48,15 @@ struct Accepted<'a> {
     proof: Option<&'a [u8]>,
 }
 
+/// What a client has proven.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proof<'a> {
+    /// Which user it is; `None` for an anonymous client.
+    pub(super) user_name: Option<&'a str>,
+    /// The last word of an enhanced authentication.
+    pub(super) data: Option<&'a [u8]>,
+}
+
 impl Shard {
     pub(super) fn handle_connect(
         &mut self,
@@ -77,8 +86,8 @@ impl Shard {
             return Handled::Taken;
         }
         match self.authenticate(id, connect, ports) {
-            Some(Ok(())) => {
-                self.accept(id, connect, None, ports);
+            Some(Ok(user_name)) => {
+                self.accept(id, connect, Proof { user_name, data: None }, ports);
                 Handled::Taken
             }
             Some(Err(reason)) => {
@@ -132,28 +141,26 @@ impl Shard {
             .map_err(|_| Reason::Packet(Malformed::TopicName.into()))?;
         let application = &will.properties.application;
         let candidate = Candidate { topic, application, payload: will.payload };
-        self.judge_message(&candidate).map_err(|reason| match reason {
-            Reason::PublishForbidden => Reason::WillForbidden,
-            other => other,
-        })?;
+        self.judge_message(&candidate)?;
         let offered = self.rules.offer.check_message(will.qos, will.retain);
         offered.map_err(|error| Reason::Packet(error.into()))
     }
 
-    /// Whether the client may come in; `None` while its password is being checked.
-    fn authenticate(
+    /// Whether the client may come in, and as which user; `None` while its password is being
+    /// checked.
+    fn authenticate<'a>(
         &mut self,
         id: ConnectionId,
-        connect: &Connect<'_>,
+        connect: &Connect<'a>,
         ports: &mut impl Ports,
-    ) -> Option<Result<(), Reason>> {
+    ) -> Option<Result<Option<&'a str>, Reason>> {
         let connection = self.connections.get_mut(id)?;
         if let Stage::Verified { passed } = connection.stage {
-            return Some(if passed { Ok(()) } else { Err(Reason::PasswordWrong) });
+            return Some(if passed { Ok(connect.user_name) } else { Err(Reason::PasswordWrong) });
         }
-        let loopback = self.settings.is_loopback(connection.listener);
+        let loopback = self.settings.is_loopback(connection.principal.listener());
         match self.rules.policy.admit(loopback, connect.user_name, connect.password) {
-            Decision::Granted => Some(Ok(())),
+            Decision::Granted => Some(Ok(None)),
             Decision::NotAuthorized => Some(Err(Reason::Anonymous)),
             Decision::Verify(verification) => {
                 if !ports.verify(id, verification) {
@@ -166,25 +173,30 @@ impl Shard {
         }
     }
 
-    /// Lets the client in: takes its session over, resumes it or begins a new one. The proof is
-    /// the last word of an enhanced authentication.
+    /// Lets the client in: takes its session over, resumes it or begins a new one.
     pub(super) fn accept(
         &mut self,
         id: ConnectionId,
         connect: &Connect<'_>,
-        proof: Option<&[u8]>,
+        proof: Proof<'_>,
         ports: &mut impl Ports,
     ) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let stranger = Rc::clone(&connection.principal);
         let assigned = connect.client_id.is_empty().then(|| self.assign_client_id(ports));
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let principal = Rc::new(stranger.named(client_id, proof.user_name));
+        if !may_leave(&principal, connect.will.as_ref()) {
+            return self.refuse_connect(id, self.terms_of(connect), Reason::WillForbidden, ports);
+        }
         self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
         if resumed.is_none() && self.sessions.len() >= self.sessions_max() {
             return self.refuse_connect(id, self.terms_of(connect), Reason::SessionsFull, ports);
         }
-        let subscriber = resumed.unwrap_or_else(|| self.sessions.create(client_id));
+        let subscriber = resumed.unwrap_or_else(|| self.sessions.create(Rc::clone(&principal)));
         let session_expiry = self.session_expiry(connect);
-        self.attach(id, subscriber, connect, session_expiry);
+        self.attach(id, (subscriber, principal), connect, session_expiry);
         let told_expiry = (connect.properties.session_expiry_interval.unwrap_or(0)
             != session_expiry)
             .then_some(session_expiry);
@@ -197,7 +209,7 @@ impl Shard {
             keep_alive: Some(keep_alive).filter(|&it| it != connect.keep_alive),
             response: response.as_deref(),
             method: connect.properties.authentication_method,
-            proof,
+            proof: proof.data,
         };
         self.send_connack(id, &accepted, ports);
         if self.connections.get(id).is_some() {
@@ -227,7 +239,7 @@ impl Shard {
     fn attach(
         &mut self,
         id: ConnectionId,
-        subscriber: SubscriberId,
+        (subscriber, principal): (SubscriberId, Rc<Principal>),
         connect: &Connect<'_>,
         session_expiry: u32,
     ) {
@@ -236,6 +248,7 @@ impl Shard {
         let connection = self.connections.get_mut(id).expect("it is being let in");
         connection.stage = Stage::Connected(subscriber);
         connection.rules = Rc::clone(&self.rules);
+        connection.principal = Rc::clone(&principal);
         connection.is_bridge = connect.is_bridge;
         connection.terms = terms;
         connection.keep_alive = self.rules.offer.keep_alive(connect);
@@ -244,7 +257,7 @@ impl Shard {
         let window = receive_maximum.min(self.rules.limits.inflight_max);
         let link = Link { connection: id, terms };
         let session = self.sessions.get_mut(subscriber).expect("it was found or created");
-        session.connect(link, window, session_expiry, will);
+        session.connect(principal, link, window, session_expiry, will);
         self.counters.clients_connected += 1;
         self.counters.connections_accepted += 1;
         if let Some(deadline) = deadline {
@@ -344,6 +357,14 @@ impl Shard {
             _ => self.refuse(id, error, ports),
         }
     }
+}
+
+/// Whether a client may have this Will. Its topic has been judged before.
+fn may_leave(principal: &Principal, will: Option<&mqtt::Will<'_>>) -> bool {
+    let may = |will: &mqtt::Will<'_>| {
+        topics::may_publish(principal, TopicName::from_valid(will.topic), will.payload)
+    };
+    will.is_none_or(may)
 }
 
 /// The Will as it is kept with the session. [MQTT-3.1.2-7]

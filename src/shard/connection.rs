@@ -4,6 +4,7 @@ use std::{num::NonZeroU16, rc::Rc};
 
 use super::{auth::Authentication, ports::Arrival, rules::Rules};
 use crate::{
+    access::Principal,
     base::{
         ids::{ConnectionId, SubscriberId},
         time::{Moment, Span},
@@ -30,8 +31,8 @@ pub(super) struct MqttConnection {
     /// Those that held when it came, and then those that held at its CONNECT: its CONNACK has told
     /// them to the client.
     pub(super) rules: Rc<Rules>,
-    /// Which listener it came by.
-    pub(super) listener: u16,
+    /// Who its client is: a stranger until its CONNECT has been taken.
+    pub(super) principal: Rc<Principal>,
     /// It is one too many, and only there to be told so.
     pub(super) surplus: bool,
     /// It is a bridge of mosquitto's, by the mark in its CONNECT.
@@ -85,7 +86,7 @@ impl MqttConnection {
     pub(super) fn new(arrival: Arrival, now: Moment, rules: Rc<Rules>) -> MqttConnection {
         MqttConnection {
             rules,
-            listener: arrival.listener,
+            principal: Rc::new(Principal::stranger(arrival.listener, arrival.peer)),
             surplus: arrival.surplus,
             is_bridge: false,
             stage: Stage::Fresh,

@@ -10,6 +10,7 @@ use super::{
     timers::{Timer, Timers},
 };
 use crate::{
+    access::topics,
     base::ids::{ConnectionId, SubscriberId},
     mqtt::{Connack, DecodeError, Disconnect, Packet, ReasonCode, Version},
     session::message::MessageView,
@@ -190,11 +191,17 @@ impl Shard {
         let session = self.sessions.get_mut(subscriber).expect("a session outlives its Will");
         let client_hash = session.client_hash();
         let Some(will) = session.take_will() else { return };
+        let message = will.message.view();
+        // The rules may have changed since its CONNECT.
+        if !topics::may_publish(session.principal(), message.topic, message.payload.as_slice()) {
+            self.counters.refused_publish += 1;
+            return;
+        }
         let view = MessageView {
             expires_at: will.message_expiry.map(|span| self.now + span),
             publisher: Some(subscriber),
             publisher_hash: client_hash,
-            ..will.message.view()
+            ..message
         };
         self.route(&view, None, ports);
     }

@@ -5,7 +5,7 @@ use super::{
     Shard, end::Cause, ports::Ports, reason::Reason, retained::RetainedMax, rules::Limits,
 };
 use crate::{
-    access,
+    access::topics,
     base::ids::{ConnectionId, SubscriberId},
     mqtt::{
         Ack, ApplicationProperties, Delivery, Packet, Publish, QoS, ReasonCode, UserProperties,
@@ -24,11 +24,9 @@ pub(super) struct Candidate<'a> {
 }
 
 impl Shard {
+    /// What stands against a message, whoever publishes it.
     #[inline]
     pub(super) fn judge_message(&self, candidate: &Candidate<'_>) -> Result<(), Reason> {
-        if !access::topics::may_publish(candidate.topic.as_str()) {
-            return Err(Reason::PublishForbidden);
-        }
         let limits = &self.rules.limits;
         if limits.is_too_deep(candidate.topic.as_str()) {
             return Err(Reason::TopicTooDeep);
@@ -49,11 +47,16 @@ impl Shard {
         topic: TopicName<'_>,
         publish: &Publish<'_>,
     ) -> Result<(), Reason> {
+        let connection = self.connections.get(id).expect("it is publishing");
         let Publish { payload, .. } = *publish;
+        if !topics::may_publish(&connection.principal, topic, payload) {
+            return Err(Reason::PublishForbidden);
+        }
         let application = &publish.properties.application;
         self.judge_message(&Candidate { topic, application, payload })?;
-        let is_told =
-            || publish.delivery.qos() > QoS::AtMostOnce && self.version_of(id) == Some(Version::V5);
+        let is_told = || {
+            publish.delivery.qos() > QoS::AtMostOnce && connection.terms.version() == Version::V5
+        };
         if publish.retain && !payload.is_empty() && is_told() {
             return self.judge_retained(topic, application, payload);
         }

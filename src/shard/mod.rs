@@ -14,6 +14,7 @@ mod connection;
 mod deliver;
 mod end;
 mod frames;
+mod granted;
 mod hold_back;
 mod interest;
 pub mod inventory;

@@ -10,6 +10,7 @@ use super::{
     connection::MqttConnection,
     deliver::{Fanout, Means},
     end::Cause,
+    granted::Granted,
     interest::Interest,
     letter::{Address, GroupKeys},
     ports::Ports,
@@ -27,10 +28,11 @@ use crate::{
         Ack, Delivery as PacketDelivery, PacketType, ProtocolError, Publish, ReasonCode,
         SubscriptionOptions,
     },
-    routing::Entry,
     session::{
+        Session,
         inbound::Admission,
         message::{MessageView, Payload, shared_payload},
+        sessions::Sessions,
     },
     topic::TopicName,
 };
@@ -70,13 +72,20 @@ impl Routes {
     }
 
     /// Collects the receivers of all matching filters, each session once.
-    fn join_receivers(&mut self, interest: &Interest, publisher: Option<SubscriberId>) {
+    fn join_receivers(&mut self, interest: &Interest, sessions: &Sessions, view: &MessageView<'_>) {
         self.place_of.clear();
         for index in 0..interest.matched() {
             for entry in interest.subscribers(index) {
-                let options = options_of(*entry);
+                let granted = Granted::unpack(entry.options);
+                let options = granted.options;
                 // [MQTT-3.8.3-3]
-                if options.no_local && publisher == Some(entry.subscriber) {
+                if options.no_local && view.publisher == Some(entry.subscriber) {
+                    continue;
+                }
+                let principal = || sessions.get(entry.subscriber).map(Session::principal);
+                if granted.is_partly
+                    && !principal().is_some_and(|principal| granted.admits(principal, view.topic))
+                {
                     continue;
                 }
                 let receivers = &mut self.receivers;
@@ -187,13 +196,8 @@ impl Shard {
                 Admission::AcknowledgeOnly => ReasonCode::Success,
                 Admission::Route => {
                     if let Err(reason) = self.judge_publish(id, topic, publish) {
-                        return self.refuse_message(
-                            id,
-                            subscriber,
-                            publish.delivery,
-                            reason,
-                            ports,
-                        );
+                        let delivery = publish.delivery;
+                        return self.refuse_message(id, subscriber, delivery, reason, ports);
                     }
                     let publisher = (id, subscriber, client_hash);
                     self.route_publish(publisher, topic, publish, ports)
@@ -327,25 +331,22 @@ impl Shard {
         let mut fanout = Fanout::new(view, means, ports);
         if interest.matched() == 1 {
             for entry in interest.subscribers(0) {
-                if let Some(session) = sessions.get_mut(entry.subscriber) {
+                let granted = Granted::unpack(entry.options);
+                if let Some(session) = sessions.get_mut(entry.subscriber)
+                    && granted.admits(session.principal(), view.topic)
+                {
                     let id = [entry.subscription_id];
                     let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
-                    fanout.deliver(entry.subscriber, session, options_of(*entry), ids);
+                    fanout.deliver(entry.subscriber, session, granted.options, ids);
                 }
             }
             return;
         }
-        routes.join_receivers(interest, view.publisher);
+        routes.join_receivers(interest, sessions, view);
         for receiver in routes.receivers.drain(..) {
             if let Some(session) = sessions.get_mut(receiver.subscriber) {
                 fanout.deliver(receiver.subscriber, session, receiver.options, &receiver.ids);
             }
         }
     }
-}
-
-/// A subscription's options, as they were packed for the trie.
-pub(super) fn options_of(entry: Entry) -> SubscriptionOptions {
-    SubscriptionOptions::from_bits(entry.options.0)
-        .expect("the options were packed by the subscription")
 }

@@ -43,7 +43,7 @@ reasons! {
     ClientIdentifierMissing = ClientIdentifierNotValid,
         "the Client Identifier is empty: without Clean Session the client must have one";
     WillForbidden = NotAuthorized,
-        "the Will Topic begins with $SYS or $share: choose another first level";
+        "the client may not publish to the Will Topic: $SYS and $share are the server's own";
     /// Neither which users there are nor which half was wrong.
     PasswordWrong = BadUserNameOrPassword,
         "the User Name or the Password is wrong";
@@ -71,7 +71,7 @@ reasons! {
     Moved = ServerMoved,
         "clients are not served here any more: use the servers in the Server Reference";
     PublishForbidden = NotAuthorized,
-        "the Topic Name begins with $SYS or $share: choose another first level";
+        "the client may not publish to this Topic Name: $SYS and $share are the server's own";
     TopicTooDeep = TopicNameInvalid,
         "the Topic Name has more levels than the server takes: use fewer separators";
     UserPropertiesFull = QuotaExceeded,

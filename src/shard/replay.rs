@@ -14,6 +14,7 @@ use super::{
     stats::Counters,
 };
 use crate::{
+    access::topics,
     base::{ids::SubscriberId, time::Moment},
     mqtt::{Ack, Packet, PacketId, QoS},
     routing::Step,
@@ -153,6 +154,9 @@ impl<P: Ports> Sender<'_, P> {
     /// [MQTT-3.3.1-8@3.1.1]
     fn send_retained(&mut self, session: &mut Session, replay: &Replay, message: &Rc<Message>) {
         if message.has_expired(self.now) {
+            return;
+        }
+        if replay.is_partly && !topics::may_read(session.principal(), message.view().topic) {
             return;
         }
         let ids = [replay.subscription_id];

@@ -18,6 +18,8 @@ pub(super) struct Replay {
     pub(super) qos: QoS,
     /// 0 for none.
     pub(super) subscription_id: u32,
+    /// Its client may not read all of it, as in [`Granted`](super::granted::Granted).
+    pub(super) is_partly: bool,
 }
 
 /// The replays of all sessions. Most sessions have none.
@@ -82,7 +84,7 @@ mod tests {
     fn replay(subscription_id: u32) -> Replay {
         let store: RetainedStore<std::rc::Rc<Message>> = RetainedStore::default();
         let cursor = store.open(TopicFilter::parse("#").unwrap());
-        Replay { cursor, qos: QoS::AtMostOnce, subscription_id }
+        Replay { cursor, qos: QoS::AtMostOnce, subscription_id, is_partly: false }
     }
 
     #[test]

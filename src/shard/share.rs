@@ -6,10 +6,10 @@
 use super::{
     Shard,
     deliver::{Fanout, Means, Origin, Share},
+    granted::Granted,
     letter::{Address, GroupKeys},
     orphans::ORPHANS_PER_TURN,
     ports::Ports,
-    publish::options_of,
 };
 use crate::{
     base::ids::ShardId,
@@ -66,7 +66,7 @@ impl Shard {
         Fanout::new(view, means, ports).by(Share { group: interest.name(group), origin }).deliver(
             entry.subscriber,
             session,
-            options_of(entry),
+            Granted::unpack(entry.options).options,
             ids,
         );
     }

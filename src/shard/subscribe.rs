@@ -2,15 +2,18 @@
 
 use std::rc::Rc;
 
-use super::{Shard, end::Cause, ports::Ports, reason::Reason, replays::Replay};
+use super::{Shard, end::Cause, granted::Granted, ports::Ports, reason::Reason, replays::Replay};
 use crate::{
-    access,
+    access::{
+        Principal,
+        topics::{self, Subscribable},
+    },
     base::ids::{ConnectionId, SubscriberId},
     mqtt::{
         DecodeError, Malformed, Packet, ReasonCode, ReasonProperties, RetainHandling, Suback,
         Subscribe, SubscriptionOptions, Version,
     },
-    routing::{Entry, Options},
+    routing::Entry,
     topic::{Subscription, TopicFilter},
 };
 
@@ -35,6 +38,7 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else { return };
         let (terms, rules) = (connection.terms, Rc::clone(&connection.rules));
         let is_bridge = connection.is_bridge;
+        let principal = Rc::clone(&connection.principal);
         let subscription_id = subscribe.subscription_identifier.map_or(0, u32::from);
         let mut reason_codes = Vec::with_capacity(subscribe.filters.count());
         // One Reason String stands for all refusals: the first one's.
@@ -56,10 +60,12 @@ impl Shard {
                 options.retain_as_published = true;
             }
             let offered = offer.check_subscription(subscription, subscription_id != 0);
-            let entry = Entry { subscriber, options: Options(options.to_bits()), subscription_id };
             let outcome = match offered {
                 Ok(()) if index >= filters_max => Err(Reason::SubscribeTooLong),
-                Ok(()) => self.subscribe(text, subscription, entry, options, ports),
+                Ok(()) => grant(&principal, subscription, options).and_then(|granted| {
+                    let entry = Entry { subscriber, options: granted.pack(), subscription_id };
+                    self.subscribe(text, subscription, (entry, granted), ports)
+                }),
                 // CONNACK told it, so that this is a Protocol Error.
                 Err(error) if terms.version() == Version::V5 => {
                     return self.refuse_packet(id, error, ports);
@@ -135,13 +141,9 @@ impl Shard {
         &mut self,
         text: &str,
         subscription: Subscription<'_>,
-        entry: Entry,
-        options: SubscriptionOptions,
+        (entry, granted): (Entry, Granted),
         ports: &mut impl Ports,
     ) -> Result<u64, Reason> {
-        if !access::topics::may_subscribe(text) {
-            return Err(Reason::SubscribeForbidden);
-        }
         let limits = &self.rules.limits;
         if limits.is_too_deep(text) {
             return Err(Reason::FilterTooDeep);
@@ -155,7 +157,7 @@ impl Shard {
             .map_err(|_| Reason::SubscriptionsFull)?;
         self.counters.subscriptions += u64::from(is_new);
         if let Subscription::Plain(filter) = subscription {
-            self.open_replay(filter, entry, options, is_new);
+            self.open_replay(filter, entry, granted, is_new);
         }
         Ok(self.interest.subscribe(subscription, entry, ports))
     }
@@ -166,9 +168,10 @@ impl Shard {
         &mut self,
         filter: TopicFilter<'_>,
         entry: Entry,
-        options: SubscriptionOptions,
+        granted: Granted,
         is_new: bool,
     ) {
+        let Granted { options, is_partly } = granted;
         let wanted = match options.retain_handling {
             RetainHandling::SendAtSubscribe => true,
             RetainHandling::SendIfNew => is_new,
@@ -179,10 +182,28 @@ impl Shard {
         }
         if let Some(cursor) = self.retained.open(filter) {
             let subscription_id = entry.subscription_id;
-            let replay = Replay { cursor, qos: options.qos, subscription_id };
+            let replay = Replay { cursor, qos: options.qos, subscription_id, is_partly };
             self.replays.begin(entry.subscriber, replay);
         }
     }
+}
+
+/// What a client is granted of a subscription that it asks for. A share group gives a message to
+/// one member alone, so each has to be one that may read all of them.
+fn grant(
+    principal: &Principal,
+    subscription: Subscription<'_>,
+    options: SubscriptionOptions,
+) -> Result<Granted, Reason> {
+    let is_partly = match topics::may_subscribe(principal, subscription.filter()) {
+        Subscribable::Whole => false,
+        Subscribable::Partly => true,
+        Subscribable::No => return Err(Reason::SubscribeForbidden),
+    };
+    if is_partly && matches!(subscription, Subscription::Shared(_)) {
+        return Err(Reason::SubscribeForbidden);
+    }
+    Ok(Granted { options, is_partly })
 }
 
 /// The byte in SUBACK: before 5.0 there is one failure only. [MQTT-3.9.3-2@3.1.1]

@@ -4,6 +4,7 @@
 
 mod aliases;
 mod authenticating;
+mod bridging;
 mod connecting;
 mod exchanges;
 mod fairness;

@@ -150,10 +150,7 @@ fn whatever_is_refused_says_why_and_what_would_help() {
             ("PUBREC", Some(FORBIDDEN)),
             ("UNSUBACK", Some("the session has no subscription with exactly this Topic Filter")),
             ("DISCONNECT", Some("a field runs past the end of the packet, or is missing")),
-            (
-                "CONNACK",
-                Some("the Will Topic begins with $SYS or $share: choose another first level"),
-            ),
+            ("CONNACK", Some(WILL_FORBIDDEN)),
             (
                 "AUTH",
                 Some(
@@ -167,7 +164,10 @@ fn whatever_is_refused_says_why_and_what_would_help() {
     }
 }
 
-const FORBIDDEN: &str = "the Topic Name begins with $SYS or $share: choose another first level";
+const WILL_FORBIDDEN: &str =
+    "the client may not publish to the Will Topic: $SYS and $share are the server's own";
+const FORBIDDEN: &str =
+    "the client may not publish to this Topic Name: $SYS and $share are the server's own";
 
 /// [MQTT-3.1.2-28] [MQTT-3.1.2-29]
 #[test]

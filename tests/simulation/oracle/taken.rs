@@ -1,11 +1,8 @@
 //! What clients say, as the shard has taken it.
 
-use ringmq::{
-    access::topics::may_publish,
-    mqtt::{
-        self, Ack, Delivery, Disconnect, Packet, Publish, QoS, ReasonCode, Subscribe,
-        SubscriptionOptions, Unsubscribe, Version,
-    },
+use ringmq::mqtt::{
+    self, Ack, Delivery, Disconnect, Packet, Publish, QoS, ReasonCode, Subscribe,
+    SubscriptionOptions, Unsubscribe, Version,
 };
 
 use super::{
@@ -91,7 +88,8 @@ impl Oracle {
             && publish.properties.application.payload_format_indicator == Some(1)
             && std::str::from_utf8(publish.payload).is_err();
         let full = self.has_no_room(seen, link, publish, &topic);
-        let refused = !may_publish(&topic) || no_text || full;
+        let reserved = topic.starts_with("$SYS/");
+        let refused = reserved || no_text || full;
         let told = refused && self.conns[link].version == Version::V5;
         let mut again = false;
         if let Delivery::ExactlyOnce(id) = publish.delivery {
@@ -109,7 +107,7 @@ impl Oracle {
         }
         match publish.delivery {
             // Only DISCONNECT could say so; what is not the client's to publish is not worth it.
-            Delivery::AtMostOnce if no_text && may_publish(&topic) => return self.misbehave(link),
+            Delivery::AtMostOnce if no_text && !reserved => return self.misbehave(link),
             Delivery::AtMostOnce => {}
             Delivery::AtLeastOnce(id) => self.owe(link, Reply::Puback(id.value(), told)),
             Delivery::ExactlyOnce(id) => {

@@ -112,8 +112,8 @@ impl Session {
         self.link
     }
 
-    /// The client has come, as this principal: `window` is its Receive Maximum, `expiry_interval` is
-    /// in seconds. A Will that was waiting for its delay is not published. [MQTT-3.1.3-9]
+    /// The client has come, as this principal: `window` is its Receive Maximum, `expiry_interval`
+    /// is in seconds. A Will that was waiting for its delay is not published. [MQTT-3.1.3-9]
     pub fn connect(
         &mut self,
         principal: Rc<Principal>,

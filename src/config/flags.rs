@@ -10,13 +10,14 @@ use super::{
         Feature, LogFormat, feature_parser, log_format_parser, parse_address, parse_bytes,
         parse_count, parse_log_filter, parse_micros, parse_millis, parse_origin, parse_path,
         parse_power_of_two, parse_qos, parse_seconds, parse_server, parse_share_group,
-        parse_topic_name, parse_websocket_address, strategy_parser,
+        parse_topic_name, parse_websocket_address, parse_when_queue_full, strategy_parser,
     },
 };
 use crate::{
     base::{ids::SHARDS_MAX, time::Span},
     mqtt::QoS,
     routing::Strategy,
+    shard::rules::WhenQueueFull,
 };
 
 /// An MQTT 3.1, 3.1.1 and 5.0 broker: one shard per CPU core, on io_uring.
@@ -148,6 +149,11 @@ pub(super) struct LimitFlags {
     #[arg(long = "max-queued", value_name = "NUMBER", default_value = "10000")]
     #[arg(value_parser = parse_count(1, 1 << 28))]
     pub(super) queue_messages_max: usize,
+    /// What happens when a message comes for a connected client whose queue is full: the message
+    /// is dropped and counted, or the client is disconnected with Quota exceeded
+    #[arg(long, value_name = "drop|disconnect", default_value = "drop")]
+    #[arg(value_parser = parse_when_queue_full)]
+    pub(super) when_queue_full: WhenQueueFull,
     /// Bytes of messages that may wait in one session, in bytes or with a unit such as KiB or MB
     /// [default: 16MiB, or --max-packet-size if that is more]
     #[arg(long = "max-queued-bytes", value_name = "BYTES")]

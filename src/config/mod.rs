@@ -177,6 +177,7 @@ fn limits(flags: &LimitFlags, connect_timeout: Span) -> Limits {
             messages_max: flags.queue_messages_max,
             bytes_max: queue_bytes_max(flags),
         },
+        when_queue_full: flags.when_queue_full,
         receive_maximum: flags.receive_maximum.get(),
         topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
         topic_aliases_max: flags.topic_aliases_max,

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use super::*;
-use crate::{mqtt::QoS, routing::Strategy};
+use crate::{mqtt::QoS, routing::Strategy, shard::rules::WhenQueueFull};
 
 /// A process that may use these CPUs only.
 const AVAILABLE: &str = "0-3,6";
@@ -71,7 +71,8 @@ fn every_flag_reaches_its_field() {
          --websocket-path /mqtt --websocket-origin http://a --websocket-origin https://b \
          --connect-timeout 3 --shards 2 --cpus 6,1 --busy-poll 50 \
          --max-connections 7 --max-sessions 8 --max-packet-size 64KiB --max-inflight 9 \
-         --receive-maximum 11 --max-queued 12 --max-queued-bytes 1MiB --outbox-bytes 8KiB \
+         --receive-maximum 11 --when-queue-full disconnect --max-queued 12 \
+         --max-queued-bytes 1MiB --outbox-bytes 8KiB \
          --max-topic-levels 13 --max-user-properties 14 --max-user-property-bytes 2KiB \
          --max-filters-in-subscribe 15 --max-subscriptions 16 --max-subscription-bytes 3KiB \
          --max-retained 17 --max-retained-bytes 4KiB --session-expiry-max 3600 --patience 0 \
@@ -98,6 +99,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!(config.limits.packet_size_max, 64 << 10);
     assert_eq!((config.limits.inflight_max, config.limits.receive_maximum), (9, 11));
     assert_eq!((config.limits.queue.messages_max, config.limits.queue.bytes_max), (12, 1 << 20));
+    assert_eq!(config.limits.when_queue_full, WhenQueueFull::Disconnect);
     assert_eq!(config.limits.outbox_bytes_max, 8 << 10);
     assert_eq!(config.limits.topic_levels_max, 13);
     assert_eq!(

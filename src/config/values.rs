@@ -14,6 +14,7 @@ use crate::{
     base::time::Span,
     mqtt::QoS,
     routing::Strategy,
+    shard::rules::WhenQueueFull,
     topic::{ShareName, TopicName},
 };
 
@@ -163,6 +164,14 @@ fn is_known_directive(directive: &str) -> bool {
 
 /// Crates that log.
 const LOGGING_CRATES: [&str; 2] = ["ringmq", "glommio"];
+
+pub(super) fn parse_when_queue_full(text: &str) -> Result<WhenQueueFull, String> {
+    match text {
+        "drop" => Ok(WhenQueueFull::Drop),
+        "disconnect" => Ok(WhenQueueFull::Disconnect),
+        _ => Err("not drop or disconnect".to_owned()),
+    }
+}
 
 pub(super) fn parse_qos(text: &str) -> Result<QoS, String> {
     let bits = text.parse().map_err(|_| "not 0, 1 or 2".to_owned())?;

@@ -1,11 +1,15 @@
 //! Reading retained messages a few at a time, as fast as the subscriber takes them.
 //!
 //! Between two steps the store may change in any way: a cursor holds a place in the order of
-//! names, not in the tree, and skips what was stored after it was opened.
+//! names, not in the tree. It skips what was stored after it was opened, unless the subscriber has
+//! [`Missed`] it.
 
 use std::ops::Bound;
 
-use super::retained::{Kept, MemorySize, RetainedStore};
+use super::{
+    missed::Missed,
+    retained::{Kept, Retainable, RetainedStore},
+};
 use crate::topic::{OwnedTopicFilter, TopicFilter, TopicName};
 
 /// One subscription's way through the store.
@@ -17,6 +21,8 @@ pub struct Cursor {
     position: String,
     /// The store's sequence when the cursor was opened.
     started_at: u64,
+    /// Whether what the subscriber publishes itself is not for the subscription.
+    pub no_local: bool,
 }
 
 /// What a step of a [`Cursor`] came to.
@@ -41,24 +47,28 @@ enum Progress {
     Ended,
 }
 
-impl<M: MemorySize> RetainedStore<M> {
-    /// The next message that the cursor's filter matches. Looks at no more than `budget` entries
-    /// and subtracts those that it has looked at.
-    pub fn next(&self, cursor: &mut Cursor, budget: &mut usize) -> Step<'_, M> {
+impl<M: Retainable> RetainedStore<M> {
+    /// The next message that the cursor's filter matches, for a subscriber that has missed this of
+    /// what was published. Looks at no more than `budget` entries and subtracts those that it has
+    /// looked at.
+    pub fn next(&self, cursor: &mut Cursor, missed: &Missed, budget: &mut usize) -> Step<'_, M> {
         if cursor.progress == Progress::Unread {
             if !spend(budget) {
                 return Step::Pause;
             }
-            if let Some(found) = self.read_first(cursor) {
+            if let Some(found) = self.read_first(cursor, missed) {
                 return found;
             }
         }
-        if cursor.progress == Progress::Ended { Step::End } else { self.scan(cursor, budget) }
+        match cursor.progress {
+            Progress::Ended => Step::End,
+            _ => self.scan(cursor, missed, budget),
+        }
     }
 
     /// Looks at the one name that stands apart from the range: the whole filter when it has no
     /// wildcard, or else the parent level, which `#` matches too.
-    fn read_first(&self, cursor: &mut Cursor) -> Option<Step<'_, M>> {
+    fn read_first(&self, cursor: &mut Cursor, missed: &Missed) -> Option<Step<'_, M>> {
         let filter = cursor.filter.as_filter();
         let prefix = filter.literal_prefix();
         let (first, progress) = if filter.has_wildcard() {
@@ -69,11 +79,11 @@ impl<M: MemorySize> RetainedStore<M> {
         cursor.position.push_str(first);
         cursor.progress = progress;
         let (name, kept) = self.kept.get_key_value(first)?;
-        let message = cursor.choose(name.as_name(), kept)?;
+        let message = cursor.choose(name.as_name(), kept, missed)?;
         Some(Step::Found(name.as_name(), message))
     }
 
-    fn scan(&self, cursor: &mut Cursor, budget: &mut usize) -> Step<'_, M> {
+    fn scan(&self, cursor: &mut Cursor, missed: &Missed, budget: &mut usize) -> Step<'_, M> {
         let mut last = None;
         for (name, kept) in self.kept.range::<str, _>((cursor.bound(), Bound::Unbounded)) {
             let name = name.as_name();
@@ -84,7 +94,7 @@ impl<M: MemorySize> RetainedStore<M> {
                 cursor.move_to(last);
                 return Step::Pause;
             }
-            if let Some(message) = cursor.choose(name, kept) {
+            if let Some(message) = cursor.choose(name, kept, missed) {
                 cursor.move_to(Some(name));
                 return Step::Found(name, message);
             }
@@ -98,7 +108,13 @@ impl<M: MemorySize> RetainedStore<M> {
 impl Cursor {
     pub(super) fn new(filter: TopicFilter<'_>, started_at: u64) -> Cursor {
         let position = String::new();
-        Cursor { filter: filter.into(), progress: Progress::Unread, position, started_at }
+        Cursor {
+            filter: filter.into(),
+            progress: Progress::Unread,
+            position,
+            started_at,
+            no_local: false,
+        }
     }
 
     pub fn filter(&self) -> TopicFilter<'_> {
@@ -106,8 +122,14 @@ impl Cursor {
     }
 
     /// The message, if it is one that this cursor is to find.
-    fn choose<'a, M>(&self, name: TopicName<'_>, kept: &'a Kept<M>) -> Option<&'a M> {
-        let timely = kept.sequence <= self.started_at;
+    fn choose<'a, M>(
+        &self,
+        name: TopicName<'_>,
+        kept: &'a Kept<M>,
+        missed: &Missed,
+    ) -> Option<&'a M> {
+        let timely =
+            kept.sequence <= self.started_at || missed.contains(kept.sequence, self.no_local);
         kept.message.as_ref().filter(|_| timely && self.filter().matches(name))
     }
 
@@ -159,7 +181,7 @@ mod tests {
     fn read(store: &RetainedStore<u32>, cursor: &mut Cursor, step: usize) -> Vec<String> {
         let (mut found, mut budget) = (Vec::new(), step);
         loop {
-            match store.next(cursor, &mut budget) {
+            match store.next(cursor, &Missed::default(), &mut budget) {
                 Step::Found(name, _) => found.push(name.as_str().to_owned()),
                 Step::Pause => budget = step,
                 Step::End => return found,
@@ -189,24 +211,33 @@ mod tests {
         let names = twin::names();
         let store = store(&names);
         let mut cursor = store.open(TopicFilter::parse("a/b").unwrap());
-        let mut budget = 10;
-        assert!(matches!(store.next(&mut cursor, &mut budget), Step::Found(_, _)));
-        assert_eq!(store.next(&mut cursor, &mut budget), Step::End);
+        let (none, mut budget) = (Missed::default(), 10);
+        assert!(matches!(store.next(&mut cursor, &none, &mut budget), Step::Found(_, _)));
+        assert_eq!(store.next(&mut cursor, &none, &mut budget), Step::End);
         assert_eq!(budget, 9);
     }
 
-    /// A subscriber has got live what was stored after it subscribed.
+    /// A subscriber has got live what was stored after it subscribed, unless it has missed it.
     #[test]
     fn a_cursor_finds_what_was_there_when_it_was_opened_and_is_there_still() {
         let names = ["a", "b", "c", "d"].map(str::to_owned);
         let mut store = store(&names);
         let mut cursor = store.open(TopicFilter::parse("#").unwrap());
-        assert_eq!(store.next(&mut cursor, &mut 2), Step::Found(name("a"), &0));
+        let mut missed = Missed::default();
+        assert_eq!(store.next(&mut cursor, &missed, &mut 2), Step::Found(name("a"), &0));
         store.apply(name("b"), None, stamp(2));
         store.apply(name("c"), Some(9), stamp(2));
         store.apply(name("bb"), Some(9), stamp(2));
         store.apply(name("a"), None, stamp(2));
-        assert_eq!(read(&store, &mut cursor, 1), ["d"]);
+        store.apply(name("e"), Some(9), stamp(2));
+        missed.note(store.sequence(), false, false);
+        let mut rest = std::iter::from_fn(|| match store.next(&mut cursor, &missed, &mut 100) {
+            Step::Found(name, &message) => Some((name.as_str().to_owned(), message)),
+            Step::Pause | Step::End => None,
+        });
+        assert_eq!(rest.next(), Some(("d".to_owned(), 3)));
+        assert_eq!(rest.next(), Some(("e".to_owned(), 9)));
+        assert_eq!(rest.next(), None);
     }
 
     #[derive(Clone, Debug)]
@@ -244,7 +275,8 @@ mod tests {
                 store.apply(name(&names[at]), None, stamp(now));
             }
             Operation::Expire(at) => {
-                store.expire(name(&names[at]), stamp(1));
+                // As an expiry does: by the stamp of the message.
+                store.expire_now(name(&names[at]));
             }
             Operation::Read(_) => {}
         }
@@ -261,6 +293,7 @@ mod tests {
             let mut names = twin::names();
             names.sort();
             let mut store = half_full(&names);
+            let none = Missed::default();
             let mut owed: Vec<&String> = names.iter().step_by(2).collect();
             owed.retain(|name| twin::matches(&filter, name));
             let mut cursor = store.open(TopicFilter::parse(&filter).unwrap());
@@ -268,7 +301,9 @@ mod tests {
             for (operation, now) in operations.into_iter().chain(reads).zip(2..) {
                 change(&mut store, &operation, &names, now);
                 if let Operation::Read(mut budget) = operation {
-                    while let Step::Found(name, message) = store.next(&mut cursor, &mut budget) {
+                    while let Step::Found(name, message) =
+                        store.next(&mut cursor, &none, &mut budget)
+                    {
                         let first = owed.remove(0);
                         prop_assert_eq!((first.as_str(), *message), (name.as_str(), 0));
                     }

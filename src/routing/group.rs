@@ -23,6 +23,8 @@ pub struct Counts {
     pub all: u32,
     /// Lower than the rank of every shard that had its first connected member later.
     pub rank: u32,
+    /// No member took the last message that came for one: all had full queues.
+    pub full: bool,
 }
 
 #[derive(Debug, Default)]
@@ -133,6 +135,12 @@ impl Group {
         }
     }
 
+    /// The shard after this one that has a member, in their order, whether it is full or not.
+    pub(super) fn next_shard(&self, here: ShardId) -> Option<ShardId> {
+        let others = || self.portions.iter().map(|portion| portion.shard).filter(|&it| it != here);
+        others().filter(|&it| it > here).min().or_else(|| others().min())
+    }
+
     /// Whether messages of the group may go to this shard now.
     pub(super) fn has_weight(&self, shard: ShardId) -> bool {
         let weigh = self.scale();
@@ -197,13 +205,18 @@ impl Group {
         }
     }
 
-    /// By members connected, or by all members when nobody is connected.
+    /// By members connected, or by all members when nobody is connected. Shards whose members are
+    /// full are passed over while any other has a member.
     fn scale(&self) -> fn(Counts) -> u32 {
-        if self.portions.iter().any(|portion| portion.counts.online > 0) {
-            |counts| counts.online
-        } else {
-            |counts| counts.all
-        }
+        let scales: [fn(Counts) -> u32; 3] = [
+            |counts| if counts.full { 0 } else { counts.online },
+            |counts| if counts.full { 0 } else { counts.all },
+            |counts| counts.online,
+        ];
+        let any = |scale: &fn(Counts) -> u32| {
+            self.portions.iter().any(|portion| scale(portion.counts) > 0)
+        };
+        scales.into_iter().find(any).unwrap_or(|counts| counts.all)
     }
 
     fn total(&self, weigh: fn(Counts) -> u32) -> i64 {
@@ -219,6 +232,8 @@ pub(super) struct Members {
     /// The rank of this shard, as [`Counts`] tell it.
     rank: u32,
     turn: usize,
+    /// Whether no member took the last message that came for one.
+    full: bool,
     /// Who got the last message, where one member gets them all.
     favourite: Option<SubscriberId>,
 }
@@ -229,7 +244,8 @@ const LOOKS_MAX: usize = 32;
 impl Members {
     pub(super) fn counts(&self) -> Counts {
         let narrow = |count| u32::try_from(count).expect("a shard has fewer than 2^32 members");
-        Counts { online: narrow(self.online), all: narrow(self.list.len()), rank: self.rank }
+        let (rank, full) = (self.rank, self.full);
+        Counts { online: narrow(self.online), all: narrow(self.list.len()), rank, full }
     }
 
     pub(super) fn find(&self, subscriber: SubscriberId) -> Option<Entry> {
@@ -238,6 +254,7 @@ impl Members {
 
     pub(super) fn insert(&mut self, entry: Entry, online: bool, seed: Seed) -> Option<Entry> {
         let replaced = self.list.insert(entry, seed);
+        self.full = false;
         self.set_online(entry.subscriber, online);
         replaced
     }
@@ -252,6 +269,7 @@ impl Members {
     pub(super) fn set_online(&mut self, subscriber: SubscriberId, online: bool) -> bool {
         let Some(place) = self.list.position(subscriber) else { return false };
         let changed = online != (place < self.online);
+        self.full &= !changed;
         if changed && online {
             self.list.swap(place, self.online);
             self.online += 1;
@@ -260,6 +278,21 @@ impl Members {
             self.list.swap(place, self.online);
         }
         changed
+    }
+
+    /// True when that is new.
+    pub(super) fn set_full(&mut self, full: bool) -> bool {
+        std::mem::replace(&mut self.full, full) != full
+    }
+
+    /// The members that are connected, and those that are not; each after this one, in their order.
+    pub(super) fn after(&self, subscriber: SubscriberId) -> [impl Iterator<Item = Entry>; 2] {
+        let (online, absent) = self.list.entries().split_at(self.online);
+        [online, absent].map(|part| {
+            let place = part.iter().position(|entry| entry.subscriber == subscriber);
+            let others = part.len() - usize::from(place.is_some());
+            part.iter().cycle().skip(place.map_or(0, |place| place + 1)).take(others).copied()
+        })
     }
 
     fn next_in_turn(&mut self) -> Option<Entry> {
@@ -335,7 +368,7 @@ mod tests {
         let mut three = turns(&mut group, 3);
         three.sort_unstable();
         assert_eq!(three, [2, 3, 4]);
-        assert_eq!(group.counts(), Counts { online: 0, all: 3, rank: 0 });
+        assert_eq!(group.counts(), Counts { online: 0, all: 3, ..Counts::default() });
     }
 
     #[test]

@@ -5,13 +5,13 @@
 //! tombstone for a while, so that an older message that arrives after it stays removed.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    ops::Bound,
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
 };
 
 use super::cursor::Cursor;
 use crate::{
-    base::ids::ShardId,
+    base::{ids::ShardId, time::Moment},
     topic::{OwnedTopicName, TopicFilter, TopicName},
 };
 
@@ -24,9 +24,13 @@ pub struct Stamp {
     pub shard: ShardId,
 }
 
-/// How much memory a stored message takes beside its name.
-pub trait MemorySize {
+/// What a store must know of a message.
+pub trait Retainable {
+    /// How much memory it takes beside its name.
     fn bytes(&self) -> usize;
+
+    /// When it is of no use to anyone any more.
+    fn expires_at(&self) -> Option<Moment>;
 }
 
 /// The retained messages of one shard.
@@ -42,8 +46,10 @@ pub struct RetainedStore<M> {
     /// Of those, what the entries with a message take.
     message_bytes: usize,
     tombstone_bytes: usize,
-    /// The last topic that [`RetainedStore::sweep`] has looked at, unless it was the last of all.
-    swept_to: Option<OwnedTopicName>,
+    /// Messages that expire, the soonest first, by their updates; also some that have gone.
+    expiries: BinaryHeap<Reverse<(Moment, u64, OwnedTopicName)>>,
+    /// How many of the messages expire.
+    expiring: usize,
 }
 
 #[derive(Debug)]
@@ -65,12 +71,13 @@ impl<M> Default for RetainedStore<M> {
             bytes: 0,
             message_bytes: 0,
             tombstone_bytes: 0,
-            swept_to: None,
+            expiries: BinaryHeap::new(),
+            expiring: 0,
         }
     }
 }
 
-impl<M: MemorySize> RetainedStore<M> {
+impl<M: Retainable> RetainedStore<M> {
     /// Stores a message, or removes it where there is none, unless an update as new as this one
     /// is known. Says whether it did. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
     pub fn apply(&mut self, topic: TopicName<'_>, message: Option<M>, stamp: Stamp) -> bool {
@@ -81,31 +88,32 @@ impl<M: MemorySize> RetainedStore<M> {
         true
     }
 
-    /// Removes messages that are `dead`, among the next topics after those that the last call
-    /// looked at. Says how many. Each leaves a tombstone: an earlier update may still be on its
-    /// way from another shard, and would be taken for the latest.
-    pub fn sweep(&mut self, topics_max: usize, dead: impl Fn(&M) -> bool) -> usize {
-        let after = self.swept_to.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut found = Vec::new();
-        let mut looked = 0;
-        for (topic, kept) in self.kept.range((after, Bound::Unbounded)).take(topics_max) {
-            looked += 1;
-            if kept.message.as_ref().is_some_and(&dead) {
-                found.push((topic.clone(), kept.stamp));
-            }
-            if looked == topics_max {
-                self.swept_to = Some(topic.clone());
+    /// Removes the message that expires the soonest, if that has come. Says whether it did. It
+    /// leaves a tombstone: an earlier update may still be on its way from another shard, and would
+    /// be taken for the latest.
+    pub fn expire_next(&mut self, now: Moment) -> bool {
+        while let Some(Reverse((expires_at, sequence, _))) = self.expiries.peek()
+            && *expires_at <= now
+        {
+            let sequence = *sequence;
+            let Some(Reverse((_, _, topic))) = self.expiries.pop() else { return false };
+            if let Some(kept) = self.kept.get(topic.as_str())
+                && kept.sequence == sequence
+            {
+                let stamp = kept.stamp;
+                self.replace(topic.as_name(), None, stamp);
+                return true;
             }
         }
-        for (topic, stamp) in &found {
-            self.expire(topic.as_name(), *stamp);
-        }
-        found.len()
+        false
     }
 
-    /// Removes what this very update has stored.
-    pub(super) fn expire(&mut self, topic: TopicName<'_>, stamp: Stamp) {
-        if self.get(topic).is_some() && self.stamp(topic) == Some(stamp) {
+    /// Removes the message of a topic as its expiry does.
+    #[cfg(test)]
+    pub(super) fn expire_now(&mut self, topic: TopicName<'_>) {
+        if self.get(topic).is_some()
+            && let Some(stamp) = self.stamp(topic)
+        {
             self.replace(topic, None, stamp);
         }
     }
@@ -156,6 +164,11 @@ impl<M: MemorySize> RetainedStore<M> {
         self.message_bytes - former + weight(topic, message_bytes)
     }
 
+    /// The number of the latest update. Updates are numbered from one.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// Begins to read the messages that match, as they are now: what is stored later reaches the
     /// subscriber as it is published. [MQTT-3.3.1-9]
     pub fn open(&self, filter: TopicFilter<'_>) -> Cursor {
@@ -168,8 +181,13 @@ impl<M: MemorySize> RetainedStore<M> {
         if message.is_none() {
             self.note_tombstone(topic, stamp);
         }
+        let expires_at = message.as_ref().and_then(Retainable::expires_at);
         let kept = Kept { message, stamp, sequence: self.sequence };
         self.put(topic, kept);
+        if let Some(expires_at) = expires_at {
+            self.expiries.push(Reverse((expires_at, self.sequence, topic.into())));
+            self.limit_expiries();
+        }
         self.limit_tombstones();
     }
 
@@ -186,6 +204,7 @@ impl<M: MemorySize> RetainedStore<M> {
 
     fn count(&mut self, topic: TopicName<'_>, kept: &Kept<M>) {
         self.messages += usize::from(kept.message.is_some());
+        self.expiring += usize::from(kept.expires());
         let (bytes, message_bytes) = kept.weights(topic);
         self.bytes += bytes;
         self.message_bytes += message_bytes;
@@ -193,9 +212,21 @@ impl<M: MemorySize> RetainedStore<M> {
 
     fn discount(&mut self, topic: TopicName<'_>, kept: &Kept<M>) {
         self.messages -= usize::from(kept.message.is_some());
+        self.expiring -= usize::from(kept.expires());
         let (bytes, message_bytes) = kept.weights(topic);
         self.bytes -= bytes;
         self.message_bytes -= message_bytes;
+    }
+
+    /// Forgets the expiries of messages that have gone, once they outnumber the others.
+    fn limit_expiries(&mut self) {
+        if self.expiries.len() > SPARE_EXPIRIES + 2 * self.expiring {
+            let RetainedStore { kept, expiries, .. } = self;
+            let is_current = |topic: &OwnedTopicName, sequence: u64| {
+                kept.get(topic.as_str()).is_some_and(|kept| kept.sequence == sequence)
+            };
+            expiries.retain(|Reverse((_, sequence, topic))| is_current(topic, *sequence));
+        }
     }
 
     fn note_tombstone(&mut self, topic: TopicName<'_>, stamp: Stamp) {
@@ -222,12 +253,16 @@ impl<M: MemorySize> RetainedStore<M> {
     }
 }
 
-impl<M: MemorySize> Kept<M> {
+impl<M: Retainable> Kept<M> {
     /// Bytes of the entry, and how many of them are for a message.
     fn weights(&self, topic: TopicName<'_>) -> (usize, usize) {
         let Some(message) = &self.message else { return (weight(topic, 0), 0) };
         let bytes = weight(topic, message.bytes());
         (bytes, bytes)
+    }
+
+    fn expires(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| message.expires_at().is_some())
     }
 }
 
@@ -241,6 +276,8 @@ fn tombstone_weight(topic: TopicName<'_>) -> usize {
 
 /// What an entry costs beside its name and its message, in a tree that is two thirds full.
 const ENTRY_BYTES: usize = 96;
+/// So many expiries of messages that have gone are kept in any case.
+const SPARE_EXPIRIES: usize = 64;
 /// What is forgotten in one call.
 const FORGOTTEN_AT_ONCE: usize = 64;
 /// Above this, the oldest tombstones go before their time. A store that clients fill with
@@ -253,10 +290,19 @@ mod tests {
 
     use super::*;
 
-    impl MemorySize for u32 {
+    /// A number from 100 on says when it expires, in nanoseconds.
+    impl Retainable for u32 {
         fn bytes(&self) -> usize {
             4
         }
+
+        fn expires_at(&self) -> Option<Moment> {
+            (*self >= 100).then(|| Moment::from_nanos(u64::from(*self)))
+        }
+    }
+
+    fn expire(store: &mut RetainedStore<u32>, now: u64) -> usize {
+        std::iter::from_fn(|| store.expire_next(Moment::from_nanos(now)).then_some(())).count()
     }
 
     fn stamp(time: u64, shard: usize) -> Stamp {
@@ -299,16 +345,31 @@ mod tests {
     #[test]
     fn an_expired_message_is_removed_and_no_earlier_one_takes_its_place() {
         let mut store = RetainedStore::default();
-        store.apply(name("a"), Some(1), stamp(5, 0));
-        store.apply(name("b"), Some(2), stamp(6, 0));
-        assert_eq!(store.sweep(10, |&message| message == 1), 1);
-        assert_eq!((store.get(name("a")), store.get(name("b")), store.len()), (None, Some(&2), 1));
+        store.apply(name("a"), Some(100), stamp(5, 0));
+        store.apply(name("b"), Some(200), stamp(6, 0));
+        assert_eq!(expire(&mut store, 99), 0);
+        assert_eq!(expire(&mut store, 100), 1);
+        assert_eq!(
+            (store.get(name("a")), store.get(name("b")), store.len()),
+            (None, Some(&200), 1)
+        );
         // It comes late, from a shard that did not know of the other.
         assert!(!store.apply(name("a"), Some(3), stamp(4, 1)));
-        assert!(store.apply(name("a"), Some(4), stamp(7, 1)));
-        assert_eq!(store.sweep(10, |_| true), 2);
+        assert!(store.apply(name("a"), Some(150), stamp(7, 1)));
+        assert_eq!(expire(&mut store, 1000), 2);
         while store.forget_tombstones(100) {}
         assert_eq!((store.len(), store.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_message_that_was_replaced_does_not_expire_and_is_forgotten() {
+        let mut store = RetainedStore::default();
+        for time in 1..10_000 {
+            store.apply(name("a"), Some(100), stamp(time, 0));
+            assert!(store.expiries.len() < 100);
+        }
+        store.apply(name("a"), Some(1), stamp(10_000, 0));
+        assert_eq!((expire(&mut store, 1000), store.get(name("a"))), (0, Some(&1)));
     }
 
     #[test]

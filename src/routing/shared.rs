@@ -169,6 +169,33 @@ impl Groups {
         self.arena[group.0].choose_member(selector, load)
     }
 
+    /// The other members of this shard, those that are connected and those that are not.
+    pub fn others(
+        &self,
+        group: GroupId,
+        subscriber: SubscriberId,
+    ) -> [impl Iterator<Item = Entry>; 2] {
+        self.arena[group.0].members().after(subscriber)
+    }
+
+    /// Notes whether any member of this shard took the last message that came for one. True: the
+    /// other shards must hear of the new [`Groups::counts`].
+    pub fn set_full(&mut self, group: GroupId, full: bool) -> bool {
+        let change = |members: &mut Members| members.set_full(full);
+        self.arena[group.0].change_members(self.here, change)
+    }
+
+    /// Another shard with members of the group, if there is any: the next one in their order.
+    pub fn next_shard(&self, group: GroupId) -> Option<ShardId> {
+        self.arena[group.0].next_shard(self.here)
+    }
+
+    /// Whether another shard has a connected member, and has room as far as is known.
+    pub fn others_take(&self, group: GroupId) -> bool {
+        let mut others = self.arena[group.0].all_counts().filter(|&(shard, _)| shard != self.here);
+        others.any(|(_, counts)| counts.online > 0 && !counts.full)
+    }
+
     /// Whether a message may be given to a member of this shard: one is connected, or nobody is
     /// anywhere.
     pub fn may_serve(&self, group: GroupId) -> bool {
@@ -383,11 +410,16 @@ mod tests {
             let group = groups.find(shared()).unwrap();
             groups.choose_shard(group, Selector(0));
             let online = round * 7_919 % 50;
-            let counts = Counts { online, all: online, rank: 0 };
+            let counts = Counts { online, all: online, ..Counts::default() };
             groups.set_remote(trie, shared(), shard(2), counts);
         }
         let (trie, groups) = &mut shards[0];
-        groups.set_remote(trie, shared(), shard(2), Counts { online: 2, all: 2, rank: 0 });
+        groups.set_remote(
+            trie,
+            shared(),
+            shard(2),
+            Counts { online: 2, all: 2, ..Counts::default() },
+        );
         let group = groups.find(shared()).unwrap();
         let mut got = [0; 3];
         for _ in 0..600 {
@@ -401,7 +433,7 @@ mod tests {
         let (mut trie, mut groups) =
             (Trie::new(SEED), Groups::new(SEED, shard(0), Strategies::default()));
         let joined = groups.join(&mut trie, shared(), entry(3), true);
-        groups.set_remote(&mut trie, shared(), shard(1), Counts { online: 0, all: 1, rank: 0 });
+        groups.set_remote(&mut trie, shared(), shard(1), Counts { all: 1, ..Counts::default() });
         assert_eq!(groups.key(joined.group), ("g", "a/#"));
         assert_eq!(groups.member(joined.group, SubscriberId(3)), Some(entry(3)));
         let left = groups.leave(&mut trie, shared(), SubscriberId(3)).unwrap();

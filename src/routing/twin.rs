@@ -122,7 +122,7 @@ impl List {
         let named = |member: &&Member| (member.share, member.filter.as_str()) == (share, filter);
         let members: Vec<&Member> = self.members.iter().filter(named).collect();
         let online = members.iter().filter(|member| member.online).count();
-        Counts { online: narrow(online), all: narrow(members.len()), rank: 0 }
+        Counts { online: narrow(online), all: narrow(members.len()), ..Counts::default() }
     }
 
     /// The groups with any member anywhere, each once.
@@ -294,6 +294,7 @@ fn arb_entry() -> impl Strategy<Value = Entry> {
 
 fn arb_counts() -> impl Strategy<Value = Counts> {
     (0..3u32, 0..3u32).prop_map(|(online, offline)| Counts {
+        full: false,
         online,
         all: online + offline,
         rank: 0,

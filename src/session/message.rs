@@ -124,6 +124,10 @@ impl Message {
         size_of::<Message>() + bytes
     }
 
+    pub fn expires_at(&self) -> Option<Moment> {
+        self.expires_at
+    }
+
     pub fn has_expired(&self, now: Moment) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }

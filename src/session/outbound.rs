@@ -1,6 +1,6 @@
 //! The subscriber's half of a session: what is in flight to the client.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::queue::{Queue, QueuedMessage};
 use crate::mqtt::{PacketId, QoS};
@@ -16,9 +16,10 @@ use crate::mqtt::{PacketId, QoS};
 ///                (PUBREL sent)
 /// ```
 ///
-/// Packet Identifiers are given out in turn, so the flight is dense: a flight's place in the deque
-/// is its identifier's distance from the first one. Flights that end out of turn stay as `Done`
-/// until those before them end.
+/// Packet Identifiers are given out in turn, so the flights are dense: a flight's place in the
+/// deque is its identifier's distance from the first one. Flights that end out of turn stay as
+/// `Done` until those before them end. A flight that has outlasted many later ones stands apart,
+/// so that the deque stays short; its identifier is passed over until it ends.
 #[derive(Debug)]
 pub struct Outbound {
     flights: VecDeque<Flight>,
@@ -27,6 +28,10 @@ pub struct Outbound {
     /// How many flights, from the front, have been sent on this connection; there are no more of
     /// them than Packet Identifiers.
     sent: u16,
+    /// Those that are not done.
+    alive: u16,
+    /// Flights before all of the deque; mostly there are none.
+    late: Option<Box<LateFlights>>,
     /// Flights that count against the window: sent on this connection and not done.
     outstanding: u16,
     /// How many may be outstanding at once. [MQTT-3.3.4-9]
@@ -67,8 +72,7 @@ pub enum Received {
     Unknown,
 }
 
-/// An open window is narrower than this many times its size in identifiers: a client that never
-/// acknowledges its oldest message cannot make the flight grow by acknowledging all others.
+/// The deque is no longer than this many times the window.
 const SPAN_PER_WINDOW: usize = 8;
 const PACKET_IDS: usize = u16::MAX as usize;
 
@@ -78,6 +82,8 @@ impl Default for Outbound {
             flights: VecDeque::new(),
             first_id: PacketId::MIN,
             sent: 0,
+            alive: 0,
+            late: None,
             outstanding: 0,
             window: 1,
             queue: Queue::default(),
@@ -91,30 +97,29 @@ impl Outbound {
         self.window = window.max(1);
         self.sent = 0;
         self.outstanding = 0;
-        for flight in &mut self.flights {
-            match flight {
-                Flight::Sent { counted, .. } | Flight::Released { counted } => *counted = false,
-                Flight::Done => {}
-            }
+        self.flights.iter_mut().for_each(Flight::discount);
+        if let Some(late) = &mut self.late {
+            late.connect();
         }
     }
 
     /// Whether one more PUBLISH at QoS 1 or 2 may be sent now, ahead of nothing that waits.
     #[inline]
     pub fn is_open(&self) -> bool {
-        self.queue.is_empty() && usize::from(self.sent) == self.flights.len() && self.has_room()
+        self.queue.is_empty() && !self.is_resending() && self.has_room()
     }
 
-    /// Whether the window has room for one more new flight.
+    /// Whether the window has room for one more new flight, and a Packet Identifier is free.
     #[inline]
     pub fn has_room(&self) -> bool {
-        let span = usize::from(self.window) * SPAN_PER_WINDOW;
-        self.outstanding < self.window && self.flights.len() < span.min(PACKET_IDS)
+        self.outstanding < self.window && usize::from(self.alive) < PACKET_IDS
     }
 
     /// Whether flights of an earlier connection still have to be sent again.
+    #[inline]
     pub fn is_resending(&self) -> bool {
         usize::from(self.sent) < self.flights.len()
+            || self.late.as_ref().is_some_and(|late| late.is_resending())
     }
 
     pub fn outstanding(&self) -> u16 {
@@ -122,44 +127,73 @@ impl Outbound {
     }
 
     pub fn in_flight(&self) -> usize {
-        self.flights.iter().filter(|flight| !matches!(flight, Flight::Done)).count()
+        usize::from(self.alive)
     }
 
     /// Takes off: the queued is being sent under the identifier that this returns.
     pub fn begin(&mut self, queued: QueuedMessage) -> PacketId {
-        debug_assert!(
-            usize::from(self.sent) == self.flights.len(),
-            "re-sending comes before new messages"
-        );
+        debug_assert!(!self.is_resending(), "re-sending comes before new messages");
+        if self.late.is_some() || self.flights.len() >= self.span() {
+            self.make_room();
+        }
         let packet_id = id_at(self.first_id, self.flights.len());
         self.flights.push_back(Flight::Sent { queued, counted: true });
         self.sent += 1;
+        self.alive += 1;
         self.outstanding += 1;
         packet_id
+    }
+
+    fn span(&self) -> usize {
+        (usize::from(self.window) * SPAN_PER_WINDOW).min(PACKET_IDS)
+    }
+
+    /// Shortens the deque until one more flight has a place in it, and passes over identifiers
+    /// that are in use.
+    #[cold]
+    fn make_room(&mut self) {
+        loop {
+            while self.flights.len() >= self.span() {
+                self.set_first_apart();
+            }
+            let next = id_at(self.first_id, self.flights.len());
+            if !self.late.as_ref().is_some_and(|late| late.contains(next)) {
+                return;
+            }
+            if self.flights.is_empty() {
+                self.first_id = id_at(next, 1);
+            } else {
+                self.flights.push_back(Flight::Done);
+                self.sent += 1;
+            }
+        }
+    }
+
+    /// Moves the first flight of the deque, which is not done, to the late ones.
+    fn set_first_apart(&mut self) {
+        let Some(flight) = self.flights.pop_front() else { return };
+        let late = self.late.get_or_insert_default();
+        late.push(self.first_id, flight);
+        self.first_id = id_at(self.first_id, 1);
+        self.sent -= 1;
+        self.forget_first_done();
     }
 
     /// The next flight of an earlier connection, now counted as sent on this one; `None` when
     /// there is none or the window is full. [MQTT-4.4.0-1]
     pub fn resend_next(&mut self) -> Option<Resend<'_>> {
+        let full = self.outstanding >= self.window;
+        if let Some(late) = self.late.as_mut().filter(|late| late.is_resending()) {
+            return late.resend_next(full, &mut self.outstanding);
+        }
         while matches!(self.flights.get(usize::from(self.sent)), Some(Flight::Done)) {
             self.sent += 1;
         }
-        let full = self.outstanding >= self.window;
         let packet_id = id_at(self.first_id, usize::from(self.sent));
-        match self.flights.get_mut(usize::from(self.sent))? {
-            Flight::Sent { .. } if full => None,
-            Flight::Sent { queued, counted } => {
-                *counted = true;
-                self.outstanding += 1;
-                self.sent += 1;
-                Some(Resend::Publish(packet_id, queued))
-            }
-            Flight::Released { .. } => {
-                self.sent += 1;
-                Some(Resend::Pubrel(packet_id))
-            }
-            Flight::Done => None,
-        }
+        let flight = self.flights.get_mut(usize::from(self.sent))?;
+        let resend = flight.resend(packet_id, full, &mut self.outstanding)?;
+        self.sent += 1;
+        Some(resend)
     }
 
     /// Ends a QoS 1 flight. False when there is none with this identifier.
@@ -172,16 +206,16 @@ impl Outbound {
 
     /// The client has a QoS 2 message, or has refused it. [MQTT-4.3.3-4]
     pub fn handle_pubrec(&mut self, packet_id: PacketId, refused: bool) -> Received {
-        let Some(index) = self.index(packet_id) else { return Received::Unknown };
-        match &self.flights[index] {
+        let Some(flight) = self.sent_flight(packet_id) else { return Received::Unknown };
+        match flight {
             Flight::Sent { queued, .. } if queued.qos != QoS::ExactlyOnce => Received::Unknown,
             Flight::Done => Received::Unknown,
             _ if refused => {
-                self.finish(index);
+                self.finish(packet_id);
                 Received::Refused
             }
             Flight::Sent { counted, .. } | Flight::Released { counted } => {
-                self.flights[index] = Flight::Released { counted: *counted };
+                *flight = Flight::Released { counted: *counted };
                 Received::Release
             }
         }
@@ -193,8 +227,8 @@ impl Outbound {
     }
 
     /// The QoS of the message that is in flight under this identifier on this connection.
-    pub fn qos_of(&self, packet_id: PacketId) -> Option<QoS> {
-        match &self.flights[self.index(packet_id)?] {
+    pub fn qos_of(&mut self, packet_id: PacketId) -> Option<QoS> {
+        match self.sent_flight(packet_id)? {
             Flight::Sent { queued, .. } => Some(queued.qos),
             Flight::Released { .. } => Some(QoS::ExactlyOnce),
             Flight::Done => None,
@@ -203,9 +237,7 @@ impl Outbound {
 
     /// Ends a flight that could not be sent after all.
     pub fn abandon(&mut self, packet_id: PacketId) {
-        if let Some(index) = self.index(packet_id) {
-            self.finish(index);
-        }
+        self.finish(packet_id);
     }
 
     /// What is left at the session's end to the other members of share groups, oldest first: what
@@ -213,7 +245,9 @@ impl Outbound {
     /// else. [MQTT-4.8.2-5]
     pub fn into_shared(self) -> impl Iterator<Item = QueuedMessage> {
         let queued = self.queue.into_parcels();
-        let unfinished = self.flights.into_iter().filter_map(|flight| match flight {
+        let late = self.late.into_iter().flat_map(|late| late.flights.into_values());
+        let flights = late.map(|(_, flight)| flight).chain(self.flights);
+        let unfinished = flights.filter_map(|flight| match flight {
             Flight::Sent { queued, .. } if queued.qos != QoS::ExactlyOnce => Some(queued),
             Flight::Sent { .. } | Flight::Released { .. } | Flight::Done => None,
         });
@@ -221,37 +255,133 @@ impl Outbound {
     }
 
     fn end(&mut self, packet_id: PacketId, expected: impl Fn(&Flight) -> bool) -> bool {
-        let Some(index) = self.index(packet_id) else { return false };
-        if !expected(&self.flights[index]) {
-            return false;
+        let is_expected = self.sent_flight(packet_id).is_some_and(|flight| expected(flight));
+        if is_expected {
+            self.finish(packet_id);
         }
-        self.finish(index);
-        true
+        is_expected
     }
 
-    fn finish(&mut self, index: usize) {
-        if let Flight::Sent { counted: true, .. } | Flight::Released { counted: true } =
-            self.flights[index]
-        {
-            self.outstanding -= 1;
-        }
-        self.flights[index] = Flight::Done;
-        while matches!(self.flights.front(), Some(Flight::Done)) {
-            self.flights.pop_front();
-            self.first_id = id_at(self.first_id, 1);
-            self.sent = self.sent.saturating_sub(1);
-        }
+    fn finish(&mut self, packet_id: PacketId) {
+        let Some(flight) = self.sent_flight(packet_id) else { return };
+        let counted = match std::mem::replace(flight, Flight::Done) {
+            Flight::Sent { counted, .. } | Flight::Released { counted } => counted,
+            Flight::Done => return,
+        };
+        self.alive -= 1;
+        self.outstanding -= u16::from(counted);
+        self.late.take_if(|late| late.forget(packet_id));
+        self.forget_first_done();
         if self.flights.is_empty() && self.flights.capacity() > IDLE_CAPACITY_MAX {
             self.flights = VecDeque::new();
         }
     }
 
-    /// Where the flight with this identifier is. What was not sent on this connection cannot be
+    fn forget_first_done(&mut self) {
+        while matches!(self.flights.front(), Some(Flight::Done)) {
+            self.flights.pop_front();
+            self.first_id = id_at(self.first_id, 1);
+            self.sent = self.sent.saturating_sub(1);
+        }
+    }
+
+    /// The flight with this identifier. What was not sent on this connection cannot be
     /// acknowledged on it.
-    fn index(&self, packet_id: PacketId) -> Option<usize> {
+    fn sent_flight(&mut self, packet_id: PacketId) -> Option<&mut Flight> {
         let from = usize::from(self.first_id.value());
         let index = (usize::from(packet_id.value()) + PACKET_IDS - from) % PACKET_IDS;
-        (index < usize::from(self.sent)).then_some(index)
+        if index < usize::from(self.sent) && !matches!(self.flights[index], Flight::Done) {
+            return Some(&mut self.flights[index]);
+        }
+        self.late.as_mut()?.sent_flight(packet_id)
+    }
+}
+
+impl Flight {
+    /// A new connection begins: it does not count against the window any more.
+    fn discount(&mut self) {
+        match self {
+            Flight::Sent { counted, .. } | Flight::Released { counted } => *counted = false,
+            Flight::Done => {}
+        }
+    }
+
+    /// What is sent again of it; `None` when nothing is, or while the window is full.
+    fn resend(
+        &mut self,
+        packet_id: PacketId,
+        full: bool,
+        outstanding: &mut u16,
+    ) -> Option<Resend<'_>> {
+        match self {
+            Flight::Sent { .. } if full => None,
+            Flight::Sent { queued, counted } => {
+                *counted = true;
+                *outstanding += 1;
+                Some(Resend::Publish(packet_id, queued))
+            }
+            Flight::Released { .. } => Some(Resend::Pubrel(packet_id)),
+            Flight::Done => None,
+        }
+    }
+}
+
+/// Flights that have outlasted many later ones, none of them done, in the order of their sending.
+#[derive(Debug, Default)]
+struct LateFlights {
+    flights: BTreeMap<u64, (PacketId, Flight)>,
+    /// The place of each in that order.
+    places: BTreeMap<PacketId, u64>,
+    /// The place of the next one.
+    next: u64,
+    /// Those before this place have been sent on this connection.
+    sent: u64,
+}
+
+impl LateFlights {
+    /// Adds a flight that has been sent on this connection, later than the others.
+    fn push(&mut self, packet_id: PacketId, flight: Flight) {
+        self.flights.insert(self.next, (packet_id, flight));
+        self.places.insert(packet_id, self.next);
+        self.next += 1;
+        self.sent = self.next;
+    }
+
+    fn contains(&self, packet_id: PacketId) -> bool {
+        self.places.contains_key(&packet_id)
+    }
+
+    fn connect(&mut self) {
+        self.sent = 0;
+        self.flights.values_mut().for_each(|(_, flight)| flight.discount());
+    }
+
+    fn is_resending(&self) -> bool {
+        self.flights.last_key_value().is_some_and(|(&place, _)| place >= self.sent)
+    }
+
+    fn resend_next(&mut self, full: bool, outstanding: &mut u16) -> Option<Resend<'_>> {
+        let (&place, (packet_id, flight)) = self.flights.range_mut(self.sent..).next()?;
+        let resend = flight.resend(*packet_id, full, outstanding)?;
+        self.sent = place + 1;
+        Some(resend)
+    }
+
+    fn sent_flight(&mut self, packet_id: PacketId) -> Option<&mut Flight> {
+        let place = *self.places.get(&packet_id)?;
+        let (_, flight) = self.flights.get_mut(&place).filter(|_| place < self.sent)?;
+        Some(flight)
+    }
+
+    /// Forgets the flight if it is done. True: none is left.
+    fn forget(&mut self, packet_id: PacketId) -> bool {
+        if let Some(&place) = self.places.get(&packet_id)
+            && matches!(self.flights.get(&place), Some((_, Flight::Done)))
+        {
+            self.flights.remove(&place);
+            self.places.remove(&packet_id);
+        }
+        self.flights.is_empty()
     }
 }
 
@@ -267,6 +397,8 @@ const IDLE_CAPACITY_MAX: usize = 64;
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
+
+    use proptest::prelude::*;
 
     use super::{
         super::{
@@ -391,18 +523,136 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_skips_its_oldest_message_cannot_make_the_flight_grow() {
-        let mut outbound = open(2);
-        outbound.begin(queued(QoS::AtLeastOnce));
-        let mut begun = 1;
-        while outbound.has_room() {
+    fn one_message_that_is_never_acknowledged_stops_no_other() {
+        let mut outbound = open(3);
+        let held = outbound.begin(queued(QoS::AtLeastOnce));
+        for round in 0..200_000 {
+            assert!(outbound.is_open(), "in round {round}");
             let packet_id = outbound.begin(queued(QoS::AtLeastOnce));
+            assert_ne!(packet_id, held);
+            assert!(outbound.flights.len() <= outbound.span());
             assert!(outbound.handle_puback(packet_id));
-            begun += 1;
         }
-        assert_eq!(begun, 2 * SPAN_PER_WINDOW);
-        assert!(outbound.handle_puback(id(1)));
-        assert!(outbound.has_room());
+        assert_eq!(outbound.in_flight(), 1);
+        assert!(outbound.handle_puback(held));
+        assert!(!outbound.handle_puback(held));
+        assert_eq!((outbound.in_flight(), outbound.late.is_none()), (0, true));
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_for_long_is_sent_again_first() {
+        let mut outbound = open(4);
+        let late = [QoS::AtLeastOnce, QoS::ExactlyOnce].map(queued);
+        let ids = late.each_ref().map(|queued| outbound.begin(queued.clone()));
+        for _ in 0..100 {
+            let packet_id = outbound.begin(queued(QoS::AtLeastOnce));
+            outbound.handle_puback(packet_id);
+        }
+        let last = queued(QoS::AtLeastOnce);
+        let last_id = outbound.begin(last.clone());
+        assert_eq!(outbound.handle_pubrec(ids[1], false), Received::Release);
+        outbound.connect(1);
+        assert!(!outbound.handle_puback(ids[0]), "not sent on this connection yet");
+        assert_eq!(outbound.resend_next(), Some(Resend::Publish(ids[0], &late[0])));
+        assert_eq!(outbound.resend_next(), Some(Resend::Pubrel(ids[1])));
+        assert!(outbound.is_resending());
+        assert_eq!(outbound.resend_next(), None, "the window is full");
+        assert!(outbound.handle_puback(ids[0]));
+        assert_eq!(outbound.resend_next(), Some(Resend::Publish(last_id, &last)));
+        assert!(!outbound.is_resending() && outbound.handle_pubcomp(ids[1]));
+        assert!(outbound.handle_puback(last_id));
         assert_eq!(outbound.in_flight(), 0);
+    }
+
+    #[test]
+    fn nothing_is_sent_without_a_free_identifier() {
+        let mut outbound = open(u16::MAX);
+        for round in 0..65_535 {
+            assert!(outbound.has_room(), "in round {round}");
+            let packet_id = outbound.begin(queued(QoS::ExactlyOnce));
+            outbound.handle_pubrec(packet_id, false);
+        }
+        outbound.connect(10);
+        assert!(!outbound.has_room());
+        while outbound.resend_next().is_some() {}
+        assert!(!outbound.has_room());
+        assert!(outbound.handle_pubcomp(id(40_000)));
+        assert!(outbound.has_room());
+        assert_eq!(outbound.begin(queued(QoS::AtLeastOnce)), id(40_000));
+        assert!(!outbound.has_room());
+    }
+
+    /// What a client may do to the messages that it has been sent.
+    #[derive(Clone, Copy, Debug)]
+    enum Operation {
+        Begin(QoS),
+        /// Acknowledges one of those in flight, by its place.
+        Acknowledge(usize),
+        Connect(u16),
+    }
+
+    fn arb_operation() -> impl Strategy<Value = Operation> {
+        let qos = prop_oneof![Just(QoS::AtLeastOnce), Just(QoS::ExactlyOnce)];
+        prop_oneof![
+            8 => qos.prop_map(Operation::Begin),
+            8 => (0..100usize).prop_map(Operation::Acknowledge),
+            1 => (1..6u16).prop_map(Operation::Connect),
+        ]
+    }
+
+    proptest! {
+        /// The judge is a list: identifier, QoS, and whether it was released and sent here.
+        #[test]
+        fn flights_agree_with_a_list(operations in prop::collection::vec(arb_operation(), 0..600)) {
+            let mut outbound = open(3);
+            let mut window = 3;
+            let mut list: Vec<(PacketId, QoS, bool, bool)> = Vec::new();
+            for operation in operations {
+                match operation {
+                    Operation::Begin(qos) if outbound.has_room() && !outbound.is_resending() => {
+                        let packet_id = outbound.begin(queued(qos));
+                        prop_assert!(list.iter().all(|it| it.0 != packet_id));
+                        list.push((packet_id, qos, false, true));
+                    }
+                    Operation::Acknowledge(at) if !list.is_empty() => {
+                        // The oldest is left alone for as long as there are others.
+                        let at = (at % list.len()).max(usize::from(list.len() > 1));
+                        let (packet_id, qos, released, here) = list[at];
+                        if qos == QoS::AtLeastOnce {
+                            prop_assert_eq!(outbound.handle_puback(packet_id), here);
+                        } else if released {
+                            prop_assert_eq!(outbound.handle_pubcomp(packet_id), here);
+                        } else {
+                            let wanted = if here { Received::Release } else { Received::Unknown };
+                            prop_assert_eq!(outbound.handle_pubrec(packet_id, false), wanted);
+                            list[at].2 |= here;
+                            continue;
+                        }
+                        if here {
+                            list.remove(at);
+                        }
+                    }
+                    Operation::Begin(_) | Operation::Acknowledge(_) => {}
+                    Operation::Connect(width) => {
+                        window = width;
+                        outbound.connect(window);
+                        for it in &mut list {
+                            it.3 = false;
+                        }
+                    }
+                }
+                while let Some(resend) = outbound.resend_next() {
+                    let (packet_id, publish) = match resend {
+                        Resend::Publish(packet_id, _) => (packet_id, true),
+                        Resend::Pubrel(packet_id) => (packet_id, false),
+                    };
+                    let next = list.iter_mut().find(|it| !it.3).unwrap();
+                    prop_assert_eq!((next.0, !next.2), (packet_id, publish));
+                    next.3 = true;
+                }
+                prop_assert_eq!(outbound.in_flight(), list.len());
+                prop_assert!(outbound.outstanding() <= window);
+            }
+        }
     }
 }

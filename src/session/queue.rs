@@ -1,9 +1,17 @@
 //! Messages that wait for a session: for its client to come back, or for its window to open.
 
-use std::{collections::VecDeque, rc::Rc};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    rc::Rc,
+};
 
 use super::message::Message;
-use crate::{base::time::Moment, mqtt::QoS, topic::GroupName};
+use crate::{
+    base::time::{Moment, Span},
+    mqtt::QoS,
+    topic::GroupName,
+};
 
 /// One message for one session, with what its subscriptions made of it.
 #[derive(Clone, Debug)]
@@ -36,19 +44,30 @@ impl QueueLimits {
 pub struct QueueFull;
 
 /// A bounded queue, first in first out. While it is empty it owns no memory: most sessions never
-/// need one.
+/// need one. What has expired leaves it as soon as [`Queue::expire`] is called, whoever waits
+/// before it.
 #[derive(Debug, Default)]
 pub struct Queue(Option<Box<Waiting>>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    messages: VecDeque<QueuedMessage>,
+    /// `None` in the place of one that has expired. The first is none of those.
+    places: VecDeque<Option<QueuedMessage>>,
+    /// The number of the first place. Places are numbered in their order.
+    first: u64,
+    /// The places of messages that expire, the soonest first; also of some that have gone.
+    expiries: BinaryHeap<Reverse<(Moment, u64)>>,
+    messages: usize,
     bytes: usize,
+    /// Since when no message has left, though one found no place.
+    stuck_since: Option<Moment>,
+    /// Others do its work because it was full.
+    relieved: bool,
 }
 
 impl Queue {
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |waiting| waiting.messages.len())
+        self.0.as_ref().map_or(0, |waiting| waiting.messages)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -57,6 +76,12 @@ impl Queue {
 
     pub fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |waiting| waiting.bytes)
+    }
+
+    /// How many have expired and have not left yet.
+    pub fn expired(&self, now: Moment) -> usize {
+        let places = self.0.iter().flat_map(|waiting| waiting.places.iter().flatten());
+        places.filter(|queued| queued.message.has_expired(now)).count()
     }
 
     /// Whether more waits than `share` hundredths of the limits.
@@ -70,39 +95,112 @@ impl Queue {
         if self.len() >= limits.messages_max || bytes > limits.bytes_max {
             return Err(QueueFull);
         }
-        let waiting = self.0.get_or_insert_default();
-        waiting.bytes = bytes;
-        waiting.messages.push_back(queued);
+        self.0.get_or_insert_default().push(queued);
         Ok(())
     }
 
-    /// The next message that has not expired, and how many before it had. [MQTT-3.3.2-5]
-    pub fn pop(&mut self, now: Moment) -> (Option<QueuedMessage>, usize) {
-        let mut expired = 0;
-        while let Some(queued) = self.pop_front() {
-            if !queued.message.has_expired(now) {
-                return (Some(queued), expired);
-            }
-            expired += 1;
+    /// Lets go what has expired, and says how many. [MQTT-3.3.2-5]
+    pub fn expire(&mut self, now: Moment) -> usize {
+        let expired = self.0.as_mut().map_or(0, |waiting| waiting.expire(now));
+        self.forget_if_empty();
+        expired
+    }
+
+    /// A message of a share group has found no place, and goes to another member. Says how long no
+    /// message has left the queue, as far as is known.
+    pub fn note_relief(&mut self, now: Moment) -> Span {
+        let Some(waiting) = &mut self.0 else { return Span::ZERO };
+        waiting.relieved = true;
+        now.since(*waiting.stuck_since.get_or_insert(now))
+    }
+
+    /// Whether messages of share groups have gone to other members because it was full.
+    pub fn is_relieved(&self) -> bool {
+        self.0.as_ref().is_some_and(|waiting| waiting.relieved)
+    }
+
+    /// It has room again.
+    pub fn end_relief(&mut self) {
+        if let Some(waiting) = &mut self.0 {
+            waiting.relieved = false;
         }
-        (None, expired)
+    }
+
+    /// The next message that has not expired, and how many had. [MQTT-3.3.2-5]
+    pub fn pop(&mut self, now: Moment) -> (Option<QueuedMessage>, usize) {
+        let expired = self.expire(now);
+        let next = self.0.as_mut().and_then(|waiting| waiting.pop_first());
+        self.forget_if_empty();
+        (next, expired)
     }
 
     /// Everything that waits, for another to take.
     pub fn into_parcels(self) -> impl Iterator<Item = QueuedMessage> {
-        self.0.into_iter().flat_map(|waiting| waiting.messages)
+        self.0.into_iter().flat_map(|waiting| waiting.places.into_iter().flatten())
     }
 
-    fn pop_front(&mut self) -> Option<QueuedMessage> {
-        let waiting = self.0.as_mut()?;
-        let queued = waiting.messages.pop_front()?;
-        waiting.bytes -= queued.message.size();
-        if waiting.messages.is_empty() {
-            self.0 = None;
-        }
-        Some(queued)
+    fn forget_if_empty(&mut self) {
+        self.0.take_if(|waiting| waiting.messages == 0);
     }
 }
+
+impl Waiting {
+    fn push(&mut self, queued: QueuedMessage) {
+        if let Some(expires_at) = queued.message.expires_at() {
+            let number = self.first + self.places.len() as u64;
+            self.expiries.push(Reverse((expires_at, number)));
+        }
+        self.messages += 1;
+        self.bytes += queued.message.size();
+        self.places.push_back(Some(queued));
+    }
+
+    fn pop_first(&mut self) -> Option<QueuedMessage> {
+        let queued = self.places.front_mut()?.take()?;
+        self.stuck_since = None;
+        self.messages -= 1;
+        self.bytes -= queued.message.size();
+        self.tidy();
+        Some(queued)
+    }
+
+    fn expire(&mut self, now: Moment) -> usize {
+        let before = self.messages;
+        while let Some(&Reverse((expires_at, number))) = self.expiries.peek()
+            && expires_at <= now
+        {
+            self.expiries.pop();
+            let place = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+            if let Some(queued) = place.and_then(|at| self.places.get_mut(at)?.take()) {
+                self.messages -= 1;
+                self.bytes -= queued.message.size();
+            }
+        }
+        if before > self.messages {
+            self.tidy();
+        }
+        before - self.messages
+    }
+
+    /// Gives memory back: places before the first message, and those of messages that have gone
+    /// once they outnumber the others.
+    fn tidy(&mut self) {
+        while let Some(None) = self.places.front() {
+            self.places.pop_front();
+            self.first += 1;
+        }
+        let wasted = SPARE_PLACES + 2 * self.messages;
+        if self.places.len() > wasted || self.expiries.len() > wasted {
+            let places = std::mem::take(&mut self.places);
+            let Waiting { stuck_since, relieved, .. } = *self;
+            *self = Waiting { stuck_since, relieved, ..Waiting::default() };
+            places.into_iter().flatten().for_each(|queued| self.push(queued));
+        }
+    }
+}
+
+/// So many places of messages that have gone are kept in any case.
+const SPARE_PLACES: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -146,5 +244,28 @@ mod tests {
         assert_eq!(expired, 1);
         assert_eq!(queue.bytes(), 0);
         assert!(queue.pop(now).0.is_none());
+    }
+
+    #[test]
+    fn what_has_expired_takes_no_place_whoever_waits_before_it() {
+        let mut queue = Queue::default();
+        let limits = QueueLimits { messages_max: 3, bytes_max: 1 << 20 };
+        queue.push(queued(b"first", None), &limits).unwrap();
+        for round in 1..1000 {
+            let expires_at = Moment::from_nanos(round);
+            queue.push(queued(b"old", Some(expires_at)), &limits).unwrap();
+            queue.push(queued(b"older", Some(expires_at)), &limits).unwrap();
+            assert_eq!(queue.push(queued(b"new", None), &limits), Err(QueueFull));
+            assert_eq!(queue.expire(Moment::from_nanos(round - 1)), 0);
+            assert_eq!(queue.expire(expires_at), 2);
+            let waiting = queue.0.as_ref().unwrap();
+            assert!(waiting.places.len() < 30 && waiting.expiries.len() < 30);
+        }
+        queue.push(queued(b"last", None), &limits).unwrap();
+        for payload in [&b"first"[..], b"last"] {
+            let popped = queue.pop(Moment::from_nanos(2000)).0.unwrap();
+            assert_eq!(popped.message.view().payload.as_slice(), payload);
+        }
+        assert!(queue.is_empty());
     }
 }

@@ -93,7 +93,7 @@ impl Shard {
         (ack, qos): (&Ack<'_>, QoS),
         ports: &mut impl Ports,
     ) {
-        let outbound = self.sessions.of_connected_mut(subscriber).outbound();
+        let outbound = self.sessions.of_connected_mut(subscriber).outbound_mut();
         let in_flight = outbound.qos_of(ack.packet_id);
         if in_flight.is_some_and(|in_flight| in_flight != qos) {
             self.refuse_packet(id, ProtocolError::AcknowledgementType, ports);

@@ -4,15 +4,22 @@
 
 use std::rc::Rc;
 
+use tracing::warn;
+
 use super::{
     frames::{Form, Frames, PreparedFrame},
     ports::Ports,
     pressure::Pressure,
-    rules::Limits,
+    replays::Replays,
+    rules::{Limits, WhenQueueFull},
     stats::Counters,
 };
 use crate::{
-    base::{hash::Seed, ids::SubscriberId, time::Moment},
+    base::{
+        hash::Seed,
+        ids::SubscriberId,
+        time::{Moment, Span},
+    },
     mqtt::{QoS, SubscriptionOptions},
     session::{
         Link, Session,
@@ -42,13 +49,65 @@ pub(super) struct DeliveryBuffers {
     frames: Frames,
     /// Sessions that are close to a limit now: their publishers are to be held back.
     crowded: Vec<SubscriberId>,
-    /// Connected sessions that are beyond a limit: they are to be disconnected.
+    /// Connected sessions that are to be disconnected because their queue is full.
     overrun: Vec<SubscriberId>,
+    drop_log: DropLog,
+}
+
+/// Says now and then that messages are dropped.
+#[derive(Debug, Default)]
+struct DropLog {
+    /// Messages since the last line.
+    dropped: u64,
+    next_at: Moment,
+}
+
+/// The least time between two lines.
+const DROP_LOG_SPAN: Span = Span::from_secs(10);
+
+impl DropLog {
+    fn note(&mut self, client_id: &str, now: Moment) {
+        self.dropped += 1;
+        if self.next_at <= now {
+            let dropped = std::mem::take(&mut self.dropped);
+            warn!(
+                ?client_id,
+                dropped, "a full queue drops the newest messages, here and elsewhere"
+            );
+            self.next_at = now + DROP_LOG_SPAN;
+        }
+    }
+}
+
+/// Why a message was not delivered to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dropped {
+    /// It is at QoS 0, and the client is away.
+    Absent,
+    OutboxFull,
+    QueueFull,
+    TooLarge,
+}
+
+impl Counters {
+    pub(super) fn count_drop(&mut self, dropped: Dropped) {
+        match dropped {
+            Dropped::Absent => {}
+            Dropped::OutboxFull => self.dropped_outbox_full += 1,
+            Dropped::QueueFull => self.dropped_queue_full += 1,
+            Dropped::TooLarge => self.dropped_too_large += 1,
+        }
+    }
 }
 
 impl DeliveryBuffers {
     pub(super) fn new(seed: Seed) -> DeliveryBuffers {
-        DeliveryBuffers { frames: Frames::new(seed), crowded: Vec::new(), overrun: Vec::new() }
+        DeliveryBuffers {
+            frames: Frames::new(seed),
+            crowded: Vec::new(),
+            overrun: Vec::new(),
+            drop_log: DropLog::default(),
+        }
     }
 
     pub(super) fn frames_mut(&mut self) -> &mut Frames {
@@ -66,7 +125,12 @@ impl DeliveryBuffers {
         self.crowded = crowded;
     }
 
-    /// Takes one of the connected sessions that are beyond a limit.
+    /// A connected session is to be disconnected because its queue is full.
+    pub(super) fn note_overrun(&mut self, subscriber: SubscriberId) {
+        self.overrun.push(subscriber);
+    }
+
+    /// Takes one of the connected sessions that are to be disconnected.
     pub(super) fn next_overrun(&mut self) -> Option<SubscriberId> {
         self.overrun.pop()
     }
@@ -116,6 +180,8 @@ pub(super) struct Fanout<'a, P> {
     counters: &'a mut Counters,
     ports: &'a mut P,
     share: Option<Share<'a>>,
+    /// The number of the update that it has made of the retained messages, and who may miss it.
+    update: Option<(u64, &'a mut Replays)>,
     /// The message as it is kept, once the first session has to keep it.
     kept: Option<Rc<Message>>,
 }
@@ -124,8 +190,13 @@ impl<'a, P: Ports> Fanout<'a, P> {
     pub(super) fn new(view: &MessageView<'a>, means: Means<'a>, ports: &'a mut P) -> Fanout<'a, P> {
         let Means { now, limits, buffers, pressure, counters } = means;
         buffers.frames.begin();
-        let (view, share, kept) = (*view, None, None);
-        Fanout { now, view, limits, buffers, pressure, counters, ports, share, kept }
+        let (view, share, update, kept) = (*view, None, None, None);
+        Fanout { now, view, limits, buffers, pressure, counters, ports, share, update, kept }
+    }
+
+    /// The same, of a message that has made this update of the retained messages.
+    pub(super) fn of_update(self, update: u64, replays: &'a mut Replays) -> Fanout<'a, P> {
+        Fanout { update: Some((update, replays)), ..self }
     }
 
     /// The same, to a member of a share group.
@@ -133,7 +204,8 @@ impl<'a, P: Ports> Fanout<'a, P> {
         Fanout { share: Some(share), ..self }
     }
 
-    /// Delivers to one session, as its subscription says.
+    /// Delivers to one session, as its subscription says. What cannot be delivered is dropped and
+    /// counted.
     #[inline]
     pub(super) fn deliver(
         &mut self,
@@ -146,6 +218,42 @@ impl<'a, P: Ports> Fanout<'a, P> {
         if options.no_local && self.view.publisher == Some(subscriber) {
             return;
         }
+        let delivered = self.offer(subscriber, session, options, subscription_ids);
+        if let Some((update, replays)) = &mut self.update
+            && let Some(replays) = replays.of(subscriber)
+        {
+            let own = self.view.publisher == Some(subscriber);
+            replays.missed.note(*update, own, delivered.is_ok());
+        }
+        if let Err(dropped) = delivered {
+            self.drop(subscriber, session, dropped);
+        }
+    }
+
+    /// Counts a message that is not delivered. A connected client whose queue is full may be
+    /// disconnected, unless it inherits what it has not asked for.
+    #[cold]
+    pub(super) fn drop(&mut self, subscriber: SubscriberId, session: &Session, dropped: Dropped) {
+        self.counters.count_drop(dropped);
+        if dropped != Dropped::QueueFull {
+            return;
+        }
+        self.buffers.drop_log.note(session.client_id(), self.now);
+        let disconnects = self.limits.when_queue_full == WhenQueueFull::Disconnect;
+        if disconnects && session.link().is_some() && !self.is_orphaned() {
+            self.buffers.overrun.push(subscriber);
+        }
+    }
+
+    /// The same as [`Fanout::deliver`]; but what cannot be delivered is left to the caller.
+    #[inline]
+    pub(super) fn offer(
+        &mut self,
+        subscriber: SubscriberId,
+        session: &mut Session,
+        options: SubscriptionOptions,
+        subscription_ids: &[u32],
+    ) -> Result<(), Dropped> {
         let form = Form {
             dup: false,
             qos: self.view.qos.min(options.qos),
@@ -154,13 +262,13 @@ impl<'a, P: Ports> Fanout<'a, P> {
         };
         match session.link() {
             Some(link) if form.qos == QoS::AtMostOnce && link.terms.topic_aliases() == 0 => {
-                self.send_qos_0::<false>(subscriber, session, link, form);
+                self.send_qos_0::<false>(subscriber, session, link, form)
             }
             Some(link) if form.qos == QoS::AtMostOnce => {
-                self.send_qos_0::<true>(subscriber, session, link, form);
+                self.send_qos_0::<true>(subscriber, session, link, form)
             }
             Some(link) => self.send_or_queue(subscriber, session, link, form),
-            None if form.qos == QoS::AtMostOnce => {}
+            None if form.qos == QoS::AtMostOnce => Err(Dropped::Absent),
             None => self.queue(subscriber, session, form),
         }
     }
@@ -173,7 +281,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
         session: &mut Session,
         link: Link,
         form: Form<'_>,
-    ) {
+    ) -> Result<(), Dropped> {
         let aliases = session.sending().1;
         let frame = if ALIASES {
             self.buffers.frames.ready(&self.view, link, aliases, form, self.now)
@@ -185,14 +293,14 @@ impl<'a, P: Ports> Fanout<'a, P> {
             self.buffers.crowded.push(subscriber);
         }
         if !link.terms.takes(self.buffers.frames.len_with(frame, &self.view)) {
-            self.counters.dropped_too_large += 1;
             self.buffers.frames.forget(frame);
+            return Err(Dropped::TooLarge);
         } else if room == 0 && !self.has_grace(subscriber) {
-            self.counters.dropped_outbox_full += 1;
             self.buffers.frames.forget(frame);
-        } else {
-            self.send(session, link, frame);
+            return Err(Dropped::OutboxFull);
         }
+        self.send(session, link, frame);
+        Ok(())
     }
 
     #[inline(never)]
@@ -202,46 +310,45 @@ impl<'a, P: Ports> Fanout<'a, P> {
         session: &mut Session,
         link: Link,
         form: Form<'_>,
-    ) {
+    ) -> Result<(), Dropped> {
         if !session.outbound().is_open() || self.ports.outbox_room(link.connection) == 0 {
-            self.queue(subscriber, session, form);
-            return;
+            return self.queue(subscriber, session, form);
         }
         let aliases = session.sending().1;
         let frame = self.buffers.frames.ready(&self.view, link, aliases, form, self.now);
         if !link.terms.takes(self.buffers.frames.len_with(frame, &self.view)) {
-            self.counters.dropped_too_large += 1;
             self.buffers.frames.forget(frame);
-            return;
+            return Err(Dropped::TooLarge);
         }
         let packet_id = session.outbound_mut().begin(self.queued(form));
         self.buffers.frames.patch(frame, packet_id);
         self.send(session, link, frame);
+        Ok(())
     }
 
-    fn queue(&mut self, subscriber: SubscriberId, session: &mut Session, form: Form<'_>) {
+    fn queue(
+        &mut self,
+        subscriber: SubscriberId,
+        session: &mut Session,
+        form: Form<'_>,
+    ) -> Result<(), Dropped> {
         // No acknowledgement pumps a queue whose window is open: the drained outbox does.
         if let Some(link) = session.link().filter(|_| session.outbound().has_room()) {
             self.ports.notify_drained(link.connection);
         }
         let queued = self.queued(form);
         let queue = &mut session.outbound_mut().queue;
-        let full = queue.push(queued.clone(), &self.limits.queue).is_err();
-        if full && self.has_grace(subscriber) {
+        self.counters.dropped_expired += queue.expire(self.now) as u64;
+        let mut taken = queue.push(queued.clone(), &self.limits.queue).is_ok();
+        if !taken && self.has_grace(subscriber) {
             // A queue without limits is never full.
-            let _ = session.outbound_mut().queue.push(queued, &QueueLimits::NONE);
-            self.counters.queued += 1;
-        } else if full {
-            self.counters.dropped_queue_full += 1;
-            if session.link().is_some() && !self.is_orphaned() {
-                self.buffers.overrun.push(subscriber);
-            }
-        } else {
-            self.counters.queued += 1;
+            taken = session.outbound_mut().queue.push(queued, &QueueLimits::NONE).is_ok();
         }
+        self.counters.queued += u64::from(taken);
         if session.link().is_some() && session.outbound().queue.is_above(50, &self.limits.queue) {
             self.buffers.crowded.push(subscriber);
         }
+        if taken { Ok(()) } else { Err(Dropped::QueueFull) }
     }
 
     /// Whether this message may go beyond the limits of a session that publishers are held back

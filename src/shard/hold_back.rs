@@ -59,7 +59,9 @@ impl Shard {
         if ports.outbox_room(link.connection) < limits.outbox_bytes_max / 4 * 3 {
             return ports.notify_drained(link.connection);
         }
-        if !session.outbound().queue.is_above(25, &limits.queue) {
+        let queue = &mut session.outbound_mut().queue;
+        self.counters.dropped_expired += queue.expire(self.now) as u64;
+        if !queue.is_above(25, &limits.queue) {
             let released = self.pressure.ease(subscriber);
             self.release_publishers(released, ports);
         }

@@ -147,6 +147,33 @@ impl Interest {
         }
     }
 
+    /// Notes whether any member here took the last message that came for one.
+    pub(super) fn set_full(&mut self, group: GroupId, full: bool, ports: &mut impl Ports) {
+        if self.groups.set_full(group, full) {
+            let name = Rc::clone(self.groups.name(group));
+            self.tell_members(name.as_shared(), group, ports);
+        }
+    }
+
+    /// Whether another shard has a connected member, and has room as far as is known.
+    pub(super) fn others_take(&self, group: GroupId) -> bool {
+        self.groups.others_take(group)
+    }
+
+    /// Another shard with members of the group, if there is any: the next one in their order.
+    pub(super) fn next_shard(&self, group: GroupId) -> Option<ShardId> {
+        self.groups.next_shard(group)
+    }
+
+    /// The other members here, those that are connected and those that are not.
+    pub(super) fn others(
+        &self,
+        group: GroupId,
+        subscriber: SubscriberId,
+    ) -> [impl Iterator<Item = Entry>; 2] {
+        self.groups.others(group, subscriber)
+    }
+
     /// Tells all other shards how many members a group has here, and notes under which number.
     fn tell_members(&mut self, shared: SharedFilter<'_>, group: GroupId, ports: &mut impl Ports) {
         let number = self.tell_group(shared, self.groups.counts(group), ports);

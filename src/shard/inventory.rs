@@ -47,6 +47,8 @@ pub struct SessionInventory {
     pub in_flight: usize,
     pub queued: usize,
     pub queued_bytes: usize,
+    /// How many of those have expired and have not been let go.
+    pub queued_expired: usize,
     /// Whether retained messages still have to be sent.
     pub replays: bool,
     /// Whether publishers are held back for it.
@@ -76,7 +78,7 @@ impl Shard {
             connections: self.connections.len(),
             held_back,
             aliases,
-            sessions: self.sessions.iter().map(|(id, session)| self.session(id, session)).collect(),
+            sessions: self.sessions.iter().map(|(id, it)| self.session(id, it, now)).collect(),
             trie: self.interest.sizes(),
             groups: self.interest.group_count(),
             retained: retained.collect(),
@@ -98,7 +100,7 @@ impl Shard {
         self.interest.members(shared)
     }
 
-    fn session(&self, id: SubscriberId, session: &Session) -> SessionInventory {
+    fn session(&self, id: SubscriberId, session: &Session, now: Moment) -> SessionInventory {
         let (outbound, queue) = (session.outbound(), &session.outbound().queue);
         SessionInventory {
             client_id: session.client_id().to_owned(),
@@ -108,6 +110,7 @@ impl Shard {
             in_flight: outbound.in_flight(),
             queued: queue.len(),
             queued_bytes: queue.bytes(),
+            queued_expired: queue.expired(now),
             replays: self.replays.has_any(id),
             presses: self.pressure.is_pressing(id),
         }

@@ -42,7 +42,7 @@ impl Shard {
 
     #[inline]
     pub(super) fn judge_publish(
-        &self,
+        &mut self,
         id: ConnectionId,
         topic: TopicName<'_>,
         publish: &Publish<'_>,
@@ -66,13 +66,13 @@ impl Shard {
     /// Whether there is room for a retained message. A client that can be told is refused one that
     /// could not be kept; one that cannot has it delivered, and not kept.
     fn judge_retained(
-        &self,
+        &mut self,
         topic: TopicName<'_>,
         application: &ApplicationProperties<'_>,
         payload: &[u8],
     ) -> Result<(), Reason> {
         let bytes = topic.as_str().len() + application.bytes() + payload.len();
-        if self.retained.has_room(topic, bytes, self.rules.limits.retained()) {
+        if self.retained.make_room(topic, bytes, self.rules.limits.retained(), self.now) {
             Ok(())
         } else {
             Err(Reason::RetainedFull)

@@ -2,7 +2,6 @@
 
 use super::{
     Shard,
-    deliver::Origin,
     letter::{Arrived, Letter, LetterBatch, PublishLetter},
     ports::Ports,
     pressure::Publisher,
@@ -49,7 +48,7 @@ impl Shard {
     ) {
         if let Some(time) = letter.retained_at {
             let retention = Retention { time, removes: letter.removes_retained };
-            self.retained.apply(&arrived.view, retention, from);
+            self.retain_as_told(&arrived.view, retention, from);
         }
         if letter.to_subscribers {
             self.interest.find(arrived.view.topic);
@@ -77,7 +76,7 @@ impl Shard {
         };
         if self.interest.may_serve(group) || usize::from(hops) > self.settings.shards {
             let selector = self.interest.selector(view, group, ports);
-            self.deliver_to_member(view, group, selector, Origin::of(hops), ports);
+            self.serve(view, group, selector, hops, ports);
         } else {
             self.pass_to_group(view, group, hops + 1, ports);
         }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     base::{
         hash::{Map, Seed},
-        ids::{ConnectionId, ShardSet, SubscriberId},
+        ids::{ConnectionId, ShardId, ShardSet, SubscriberId},
         time::Span,
     },
     mqtt::{
@@ -40,6 +40,8 @@ use crate::{
 /// Who gets the message that is being routed. The memory is used again.
 #[derive(Debug)]
 pub(super) struct Routes {
+    /// The number of the update that the message has made of the retained messages here, if any.
+    update: Option<u64>,
     /// Receivers when several filters matched, each session once.
     receivers: Vec<Receiver>,
     place_of: Map<SubscriberId, usize>,
@@ -62,6 +64,7 @@ struct Receiver {
 impl Routes {
     pub(super) fn new(seed: Seed, shards: usize) -> Routes {
         Routes {
+            update: None,
             receivers: Vec::new(),
             place_of: Map::with_hasher(seed),
             group_keys: vec![String::new(); shards],
@@ -280,6 +283,8 @@ impl Shard {
         let maximum = self.rules.limits.retained();
         let (retention, stored) = self.retained.change(view, self.now, maximum);
         self.counters.refused_retained += u64::from(stored.is_err());
+        self.counters.dropped_expired += self.retained.take_expired();
+        self.routes.update = retention.map(|_| self.retained.sequence());
         retention
     }
 
@@ -320,15 +325,36 @@ impl Shard {
         self.routes.group_shards = ShardSet::EMPTY;
     }
 
+    /// Takes note of a change of a retained message that another shard has told of.
+    pub(super) fn retain_as_told(
+        &mut self,
+        view: &MessageView<'_>,
+        retention: Retention,
+        by: ShardId,
+    ) {
+        let applied = self.retained.apply(view, retention, by);
+        self.routes.update = applied.then(|| self.retained.sequence());
+    }
+
     /// Delivers to the sessions here whose filters matched, once to each, however many of its
     /// filters did. [MQTT-3.3.5-1@3.1.1]
     pub(super) fn deliver_matches(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
         let Shard { interest, routes, sessions, rules, buffers, pressure, counters, .. } = self;
+        let update = routes.update.take().filter(|_| !self.replays.is_empty());
         if interest.matched() == 0 {
             return;
         }
+        if let Some(publisher) = view.publisher.filter(|_| update.is_some())
+            && let Some(replays) = self.replays.of(publisher)
+        {
+            // By No Local it may not be for the publisher: then nothing of it is missed.
+            replays.missed.end_ranges();
+        }
         let means = Means { now: self.now, limits: &rules.limits, buffers, pressure, counters };
         let mut fanout = Fanout::new(view, means, ports);
+        if let Some(update) = update {
+            fanout = fanout.of_update(update, &mut self.replays);
+        }
         if interest.matched() == 1 {
             for entry in interest.subscribers(0) {
                 let granted = Granted::unpack(entry.options);

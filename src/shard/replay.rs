@@ -45,6 +45,7 @@ impl Shard {
         // The session may have lost its connection since there was a reason to send to it.
         let Some(session) = self.sessions.get_mut(subscriber) else { return };
         let Some(link) = session.link() else { return };
+        let relieved = session.outbound().queue.is_relieved();
         let mut sender = Sender {
             link,
             now: self.now,
@@ -63,6 +64,9 @@ impl Shard {
         }
         if pumped == Pumped::Later {
             ports.notify_drained(link.connection);
+        }
+        if relieved {
+            self.resume_member(subscriber, ports);
         }
         self.ease(subscriber, ports);
     }
@@ -129,20 +133,17 @@ impl<P: Ports> Sender<'_, P> {
         retained: &Retained,
     ) -> Pumped {
         let mut looks = LOOKS_PER_TURN;
-        while let Some(replay) = replays.oldest(subscriber) {
-            // The client may have unsubscribed meanwhile.
-            if !session.filters().contains(replay.cursor.filter().as_str()) {
-                replays.end_oldest(subscriber);
-                continue;
-            }
+        while let Some((replay, missed)) = replays.of(subscriber).and_then(|it| it.oldest()) {
             if self.room() < self.outbox_bytes_max / 2 {
                 return Pumped::Later;
             }
-            // An acknowledgement opens the window again, and pumps.
-            if replay.qos > QoS::AtMostOnce && !session.outbound().is_open() {
+            // An acknowledgement opens the window again, and pumps. What was missed is newer than
+            // what waits.
+            let waits = !missed.is_empty() && !session.outbound().queue.is_empty();
+            if waits || (replay.qos > QoS::AtMostOnce && !session.outbound().is_open()) {
                 return Pumped::Done;
             }
-            match retained.next(&mut replay.cursor, &mut looks) {
+            match retained.next(&mut replay.cursor, missed, &mut looks) {
                 Step::Found(_, message) => self.send_retained(session, replay, message),
                 Step::Pause => return Pumped::Later,
                 Step::End => replays.end_oldest(subscriber),

@@ -1,14 +1,16 @@
 //! Retained messages that subscriptions have asked for and that have not been sent yet.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+
+use hashbrown::HashTable;
 
 use crate::{
     base::{
         hash::{Map, Seed},
         ids::SubscriberId,
     },
-    mqtt::QoS,
-    routing::Cursor,
+    mqtt::{QoS, SubscriptionOptions},
+    routing::{Cursor, Missed},
 };
 
 /// Retained messages on their way to one subscription.
@@ -24,23 +26,22 @@ pub(super) struct Replay {
 
 /// The replays of all sessions. Most sessions have none.
 #[derive(Debug)]
-pub(super) struct Replays(Map<SubscriberId, VecDeque<Replay>>);
-
-/// Replays that wait for one session; a SUBSCRIBE beyond them is answered Quota exceeded.
-const REPLAYS_MAX: usize = 100_000;
+pub(super) struct Replays(Map<SubscriberId, SessionReplays>);
 
 impl Replays {
     pub(super) fn new(seed: Seed) -> Replays {
         Replays(Map::with_hasher(seed))
     }
 
-    /// Begins one more for a session, after those that it has.
+    /// Begins one more for a session, after those that it has. It takes the place of an earlier one
+    /// for the same filter.
     pub(super) fn begin(&mut self, subscriber: SubscriberId, replay: Replay) {
-        self.0.entry(subscriber).or_default().push_back(replay);
+        let seed = *self.0.hasher();
+        self.0.entry(subscriber).or_insert_with(|| SessionReplays::new(seed)).begin(replay);
     }
 
     pub(super) fn are_full(&self, subscriber: SubscriberId) -> bool {
-        self.0.get(&subscriber).is_some_and(|replays| replays.len() >= REPLAYS_MAX)
+        self.0.get(&subscriber).is_some_and(|replays| replays.waiting.len() >= REPLAYS_MAX)
     }
 
     #[inline]
@@ -52,18 +53,27 @@ impl Replays {
         self.0.contains_key(&subscriber)
     }
 
-    /// The oldest replay of a session: the others wait for it.
-    pub(super) fn oldest(&mut self, subscriber: SubscriberId) -> Option<&mut Replay> {
-        self.0.get_mut(&subscriber)?.front_mut()
+    pub(super) fn of(&mut self, subscriber: SubscriberId) -> Option<&mut SessionReplays> {
+        self.0.get_mut(&subscriber)
+    }
+
+    /// A subscription of a session has ended.
+    pub(super) fn end(&mut self, subscriber: SubscriberId, filter: &str) {
+        let Some(replays) = self.0.get_mut(&subscriber) else { return };
+        replays.end(filter);
+        self.forget_if_over(subscriber);
     }
 
     /// Ends the oldest replay of a session.
     pub(super) fn end_oldest(&mut self, subscriber: SubscriberId) {
-        if let Some(replays) = self.0.get_mut(&subscriber) {
-            replays.pop_front();
-            if replays.is_empty() {
-                self.0.remove(&subscriber);
-            }
+        let Some(replays) = self.0.get_mut(&subscriber) else { return };
+        replays.end_oldest();
+        self.forget_if_over(subscriber);
+    }
+
+    fn forget_if_over(&mut self, subscriber: SubscriberId) {
+        if self.0.get(&subscriber).is_some_and(|replays| replays.waiting.is_empty()) {
+            self.0.remove(&subscriber);
         }
     }
 
@@ -71,6 +81,94 @@ impl Replays {
     pub(super) fn forget(&mut self, subscriber: SubscriberId) {
         self.0.remove(&subscriber);
     }
+}
+
+/// The replays of one session, oldest first: one at most for each Topic Filter.
+#[derive(Debug)]
+pub(super) struct SessionReplays {
+    waiting: BTreeMap<u64, Replay>,
+    by_filter: HashTable<u64>,
+    /// The number of the next replay.
+    next: u64,
+    /// Retained messages that were published since and that the session has not got.
+    pub(super) missed: Missed,
+    seed: Seed,
+}
+
+/// Replays that wait for one session; a SUBSCRIBE beyond them is answered Quota exceeded.
+const REPLAYS_MAX: usize = 100_000;
+
+impl SessionReplays {
+    fn new(seed: Seed) -> SessionReplays {
+        SessionReplays {
+            waiting: BTreeMap::new(),
+            by_filter: HashTable::new(),
+            next: 0,
+            missed: Missed::default(),
+            seed,
+        }
+    }
+
+    fn begin(&mut self, replay: Replay) {
+        let filter = replay.cursor.filter().as_str();
+        self.end(filter);
+        let hash = self.seed.hash(filter);
+        let SessionReplays { waiting, by_filter, seed, .. } = self;
+        waiting.insert(self.next, replay);
+        let rehash = |number: &u64| seed.hash(filter_of(waiting, *number));
+        by_filter.insert_unique(hash, self.next, rehash);
+        self.next += 1;
+    }
+
+    /// The subscription has been replaced by one with these options and this identifier, which
+    /// wants what has not been sent yet. [MQTT-3.8.4-4]
+    pub(super) fn replace(
+        &mut self,
+        filter: &str,
+        options: SubscriptionOptions,
+        subscription_id: u32,
+    ) {
+        let number = self.find(filter);
+        if let Some(replay) = number.and_then(|number| self.waiting.get_mut(&number)) {
+            (replay.qos, replay.subscription_id) = (options.qos, subscription_id);
+            // What was not for the subscription when it was published is not for a later one.
+            replay.cursor.no_local |= options.no_local;
+        }
+    }
+
+    fn end(&mut self, filter: &str) {
+        let SessionReplays { waiting, by_filter, seed, .. } = self;
+        let is_it = |number: &u64| filter_of(waiting, *number) == filter;
+        if let Ok(found) = by_filter.find_entry(seed.hash(filter), is_it) {
+            let (number, _) = found.remove();
+            waiting.remove(&number);
+        }
+    }
+
+    /// The oldest, and what the session has missed.
+    pub(super) fn oldest(&mut self) -> Option<(&mut Replay, &Missed)> {
+        let oldest = self.waiting.first_entry()?;
+        Some((oldest.into_mut(), &self.missed))
+    }
+
+    fn end_oldest(&mut self) {
+        let SessionReplays { waiting, by_filter, seed, .. } = self;
+        let Some((&number, replay)) = waiting.first_key_value() else { return };
+        let hash = seed.hash(replay.cursor.filter().as_str());
+        if let Ok(found) = by_filter.find_entry(hash, |&other| other == number) {
+            found.remove();
+        }
+        waiting.pop_first();
+    }
+
+    fn find(&self, filter: &str) -> Option<u64> {
+        let is_it = |number: &u64| filter_of(&self.waiting, *number) == filter;
+        self.by_filter.find(self.seed.hash(filter), is_it).copied()
+    }
+}
+
+fn filter_of(waiting: &BTreeMap<u64, Replay>, number: u64) -> &str {
+    waiting[&number].cursor.filter().as_str()
 }
 
 #[cfg(test)]
@@ -81,19 +179,22 @@ mod tests {
     const ONE: SubscriberId = SubscriberId(1);
     const OTHER: SubscriberId = SubscriberId(2);
 
-    fn replay(subscription_id: u32) -> Replay {
+    fn replay(filter: &str, subscription_id: u32) -> Replay {
         let store: RetainedStore<std::rc::Rc<Message>> = RetainedStore::default();
-        let cursor = store.open(TopicFilter::parse("#").unwrap());
+        let cursor = store.open(TopicFilter::parse(filter).unwrap());
         Replay { cursor, qos: QoS::AtMostOnce, subscription_id, is_partly: false }
+    }
+
+    fn oldest(replays: &mut Replays, of: SubscriberId) -> Option<u32> {
+        Some(replays.of(of)?.oldest()?.0.subscription_id)
     }
 
     #[test]
     fn the_replays_of_a_session_come_one_after_the_other() {
         let mut replays = Replays::new(Seed::new(1));
-        replays.begin(ONE, replay(1));
-        replays.begin(ONE, replay(2));
-        replays.begin(OTHER, replay(3));
-        let oldest = |replays: &mut Replays, of| replays.oldest(of).map(|it| it.subscription_id);
+        replays.begin(ONE, replay("a", 1));
+        replays.begin(ONE, replay("b", 2));
+        replays.begin(OTHER, replay("a", 3));
         assert_eq!(oldest(&mut replays, ONE), Some(1));
         replays.end_oldest(ONE);
         assert_eq!(oldest(&mut replays, ONE), Some(2));
@@ -104,9 +205,27 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_has_one_replay_and_the_others_keep_their_order() {
+        let mut replays = Replays::new(Seed::new(1));
+        for (filter, id) in [("a", 1), ("b", 2), ("c", 3), ("a", 4), ("d", 5)] {
+            replays.begin(ONE, replay(filter, id));
+        }
+        let options = SubscriptionOptions::with_qos(QoS::AtMostOnce);
+        replays.of(ONE).unwrap().replace("c", options, 6);
+        replays.of(ONE).unwrap().replace("none", options, 7);
+        replays.end(ONE, "d");
+        replays.end(ONE, "none");
+        for id in [2, 6, 4] {
+            assert_eq!(oldest(&mut replays, ONE), Some(id));
+            replays.end_oldest(ONE);
+        }
+        assert!(replays.is_empty());
+    }
+
+    #[test]
     fn a_session_has_so_many_replays_and_no_more() {
         let mut replays = Replays::new(Seed::new(1));
-        (0..REPLAYS_MAX).for_each(|_| replays.begin(ONE, replay(0)));
+        (0..REPLAYS_MAX).for_each(|n| replays.begin(ONE, replay(&n.to_string(), 0)));
         assert!(replays.are_full(ONE) && !replays.are_full(OTHER));
     }
 }

@@ -7,14 +7,18 @@ use crate::{
         ids::ShardId,
         time::{Moment, Span},
     },
-    routing::{Cursor, MemorySize, RetainedStore, Stamp, Step},
+    routing::{Cursor, Missed, Retainable, RetainedStore, Stamp, Step},
     session::message::{Message, MessageView},
     topic::{TopicFilter, TopicName},
 };
 
-impl MemorySize for Rc<Message> {
+impl Retainable for Rc<Message> {
     fn bytes(&self) -> usize {
         self.size()
+    }
+
+    fn expires_at(&self) -> Option<Moment> {
+        Message::expires_at(self)
     }
 }
 
@@ -44,16 +48,18 @@ pub(super) struct Retained {
     store: RetainedStore<Rc<Message>>,
     /// The time of the latest change made or seen here.
     latest: u64,
+    /// Messages that have expired and were removed, and are not counted yet.
+    expired: u64,
 }
 
-/// Topics that one sweep looks at.
+/// Messages that one sweep removes.
 const SWEPT_AT_ONCE: usize = 4096;
 /// A tombstone is kept for this long: every letter that is older has arrived by then.
 pub(super) const TOMBSTONE_SPAN: Span = Span::from_secs(60);
 
 impl Retained {
     pub(super) fn new(here: ShardId) -> Retained {
-        Retained { here, store: RetainedStore::default(), latest: 0 }
+        Retained { here, store: RetainedStore::default(), latest: 0, expired: 0 }
     }
 
     /// Stores or removes a retained message here. The first says what the other shards are to do,
@@ -69,7 +75,7 @@ impl Retained {
         let mut stored = Ok(());
         let name = view.topic;
         let bytes = name.as_str().len() + view.application.len() + view.payload.len();
-        if !removes && !self.has_room(name, bytes, maximum) {
+        if !removes && !self.make_room(name, bytes, maximum, now) {
             stored = Err(RetainedFull);
             if self.store.get(name).is_none() {
                 return (None, stored);
@@ -85,24 +91,64 @@ impl Retained {
         (Some(retention), stored)
     }
 
-    /// Applies a change that was made on shard `by`.
-    pub(super) fn apply(&mut self, view: &MessageView<'_>, retention: Retention, by: ShardId) {
+    /// Applies a change that was made on shard `by`. False when a newer one is known.
+    pub(super) fn apply(
+        &mut self,
+        view: &MessageView<'_>,
+        retention: Retention,
+        by: ShardId,
+    ) -> bool {
         let time = retention.time.get();
         self.latest = self.latest.max(time);
         let message = (!retention.removes).then(|| Rc::new(Message::keep(view)));
-        self.store.apply(view.topic, message, Stamp { time, shard: by });
+        self.store.apply(view.topic, message, Stamp { time, shard: by })
     }
 
-    /// Whether a message of so many bytes, those of its topic among them, can be stored.
-    pub(super) fn has_room(&self, name: TopicName<'_>, bytes: usize, maximum: RetainedMax) -> bool {
-        let is_known = || self.store.get(name).is_some();
+    /// The number of the latest update here.
+    pub(super) fn sequence(&self) -> u64 {
+        self.store.sequence()
+    }
+
+    /// Whether a message of so many bytes, those of its topic among them, can be stored. What has
+    /// expired makes room for it.
+    pub(super) fn make_room(
+        &mut self,
+        name: TopicName<'_>,
+        bytes: usize,
+        maximum: RetainedMax,
+        now: Moment,
+    ) -> bool {
+        while !self.has_room(name, bytes, maximum, now) {
+            if !self.store.expire_next(now) {
+                return false;
+            }
+            self.expired += 1;
+        }
+        true
+    }
+
+    fn has_room(
+        &self,
+        name: TopicName<'_>,
+        bytes: usize,
+        maximum: RetainedMax,
+        now: Moment,
+    ) -> bool {
+        let is_known = || self.store.get(name).is_some_and(|former| !former.has_expired(now));
         self.store.bytes_with(name, Message::size_of(bytes)) <= maximum.bytes
             && (self.store.len() < maximum.messages || is_known())
     }
 
-    /// Removes messages whose time has passed, of a bounded number of topics. Says how many.
-    pub(super) fn sweep(&mut self, now: Moment) -> usize {
-        self.store.sweep(SWEPT_AT_ONCE, |message| message.has_expired(now))
+    /// Removes messages whose time has passed, a bounded number of them. True: there may be more.
+    pub(super) fn sweep(&mut self, now: Moment) -> bool {
+        let swept = (0..SWEPT_AT_ONCE).take_while(|_| self.store.expire_next(now)).count();
+        self.expired += swept as u64;
+        swept == SWEPT_AT_ONCE
+    }
+
+    /// How many messages have expired and were removed since the last call.
+    pub(super) fn take_expired(&mut self) -> u64 {
+        std::mem::take(&mut self.expired)
     }
 
     /// Forgets a bounded number of tombstones whose time has passed. True: there may be more.
@@ -118,8 +164,13 @@ impl Retained {
     }
 
     /// The next message of a cursor; looks at no more topics than `looks`.
-    pub(super) fn next(&self, cursor: &mut Cursor, looks: &mut usize) -> Step<'_, Rc<Message>> {
-        self.store.next(cursor, looks)
+    pub(super) fn next(
+        &self,
+        cursor: &mut Cursor,
+        missed: &Missed,
+        looks: &mut usize,
+    ) -> Step<'_, Rc<Message>> {
+        self.store.next(cursor, missed, looks)
     }
 
     /// Every topic with the change that decides about it, and its message unless that removed it.
@@ -192,7 +243,10 @@ mod tests {
         let soon = NOW + Span::from_secs(1);
         let message = MessageView { expires_at: Some(soon), ..view("a", b"1", QoS::AtMostOnce) };
         retained.change(&message, NOW, ONE).1.unwrap();
-        assert_eq!((retained.sweep(NOW), retained.sweep(soon)), (0, 1));
+        assert!(!retained.sweep(NOW));
+        assert_eq!(retained.take_expired(), 0);
+        assert!(!retained.sweep(soon));
+        assert_eq!((retained.take_expired(), retained.take_expired()), (1, 0));
         assert!(retained.open(TopicFilter::parse("#").unwrap()).is_none());
         retained.forget_tombstones(NOW + TOMBSTONE_SPAN);
         assert_eq!(payloads(&retained), [None]);

@@ -29,6 +29,16 @@ pub struct Rules {
     pub sys_interval: Option<Span>,
 }
 
+/// What happens to a connected client for which a message comes when its queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenQueueFull {
+    /// It stays, and the message is dropped and counted.
+    #[default]
+    Drop,
+    /// It is disconnected, so that it knows that it has missed something.
+    Disconnect,
+}
+
 /// How much of everything. Each limit says what happens beyond it, and what a change of it does
 /// where that is not "it holds from the next packet or message on".
 #[derive(Clone, Debug)]
@@ -43,9 +53,11 @@ pub struct Limits {
     /// QoS 1 and 2 messages in flight to one client, whose Receive Maximum may lower it; more wait
     /// in its queue. A change holds for connections that come after it.
     pub inflight_max: u16,
-    /// What waits for one session. Beyond it a connected client is disconnected with Quota
-    /// exceeded, and a message for an absent one is dropped and counted. What waits already stays.
+    /// What waits for one session. Beyond it a message is dropped and counted, and a connected
+    /// client may be disconnected with Quota exceeded. What waits already stays.
     pub queue: QueueLimits,
+    /// Whether it is.
+    pub when_queue_full: WhenQueueFull,
     /// QoS 2 messages that a client may have unreleased; beyond it Receive Maximum exceeded. The
     /// specification counts QoS 1 messages, too, until they are acknowledged; here the broker alone
     /// decides how long that takes, so a client is not disconnected for them. Told in CONNACK as

@@ -5,17 +5,45 @@
 
 use super::{
     Shard,
-    deliver::{Fanout, Means, Origin, Share},
+    deliver::{Dropped, Fanout, Means, Origin, Share},
     granted::Granted,
     letter::{Address, GroupKeys},
     orphans::ORPHANS_PER_TURN,
     ports::Ports,
+    rules::WhenQueueFull,
 };
 use crate::{
-    base::ids::ShardId,
-    routing::{GroupId, Selector},
+    base::ids::{ShardId, SubscriberId},
+    routing::{Entry, GroupId, Selector},
     session::{Session, message::MessageView, queue::QueuedMessage},
+    topic::Subscription,
 };
+
+/// Of the members that are connected and of those that are not, so many are asked for room.
+const LOOKS_MAX: usize = 1024;
+
+/// How a message is offered to the members of a group on one shard.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    selector: Selector,
+    origin: Origin,
+    /// Whether members that are away are offered it, too.
+    absent: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+enum Offered {
+    Taken {
+        /// The member that was chosen first, and had no room in its queue.
+        instead_of: Option<SubscriberId>,
+    },
+    Refused {
+        member: SubscriberId,
+        dropped: Dropped,
+    },
+    NoMember,
+}
 
 impl Shard {
     /// Brings a message to one member of each matching share group: to those here, and by letter
@@ -33,7 +61,7 @@ impl Shard {
         let selector = self.interest.selector(view, group, ports);
         match self.interest.choose_shard(group, selector) {
             Some(shard) if shard == self.settings.shard => {
-                self.deliver_to_member(view, group, selector, Origin::Publisher, ports);
+                self.serve(view, group, selector, 0, ports);
             }
             Some(shard) => {
                 let keys = &mut self.routes.group_keys[shard.index()];
@@ -44,31 +72,124 @@ impl Shard {
         }
     }
 
-    /// Delivers to the member of a group on this shard that is to have it. [MQTT-4.8.2-3]
-    pub(super) fn deliver_to_member(
+    /// Gives a message to the member of a group on this shard that is to have it, or to another
+    /// one that can take it, here or on another shard. It is dropped when none can. Says which
+    /// shard has been written to, if any. [MQTT-4.8.2-3]
+    pub(super) fn serve(
         &mut self,
         view: &MessageView<'_>,
         group: GroupId,
         selector: Selector,
-        origin: Origin,
+        hops: u8,
         ports: &mut impl Ports,
-    ) {
+    ) -> Option<ShardId> {
+        let others_take = self.interest.others_take(group);
+        let is_last = usize::from(hops) >= self.settings.shards;
+        let attempt =
+            Attempt { selector, origin: Origin::of(hops), absent: is_last || !others_take };
+        match self.offer_to_members(view, group, attempt, ports) {
+            Offered::Taken { instead_of } => {
+                self.interest.set_full(group, false, ports);
+                self.relieve_member(instead_of?);
+                None
+            }
+            Offered::NoMember => {
+                self.counters.dropped_no_member += 1;
+                None
+            }
+            Offered::Refused { member, dropped } => {
+                let full = dropped == Dropped::QueueFull;
+                if full {
+                    self.interest.set_full(group, true, ports);
+                }
+                let next = if is_last { None } else { self.next_shard(group, selector) };
+                if full && others_take && next.is_some() {
+                    self.relieve_member(member);
+                } else if full && hops == 0 && self.drops_clients() {
+                    self.buffers.note_overrun(member);
+                }
+                if let Some(next) = next {
+                    return Some(self.send_to_group(view, group, next, hops + 1, ports));
+                }
+                self.counters.count_drop(dropped);
+                None
+            }
+        }
+    }
+
+    /// Offers a message to the member that is chosen, then to others here until one takes it.
+    fn offer_to_members(
+        &mut self,
+        view: &MessageView<'_>,
+        group: GroupId,
+        attempt: Attempt,
+        ports: &mut impl Ports,
+    ) -> Offered {
         let Shard { interest, sessions, rules, buffers, pressure, counters, .. } = self;
         let load = |member| sessions.get(member).map_or(usize::MAX, Session::load);
-        let Some(entry) = interest.choose_member(group, selector, load) else {
-            counters.dropped_no_member += 1;
-            return;
-        };
-        let session = sessions.get_mut(entry.subscriber).expect("a member of a group is a session");
-        let id = [entry.subscription_id];
-        let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
+        let chosen = interest.choose_member(group, attempt.selector, load);
+        let Some(first) = chosen else { return Offered::NoMember };
+        let share = Share { group: interest.name(group), origin: attempt.origin };
         let means = Means { now: self.now, limits: &rules.limits, buffers, pressure, counters };
-        Fanout::new(view, means, ports).by(Share { group: interest.name(group), origin }).deliver(
-            entry.subscriber,
-            session,
-            Granted::unpack(entry.options).options,
-            ids,
-        );
+        let mut fanout = Fanout::new(view, means, ports).by(share);
+        let mut offer = |entry: Entry| {
+            let session =
+                sessions.get_mut(entry.subscriber).expect("a member of a group is a session");
+            let id = [entry.subscription_id];
+            let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
+            fanout.offer(entry.subscriber, session, Granted::unpack(entry.options).options, ids)
+        };
+        let dropped = match offer(first) {
+            Ok(()) => return Offered::Taken { instead_of: None },
+            Err(dropped) => dropped,
+        };
+        let member = first.subscriber;
+        let [online, absent] = interest.others(group, member);
+        let absent = absent.take(if attempt.absent { LOOKS_MAX } else { 0 });
+        let taken = online.take(LOOKS_MAX).chain(absent).any(|entry| offer(entry).is_ok());
+        match dropped {
+            Dropped::QueueFull if taken => Offered::Taken { instead_of: Some(member) },
+            _ if taken => Offered::Taken { instead_of: None },
+            _ => Offered::Refused { member, dropped },
+        }
+    }
+
+    /// Another member gets what this one has no room for. One that has acknowledged nothing for
+    /// longer than others have patience is disconnected: what it holds is for others, too.
+    fn relieve_member(&mut self, member: SubscriberId) {
+        let Some(session) = self.sessions.get_mut(member) else { return };
+        let stuck_for = session.outbound_mut().queue.note_relief(self.now);
+        if session.link().is_some() && stuck_for >= self.rules.limits.patience {
+            self.buffers.note_overrun(member);
+        }
+    }
+
+    /// A member has sent some of what waited in its queue: its groups hear of it when there is room
+    /// again.
+    pub(super) fn resume_member(&mut self, member: SubscriberId, ports: &mut impl Ports) {
+        let Some(session) = self.sessions.get_mut(member) else { return };
+        if session.outbound().queue.is_above(50, &self.rules.limits.queue) {
+            return;
+        }
+        session.outbound_mut().queue.end_relief();
+        for text in session.shared_filters() {
+            let Ok(Subscription::Shared(shared)) = Subscription::parse(&text) else { continue };
+            if let Some(group) = self.interest.find_group(shared) {
+                self.interest.set_full(group, false, ports);
+            }
+        }
+    }
+
+    /// Another shard that is to look for a member: one that has room as far as is known, or else
+    /// the next one.
+    fn next_shard(&mut self, group: GroupId, selector: Selector) -> Option<ShardId> {
+        let here = self.settings.shard;
+        let chosen = self.interest.choose_shard(group, selector).filter(|&shard| shard != here);
+        chosen.or_else(|| self.interest.next_shard(group))
+    }
+
+    fn drops_clients(&self) -> bool {
+        self.rules.limits.when_queue_full == WhenQueueFull::Disconnect
     }
 
     /// Brings a message to another member after the one that it was for has gone. Says which shard
@@ -86,9 +207,19 @@ impl Shard {
             return None;
         };
         if shard == self.settings.shard {
-            self.deliver_to_member(view, group, selector, Origin::Orphaned, ports);
-            return None;
+            return self.serve(view, group, selector, hops, ports);
         }
+        Some(self.send_to_group(view, group, shard, hops, ports))
+    }
+
+    fn send_to_group(
+        &mut self,
+        view: &MessageView<'_>,
+        group: GroupId,
+        shard: ShardId,
+        hops: u8,
+        ports: &mut impl Ports,
+    ) -> ShardId {
         let mut keys = String::new();
         self.interest.write_key(group, &mut keys);
         let address = Address {
@@ -100,7 +231,7 @@ impl Shard {
             hops,
         };
         ports.letters(shard).push_publish(view, &address);
-        Some(shard)
+        shard
     }
 
     /// Brings some of what is left behind to those who inherit it.

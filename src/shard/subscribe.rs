@@ -162,7 +162,8 @@ impl Shard {
         Ok(self.interest.subscribe(subscription, entry, ports))
     }
 
-    /// Prepares the retained messages that the subscription asks for.
+    /// Prepares the retained messages that the subscription asks for, or has what an earlier one
+    /// asked for sent as this one says.
     /// [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
     fn open_replay(
         &mut self,
@@ -177,13 +178,13 @@ impl Shard {
             RetainHandling::SendIfNew => is_new,
             RetainHandling::DoNotSend => false,
         };
-        if !wanted {
-            return;
-        }
-        if let Some(cursor) = self.retained.open(filter) {
+        if let Some(mut cursor) = self.retained.open(filter).filter(|_| wanted) {
+            cursor.no_local = options.no_local;
             let subscription_id = entry.subscription_id;
             let replay = Replay { cursor, qos: options.qos, subscription_id, is_partly };
             self.replays.begin(entry.subscriber, replay);
+        } else if let Some(replays) = self.replays.of(entry.subscriber) {
+            replays.replace(filter.as_str(), options, entry.subscription_id);
         }
     }
 }

@@ -43,9 +43,11 @@ pub(super) struct Timers {
 
 /// No reminder is set further ahead: what it is about may be long gone by then.
 const HORIZON: Span = Span::from_secs(60);
-/// How often some retained messages are looked at for whether they have expired.
+/// How often retained messages that have expired are removed.
 const SWEEP_SPAN: Span = Span::from_secs(5);
 const FIRST_SYS_SPAN: Span = Span::from_millis(100);
+/// The time between two bounded steps of that.
+const SWEEP_PAUSE: Span = Span::from_millis(20);
 /// The time between two bounded steps of forgetting tombstones.
 const TOMBSTONES_PAUSE: Span = Span::from_millis(20);
 
@@ -119,8 +121,9 @@ impl Shard {
                 return self.rules.sys_interval;
             }
             Timer::Sweep => {
-                self.counters.dropped_expired += self.retained.sweep(self.now) as u64;
-                return Some(SWEEP_SPAN);
+                let more = self.retained.sweep(self.now);
+                self.counters.dropped_expired += self.retained.take_expired();
+                return Some(if more { SWEEP_PAUSE } else { SWEEP_SPAN });
             }
             Timer::Tombstones => {
                 let more = self.retained.forget_tombstones(self.now);

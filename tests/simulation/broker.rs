@@ -46,6 +46,8 @@ pub(crate) struct Broker {
     step: u64,
     mailbox_parcels_max: usize,
     outbox_bytes_max: usize,
+    /// Messages that found a queue full, and that a share group may have lost.
+    pub(crate) group_drops: u64,
     rules: Arc<Rules>,
 }
 
@@ -100,6 +102,7 @@ impl Broker {
             step: 0,
             mailbox_parcels_max: plan.mailbox_parcels_max,
             outbox_bytes_max: plan.limits.outbox_bytes_max,
+            group_drops: 0,
             rules,
         }
     }
@@ -146,6 +149,7 @@ impl Broker {
             counters: (&before, &after),
         };
         self.oracle.observe(&seen)?;
+        self.check_drop(shard, &before, &after)?;
         Ok(taken)
     }
 
@@ -201,7 +205,7 @@ impl Broker {
             let misread = self.planted.is_on().then(|| {
                 let version = self.oracle.version_of(index, &bytes);
                 self.links[index].version = version;
-                self.planted.misread(&bytes, version)
+                self.planted.misread(index, &bytes, version)
             });
             let taken = self.call(shard, event, |brain, now, ports| match &misread {
                 None => brain.handle_bytes(now, id, &bytes, ports),

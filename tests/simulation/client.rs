@@ -41,6 +41,9 @@ pub(crate) struct Client {
     /// Whether it has asked for a new session.
     clean: bool,
     received: Vec<u8>,
+    /// It keeps one answer back for as long as it can.
+    pub(crate) hoards: bool,
+    hoarded: Option<Vec<u8>>,
     /// Answers that it owes the broker, in order.
     pub(crate) owed: VecDeque<Vec<u8>>,
     /// Sent by it at QoS 1 and 2 and not finished with, in order.
@@ -89,6 +92,8 @@ impl Client {
             lasting: false,
             clean: false,
             received: Vec::new(),
+            hoards: false,
+            hoarded: None,
             owed: VecDeque::new(),
             outgoing: Vec::new(),
             asking: BTreeSet::new(),
@@ -113,6 +118,7 @@ impl Client {
         self.lasting = lasting;
         self.dismissed = false;
         self.received.clear();
+        self.hoarded = None;
         self.owed.clear();
         self.asking.clear();
         self.aliases.clear();
@@ -224,7 +230,20 @@ impl Client {
         self.owed.extend(again);
     }
 
+    /// It keeps nothing back any more.
+    pub(crate) fn stop_hoarding(&mut self) {
+        self.hoards = false;
+        self.owed.extend(self.hoarded.take());
+    }
+
     fn take(&mut self, publish: &Publish<'_>) {
+        self.receive_message(publish);
+        if self.hoards && self.hoarded.is_none() && publish.delivery.qos() > QoS::AtMostOnce {
+            self.hoarded = self.owed.pop_back();
+        }
+    }
+
+    fn receive_message(&mut self, publish: &Publish<'_>) {
         match publish.delivery {
             Delivery::AtMostOnce => {}
             Delivery::AtLeastOnce(id) => {

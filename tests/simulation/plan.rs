@@ -12,7 +12,10 @@ use ringmq::{
     mqtt::QoS,
     routing::{Strategies, Strategy},
     session::queue::QueueLimits,
-    shard::{offer::Offer, rules::Limits},
+    shard::{
+        offer::Offer,
+        rules::{Limits, WhenQueueFull},
+    },
 };
 
 use crate::{
@@ -24,6 +27,7 @@ use crate::{
 pub(crate) const START: Moment = Moment::from_nanos(TICK.as_nanos() * 100);
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) shards: usize,
@@ -50,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) with_passwords: bool,
     /// Whether the broker is stopped in the middle of it all, rather than left by everyone.
     pub(crate) stops: bool,
+    /// Whether some clients keep an acknowledgement back for as long as they can.
+    pub(crate) hoards: bool,
     /// Whether there is a lull half-way, in which all replicas agree.
     pub(crate) pauses: bool,
     pub(crate) planted: Option<Fault>,
@@ -97,6 +103,7 @@ impl Plan {
             with_passwords: random.chance(3),
             stops: random.chance(10),
             pauses: random.chance(30),
+            hoards: random.chance(30),
             planted: None,
         }
     }
@@ -144,6 +151,7 @@ fn limits(random: &mut Random, narrow: bool) -> Limits {
         outbox_bytes_max: if narrow { random.pick(&[100, 300, 2_000]) } else { 1 << 20 },
         inflight_max: random.pick(&[1, 2, 5, 64]),
         queue,
+        when_queue_full: random.pick(&[WhenQueueFull::Drop, WhenQueueFull::Disconnect]),
         receive_maximum: random.pick(&[1, 3, 20, 1000]),
         topic_alias_maximum: random.pick(&[0, 2, 16]),
         topic_aliases_max: random.pick(&[1, 2, 32]),

@@ -1,12 +1,12 @@
 //! Faults that are planted between the shards and the world, so that the laws can be seen to find
 //! them. Each is something that a broker could get wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use ringmq::{
     mqtt::{
-        self, ConnackProperties, Connect, Packet, PacketType, QoS, ReasonCode, RetainHandling,
-        SubscriptionIdentifiers, SubscriptionOptions, Version,
+        self, ConnackProperties, Connect, Packet, PacketId, PacketType, QoS, ReasonCode,
+        RetainHandling, SubscriptionIdentifiers, SubscriptionOptions, Version,
     },
     shard::{letter::LetterBatch, offer::Offer, rules::Rules},
 };
@@ -73,6 +73,9 @@ faults! {
     HurryClock = "a shard's clock is ahead when timers are looked at",
     ReplayAlways = "Retain Handling 1 sends what is retained to those who have it",
     SkipReplay = "Retain Handling 0 sends nothing that is retained",
+    CountInOrder = "a PUBACK counts only after those of all earlier messages",
+    LoseMissed = "a retained message that changed during its replay is not sent",
+    KeepIdentifier = "a replay goes on with the first Subscription Identifier of its client",
     IgnoreRetainAsPublished = "Retain As Published is ignored",
     LoseIdentifiers = "what waited is sent without its Subscription Identifiers",
     KeepInterval = "the Message Expiry Interval of what waited is still the first one",
@@ -91,6 +94,8 @@ faults! {
     IgnoreAbsence = "another shard takes all members of a share group for present",
     IgnoreOffer = "the broker does not keep to what it offers",
     HideOffer = "CONNACK does not say what the broker offers",
+    HalveQueue = "a session's queue is full before its limit",
+    HalveRetained = "retained messages are too many before their limit",
     UnboundQueue = "a session's queue is never full",
     UnboundRetained = "retained messages are never too many",
     ForgetToClose = "a connection is not closed",
@@ -111,6 +116,14 @@ pub(crate) struct Planted {
     intervals: BTreeMap<Vec<u8>, u32>,
     /// The Topic Aliases of each client, and the connection on which each was told last.
     aliases: BTreeMap<(usize, u16), (String, usize)>,
+    /// The messages at QoS 1 on each link, and which of them were acknowledged.
+    unacknowledged: BTreeMap<usize, VecDeque<(PacketId, bool)>>,
+    /// The number of the latest message.
+    newest: u64,
+    /// What that was when each link subscribed last.
+    asked_at: BTreeMap<usize, u64>,
+    /// The first Subscription Identifier that each client was sent a message by.
+    identifiers: BTreeMap<usize, u32>,
 }
 
 /// Whom a packet is sent to.
@@ -156,6 +169,10 @@ impl Planted {
             forging: false,
             intervals: BTreeMap::new(),
             aliases: BTreeMap::new(),
+            unacknowledged: BTreeMap::new(),
+            newest: 0,
+            asked_at: BTreeMap::new(),
+            identifiers: BTreeMap::new(),
         }
     }
 
@@ -173,15 +190,44 @@ impl Planted {
         let mut rest = frames;
         while let Ok(Some(frame)) = mqtt::frame::split(rest, 1 << 28) {
             let (one, more) = rest.split_at(frame.len);
+            rest = more;
+            if let Ok(Packet::Publish(publish)) = Packet::decode(frame, to.version)
+                && let mqtt::Delivery::AtLeastOnce(packet_id) = publish.delivery
+            {
+                self.unacknowledged.entry(to.link).or_default().push_back((packet_id, false));
+            }
             let rewritten = match Packet::decode(frame, to.version) {
+                Ok(packet) if waited && self.loses(to, &packet) => continue,
                 Ok(packet) => self.rewrite(to, waited, &packet),
                 Err(_) => None,
             };
             let one = rewritten.unwrap_or_else(|| one.to_vec());
             self.alter_one(to, frame.packet_type(), one, &mut altered);
-            rest = more;
         }
         altered
+    }
+
+    /// Whether a packet that waited is not sent.
+    fn loses(&self, to: Recipient, packet: &Packet<'_>) -> bool {
+        let Packet::Publish(publish) = packet else { return false };
+        let asked_at = self.asked_at.get(&to.link).copied().unwrap_or(u64::MAX);
+        self.is(Fault::LoseMissed)
+            && publish.delivery.qos() == QoS::AtMostOnce
+            && publish.retain
+            && number_of(publish.payload).is_some_and(|number| number > asked_at)
+    }
+
+    /// The acknowledgements that are not older than one that is missing.
+    fn count_in_order(&mut self, link: usize, packet_id: PacketId) -> Vec<u8> {
+        let mut out = Vec::new();
+        let Some(sent) = self.unacknowledged.get_mut(&link) else { return out };
+        if let Some(place) = sent.iter().position(|&(sent, known)| sent == packet_id && !known) {
+            sent[place].1 = true;
+        }
+        while let Some((packet_id, _)) = sent.pop_front_if(|it| it.1) {
+            Packet::Puback(mqtt::Ack::success(packet_id)).encode(Version::V311, &mut out);
+        }
+        out
     }
 
     /// The packet anew, if the fault is in what it says.
@@ -190,6 +236,12 @@ impl Planted {
         match (self.fault?, *packet) {
             (Fault::LoseIdentifiers, Packet::Publish(mut publish)) if waited => {
                 publish.properties.subscription_identifiers = SubscriptionIdentifiers::default();
+                publish.encode(to.version, &mut out);
+            }
+            (Fault::KeepIdentifier, Packet::Publish(mut publish)) if waited && publish.retain => {
+                let now = publish.properties.subscription_identifiers.iter().next()?;
+                let first = [*self.identifiers.entry(to.client).or_insert(now)];
+                publish.properties.subscription_identifiers = SubscriptionIdentifiers::List(&first);
                 publish.encode(to.version, &mut out);
             }
             (Fault::KeepInterval, Packet::Publish(mut publish)) => {
@@ -280,13 +332,16 @@ impl Planted {
     }
 
     /// What a shard is handed instead of what has come.
-    pub(crate) fn misread(&mut self, bytes: &[u8], version: Version) -> Misread {
+    pub(crate) fn misread(&mut self, link: usize, bytes: &[u8], version: Version) -> Misread {
         let mut misread = Misread::default();
         let mut rest = bytes;
         while let Ok(Some(frame)) = mqtt::frame::split(rest, 1 << 28) {
             let (one, more) = rest.split_at(frame.len);
             let altered = match Packet::decode(frame, version) {
-                Ok(packet) => self.misread_one(&packet, version),
+                Ok(packet) => {
+                    self.note(link, &packet);
+                    self.misread_one(link, &packet, version)
+                }
                 Err(_) => None,
             };
             let altered = altered.as_deref().unwrap_or(one);
@@ -298,9 +353,27 @@ impl Planted {
         misread
     }
 
-    fn misread_one(&mut self, packet: &Packet<'_>, version: Version) -> Option<Vec<u8>> {
+    fn note(&mut self, link: usize, packet: &Packet<'_>) {
+        match packet {
+            Packet::Publish(publish) => {
+                self.newest = self.newest.max(number_of(publish.payload).unwrap_or_default());
+            }
+            Packet::Subscribe(_) => drop(self.asked_at.insert(link, self.newest)),
+            _ => {}
+        }
+    }
+
+    fn misread_one(
+        &mut self,
+        link: usize,
+        packet: &Packet<'_>,
+        version: Version,
+    ) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         match *packet {
+            Packet::Puback(ack) if self.fault? == Fault::CountInOrder => {
+                return Some(self.count_in_order(link, ack.packet_id));
+            }
             Packet::Connect(connect) => self.misread_connect(connect)?.encode(&mut out),
             Packet::Publish(publish) if self.fault? == Fault::KeepInterval => {
                 let interval = publish.properties.message_expiry_interval?;
@@ -373,6 +446,8 @@ impl Planted {
     pub(crate) fn misset(&self, rules: &mut Rules) {
         match self.fault {
             Some(Fault::IgnoreOffer) => rules.offer = Offer::default(),
+            Some(Fault::HalveQueue) => rules.limits.queue.messages_max /= 2,
+            Some(Fault::HalveRetained) => rules.limits.retained_max /= 2,
             Some(Fault::UnboundQueue) => rules.limits.queue.messages_max = usize::MAX,
             Some(Fault::UnboundRetained) => rules.limits.retained_max = usize::MAX,
             _ => {}
@@ -418,6 +493,12 @@ impl Planted {
         let upto = self.told.get(&(from, to)).copied().unwrap_or_default();
         Some(letters::applied(upto))
     }
+}
+
+/// The number of a message, which its payload begins with.
+fn number_of(payload: &[u8]) -> Option<u64> {
+    let digits = payload.strip_prefix(b"m")?.split(|&byte| byte == b'.').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Where the Packet Identifier of a PUBLISH stands.

@@ -100,7 +100,12 @@ impl Run {
             plan: plan.clone(),
             broker: Broker::new(plan, START),
             clients: (0..plan.clients)
-                .map(|at| Client::new(at, plan.groups_from + at % plan.groups, at >= hostile))
+                .map(|at| {
+                    let mut client =
+                        Client::new(at, plan.groups_from + at % plan.groups, at >= hostile);
+                    client.hoards = plan.hoards && at % 2 == 0;
+                    client
+                })
                 .collect(),
             workload: Workload::new(plan, stream(purpose::WORKLOAD)),
             network: stream(purpose::NETWORK),
@@ -432,6 +437,7 @@ impl Run {
     /// Nobody does anything new until all that was underway has arrived.
     fn pause(&mut self) -> Verdict {
         self.exhaust()?;
+        self.broker.check_windows()?;
         self.broker.check_replicas()
     }
 
@@ -458,6 +464,9 @@ impl Run {
         for link in &mut self.broker.links {
             link.deaf = false;
         }
+        self.settle()?;
+        self.broker.check_windows()?;
+        self.clients.iter_mut().for_each(Client::stop_hoarding);
         for _ in 0..ROUNDS_MAX {
             self.settle()?;
             let off = self.clients.iter().position(|client| client.stage != Stage::Connected);

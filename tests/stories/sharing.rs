@@ -5,7 +5,8 @@ use ringmq::{
     base::time::Span,
     mqtt::{Connect, ConnectProperties, Delivery, Packet, PacketId, QoS, ReasonCode, Version},
     routing::{Strategies, Strategy},
-    shard::rules::Limits,
+    session::queue::QueueLimits,
+    shard::rules::{Limits, WhenQueueFull},
 };
 
 use crate::{
@@ -371,5 +372,113 @@ fn a_message_that_a_member_refuses_goes_to_nobody_else() {
         world.pass(Span::from_millis(50));
         assert!(world.received(other).is_empty());
         assert_eq!(world.counters().dropped_no_member, 0);
+    }
+}
+
+/// A broker whose queues hold two messages, and which waits for nobody.
+fn narrow(shards: usize, when_queue_full: WhenQueueFull, patience: Span) -> World {
+    let queue = QueueLimits { messages_max: 2, bytes_max: 1 << 20 };
+    let limits = Limits { queue, when_queue_full, patience, ..limits() };
+    World::with(shards, &limits, &Policy::default())
+}
+
+/// Reads and acknowledges everything that comes, and says the payloads.
+fn take(world: &mut World, client: usize) -> Vec<String> {
+    let mut taken = Vec::new();
+    loop {
+        let mut ids = Vec::new();
+        world.look(client, |packet| {
+            if let Ok(Packet::Publish(publish)) = packet {
+                taken.push(String::from_utf8_lossy(publish.payload).into_owned());
+                ids.extend(publish.delivery.packet_id());
+            }
+        });
+        if ids.is_empty() {
+            return taken;
+        }
+        for packet_id in ids {
+            world.send(client, &bytes(&Packet::Puback(ack(packet_id.value())), Version::V5));
+        }
+    }
+}
+
+#[test]
+fn what_finds_the_queue_of_a_member_full_goes_to_another_one() {
+    let policies = [WhenQueueFull::Drop, WhenQueueFull::Disconnect];
+    for (shards, policy) in crate::SHARDS.into_iter().flat_map(|n| policies.map(|it| (n, it))) {
+        let mut world = narrow(shards, policy, Span::ZERO);
+        let members = ["stuck", "good"].map(|name| windowed(&mut world, name, "$share/g/t", 1));
+        let writer = join_as(&mut world, Version::V5, "writer");
+        let mut got = Vec::new();
+        for n in 1..=60 {
+            let (delivery, payload) = numbered(Delivery::AtLeastOnce, n);
+            publish(&mut world, writer, Version::V5, "t", delivery, &payload);
+            got.extend(take(&mut world, members[1]));
+        }
+        world.pass(Span::from_secs(1));
+        got.extend(take(&mut world, members[1]));
+        let mut numbers: Vec<u16> = got.iter().map(|payload| payload.parse().unwrap()).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        // Who acknowledges nothing is gone, and what it held has been inherited.
+        assert!(world.is_closed(members[0]));
+        assert_eq!(numbers, (1..=60).collect::<Vec<_>>(), "{shards} shards");
+        assert_eq!(world.counters().dropped_queue_full, 0);
+    }
+}
+
+#[test]
+fn a_slow_member_stays_while_it_acknowledges() {
+    for shards in crate::SHARDS {
+        let mut world = narrow(shards, WhenQueueFull::Drop, Span::from_millis(500));
+        let slow = windowed(&mut world, "slow", "$share/g/t", 1);
+        let good = windowed(&mut world, "good", "$share/g/t", 1);
+        let writer = join_as(&mut world, Version::V5, "writer");
+        let mut got = 0;
+        for n in 1..=60 {
+            let (delivery, payload) = numbered(Delivery::AtLeastOnce, n);
+            publish(&mut world, writer, Version::V5, "t", delivery, &payload);
+            world.pass(Span::from_millis(100));
+            got += take(&mut world, good).len();
+            if n.is_multiple_of(3) {
+                got += world.received(slow).len();
+                world.send(slow, &bytes(&Packet::Puback(ack(n / 3)), Version::V5));
+            }
+        }
+        for n in 21..=60 {
+            got += world.received(slow).len();
+            world.send(slow, &bytes(&Packet::Puback(ack(n)), Version::V5));
+        }
+        assert!(!world.is_closed(slow));
+        assert_eq!(
+            (got + take(&mut world, good).len(), world.counters().dropped_queue_full),
+            (60, 0)
+        );
+    }
+}
+
+#[test]
+fn absent_members_get_what_each_has_room_for() {
+    for shards in crate::SHARDS {
+        let mut world = narrow(shards, WhenQueueFull::Drop, Span::ZERO);
+        let names = ["one", "two", "three", "four"];
+        for name in names {
+            let client = join(&mut world, &resume(Version::V5, name));
+            let share = [("$share/g/t", at(QoS::AtLeastOnce)), ("u", at(QoS::AtLeastOnce))];
+            let share = if name == "four" { &share[..] } else { &share[..1] };
+            world.send(client, &subscribe(Version::V5, 1, share));
+            world.send(client, &disconnect(Version::V5));
+        }
+        let writer = join_as(&mut world, Version::V5, "writer");
+        // The last one is full already.
+        for topic in ["u", "u", "t", "t", "t", "t", "t", "t", "t"] {
+            publish(&mut world, writer, Version::V5, topic, Delivery::AtLeastOnce(id(1)), "x");
+        }
+        assert_eq!(world.counters().dropped_queue_full, 1, "{shards} shards");
+        for name in names {
+            let back = world.open(Version::V5);
+            world.send(back, &bytes(&Packet::Connect(resume(Version::V5, name)), Version::V5));
+            assert_eq!(world.received(back).len(), 3, "{name}");
+        }
     }
 }

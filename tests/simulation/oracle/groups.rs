@@ -1,5 +1,7 @@
 //! What share groups are owed: a message that comes while all members are there goes to one.
 
+use std::collections::BTreeSet;
+
 use super::{Oracle, model::Session};
 use crate::matching::matches;
 
@@ -51,6 +53,17 @@ impl Oracle {
         for text in &texts {
             self.forgive_debts(text);
         }
+    }
+
+    /// Whether a share group has members on a shard, and all of them are among the full ones.
+    pub(super) fn has_full_group(&self, at: usize, full: &BTreeSet<&str>) -> bool {
+        self.filters.iter().filter(|text| text.starts_with("$share/")).any(|text| {
+            let is_member = |session: &&Session| {
+                session.subscriptions.iter().any(|it| it.text == *text && it.is_current())
+            };
+            let mut members = self.alive_at(at).filter(is_member).peekable();
+            members.peek().is_some() && members.all(|it| full.contains(&*it.client_id))
+        })
     }
 
     /// Messages that groups should have got and have not. Those that look like another one, or

@@ -1,6 +1,11 @@
 //! Limits that hold at every moment.
 
-use ringmq::shard::inventory::{Inventory, SessionInventory};
+use std::collections::BTreeSet;
+
+use ringmq::shard::{
+    inventory::{Inventory, SessionInventory},
+    stats::Counters,
+};
 
 use crate::{
     broker::{Broker, Verdict},
@@ -40,6 +45,38 @@ impl Broker {
         ensure(!strict || within, "a queue has a limit", tell)
     }
 
+    /// A message that found a queue full: the queue is full of messages that are alive. Whoever was
+    /// disconnected for it, or has been sent some of it since, is not looked at.
+    pub(crate) fn check_drop(&mut self, at: usize, before: &Counters, after: &Counters) -> Verdict {
+        let ended = after.ended_quota > before.ended_quota
+            || after.clients_total < before.clients_total
+            || after.connections_accepted > before.connections_accepted;
+        let dropped = after.dropped_queue_full - before.dropped_queue_full;
+        if dropped == 0 {
+            return Ok(());
+        }
+        if after.messages_sent > before.messages_sent || ended {
+            self.group_drops += dropped;
+            return Ok(());
+        }
+        let limits = &self.oracle.limits().queue;
+        let inventory = self.shards[at].inventory(self.now);
+        let is_full = |session: &&SessionInventory| {
+            let SessionInventory { queued, queued_bytes, queued_expired, .. } = **session;
+            let has_room =
+                queued < limits.messages_max && queued_bytes + LARGE_BYTES <= limits.bytes_max;
+            !has_room && queued_expired == 0
+        };
+        let full: BTreeSet<&str> =
+            inventory.sessions.iter().filter(is_full).map(|it| &*it.client_id).collect();
+        if self.oracle.has_full_group(at, &full) {
+            self.group_drops += dropped;
+        }
+        ensure(!full.is_empty(), "a queue is full of messages that are alive", || {
+            format!("shard {at}: {:?}", inventory.sessions)
+        })
+    }
+
     /// After the broker was stopped: nobody is connected, and nothing waits.
     pub(crate) fn check_stopped(&self) -> Verdict {
         for (at, shard) in self.shards.iter().enumerate() {
@@ -54,3 +91,6 @@ impl Broker {
         ensure(open.is_none(), "a broker that stops lets everyone go", || format!("link {open:?}"))
     }
 }
+
+/// As many bytes as no message of a narrow plan has in a queue.
+const LARGE_BYTES: usize = 70_000;

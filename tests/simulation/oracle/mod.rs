@@ -7,6 +7,7 @@ mod connack;
 mod groups;
 mod limits;
 mod model;
+mod replays;
 mod replicas;
 mod routing;
 mod sent;
@@ -23,7 +24,11 @@ use ringmq::{
         time::{Moment, Span},
     },
     mqtt::{self, Packet, Version},
-    shard::{offer::Offer, rules::Limits, stats::Counters},
+    shard::{
+        offer::Offer,
+        rules::{Limits, WhenQueueFull},
+        stats::Counters,
+    },
 };
 
 use self::model::{Conn, Emission, Session};
@@ -226,11 +231,19 @@ impl Oracle {
             || matches!(seen.event, Event::Stop)
             || matches!(seen.event, Event::Ended { link: ended } if ended == link)
             || (silent && after.ended_keep_alive > before.ended_keep_alive)
-            || after.ended_quota > before.ended_quota
+            || (after.ended_quota > before.ended_quota && self.may_be_cut(link))
             || (conn.packet_size_max < SMALL && after.ended_too_large > before.ended_too_large);
         ensure(excused, "a client that keeps to the rules stays connected", || {
             format!("link {link} of client {}", conn.client)
         })
+    }
+
+    /// Whether a client is disconnected when its queue is full: as the limits say, or because other
+    /// members of its share groups are to have what it holds.
+    fn may_be_cut(&self, link: usize) -> bool {
+        let session = self.conns[link].session.map(|session| &self.sessions[session]);
+        self.limits.when_queue_full == WhenQueueFull::Disconnect
+            || session.is_some_and(|it| it.subscriptions.iter().any(|it| it.share().is_some()))
     }
 
     /// Adds a call to the digest, and to the story.

@@ -139,6 +139,8 @@ pub(super) struct Subscription {
     pub(super) acknowledged_at: Option<u64>,
     pub(super) packet_id: (usize, u16),
     pub(super) until: Option<u64>,
+    /// It has asked for retained messages, or has taken the place of one that has.
+    pub(super) has_asked: bool,
 }
 
 impl Subscription {
@@ -178,6 +180,10 @@ pub(super) struct Publication {
 }
 
 impl Publication {
+    pub(super) fn has_expired(&self, now: Moment) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+
     /// Whether a PUBLISH to a client of this version says what the publisher has said.
     pub(super) fn is_said_by(&self, publish: &Publish<'_>, version: Version) -> bool {
         let said = written(publish.properties.application);
@@ -245,4 +251,11 @@ pub(super) struct Ticket {
     pub(super) filter: String,
     /// Nothing has happened that could have made it void.
     pub(super) certain: bool,
+    /// The step in which the subscription asked for it.
+    pub(super) since: u64,
+    /// The step in which the subscription has ended or was replaced.
+    pub(super) until: Option<u64>,
+    /// The message has come after the subscription, and may come by its replay if this session
+    /// has missed it: at which QoS it should have come live.
+    pub(super) missed_at: Option<QoS>,
 }

@@ -52,6 +52,24 @@ impl Broker {
         Ok(())
     }
 
+    /// While nothing is on its way, a message waits only for a window that is full, or for an
+    /// outbox that its client does not read.
+    pub(crate) fn check_windows(&self) -> Verdict {
+        for (at, shard) in self.shards.iter().enumerate() {
+            let inventory = shard.inventory(self.now);
+            for session in inventory.sessions.iter().filter(|it| it.connected && it.queued > 0) {
+                let Some((link, full)) = self.oracle.window_of(&session.client_id) else {
+                    continue;
+                };
+                let idle = self.links[link].is_open() && self.links[link].outbox.is_empty();
+                ensure(full || !idle, "a window that is open is used", || {
+                    format!("shard {at}, link {link}: {session:?}")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Nothing waits for anything.
     fn check_at_rest(&self, at: usize, inventory: &Inventory, clients: &[Client]) -> Verdict {
         let Inventory { held_back, orphans, pending_subacks, waiting_for_post, .. } = *inventory;
@@ -99,6 +117,11 @@ impl Broker {
         let dropped = counters.dropped_queue_full + counters.dropped_too_large;
         ensure(missing.len() as u64 <= dropped, "what is acknowledged is delivered", || {
             format!("shard {at}: {missing:?} are missing, {dropped} were dropped")
+        })?;
+        let left_out = self.oracle.left_out_at(at, self.now);
+        let dropped = counters.dropped_too_large;
+        ensure(left_out.len() as u64 <= dropped, "a replay leaves no topic out", || {
+            format!("shard {at}: {left_out:?} were left out, {dropped} were too large")
         })
     }
 
@@ -106,13 +129,10 @@ impl Broker {
         let missing = self.oracle.missing_of_groups(self.now);
         let dropped: u64 = (0..self.shards.len())
             .map(|at| self.counters(at))
-            .map(|it| {
-                it.dropped_queue_full
-                    + it.dropped_outbox_full
-                    + it.dropped_too_large
-                    + it.dropped_no_member
-            })
+            .map(|it| it.dropped_outbox_full + it.dropped_too_large + it.dropped_no_member)
             .sum();
+        // A queue that was full counts only where no member had room.
+        let dropped = dropped + self.group_drops;
         ensure(missing.len() as u64 <= dropped, "a share group loses nothing", || {
             format!("{missing:?} are missing, {dropped} were dropped")
         })?;
@@ -151,6 +171,14 @@ impl Broker {
 }
 
 impl Oracle {
+    /// The connection of a client, and whether the window of its session is full.
+    fn window_of(&self, client_id: &str) -> Option<(usize, bool)> {
+        let session = &self.sessions[*self.current.get(client_id)?];
+        let link = session.link?;
+        let outstanding = session.flights.iter().filter(|it| it.published_on == link).count();
+        Some((link, outstanding >= self.conns[link].window))
+    }
+
     /// A client that is connected has got all answers, and nothing twice that is to come once.
     fn check_client(&self, at: usize, client: &Client) -> Verdict {
         for (payload, count) in &client.exactly_once {
@@ -205,7 +233,7 @@ impl Oracle {
         })
     }
 
-    fn alive_at(&self, at: usize) -> impl Iterator<Item = &Session> {
+    pub(super) fn alive_at(&self, at: usize) -> impl Iterator<Item = &Session> {
         self.current.values().map(|&it| &self.sessions[it]).filter(move |it| it.home == at)
     }
 
@@ -296,7 +324,7 @@ impl Oracle {
                     missing.push(format!("{} for {}", payload.trim(), session.client_id));
                 }
             }
-            for ticket in session.tickets.iter().filter(|ticket| ticket.certain) {
+            for ticket in session.tickets.iter().filter(|it| it.certain && it.until.is_none()) {
                 let publication = &self.emissions[ticket.emission].publication;
                 let alive = publication.expires_at.is_none_or(|expires_at| expires_at > now);
                 if alive && self.is_retained(at, ticket.emission) {

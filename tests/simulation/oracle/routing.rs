@@ -33,8 +33,15 @@ impl Replica {
         self.topics.get(topic)?.2
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.topics.values().filter(|(_, _, message)| message.is_some()).count()
+    /// How many messages there are, those that have expired left out.
+    pub(super) fn count(&self, emissions: &[Emission], now: Moment) -> usize {
+        let messages = self.topics.values().filter_map(|(_, _, message)| *message);
+        messages.filter(|&message| !emissions[message].publication.has_expired(now)).count()
+    }
+
+    /// Whether another message has taken the place of this one before a step.
+    pub(super) fn was_superseded_before(&self, emission: usize, step: u64) -> bool {
+        self.superseded.get(&emission).is_some_and(|&at| at < step)
     }
 
     fn apply(&mut self, topic: &str, change: (u64, usize, Option<usize>), step: u64) {
@@ -73,7 +80,9 @@ impl Oracle {
         let replica = &self.retained[seen.shard];
         let former = replica.message(&publication.topic);
         let mut removes = publication.payload.is_empty();
-        if !removes && former.is_none() && replica.len() >= self.limits.retained_max {
+        let former = former.filter(|&it| !self.emissions[it].publication.has_expired(seen.now));
+        let full = replica.count(&self.emissions, seen.now) >= self.limits.retained_max;
+        if !removes && former.is_none() && full {
             former?;
             removes = true;
         }
@@ -112,6 +121,7 @@ impl Oracle {
         for (at, expected) in additions {
             self.sessions[at].expected.push(expected);
         }
+        self.note_possible_misses(seen, number);
     }
 
     /// Whether the publisher's shard must have known that somebody here wants this message.
@@ -187,6 +197,7 @@ impl Oracle {
                 !expected.immediate
             });
         }
+        self.settle_misses(seen);
         let (before, after) = seen.counters;
         let dropped = after.dropped_outbox_full - before.dropped_outbox_full
             + after.dropped_too_large

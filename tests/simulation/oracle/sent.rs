@@ -316,8 +316,13 @@ impl Oracle {
         sight: &Sight<'_>,
         place: usize,
     ) -> Result<(), Violation> {
+        let ended = |&place: &usize| self.sessions[sight.session].tickets[place].until.is_some();
+        let certain = self.find_tickets(seen, sight, true);
+        let uncertain = self.find_tickets(seen, sight, false);
+        let place = certain.chain(uncertain).find(ended).unwrap_or(place);
         let session = &mut self.sessions[sight.session];
         let ticket = session.tickets.remove(place);
+        session.use_up(&ticket);
         session.got.insert(ticket.emission);
         self.check_interval(seen, sight, ticket.emission)
     }
@@ -457,6 +462,7 @@ impl Oracle {
                 if ticket.identifier > 0 { &[ticket.identifier] } else { &[] };
             sight.publish.retain
                 && ticket.certain == certain
+                && ticket.until.is_none_or(|until| until >= seen.step)
                 && !has_expired(publication, seen.now)
                 && publication.topic == sight.topic
                 && publication.payload == sight.publish.payload

@@ -147,9 +147,10 @@ impl Oracle {
             self.conns[link].version == Version::V5 && publish.delivery.qos() > QoS::AtMostOnce;
         let kept = publish.retain && !publish.payload.is_empty();
         let replica = &self.retained[seen.shard];
+        let former = replica.message(topic);
         told && kept
-            && replica.len() >= self.limits.retained_max
-            && replica.message(topic).is_none()
+            && replica.count(&self.emissions, seen.now) >= self.limits.retained_max
+            && former.is_none_or(|it| self.emissions[it].publication.has_expired(seen.now))
     }
 
     fn resolve_alias(&mut self, link: usize, publish: &Publish<'_>) -> Option<String> {
@@ -209,15 +210,19 @@ impl Oracle {
                 acknowledged_at: None,
                 packet_id: (link, packet_id),
                 until: None,
+                has_asked: false,
             };
+            let asks = !text.starts_with("$share/") && subscription.wants_retained(known.is_some());
+            subscription.has_asked = asks;
             if let Some(known) = known {
                 let earlier = &mut session.subscriptions[known];
                 earlier.until = Some(seen.step);
                 subscription.acknowledged_at = earlier.acknowledged_at;
+                subscription.has_asked |= earlier.has_asked;
+                session.replace_tickets(seen.step, &subscription, asks);
             }
-            let wants_retained = subscription.wants_retained(known.is_some());
             session.subscriptions.push(subscription);
-            if wants_retained && !text.starts_with("$share/") {
+            if asks {
                 self.ask_for_retained(seen, at, text, options.qos, identifier);
             }
         }
@@ -239,7 +244,6 @@ impl Oracle {
         qos: QoS,
         identifier: u32,
     ) {
-        // What the same filter has asked for before may have been sent or not: all the same.
         for emission in self.retained_for(seen.shard, filter) {
             self.sessions[at].tickets.push(Ticket {
                 emission,
@@ -247,6 +251,9 @@ impl Oracle {
                 identifier,
                 filter: filter.to_owned(),
                 certain: true,
+                since: seen.step,
+                until: None,
+                missed_at: None,
             });
         }
     }
@@ -264,9 +271,7 @@ impl Oracle {
             }
             self.forgive_debts(text);
             let session = &mut self.sessions[at];
-            for ticket in session.tickets.iter_mut().filter(|ticket| ticket.filter == text) {
-                ticket.certain = false;
-            }
+            session.end_tickets(seen.step, text);
         }
         let codes = if self.conns[link].version == Version::V5 { codes } else { Vec::new() };
         self.owe(link, Reply::Unsuback(unsubscribe.packet_id.value(), codes));

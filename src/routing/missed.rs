@@ -1,0 +1,113 @@
+//! Updates of the retained store that a subscriber with an open [`Cursor`](super::Cursor) should
+//! have got as they were published, and has not: its cursors must not pass them over.
+
+use std::ops::RangeInclusive;
+
+/// The updates that one subscriber has missed: those that it has published itself are for its
+/// subscriptions without No Local only.
+#[derive(Debug, Default)]
+pub struct Missed {
+    own: Ranges,
+    others: Ranges,
+}
+
+impl Missed {
+    pub fn is_empty(&self) -> bool {
+        self.own.list.is_empty() && self.others.list.is_empty()
+    }
+
+    /// Takes note of an update that is for the subscriber, the latest one. `own`: the subscriber
+    /// has published it.
+    pub fn note(&mut self, sequence: u64, own: bool, delivered: bool) {
+        let Missed { own: those, others: rest } = self;
+        let (those, rest) = if own { (those, rest) } else { (rest, those) };
+        rest.is_open = false;
+        those.note(sequence, delivered);
+    }
+
+    /// The latest update is none that the subscriber could miss.
+    pub fn end_ranges(&mut self) {
+        self.own.is_open = false;
+        self.others.is_open = false;
+    }
+
+    pub(super) fn contains(&self, sequence: u64, no_local: bool) -> bool {
+        self.others.contains(sequence) || (!no_local && self.own.contains(sequence))
+    }
+}
+
+/// Numbers of updates, as ranges in their order.
+///
+/// A range grows while one update after another is missed; one that was delivered ends it. So an
+/// update that was delivered is in no range, up to a number of ranges that bounds the memory.
+/// Beyond it the last range grows over what was delivered, and that may come twice.
+#[derive(Debug, Default)]
+struct Ranges {
+    list: Vec<RangeInclusive<u64>>,
+    /// Whether every update for the subscriber since the start of the last range was missed.
+    is_open: bool,
+}
+
+/// 16 KiB of ranges.
+const RANGES_MAX: usize = 682;
+
+impl Ranges {
+    fn note(&mut self, sequence: u64, delivered: bool) {
+        if delivered {
+            self.is_open = false;
+            return;
+        }
+        let grows = self.is_open || self.list.len() == RANGES_MAX;
+        match self.list.last_mut() {
+            Some(last) if grows => *last = *last.start()..=sequence,
+            _ => self.list.push(sequence..=sequence),
+        }
+        self.is_open = true;
+    }
+
+    fn contains(&self, sequence: u64) -> bool {
+        let after = self.list.partition_point(|range| *range.start() <= sequence);
+        after.checked_sub(1).is_some_and(|last| self.list[last].contains(&sequence))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_missed_is_known_and_what_was_delivered_is_not() {
+        let mut missed = Missed::default();
+        assert!(missed.is_empty() && !missed.contains(1, false));
+        for (sequence, delivered) in
+            [(3, true), (5, false), (8, false), (9, true), (12, false), (13, true), (14, true)]
+        {
+            missed.note(sequence, false, delivered);
+        }
+        let known: Vec<u64> = (0..20).filter(|&it| missed.contains(it, true)).collect();
+        // Those between were for others.
+        assert_eq!(known, [5, 6, 7, 8, 12]);
+    }
+
+    #[test]
+    fn what_the_subscriber_has_published_is_missed_without_no_local_only() {
+        let mut missed = Missed::default();
+        for (sequence, own) in [(1, false), (2, true), (3, false), (4, true)] {
+            missed.note(sequence, own, false);
+        }
+        let known = |no_local| (0..9).filter(|&it| missed.contains(it, no_local)).count();
+        assert_eq!((known(true), known(false)), (2, 4));
+    }
+
+    #[test]
+    fn nothing_that_was_missed_is_forgotten_when_there_are_too_many_ranges() {
+        let mut missed = Missed::default();
+        let last = 10 * RANGES_MAX as u64;
+        for sequence in 0..last {
+            missed.note(sequence, false, sequence % 2 == 0);
+        }
+        assert_eq!(missed.others.list.len(), RANGES_MAX);
+        assert!((0..last).all(|it| it % 2 == 0 || missed.contains(it, true)));
+        assert!(!missed.contains(0, true) && !missed.contains(2, true));
+    }
+}

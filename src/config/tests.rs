@@ -93,26 +93,20 @@ fn every_flag_reaches_its_field() {
         .map(|at| Listener::websocket(at.parse().unwrap(), policy.clone()));
     assert_eq!(config.listeners, [tcp, websockets].concat());
     assert_eq!(config.shard_cpus, [6, 1]);
-    assert_eq!(config.limits.connect_timeout, Span::from_secs(3));
-    assert_eq!(config.busy_poll, Span::from_micros(50));
-    assert_eq!((config.connections_max, config.limits.sessions_max), (7, 8));
-    assert_eq!(config.limits.packet_size_max, 64 << 10);
-    assert_eq!((config.limits.inflight_max, config.limits.receive_maximum), (9, 11));
-    assert_eq!((config.limits.queue.messages_max, config.limits.queue.bytes_max), (12, 1 << 20));
-    assert_eq!(config.limits.when_queue_full, WhenQueueFull::Disconnect);
-    assert_eq!(config.limits.outbox_bytes_max, 8 << 10);
-    assert_eq!(config.limits.topic_levels_max, 13);
-    assert_eq!(
-        (config.limits.user_properties_max, config.limits.user_property_bytes_max),
-        (14, 2 << 10)
-    );
-    assert_eq!(config.limits.subscribe_filters_max, 15);
-    assert_eq!(
-        (config.limits.subscriptions_max, config.limits.subscription_bytes_max),
-        (16, 3 << 10)
-    );
-    assert_eq!((config.limits.retained_max, config.limits.retained_bytes_max), (17, 4 << 10));
     let limits = &config.limits;
+    assert_eq!(limits.connect_timeout, Span::from_secs(3));
+    assert_eq!(config.busy_poll, Span::from_micros(50));
+    assert_eq!((config.connections_max, limits.sessions_max), (7, 8));
+    assert_eq!(limits.packet_size_max, 64 << 10);
+    assert_eq!((limits.inflight_max, limits.receive_maximum), (9, 11));
+    assert_eq!((limits.queue.messages_max, limits.queue.bytes_max), (12, 1 << 20));
+    assert_eq!(limits.when_queue_full, WhenQueueFull::Disconnect);
+    assert_eq!(limits.outbox_bytes_max, 8 << 10);
+    assert_eq!(limits.topic_levels_max, 13);
+    assert_eq!((limits.user_properties_max, limits.user_property_bytes_max), (14, 2 << 10));
+    assert_eq!(limits.subscribe_filters_max, 15);
+    assert_eq!((limits.subscriptions_max, limits.subscription_bytes_max), (16, 3 << 10));
+    assert_eq!((limits.retained_max, limits.retained_bytes_max), (17, 4 << 10));
     assert_eq!((limits.session_expiry_max, limits.patience), (3600, Span::ZERO));
     let strategies = &config.share_strategies;
     let chosen = ["a", "b", "c"].map(|share| strategies.of(share));

@@ -41,6 +41,7 @@ pub fn run(config: &Config) -> Result<()> {
         shards: config.shards(),
         seed,
         started_at,
+        wall_clock: runtime::wall_clock(),
         listeners: config.listeners.clone(),
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);

@@ -1,5 +1,7 @@
 //! Time as an argument: moments on the monotonic clock, and the spans between them.
 //!
+//! A time that outlives the process is a [`WallTime`]; a [`WallClock`] leads from one to the other.
+//!
 //! Nothing here reads a clock; the runtime does, once per turn.
 
 use std::{
@@ -23,6 +25,53 @@ impl Moment {
     /// How long after `earlier` this is; zero when it is not after it.
     pub const fn since(self, earlier: Moment) -> Span {
         Span(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A point on the wall clock, in nanoseconds since 1970: what a time is when it outlives the
+/// process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallTime(u64);
+
+impl WallTime {
+    pub const fn from_nanos(nanos: u64) -> WallTime {
+        WallTime(nanos)
+    }
+
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+}
+
+/// What the wall clock showed at one moment. The times of other moments follow from it alone, so a
+/// wall clock that is set while the process runs changes nothing for what it knows already.
+#[derive(Clone, Copy, Debug)]
+pub struct WallClock {
+    moment: Moment,
+    showed: WallTime,
+}
+
+impl WallClock {
+    pub const fn new(moment: Moment, showed: WallTime) -> WallClock {
+        WallClock { moment, showed }
+    }
+
+    /// The time of a moment, for what outlives the process.
+    pub const fn time_of(self, moment: Moment) -> WallTime {
+        let WallClock { moment: Moment(here), showed: WallTime(showed) } = self;
+        match moment.0.checked_sub(here) {
+            Some(later) => WallTime(showed.saturating_add(later)),
+            None => WallTime(showed.saturating_sub(here - moment.0)),
+        }
+    }
+
+    /// The moment of a time that an earlier process has left behind.
+    pub const fn moment_of(self, time: WallTime) -> Moment {
+        let WallClock { moment: Moment(here), showed: WallTime(showed) } = self;
+        match time.0.checked_sub(showed) {
+            Some(later) => Moment(here.saturating_add(later)),
+            None => Moment(here.saturating_sub(showed - time.0)),
+        }
     }
 }
 
@@ -99,5 +148,30 @@ impl From<Duration> for Span {
 impl From<Span> for Duration {
     fn from(span: Span) -> Duration {
         Duration::from_nanos(span.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_clock_leads_from_moments_to_times_and_back() {
+        let clock = WallClock::new(Moment::from_nanos(1_000), WallTime::from_nanos(5_000_000));
+        for (moment, time) in [(1_000, 5_000_000), (1_007, 5_000_007), (0, 4_999_000)] {
+            let (moment, time) = (Moment::from_nanos(moment), WallTime::from_nanos(time));
+            assert_eq!(clock.time_of(moment), time);
+            assert_eq!(clock.moment_of(time), moment);
+        }
+        // What was over long before this process began is over at its beginning.
+        assert_eq!(clock.moment_of(WallTime::from_nanos(7)), Moment::from_nanos(0));
+    }
+
+    #[test]
+    fn a_wall_clock_may_begin_in_1970() {
+        let clock = WallClock::new(Moment::from_nanos(1_000), WallTime::default());
+        assert_eq!(clock.time_of(Moment::from_nanos(1)), WallTime::default());
+        assert_eq!(clock.time_of(Moment::from_nanos(1_001)), WallTime::from_nanos(1));
+        assert_eq!(clock.time_of(Moment::from_nanos(u64::MAX)).as_nanos(), u64::MAX - 1_000);
     }
 }

@@ -32,7 +32,7 @@ mod verify;
 
 pub use self::{
     fault::Fault,
-    ring::system::{now, use_small_pages},
+    ring::system::{now, use_small_pages, wall_clock},
     socketless::SocketlessOutbox,
     start::run,
     stop::StopHandle,

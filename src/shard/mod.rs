@@ -124,7 +124,7 @@ impl Shard {
             interest: Interest::new(&settings, rules.strategies.clone()),
             orphans: Orphans::default(),
             pending_subacks: VecDeque::new(),
-            retained: Retained::new(settings.shard),
+            retained: Retained::new(settings.shard, now),
             replays: Replays::new(seed),
             timers: Timers::new(now),
             waiting_for_post: vec![Vec::new(); settings.shards],

@@ -281,7 +281,8 @@ impl Shard {
 
     fn retain(&mut self, view: &MessageView<'_>) -> Option<Retention> {
         let maximum = self.rules.limits.retained();
-        let (retention, stored) = self.retained.change(view, self.now, maximum);
+        let now = (self.now, self.settings.wall_clock.time_of(self.now));
+        let (retention, stored) = self.retained.change(view, now, maximum);
         self.counters.refused_retained += u64::from(stored.is_err());
         self.counters.dropped_expired += self.retained.take_expired();
         self.routes.update = retention.map(|_| self.retained.sequence());

@@ -5,7 +5,7 @@ use std::{num::NonZeroU64, rc::Rc};
 use crate::{
     base::{
         ids::ShardId,
-        time::{Moment, Span},
+        time::{Moment, Span, WallTime},
     },
     routing::{Cursor, Missed, Retainable, RetainedStore, Stamp, Step},
     session::message::{Message, MessageView},
@@ -50,16 +50,22 @@ pub(super) struct Retained {
     latest: u64,
     /// Messages that have expired and were removed, and are not counted yet.
     expired: u64,
+    /// The latest change at a moment that is no longer ago than [`TOMBSTONE_SPAN`] was before the
+    /// last look at tombstones.
+    noted: (Moment, u64),
+    /// A change that is longer ago than that.
+    old: u64,
 }
 
 /// Messages that one sweep removes.
 const SWEPT_AT_ONCE: usize = 4096;
-/// A tombstone is kept for this long: every letter that is older has arrived by then.
+/// A tombstone is kept for this long at least: every letter that is older has arrived by then.
 pub(super) const TOMBSTONE_SPAN: Span = Span::from_secs(60);
 
 impl Retained {
-    pub(super) fn new(here: ShardId) -> Retained {
-        Retained { here, store: RetainedStore::default(), latest: 0, expired: 0 }
+    pub(super) fn new(here: ShardId, now: Moment) -> Retained {
+        let store = RetainedStore::default();
+        Retained { here, store, latest: 0, expired: 0, noted: (now, 0), old: 0 }
     }
 
     /// Stores or removes a retained message here. The first says what the other shards are to do,
@@ -68,7 +74,7 @@ impl Retained {
     pub(super) fn change(
         &mut self,
         view: &MessageView<'_>,
-        now: Moment,
+        (now, wall_time): (Moment, WallTime),
         maximum: RetainedMax,
     ) -> (Option<Retention>, Result<(), RetainedFull>) {
         let mut removes = view.payload.is_empty();
@@ -83,8 +89,9 @@ impl Retained {
             // Better none than one that is out of date.
             removes = true;
         }
-        // Later than every change seen here, so that the newest wins on all shards.
-        let time = now.as_nanos().max(self.latest + 1);
+        // Later than every change seen here, so that the newest wins on all shards, and over what
+        // an earlier process has left: also after a clock was set back, or begins in 1970.
+        let time = wall_time.as_nanos().max(self.latest + 1);
         let time = NonZeroU64::new(time).expect("one more than another");
         let retention = Retention { time, removes };
         self.apply(view, retention, self.here);
@@ -152,9 +159,14 @@ impl Retained {
     }
 
     /// Forgets a bounded number of tombstones whose time has passed. True: there may be more.
+    /// How old they are does not follow from their stamps, which may be ahead of the clock.
     pub(super) fn forget_tombstones(&mut self, now: Moment) -> bool {
-        let before = now.as_nanos().saturating_sub(TOMBSTONE_SPAN.as_nanos());
-        self.store.forget_tombstones(before)
+        let (noted_at, latest) = self.noted;
+        if now.since(noted_at) >= TOMBSTONE_SPAN {
+            self.old = latest;
+            self.noted = (now, self.latest);
+        }
+        self.store.forget_tombstones(self.old.saturating_add(1))
     }
 
     /// Begins to read the messages that match a filter; `None` while there is none at all.
@@ -194,14 +206,16 @@ mod tests {
     use super::*;
     use crate::{mqtt::QoS, session::message::tests::view};
 
-    const NOW: Moment = Moment::from_nanos(1_000);
+    const START: Moment = Moment::from_nanos(7);
+    const NOW: WallTime = WallTime::from_nanos(1_000);
+    const AT: (Moment, WallTime) = (START, NOW);
 
     fn shard(index: usize) -> ShardId {
         ShardId::new(index).unwrap()
     }
 
     fn retained() -> Retained {
-        Retained::new(shard(0))
+        Retained::new(shard(0), START)
     }
 
     const ONE: RetainedMax = RetainedMax { messages: 1, bytes: 1_000 };
@@ -218,7 +232,7 @@ mod tests {
         let theirs = Retention { time: NonZeroU64::new(9_000).unwrap(), removes: false };
         retained.apply(&message, theirs, shard(1));
         let later = view("a", b"2", QoS::AtMostOnce);
-        let (change, stored) = retained.change(&later, NOW, ONE);
+        let (change, stored) = retained.change(&later, AT, ONE);
         assert_eq!((change.map(|it| it.time.get()), stored), (Some(9_001), Ok(())));
         assert_eq!(payloads(&retained), [Some(b"2".to_vec())]);
     }
@@ -227,12 +241,12 @@ mod tests {
     fn what_has_no_room_is_not_stored_and_takes_the_place_of_what_is_out_of_date() {
         let mut retained = retained();
         let message = view("a", b"1", QoS::AtMostOnce);
-        assert_eq!(retained.change(&message, NOW, ONE).1, Ok(()));
+        assert_eq!(retained.change(&message, AT, ONE).1, Ok(()));
         let other = view("b", b"1", QoS::AtMostOnce);
         let full = (None, Err(RetainedFull));
-        assert_eq!(retained.change(&other, NOW, ONE), full);
+        assert_eq!(retained.change(&other, AT, ONE), full);
         let small = RetainedMax { bytes: 1, ..ONE };
-        let (change, stored) = retained.change(&message, NOW, small);
+        let (change, stored) = retained.change(&message, AT, small);
         assert!(change.is_some_and(|change| change.removes) && stored.is_err());
         assert_eq!((retained.len(), payloads(&retained)), (0, vec![None]));
     }
@@ -240,17 +254,39 @@ mod tests {
     #[test]
     fn expired_messages_become_tombstones_and_those_are_forgotten_in_time() {
         let mut retained = retained();
-        let soon = NOW + Span::from_secs(1);
+        let soon = START + Span::from_secs(1);
         let message = MessageView { expires_at: Some(soon), ..view("a", b"1", QoS::AtMostOnce) };
-        retained.change(&message, NOW, ONE).1.unwrap();
-        assert!(!retained.sweep(NOW));
+        retained.change(&message, AT, ONE).1.unwrap();
+        assert!(!retained.sweep(START));
         assert_eq!(retained.take_expired(), 0);
         assert!(!retained.sweep(soon));
         assert_eq!((retained.take_expired(), retained.take_expired()), (1, 0));
         assert!(retained.open(TopicFilter::parse("#").unwrap()).is_none());
-        retained.forget_tombstones(NOW + TOMBSTONE_SPAN);
+        retained.forget_tombstones(START + TOMBSTONE_SPAN);
         assert_eq!(payloads(&retained), [None]);
-        retained.forget_tombstones(NOW + TOMBSTONE_SPAN + Span::from_nanos(1));
+        let later = START + TOMBSTONE_SPAN + TOMBSTONE_SPAN;
+        retained.forget_tombstones(Moment::from_nanos(later.as_nanos() - 1));
+        assert_eq!(payloads(&retained), [None]);
+        retained.forget_tombstones(later);
+        assert!(payloads(&retained).is_empty());
+    }
+
+    /// A process that ran in 2026 has left a change; the next one begins in 1970.
+    #[test]
+    fn a_clock_that_is_behind_neither_loses_updates_nor_keeps_tombstones() {
+        let mut retained = retained();
+        let left =
+            Retention { time: NonZeroU64::new(1_790_000_000 << 30).unwrap(), removes: false };
+        retained.apply(&view("a", b"1", QoS::AtMostOnce), left, shard(1));
+        for payload in [b"2", b"3"] {
+            let (change, stored) = retained.change(&view("a", payload, QoS::AtMostOnce), AT, ONE);
+            assert!(change.is_some_and(|change| change.time > left.time) && stored.is_ok());
+            assert_eq!(payloads(&retained), [Some(payload.to_vec())]);
+        }
+        retained.change(&view("a", b"", QoS::AtMostOnce), AT, ONE).1.unwrap();
+        assert_eq!(payloads(&retained), [None]);
+        retained.forget_tombstones(START + TOMBSTONE_SPAN);
+        retained.forget_tombstones(START + TOMBSTONE_SPAN + TOMBSTONE_SPAN);
         assert!(payloads(&retained).is_empty());
     }
 }

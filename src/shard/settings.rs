@@ -1,7 +1,11 @@
 //! What a shard is: its place in its broker, which never changes.
 
 use crate::{
-    base::{hash::Seed, ids::ShardId, time::Moment},
+    base::{
+        hash::Seed,
+        ids::ShardId,
+        time::{Moment, WallClock},
+    },
     transport::Listener,
 };
 
@@ -14,6 +18,9 @@ pub struct Settings {
     /// The same on all shards: a Client Identifier is at home where this hash says.
     pub seed: Seed,
     pub started_at: Moment,
+    /// What the wall clock showed at the start. Nothing in a shard follows a wall clock that is set
+    /// later.
+    pub wall_clock: WallClock,
     /// Where clients connect; an [`Arrival`](super::ports::Arrival) names a listener by its place.
     pub listeners: Vec<Listener>,
 }

@@ -75,6 +75,7 @@ impl Broker {
             shards: plan.shards,
             seed: Seed::new(plan.seed),
             started_at: now,
+            wall_clock: plan.wall_clock(now),
             listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
         };
         let mut rules = Rules {

@@ -6,7 +6,7 @@ use std::{num::NonZeroU16, sync::Arc};
 use ringmq::{
     access::{Anonymous, Passwords, Policy},
     base::{
-        time::{Moment, Span},
+        time::{Moment, Span, WallClock, WallTime},
         wheel::TICK,
     },
     mqtt::QoS,
@@ -106,6 +106,13 @@ impl Plan {
             hoards: random.chance(30),
             planted: None,
         }
+    }
+
+    /// The clock of the machine may be right, begin in 1970, or be far ahead.
+    pub(crate) fn wall_clock(&self, now: Moment) -> WallClock {
+        const SHOWS: [u64; 3] = [1_790_000_000_000_000_000, 0, u64::MAX / 2];
+        let shows = SHOWS[usize::try_from(self.seed % 3).expect("less than three")];
+        WallClock::new(now, WallTime::from_nanos(shows))
     }
 
     pub(crate) fn policy(&self) -> Policy {

@@ -12,7 +12,7 @@ use ringmq::{
     base::{
         hash::Seed,
         ids::{ConnectionId, ShardId},
-        time::{Moment, Span},
+        time::{Moment, Span, WallClock, WallTime},
     },
     mqtt::{self, Delivery, Packet, PacketId, Version},
     routing::Strategies,
@@ -219,6 +219,7 @@ impl World {
             shards,
             seed: Seed::new(42),
             started_at: now,
+            wall_clock: WallClock::new(now, WallTime::default()),
             listeners: [[127, 0, 0, 1], [0, 0, 0, 0]]
                 .map(|ip| Listener::tcp(SocketAddr::from((ip, 1883))))
                 .into(),

@@ -10,7 +10,7 @@ use ringmq::{
     base::{
         hash::Seed,
         ids::{ConnectionId, ShardId},
-        time::{Moment, Span},
+        time::{Moment, Span, WallClock, WallTime},
     },
     mqtt::{
         Connect, Delivery, Packet, PacketId, Publish, PublishProperties, QoS, Subscribe,
@@ -48,6 +48,7 @@ impl Workbench {
             shards,
             seed: Seed::new(1),
             started_at: now,
+            wall_clock: WallClock::new(now, WallTime::default()),
             listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
         };
         let rules = Rules {

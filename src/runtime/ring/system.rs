@@ -5,7 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rustix::{
@@ -19,7 +19,7 @@ use rustix::{
 
 pub(in crate::runtime) use rustix::process::Resource;
 
-use crate::base::time::Moment;
+use crate::base::time::{Moment, Span, WallClock, WallTime};
 
 /// The monotonic clock.
 pub fn now() -> Moment {
@@ -27,6 +27,12 @@ pub fn now() -> Moment {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
     Moment::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+/// What the wall clock shows now; 1970 where it shows less.
+pub fn wall_clock() -> WallClock {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    WallClock::new(now(), WallTime::from_nanos(Span::from(since_1970).as_nanos()))
 }
 
 /// An event counter. Reading it waits for a write when it is zero.

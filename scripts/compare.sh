@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # Compares ringmq with other brokers, and with its own runtime without MQTT, on this machine.
 #
-#   scripts/compare.sh                    everything, in half an hour; writes docs/performance.md
-#   scripts/compare.sh --quick            one short round of everything
-#   scripts/compare.sh --rounds N         so many rounds, 5 unless said
-#   scripts/compare.sh --only WORKLOAD    this workload; may be repeated, and be a pattern: 'pairs*'
-#   scripts/compare.sh --broker NAME      this broker; may be repeated
-#   scripts/compare.sh --minutes N        ends after that time; 45 unless said
-#   scripts/compare.sh --continue         does what the last comparison has left to do
-#   scripts/compare.sh --list             the workloads, the brokers
-#   scripts/compare.sh --page             makes the page again from the results, and measures nothing
+#   scripts/compare.sh                    measures everything in half an hour, and writes docs/performance.md
+#   scripts/compare.sh --quick            measures everything in one short round
+#   scripts/compare.sh --rounds N         sets the number of rounds; default: 5
+#   scripts/compare.sh --only WORKLOAD    measures this workload; a name or a pattern such as 'pairs*'; may be repeated
+#   scripts/compare.sh --broker NAME      measures this broker; may be repeated
+#   scripts/compare.sh --minutes N        stops after this time; default: 45
+#   scripts/compare.sh --continue         does the runs that the last comparison did not do
+#   scripts/compare.sh --list             lists the workloads and the brokers
+#   scripts/compare.sh --page             writes the page from existing results without measuring
 #
-# Results are lines of JSON in target/compare/results.jsonl, of the last comparison only. One that
-# leaves something out, or has not come to its end, prints its tables and leaves docs/performance.md
-# as it is. A broker that fails a workload twice is not asked again: the page says so.
+# target/compare/results.jsonl has the results of the last comparison, one JSON object per line. A
+# comparison that is partial or interrupted prints its tables and does not change
+# docs/performance.md. A broker that fails a workload twice is skipped, and the page says so.
 #
-# Brokers are built, or come from their registries, under target/peers. Set MOSQUITTO to choose
-# another binary; BROKER_CPU, LOAD_CPU and SECOND_CPU (of two shards) to choose other cores.
+# Brokers are built, or downloaded from their registries, under target/peers. MOSQUITTO selects
+# another binary. BROKER_CPU, LOAD_CPU and SECOND_CPU (for two shards) select other cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -113,10 +113,10 @@ def introduction(results):
     return f"""\
 By `scripts/compare.sh` on {about["date"]}: {about["machine"]}, {about["cores"]} cores, Linux
 {about["kernel"]}; ringmq {about["commit"]} with one shard, {", ".join(versions) or "no peer"}.
-Broker on CPU {about["broker_cpu"]}, load on CPU {about["load_cpu"]}; {about["seconds"]} s a run, a fresh broker for
-each; brokers alternate; medians of {results.rounds} rounds, with the lowest and the highest where they
-are told. All brokers keep everything in memory, log nothing and have their limits raised
-(`scripts/peers/`). The null relay is ringmq's runtime without MQTT. Payloads of 64 bytes unless said."""
+The broker runs on CPU {about["broker_cpu"]} and the load on CPU {about["load_cpu"]}. Each run
+takes {about["seconds"]} s and starts a fresh broker. The brokers alternate. Figures are medians of {results.rounds} rounds, followed by the lowest and the highest value in brackets.
+All brokers keep everything in memory, log nothing and have raised limits (`scripts/peers/`). The null
+relay is ringmq's runtime without MQTT. Payloads are 64 bytes unless the row says otherwise."""
 
 
 def cpu_table(results, rows):
@@ -158,7 +158,7 @@ def rate_table(results, rows):
         best = max((rate for rate in peers if rate), default=None)
         body.append([name, *(thousands(rates[broker]) for broker in results.brokers),
                      ratio(rates.get(OURS), best)])
-    text = "Thousands per second. Where many come at a time the load's one core is a limit, too."
+    text = "Thousands per second. With many messages at a time, the single core of the load is a limit, too."
     return section("Delivered messages", text, head, body)
 
 
@@ -166,10 +166,10 @@ def thousands(rate):
     return "–" if rate is None else f"{rate / 1e3:,.{1 if rate >= 1e3 else 3}f}"
 
 
-LOAD_LATENCY = ("p50 / p99 / p99.9 in ms. Where many come at a time, most of it is waiting behind those that "
-                "were sent before.")
-GIVEN_RATE = ("p50 / p99 / p99.9 in ms, from the moment that a message was due, however late it was sent; "
-              "below it the rate at which messages were due. A rate that is a number lasts 3 s. "
+LOAD_LATENCY = ("p50 / p99 / p99.9 in ms. With many messages at a time, most of the latency is waiting for "
+                "earlier messages.")
+GIVEN_RATE = ("p50 / p99 / p99.9 in ms, measured from the time at which a message was due, even if it was sent later. "
+              "The second line is the rate of due messages. Runs with a fixed rate last 3 s. "
               "The maximum is the highest rate that `loadtest --find-max 50ms` finds: p99 within 50 ms, and nothing lost.")
 
 
@@ -211,7 +211,7 @@ def memory_table(results, rows):
         best = results.best_peer("idle", "broker", field)
         body.append([name, *("–" if value is None else f"{value / unit:,.0f}"
                              for value in values.values()), ratio(values.get(OURS), best)])
-    text = "10,000 connections with one subscription each, then one message to each: resident memory."
+    text = "Resident memory with 10,000 connections of one subscription each, to each of which one message is sent."
     return section("Idle connections", text,
                    ["", *map(label, results.brokers), "of the best peer"], body)
 
@@ -228,8 +228,9 @@ def retained_table(results, rows):
 
 
 def shards_table(results, rows):
-    text = (f"ringmq on CPU {results.about['broker_cpu']}, and on CPU {results.about['broker_cpu']} and "
-            f"{results.about['second_cpu']} with half of the traffic crossing. CPU µs per message.")
+    text = (f"ringmq with one shard on CPU {results.about['broker_cpu']}, and with two shards on CPU "
+            f"{results.about['broker_cpu']} and {results.about['second_cpu']}, where half of the traffic crosses "
+            "shards. CPU µs per message.")
     head = ["workload", "one shard", "two shards", "ratio", "thousands per second, one", "two"]
     body = []
     for key, name in rows.items():
@@ -242,9 +243,10 @@ def shards_table(results, rows):
 
 def growth_table(results, rows):
     brokers = [broker for broker in results.brokers if any(results.of(key, broker) for key in rows)]
-    text = ("CPU µs per message. Connections: pairs, and the same total rate, 20,000 messages per second at "
-            "fixed times, so that the broker wakes as often whatever the number. Subscriptions: 10 → 10, 100 "
-            "each at a time; everybody subscribes to all of them, and to many more filters with wildcards.")
+    text = ("CPU µs per message. Connections: pairs, with a total rate of 20,000 messages per second at fixed "
+            "times, so that the broker wakes equally often for every number of connections. Subscriptions: "
+            "10 → 10, 100 each at a time; each subscriber subscribes to all topics, and to many more filters "
+            "with wildcards.")
     body = [[name, *(cpu_cell(results, key, broker) for broker in brokers)]
             for key, name in rows.items()]
     return section("Growth", text, ["", *map(label, brokers)], body)
@@ -261,8 +263,8 @@ def losses_table(results, parts):
             runs = results.of(key, broker)
             if trouble(runs):
                 body.append([name, label(broker), *losses(runs)])
-    text = ("Marked * above, and not counted among the best. At QoS 0 a broker may lose messages; what else "
-            "it did is in the last column.")
+    text = ("These runs are marked * above, and are not counted as a best peer. A broker may lose messages at "
+            "QoS 0. The last column shows other failures.")
     if not body:
         return "### Losses\n\nNone, of any broker."
     return section("Losses", text, ["workload", "broker", "lost", "of", "runs"], body)

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Installs Debian packages, as root or with sudo, without starting the servers among them. The
-# script that reads this says what happens with `say`, and gives up with `fail`.
+# Installs Debian packages, as root or with sudo, and does not start servers that they contain. The
+# script that sources this file must define `say` (prints a message) and `fail` (prints and exits).
 
 readonly POLICY=/usr/sbin/policy-rc.d
 # Debian keeps servers such as mosquitto out of an ordinary user's path.

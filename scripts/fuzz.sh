@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Hunts for inputs that break a fuzz target; see docs/simulation.md.
+# Searches for inputs that make a fuzz target fail. See docs/simulation.md.
 #
-#   scripts/fuzz.sh TARGET [SECONDS]   frame, packet, topic, session, trie or wheel; a minute unless said
+#   scripts/fuzz.sh TARGET [SECONDS]   TARGET: frame, packet, topic, session, trie or wheel; default: 60 s
 #
-# What reaches code that the corpus does not is added to it, and what has become superfluous is
-# left out. An input that fails stays in target/fuzz/TARGET.failed.
+# An input that reaches new code is added to the corpus, and inputs that are no longer needed are
+# removed. An input that fails is kept in target/fuzz/TARGET.failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Counts the instructions of the hot path, per operation.
 #
-#   scripts/instructions.sh            prints them beside the baseline
-#   scripts/instructions.sh --check    and fails where one is beyond the baseline by over 3 %
-#   scripts/instructions.sh --accept   and makes them the baseline
+#   scripts/instructions.sh            prints the counts and the baseline
+#   scripts/instructions.sh --check    also fails if a count is more than 3 % above the baseline
+#   scripts/instructions.sh --accept   also makes the counts the new baseline
 #
-# Needs valgrind. Counts repeat exactly for the same compiler, so the baseline
-# (benches/baseline/instructions.tsv) names the one that it was counted with: with another one
-# nothing is checked, and that is said.
+# Needs valgrind. Counts repeat exactly for the same compiler. The baseline
+# (benches/baseline/instructions.tsv) names its compiler. With another compiler --check compares
+# nothing, and prints a note.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs the broker under many seeds; see docs/simulation.md.
+# Runs the simulation of the broker with many seeds. See docs/simulation.md.
 #
-#   scripts/simulate.sh [SEEDS]          so many new seeds, 100,000 unless said
-#   scripts/simulate.sh --minutes N      new seeds for so long
-#   scripts/simulate.sh --from S SEEDS   the seeds from S on
-#   scripts/simulate.sh --seed S         one seed, told packet by packet
-#   scripts/simulate.sh --planted        the planted faults, and how soon each is found
-#   scripts/simulate.sh --coverage SEEDS the lines of the broker that these reach (cargo-llvm-cov)
+#   scripts/simulate.sh [SEEDS]          runs this number of new seeds; default: 100,000
+#   scripts/simulate.sh --minutes N      runs new seeds for this time
+#   scripts/simulate.sh --from S SEEDS   runs SEEDS seeds, beginning with S
+#   scripts/simulate.sh --seed S         runs one seed and prints each packet
+#   scripts/simulate.sh --planted        prints how many seeds it takes to find each planted fault
+#   scripts/simulate.sh --coverage SEEDS prints which lines these seeds reach (cargo-llvm-cov)
 #
-# Set PROFILE=dev for a faster build and slower runs.
+# PROFILE=dev builds faster and runs slower.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

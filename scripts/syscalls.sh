@@ -3,8 +3,8 @@
 #
 #   scripts/syscalls.sh
 #
-# Needs strace. The broker runs on core 0 and the load on core 1; set BROKER_CPU and LOAD_CPU to
-# choose others, PROFILE=quick for a faster build.
+# Needs strace. The broker runs on core 0 and the load on core 1. BROKER_CPU and LOAD_CPU select
+# other cores. PROFILE=quick builds faster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# The one test command: installs what the tests need, then runs format, lints and every test.
+# Runs everything that must pass: installs the tools of the tests, then checks format and lints and
+# runs all tests.
 #
-# It works on a fresh Debian machine with the Rust toolchain, as root or not, from any folder.
-# What is installed already is left as it is; clients from PyPI and npm stay under target/foreign.
+# The script works on a fresh Debian machine with the Rust toolchain, as root or not, from any
+# folder. It does not change what is already installed. Clients from PyPI and npm are installed
+# under target/foreign.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."

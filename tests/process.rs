@@ -53,7 +53,7 @@ fn what_cannot_be_run_is_refused_in_one_line() {
     let taken = taken.local_addr().unwrap().to_string();
     let missing = ["--listen", "127.0.0.1:0", "--password-file", "/nonexistent/passwords"];
     for (flags, status, words) in [
-        (&["--listen", &taken][..], 1, "another program listens there"),
+        (&["--listen", &taken][..], 1, "another program is listening on this address"),
         (&missing[..], 1, "/nonexistent/passwords"),
         (&["--shards", "0"][..], 2, "--shards"),
         (&["--listen", "nowhere"][..], 2, "nowhere"),

@@ -33,7 +33,8 @@ pub(super) fn available() -> io::Result<CpuList> {
 
 fn from_status(status: &str) -> io::Result<CpuList> {
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let list = list.ok_or_else(|| io::Error::other("/proc/self/status does not say"))?;
+    let list =
+        list.ok_or_else(|| io::Error::other("/proc/self/status has no line Cpus_allowed_list"))?;
     list.trim().parse().map_err(io::Error::other)
 }
 
@@ -42,9 +43,9 @@ fn from_status(status: &str) -> io::Result<CpuList> {
 pub enum CpuListError {
     #[error("not a list of CPUs and ranges such as 0-3,6")]
     Syntax,
-    #[error("a range runs backwards")]
+    #[error("a range must go from a lower to a higher number")]
     Backwards,
-    #[error("there is no CPU above {CPU_MAX}")]
+    #[error("the highest CPU number is {CPU_MAX}")]
     TooLarge,
     #[error("CPU {0} is named twice")]
     Twice(usize),

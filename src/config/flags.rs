@@ -1,4 +1,4 @@
-//! The command line as it was typed: each flag by itself is in range.
+//! The command line flags. Each value is checked by itself; `Config` checks the combinations.
 
 use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
 
@@ -20,7 +20,7 @@ use crate::{
     shard::rules::WhenQueueFull,
 };
 
-/// An MQTT 3.1, 3.1.1 and 5.0 broker: one shard per CPU core, on io_uring.
+/// An MQTT broker for versions 3.1, 3.1.1 and 5.0, with one shard per CPU core, on io_uring.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub(super) struct CommandLine {
@@ -32,7 +32,7 @@ pub(super) struct CommandLine {
     pub(super) access: AccessFlags,
     #[command(flatten, next_help_heading = "Limits")]
     pub(super) limits: LimitFlags,
-    #[command(flatten, next_help_heading = "What clients are offered")]
+    #[command(flatten, next_help_heading = "Features")]
     pub(super) offer: OfferFlags,
     #[command(flatten, next_help_heading = "Other servers")]
     pub(super) referral: ReferralFlags,
@@ -46,12 +46,13 @@ pub(super) struct CommandLine {
 
 #[derive(Args, Debug)]
 pub(super) struct LogFlags {
-    /// What is logged: error, warn, info, debug, trace or off. For parts of the broker,
-    /// PART=LEVEL after a comma, such as `warn,ringmq::shard=debug`
+    /// Which messages are logged: error, warn, info, debug, trace or off. PART=LEVEL sets the level
+    /// of one part of the broker; separate several with commas, for example
+    /// `warn,ringmq::shard=debug`
     #[arg(long = "log", value_name = "FILTER", default_value = "info")]
     #[arg(value_parser = parse_log_filter)]
     pub(super) filter: String,
-    /// How log lines are written to standard error: text for people, json for log stores
+    /// Format of the log lines on standard error: text for people, json for log collectors
     #[arg(long = "log-format", value_name = "FORMAT", default_value = "text")]
     #[arg(value_parser = log_format_parser())]
     pub(super) format: LogFormat,
@@ -59,24 +60,26 @@ pub(super) struct LogFlags {
 
 #[derive(Args, Debug)]
 pub(super) struct NetworkFlags {
-    /// Address to listen on: IP, IP:PORT, [IPv6]:PORT or PORT; `localhost` and a bare PORT mean
-    /// 127.0.0.1. [::] takes IPv4, too, unless an IPv4 address with its port is given. Repeat it
-    /// for more [default: 127.0.0.1:1883, or none with --listen-websocket]
+    /// Address to listen on: IP, IP:PORT, [IPv6]:PORT or PORT. `localhost` and a PORT alone mean
+    /// 127.0.0.1. [::] accepts IPv4 as well, unless an IPv4 address with the same port is given.
+    /// May be repeated [default: 127.0.0.1:1883, or none with --listen-websocket]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub(super) listen: Vec<SocketAddr>,
-    /// Address to listen on for MQTT over WebSocket, written as with --listen; without a PORT it is
-    /// 8083. Repeat it for more [default: none]
+    /// Address to listen on for MQTT over WebSocket, in the same form as --listen. The port is 8083
+    /// if none is given. May be repeated [default: none]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_websocket_address)]
     pub(super) listen_websocket: Vec<SocketAddr>,
-    /// Path of a WebSocket's URL, such as /mqtt; any other is not found [default: any]
+    /// URL path of the WebSocket listeners, for example /mqtt. A request for any other path is
+    /// answered with 404 [default: any path]
     #[arg(long, value_name = "PATH", value_parser = parse_path)]
     pub(super) websocket_path: Option<String>,
-    /// Origin whose web pages may open a WebSocket, such as `https://example.com`. Repeat it for
-    /// more [default: any]
-    // A page from anywhere reaches a loopback address too, through the browser that shows it.
+    /// Origin whose web pages may open a WebSocket, for example `https://example.com`. May be
+    /// repeated [default: any origin]
+    // Any web page can reach a loopback address through the browser that shows the page.
     #[arg(long, value_name = "ORIGIN", value_parser = parse_origin)]
     pub(super) websocket_origin: Vec<String>,
-    /// Time within which a client must have sent its CONNECT, in seconds
+    /// Time that a client has to send its CONNECT, in seconds. A client that takes longer is
+    /// disconnected
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = parse_seconds(1, 3600))]
     pub(super) connect_timeout: Span,
@@ -84,16 +87,17 @@ pub(super) struct NetworkFlags {
 
 #[derive(Args, Debug)]
 pub(super) struct ShardFlags {
-    /// Number of shards, each a thread on a CPU of its own [default: one for each CPU of --cpus,
-    /// or else for each that this process may use]
+    /// Number of shards. Each shard is one thread, pinned to one CPU [default: one for each CPU in
+    /// --cpus; without --cpus, one for each CPU that this process may use]
     #[arg(long, value_name = "NUMBER", value_parser = parse_count(1, SHARDS_MAX))]
     pub(super) shards: Option<usize>,
-    /// CPUs of the shards, in their order, such as 0-3,6; as many as shards or more [default: all
-    /// that this process may use, in turns]
+    /// CPUs that the shards run on, in the order of the shards, for example 0-3,6. The list must
+    /// name at least as many CPUs as there are shards [default: every CPU that this process may
+    /// use; if there are more shards than CPUs, shards share CPUs]
     #[arg(long, value_name = "LIST")]
     pub(super) cpus: Option<CpuList>,
-    /// Time that an idle shard keeps looking for work before it sleeps, in microseconds: trades
-    /// CPU for latency
+    /// Time that an idle shard looks for work before it sleeps, in microseconds. A larger value
+    /// lowers latency and uses more CPU
     #[arg(long, value_name = "MICROSECONDS", default_value = "0")]
     #[arg(value_parser = parse_micros(0, 1_000_000))]
     pub(super) busy_poll: Span,
@@ -101,51 +105,51 @@ pub(super) struct ShardFlags {
 
 #[derive(Args, Debug)]
 pub(super) struct AccessFlags {
-    /// File of user names and hashed passwords, as `mosquitto_passwd` writes it. Clients without a
-    /// user name are then refused
+    /// File of user names and hashed passwords, in the format of `mosquitto_passwd`. Clients
+    /// without a user name are then refused, unless --allow-anonymous is given
     #[arg(long, value_name = "FILE")]
     pub(super) password_file: Option<PathBuf>,
-    /// File of users that MQTT 5.0 clients may authenticate as with SCRAM-SHA-256 or
-    /// SCRAM-SHA-512: lines of `USER:` and a verifier as PostgreSQL keeps it. Clients that do not
-    /// authenticate are then refused
+    /// File of users that can authenticate with SCRAM-SHA-256 or SCRAM-SHA-512 (MQTT 5.0 clients
+    /// only). Each line is `USER:` followed by a verifier in PostgreSQL's format. Clients that do
+    /// not authenticate are then refused, unless --allow-anonymous is given
     #[arg(long, value_name = "FILE")]
     pub(super) scram_file: Option<PathBuf>,
-    /// Let clients without a user name in, on all listeners [default: on loopback addresses only,
-    /// and not with --password-file or --scram-file]
+    /// Allow clients without a user name on all listeners [default: allowed on loopback addresses
+    /// if neither --password-file nor --scram-file is given, refused otherwise]
     #[arg(long)]
     pub(super) allow_anonymous: bool,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct LimitFlags {
-    /// Connections of the whole broker
+    /// Maximum number of connections to the broker
     #[arg(long = "max-connections", value_name = "NUMBER", default_value = "100000")]
     #[arg(value_parser = parse_count(1, 1 << 24))]
     pub(super) connections_max: usize,
-    /// Sessions of the whole broker, with and without a connection
+    /// Maximum number of sessions in the broker, connected or not
     #[arg(long = "max-sessions", value_name = "NUMBER", default_value = "1000000")]
     #[arg(value_parser = parse_count(1, 1 << 28))]
     pub(super) sessions_max: usize,
-    /// Size of one packet, in bytes or with KiB or MiB; up to 256MiB
-    // Any client may make us keep that much of a packet half received. The default is small enough
-    // for many to do so at once, and large enough for what devices send.
+    /// Maximum size of one packet, in bytes or with a unit such as KiB or MB. At most 256MiB
+    // Any client can make the broker hold this many bytes of an incomplete packet. With the default
+    // many clients can do so at once, and the messages of devices still fit.
     #[arg(long = "max-packet-size", value_name = "BYTES", default_value = "1MiB")]
     #[arg(value_parser = parse_bytes::<u32>(256, 256 << 20))]
     pub(super) packet_bytes_max: u32,
-    /// QoS 1 and 2 messages that one client may have unacknowledged; a client's own Receive
-    /// Maximum may lower it
+    /// Maximum number of unacknowledged QoS 1 and 2 messages to one client. The Receive Maximum of
+    /// the client may lower it
     #[arg(long = "max-inflight", value_name = "NUMBER", default_value = "64")]
     pub(super) inflight_max: NonZeroU16,
-    /// Receive Maximum that MQTT 5.0 clients are told: QoS 1 and 2 messages that one may send
-    /// before they are acknowledged. Only those at QoS 2 are counted, until the client has released
-    /// them; with more of them it is disconnected
+    /// Receive Maximum in CONNACK to MQTT 5.0 clients: how many QoS 1 and 2 messages a client may
+    /// send before they are acknowledged. The broker counts QoS 2 messages only, until the client
+    /// releases them, and disconnects a client that exceeds the limit
     #[arg(long, value_name = "NUMBER", default_value = "1024")]
     pub(super) receive_maximum: NonZeroU16,
-    /// Topic Aliases that stand for long topics towards one MQTT 5.0 client; its own Topic Alias
-    /// Maximum may lower it, and 0 turns it off
+    /// Maximum number of Topic Aliases that the broker uses for long topics to one MQTT 5.0 client.
+    /// The Topic Alias Maximum of the client may lower it; 0 disables aliases
     #[arg(long = "topic-aliases", value_name = "NUMBER", default_value = "32")]
     pub(super) topic_aliases_max: u16,
-    /// Messages that may wait in one session
+    /// Maximum number of messages queued in one session
     #[arg(long = "max-queued", value_name = "NUMBER", default_value = "10000")]
     #[arg(value_parser = parse_count(1, 1 << 28))]
     pub(super) queue_messages_max: usize,
@@ -154,52 +158,55 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "drop|disconnect", default_value = "drop")]
     #[arg(value_parser = parse_when_queue_full)]
     pub(super) when_queue_full: WhenQueueFull,
-    /// Bytes of messages that may wait in one session, in bytes or with a unit such as KiB or MB
-    /// [default: 16MiB, or --max-packet-size if that is more]
+    /// Maximum size of the messages queued in one session, in bytes or with a unit such as KiB or
+    /// MB [default: 16MiB, or --max-packet-size if that is larger]
     #[arg(long = "max-queued-bytes", value_name = "BYTES")]
     #[arg(value_parser = parse_bytes::<usize>(256, 1 << 40))]
     pub(super) queue_bytes_max: Option<usize>,
-    /// Bytes on their way to one client, before messages are queued or, with QoS 0, dropped
+    /// Maximum number of bytes being sent to one client. Beyond it, QoS 1 and 2 messages are queued
+    /// and QoS 0 messages are dropped
     #[arg(long = "outbox-bytes", value_name = "BYTES", default_value = "1MiB")]
     #[arg(value_parser = parse_bytes::<usize>(4 << 10, 1 << 30))]
     pub(super) outbox_bytes_max: usize,
-    /// Levels of a Topic Name or Topic Filter
+    /// Maximum number of levels in a Topic Name or Topic Filter
     #[arg(long = "max-topic-levels", value_name = "NUMBER", default_value = "200")]
     #[arg(value_parser = parse_count(1, 65_536))]
     pub(super) topic_levels_max: usize,
-    /// User Properties of one message or Will
+    /// Maximum number of User Properties in one message or Will
     #[arg(long = "max-user-properties", value_name = "NUMBER", default_value = "100")]
     #[arg(value_parser = parse_count(0, 1 << 28))]
     pub(super) user_properties_max: usize,
-    /// Bytes of the User Properties of one message or Will; KiB and MiB are understood
+    /// Maximum size of the User Properties in one message or Will, in bytes or with a unit such as
+    /// KiB or MB
     #[arg(long = "max-user-property-bytes", value_name = "BYTES", default_value = "16KiB")]
     #[arg(value_parser = parse_bytes::<usize>(0, 256 << 20))]
     pub(super) user_property_bytes_max: usize,
-    /// Topic Filters of one SUBSCRIBE
+    /// Maximum number of Topic Filters in one SUBSCRIBE
     #[arg(long = "max-filters-in-subscribe", value_name = "NUMBER", default_value = "1000")]
     #[arg(value_parser = parse_count(1, 1 << 28))]
     pub(super) subscribe_filters_max: usize,
-    /// Subscriptions of one session
+    /// Maximum number of subscriptions in one session
     #[arg(long = "max-subscriptions", value_name = "NUMBER", default_value = "100000")]
     #[arg(value_parser = parse_count(1, 1 << 28))]
     pub(super) subscriptions_max: usize,
-    /// Bytes of the Topic Filters of one session; KiB, MiB and GiB are understood
+    /// Maximum size of the Topic Filters in one session, in bytes or with a unit such as KiB or MB
     #[arg(long = "max-subscription-bytes", value_name = "BYTES", default_value = "16MiB")]
     #[arg(value_parser = parse_bytes::<usize>(256, 1 << 40))]
     pub(super) subscription_bytes_max: usize,
-    /// Retained messages of the whole broker
+    /// Maximum number of retained messages in the broker
     #[arg(long = "max-retained", value_name = "NUMBER", default_value = "1000000")]
     #[arg(value_parser = parse_count(0, 1 << 28))]
     pub(super) retained_max: usize,
-    /// Bytes of all retained messages, which each shard has; KiB, MiB and GiB are understood
+    /// Maximum total size of the retained messages, in bytes or with a unit such as KiB or MB. Each
+    /// shard keeps a copy of every retained message
     #[arg(long = "max-retained-bytes", value_name = "BYTES", default_value = "1GiB")]
     #[arg(value_parser = parse_bytes::<usize>(0, 1 << 40))]
     pub(super) retained_bytes_max: usize,
-    /// Time that a session may outlive its connection, in seconds; 4294967295 means for ever
+    /// Maximum time that a session outlives its connection, in seconds. 4294967295 means for ever
     #[arg(long, value_name = "SECONDS", default_value_t = u32::MAX)]
     pub(super) session_expiry_max: u32,
-    /// Time that publishers are held back for a subscriber whose queue is full while it still
-    /// makes progress, in milliseconds; 0 never holds them back
+    /// Maximum time that publishers are held back while a subscriber's queue is full and the
+    /// subscriber still makes progress, in milliseconds. 0 disables holding back
     #[arg(long, value_name = "MILLISECONDS", default_value = "500")]
     #[arg(value_parser = parse_millis(0, 60_000))]
     pub(super) patience: Span,
@@ -207,49 +214,50 @@ pub(super) struct LimitFlags {
 
 #[derive(Args, Debug)]
 pub(super) struct OfferFlags {
-    /// The highest QoS at which clients may publish, 0, 1 or 2; subscriptions are granted no
-    /// higher one
+    /// Maximum QoS of messages from clients: 0, 1 or 2. Subscriptions are granted at most this QoS
     #[arg(long = "max-qos", value_name = "QOS", default_value = "2", value_parser = parse_qos)]
     pub(super) qos_max: QoS,
-    /// Optional features of MQTT to turn off, separated by commas. MQTT 5.0 clients are told when
-    /// they connect
+    /// Optional features of MQTT to disable, separated by commas. CONNACK tells MQTT 5.0 clients
+    /// which features are disabled
     #[arg(long, value_name = "FEATURES", value_delimiter = ',', value_parser = feature_parser())]
     pub(super) disable: Vec<Feature>,
-    /// The longest Keep Alive of an MQTT 5.0 client, in seconds: one that wants a longer one, or
-    /// none, is told this one [default: none]
-    // Clients before 5.0 keep their own: they could not know that they have to send more often.
+    /// Maximum Keep Alive of an MQTT 5.0 client, in seconds. A client that asks for a longer Keep
+    /// Alive, or for none, is given this value as Server Keep Alive [default: no limit]
+    // Clients before 5.0 keep their own Keep Alive: no packet can tell them a shorter one.
     #[arg(long = "max-keep-alive", value_name = "SECONDS")]
     pub(super) keep_alive_max: Option<NonZeroU16>,
-    /// Topic Name under which each MQTT 5.0 client that asks for Response Information is given a
-    /// topic tree of its own: TOPIC/CLIENT, where / + # and % are escaped in CLIENT [default: none]
+    /// Topic Name that Response Information is made from. An MQTT 5.0 client that asks for Response
+    /// Information gets TOPIC/CLIENT, where CLIENT is its Client Identifier with / + # and %
+    /// escaped [default: none]
     #[arg(long = "response-information", value_name = "TOPIC", value_parser = parse_topic_name)]
     pub(super) response_prefix: Option<Box<str>>,
-    /// Refuse messages and Wills whose Payload Format Indicator says UTF-8 text and whose payload
-    /// is something else
+    /// Refuse messages and Wills whose Payload Format Indicator says UTF-8 text but whose payload
+    /// is not valid UTF-8
     #[arg(long)]
     pub(super) validate_payload_format: bool,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct ReferralFlags {
-    /// Server that MQTT 5.0 clients are to use while this one is full, and when it is stopped:
-    /// NAME, NAME:PORT or [IPv6]:PORT. Repeat it for more
+    /// Server that MQTT 5.0 clients are told to use while this server is full, and when this server
+    /// stops: NAME, NAME:PORT or [IPv6]:PORT. May be repeated
     #[arg(long, value_name = "SERVER", value_parser = parse_server)]
     pub(super) refer_to: Vec<String>,
-    /// Server that MQTT 5.0 clients are to use from now on; no client is served here. Repeat it
-    /// for more
+    /// Server that MQTT 5.0 clients are told to use permanently. This server then serves no client.
+    /// May be repeated
     #[arg(long, value_name = "SERVER", value_parser = parse_server, conflicts_with = "refer_to")]
     pub(super) moved_to: Vec<String>,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct SharingFlags {
-    /// Which member of a share group gets a message; one that is connected before any other
+    /// How the member of a share group that receives a message is chosen. Connected members are
+    /// preferred
     #[arg(long = "share-strategy", value_name = "STRATEGY", default_value = "round-robin")]
     #[arg(value_parser = strategy_parser())]
     pub(super) default: Strategy,
-    /// The strategy of the groups with this ShareName, such as jobs=least-in-flight. Repeat it for
-    /// more
+    /// Strategy for the share groups with this ShareName, for example jobs=least-in-flight. May be
+    /// repeated
     #[arg(long = "share-group", value_name = "SHARENAME=STRATEGY")]
     #[arg(value_parser = parse_share_group)]
     pub(super) groups: Vec<(Box<str>, Strategy)>,
@@ -257,19 +265,19 @@ pub(super) struct SharingFlags {
 
 #[derive(Args, Debug)]
 pub(super) struct TuningFlags {
-    /// Receive buffers of each shard, shared by its connections; a power of two
+    /// Number of receive buffers per shard, shared by its connections. Must be a power of two
     #[arg(long = "recv-buffers", value_name = "NUMBER", default_value = "256")]
     #[arg(value_parser = parse_power_of_two::<u16>(1, 1 << 15))]
     pub(super) receive_buffers: u16,
-    /// Size of one receive buffer, in bytes or with KiB or MiB
+    /// Size of one receive buffer, in bytes or with a unit such as KiB or MB
     #[arg(long = "recv-buffer-size", value_name = "BYTES", default_value = "16KiB")]
     #[arg(value_parser = parse_bytes::<u32>(512, 1 << 20))]
     pub(super) receive_buffer_bytes: u32,
-    /// Entries of each shard's submission queue; a power of two
+    /// Number of entries in the io_uring submission queue of each shard. Must be a power of two
     #[arg(long, value_name = "NUMBER", default_value = "1024")]
     #[arg(value_parser = parse_power_of_two::<u32>(64, 1 << 15))]
     pub(super) ring_entries: u32,
-    /// Time between two publications of the $SYS topics, in seconds; 0 turns them off
+    /// Time between two publications of the $SYS topics, in seconds. 0 disables them
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = parse_seconds(0, 86_400))]
     pub(super) sys_interval: Span,

@@ -1,6 +1,7 @@
-//! What the broker was told to do: the command line, read and checked into one [`Config`].
+//! Configuration: reads the command line and checks it into one [`Config`].
 //!
-//! Knows what a flag means and which flags contradict each other. It acts on none of them.
+//! This module knows the meaning of each flag and which flags contradict each other. It does not
+//! act on a flag.
 
 #![forbid(unsafe_code)]
 
@@ -39,7 +40,7 @@ use crate::{
     transport::{Listener, websocket::HandshakePolicy},
 };
 
-/// Everything that can be set, checked: no value contradicts another.
+/// All settings, checked: no value contradicts another.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// At least one.
@@ -126,12 +127,12 @@ impl Config {
 pub enum ConfigError {
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
-    #[error("cannot tell which CPUs this process may use: {0}")]
+    #[error("cannot read which CPUs this process may use: {0}")]
     CpusUnknown(#[source] io::Error),
 }
 
 impl ConfigError {
-    /// 2 where the command line is at fault, as clap has it, and 1 where the machine is.
+    /// 2 for an error in the command line, as in clap; 1 for an error of the machine.
     pub fn exit_status(&self) -> u8 {
         match self {
             ConfigError::Contradiction(_) => 2,
@@ -140,27 +141,29 @@ impl ConfigError {
     }
 }
 
-/// Flags that make sense each, but not together or not on this machine.
+/// Flags that are valid by themselves, but not together or not on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Contradiction {
     #[error("{flag} {address} is given twice")]
     ListenerTwice { flag: &'static str, address: SocketAddr },
     #[error(
-        "{flag} {address} is open to other machines but would refuse all clients: \
-         give --password-file, --scram-file or --allow-anonymous"
+        "{flag} {address} accepts connections from other machines but would refuse all clients: \
+         add --password-file, --scram-file or --allow-anonymous"
     )]
     NobodyAdmitted { flag: &'static str, address: SocketAddr },
-    #[error("{0} is about WebSockets: give --listen-websocket")]
+    #[error("{0} needs --listen-websocket")]
     NoWebSocket(&'static str),
     #[error("--share-group {0} is given twice")]
     ShareGroupTwice(Box<str>),
     #[error("--share-group {0} has no effect with --disable shared-subscriptions")]
     ShareGroupWithoutSharing(Box<str>),
-    #[error("{0} servers are too many for --refer-to or --moved-to, at most {SERVERS_MAX}")]
+    #[error(
+        "{0} servers are given with --refer-to or --moved-to, and at most {SERVERS_MAX} are allowed"
+    )]
     TooManyServers(usize),
-    #[error("--cpus names {cpus} CPUs, too few for --shards {shards}")]
+    #[error("--cpus names {cpus} CPUs, and --shards {shards} needs at least {shards}")]
     TooFewCpus { cpus: usize, shards: usize },
-    #[error("--cpus names CPU {cpu}, but this process may use {available} only")]
+    #[error("--cpus names CPU {cpu}, but this process may only use {available}")]
     CpuNotAvailable { cpu: usize, available: CpuList },
     #[error("--max-sessions {sessions} is less than --max-connections {connections}")]
     FewerSessionsThanConnections { sessions: usize, connections: usize },
@@ -212,7 +215,7 @@ fn check_limits(limits: &LimitFlags) -> Result<(), Contradiction> {
     Ok(())
 }
 
-/// By default there is room for a packet of any size that may come.
+/// The default has room for the largest packet.
 fn queue_bytes_max(flags: &LimitFlags) -> usize {
     let default = QUEUE_BYTES_DEFAULT.max(flags.packet_bytes_max as usize);
     flags.queue_bytes_max.unwrap_or(default)
@@ -313,7 +316,7 @@ fn referral(flags: &ReferralFlags) -> Result<Referral, Contradiction> {
     })
 }
 
-/// Bytes that wait in one session where no flag says how many.
+/// Maximum size of the messages queued in one session, without a flag.
 const QUEUE_BYTES_DEFAULT: usize = 16 << 20;
 
 /// Servers of one Server Reference.

@@ -164,12 +164,15 @@ fn a_file_of_users_shuts_anonymous_clients_out_unless_both_were_asked_for() {
 fn flags_that_contradict_each_other_are_refused_in_one_line() {
     let servers = "--refer-to s ".repeat(17);
     for (arguments, expected) in [
-        (servers.as_str(), "17 servers are too many for --refer-to or --moved-to, at most 16"),
+        (
+            servers.as_str(),
+            "17 servers are given with --refer-to or --moved-to, and at most 16 are allowed",
+        ),
         ("--listen 1 --listen localhost:1", "--listen 127.0.0.1:1 is given twice"),
         (
             "--listen 0.0.0.0",
-            "--listen 0.0.0.0:1883 is open to other machines but would refuse all clients: give \
-             --password-file, --scram-file or --allow-anonymous",
+            "--listen 0.0.0.0:1883 accepts connections from other machines but would refuse \
+             all clients: add --password-file, --scram-file or --allow-anonymous",
         ),
         (
             "--listen 1 --listen-websocket localhost:1",
@@ -177,16 +180,13 @@ fn flags_that_contradict_each_other_are_refused_in_one_line() {
         ),
         (
             "--listen-websocket 0.0.0.0",
-            "--listen-websocket 0.0.0.0:8083 is open to other machines but would refuse all \
-             clients: give --password-file, --scram-file or --allow-anonymous",
+            "--listen-websocket 0.0.0.0:8083 accepts connections from other machines but would \
+             refuse all clients: add --password-file, --scram-file or --allow-anonymous",
         ),
-        ("--websocket-path /", "--websocket-path is about WebSockets: give --listen-websocket"),
-        (
-            "--websocket-origin http://a",
-            "--websocket-origin is about WebSockets: give --listen-websocket",
-        ),
-        ("--cpus 0-1 --shards 3", "--cpus names 2 CPUs, too few for --shards 3"),
-        ("--cpus 1,5", "--cpus names CPU 5, but this process may use 0-3,6 only"),
+        ("--websocket-path /", "--websocket-path needs --listen-websocket"),
+        ("--websocket-origin http://a", "--websocket-origin needs --listen-websocket"),
+        ("--cpus 0-1 --shards 3", "--cpus names 2 CPUs, and --shards 3 needs at least 3"),
+        ("--cpus 1,5", "--cpus names CPU 5, but this process may only use 0-3,6"),
         ("--share-group a=sticky --share-group a=random", "--share-group a is given twice"),
         (
             "--share-group a=sticky --disable shared-subscriptions",

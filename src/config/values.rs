@@ -1,4 +1,4 @@
-//! How one value is written on the command line.
+//! Parsers for single values of the command line.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -18,10 +18,10 @@ use crate::{
     topic::{ShareName, TopicName},
 };
 
-/// The port that MQTT has at IANA.
+/// The port that IANA assigns to MQTT.
 pub(super) const PORT: u16 = 1883;
 
-/// The port that brokers have for WebSocket; there is none at IANA.
+/// The port that brokers use for WebSocket. IANA assigns none.
 const WEBSOCKET_PORT: u16 = 8083;
 
 /// Parses `IP`, `IP:PORT`, `[IPv6]:PORT` or `PORT`. No name is looked up; `localhost` is 127.0.0.1.
@@ -148,8 +148,8 @@ pub(super) fn parse_log_filter(text: &str) -> Result<String, String> {
     match text.split(',').map(str::trim).find(|directive| !is_known_directive(directive)) {
         None => Ok(text.to_owned()),
         Some(unknown) => Err(format!(
-            "{unknown:?} is neither a level (error, warn, info, debug, trace, off) nor about a \
-             part of the broker (such as ringmq::shard=debug)"
+            "{unknown:?} is neither a level (error, warn, info, debug, trace, off) nor the level \
+             of a part of the broker (for example ringmq::shard=debug)"
         )),
     }
 }
@@ -187,7 +187,7 @@ pub(super) enum Feature {
     SharedSubscriptions,
 }
 
-/// Parses the name of one part; clap lists them.
+/// Parses the name of one feature; clap lists the names.
 pub(super) fn feature_parser() -> impl TypedValueParser<Value = Feature> {
     PossibleValuesParser::new(FEATURES.map(|(name, _)| name)).map(|name| {
         let part = FEATURES.iter().find(|(known, _)| *known == name);
@@ -200,7 +200,7 @@ pub(super) fn feature_parser() -> impl TypedValueParser<Value = Feature> {
 pub(super) fn parse_server(text: &str) -> Result<String, String> {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let (name, port) = rest.split_once(']').ok_or("a bracket is open")?;
+            let (name, port) = rest.split_once(']').ok_or("the closing bracket is missing")?;
             (name, if port.is_empty() { None } else { Some(port) })
         }
         None => match text.find(':') {
@@ -219,18 +219,19 @@ pub(super) fn parse_server(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Parses a Topic Name that clients may publish to and that others can be made of.
+/// Parses a Topic Name that clients may publish to and that longer topics can begin with.
 pub(super) fn parse_topic_name(text: &str) -> Result<Box<str>, String> {
     let name = TopicName::parse(text).map_err(|error| error.to_string())?;
     if text.ends_with('/') || topics::is_brokers_own(name) || text.len() > PREFIX_BYTES_MAX {
         return Err(format!(
-            "not $SYS or $share, without a / at its end, and at most {PREFIX_BYTES_MAX} bytes"
+            "must not begin with $SYS or $share or end with /, and has at most \
+             {PREFIX_BYTES_MAX} bytes"
         ));
     }
     Ok(text.into())
 }
 
-/// Parses the name of one strategy; clap lists them.
+/// Parses the name of one strategy; clap lists the names.
 pub(super) fn strategy_parser() -> impl TypedValueParser<Value = Strategy> {
     PossibleValuesParser::new(STRATEGIES.map(|(name, _)| name))
         .map(|name| strategy(&name).expect("clap lets no other name through"))
@@ -242,7 +243,7 @@ pub(super) fn parse_share_group(text: &str) -> Result<(Box<str>, Strategy), Stri
     ShareName::parse(share).map_err(|error| error.to_string())?;
     let strategy = strategy(name).ok_or_else(|| {
         let names = STRATEGIES.map(|(name, _)| name).join(", ");
-        format!("{name:?} is none of {names}")
+        format!("{name:?} is not a strategy: use one of {names}")
     })?;
     Ok((share.into(), strategy))
 }
@@ -259,7 +260,7 @@ fn in_range<T: TryFrom<u64>>(number: u64, min: u64, max: u64) -> Result<T, Strin
     let fitting = Some(number).filter(|number| (min..=max).contains(number));
     fitting
         .and_then(|number| T::try_from(number).ok())
-        .ok_or_else(|| format!("not from {min} to {max}"))
+        .ok_or_else(|| format!("must be from {min} to {max}"))
 }
 
 const STRATEGIES: [(&str, Strategy); 6] = [
@@ -271,10 +272,10 @@ const STRATEGIES: [(&str, Strategy); 6] = [
     ("hash-topic", Strategy::HashTopic),
 ];
 
-/// Of a Topic Name that others are made of.
+/// Maximum length of the topic that Response Information is made from.
 const PREFIX_BYTES_MAX: usize = 1024;
 
-/// Of one server in a Server Reference.
+/// Maximum length of one server in a Server Reference.
 const SERVER_BYTES_MAX: usize = 255;
 
 const FEATURES: [(&str, Feature); 4] = [
@@ -357,11 +358,11 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_are_refused_with_the_range() {
-        assert_eq!(parse_seconds(1, 9)("10"), Err("not from 1 to 9".into()));
+        assert_eq!(parse_seconds(1, 9)("10"), Err("must be from 1 to 9".into()));
         assert_eq!(parse_seconds(1, 9)("9"), Ok(Span::from_secs(9)));
         assert_eq!(parse_millis(0, 9)("9"), Ok(Span::from_millis(9)));
         assert_eq!(parse_micros(0, 9)("9"), Ok(Span::from_micros(9)));
-        assert_eq!(parse_count(1, 9)("0"), Err("not from 1 to 9".into()));
+        assert_eq!(parse_count(1, 9)("0"), Err("must be from 1 to 9".into()));
         assert_eq!(
             parse_power_of_two::<u16>(1, 1 << 15)("48"),
             Err("48 is not a power of two".into())

@@ -23,10 +23,9 @@ pub enum DecodeError {
 }
 
 const PACKET_TOO_LARGE: &str = "the packet is larger than the receiver's Maximum Packet Size";
-const UNSUPPORTED_PROTOCOL_NAME: &str =
-    "the Protocol Name is not MQTT, nor MQIsdp as in version 3.1";
+const UNSUPPORTED_PROTOCOL_NAME: &str = "the Protocol Name is neither MQTT nor MQIsdp";
 const UNSUPPORTED_PROTOCOL_VERSION: &str =
-    "the Protocol Version is not one that the server speaks: it speaks 3.1, 3.1.1 and 5.0";
+    "the Protocol Version is not supported: the server supports 3.1, 3.1.1 and 5.0";
 
 impl DecodeError {
     /// What to tell the other side in a CONNACK or a DISCONNECT.
@@ -97,8 +96,8 @@ macro_rules! faults {
 faults! {
     /// The bytes cannot be parsed according to the specification.
     Malformed {
-        Truncated: "a field runs past the end of the packet, or is missing",
-        Trailing: "bytes are left over after the last field",
+        Truncated: "a field is missing, or runs past the end of the packet",
+        Trailing: "the packet has extra bytes after the last field",
         VariableByteInteger:
             "a Variable Byte Integer has more than four bytes or is not in its shortest form",
         Utf8: "a string is not well-formed UTF-8",
@@ -107,15 +106,15 @@ faults! {
         PacketType: "the packet type is reserved",
         FixedHeaderFlags: "reserved flags of the fixed header have the wrong value",
         QoS: "the QoS has the value 3: it is 0, 1 or 2",
-        DupWithoutQoS: "DUP is set on a PUBLISH at QoS 0, which is never sent again",
+        DupWithoutQoS: "DUP is set on a PUBLISH at QoS 0: it must be 0",
         ConnectFlags: "the Connect Flags contradict each other or a reserved flag is set",
         ConnectAcknowledgeFlags: "reserved Connect Acknowledge Flags are set",
         ReturnCode: "the return code is reserved",
-        PropertyIdentifier: "a property is unknown, or does not belong into this packet",
+        PropertyIdentifier: "a property is unknown, or is not allowed in this packet",
         SubscriptionOptions: "reserved bits of the Subscription Options are set",
-        TopicName: "a Topic Name contains a wildcard character: only a Topic Filter may",
+        TopicName: "a Topic Name contains a wildcard: only a Topic Filter may contain one",
         TopicFilter:
-            "a Topic Filter is empty, has a wildcard that is no whole level, or a wrong $share",
+            "a Topic Filter is empty, has a misplaced wildcard, or an invalid $share",
     }
 }
 
@@ -127,27 +126,27 @@ faults! {
     ProtocolError {
         PacketIdZero: "the Packet Identifier is zero: it is from 1 to 65535",
         PropertyTwice: "a property is included more than once",
-        PropertyValue: "a property has a value that it may not have",
-        ReasonCode: "the Reason Code does not belong to this packet",
-        TopicNameMissing: "the Topic Name is empty, and there is no Topic Alias to stand for it",
+        PropertyValue: "a property has a value that is not allowed",
+        ReasonCode: "the Reason Code is not allowed in this packet",
+        TopicNameMissing: "the Topic Name is empty, and the packet has no Topic Alias",
         ResponseTopic: "the Response Topic is empty or contains a wildcard character",
         NoTopicFilter: "there is no Topic Filter: there must be at least one",
         SubscriptionQoS: "the Maximum QoS of a subscription has the value 3: it is 0, 1 or 2",
         RetainHandling: "the Retain Handling of a subscription has the value 3: it is 0, 1 or 2",
-        NoLocalOnShared: "No Local is set on a Shared Subscription, which cannot have it",
+        NoLocalOnShared: "No Local is set on a Shared Subscription: it must be 0",
         AuthenticationMethodMissing: "the Authentication Method is missing",
         SessionPresent: "Session Present is set although the connection is refused",
 
         ConnectExpected: "the first packet is not a CONNECT",
-        SecondConnect: "a second CONNECT: there is one in a connection",
-        UnexpectedAuth: "an AUTH that no authentication exchange expects",
+        SecondConnect: "a second CONNECT arrived: a client may send only one per connection",
+        UnexpectedAuth: "an AUTH arrived outside an authentication exchange",
         AcknowledgementType:
-            "a message at QoS 1 is answered by PUBREC or PUBCOMP, or one at QoS 2 by PUBACK",
+            "wrong acknowledgement: PUBACK is for QoS 1, PUBREC and PUBCOMP are for QoS 2",
         AuthenticationMethodChanged: "the Authentication Method is not that of the CONNECT",
-        AuthExpected: "the authentication goes on: until CONNACK only AUTH and DISCONNECT may come",
-        ServerPacket: "a packet that only servers send",
+        AuthExpected: "only AUTH and DISCONNECT are allowed during authentication",
+        ServerPacket: "the client sent a packet that only servers may send",
         TopicAliasUnknown:
-            "the Topic Alias stands for no Topic Name: send both together once in each connection",
+            "the Topic Alias is not defined: send it with its Topic Name once in each connection",
         TopicAliasInvalid:
             "the Topic Alias is zero, or above the Topic Alias Maximum of the CONNACK",
         SessionExpiryRaised:
@@ -157,13 +156,13 @@ faults! {
         ReceiveMaximumExceeded:
             "more PUBLISH packets are unacknowledged than the Receive Maximum of CONNACK allows",
         QosNotSupported: "the QoS is above the Maximum QoS of CONNACK",
-        RetainNotSupported: "RETAIN is set, but CONNACK said that nothing is retained here",
+        RetainNotSupported: "RETAIN is set, but CONNACK said that retain is not available",
         WildcardSubscriptionsNotSupported:
-            "a Topic Filter has a wildcard, but CONNACK said that this server takes none",
+            "a Topic Filter has a wildcard, but CONNACK said that wildcards are not available",
         SubscriptionIdentifiersNotSupported:
-            "a SUBSCRIBE has a Subscription Identifier, but CONNACK said that there are none here",
+            "SUBSCRIBE has a Subscription Identifier, but CONNACK said that they are not available",
         SharedSubscriptionsNotSupported:
-            "a Topic Filter begins with $share, but CONNACK said that nothing is shared here",
+            "a Topic Filter begins with $share, but CONNACK said that sharing is not available",
     }
 }
 

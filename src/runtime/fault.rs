@@ -1,4 +1,4 @@
-//! What keeps the broker from running: our machine's fault, said so that it can be mended.
+//! Errors that keep the broker from starting or running. Each text names the remedy.
 
 use std::{io, net::SocketAddr};
 
@@ -8,50 +8,51 @@ use crate::base::ids::ShardId;
 
 #[derive(Debug, Error)]
 pub enum Fault {
-    #[error("this kernel has no io_uring; ringmq needs Linux 6.0 or later")]
+    #[error("this kernel does not support io_uring: ringmq needs Linux 6.0 or later")]
     NoRing,
     #[error(
-        "io_uring is forbidden here: allow it with `sysctl kernel.io_uring_disabled=0`, and in a \
-         container with a seccomp profile that lets io_uring_setup, io_uring_enter and \
-         io_uring_register pass"
+        "io_uring is not permitted: run `sysctl kernel.io_uring_disabled=0`; in a container, also \
+         use a seccomp profile that allows io_uring_setup, io_uring_enter and \
+         io_uring_register"
     )]
     RingForbidden,
-    #[error("this kernel is too old: ringmq needs multishot receive, from Linux 6.0 on")]
+    #[error("this kernel does not support multishot receive: ringmq needs Linux 6.0 or later")]
     KernelTooOld,
     #[error(
-        "a process may lock {available} bytes of memory here, and a shard needs {needed}: raise it \
-         with `ulimit -l`, LimitMEMLOCK= or --ulimit memlock="
+        "the limit of locked memory is {available} bytes, and a shard needs {needed}: raise the \
+         limit with `ulimit -l`, LimitMEMLOCK= (systemd) or --ulimit memlock= (container)"
     )]
     LockedMemory { available: u64, needed: u64 },
     #[error(
-        "a process may have {available} descriptors here, and the broker needs {needed} before its \
-         first connection: allow more with `ulimit -n`, LimitNOFILE= or --ulimit nofile="
+        "the limit of open files is {available}, and the broker needs {needed} before its first \
+         connection: raise the limit with `ulimit -n`, LimitNOFILE= (systemd) or \
+         --ulimit nofile= (container)"
     )]
     Descriptors { available: u64, needed: usize },
     #[error("cannot listen on {address}: {}", reason(.error))]
     Listen { address: SocketAddr, error: io::Error },
-    #[error("cannot make the ring of a shard: {0}")]
+    #[error("cannot create the io_uring instance of a shard: {0}")]
     Ring(io::Error),
-    #[error("cannot lend receive buffers to the kernel: {0}")]
+    #[error("cannot register receive buffers with the kernel: {0}")]
     Buffers(io::Error),
     #[error("cannot run shard {shard} on CPU {cpu}: {reason}")]
     Executor { shard: ShardId, cpu: usize, reason: String },
-    #[error("shard {0} has ended before it was asked to")]
+    #[error("shard {0} stopped unexpectedly")]
     ShardLost(ShardId),
-    #[error("the configuration of the runtime contradicts itself: {0}")]
+    #[error("the configuration of the runtime is inconsistent: {0}")]
     Configuration(&'static str),
-    #[error("the system refuses what every broker needs")]
+    #[error("a system call failed that the broker cannot run without")]
     System(#[from] io::Error),
 }
 
-/// The reason in the words of whoever reads it on a terminal.
+/// The cause of a failed listener, in words for a terminal.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
+        io::ErrorKind::AddrInUse => "another program is listening on this address".to_owned(),
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need the capability CAP_NET_BIND_SERVICE".to_owned()
+            "a port below 1024 needs the capability CAP_NET_BIND_SERVICE".to_owned()
         }
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine does not have this address".to_owned(),
         _ => error.to_string(),
     }
 }

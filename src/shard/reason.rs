@@ -41,73 +41,73 @@ macro_rules! reasons {
 
 reasons! {
     ClientIdentifierMissing = ClientIdentifierNotValid,
-        "the Client Identifier is empty: without Clean Session the client must have one";
+        "the Client Identifier is empty: only a client with Clean Session may leave it empty";
     WillForbidden = NotAuthorized,
-        "the client may not publish to the Will Topic: $SYS and $share are the server's own";
+        "the client may not publish to the Will Topic: $SYS and $share are reserved";
     /// Neither which users there are nor which half was wrong.
     PasswordWrong = BadUserNameOrPassword,
         "the User Name or the Password is wrong";
     Anonymous = NotAuthorized,
-        "this listener is for clients that authenticate: send User Name and Password, or use AUTH";
+        "this listener requires authentication: send User Name and Password, or use AUTH";
     PasswordChecksFull = ServerBusy,
         "too many passwords are waiting to be checked: connect again in a few seconds";
     AuthenticationsFull = ServerBusy,
         "too many clients are authenticating: connect again in a few seconds";
     AuthenticationMethodUnknown = BadAuthenticationMethod,
-        "nobody can authenticate by this method here: ask the administrator which one to use";
+        "the server does not support this Authentication Method: ask the administrator";
     NotAuthenticated = NotAuthorized,
-        "the authentication has failed: check the user, the password and the order of messages";
+        "authentication failed: check the user, the password and the order of messages";
     /// Not a refusal, but the way on.
     FirstMessageMissing = ContinueAuthentication,
         "CONNECT had no Authentication Data: send the first message of the method in AUTH";
     SessionsFull = QuotaExceeded,
-        "there are as many sessions as the server keeps: let old ones expire, then connect again";
+        "the server has reached its limit of sessions: connect again when some have expired";
     ConnectionsFull = QuotaExceeded,
-        "there are as many connections as the server takes: connect again later";
+        "the server has reached its limit of connections: connect again later";
     FullUseAnother = UseAnotherServer,
-        "this server has no room for another client: use one in the Server Reference for now";
+        "this server is full: use a server in the Server Reference for now";
     StoppedUseAnother = UseAnotherServer,
-        "this server is being stopped: use one in the Server Reference for now";
+        "this server is shutting down: use a server in the Server Reference for now";
     Moved = ServerMoved,
-        "clients are not served here any more: use the servers in the Server Reference";
+        "this server has moved: use a server in the Server Reference from now on";
     PublishForbidden = NotAuthorized,
-        "the client may not publish to this Topic Name: $SYS and $share are the server's own";
+        "the client may not publish to this Topic Name: $SYS and $share are reserved";
     TopicTooDeep = TopicNameInvalid,
-        "the Topic Name has more levels than the server takes: use fewer separators";
+        "the Topic Name has more levels than the server allows: use fewer levels";
     UserPropertiesFull = QuotaExceeded,
-        "the message has more User Properties than the server takes: use the payload for data";
+        "the User Properties exceed the limit of the server: put data into the payload";
     RetainedFull = QuotaExceeded,
-        "there are as many retained messages as the server keeps: remove some, or do not retain";
+        "the server has reached its limit of retained messages: remove some, or do not set RETAIN";
     AliasesFull = QuotaExceeded,
-        "the topics behind all Topic Aliases are too long together: use aliases for fewer of them";
+        "the topics of all Topic Aliases are too long in total: use aliases for fewer topics";
     PayloadNotText = PayloadFormatInvalid,
         "the Payload Format Indicator says that the payload is UTF-8 text, but it is not";
     SubscribeForbidden = NotAuthorized,
         "the client may not subscribe to this Topic Filter";
     FilterTooDeep = TopicFilterInvalid,
-        "the Topic Filter has more levels than the server takes: use a wildcard";
+        "the Topic Filter has more levels than the server allows: use a wildcard";
     SubscribeTooLong = QuotaExceeded,
-        "the SUBSCRIBE has more Topic Filters than the server takes: use several packets";
+        "the SUBSCRIBE has more Topic Filters than the server allows: send several packets";
     SubscriptionsFull = QuotaExceeded,
-        "the session has as many subscriptions as it may: unsubscribe first, or use a wildcard";
+        "the session has reached its limit of subscriptions: unsubscribe, or use a wildcard";
     ReplaysFull = QuotaExceeded,
-        "too many subscriptions still wait for retained messages: read those, then subscribe again";
+        "too many subscriptions wait for retained messages: read them, then subscribe again";
     NoSubscription = NoSubscriptionExisted,
         "the session has no subscription with exactly this Topic Filter";
     NothingSent = PacketIdentifierNotFound,
-        "no message at QoS 2 is on its way to the client with this Packet Identifier";
+        "no QoS 2 message to the client is in flight with this Packet Identifier";
     NothingReceived = PacketIdentifierNotFound,
-        "no message at QoS 2 has come with this Packet Identifier, or it has been released before";
+        "no QoS 2 message from the client waits for release with this Packet Identifier";
     Silent = KeepAliveTimeout,
-        "nothing has come for one and a half times the Keep Alive: send PINGREQ when idle";
+        "no packet arrived within one and a half times the Keep Alive: send PINGREQ when idle";
     TakenOver = SessionTakenOver,
-        "another connection has come with this Client Identifier: each client needs its own";
+        "another client connected with this Client Identifier: each client needs its own";
     QueueFull = QuotaExceeded,
-        "too many messages wait for this client: acknowledge them sooner, or subscribe to less";
+        "too many messages are queued for this client: acknowledge sooner, or subscribe to less";
     AnswerTooLarge = PacketTooLarge,
-        "an answer is larger than the Maximum Packet Size in CONNECT";
+        "the response is larger than the Maximum Packet Size in CONNECT";
     ShuttingDown = ServerShuttingDown,
-        "the server is being stopped: connect again later";
+        "the server is shutting down: connect again later";
 }
 
 #[cfg(test)]

@@ -131,25 +131,25 @@ fn whatever_is_refused_says_why_and_what_would_help() {
             (
                 "SUBACK",
                 Some(
-                    "the session has as many subscriptions as it may: \
-                     unsubscribe first, or use a wildcard",
+                    "the session has reached its limit of subscriptions: \
+                     unsubscribe, or use a wildcard",
                 ),
             ),
             (
                 "PUBREL",
-                Some("no message at QoS 2 is on its way to the client with this Packet Identifier"),
+                Some("no QoS 2 message to the client is in flight with this Packet Identifier"),
             ),
             (
                 "PUBCOMP",
                 Some(
-                    "no message at QoS 2 has come with this Packet Identifier, \
-                     or it has been released before",
+                    "no QoS 2 message from the client waits for release \
+                     with this Packet Identifier",
                 ),
             ),
             ("PUBACK", Some(FORBIDDEN)),
             ("PUBREC", Some(FORBIDDEN)),
             ("UNSUBACK", Some("the session has no subscription with exactly this Topic Filter")),
-            ("DISCONNECT", Some("a field runs past the end of the packet, or is missing")),
+            ("DISCONNECT", Some("a field is missing, or runs past the end of the packet")),
             ("CONNACK", Some(WILL_FORBIDDEN)),
             (
                 "AUTH",
@@ -165,9 +165,9 @@ fn whatever_is_refused_says_why_and_what_would_help() {
 }
 
 const WILL_FORBIDDEN: &str =
-    "the client may not publish to the Will Topic: $SYS and $share are the server's own";
+    "the client may not publish to the Will Topic: $SYS and $share are reserved";
 const FORBIDDEN: &str =
-    "the client may not publish to this Topic Name: $SYS and $share are the server's own";
+    "the client may not publish to this Topic Name: $SYS and $share are reserved";
 
 /// [MQTT-3.1.2-28] [MQTT-3.1.2-29]
 #[test]
@@ -238,7 +238,7 @@ fn the_end_of_a_connection_is_explained() {
     let second = join_as(&mut world, V5, "same");
     assert_eq!(
         last_words(&mut world, first),
-        "DISCONNECT: another connection has come with this Client Identifier: \
+        "DISCONNECT: another client connected with this Client Identifier: \
          each client needs its own"
     );
 
@@ -249,15 +249,15 @@ fn the_end_of_a_connection_is_explained() {
     }
     assert_eq!(
         last_words(&mut world, second),
-        "DISCONNECT: too many messages wait for this client: \
-         acknowledge them sooner, or subscribe to less"
+        "DISCONNECT: too many messages are queued for this client: \
+         acknowledge sooner, or subscribe to less"
     );
 
     let silent = join(&mut world, &Connect { keep_alive: 1, ..connect(V5, "silent") });
     world.pass(Span::from_secs(2));
     assert_eq!(
         last_words(&mut world, silent),
-        "DISCONNECT: nothing has come for one and a half times the Keep Alive: \
+        "DISCONNECT: no packet arrived within one and a half times the Keep Alive: \
          send PINGREQ when idle"
     );
 
@@ -271,13 +271,13 @@ fn the_end_of_a_connection_is_explained() {
     world.send(small, &subscribe(V5, 1, &filters));
     assert_eq!(
         last_words(&mut world, small),
-        "DISCONNECT: an answer is larger than the Maximum Packet Size in CONNECT"
+        "DISCONNECT: the response is larger than the Maximum Packet Size in CONNECT"
     );
 
     world.stop();
     assert_eq!(
         last_words(&mut world, writer),
-        "DISCONNECT: the server is being stopped: connect again later"
+        "DISCONNECT: the server is shutting down: connect again later"
     );
 }
 
@@ -316,7 +316,7 @@ fn a_failed_authentication_does_not_say_what_was_wrong() {
         world.send(client, &bytes(&Packet::Auth(auth), V5));
         assert_eq!(
             last_words(&mut world, client),
-            "CONNACK: the authentication has failed: \
+            "CONNACK: authentication failed: \
              check the user, the password and the order of messages"
         );
     }
@@ -324,7 +324,7 @@ fn a_failed_authentication_does_not_say_what_was_wrong() {
     world.send(stranger, &bytes(&Packet::Connect(connect(V5, "stranger")), V5));
     assert_eq!(
         last_words(&mut world, stranger),
-        "CONNACK: this listener is for clients that authenticate: \
+        "CONNACK: this listener requires authentication: \
          send User Name and Password, or use AUTH"
     );
 }

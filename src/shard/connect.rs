@@ -1,107 +1,67 @@
 //! CONNECT: who it is, where they are at home, and what they come back to.
 
-use std::{num::NonZeroU16, rc::Rc};
+use std::rc::Rc;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use bytes::Bytes;
 
 use super::{
     Handled, Shard,
+    connack::Accepted,
     connection::Stage,
     end::Cause,
-    judge::Candidate,
+    kept_connect::KeptConnect,
+    owed::{Answer, Condition},
     ports::{Closing, Ports},
     reason::Reason,
 };
 use crate::{
     access::{Decision, Principal, topics},
-    base::{
-        ids::{ConnectionId, SubscriberId},
-        time::Span,
-    },
-    mqtt::{
-        self, Connack, ConnackProperties, Connect, DecodeError, Frame, Malformed, Packet,
-        ReasonCode, Version, connect::peek_version,
-    },
-    session::{
-        Link, Session,
-        message::{Message, MessageView, Payload, shared_payload},
-        terms::Terms,
-        will::Will,
-    },
-    topic::TopicName,
+    base::ids::{ConnectionId, SubscriberId},
+    mqtt::{Connack, Connect, DecodeError, Frame, Packet, Version, connect::peek_version},
+    session::{Link, Session, terms::Terms, will::Will},
 };
 
-/// What a client is told of its session in CONNACK.
-struct Accepted<'a> {
-    session_present: bool,
-    /// The Client Identifier, when the broker has chosen it.
-    assigned: Option<&'a str>,
-    /// The Session Expiry Interval, when it is not the one asked for.
-    session_expiry: Option<u32>,
-    /// The Keep Alive in seconds, likewise.
-    keep_alive: Option<u16>,
-    /// The Response Information, when it has asked for it.
-    response: Option<&'a str>,
-    /// The Authentication Method of its CONNECT. [MQTT-4.12.0-5] [MQTT-4.12.0-6]
-    method: Option<&'a str>,
-    proof: Option<&'a [u8]>,
-}
-
 /// What a client has proven.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Proof<'a> {
+#[derive(Debug, Default)]
+pub(super) struct Proof {
     /// Which user it is; `None` for an anonymous client.
-    pub(super) user_name: Option<&'a str>,
+    pub(super) user_name: Option<Box<str>>,
     /// The last word of an enhanced authentication.
-    pub(super) data: Option<&'a [u8]>,
+    pub(super) data: Option<Vec<u8>>,
 }
 
 impl Shard {
+    /// Takes a CONNECT: it is answered now, or kept until it can be answered, or read again by the
+    /// shard where its client is at home.
     pub(super) fn handle_connect(
         &mut self,
         id: ConnectionId,
         connect: &Connect<'_>,
         ports: &mut impl Ports,
     ) -> Handled {
-        if let Some(reason) = self.refers(id) {
-            self.refuse_connect(id, self.terms_of(connect), reason, ports);
-            return Handled::Taken;
-        }
-        if let Err(reason) = self.judge(connect) {
-            self.refuse_connect(id, self.terms_of(connect), reason, ports);
+        let terms = Terms::of(connect, self.rules.limits.topic_aliases_max);
+        let referred = self.refers(id).map_or(Ok(()), Err);
+        if let Err(reason) = referred.and_then(|()| self.rules.judge_connect(connect)) {
+            self.refuse_connect(id, terms, reason, ports);
             return Handled::Taken;
         }
         let home = self.settings.home(connect.client_id);
         if !connect.client_id.is_empty() && home != self.settings.shard {
             self.connections.remove(id);
             ports.hand_over(id, home);
-            return Handled::Later;
+            return Handled::NotTaken;
         }
         if self.comes_too_early(id, connect.client_id, ports) {
-            return Handled::Later;
+            return Handled::NotTaken;
         }
+        let kept = KeptConnect::keep(connect, terms);
         if let Some(method) = connect.properties.authentication_method {
-            self.begin_authentication(id, connect, method, ports);
-            return Handled::Taken;
+            let data = connect.properties.authentication_data;
+            self.begin_authentication(id, kept, (method, data), ports);
+        } else {
+            self.authenticate(id, kept, connect.password, ports);
         }
-        match self.authenticate(id, connect, ports) {
-            Some(Ok(user_name)) => {
-                self.accept(id, connect, Proof { user_name, data: None }, ports);
-                Handled::Taken
-            }
-            Some(Err(reason)) => {
-                self.counters.refused_authentication += 1;
-                self.refuse_connect(id, self.terms_of(connect), reason, ports);
-                Handled::Taken
-            }
-            // The verdict hands the packet in again.
-            None => Handled::Later,
-        }
-    }
-
-    pub(super) fn terms_of(&self, connect: &Connect<'_>) -> Terms {
-        Terms::of(connect, self.rules.limits.topic_aliases_max)
+        Handled::Taken
     }
 
     /// Whether the client has sent something on its earlier connection that has come and was not
@@ -117,110 +77,112 @@ impl Shard {
         if self.rules.referral.is_permanent() {
             return Some(Reason::Moved);
         }
-        let surplus = self.connections.get(id).is_some_and(|connection| connection.surplus);
-        surplus.then_some(Reason::ConnectionsFull)
+        self.connections.connected(id).is_surplus().then_some(Reason::ConnectionsFull)
     }
 
-    /// What a CONNECT shows by itself, before anyone is asked.
-    fn judge(&self, connect: &Connect<'_>) -> Result<(), Reason> {
-        let may_be_empty = match connect.version {
-            // 3.1 asks for 1 to 23 characters.
-            Version::V31 => false,
-            // [MQTT-3.1.3-8@3.1.1]
-            Version::V311 => connect.clean_start,
-            Version::V5 => true,
-        };
-        if connect.client_id.is_empty() && !may_be_empty {
-            return Err(Reason::ClientIdentifierMissing);
-        }
-        connect.will.as_ref().map_or(Ok(()), |will| self.judge_will(will))
-    }
-
-    fn judge_will(&self, will: &mqtt::Will<'_>) -> Result<(), Reason> {
-        let topic = TopicName::parse(will.topic)
-            .map_err(|_| Reason::Packet(Malformed::TopicName.into()))?;
-        let application = &will.properties.application;
-        let candidate = Candidate { topic, application, payload: will.payload };
-        self.judge_message(&candidate)?;
-        let offered = self.rules.offer.check_message(will.qos, will.retain);
-        offered.map_err(|error| Reason::Packet(error.into()))
-    }
-
-    /// Whether the client may come in, and as which user; `None` while its password is being
-    /// checked.
-    fn authenticate<'a>(
+    /// Lets the client in or refuses it, at once or when its password has been checked.
+    fn authenticate(
         &mut self,
         id: ConnectionId,
-        connect: &Connect<'a>,
+        mut connect: KeptConnect,
+        password: Option<&[u8]>,
         ports: &mut impl Ports,
-    ) -> Option<Result<Option<&'a str>, Reason>> {
-        let connection = self.connections.get_mut(id)?;
-        if let Stage::Verified { passed } = connection.stage {
-            return Some(if passed { Ok(connect.user_name) } else { Err(Reason::PasswordWrong) });
-        }
-        let loopback = self.settings.is_loopback(connection.principal.listener());
-        match self.rules.policy.admit(loopback, connect.user_name, connect.password) {
-            Decision::Granted => Some(Ok(None)),
-            Decision::NotAuthorized => Some(Err(Reason::Anonymous)),
+    ) {
+        let terms = connect.terms;
+        let listener = self.connections.connected(id).principal().listener();
+        let loopback = self.settings.is_loopback(listener);
+        let policy = &self.rules.policy;
+        match policy.admit(loopback, connect.user_name.as_deref(), password) {
+            Decision::Granted => self.accept(id, connect, &Proof::default(), ports),
+            Decision::NotAuthorized => {
+                self.refuse_authentication(id, terms, Reason::Anonymous, ports);
+            }
             Decision::Verify(verification) => {
-                if !ports.verify(id, verification) {
-                    return Some(Err(Reason::PasswordChecksFull));
+                if connect.wait(&self.waiting, 0).is_err() {
+                    let reason = Reason::AuthenticationsFull;
+                    return self.refuse_authentication(id, terms, reason, ports);
                 }
-                connection.stage = Stage::Verifying;
-                ports.pause(id);
-                None
+                if !ports.verify(id, verification) {
+                    let reason = Reason::PasswordChecksFull;
+                    return self.refuse_authentication(id, terms, reason, ports);
+                }
+                self.connections.connected_mut(id).wait(Stage::Waiting, terms);
+                let answer = Answer::Connect(Box::new(connect));
+                self.owe(id, (Condition::Verdict(None), answer), ports);
             }
         }
+    }
+
+    /// Answers a CONNECT whose password has been checked. What a session tells other shards as it
+    /// begins or ends waits like a packet that does.
+    pub(super) fn answer_connect(
+        &mut self,
+        id: ConnectionId,
+        connect: Box<KeptConnect>,
+        passed: bool,
+        ports: &mut impl Ports,
+    ) {
+        if !passed {
+            return self.refuse_authentication(id, connect.terms, Reason::PasswordWrong, ports);
+        }
+        if let Some(peer) = self.crowded_peer(ports) {
+            let posting = self.owed.posting(peer);
+            return self.owe(id, (posting, Answer::Connect(connect)), ports);
+        }
+        let proof = Proof { user_name: connect.user_name.clone(), data: None };
+        self.accept(id, *connect, &proof, ports);
+    }
+
+    fn refuse_authentication(
+        &mut self,
+        id: ConnectionId,
+        terms: Terms,
+        reason: Reason,
+        ports: &mut impl Ports,
+    ) {
+        self.counters.refused_authentication += 1;
+        self.refuse_connect(id, terms, reason, ports);
     }
 
     /// Lets the client in: takes its session over, resumes it or begins a new one.
     pub(super) fn accept(
         &mut self,
         id: ConnectionId,
-        connect: &Connect<'_>,
-        proof: Proof<'_>,
+        mut connect: KeptConnect,
+        proof: &Proof,
         ports: &mut impl Ports,
     ) {
-        let Some(connection) = self.connections.get(id) else { return };
-        let stranger = Rc::clone(&connection.principal);
         let assigned = connect.client_id.is_empty().then(|| self.assign_client_id(ports));
-        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
-        let principal = Rc::new(stranger.named(client_id, proof.user_name));
-        if !may_leave(&principal, connect.will.as_ref()) {
-            return self.refuse_connect(id, self.terms_of(connect), Reason::WillForbidden, ports);
+        let client_id = assigned.as_deref().unwrap_or(&connect.client_id);
+        let stranger = self.connections.connected(id).principal();
+        let principal = Rc::new(stranger.named(client_id, proof.user_name.as_deref()));
+        let will = connect.will.take();
+        if will.as_deref().is_some_and(|will| !may_leave(&principal, will)) {
+            return self.refuse_connect(id, connect.terms, Reason::WillForbidden, ports);
         }
         self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
-        if resumed.is_none() && self.sessions.len() >= self.sessions_max() {
-            return self.refuse_connect(id, self.terms_of(connect), Reason::SessionsFull, ports);
+        let sessions_max = self.rules.limits.sessions_max.div_ceil(self.settings.shards);
+        if resumed.is_none() && self.sessions.len() >= sessions_max {
+            return self.refuse_connect(id, connect.terms, Reason::SessionsFull, ports);
         }
         let subscriber = resumed.unwrap_or_else(|| self.sessions.create(Rc::clone(&principal)));
-        let session_expiry = self.session_expiry(connect);
-        self.attach(id, (subscriber, principal), connect, session_expiry);
-        let told_expiry = (connect.properties.session_expiry_interval.unwrap_or(0)
-            != session_expiry)
-            .then_some(session_expiry);
-        let keep_alive = self.rules.offer.keep_alive(connect);
-        let response = self.rules.offer.response_information(connect, client_id);
+        let wants_response = connect.wants_response_information;
+        let response = wants_response.then(|| self.rules.offer.response_information(client_id));
+        self.attach(id, (subscriber, principal), &connect, will);
         let accepted = Accepted {
+            rules: &Rc::clone(&self.rules),
+            connect: &connect,
             session_present: resumed.is_some(),
             assigned: assigned.as_deref(),
-            session_expiry: told_expiry,
-            keep_alive: Some(keep_alive).filter(|&it| it != connect.keep_alive),
-            response: response.as_deref(),
-            method: connect.properties.authentication_method,
-            proof: proof.data,
+            response: response.as_ref().and_then(Option::as_deref),
+            proof: proof.data.as_deref(),
         };
         self.send_connack(id, &accepted, ports);
         if self.connections.get(id).is_some() {
             self.set_members_online(subscriber, true, ports);
             self.pump(subscriber, ports);
         }
-    }
-
-    /// This shard's part of the sessions that the broker may have.
-    fn sessions_max(&self) -> usize {
-        self.rules.limits.sessions_max.div_ceil(self.settings.shards)
     }
 
     /// Ends the client's earlier connection, and its session if it wants a clean start.
@@ -230,6 +192,7 @@ impl Shard {
         if let Some(link) = self.sessions.get(earlier).and_then(Session::link) {
             self.end(link.connection, Cause::TakenOver, ports);
         }
+        // The session may have ended with its connection.
         if clean_start && self.sessions.get(earlier).is_some() {
             self.end_session(earlier, ports);
         }
@@ -240,24 +203,18 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         (subscriber, principal): (SubscriberId, Rc<Principal>),
-        connect: &Connect<'_>,
-        session_expiry: u32,
+        connect: &KeptConnect,
+        will: Option<Box<Will>>,
     ) {
-        let will = connect.will.as_ref().map(|will| Box::new(keep_will(will)));
-        let terms = self.terms_of(connect);
-        let connection = self.connections.get_mut(id).expect("it is being let in");
-        connection.stage = Stage::Connected(subscriber);
-        connection.rules = Rc::clone(&self.rules);
-        connection.principal = Rc::clone(&principal);
-        connection.is_bridge = connect.is_bridge;
-        connection.terms = terms;
-        connection.keep_alive = self.rules.offer.keep_alive(connect);
+        let rules = &self.rules;
+        let connection = self.connections.connected_mut(id);
+        let known = (subscriber, Rc::clone(&principal));
+        connection.connect(known, connect, Rc::clone(rules));
         let deadline = connection.keep_alive_deadline();
-        let receive_maximum = connect.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
-        let window = receive_maximum.min(self.rules.limits.inflight_max);
-        let link = Link { connection: id, terms };
+        let window = connect.receive_maximum.min(rules.limits.inflight_max);
         let session = self.sessions.get_mut(subscriber).expect("it was found or created");
-        session.connect(principal, link, window, session_expiry, will);
+        let link = Link { connection: id, terms: connect.terms };
+        session.connect(principal, link, window, rules.session_expiry(connect), will);
         self.counters.clients_connected += 1;
         self.counters.connections_accepted += 1;
         if let Some(deadline) = deadline {
@@ -265,39 +222,11 @@ impl Shard {
         }
     }
 
-    /// The Session Expiry Interval that holds: before 5.0, Clean Session 0 asks for ever.
-    fn session_expiry(&self, connect: &Connect<'_>) -> u32 {
-        let asked = match connect.version {
-            Version::V5 => connect.properties.session_expiry_interval.unwrap_or(0),
-            _ if connect.clean_start => 0,
-            _ => u32::MAX,
-        };
-        asked.min(self.rules.limits.session_expiry_max)
-    }
-
     fn send_connack(&mut self, id: ConnectionId, accepted: &Accepted<'_>, ports: &mut impl Ports) {
-        let limits = &self.rules.limits;
-        let packet_size_max = u32::try_from(limits.packet_size_max).unwrap_or(u32::MAX);
-        let mut connack = Connack {
-            session_present: accepted.session_present,
-            reason_code: ReasonCode::Success,
-            properties: ConnackProperties {
-                session_expiry_interval: accepted.session_expiry,
-                receive_maximum: NonZeroU16::new(limits.receive_maximum),
-                maximum_packet_size: std::num::NonZeroU32::new(packet_size_max),
-                assigned_client_identifier: accepted.assigned,
-                topic_alias_maximum: limits.topic_alias_maximum,
-                server_keep_alive: accepted.keep_alive,
-                response_information: accepted.response,
-                authentication_method: accepted.method,
-                authentication_data: accepted.proof,
-                ..ConnackProperties::default()
-            },
-        };
-        self.rules.offer.announce(&mut connack.properties);
-        let Some(connection) = self.connections.get(id) else { return };
+        let mut connack = accepted.connack();
         let whole = Packet::Connack(connack);
-        if accepted.response.is_some() && !connection.terms.write(&whole, None, &mut self.scratch) {
+        let terms = accepted.connect.terms;
+        if accepted.response.is_some() && !terms.write(&whole, None, &mut self.scratch) {
             // It need not be sent, and the client does not take it.
             connack.properties.response_information = None;
         }
@@ -359,35 +288,8 @@ impl Shard {
     }
 }
 
-/// Whether a client may have this Will. Its topic has been judged before.
-fn may_leave(principal: &Principal, will: Option<&mqtt::Will<'_>>) -> bool {
-    let may = |will: &mqtt::Will<'_>| {
-        topics::may_publish(principal, TopicName::from_valid(will.topic), will.payload)
-    };
-    will.is_none_or(may)
-}
-
-/// The Will as it is kept with the session. [MQTT-3.1.2-7]
-fn keep_will(will: &mqtt::Will<'_>) -> Will {
-    let mut application = Vec::new();
-    will.properties.application.encode(&mut application);
-    let shared = shared_payload(will.payload, Bytes::copy_from_slice);
-    let view = MessageView {
-        // It was parsed when the CONNECT was judged.
-        topic: TopicName::from_valid(will.topic),
-        application: &application,
-        payload: shared.as_ref().map_or(Payload::Small(will.payload), Payload::Shared),
-        qos: will.qos,
-        retain: will.retain,
-        expires_at: None,
-        publisher: None,
-        publisher_hash: 0,
-    };
-    let seconds = |seconds: u32| Span::from_secs(u64::from(seconds));
-    Will {
-        message: Rc::new(Message::keep(&view)),
-        delay: seconds(will.properties.will_delay_interval),
-        message_expiry: will.properties.message_expiry_interval.map(seconds),
-        due_at: None,
-    }
+/// Whether a client may have this Will.
+fn may_leave(principal: &Principal, will: &Will) -> bool {
+    let view = will.message.view();
+    topics::may_publish(principal, view.topic, view.payload.as_slice())
 }

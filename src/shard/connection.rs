@@ -2,14 +2,20 @@
 
 use std::{num::NonZeroU16, rc::Rc};
 
-use super::{auth::Authentication, ports::Arrival, rules::Rules};
+use super::{
+    auth::Authentication,
+    kept_connect::KeptConnect,
+    owed::{Account, Answer, Condition, Due, Owed},
+    ports::{Arrival, Ports},
+    rules::Rules,
+};
 use crate::{
     access::Principal,
     base::{
         ids::{ConnectionId, SubscriberId},
         time::{Moment, Span},
     },
-    mqtt::{Frame, PacketType, Version},
+    mqtt::{Frame, Version},
     session::{
         client_aliases::{AliasesFull, ClientAliases},
         terms::Terms,
@@ -19,53 +25,42 @@ use crate::{
 /// One network connection, from its arrival to its end.
 ///
 /// ```text
-///            CONNECT             verdict            CONNECT again
-///   Fresh ------------> Verifying ------> Verified ---------------> Connected
-///     |  no password to check, or none needed                         ^  ^
-///     +---------------------------------------------------------------+  |
-///     |  CONNECT with an Authentication Method           AUTH, proven    |
-///     +---------------------------------> Authenticating ----------------+
+///            CONNECT                           the password was right
+///   Fresh ------------> Waiting ---------------------------------------> Connected
+///     |  no password to check, or none needed                              ^  ^
+///     +--------------------------------------------------------------------+  |
+///     |  CONNECT with an Authentication Method                AUTH, proven    |
+///     +---------------------------------> Authenticating ---------------------+
 /// ```
 #[derive(Debug)]
 pub(super) struct MqttConnection {
     /// Those that held when it came, and then those that held at its CONNECT: its CONNACK has told
     /// them to the client.
-    pub(super) rules: Rc<Rules>,
-    /// Who its client is: a stranger until its CONNECT has been taken.
-    pub(super) principal: Rc<Principal>,
+    rules: Rc<Rules>,
+    /// Who its client is: a stranger until it has been let in.
+    principal: Rc<Principal>,
     /// It is one too many, and only there to be told so.
-    pub(super) surplus: bool,
+    surplus: bool,
     /// It is a bridge of mosquitto's, by the mark in its CONNECT.
-    pub(super) is_bridge: bool,
-    pub(super) stage: Stage,
+    is_bridge: bool,
+    stage: Stage,
     /// Valid once its CONNECT has been taken.
-    pub(super) terms: Terms,
+    terms: Terms,
     /// Seconds; 0 is never.
-    pub(super) keep_alive: u16,
-    /// For how many reasons nothing is read from it now.
-    holds: u32,
-    /// For how many subscribers that cannot keep up it should publish no more now.
-    presses: u32,
-    /// A PUBLISH has come that waits until it is pressed no more.
-    stalled: bool,
-    pub(super) last_packet: Moment,
+    keep_alive: u16,
+    last_packet: Moment,
+    /// What it is owed.
+    account: Account,
     extras: Option<Box<Extras>>,
 }
-
-/// The QoS of a PUBLISH in the first byte of its frame.
-const QOS_BITS: u8 = 0b110;
-/// Some sixty acknowledgements: the windows of most clients are smaller.
-const DEFERRED_BYTES_MAX: usize = 256;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Fresh,
-    Verifying,
-    Verified {
-        passed: bool,
-    },
-    /// CONNECT has been taken and is kept until it can be answered.
+    /// CONNECT has been taken and is answered once the password has been checked.
+    Waiting,
+    /// CONNECT has been taken and is answered once the client has proven who it is.
     Authenticating,
     Connected(SubscriberId),
 }
@@ -75,9 +70,6 @@ pub(super) enum Stage {
 struct Extras {
     /// The topics for which the client has set a Topic Alias. [MQTT-3.3.2-7]
     aliases: ClientAliases,
-    /// PUBACK and PUBREC packets that wait until it is pressed no more: a publisher with a window
-    /// stops by itself without them, and everything else that it sends is still read.
-    deferred: Vec<u8>,
     /// Of a client that authenticates by AUTH packets.
     authentication: Option<Box<Authentication>>,
 }
@@ -92,12 +84,42 @@ impl MqttConnection {
             stage: Stage::Fresh,
             terms: Terms::plain(Version::V311),
             keep_alive: 0,
-            holds: 0,
-            presses: 0,
-            stalled: false,
             last_packet: now,
+            account: Account::default(),
             extras: None,
         }
+    }
+
+    /// The rules that its client has been told, or those that held when it came.
+    #[inline]
+    pub(super) fn rules(&self) -> &Rc<Rules> {
+        &self.rules
+    }
+
+    /// Who its client is: a stranger until it has been let in.
+    #[inline]
+    pub(super) fn principal(&self) -> &Rc<Principal> {
+        &self.principal
+    }
+
+    /// Whether it is one too many, and only there to be told so.
+    pub(super) fn is_surplus(&self) -> bool {
+        self.surplus
+    }
+
+    pub(super) fn is_bridge(&self) -> bool {
+        self.is_bridge
+    }
+
+    #[inline]
+    pub(super) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Those of its client, once its CONNECT has been taken.
+    #[inline]
+    pub(super) fn terms(&self) -> Terms {
+        self.terms
     }
 
     pub(super) fn subscriber(&self) -> Option<SubscriberId> {
@@ -116,6 +138,33 @@ impl MqttConnection {
         }
     }
 
+    /// Its CONNECT has been taken, and is answered once its client is known to be who it is.
+    pub(super) fn wait(&mut self, stage: Stage, terms: Terms) {
+        self.stage = stage;
+        self.terms = terms;
+    }
+
+    /// Its client is let in as this principal, and told these rules.
+    pub(super) fn connect(
+        &mut self,
+        (subscriber, principal): (SubscriberId, Rc<Principal>),
+        connect: &KeptConnect,
+        rules: Rc<Rules>,
+    ) {
+        self.stage = Stage::Connected(subscriber);
+        self.principal = principal;
+        self.terms = connect.terms;
+        self.is_bridge = connect.is_bridge;
+        self.keep_alive = rules.keep_alive(connect);
+        self.rules = rules;
+    }
+
+    /// A packet of the client has come, or its silence until now was not its own doing.
+    #[inline]
+    pub(super) fn touch(&mut self, now: Moment) {
+        self.last_packet = now;
+    }
+
     /// When the client will have been silent for too long: one and a half times its Keep Alive.
     /// [MQTT-3.1.2-22]
     pub(super) fn keep_alive_deadline(&self) -> Option<Moment> {
@@ -124,55 +173,29 @@ impl MqttConnection {
     }
 
     /// Whether nothing is read from it now.
+    #[inline]
     pub(super) fn is_held(&self) -> bool {
-        self.holds > 0 || self.stalled
+        self.account.is_held()
     }
 
     /// Whether this packet has to wait. It is to be handed in again then.
+    #[inline]
     pub(super) fn stalls(&mut self, frame: &Frame<'_>) -> bool {
-        self.stalled = self.presses > 0
-            && frame.packet_type() == PacketType::Publish
-            && (frame.first & QOS_BITS == 0 || self.deferred_len() >= DEFERRED_BYTES_MAX);
-        self.stalled
+        self.account.stalls(frame)
     }
 
     /// Takes an acknowledgement of a PUBLISH to keep it back, if it is to be kept back.
-    pub(super) fn defer(&mut self, acknowledgement: &[u8]) -> bool {
-        if self.presses > 0 {
-            let extras = self.extras.get_or_insert_default();
-            extras.deferred.extend_from_slice(acknowledgement);
-        }
-        self.presses > 0
-    }
-
-    pub(super) fn hold(&mut self) {
-        self.holds += 1;
-    }
-
-    pub(super) fn release(&mut self) {
-        self.holds = self.holds.checked_sub(1).expect("each release answers one hold");
-    }
-
-    pub(super) fn press(&mut self) {
-        self.presses += 1;
-    }
-
-    /// Takes one press back. With the last one the acknowledgements that were kept back are due.
-    pub(super) fn unpress(&mut self) -> Vec<u8> {
-        self.presses = self.presses.checked_sub(1).expect("each easing answers one press");
-        if self.presses > 0 {
-            return Vec::new();
-        }
-        self.stalled = false;
-        self.extras.as_mut().map(|extras| std::mem::take(&mut extras.deferred)).unwrap_or_default()
-    }
-
-    fn deferred_len(&self) -> usize {
-        self.extras.as_ref().map_or(0, |extras| extras.deferred.len())
+    #[inline]
+    pub(super) fn keeps_back(&mut self, acknowledgement: &[u8]) -> bool {
+        self.account.keeps_back(acknowledgement)
     }
 
     pub(super) fn authentication(&mut self) -> Option<&mut Authentication> {
         self.extras.as_mut()?.authentication.as_deref_mut()
+    }
+
+    pub(super) fn set_authentication(&mut self, authentication: Authentication) {
+        self.extras.get_or_insert_default().authentication = Some(Box::new(authentication));
     }
 
     pub(super) fn set_alias(&mut self, alias: NonZeroU16, topic: &str) -> Result<(), AliasesFull> {
@@ -189,8 +212,6 @@ impl MqttConnection {
 pub(super) struct Connections {
     entries: Vec<Option<(u32, MqttConnection)>>,
     count: usize,
-    /// What all authentications hold that have not been concluded.
-    authenticating_bytes: usize,
 }
 
 impl Connections {
@@ -209,7 +230,6 @@ impl Connections {
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<MqttConnection> {
-        self.set_authentication(id, None);
         self.get(id)?;
         self.count -= 1;
         self.entries[id.slot as usize].take().map(|(_, connection)| connection)
@@ -231,32 +251,88 @@ impl Connections {
         }
     }
 
-    /// Gives a connection the state of its authentication, and takes the earlier one.
-    pub(super) fn set_authentication(
-        &mut self,
-        id: ConnectionId,
-        authentication: Option<Authentication>,
-    ) -> Option<Box<Authentication>> {
-        let connection = self.get_mut(id)?;
-        if authentication.is_none() && connection.extras.is_none() {
-            return None;
-        }
-        let extras = connection.extras.get_or_insert_default();
-        let coming = authentication.as_ref().map_or(0, Authentication::bytes);
-        let earlier = std::mem::replace(&mut extras.authentication, authentication.map(Box::new));
-        self.authenticating_bytes += coming;
-        self.authenticating_bytes -= earlier.as_deref().map_or(0, Authentication::bytes);
-        earlier
+    /// The connection whose packet is being handled.
+    #[inline]
+    pub(super) fn connected(&self, id: ConnectionId) -> &MqttConnection {
+        self.get(id).expect("it lasts until its packet has been handled")
     }
 
-    pub(super) fn authenticating_bytes(&self) -> usize {
-        self.authenticating_bytes
+    /// The connection whose packet is being handled.
+    #[inline]
+    pub(super) fn connected_mut(&mut self, id: ConnectionId) -> &mut MqttConnection {
+        self.get_mut(id).expect("it lasts until its packet has been handled")
+    }
+
+    /// Owes a connection an answer, and stops reading from it until it has been given. A connection
+    /// that has gone is owed nothing.
+    pub(super) fn owe(
+        &mut self,
+        id: ConnectionId,
+        owed: &mut Owed,
+        (condition, answer): (Condition, Answer),
+        ports: &mut impl Ports,
+    ) {
+        if let Some(connection) = self.get_mut(id) {
+            owed.owe(id, &mut connection.account, condition, answer);
+            ports.pause(id);
+        }
+    }
+
+    /// The password of a client has been checked.
+    pub(super) fn note_verdict(&mut self, id: ConnectionId, owed: &mut Owed, passed: bool) {
+        // It may have gone meanwhile.
+        if let Some(connection) = self.get_mut(id) {
+            owed.note_verdict(id, &mut connection.account, passed);
+        }
+    }
+
+    /// The next answer that is owed no longer, and whose it is.
+    pub(super) fn next_due(&mut self, owed: &mut Owed) -> Option<(ConnectionId, Due)> {
+        loop {
+            let id = owed.next_ready()?;
+            // It may have gone meanwhile.
+            let due = self.get_mut(id).and_then(|it| owed.take_due(id, &mut it.account));
+            if let Some(due) = due {
+                return Some((id, due));
+            }
+        }
+    }
+
+    /// Reads from a connection again, if nothing stands against it. The client could not be heard
+    /// until now.
+    pub(super) fn read_on(&mut self, id: ConnectionId, now: Moment, ports: &mut impl Ports) {
+        // It may have gone with its last answer.
+        if let Some(connection) = self.get_mut(id).filter(|connection| !connection.is_held()) {
+            connection.touch(now);
+            ports.resume(id);
+        }
+    }
+
+    /// One more subscriber cannot keep up with this publisher. One that has gone meanwhile has
+    /// nothing to wait for.
+    pub(super) fn press(&mut self, id: ConnectionId) {
+        if let Some(publisher) = self.get_mut(id) {
+            publisher.account.press();
+        }
+    }
+
+    /// One subscriber less presses this publisher, which may have gone meanwhile.
+    pub(super) fn ease(&mut self, id: ConnectionId, now: Moment, ports: &mut impl Ports) {
+        let Some(publisher) = self.get_mut(id) else { return };
+        let was_held = publisher.is_held();
+        let acknowledgements = publisher.account.ease();
+        if !acknowledgements.is_empty() {
+            ports.send(id, &acknowledgements);
+        }
+        if was_held {
+            self.read_on(id, now, ports);
+        }
     }
 
     /// How many connections are held back, and how many topics stand behind aliases.
     pub(super) fn held_back_and_aliases(&self) -> (usize, usize) {
         let connections = || self.entries.iter().flatten().map(|(_, connection)| connection);
-        let held_back = connections().filter(|it| it.is_held() || it.presses > 0).count();
+        let held_back = connections().filter(|it| it.account.is_held_back()).count();
         let extras = connections().filter_map(|connection| connection.extras.as_ref());
         (held_back, extras.map(|extras| extras.aliases.count()).sum())
     }
@@ -270,3 +346,6 @@ impl Connections {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

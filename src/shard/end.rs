@@ -109,7 +109,7 @@ impl Shard {
             Cause::Broken | Cause::ConnectTimeout => ports.close(id, Closing::Abort),
             _ => ports.close(id, Closing::Flush),
         }
-        if let Stage::Connected(subscriber) = connection.stage {
+        if let Stage::Connected(subscriber) = connection.stage() {
             self.detach(subscriber, cause, ports);
         }
     }
@@ -124,14 +124,14 @@ impl Shard {
     ) {
         let Some(reason) = cause.farewell() else { return };
         let reason = self.rules.referral.instead_of(reason);
-        let farewell = match connection.stage {
+        let farewell = match connection.stage() {
             Stage::Connected(_) => Packet::Disconnect(Disconnect::with_reason(reason.code())),
             Stage::Authenticating => Packet::Connack(Connack::refusal(reason.code())),
             _ => return,
         };
         // A client that does not even take the few bytes of the code is not told. [MQTT-3.1.2-24]
-        if connection.terms.version() == Version::V5
-            && self.write_last(connection.terms, &farewell, reason)
+        if connection.terms().version() == Version::V5
+            && self.write_last(connection.terms(), &farewell, reason)
         {
             ports.send(id, &self.scratch);
         }

@@ -1,10 +1,7 @@
 //! Publishers are held back for the subscribers that their messages crowd, and let go again.
 
 use super::{Shard, letter::Letter, ports::Ports, pressure::Publisher, timers::Timer};
-use crate::base::{
-    hash::Set,
-    ids::{ConnectionId, SubscriberId},
-};
+use crate::base::{hash::Set, ids::SubscriberId};
 
 impl Shard {
     /// Makes a publisher wait for all subscribers that its last message crowded.
@@ -41,7 +38,7 @@ impl Shard {
         }
         self.counters.holds += 1;
         if publisher.shard == self.settings.shard {
-            self.press(publisher.connection);
+            self.connections.press(publisher.connection);
         } else {
             let letter = Letter::Press { publisher: publisher.connection };
             ports.letters(publisher.shard).push(letter);
@@ -81,57 +78,11 @@ impl Shard {
     pub(super) fn release_publishers(&mut self, released: Set<Publisher>, ports: &mut impl Ports) {
         for publisher in released {
             if publisher.shard == self.settings.shard {
-                self.unpress(publisher.connection, ports);
+                self.connections.ease(publisher.connection, self.now, ports);
             } else {
                 let letter = Letter::Ease { publisher: publisher.connection };
                 ports.letters(publisher.shard).push(letter);
             }
-        }
-    }
-
-    /// One more subscriber cannot keep up with this publisher. One that has gone meanwhile has
-    /// nothing to wait for.
-    pub(super) fn press(&mut self, connection: ConnectionId) {
-        if let Some(publisher) = self.connections.get_mut(connection) {
-            publisher.press();
-        }
-    }
-
-    /// One subscriber less presses this publisher.
-    pub(super) fn unpress(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
-        let Some(publisher) = self.connections.get_mut(connection) else { return };
-        let was_held = publisher.is_held();
-        let deferred = publisher.unpress();
-        if !deferred.is_empty() {
-            ports.send(connection, &deferred);
-        }
-        if was_held {
-            self.read_on(connection, ports);
-        }
-    }
-
-    /// Stops reading from a connection for one more reason.
-    pub(super) fn hold(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
-        if let Some(held) = self.connections.get_mut(connection) {
-            held.hold();
-            ports.pause(connection);
-        }
-    }
-
-    /// Takes one reason back, and reads on when there is none left.
-    pub(super) fn release(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
-        if let Some(held) = self.connections.get_mut(connection) {
-            held.release();
-            self.read_on(connection, ports);
-        }
-    }
-
-    fn read_on(&mut self, connection: ConnectionId, ports: &mut impl Ports) {
-        let Some(held) = self.connections.get_mut(connection) else { return };
-        if !held.is_held() {
-            // Silence was ours, not the client's.
-            held.last_packet = self.now;
-            ports.resume(connection);
         }
     }
 }

@@ -85,8 +85,8 @@ impl Shard {
             retained_bytes: self.retained.bytes(),
             timers: self.timers.len(),
             orphans: self.orphans.len(),
-            pending_subacks: self.pending_subacks.len(),
-            waiting_for_post: self.waiting_for_post.iter().map(Vec::len).sum(),
+            pending_subacks: self.owed.waiting_for_applied(),
+            waiting_for_post: self.owed.waiting_for_posted(),
         }
     }
 

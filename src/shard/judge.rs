@@ -2,14 +2,19 @@
 //! there may be, and what the broker was told to check; and what its publisher hears of it.
 
 use super::{
-    Shard, end::Cause, ports::Ports, reason::Reason, retained::RetainedMax, rules::Limits,
+    Shard,
+    end::Cause,
+    ports::Ports,
+    reason::Reason,
+    retained::RetainedMax,
+    rules::{Limits, Rules},
 };
 use crate::{
     access::topics,
     base::ids::{ConnectionId, SubscriberId},
     mqtt::{
-        Ack, ApplicationProperties, Delivery, Packet, Publish, QoS, ReasonCode, UserProperties,
-        Version,
+        Ack, ApplicationProperties, Connect, Delivery, Malformed, Packet, Publish, QoS, ReasonCode,
+        UserProperties, Version, Will,
     },
     session::filters::FiltersMax,
     topic::TopicName,
@@ -17,29 +22,55 @@ use crate::{
 
 /// A message that a client wants published, now or as its Will.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate<'a> {
-    pub(super) topic: TopicName<'a>,
-    pub(super) application: &'a ApplicationProperties<'a>,
-    pub(super) payload: &'a [u8],
+struct Candidate<'a> {
+    topic: TopicName<'a>,
+    application: &'a ApplicationProperties<'a>,
+    payload: &'a [u8],
 }
 
-impl Shard {
+impl Rules {
+    /// What a CONNECT shows by itself, before anyone is asked.
+    pub(super) fn judge_connect(&self, connect: &Connect<'_>) -> Result<(), Reason> {
+        let may_be_empty = match connect.version {
+            // 3.1 asks for 1 to 23 characters.
+            Version::V31 => false,
+            // [MQTT-3.1.3-8@3.1.1]
+            Version::V311 => connect.clean_start,
+            Version::V5 => true,
+        };
+        if connect.client_id.is_empty() && !may_be_empty {
+            return Err(Reason::ClientIdentifierMissing);
+        }
+        connect.will.as_ref().map_or(Ok(()), |will| self.judge_will(will))
+    }
+
+    fn judge_will(&self, will: &Will<'_>) -> Result<(), Reason> {
+        let topic = TopicName::parse(will.topic)
+            .map_err(|_| Reason::Packet(Malformed::TopicName.into()))?;
+        let application = &will.properties.application;
+        let candidate = Candidate { topic, application, payload: will.payload };
+        self.judge_message(&candidate)?;
+        let offered = self.offer.check_message(will.qos, will.retain);
+        offered.map_err(|error| Reason::Packet(error.into()))
+    }
+
     /// What stands against a message, whoever publishes it.
     #[inline]
-    pub(super) fn judge_message(&self, candidate: &Candidate<'_>) -> Result<(), Reason> {
-        let limits = &self.rules.limits;
-        if limits.is_too_deep(candidate.topic.as_str()) {
+    fn judge_message(&self, candidate: &Candidate<'_>) -> Result<(), Reason> {
+        if self.limits.is_too_deep(candidate.topic.as_str()) {
             return Err(Reason::TopicTooDeep);
         }
-        if !limits.has_room_for(candidate.application.user_properties) {
+        if !self.limits.has_room_for(candidate.application.user_properties) {
             return Err(Reason::UserPropertiesFull);
         }
-        if self.rules.offer.validates_payload_format && !candidate.is_what_it_says() {
+        if self.offer.validates_payload_format && !candidate.is_what_it_says() {
             return Err(Reason::PayloadNotText);
         }
         Ok(())
     }
+}
 
+impl Shard {
     #[inline]
     pub(super) fn judge_publish(
         &mut self,
@@ -47,16 +78,15 @@ impl Shard {
         topic: TopicName<'_>,
         publish: &Publish<'_>,
     ) -> Result<(), Reason> {
-        let connection = self.connections.get(id).expect("it is publishing");
+        let connection = self.connections.connected(id);
         let Publish { payload, .. } = *publish;
-        if !topics::may_publish(&connection.principal, topic, payload) {
+        if !topics::may_publish(connection.principal(), topic, payload) {
             return Err(Reason::PublishForbidden);
         }
         let application = &publish.properties.application;
-        self.judge_message(&Candidate { topic, application, payload })?;
-        let is_told = || {
-            publish.delivery.qos() > QoS::AtMostOnce && connection.terms.version() == Version::V5
-        };
+        self.rules.judge_message(&Candidate { topic, application, payload })?;
+        let version = connection.terms().version();
+        let is_told = || publish.delivery.qos() > QoS::AtMostOnce && version == Version::V5;
         if publish.retain && !payload.is_empty() && is_told() {
             return self.judge_retained(topic, application, payload);
         }
@@ -72,11 +102,9 @@ impl Shard {
         payload: &[u8],
     ) -> Result<(), Reason> {
         let bytes = topic.as_str().len() + application.bytes() + payload.len();
-        if self.retained.make_room(topic, bytes, self.rules.limits.retained(), self.now) {
-            Ok(())
-        } else {
-            Err(Reason::RetainedFull)
-        }
+        let maximum = self.rules.limits.retained();
+        let has_room = self.retained.make_room(topic, bytes, maximum, self.now);
+        if has_room { Ok(()) } else { Err(Reason::RetainedFull) }
     }
 
     /// A message that may not be published: 5.0 clients are told, others acknowledged as if it had
@@ -92,7 +120,7 @@ impl Shard {
     ) {
         self.counters.refused_publish += 1;
         self.counters.count_refusal(reason);
-        if self.version_of(id) != Some(Version::V5) {
+        if self.connections.connected(id).terms().version() != Version::V5 {
             return self.acknowledge(id, delivery, ReasonCode::Success, ports);
         }
         if let Delivery::ExactlyOnce(packet_id) = delivery {
@@ -105,16 +133,12 @@ impl Shard {
             Delivery::AtLeastOnce(packet_id) => Packet::Puback(ack(packet_id)),
             Delivery::ExactlyOnce(packet_id) => Packet::Pubrec(ack(packet_id)),
         };
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let connection = self.connections.connected_mut(id);
         // Whoever has taken a CONNACK takes this, which is smaller.
-        let _ = connection.terms.write(&packet, Some(reason.text()), &mut self.scratch);
-        if !connection.defer(&self.scratch) {
+        let _ = connection.terms().write(&packet, Some(reason.text()), &mut self.scratch);
+        if !connection.keeps_back(&self.scratch) {
             ports.send(id, &self.scratch);
         }
-    }
-
-    pub(super) fn version_of(&self, id: ConnectionId) -> Option<Version> {
-        self.connections.get(id).map(|connection| connection.terms.version())
     }
 }
 

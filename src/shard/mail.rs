@@ -24,13 +24,17 @@ impl Shard {
                 Letter::Interest { filter, wanted } => {
                     self.interest.hear_filter(from, letters.filter(*filter), *wanted);
                 }
-                Letter::InterestApplied { upto } => self.read_applied(from, *upto, ports),
+                Letter::InterestApplied { upto } => {
+                    if self.interest.hear_applied(from, *upto) {
+                        self.owed.note_applied(self.interest.applied_everywhere());
+                    }
+                }
                 Letter::Group { share, filter, counts } => {
                     self.interest.hear_group(from, letters.group(*share, *filter), *counts);
                 }
                 // One that has gone meanwhile has nothing to wait for.
-                Letter::Press { publisher } => self.press(*publisher),
-                Letter::Ease { publisher } => self.unpress(*publisher, ports),
+                Letter::Press { publisher } => self.connections.press(*publisher),
+                Letter::Ease { publisher } => self.connections.ease(*publisher, self.now, ports),
                 Letter::Counters(counters) => {
                     self.sys.hear(from, (**counters).clone());
                 }
@@ -79,12 +83,6 @@ impl Shard {
             self.serve(view, group, selector, hops, ports);
         } else {
             self.pass_to_group(view, group, hops + 1, ports);
-        }
-    }
-
-    fn read_applied(&mut self, from: ShardId, upto: u64, ports: &mut impl Ports) {
-        if self.interest.hear_applied(from, upto) {
-            self.send_pending_subacks(ports);
         }
     }
 }

@@ -9,6 +9,8 @@
 
 mod ack;
 mod auth;
+mod budget;
+mod connack;
 mod connect;
 mod connection;
 mod deliver;
@@ -19,10 +21,12 @@ mod hold_back;
 mod interest;
 pub mod inventory;
 mod judge;
+mod kept_connect;
 pub mod letter;
 mod mail;
 pub mod offer;
 mod orphans;
+mod owed;
 pub mod ports;
 mod pressure;
 mod publish;
@@ -40,17 +44,20 @@ mod sys;
 mod timers;
 mod unsubscribe;
 
-use std::{collections::VecDeque, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use tracing::debug;
 
 use self::{
+    budget::Budget,
     connection::{Connections, MqttConnection, Stage},
     deliver::DeliveryBuffers,
     end::Cause,
     interest::Interest,
+    kept_connect::WAITING_BYTES_MAX,
     letter::LetterBatch,
     orphans::Orphans,
+    owed::{Answer, Condition, Due, Owed},
     ports::{Arrival, Brain, Closing, End, Ports},
     pressure::Pressure,
     publish::Routes,
@@ -60,7 +67,6 @@ use self::{
     rules::Rules,
     settings::Settings,
     stats::Counters,
-    subscribe::PendingSuback,
     sys::SysTree,
     timers::{Timer, Timers},
 };
@@ -88,13 +94,12 @@ pub struct Shard {
     sessions: Sessions,
     interest: Interest,
     orphans: Orphans,
-    /// SUBACKs that wait for other shards to apply an interest, oldest first.
-    pending_subacks: VecDeque<PendingSuback>,
+    owed: Owed,
+    /// Memory of the CONNECT packets that wait to be answered.
+    waiting: Budget,
     retained: Retained,
     replays: Replays,
     timers: Timers,
-    /// Publishers that wait until a crowded batch to that shard has been posted.
-    waiting_for_post: Vec<Vec<ConnectionId>>,
     counters: Counters,
     sys: SysTree,
     routes: Routes,
@@ -110,8 +115,9 @@ pub struct Shard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Handled {
     Taken,
-    /// Its time has not come: it is to be handed in again.
-    Later,
+    /// It is handed in again: to the shard that its connection has gone to, or to this one once
+    /// what has come before it has been handled.
+    NotTaken,
 }
 
 impl Shard {
@@ -123,11 +129,11 @@ impl Shard {
             sessions: Sessions::new(seed),
             interest: Interest::new(&settings, rules.strategies.clone()),
             orphans: Orphans::default(),
-            pending_subacks: VecDeque::new(),
+            owed: Owed::new(settings.shards),
+            waiting: Budget::new(WAITING_BYTES_MAX),
             retained: Retained::new(settings.shard, now),
             replays: Replays::new(seed),
             timers: Timers::new(now),
-            waiting_for_post: vec![Vec::new(); settings.shards],
             counters: Counters::default(),
             sys: SysTree::new(settings.shard, settings.shards),
             routes: Routes::new(seed, settings.shards),
@@ -156,13 +162,13 @@ impl Shard {
     fn handle_packets(&mut self, id: ConnectionId, bytes: &[u8], ports: &mut impl Ports) -> usize {
         let (mut taken, mut latest) = (0, "");
         while let Some(connection) = self.connections.get_mut(id) {
-            if connection.is_held() || matches!(connection.stage, Stage::Verifying) {
+            if connection.is_held() {
                 break;
             }
-            match frame::split(&bytes[taken..], connection.rules.limits.packet_size_max) {
+            match frame::split(&bytes[taken..], connection.rules().limits.packet_size_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
-                    connection.last_packet = self.now;
+                    connection.touch(self.now);
                     if connection.stalls(&frame) {
                         ports.pause(id);
                         break;
@@ -172,7 +178,7 @@ impl Shard {
                     }
                     match self.handle_frame(id, frame, &mut latest, ports) {
                         Handled::Taken => taken += frame.len,
-                        Handled::Later => break,
+                        Handled::NotTaken => break,
                     }
                 }
                 Err(error) => {
@@ -197,12 +203,17 @@ impl Shard {
         if !tells.contains(&frame.packet_type()) {
             return false;
         }
-        let crowded = self.settings.peers().find(|&peer| ports.letters(peer).is_crowded());
+        let crowded = self.crowded_peer(ports);
         if let Some(peer) = crowded {
-            self.waiting_for_post[peer.index()].push(id);
-            self.hold(id, ports);
+            let posting = self.owed.posting(peer);
+            self.owe(id, (posting, Answer::ReadOn), ports);
         }
         crowded.is_some()
+    }
+
+    /// A shard for which as many letters wait as should.
+    fn crowded_peer(&self, ports: &mut impl Ports) -> Option<ShardId> {
+        self.settings.peers().find(|&peer| ports.letters(peer).is_crowded())
     }
 
     /// `latest` is the topic of the latest PUBLISH among these bytes.
@@ -213,8 +224,8 @@ impl Shard {
         latest: &mut &'a str,
         ports: &mut impl Ports,
     ) -> Handled {
-        let Some(connection) = self.connections.get(id) else { return Handled::Taken };
-        let stage = connection.stage;
+        let connection = self.connections.connected(id);
+        let stage = connection.stage();
         if !matches!(stage, Stage::Connected(_) | Stage::Authenticating) {
             return self.handle_first(id, frame, ports);
         }
@@ -223,7 +234,7 @@ impl Shard {
             self.refuse_packet(id, ProtocolError::SecondConnect, ports);
             return Handled::Taken;
         }
-        let version = connection.terms.version();
+        let version = connection.terms().version();
         let handled = match stage {
             Stage::Connected(subscriber) => {
                 self.handle_connected(id, subscriber, (frame, version), latest, ports)
@@ -334,7 +345,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let Some(connection) = self.connections.get(id) else { return };
-        if connection.terms.write(packet, reason.map(Reason::text), &mut self.scratch) {
+        if connection.terms().write(packet, reason.map(Reason::text), &mut self.scratch) {
             ports.send(id, &self.scratch);
         } else if matches!(packet, Packet::Connack(_)) {
             self.end(id, Cause::ConnackTooLarge, ports);
@@ -343,8 +354,42 @@ impl Shard {
         }
     }
 
-    /// Ends what could not be ended in the middle of a delivery: clients beyond a limit.
+    /// Owes a connection an answer, and stops reading from it until it has been given.
+    fn owe(&mut self, id: ConnectionId, answer: (Condition, Answer), ports: &mut impl Ports) {
+        self.connections.owe(id, &mut self.owed, answer, ports);
+    }
+
+    /// Gives the answers that wait no longer, and reads on from those that were owed them.
+    #[cold]
+    #[inline(never)]
+    fn give_due(&mut self, ports: &mut impl Ports) {
+        while let Some((id, due)) = self.connections.next_due(&mut self.owed) {
+            match due {
+                Due::ReadOn => {}
+                Due::Packets(packets) => {
+                    ports.send(id, &packets);
+                    self.pump_connection(id, ports);
+                }
+                Due::Connect(connect, passed) => self.answer_connect(id, connect, passed, ports),
+            }
+            self.connections.read_on(id, self.now, ports);
+        }
+    }
+
+    /// Sends to the session of a connection what it waits for, if it has one.
+    fn pump_connection(&mut self, id: ConnectionId, ports: &mut impl Ports) {
+        let subscriber = self.connections.get(id).and_then(MqttConnection::subscriber);
+        if let Some(subscriber) = subscriber {
+            self.pump(subscriber, ports);
+        }
+    }
+
+    /// Does what could not be done in the middle of something else: gives answers that are due,
+    /// and ends clients beyond a limit.
     fn settle(&mut self, ports: &mut impl Ports) {
+        if self.owed.has_ready() {
+            self.give_due(ports);
+        }
         while let Some(subscriber) = self.buffers.next_overrun() {
             // It may have been ended for another delivery already.
             let link = self.sessions.get(subscriber).and_then(Session::link);
@@ -389,7 +434,7 @@ impl Brain for Shard {
     }
 
     fn packet_size(&self, connection: ConnectionId, begun: &[u8]) -> Option<usize> {
-        let packet_size_max = self.connections.get(connection)?.rules.limits.packet_size_max;
+        let packet_size_max = self.connections.get(connection)?.rules().limits.packet_size_max;
         frame::packet_size(begun).filter(|&size| size <= packet_size_max)
     }
 
@@ -411,10 +456,7 @@ impl Brain for Shard {
 
     fn handle_drained(&mut self, now: Moment, connection: ConnectionId, ports: &mut impl Ports) {
         self.now = now;
-        let subscriber = self.connections.get(connection).and_then(MqttConnection::subscriber);
-        if let Some(subscriber) = subscriber {
-            self.pump(subscriber, ports);
-        }
+        self.pump_connection(connection, ports);
     }
 
     fn handle_letters(
@@ -431,9 +473,8 @@ impl Brain for Shard {
 
     fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports) {
         self.now = now;
-        for connection in std::mem::take(&mut self.waiting_for_post[to.index()]) {
-            self.release(connection, ports);
-        }
+        self.owed.note_posted(to);
+        self.settle(ports);
     }
 
     fn handle_verdict(
@@ -444,10 +485,8 @@ impl Brain for Shard {
         ports: &mut impl Ports,
     ) {
         self.now = now;
-        if let Some(verified) = self.connections.get_mut(connection) {
-            verified.stage = Stage::Verified { passed };
-            ports.resume(connection);
-        }
+        self.connections.note_verdict(connection, &mut self.owed, passed);
+        self.settle(ports);
     }
 
     fn handle_time(&mut self, now: Moment, ports: &mut impl Ports) {

@@ -4,7 +4,7 @@
 use std::num::NonZeroU16;
 
 use crate::{
-    mqtt::{ConnackProperties, Connect, ProtocolError, QoS, Version},
+    mqtt::{ConnackProperties, ProtocolError, QoS, Version},
     topic::{Subscription, TOPIC_BYTES_MAX},
 };
 
@@ -54,25 +54,17 @@ impl Offer {
 
     /// The Keep Alive that a client is held to, in seconds; 0 is none. Before 5.0 it cannot be told
     /// another one than its own, and keeps that. [MQTT-3.2.2-21] [MQTT-3.2.2-22]
-    pub(super) fn keep_alive(&self, connect: &Connect<'_>) -> u16 {
-        let asked = connect.keep_alive;
+    pub(super) fn keep_alive(&self, version: Version, asked: u16) -> u16 {
         match self.keep_alive_max.map(NonZeroU16::get) {
-            Some(max) if connect.version == Version::V5 && (asked == 0 || asked > max) => max,
+            Some(max) if version == Version::V5 && (asked == 0 || asked > max) => max,
             _ => asked,
         }
     }
 
     /// The Response Information for a client that asks for it: the root of a topic tree that no
     /// other Client Identifier has. [MQTT-3.1.2-28]
-    pub(super) fn response_information(
-        &self,
-        connect: &Connect<'_>,
-        client_id: &str,
-    ) -> Option<String> {
+    pub(super) fn response_information(&self, client_id: &str) -> Option<String> {
         let prefix = self.response_prefix.as_deref()?;
-        if !connect.properties.request_response_information {
-            return None;
-        }
         let mut root = String::with_capacity(prefix.len() + 1 + client_id.len());
         root.push_str(prefix);
         root.push('/');

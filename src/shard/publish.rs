@@ -7,12 +7,12 @@ use std::num::NonZeroU16;
 
 use super::{
     Shard,
-    connection::MqttConnection,
     deliver::{Fanout, Means},
     end::Cause,
     granted::Granted,
     interest::Interest,
     letter::{Address, GroupKeys},
+    owed::Answer,
     ports::Ports,
     pressure::Publisher,
     reason::Reason,
@@ -133,8 +133,8 @@ impl Shard {
             return self.refuse_packet(id, error, ports);
         }
         let (qos, retain) = (publish.delivery.qos(), publish.retain);
-        let Some(connection) = self.connections.get(id) else { return };
-        if let Err(error) = connection.rules.offer.check_message(qos, retain) {
+        let rules = self.connections.connected(id).rules();
+        if let Err(error) = rules.offer.check_message(qos, retain) {
             return self.refuse_packet(id, error, ports);
         }
         let Some(alias) = publish.properties.topic_alias else {
@@ -162,8 +162,8 @@ impl Shard {
         topic: &mut String,
     ) -> Result<(), Cause> {
         let wrong = |error: ProtocolError| Cause::Error(error.into());
-        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
-        if alias.get() > connection.rules.limits.topic_alias_maximum {
+        let connection = self.connections.connected_mut(id);
+        if alias.get() > connection.rules().limits.topic_alias_maximum {
             return Err(wrong(ProtocolError::TopicAliasInvalid));
         }
         if topic.is_empty() {
@@ -185,9 +185,7 @@ impl Shard {
         publish: &Publish<'_>,
         ports: &mut impl Ports,
     ) {
-        let Some(maximum) = self.connections.get(id).map(MqttConnection::receive_maximum) else {
-            return;
-        };
+        let maximum = self.connections.connected(id).receive_maximum();
         let session = self.sessions.of_connected_mut(subscriber);
         let (seed, client_hash) = (self.settings.seed, session.client_hash());
         let reason_code =
@@ -251,11 +249,11 @@ impl Shard {
             PacketDelivery::AtLeastOnce(packet_id) => (PacketType::Puback, packet_id),
             PacketDelivery::ExactlyOnce(packet_id) => (PacketType::Pubrec, packet_id),
         };
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let connection = self.connections.connected_mut(id);
         self.scratch.clear();
         let ack = Ack::with_reason(packet_id, reason_code);
-        ack.encode(packet_type, connection.terms.version(), &mut self.scratch);
-        if !connection.defer(&self.scratch) {
+        ack.encode(packet_type, connection.terms().version(), &mut self.scratch);
+        if !connection.keeps_back(&self.scratch) {
             ports.send(id, &self.scratch);
         }
     }
@@ -319,8 +317,8 @@ impl Shard {
             if letters.is_crowded()
                 && let Some(connection) = connection
             {
-                self.waiting_for_post[shard.index()].push(connection);
-                self.hold(connection, ports);
+                let posting = self.owed.posting(shard);
+                self.owe(connection, (posting, Answer::ReadOn), ports);
             }
         }
         self.routes.group_shards = ShardSet::EMPTY;

@@ -112,3 +112,41 @@ impl Shard {
         self.watch_sys();
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Rules for tests of a shard's parts.
+    pub(in crate::shard) fn rules() -> Rules {
+        Rules {
+            limits: Limits {
+                packet_size_max: 1 << 20,
+                outbox_bytes_max: 64 << 10,
+                inflight_max: 100,
+                queue: QueueLimits { messages_max: 100, bytes_max: 1 << 20 },
+                when_queue_full: WhenQueueFull::Drop,
+                receive_maximum: 10,
+                topic_alias_maximum: 10,
+                topic_aliases_max: 10,
+                session_expiry_max: 1_000,
+                connect_timeout: Span::from_secs(10),
+                patience: Span::from_secs(10),
+                sessions_max: 100,
+                topic_levels_max: 8,
+                user_properties_max: 8,
+                user_property_bytes_max: 100,
+                subscribe_filters_max: 8,
+                subscriptions_max: 100,
+                subscription_bytes_max: 1_000,
+                retained_max: 100,
+                retained_bytes_max: 1 << 20,
+            },
+            offer: Offer::default(),
+            referral: Referral::default(),
+            policy: Policy::default(),
+            strategies: Strategies::default(),
+            sys_interval: None,
+        }
+    }
+}

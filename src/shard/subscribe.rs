@@ -2,7 +2,15 @@
 
 use std::rc::Rc;
 
-use super::{Shard, end::Cause, granted::Granted, ports::Ports, reason::Reason, replays::Replay};
+use super::{
+    Shard,
+    end::Cause,
+    granted::Granted,
+    owed::{Answer, Condition},
+    ports::Ports,
+    reason::Reason,
+    replays::Replay,
+};
 use crate::{
     access::{
         Principal,
@@ -17,16 +25,6 @@ use crate::{
     topic::{Subscription, TopicFilter},
 };
 
-/// A SUBACK that waits until every shard knows of the subscriptions.
-#[derive(Debug)]
-pub(super) struct PendingSuback {
-    connection: ConnectionId,
-    subscriber: SubscriberId,
-    /// The number of the interest that has to be applied everywhere first.
-    told_at: u64,
-    frame: Vec<u8>,
-}
-
 impl Shard {
     pub(super) fn handle_subscribe(
         &mut self,
@@ -35,10 +33,10 @@ impl Shard {
         subscribe: &Subscribe<'_>,
         ports: &mut impl Ports,
     ) {
-        let Some(connection) = self.connections.get(id) else { return };
-        let (terms, rules) = (connection.terms, Rc::clone(&connection.rules));
-        let is_bridge = connection.is_bridge;
-        let principal = Rc::clone(&connection.principal);
+        let connection = self.connections.connected(id);
+        let (terms, rules) = (connection.terms(), Rc::clone(connection.rules()));
+        let is_bridge = connection.is_bridge();
+        let principal = Rc::clone(connection.principal());
         let subscription_id = subscribe.subscription_identifier.map_or(0, u32::from);
         let mut reason_codes = Vec::with_capacity(subscribe.filters.count());
         // One Reason String stands for all refusals: the first one's.
@@ -104,34 +102,16 @@ impl Shard {
             self.answer_with(id, suback, reason, ports);
             return self.pump(subscriber, ports);
         }
-        let Some(connection) = self.connections.get(id) else { return };
         let mut frame = Vec::new();
-        // Whether the client takes it is for the moment when it is sent.
-        let _ = connection.terms.write(suback, reason.map(Reason::text), &mut frame);
-        let pending = PendingSuback { connection: id, subscriber, told_at, frame };
-        self.pending_subacks.push_back(pending);
-        self.hold(id, ports);
-    }
-
-    /// Sends the SUBACKs whose subscriptions every shard knows of now.
-    pub(super) fn send_pending_subacks(&mut self, ports: &mut impl Ports) {
-        let applied = self.interest.applied_everywhere();
-        // Each waits for the number that was the latest when it came, or an earlier one; so a
-        // later one may be ready before the first.
-        for _ in 0..self.pending_subacks.len() {
-            let Some(pending) = self.pending_subacks.pop_front() else { return };
-            if pending.told_at > applied {
-                self.pending_subacks.push_back(pending);
-                continue;
-            }
-            let Some(connection) = self.connections.get(pending.connection) else { continue };
-            if !connection.terms.takes(pending.frame.len()) {
-                self.end(pending.connection, Cause::AnswerTooLarge, ports);
-                continue;
-            }
-            ports.send(pending.connection, &pending.frame);
-            self.release(pending.connection, ports);
-            self.pump(pending.subscriber, ports);
+        if self.connections.connected(id).terms().write(
+            suback,
+            reason.map(Reason::text),
+            &mut frame,
+        ) {
+            let condition = Condition::Applied(told_at);
+            self.owe(id, (condition, Answer::Packets(frame)), ports);
+        } else {
+            self.end(id, Cause::AnswerTooLarge, ports);
         }
     }
 

@@ -3,7 +3,11 @@
 //! A timer is a reminder to look, not an order: whoever it is for says whether anything is due.
 
 use super::{
-    Shard, connection::Stage, end::Cause, orphans::ORPHANS_PAUSE, ports::Ports,
+    Shard,
+    connection::{MqttConnection, Stage},
+    end::Cause,
+    orphans::ORPHANS_PAUSE,
+    ports::Ports,
     retained::TOMBSTONE_SPAN,
 };
 use crate::base::{
@@ -143,7 +147,7 @@ impl Shard {
 
     /// [MQTT-3.1.4-1@3.1.1]
     fn look_at_connect(&mut self, id: ConnectionId, ports: &mut impl Ports) {
-        let stage = self.connections.get(id).map(|connection| connection.stage);
+        let stage = self.connections.get(id).map(MqttConnection::stage);
         if stage.is_some_and(|stage| !matches!(stage, Stage::Connected(_))) {
             self.end(id, Cause::ConnectTimeout, ports);
         }
@@ -160,7 +164,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.is_held() {
             // Nothing is read from it, so it cannot be blamed for its silence.
-            connection.last_packet = self.now;
+            connection.touch(self.now);
         }
         match connection.keep_alive_deadline() {
             Some(deadline) if deadline <= self.now => self.end(id, Cause::KeepAlive, ports),

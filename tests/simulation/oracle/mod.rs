@@ -155,6 +155,7 @@ impl Oracle {
     }
 
     fn judge(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
+        self.take_answered(seen)?;
         match seen.event {
             Event::Bytes { link, bytes } => self.take_bytes(seen, link, bytes)?,
             Event::Letters { from, upto } => self.take_letters(seen, from, upto),

@@ -41,6 +41,8 @@ pub(super) struct Conn {
     /// The Reason Code of its farewell.
     pub(super) farewell: Option<ReasonCode>,
     pub(super) last_packet: Moment,
+    /// Its CONNECT, which is answered once its password has been checked.
+    pub(super) waiting: Option<Vec<u8>>,
     /// Answers that the broker owes it, in order.
     pub(super) replies: VecDeque<Reply>,
     pub(super) aliases_in: BTreeMap<u16, String>,
@@ -81,6 +83,7 @@ impl Conn {
             wants_reasons: true,
             farewell: None,
             last_packet: Moment::default(),
+            waiting: None,
             replies: VecDeque::new(),
             aliases_in: BTreeMap::new(),
             aliases_out: BTreeMap::new(),

@@ -5,7 +5,7 @@ use ringmq::{
         time::{Moment, Span},
         wheel::TICK,
     },
-    mqtt::{Connect, ReasonCode, Version},
+    mqtt::{self, Connect, ReasonCode, Version},
 };
 
 use super::{
@@ -16,7 +16,25 @@ use super::{
 use crate::violation::{Violation, ensure};
 
 impl Oracle {
-    /// CONNECT was taken: the answer is among the effects of the same call.
+    /// The CONNECT packets whose passwords have been checked are answered, in whatever call.
+    pub(super) fn take_answered(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
+        for link in 0..self.conns.len() {
+            let Some(bytes) = self.conns[link].waiting.take() else { continue };
+            let frame = mqtt::frame::split(&bytes, bytes.len()).ok().flatten();
+            let connect = frame.and_then(|frame| Connect::decode(frame).ok());
+            let connect = connect.expect("it was decoded, and encoded to be kept");
+            if self.connack_of(seen, link, &connect)?.is_some() {
+                self.take_connect(seen, link, &connect)?;
+                self.conns[link].last_packet = seen.now;
+            } else {
+                self.conns[link].waiting = Some(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// CONNECT was taken: the answer is among the effects of the same call, unless a password has
+    /// to be checked first.
     pub(super) fn take_connect(
         &mut self,
         seen: &Seen<'_>,
@@ -25,6 +43,12 @@ impl Oracle {
     ) -> Result<(), Violation> {
         self.conns[link].version = connect.version;
         let Some(answer) = self.connack_of(seen, link, connect)? else {
+            if connect.password.is_some() {
+                let mut bytes = Vec::new();
+                connect.encode(&mut bytes);
+                self.conns[link].waiting = Some(bytes);
+                return Ok(());
+            }
             let excused = self.conns[link].packet_size_max < super::SMALL;
             return ensure(excused, "CONNECT is answered", || format!("link {link}"));
         };

@@ -1,0 +1,52 @@
+//! Memory of one kind that many clients share, and its limit.
+
+use std::{cell::Cell, rc::Rc};
+
+/// What may still be taken.
+#[derive(Clone, Debug)]
+pub(super) struct Budget {
+    left: Rc<Cell<usize>>,
+}
+
+/// A part of a budget, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct BudgetShare {
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(super) fn new(bytes: usize) -> Budget {
+        Budget { left: Rc::new(Cell::new(bytes)) }
+    }
+
+    /// Takes so many bytes; `None` when there are fewer left.
+    pub(super) fn take(&self, bytes: usize) -> Option<BudgetShare> {
+        let left = self.left.get().checked_sub(bytes)?;
+        self.left.set(left);
+        Some(BudgetShare { budget: self.clone(), bytes })
+    }
+}
+
+impl Drop for BudgetShare {
+    fn drop(&mut self) {
+        self.budget.left.update(|left| left + self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_comes_back_when_it_is_dropped() {
+        let budget = Budget::new(10);
+        let six = budget.take(6).unwrap();
+        assert!(budget.take(5).is_none());
+        let four = budget.take(4).unwrap();
+        drop(six);
+        assert!(budget.take(7).is_none() && budget.take(6).is_some());
+        drop(four);
+        assert!(budget.take(10).is_some());
+    }
+}

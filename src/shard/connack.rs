@@ -1,0 +1,68 @@
+//! CONNACK for a client that is let in: what it is told of its session and of the broker.
+
+use std::num::{NonZeroU16, NonZeroU32};
+
+use super::{kept_connect::KeptConnect, rules::Rules};
+use crate::mqtt::{Connack, ConnackProperties, ReasonCode, Version};
+
+/// A client that is let in.
+#[derive(Debug)]
+pub(super) struct Accepted<'a> {
+    pub(super) rules: &'a Rules,
+    pub(super) connect: &'a KeptConnect,
+    pub(super) session_present: bool,
+    /// The Client Identifier, when the broker has chosen it.
+    pub(super) assigned: Option<&'a str>,
+    /// The Response Information, when it has asked for it and there is any.
+    pub(super) response: Option<&'a str>,
+    /// The last data of an enhanced authentication.
+    pub(super) proof: Option<&'a [u8]>,
+}
+
+impl Accepted<'_> {
+    /// What is not as the client asked for it is said. [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+    pub(super) fn connack(&self) -> Connack<'_> {
+        let Accepted { rules, connect, .. } = *self;
+        let limits = &rules.limits;
+        let session_expiry = rules.session_expiry(connect);
+        let asked_expiry = connect.session_expiry_interval.unwrap_or(0);
+        let keep_alive = rules.keep_alive(connect);
+        let packet_size_max = u32::try_from(limits.packet_size_max).unwrap_or(u32::MAX);
+        let mut connack = Connack {
+            session_present: self.session_present,
+            reason_code: ReasonCode::Success,
+            properties: ConnackProperties {
+                session_expiry_interval: Some(session_expiry).filter(|&it| it != asked_expiry),
+                receive_maximum: NonZeroU16::new(limits.receive_maximum),
+                maximum_packet_size: NonZeroU32::new(packet_size_max),
+                assigned_client_identifier: self.assigned,
+                topic_alias_maximum: limits.topic_alias_maximum,
+                server_keep_alive: Some(keep_alive).filter(|&it| it != connect.keep_alive),
+                response_information: self.response,
+                authentication_method: connect.authentication_method.as_deref(),
+                authentication_data: self.proof,
+                ..ConnackProperties::default()
+            },
+        };
+        rules.offer.announce(&mut connack.properties);
+        connack
+    }
+}
+
+impl Rules {
+    /// The Session Expiry Interval that holds, in seconds: before 5.0, Clean Session 0 asks for
+    /// ever.
+    pub(super) fn session_expiry(&self, connect: &KeptConnect) -> u32 {
+        let asked = match connect.terms.version() {
+            Version::V5 => connect.session_expiry_interval.unwrap_or(0),
+            _ if connect.clean_start => 0,
+            _ => u32::MAX,
+        };
+        asked.min(self.limits.session_expiry_max)
+    }
+
+    /// The Keep Alive that the client is held to, in seconds; 0 is none.
+    pub(super) fn keep_alive(&self, connect: &KeptConnect) -> u16 {
+        self.offer.keep_alive(connect.terms.version(), connect.keep_alive)
+    }
+}

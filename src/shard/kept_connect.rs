@@ -1,0 +1,129 @@
+//! CONNECT as it is kept from the moment when it was decoded to the moment when it is answered.
+
+use std::{num::NonZeroU16, rc::Rc};
+
+use bytes::Bytes;
+
+use super::budget::{Budget, BudgetShare};
+use crate::{
+    base::time::Span,
+    mqtt::{self, Connect},
+    session::{
+        message::{Message, MessageView, Payload, shared_payload},
+        terms::Terms,
+        will::Will,
+    },
+    topic::TopicName,
+};
+
+/// What the broker needs of a CONNECT once it has been judged. The password is not kept.
+#[derive(Debug)]
+pub(super) struct KeptConnect {
+    pub(super) terms: Terms,
+    /// Empty: the broker is to choose one.
+    pub(super) client_id: Box<str>,
+    pub(super) user_name: Option<Box<str>>,
+    pub(super) clean_start: bool,
+    pub(super) is_bridge: bool,
+    /// In seconds, as the client asked for it; 0 is none.
+    pub(super) keep_alive: u16,
+    pub(super) will: Option<Box<Will>>,
+    pub(super) session_expiry_interval: Option<u32>,
+    pub(super) receive_maximum: u16,
+    pub(super) wants_response_information: bool,
+    pub(super) authentication_method: Option<Box<str>>,
+    /// Its part of the memory for those that wait.
+    share: Option<BudgetShare>,
+}
+
+/// The CONNECT packets of one shard that wait for a verdict or for AUTH packets; beyond it a
+/// client is refused with Server busy.
+pub(super) const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// There are too many clients that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WaitingFull;
+
+impl KeptConnect {
+    pub(super) fn keep(connect: &Connect<'_>, terms: Terms) -> KeptConnect {
+        let properties = &connect.properties;
+        KeptConnect {
+            terms,
+            client_id: connect.client_id.into(),
+            user_name: connect.user_name.map(Box::from),
+            clean_start: connect.clean_start,
+            is_bridge: connect.is_bridge,
+            keep_alive: connect.keep_alive,
+            will: connect.will.as_ref().map(|will| Box::new(keep_will(will))),
+            session_expiry_interval: properties.session_expiry_interval,
+            receive_maximum: properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get),
+            wants_response_information: properties.request_response_information,
+            authentication_method: properties.authentication_method.map(Box::from),
+            share: None,
+        }
+    }
+
+    /// Has it wait. What it holds then, and `more` bytes, count against the memory of all that
+    /// wait, until it is dropped.
+    pub(super) fn wait(&mut self, budget: &Budget, more: usize) -> Result<(), WaitingFull> {
+        self.share = Some(budget.take(self.bytes() + more).ok_or(WaitingFull)?);
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        let will = self.will.as_ref().map_or(0, |will| size_of::<Will>() + will.message.size());
+        size_of::<KeptConnect>()
+            + self.client_id.len()
+            + text(&self.user_name)
+            + text(&self.authentication_method)
+            + will
+    }
+}
+
+/// The Will as it is kept with the session. [MQTT-3.1.2-7]
+fn keep_will(will: &mqtt::Will<'_>) -> Will {
+    let mut application = Vec::new();
+    will.properties.application.encode(&mut application);
+    let shared = shared_payload(will.payload, Bytes::copy_from_slice);
+    let view = MessageView {
+        topic: TopicName::from_valid(will.topic),
+        application: &application,
+        payload: shared.as_ref().map_or(Payload::Small(will.payload), Payload::Shared),
+        qos: will.qos,
+        retain: will.retain,
+        expires_at: None,
+        publisher: None,
+        publisher_hash: 0,
+    };
+    let seconds = |seconds: u32| Span::from_secs(u64::from(seconds));
+    Will {
+        message: Rc::new(Message::keep(&view)),
+        delay: seconds(will.properties.will_delay_interval),
+        message_expiry: will.properties.message_expiry_interval.map(seconds),
+        due_at: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::Version;
+
+    fn kept(client_id: &str) -> KeptConnect {
+        KeptConnect::keep(&Connect::new(Version::V5, client_id), Terms::plain(Version::V5))
+    }
+
+    #[test]
+    fn those_that_wait_share_their_memory_and_give_it_back() {
+        let mut first = kept("first");
+        let budget = Budget::new(first.bytes() + 100);
+        assert_eq!(first.wait(&budget, 50), Ok(()));
+        let mut second = kept("");
+        assert_eq!(second.wait(&budget, 0), Err(WaitingFull));
+        drop(first);
+        assert_eq!(second.wait(&budget, 0), Ok(()));
+        drop(second);
+        assert_eq!(kept("third").wait(&budget, 100), Ok(()));
+    }
+}

@@ -1,0 +1,300 @@
+//! Answers that are owed to connections, and what each of them waits for.
+//!
+//! ```text
+//!            owe                    a condition has come to hold
+//!   packet -------> Account, Owed ------------------------------> Due -> sent, or handled
+//! ```
+//! Each connection has an [`Account`] with two rows of answers. Acknowledgements of its PUBLISH
+//! packets keep their order among themselves, and the client is read on meanwhile. Everything else
+//! keeps its order too, and nothing is read from the client before all of it has been answered.
+//! Nobody waits for what another connection is owed.
+//!
+//! | what is owed | its limit, and what happens then |
+//! |---|---|
+//! | acknowledgements | [`ACKNOWLEDGEMENT_BYTES_MAX`]: then the next PUBLISH is not taken |
+//! | other answers of a connection | those of one packet: nothing more is read |
+//! | CONNECT packets of a shard that wait for a verdict | those of [`super::kept_connect`] |
+//!
+//! Knows what is waited for; does not know how an answer is sent.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::kept_connect::KeptConnect;
+use crate::{
+    base::ids::{ConnectionId, ShardId},
+    mqtt::{Frame, PacketType},
+};
+
+/// What an answer waits for.
+///
+/// A shard that has applied a PUBLISH, or a record that is on disk, is one more of the running
+/// numbers that [`Owed`] keeps: a variant here, and what [`Owed::has_come`] compares it with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// All other shards have applied what this shard has told them up to this number.
+    Applied(u64),
+    /// So many crowded batches have been posted to that shard.
+    Posted(ShardId, u64),
+    /// The password has been checked; `None` until then.
+    Verdict(Option<bool>),
+}
+
+/// What is done for a connection once its condition has come to hold.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It is read on.
+    ReadOn,
+    /// It is sent these packets.
+    Packets(Vec<u8>),
+    /// Its client is let in, or refused if the verdict was against it.
+    Connect(Box<KeptConnect>),
+}
+
+/// An answer that waits no longer.
+#[derive(Debug)]
+pub(super) enum Due {
+    ReadOn,
+    Packets(Vec<u8>),
+    /// False: the password was wrong.
+    Connect(Box<KeptConnect>, bool),
+}
+
+/// What is owed to one connection.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// How many subscribers that cannot keep up press it as a publisher.
+    presses: u32,
+    /// A PUBLISH has come that is not taken before it is pressed no more.
+    stalled: bool,
+    /// Absent while nothing is owed.
+    rows: Option<Box<Rows>>,
+}
+
+#[derive(Debug, Default)]
+struct Rows {
+    /// PUBACK and PUBREC packets, until the connection is pressed no more. A publisher with a
+    /// window stops by itself without them, and all else that it sends is still read.
+    acknowledgements: Vec<u8>,
+    /// Everything else, oldest first.
+    answers: VecDeque<(Condition, Answer)>,
+}
+
+/// The QoS of a PUBLISH in the first byte of its frame.
+const QOS_BITS: u8 = 0b110;
+/// Some sixty acknowledgements: the windows of most clients are smaller.
+pub(super) const ACKNOWLEDGEMENT_BYTES_MAX: usize = 256;
+
+impl Account {
+    /// Whether nothing is read from the connection now.
+    #[inline]
+    pub(super) fn is_held(&self) -> bool {
+        self.stalled || self.rows.as_ref().is_some_and(|rows| !rows.answers.is_empty())
+    }
+
+    /// Whether it is held back at all.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.presses > 0 || self.is_held()
+    }
+
+    /// Whether this packet is not taken before the connection is pressed no more: it is to be
+    /// handed in again then. At QoS 0 there is no acknowledgement to keep back.
+    #[inline]
+    pub(super) fn stalls(&mut self, frame: &Frame<'_>) -> bool {
+        self.stalled = self.presses > 0
+            && frame.packet_type() == PacketType::Publish
+            && (frame.first & QOS_BITS == 0
+                || self.acknowledgement_bytes() >= ACKNOWLEDGEMENT_BYTES_MAX);
+        self.stalled
+    }
+
+    /// Takes an acknowledgement to keep it back, if it is to be kept back.
+    #[inline]
+    pub(super) fn keeps_back(&mut self, acknowledgement: &[u8]) -> bool {
+        if self.presses > 0 {
+            self.keep_back(acknowledgement);
+        }
+        self.presses > 0
+    }
+
+    #[cold]
+    fn keep_back(&mut self, acknowledgement: &[u8]) {
+        let rows = self.rows.get_or_insert_default();
+        rows.acknowledgements.extend_from_slice(acknowledgement);
+    }
+
+    /// One more subscriber cannot keep up with it.
+    pub(super) fn press(&mut self) {
+        self.presses += 1;
+    }
+
+    /// One subscriber less presses it. With the last one the acknowledgements that were kept back
+    /// are due, and a PUBLISH is taken again.
+    pub(super) fn ease(&mut self) -> Vec<u8> {
+        self.presses = self.presses.checked_sub(1).expect("each easing answers one press");
+        if self.presses > 0 {
+            return Vec::new();
+        }
+        self.stalled = false;
+        let acknowledgements =
+            self.rows.as_mut().map(|rows| std::mem::take(&mut rows.acknowledgements));
+        self.forget_empty_rows();
+        acknowledgements.unwrap_or_default()
+    }
+
+    fn acknowledgement_bytes(&self) -> usize {
+        self.rows.as_ref().map_or(0, |rows| rows.acknowledgements.len())
+    }
+
+    fn forget_empty_rows(&mut self) {
+        let is_empty = |rows: &Rows| rows.acknowledgements.is_empty() && rows.answers.is_empty();
+        self.rows.take_if(|rows| is_empty(rows));
+    }
+}
+
+/// What has come to hold on a shard, and the connections that wait for more.
+#[derive(Debug)]
+pub(super) struct Owed {
+    /// The number up to which all other shards have applied what they were told.
+    applied: u64,
+    /// Those that wait for a larger one, by that number and then by age.
+    waiting_for_applied: BTreeMap<(u64, u64), ConnectionId>,
+    /// How many have ever waited for one.
+    waited: u64,
+    posted: Vec<Posted>,
+    /// Connections that something may be due for.
+    ready: VecDeque<ConnectionId>,
+}
+
+/// The crowded batches to one other shard.
+#[derive(Debug, Default)]
+struct Posted {
+    batches: u64,
+    waiting: Vec<ConnectionId>,
+}
+
+impl Owed {
+    /// Nothing, on a shard of a broker that has so many.
+    pub(super) fn new(shards: usize) -> Owed {
+        Owed {
+            applied: 0,
+            waiting_for_applied: BTreeMap::new(),
+            waited: 0,
+            posted: (0..shards).map(|_| Posted::default()).collect(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// What those wait for that may go on once the batch to a shard has been posted.
+    pub(super) fn posting(&self, to: ShardId) -> Condition {
+        Condition::Posted(to, self.posted[to.index()].batches + 1)
+    }
+
+    /// Owes a connection an answer. Nothing is to be read from it until [`Account::is_held`] says
+    /// that it is owed no more.
+    pub(super) fn owe(
+        &mut self,
+        connection: ConnectionId,
+        account: &mut Account,
+        condition: Condition,
+        answer: Answer,
+    ) {
+        match condition {
+            Condition::Applied(number) => {
+                self.waited += 1;
+                self.waiting_for_applied.insert((number, self.waited), connection);
+            }
+            Condition::Posted(to, _) => self.posted[to.index()].waiting.push(connection),
+            // The verdict names the connection.
+            Condition::Verdict(_) => {}
+        }
+        account.rows.get_or_insert_default().answers.push_back((condition, answer));
+    }
+
+    /// All other shards have applied what they were told up to this number.
+    pub(super) fn note_applied(&mut self, upto: u64) {
+        self.applied = upto;
+        while let Some(first) = self.waiting_for_applied.first_entry()
+            && first.key().0 <= upto
+        {
+            self.ready.push_back(first.remove());
+        }
+    }
+
+    /// A crowded batch has been posted to a shard.
+    pub(super) fn note_posted(&mut self, to: ShardId) {
+        let posted = &mut self.posted[to.index()];
+        posted.batches += 1;
+        self.ready.extend(posted.waiting.drain(..));
+    }
+
+    /// The password in the CONNECT of a connection has been checked.
+    pub(super) fn note_verdict(
+        &mut self,
+        connection: ConnectionId,
+        account: &mut Account,
+        passed: bool,
+    ) {
+        let answers = account.rows.iter_mut().flat_map(|rows| &mut rows.answers);
+        for (condition, _) in answers {
+            if *condition == Condition::Verdict(None) {
+                *condition = Condition::Verdict(Some(passed));
+            }
+        }
+        self.ready.push_back(connection);
+    }
+
+    /// Whether something may be due for anyone.
+    #[inline]
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The next connection that something may be due for. It may have gone meanwhile.
+    pub(super) fn next_ready(&mut self) -> Option<ConnectionId> {
+        self.ready.pop_front()
+    }
+
+    /// Takes the oldest answer of a connection, if it waits no longer. The next one is looked at
+    /// after it.
+    pub(super) fn take_due(
+        &mut self,
+        connection: ConnectionId,
+        account: &mut Account,
+    ) -> Option<Due> {
+        let answers = &mut account.rows.as_mut()?.answers;
+        let (condition, answer) =
+            answers.pop_front_if(|(condition, _)| self.has_come(*condition))?;
+        if !answers.is_empty() {
+            self.ready.push_front(connection);
+        }
+        account.forget_empty_rows();
+        Some(match answer {
+            Answer::ReadOn => Due::ReadOn,
+            Answer::Packets(packets) => Due::Packets(packets),
+            Answer::Connect(connect) => {
+                Due::Connect(connect, condition != Condition::Verdict(Some(false)))
+            }
+        })
+    }
+
+    fn has_come(&self, condition: Condition) -> bool {
+        match condition {
+            Condition::Applied(number) => number <= self.applied,
+            Condition::Posted(to, batches) => batches <= self.posted[to.index()].batches,
+            Condition::Verdict(verdict) => verdict.is_some(),
+        }
+    }
+
+    /// How many wait for other shards to have applied something.
+    pub(super) fn waiting_for_applied(&self) -> usize {
+        self.waiting_for_applied.len()
+    }
+
+    /// How many wait for a batch to be posted.
+    pub(super) fn waiting_for_posted(&self) -> usize {
+        self.posted.iter().map(|posted| posted.waiting.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

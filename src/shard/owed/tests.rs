@@ -1,0 +1,140 @@
+use super::*;
+use crate::{
+    mqtt::{Connect, Version, frame},
+    session::terms::Terms,
+};
+
+const ONE: ConnectionId = ConnectionId { slot: 1, generation: 0 };
+const OTHER: ConnectionId = ConnectionId { slot: 2, generation: 0 };
+const PUBLISH_QOS_0: &[u8] = b"\x30\x03\0\x01a";
+const PUBLISH_QOS_1: &[u8] = b"\x32\x05\0\x01a\0\x01";
+const PINGREQ: &[u8] = b"\xC0\0";
+
+fn shard(index: usize) -> ShardId {
+    ShardId::new(index).unwrap()
+}
+
+fn frame_of(bytes: &[u8]) -> Frame<'_> {
+    frame::split(bytes, bytes.len()).unwrap().unwrap()
+}
+
+fn packets(text: &str) -> Answer {
+    Answer::Packets(text.into())
+}
+
+fn connect() -> Answer {
+    let terms = Terms::plain(Version::V5);
+    let connect = KeptConnect::keep(&Connect::new(Version::V5, "client"), terms);
+    Answer::Connect(Box::new(connect))
+}
+
+/// Everything that is due, for two connections with these accounts.
+fn due(owed: &mut Owed, accounts: [&mut Account; 2]) -> Vec<(ConnectionId, String)> {
+    let [one, other] = accounts;
+    let mut due = Vec::new();
+    while let Some(id) = owed.next_ready() {
+        let account = if id == ONE { &mut *one } else { &mut *other };
+        let answer = match owed.take_due(id, account) {
+            Some(Due::ReadOn) => "read on".to_owned(),
+            Some(Due::Packets(packets)) => String::from_utf8(packets).unwrap(),
+            Some(Due::Connect(_, passed)) => format!("connect {passed}"),
+            None => continue,
+        };
+        due.push((id, answer));
+    }
+    due
+}
+
+#[test]
+fn an_answer_comes_when_its_number_has_been_applied_and_nobody_waits_for_another() {
+    let (mut owed, mut one, mut other) = (Owed::new(2), Account::default(), Account::default());
+    owed.owe(ONE, &mut one, Condition::Applied(7), packets("one"));
+    owed.owe(OTHER, &mut other, Condition::Applied(5), packets("other"));
+    assert!(one.is_held() && other.is_held());
+    owed.note_applied(4);
+    assert!(due(&mut owed, [&mut one, &mut other]).is_empty());
+    owed.note_applied(6);
+    assert_eq!(due(&mut owed, [&mut one, &mut other]), [(OTHER, "other".to_owned())]);
+    assert!(one.is_held() && !other.is_held());
+    owed.note_applied(7);
+    assert_eq!(due(&mut owed, [&mut one, &mut other]), [(ONE, "one".to_owned())]);
+    assert!(one.rows.is_none() && owed.waiting_for_applied() == 0);
+}
+
+#[test]
+fn the_answers_of_one_connection_keep_their_order() {
+    let (mut owed, mut one, mut other) = (Owed::new(3), Account::default(), Account::default());
+    let posting = owed.posting(shard(1));
+    owed.owe(ONE, &mut one, posting, Answer::ReadOn);
+    owed.owe(ONE, &mut one, Condition::Applied(1), packets("second"));
+    owed.note_applied(1);
+    assert!(due(&mut owed, [&mut one, &mut other]).is_empty() && one.is_held());
+    owed.note_posted(shard(1));
+    let both = [(ONE, "read on".to_owned()), (ONE, "second".to_owned())];
+    assert_eq!(due(&mut owed, [&mut one, &mut other]), both);
+    assert!(!one.is_held());
+}
+
+#[test]
+fn whoever_comes_after_a_batch_was_posted_waits_for_the_next_one() {
+    let (mut owed, mut one, mut other) = (Owed::new(2), Account::default(), Account::default());
+    owed.owe(ONE, &mut one, owed.posting(shard(1)), Answer::ReadOn);
+    owed.note_posted(shard(1));
+    owed.owe(OTHER, &mut other, owed.posting(shard(1)), Answer::ReadOn);
+    assert_eq!(due(&mut owed, [&mut one, &mut other]), [(ONE, "read on".to_owned())]);
+    assert!(other.is_held() && owed.waiting_for_posted() == 1);
+    owed.note_posted(shard(1));
+    assert_eq!(due(&mut owed, [&mut one, &mut other]), [(OTHER, "read on".to_owned())]);
+}
+
+#[test]
+fn a_connect_is_answered_by_its_verdict() {
+    for passed in [true, false] {
+        let (mut owed, mut one, mut other) = (Owed::new(1), Account::default(), Account::default());
+        owed.owe(ONE, &mut one, Condition::Verdict(None), connect());
+        assert!(due(&mut owed, [&mut one, &mut other]).is_empty() && one.is_held());
+        owed.note_verdict(ONE, &mut one, passed);
+        assert_eq!(due(&mut owed, [&mut one, &mut other]), [(ONE, format!("connect {passed}"))]);
+        assert!(!one.is_held());
+    }
+}
+
+#[test]
+fn a_verdict_for_a_connection_that_waits_for_none_changes_nothing() {
+    let (mut owed, mut one, mut other) = (Owed::new(1), Account::default(), Account::default());
+    owed.note_verdict(ONE, &mut one, true);
+    assert!(due(&mut owed, [&mut one, &mut other]).is_empty());
+}
+
+#[test]
+fn acknowledgements_of_a_pressed_publisher_wait_in_order_until_nobody_presses_it() {
+    let mut account = Account::default();
+    assert!(!account.keeps_back(b"at once"));
+    account.press();
+    account.press();
+    assert!(account.keeps_back(b"1") && account.keeps_back(b"2"));
+    assert!(account.is_held_back() && !account.is_held());
+    assert!(account.ease().is_empty() && account.keeps_back(b"3"));
+    assert_eq!(account.ease(), b"123");
+    assert!(account.rows.is_none() && !account.is_held_back());
+}
+
+#[test]
+fn a_pressed_publisher_is_read_on_until_its_acknowledgements_are_too_many() {
+    let mut account = Account::default();
+    assert!(!account.stalls(&frame_of(PUBLISH_QOS_0)));
+    account.press();
+    assert!(!account.stalls(&frame_of(PINGREQ)) && !account.stalls(&frame_of(PUBLISH_QOS_1)));
+    account.keeps_back(&[0; ACKNOWLEDGEMENT_BYTES_MAX]);
+    assert!(!account.stalls(&frame_of(PINGREQ)));
+    assert!(account.stalls(&frame_of(PUBLISH_QOS_1)) && account.is_held());
+    account.ease();
+    assert!(!account.is_held());
+}
+
+#[test]
+fn a_pressed_publisher_at_qos_0_waits_at_once() {
+    let mut account = Account::default();
+    account.press();
+    assert!(account.stalls(&frame_of(PUBLISH_QOS_0)) && account.is_held());
+}

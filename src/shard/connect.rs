@@ -10,6 +10,7 @@ use super::{
     connection::Stage,
     end::Cause,
     kept_connect::KeptConnect,
+    log::{self, Claim},
     owed::{Answer, Condition},
     ports::{Closing, Ports},
     reason::Reason,
@@ -39,6 +40,7 @@ impl Shard {
         connect: &Connect<'_>,
         ports: &mut impl Ports,
     ) -> Handled {
+        self.connections.connected_mut(id).claim(Claim::of(connect));
         let terms = Terms::of(connect, self.rules.limits.topic_aliases_max);
         let referred = self.refers(id).map_or(Ok(()), Err);
         if let Err(reason) = referred.and_then(|()| self.rules.judge_connect(connect)) {
@@ -179,7 +181,11 @@ impl Shard {
             proof: proof.data.as_deref(),
         };
         self.send_connack(id, &accepted, ports);
-        if self.connections.get(id).is_some() {
+        if let Some(connection) = self.connections.get(id) {
+            let principal = connection.principal();
+            let listener = self.settings.listener_address(principal.listener());
+            let terms = (connection.terms().version(), connection.keep_alive());
+            log::connected(principal, listener, terms, resumed.is_some());
             self.set_members_online(subscriber, true, ports);
             self.pump(subscriber, ports);
         }
@@ -260,7 +266,11 @@ impl Shard {
             ports.send(id, &self.scratch);
         }
         self.counters.refused_connect += 1;
-        self.connections.remove(id);
+        if let Some(connection) = self.connections.remove(id) {
+            let principal = connection.principal();
+            let listener = self.settings.listener_address(principal.listener());
+            log::refused(principal, connection.claimed(), listener, reason);
+        }
         ports.close(id, Closing::Flush);
     }
 

@@ -5,6 +5,7 @@ use std::{num::NonZeroU16, rc::Rc};
 use super::{
     auth::Authentication,
     kept_connect::KeptConnect,
+    log::Claim,
     owed::{Account, Answer, Condition, Due, Owed},
     ports::{Arrival, Ports},
     rules::Rules,
@@ -39,6 +40,8 @@ pub(super) struct MqttConnection {
     rules: Rc<Rules>,
     /// Who its client is: a stranger until it has been let in.
     principal: Rc<Principal>,
+    /// Who its client claims to be, while a CONNECT waits for its answer.
+    claim: Option<Box<Claim>>,
     /// It is one too many, and only there to be told so.
     surplus: bool,
     /// It is a bridge of mosquitto's, by the mark in its CONNECT.
@@ -79,6 +82,7 @@ impl MqttConnection {
         MqttConnection {
             rules,
             principal: Rc::new(Principal::stranger(arrival.listener, arrival.peer)),
+            claim: None,
             surplus: arrival.surplus,
             is_bridge: false,
             stage: Stage::Fresh,
@@ -100,6 +104,16 @@ impl MqttConnection {
     #[inline]
     pub(super) fn principal(&self) -> &Rc<Principal> {
         &self.principal
+    }
+
+    /// Its client has sent CONNECT, and claims to be this one.
+    pub(super) fn claim(&mut self, claim: Claim) {
+        self.claim = Some(Box::new(claim));
+    }
+
+    /// Who its client claims to be, while a CONNECT waits for its answer.
+    pub(super) fn claimed(&self) -> Option<&Claim> {
+        self.claim.as_deref()
     }
 
     /// Whether it is one too many, and only there to be told so.
@@ -153,6 +167,7 @@ impl MqttConnection {
     ) {
         self.stage = Stage::Connected(subscriber);
         self.principal = principal;
+        self.claim = None;
         self.terms = connect.terms;
         self.is_bridge = connect.is_bridge;
         self.keep_alive = rules.keep_alive(connect);
@@ -163,6 +178,11 @@ impl MqttConnection {
     #[inline]
     pub(super) fn touch(&mut self, now: Moment) {
         self.last_packet = now;
+    }
+
+    /// In seconds; 0 is never.
+    pub(super) fn keep_alive(&self) -> u16 {
+        self.keep_alive
     }
 
     /// When the client will have been silent for too long: one and a half times its Keep Alive.

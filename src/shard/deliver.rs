@@ -4,10 +4,9 @@
 
 use std::rc::Rc;
 
-use tracing::warn;
-
 use super::{
     frames::{Form, Frames, PreparedFrame},
+    log::{Notice, Notices},
     ports::Ports,
     pressure::Pressure,
     replays::Replays,
@@ -15,11 +14,7 @@ use super::{
     stats::Counters,
 };
 use crate::{
-    base::{
-        hash::Seed,
-        ids::SubscriberId,
-        time::{Moment, Span},
-    },
+    base::{hash::Seed, ids::SubscriberId, time::Moment},
     mqtt::{QoS, SubscriptionOptions},
     session::{
         Link, Session,
@@ -51,32 +46,8 @@ pub(super) struct DeliveryBuffers {
     crowded: Vec<SubscriberId>,
     /// Connected sessions that are to be disconnected because their queue is full.
     overrun: Vec<SubscriberId>,
-    drop_log: DropLog,
-}
-
-/// Says now and then that messages are dropped.
-#[derive(Debug, Default)]
-struct DropLog {
-    /// Messages since the last line.
-    dropped: u64,
-    next_at: Moment,
-}
-
-/// The least time between two lines.
-const DROP_LOG_SPAN: Span = Span::from_secs(10);
-
-impl DropLog {
-    fn note(&mut self, client_id: &str, now: Moment) {
-        self.dropped += 1;
-        if self.next_at <= now {
-            let dropped = std::mem::take(&mut self.dropped);
-            warn!(
-                ?client_id,
-                dropped, "a full queue drops the newest messages, here and elsewhere"
-            );
-            self.next_at = now + DROP_LOG_SPAN;
-        }
-    }
+    /// What happens too often for a log line each.
+    notices: Notices,
 }
 
 /// Why a message was not delivered to a session.
@@ -87,6 +58,17 @@ pub(super) enum Dropped {
     OutboxFull,
     QueueFull,
     TooLarge,
+}
+
+impl Dropped {
+    fn notice(self) -> Option<Notice> {
+        match self {
+            Dropped::Absent => None,
+            Dropped::OutboxFull => Some(Notice::OutboxFull),
+            Dropped::QueueFull => Some(Notice::QueueFull),
+            Dropped::TooLarge => Some(Notice::TooLarge),
+        }
+    }
 }
 
 impl Counters {
@@ -106,8 +88,12 @@ impl DeliveryBuffers {
             frames: Frames::new(seed),
             crowded: Vec::new(),
             overrun: Vec::new(),
-            drop_log: DropLog::default(),
+            notices: Notices::default(),
         }
+    }
+
+    pub(super) fn notices_mut(&mut self) -> &mut Notices {
+        &mut self.notices
     }
 
     pub(super) fn frames_mut(&mut self) -> &mut Frames {
@@ -235,10 +221,12 @@ impl<'a, P: Ports> Fanout<'a, P> {
     #[cold]
     pub(super) fn drop(&mut self, subscriber: SubscriberId, session: &Session, dropped: Dropped) {
         self.counters.count_drop(dropped);
+        if let Some(notice) = dropped.notice() {
+            self.buffers.notices.note(notice, session.principal(), self.now);
+        }
         if dropped != Dropped::QueueFull {
             return;
         }
-        self.buffers.drop_log.note(session.client_id(), self.now);
         let disconnects = self.limits.when_queue_full == WhenQueueFull::Disconnect;
         if disconnects && session.link().is_some() && !self.is_orphaned() {
             self.buffers.overrun.push(subscriber);

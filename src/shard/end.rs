@@ -1,10 +1,9 @@
 //! How connections end, and sessions: farewells, Wills, expiry.
 
-use tracing::debug;
-
 use super::{
     Shard,
     connection::{MqttConnection, Stage},
+    log,
     ports::{Closing, Ports},
     reason::Reason,
     timers::{Timer, Timers},
@@ -65,6 +64,27 @@ impl Cause {
         }
     }
 
+    /// Why, in words.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Cause::Disconnect => "the client has sent DISCONNECT",
+            Cause::DisconnectWithWill => "the client has sent DISCONNECT with Will Message",
+            Cause::Finished => "the client has closed the connection without DISCONNECT",
+            Cause::Broken => "the connection broke, or was reset by the client",
+            Cause::ConnectTimeout => "no CONNECT came in time",
+            Cause::ConnackTooLarge => "CONNACK is larger than the Maximum Packet Size in CONNECT",
+            _ => self.farewell().map_or("", Reason::text),
+        }
+    }
+
+    /// Whether the client has ended the connection, and not the broker.
+    pub(super) fn is_of_the_client(self) -> bool {
+        matches!(
+            self,
+            Cause::Disconnect | Cause::DisconnectWithWill | Cause::Finished | Cause::Broken
+        )
+    }
+
     /// Whether the Will is deleted rather than published. [MQTT-3.1.2-8] [MQTT-3.1.2-10]
     fn deletes_will(self) -> bool {
         matches!(self, Cause::Disconnect)
@@ -104,7 +124,8 @@ impl Shard {
         let Some(connection) = self.connections.remove(id) else { return };
         self.counters.count_end(cause);
         self.say_farewell(id, &connection, cause, ports);
-        debug!(slot = id.slot, generation = id.generation, ?cause, "connection ended");
+        let principal = connection.principal();
+        log::ended(principal, self.settings.listener_address(principal.listener()), cause);
         match cause {
             Cause::Broken | Cause::ConnectTimeout => ports.close(id, Closing::Abort),
             _ => ports.close(id, Closing::Flush),

@@ -4,6 +4,7 @@
 use super::{
     Shard,
     end::Cause,
+    log::Notice,
     ports::Ports,
     reason::Reason,
     retained::RetainedMax,
@@ -120,6 +121,7 @@ impl Shard {
     ) {
         self.counters.refused_publish += 1;
         self.counters.count_refusal(reason);
+        self.note(id, Notice::PublishRefused);
         if self.connections.connected(id).terms().version() != Version::V5 {
             return self.acknowledge(id, delivery, ReasonCode::Success, ports);
         }

@@ -23,6 +23,7 @@ pub mod inventory;
 mod judge;
 mod kept_connect;
 pub mod letter;
+mod log;
 mod mail;
 pub mod offer;
 mod orphans;
@@ -45,8 +46,6 @@ mod timers;
 mod unsubscribe;
 
 use std::{rc::Rc, sync::Arc};
-
-use tracing::debug;
 
 use self::{
     budget::Budget,
@@ -412,8 +411,6 @@ impl Brain for Shard {
         if self.stopping {
             return ports.close(connection, Closing::Abort);
         }
-        let ConnectionId { slot, generation } = connection;
-        debug!(slot, generation, peer = %arrival.peer, "connection begun");
         self.connections
             .insert(connection, MqttConnection::new(arrival, now, Rc::clone(&self.rules)));
         let due = now + self.rules.limits.connect_timeout;

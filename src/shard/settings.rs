@@ -1,5 +1,7 @@
 //! What a shard is: its place in its broker, which never changes.
 
+use std::net::SocketAddr;
+
 use crate::{
     base::{
         hash::Seed,
@@ -37,6 +39,12 @@ impl Settings {
     pub fn peers(&self) -> impl Iterator<Item = ShardId> + use<> {
         let own = self.shard;
         ShardId::all(self.shards).filter(move |&shard| shard != own)
+    }
+
+    /// Where this listener listens, as it was configured.
+    pub(super) fn listener_address(&self, listener: u16) -> SocketAddr {
+        let known = self.listeners.get(usize::from(listener));
+        known.expect("a connection names one of the listeners").address
     }
 
     /// Whether clients on this listener come from this machine.

@@ -6,6 +6,7 @@ use super::{
     Shard,
     end::Cause,
     granted::Granted,
+    log::Notice,
     owed::{Answer, Condition},
     ports::Ports,
     reason::Reason,
@@ -73,6 +74,7 @@ impl Shard {
             if let Err(reason) = outcome {
                 self.counters.refused_subscriptions += 1;
                 self.counters.count_refusal(reason);
+                self.note(id, Notice::SubscriptionRefused);
             }
             told_at = told_at.max(outcome.unwrap_or(0));
             reason = reason.or_else(|| outcome.err());

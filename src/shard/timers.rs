@@ -125,6 +125,7 @@ impl Shard {
                 return self.rules.sys_interval;
             }
             Timer::Sweep => {
+                self.buffers.notices_mut().report(self.now);
                 let more = self.retained.sweep(self.now);
                 self.counters.dropped_expired += self.retained.take_expired();
                 return Some(if more { SWEEP_PAUSE } else { SWEEP_SPAN });

@@ -11,6 +11,7 @@ mod expiring;
 mod fairness;
 mod hazards;
 mod limits;
+mod logging;
 mod narrowing;
 mod packets;
 mod payloads;

@@ -1,0 +1,178 @@
+//! What the log says of clients.
+
+use std::{
+    io,
+    sync::{Arc, mpsc},
+};
+
+use ringmq::{
+    access::{Anonymous, Passwords, Policy},
+    base::time::Span,
+    mqtt::{Connect, Delivery, Packet, QoS, Version},
+};
+use tracing::Level;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::{
+    join_as,
+    packets::{bytes, connect, disconnect},
+    publish, subscriber,
+    world::{World, limits},
+};
+
+/// The writing end of a log; each piece is a line.
+#[derive(Clone)]
+struct Lines(mpsc::Sender<Vec<u8>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Lines;
+
+    fn make_writer(&'a self) -> Lines {
+        self.clone()
+    }
+}
+
+/// What is logged at info while `story` is told, without times.
+fn logged(story: impl FnOnce()) -> Vec<String> {
+    let (lines, written) = mpsc::channel();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(Lines(lines))
+        .with_max_level(Level::INFO)
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .finish();
+    tracing::subscriber::with_default(subscriber, story);
+    let bytes: Vec<u8> = written.into_iter().flatten().collect();
+    String::from_utf8(bytes).expect("text").lines().map(|line| line.trim().to_owned()).collect()
+}
+
+/// The lines with these words.
+fn about(lines: &[String], words: &str) -> Vec<String> {
+    lines.iter().filter(|line| line.contains(words)).cloned().collect()
+}
+
+#[test]
+fn a_client_that_comes_and_goes_is_two_lines_on_any_number_of_shards() {
+    for shards in crate::SHARDS {
+        let lines = logged(|| {
+            let mut world = World::new(shards);
+            let client = join_as(&mut world, Version::V5, "a \"b\"\u{1b}");
+            world.send(client, &disconnect(Version::V5));
+        });
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].starts_with("INFO client connected client=\"a \\\"b\\\"\\u{1b}\" peer="));
+        assert!(lines[0].contains(" version=\"5.0\" keep_alive="), "{}", lines[0]);
+        assert!(lines[0].ends_with(" session=\"new\""), "{}", lines[0]);
+        assert!(
+            lines[1].starts_with("INFO client disconnected client=\"a \\\"b\\\"\\u{1b}\" peer=")
+        );
+        assert!(lines[1].ends_with(" reason=\"the client has sent DISCONNECT\""), "{}", lines[1]);
+    }
+}
+
+#[test]
+fn a_refused_client_is_logged_with_who_it_claims_to_be_and_why() {
+    let users = include_str!("passwords.txt");
+    let policy = Policy {
+        passwords: Some(Arc::new(Passwords::parse(users).expect("a password file"))),
+        anonymous: Anonymous::Refused,
+        ..Policy::default()
+    };
+    for shards in crate::SHARDS {
+        let lines = logged(|| {
+            let mut world = World::with(shards, &limits(), &policy);
+            let long = "x".repeat(1000);
+            for (user_name, password) in
+                [(Some("ada"), Some(&b"wrong"[..])), (None, None), (Some(&*long), Some(b"secret"))]
+            {
+                let connect =
+                    Connect { user_name, password, ..connect(Version::V311, "sensor 17") };
+                let client = world.open(connect.version);
+                world.send(client, &bytes(&Packet::Connect(connect), connect.version));
+                assert!(world.is_closed(client));
+            }
+        });
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        for line in &lines {
+            assert!(line.starts_with("INFO client refused client=\"sensor 17\" "), "{line}");
+            assert!(line.contains(" version=\"3.1.1\" "), "{line}");
+        }
+        assert!(lines[0].contains(" user=\"ada\" "), "{}", lines[0]);
+        assert!(lines[0].contains("the User Name or the Password is wrong"), "{}", lines[0]);
+        assert!(!lines[1].contains("user="), "{}", lines[1]);
+        assert!(lines[2].len() < 600, "{}", lines[2]);
+    }
+}
+
+#[test]
+fn a_takeover_says_so() {
+    for shards in crate::SHARDS {
+        let lines = logged(|| {
+            let mut world = World::new(shards);
+            join_as(&mut world, Version::V5, "a");
+            join_as(&mut world, Version::V5, "a");
+        });
+        let ended = about(&lines, "client disconnected");
+        assert!(
+            ended.len() == 1
+                && ended[0].contains("another client connected with this Client Identifier"),
+            "{lines:?}"
+        );
+        assert_eq!(about(&lines, "INFO client connected").len(), 2);
+    }
+}
+
+#[test]
+fn bytes_that_are_no_connect_are_logged_and_a_silent_visitor_is_not() {
+    let lines = logged(|| {
+        let mut world = World::new(1);
+        let visitor = world.open(Version::V5);
+        world.finish(visitor);
+        let wrong = world.open(Version::V5);
+        world.send(wrong, &bytes(&Packet::Pingreq, Version::V5));
+        assert!(world.is_closed(wrong));
+    });
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("INFO connection ended before CONNECT peer="), "{}", lines[0]);
+}
+
+/// A subscriber that never reads loses thousands of messages, and the log gets a few lines.
+#[test]
+fn what_happens_often_is_counted_and_said_now_and_then() {
+    let mut dropped = 0;
+    let lines = logged(|| {
+        let mut world = World::new(1);
+        let slow = subscriber(&mut world, Version::V311, "slow", "t", QoS::AtMostOnce);
+        world.reads(slow, false);
+        let writer = join_as(&mut world, Version::V311, "writer");
+        let payload = "x".repeat(1000);
+        for _ in 0..2_000 {
+            publish(&mut world, writer, Version::V311, "t", Delivery::AtMostOnce, &payload);
+        }
+        world.pass(Span::from_secs(1));
+        for _ in 0..2_000 {
+            publish(&mut world, writer, Version::V311, "t", Delivery::AtMostOnce, &payload);
+        }
+        dropped = world.counters().dropped_outbox_full;
+        world.pass(Span::from_secs(20));
+    });
+    let warnings = about(&lines, "reads too slowly");
+    assert!(dropped > 100, "{dropped}");
+    assert!((1..=3).contains(&warnings.len()), "{warnings:?}");
+    assert!(warnings.iter().all(|line| line.contains("client=\"slow\"")), "{warnings:?}");
+    let counts = warnings.iter().filter_map(|line| line.split("count=").nth(1));
+    let counts = counts.filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+    assert_eq!(counts.sum::<u64>(), dropped);
+}

@@ -153,8 +153,8 @@ pub(super) struct LimitFlags {
     #[arg(long = "max-queued", value_name = "NUMBER", default_value = "10000")]
     #[arg(value_parser = parse_count(1, 1 << 28))]
     pub(super) queue_messages_max: usize,
-    /// What happens when a message comes for a connected client whose queue is full: the message
-    /// is dropped and counted, or the client is disconnected with Quota exceeded
+    /// What happens if the queue of a connected client is full: drop discards and counts the new
+    /// message, disconnect closes the connection with Quota exceeded
     #[arg(long, value_name = "drop|disconnect", default_value = "drop")]
     #[arg(value_parser = parse_when_queue_full)]
     pub(super) when_queue_full: WhenQueueFull,

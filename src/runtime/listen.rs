@@ -216,7 +216,10 @@ mod tests {
         let refused = bind_all(&bound, 1).unwrap_err().to_string();
         assert_eq!(
             refused,
-            format!("cannot listen on {}: another program listens there", bound[0].address)
+            format!(
+                "cannot listen on {}: another program is listening on this address",
+                bound[0].address
+            )
         );
     }
 }

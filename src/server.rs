@@ -14,7 +14,7 @@ use tracing::{error, info};
 use self::log::Log;
 use crate::{
     access::{Passwords, Policy, scram::ScramUsers},
-    base::{hash::Seed, ids::ShardId, time::Span},
+    base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
     config::Config,
     runtime::{self, RuntimeConfig, Started},
     shard::{Shard, rules::Rules, settings::Settings},
@@ -42,6 +42,7 @@ pub fn run(config: &Config) -> Result<()> {
         seed,
         started_at,
         wall_clock: runtime::wall_clock(),
+        sessions: SharedCount::default(),
         listeners: config.listeners.clone(),
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);

@@ -4,6 +4,7 @@
 
 pub mod hash;
 pub mod ids;
+pub mod shared_count;
 pub mod slab;
 pub mod text;
 pub mod time;

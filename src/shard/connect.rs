@@ -164,8 +164,8 @@ impl Shard {
         }
         self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
-        let sessions_max = self.rules.limits.sessions_max.div_ceil(self.settings.shards);
-        if resumed.is_none() && self.sessions.len() >= sessions_max {
+        let sessions_max = self.rules.limits.sessions_max;
+        if resumed.is_none() && !self.settings.sessions.try_add(sessions_max) {
             return self.refuse_connect(id, connect.terms, Reason::SessionsFull, ports);
         }
         let subscriber = resumed.unwrap_or_else(|| self.sessions.create(Rc::clone(&principal)));

@@ -196,6 +196,7 @@ impl Shard {
     pub(super) fn end_session(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
         self.publish_will(subscriber, ports);
         let mut session = self.sessions.remove(subscriber).expect("a session ends once");
+        self.settings.sessions.remove();
         debug_assert!(!self.pressure.is_pressing(subscriber), "its connection ended before it");
         self.replays.forget(subscriber);
         for text in session.take_filters() {

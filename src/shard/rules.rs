@@ -78,7 +78,7 @@ pub struct Limits {
     pub connect_timeout: Span,
     /// How long publishers are held back for a subscriber that cannot keep up.
     pub patience: Span,
-    /// Sessions of the whole broker, each shard its part; beyond it CONNECT is refused with Quota
+    /// Sessions of the whole broker; beyond it CONNECT is refused with Quota
     /// exceeded. Sessions beyond a lowered limit stay.
     pub sessions_max: usize,
     /// Levels of a topic; beyond it Topic Name invalid or Topic Filter invalid. Subscriptions and

@@ -6,6 +6,7 @@ use crate::{
     base::{
         hash::Seed,
         ids::ShardId,
+        shared_count::SharedCount,
         time::{Moment, WallClock},
     },
     transport::Listener,
@@ -23,6 +24,8 @@ pub struct Settings {
     /// What the wall clock showed at the start. Nothing in a shard follows a wall clock that is set
     /// later.
     pub wall_clock: WallClock,
+    /// The sessions of all shards.
+    pub sessions: SharedCount,
     /// Where clients connect; an [`Arrival`](super::ports::Arrival) names a listener by its place.
     pub listeners: Vec<Listener>,
 }

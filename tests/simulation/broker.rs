@@ -7,6 +7,7 @@ use ringmq::{
     base::{
         hash::Seed,
         ids::{ConnectionId, ShardId},
+        shared_count::SharedCount,
         time::{Moment, Span},
     },
     shard::{
@@ -70,12 +71,14 @@ enum QueuedMessage {
 impl Broker {
     pub(crate) fn new(plan: &Plan, now: Moment) -> Broker {
         let planted = Planted::new(plan);
+        let sessions = SharedCount::default();
         let settings = |shard| Settings {
             shard,
             shards: plan.shards,
             seed: Seed::new(plan.seed),
             started_at: now,
             wall_clock: plan.wall_clock(now),
+            sessions: sessions.clone(),
             listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
         };
         let mut rules = Rules {

@@ -1,15 +1,17 @@
 //! Sessions that outlive their connections.
 
 use ringmq::{
+    access::Policy,
     base::time::Span,
     mqtt::{Connect, ConnectProperties, Delivery, Packet, QoS, Version},
+    shard::rules::Limits,
 };
 
 use crate::{
     everywhere, join, join_as,
     packets::{ack, at, bytes, connect, disconnect, id, receive_maximum, resume, subscribe},
     publish,
-    world::World,
+    world::{World, limits},
 };
 
 /// A session that stays, subscribed to `t` at QoS 2, whose client has gone.
@@ -190,5 +192,27 @@ fn a_message_that_expired_in_the_queue_is_not_sent() {
         let (_, received) = come_back(&mut world, &resume(Version::V5, "sleeper"));
         assert_eq!(received[1..], ["PUBLISH t qos1 #1 expires 60s '2'", "PUBLISH t qos1 #2 '3'"]);
         assert_eq!(world.counters().dropped_expired, 1);
+    }
+}
+
+#[test]
+fn the_broker_has_so_many_sessions_wherever_they_are_at_home() {
+    for shards in crate::SHARDS {
+        let mut world =
+            World::with(shards, &Limits { sessions_max: 10, ..limits() }, &Policy::default());
+        let clients: Vec<usize> = (0..10)
+            .map(|n| join(&mut world, &resume(Version::V5, &format!("client {n}"))))
+            .collect();
+        let refused = |world: &mut World, name: &str| {
+            let client = world.open(Version::V5);
+            world.send(client, &bytes(&Packet::Connect(resume(Version::V5, name)), Version::V5));
+            world.received(client)[0].starts_with("CONNACK QuotaExceeded")
+        };
+        assert!((0..8).all(|n| refused(&mut world, &format!("late {n}"))));
+        assert!(!refused(&mut world, "client 3"), "it comes back to its session");
+        let clean = join_as(&mut world, Version::V5, "client 4");
+        world.send(clean, &disconnect(Version::V5));
+        assert!(!refused(&mut world, "late 1") && refused(&mut world, "late 2"));
+        assert_eq!((clients.len(), world.counters().clients_total), (10, 10));
     }
 }

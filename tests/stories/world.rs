@@ -12,6 +12,7 @@ use ringmq::{
     base::{
         hash::Seed,
         ids::{ConnectionId, ShardId},
+        shared_count::SharedCount,
         time::{Moment, Span, WallClock, WallTime},
     },
     mqtt::{self, Delivery, Packet, PacketId, Version},
@@ -220,6 +221,7 @@ impl World {
             seed: Seed::new(42),
             started_at: now,
             wall_clock: WallClock::new(now, WallTime::default()),
+            sessions: SharedCount::default(),
             listeners: [[127, 0, 0, 1], [0, 0, 0, 0]]
                 .map(|ip| Listener::tcp(SocketAddr::from((ip, 1883))))
                 .into(),

@@ -10,6 +10,7 @@ use ringmq::{
     base::{
         hash::Seed,
         ids::{ConnectionId, ShardId},
+        shared_count::SharedCount,
         time::{Moment, Span, WallClock, WallTime},
     },
     mqtt::{
@@ -49,6 +50,7 @@ impl Workbench {
             seed: Seed::new(1),
             started_at: now,
             wall_clock: WallClock::new(now, WallTime::default()),
+            sessions: SharedCount::default(),
             listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
         };
         let rules = Rules {

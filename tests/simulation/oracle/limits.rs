@@ -19,9 +19,9 @@ impl Broker {
         let inventory = self.shards[at].inventory(self.now);
         let limits = self.oracle.limits();
         let Inventory { sessions, aliases, connections, retained, .. } = &inventory;
+        let all: usize = self.shards.iter().map(|it| it.inventory(self.now).sessions.len()).sum();
         let tell = || format!("shard {at}: {inventory:?}");
-        let part = limits.sessions_max.div_ceil(self.shards.len());
-        ensure(sessions.len() <= part, "sessions have a limit", tell)?;
+        ensure(all <= limits.sessions_max, "sessions have a limit", tell)?;
         let topics = connections * usize::from(limits.topic_alias_maximum);
         ensure(*aliases <= topics, "Topic Aliases have a limit", tell)?;
         let kept = retained.iter().filter(|kept| kept.payload.is_some()).count();

@@ -57,7 +57,7 @@ impl Oracle {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let known = self.current.get(client_id).copied();
         if reason_code != ReasonCode::Success {
-            return self.check_refusal(seen, connect, reason_code, known.is_some());
+            return self.check_refusal(connect, reason_code, known.is_some());
         }
         ensure(named || known.is_none(), "a name that the broker chooses is new", || {
             client_id.to_owned()
@@ -81,13 +81,11 @@ impl Oracle {
 
     fn check_refusal(
         &self,
-        seen: &Seen<'_>,
         connect: &Connect<'_>,
         reason_code: ReasonCode,
         known: bool,
     ) -> Result<(), Violation> {
-        let here = self.current.values().filter(|&&it| self.sessions[it].home == seen.shard);
-        let full = !known && here.count() >= self.limits.sessions_max.div_ceil(self.shards);
+        let full = !known && self.current.len() >= self.limits.sessions_max;
         let wrong = connect.user_name.is_some();
         // A clean start may find the store full after it has ended its own session.
         let excused = match reason_code {

@@ -160,6 +160,11 @@ impl Interest {
         self.groups.others_take(group)
     }
 
+    /// Whether a member here is connected.
+    pub(super) fn has_online(&self, group: GroupId) -> bool {
+        self.groups.counts(group).online > 0
+    }
+
     /// Another shard with members of the group, if there is any: the next one in their order.
     pub(super) fn next_shard(&self, group: GroupId) -> Option<ShardId> {
         self.groups.next_shard(group)

@@ -9,35 +9,58 @@ use crate::{
 
 /// Messages that nobody has inherited yet.
 #[derive(Debug, Default)]
-pub(super) struct Orphans(VecDeque<QueuedMessage>);
+pub(super) struct Orphans {
+    waiting: VecDeque<QueuedMessage>,
+    /// A turn for them has been arranged.
+    is_arranged: bool,
+}
 
 /// Messages that one turn brings to those who inherit them.
 pub(super) const ORPHANS_PER_TURN: usize = 1024;
 /// The time between two such turns.
 pub(super) const ORPHANS_PAUSE: Span = Span::from_millis(1);
 
+/// The same, while nobody has room for any.
+pub(super) const ORPHANS_LONG_PAUSE: Span = Span::from_millis(20);
+
 impl Orphans {
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.waiting.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waiting.is_empty()
     }
 
-    /// Takes what an ended session has left. True: these are the first, so that a turn for them
-    /// has to be arranged.
+    /// Takes what an ended session has left. True: a turn for them has to be arranged.
     pub(super) fn take_from(&mut self, outbound: Outbound) -> bool {
-        let was_empty = self.is_empty();
-        self.0.extend(outbound.into_shared());
-        was_empty && !self.is_empty()
+        self.waiting.extend(outbound.into_shared());
+        self.arrange()
+    }
+
+    /// Keeps one that nobody has room for now. True: a turn for it has to be arranged.
+    pub(super) fn keep(&mut self, queued: QueuedMessage) -> bool {
+        self.waiting.push_back(queued);
+        self.arrange()
+    }
+
+    fn arrange(&mut self) -> bool {
+        !self.is_empty() && !std::mem::replace(&mut self.is_arranged, true)
+    }
+
+    /// A turn has ended, which began with so many. Says when the next one is to come, if any is
+    /// left.
+    pub(super) fn end_turn(&mut self, before: usize) -> Option<Span> {
+        self.is_arranged = !self.is_empty();
+        let pause = if self.len() < before { ORPHANS_PAUSE } else { ORPHANS_LONG_PAUSE };
+        self.is_arranged.then_some(pause)
     }
 
     /// The next one to be inherited. With the last one its memory is given back.
     pub(super) fn next(&mut self) -> Option<QueuedMessage> {
-        let next = self.0.pop_front();
+        let next = self.waiting.pop_front();
         if next.is_none() {
-            self.0 = VecDeque::new();
+            self.waiting = VecDeque::new();
         }
         next
     }
@@ -88,6 +111,6 @@ mod tests {
         let next = std::iter::from_fn(|| orphans.next());
         let topics: Vec<_> = next.map(|it| it.message.view().topic.as_str().to_owned()).collect();
         assert_eq!(topics, ["1", "2", "3"]);
-        assert_eq!(orphans.0.capacity(), 0);
+        assert_eq!(orphans.waiting.capacity(), 0);
     }
 }

@@ -3,6 +3,8 @@
 //! The publisher's shard chooses a shard and that shard chooses the member, both by the group's
 //! strategy. What a session leaves behind takes the same way again, a bounded number a turn.
 
+use std::rc::Rc;
+
 use super::{
     Shard,
     deliver::{Dropped, Fanout, Means, Origin, Share},
@@ -11,11 +13,16 @@ use super::{
     orphans::ORPHANS_PER_TURN,
     ports::Ports,
     rules::WhenQueueFull,
+    timers::Timer,
 };
 use crate::{
     base::ids::{ShardId, SubscriberId},
     routing::{Entry, GroupId, Selector},
-    session::{Session, message::MessageView, queue::QueuedMessage},
+    session::{
+        Session,
+        message::{Message, MessageView},
+        queue::QueuedMessage,
+    },
     topic::Subscription,
 };
 
@@ -111,10 +118,33 @@ impl Shard {
                 if let Some(next) = next {
                     return Some(self.send_to_group(view, group, next, hops + 1, ports));
                 }
+                if full && hops > 0 && self.keep_for_later(view, group) {
+                    return None;
+                }
                 self.counters.count_drop(dropped);
                 None
             }
         }
+    }
+
+    /// Keeps what a member has left, or has had no room for, until another one has room: as long
+    /// as one is connected, and up to as many messages as one session may have queued.
+    fn keep_for_later(&mut self, view: &MessageView<'_>, group: GroupId) -> bool {
+        let is_full = self.orphans.len() >= self.rules.limits.queue.messages_max;
+        if is_full || self.stopping || !self.interest.has_online(group) {
+            return false;
+        }
+        let queued = QueuedMessage {
+            message: Rc::new(Message::keep(view)),
+            qos: view.qos,
+            retain: view.retain,
+            subscription_ids: None,
+            group: Some(Rc::clone(self.interest.name(group))),
+        };
+        if self.orphans.keep(queued) {
+            self.timers.set(self.now, Timer::Orphans);
+        }
+        true
     }
 
     /// Offers a message to the member that is chosen, then to others here until one takes it.
@@ -236,7 +266,7 @@ impl Shard {
 
     /// Brings some of what is left behind to those who inherit it.
     pub(super) fn redistribute(&mut self, ports: &mut impl Ports) {
-        for _ in 0..ORPHANS_PER_TURN {
+        for _ in 0..ORPHANS_PER_TURN.min(self.orphans.len()) {
             let Some(queued) = self.orphans.next() else { break };
             let written_to = self.pass_on(&queued, ports);
             if written_to.is_some_and(|shard| ports.letters(shard).is_crowded()) {

@@ -6,7 +6,6 @@ use super::{
     Shard,
     connection::{MqttConnection, Stage},
     end::Cause,
-    orphans::ORPHANS_PAUSE,
     ports::Ports,
     retained::TOMBSTONE_SPAN,
 };
@@ -114,8 +113,9 @@ impl Shard {
             Timer::Absence(subscriber) => self.look_at_absence(subscriber, ports),
             Timer::Patience(subscriber) => self.look_at_patience(subscriber, ports),
             Timer::Orphans => {
+                let before = self.orphans.len();
                 self.redistribute(ports);
-                return (!self.orphans.is_empty()).then_some(ORPHANS_PAUSE);
+                return self.orphans.end_turn(before);
             }
             Timer::Sys => {
                 self.sys_is_due = self.rules.sys_interval.is_some();

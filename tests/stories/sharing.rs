@@ -291,7 +291,7 @@ fn thousands_of_messages_are_inherited_by_all_members_in_order() {
     }
 }
 
-/// Whoever inherits has not asked for so much: what is too much is dropped and counted, and the
+/// Whoever inherits has not asked for so much: what is too much waits until there is room, and the
 /// other stays connected.
 #[test]
 fn an_heir_is_not_disconnected_for_what_it_inherits() {
@@ -311,14 +311,16 @@ fn an_heir_is_not_disconnected_for_what_it_inherits() {
         world.break_off(first);
         world.pass(Span::from_millis(50));
         assert!(!world.is_closed(other));
-        assert_eq!(world.counters().dropped_queue_full, 4);
+        assert_eq!(world.counters().dropped_queue_full, 0);
         let mut got = Vec::new();
-        for n in 1..=11 {
+        for n in 1..=15 {
+            world.pass(Span::from_millis(50));
             got.extend(payloads(&mut world, other));
             world.send(other, &bytes(&Packet::Puback(ack(n)), Version::V5));
         }
         assert_eq!(got[..4], ["own"; 4]);
-        assert_eq!(got[4..], ["1", "2", "3", "4", "5", "6", "7"]);
+        let inherited: Vec<String> = (1..=11).map(|n: u16| n.to_string()).collect();
+        assert_eq!(got[4..], inherited);
     }
 }
 
@@ -415,12 +417,15 @@ fn what_finds_the_queue_of_a_member_full_goes_to_another_one() {
             publish(&mut world, writer, Version::V5, "t", delivery, &payload);
             got.extend(take(&mut world, members[1]));
         }
-        world.pass(Span::from_secs(1));
-        got.extend(take(&mut world, members[1]));
+        for _ in 0..10 {
+            world.pass(Span::from_millis(100));
+            got.extend(take(&mut world, members[1]));
+        }
         let mut numbers: Vec<u16> = got.iter().map(|payload| payload.parse().unwrap()).collect();
         numbers.sort_unstable();
         numbers.dedup();
-        // Who acknowledges nothing is gone, and what it held has been inherited.
+        // Who acknowledges nothing is gone, and what it held has been inherited, also what
+        // waited until there was room.
         assert!(world.is_closed(members[0]));
         assert_eq!(numbers, (1..=60).collect::<Vec<_>>(), "{shards} shards");
         assert_eq!(world.counters().dropped_queue_full, 0);

@@ -59,19 +59,16 @@ pub(super) enum Due {
     Connect(Box<KeptConnect>, bool),
 }
 
-/// What is owed to one connection.
+/// What is owed to one connection. Most are owed nothing, and take no more than a pointer for it.
 #[derive(Debug, Default)]
-pub(super) struct Account {
-    /// How many subscribers that cannot keep up press it as a publisher.
-    presses: u32,
-    /// A PUBLISH has come that is not taken before it is pressed no more.
-    stalled: bool,
-    /// Absent while nothing is owed.
-    rows: Option<Box<Rows>>,
-}
+pub(super) struct Account(Option<Box<Rows>>);
 
 #[derive(Debug, Default)]
 struct Rows {
+    /// How many subscribers that cannot keep up press the connection as a publisher.
+    presses: u32,
+    /// A PUBLISH has come that is not taken before it is pressed no more.
+    stalled: bool,
     /// PUBACK and PUBREC packets, until the connection is pressed no more. A publisher with a
     /// window stops by itself without them, and all else that it sends is still read.
     acknowledgements: Vec<u8>,
@@ -88,66 +85,66 @@ impl Account {
     /// Whether nothing is read from the connection now.
     #[inline]
     pub(super) fn is_held(&self) -> bool {
-        self.stalled || self.rows.as_ref().is_some_and(|rows| !rows.answers.is_empty())
+        self.0.as_ref().is_some_and(|rows| rows.stalled || !rows.answers.is_empty())
     }
 
     /// Whether it is held back at all.
     pub(super) fn is_held_back(&self) -> bool {
-        self.presses > 0 || self.is_held()
+        self.0.as_ref().is_some_and(|rows| rows.presses > 0) || self.is_held()
     }
 
     /// Whether this packet is not taken before the connection is pressed no more: it is to be
-    /// handed in again then. At QoS 0 there is no acknowledgement to keep back.
+    /// handed in again then.
     #[inline]
     pub(super) fn stalls(&mut self, frame: &Frame<'_>) -> bool {
-        self.stalled = self.presses > 0
-            && frame.packet_type() == PacketType::Publish
-            && (frame.first & QOS_BITS == 0
-                || self.acknowledgement_bytes() >= ACKNOWLEDGEMENT_BYTES_MAX);
-        self.stalled
+        self.0.as_mut().is_some_and(|rows| rows.stalls(frame))
     }
 
     /// Takes an acknowledgement to keep it back, if it is to be kept back.
     #[inline]
     pub(super) fn keeps_back(&mut self, acknowledgement: &[u8]) -> bool {
-        if self.presses > 0 {
-            self.keep_back(acknowledgement);
-        }
-        self.presses > 0
-    }
-
-    #[cold]
-    fn keep_back(&mut self, acknowledgement: &[u8]) {
-        let rows = self.rows.get_or_insert_default();
-        rows.acknowledgements.extend_from_slice(acknowledgement);
+        self.0.as_mut().is_some_and(|rows| rows.keeps_back(acknowledgement))
     }
 
     /// One more subscriber cannot keep up with it.
     pub(super) fn press(&mut self) {
-        self.presses += 1;
+        self.0.get_or_insert_default().presses += 1;
     }
 
     /// One subscriber less presses it. With the last one the acknowledgements that were kept back
     /// are due, and a PUBLISH is taken again.
     pub(super) fn ease(&mut self) -> Vec<u8> {
-        self.presses = self.presses.checked_sub(1).expect("each easing answers one press");
-        if self.presses > 0 {
+        let rows = self.0.as_mut().expect("each easing answers one press");
+        rows.presses = rows.presses.checked_sub(1).expect("each easing answers one press");
+        if rows.presses > 0 {
             return Vec::new();
         }
-        self.stalled = false;
-        let acknowledgements =
-            self.rows.as_mut().map(|rows| std::mem::take(&mut rows.acknowledgements));
+        rows.stalled = false;
+        let acknowledgements = std::mem::take(&mut rows.acknowledgements);
         self.forget_empty_rows();
-        acknowledgements.unwrap_or_default()
-    }
-
-    fn acknowledgement_bytes(&self) -> usize {
-        self.rows.as_ref().map_or(0, |rows| rows.acknowledgements.len())
+        acknowledgements
     }
 
     fn forget_empty_rows(&mut self) {
-        let is_empty = |rows: &Rows| rows.acknowledgements.is_empty() && rows.answers.is_empty();
-        self.rows.take_if(|rows| is_empty(rows));
+        self.0.take_if(|rows| rows.presses == 0 && rows.answers.is_empty());
+    }
+}
+
+impl Rows {
+    /// At QoS 0 there is no acknowledgement to keep back.
+    fn stalls(&mut self, frame: &Frame<'_>) -> bool {
+        self.stalled = self.presses > 0
+            && frame.packet_type() == PacketType::Publish
+            && (frame.first & QOS_BITS == 0
+                || self.acknowledgements.len() >= ACKNOWLEDGEMENT_BYTES_MAX);
+        self.stalled
+    }
+
+    fn keeps_back(&mut self, acknowledgement: &[u8]) -> bool {
+        if self.presses > 0 {
+            self.acknowledgements.extend_from_slice(acknowledgement);
+        }
+        self.presses > 0
     }
 }
 
@@ -207,7 +204,7 @@ impl Owed {
             // The verdict names the connection.
             Condition::Verdict(_) => {}
         }
-        account.rows.get_or_insert_default().answers.push_back((condition, answer));
+        account.0.get_or_insert_default().answers.push_back((condition, answer));
     }
 
     /// All other shards have applied what they were told up to this number.
@@ -234,7 +231,7 @@ impl Owed {
         account: &mut Account,
         passed: bool,
     ) {
-        let answers = account.rows.iter_mut().flat_map(|rows| &mut rows.answers);
+        let answers = account.0.iter_mut().flat_map(|rows| &mut rows.answers);
         for (condition, _) in answers {
             if *condition == Condition::Verdict(None) {
                 *condition = Condition::Verdict(Some(passed));
@@ -261,7 +258,7 @@ impl Owed {
         connection: ConnectionId,
         account: &mut Account,
     ) -> Option<Due> {
-        let answers = &mut account.rows.as_mut()?.answers;
+        let answers = &mut account.0.as_mut()?.answers;
         let (condition, answer) =
             answers.pop_front_if(|(condition, _)| self.has_come(*condition))?;
         if !answers.is_empty() {

@@ -58,7 +58,7 @@ fn an_answer_comes_when_its_number_has_been_applied_and_nobody_waits_for_another
     assert!(one.is_held() && !other.is_held());
     owed.note_applied(7);
     assert_eq!(due(&mut owed, [&mut one, &mut other]), [(ONE, "one".to_owned())]);
-    assert!(one.rows.is_none() && owed.waiting_for_applied() == 0);
+    assert!(one.0.is_none() && owed.waiting_for_applied() == 0);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn acknowledgements_of_a_pressed_publisher_wait_in_order_until_nobody_presses_it
     assert!(account.is_held_back() && !account.is_held());
     assert!(account.ease().is_empty() && account.keeps_back(b"3"));
     assert_eq!(account.ease(), b"123");
-    assert!(account.rows.is_none() && !account.is_held_back());
+    assert!(account.0.is_none() && !account.is_held_back());
 }
 
 #[test]

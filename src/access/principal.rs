@@ -1,6 +1,6 @@
 //! Who a client is.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Who a client is, from its CONNECT to the end of its session: a Will is published after its
 /// connection has gone, and messages are kept for a client that is away.
@@ -15,13 +15,16 @@ pub struct Principal {
     user_name: Option<Box<str>>,
     /// Which of the configured listeners accepted its connection, counted from zero.
     listener: u16,
-    peer: SocketAddr,
+    /// Where it comes from. Kept apart, because a `SocketAddr` takes more for what IPv6 may add.
+    peer_ip: IpAddr,
+    peer_port: u16,
 }
 
 impl Principal {
     /// Whoever has connected here, before CONNECT says more.
     pub fn stranger(listener: u16, peer: SocketAddr) -> Principal {
-        Principal { client_id: Box::default(), user_name: None, listener, peer }
+        let (peer_ip, peer_port) = (peer.ip(), peer.port());
+        Principal { client_id: Box::default(), user_name: None, listener, peer_ip, peer_port }
     }
 
     /// The same once CONNECT has been taken.
@@ -46,6 +49,6 @@ impl Principal {
     }
 
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        SocketAddr::new(self.peer_ip, self.peer_port)
     }
 }

@@ -40,8 +40,6 @@ pub(super) struct MqttConnection {
     rules: Rc<Rules>,
     /// Who its client is: a stranger until it has been let in.
     principal: Rc<Principal>,
-    /// Who its client claims to be, while a CONNECT waits for its answer.
-    claim: Option<Box<Claim>>,
     /// It is one too many, and only there to be told so.
     surplus: bool,
     /// It is a bridge of mosquitto's, by the mark in its CONNECT.
@@ -75,6 +73,8 @@ struct Extras {
     aliases: ClientAliases,
     /// Of a client that authenticates by AUTH packets.
     authentication: Option<Box<Authentication>>,
+    /// Who the client claims to be, while its CONNECT waits for its answer.
+    claim: Option<Claim>,
 }
 
 impl MqttConnection {
@@ -82,7 +82,6 @@ impl MqttConnection {
         MqttConnection {
             rules,
             principal: Rc::new(Principal::stranger(arrival.listener, arrival.peer)),
-            claim: None,
             surplus: arrival.surplus,
             is_bridge: false,
             stage: Stage::Fresh,
@@ -108,12 +107,12 @@ impl MqttConnection {
 
     /// Its client has sent CONNECT, and claims to be this one.
     pub(super) fn claim(&mut self, claim: Claim) {
-        self.claim = Some(Box::new(claim));
+        self.extras.get_or_insert_default().claim = Some(claim);
     }
 
     /// Who its client claims to be, while a CONNECT waits for its answer.
     pub(super) fn claimed(&self) -> Option<&Claim> {
-        self.claim.as_deref()
+        self.extras.as_ref()?.claim.as_ref()
     }
 
     /// Whether it is one too many, and only there to be told so.
@@ -167,7 +166,9 @@ impl MqttConnection {
     ) {
         self.stage = Stage::Connected(subscriber);
         self.principal = principal;
-        self.claim = None;
+        // Only AUTH packets leave more than the claim behind before this.
+        self.extras.take_if(|extras| extras.authentication.is_none());
+        self.extras.iter_mut().for_each(|extras| extras.claim = None);
         self.terms = connect.terms;
         self.is_bridge = connect.is_bridge;
         self.keep_alive = rules.keep_alive(connect);

@@ -57,20 +57,27 @@ impl Broker {
     /// Mosquitto cannot ask the kernel for a port, so another process may take the one it is given.
     pub(crate) fn mosquitto() -> Self {
         (0..ATTEMPTS_MAX)
-            .find_map(|_| Self::mosquitto_on(free_port(), None))
+            .find_map(|_| Self::mosquitto_on(free_port(), None, ""))
+            .expect("mosquitto is running; please run scripts/test.sh if it is not installed")
+    }
+
+    /// With more lines in its configuration.
+    pub(crate) fn mosquitto_with(lines: &str) -> Self {
+        (0..ATTEMPTS_MAX)
+            .find_map(|_| Self::mosquitto_on(free_port(), None, lines))
             .expect("mosquitto is running; please run scripts/test.sh if it is not installed")
     }
 
     pub(crate) fn mosquitto_with_websocket() -> Self {
         (0..ATTEMPTS_MAX)
-            .find_map(|_| Self::mosquitto_on(free_port(), Some(free_port())))
+            .find_map(|_| Self::mosquitto_on(free_port(), Some(free_port()), ""))
             .expect("mosquitto is running; please run scripts/test.sh if it is not installed")
     }
 
-    fn mosquitto_on(port: u16, websocket_port: Option<u16>) -> Option<Self> {
+    fn mosquitto_on(port: u16, websocket_port: Option<u16>, lines: &str) -> Option<Self> {
         // Debian keeps servers out of an ordinary user's search path.
         let mut command = Command::new("/usr/sbin/mosquitto");
-        command.arg("-c").arg(mosquitto_config(port, websocket_port));
+        command.arg("-c").arg(mosquitto_config(port, websocket_port, lines));
         let mut broker = Self::start(Kind::Mosquitto, &mut command, port);
         broker.websocket_port = websocket_port;
         broker.await_line(|line| line.ends_with(" running").then_some(()))?;
@@ -205,14 +212,14 @@ fn free_port() -> u16 {
 
 /// Its own limit of 20 messages in flight makes it lose track of QoS 2 under a faster client. It
 /// announces a Maximum Packet Size only if it is told one.
-fn mosquitto_config(port: u16, websocket_port: Option<u16>) -> PathBuf {
+fn mosquitto_config(port: u16, websocket_port: Option<u16>, lines: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("mosquitto-{port}.conf"));
     let websocket = websocket_port
         .map(|port| format!("listener {port} 127.0.0.1\nprotocol websockets\n"))
         .unwrap_or_default();
     let config = format!(
         "listener {port} 127.0.0.1\nallow_anonymous true\nlog_dest stderr\n\
-         max_inflight_messages 100\nmax_packet_size 1048576\n{websocket}"
+         max_inflight_messages 100\nmax_packet_size 1048576\n{lines}{websocket}"
     );
     fs::write(&path, config).expect("the folder for temporary files is writable");
     path

@@ -127,8 +127,10 @@ impl Twins {
         while self.outbound.has_room() {
             let now = self.now;
             let gone = |(_, at): &(_, Option<Moment>)| at.is_some_and(|at| at <= now);
-            let expired = self.waiting.iter().take_while(|waiting| gone(waiting)).count();
-            self.waiting.drain(..expired);
+            let before = self.waiting.len();
+            // What has expired leaves the queue, whoever waits before it.
+            self.waiting.retain(|waiting| !gone(waiting));
+            let expired = before - self.waiting.len();
             let next = self.waiting.pop_front();
             let (popped, skipped) = self.outbound.queue.pop(now);
             assert_eq!(skipped, expired);

@@ -146,7 +146,8 @@ impl Bridge {
         reader.leave();
     }
 
-    /// What is published there meanwhile waits, too. Mosquitto is stopped until it has a reader here.
+    /// What is published there meanwhile waits, too. Mosquitto is stopped until it has a reader
+    /// here.
     fn restart_ringmq(&mut self) {
         let port = self.ringmq.port();
         self.ringmq.ask_to_stop();

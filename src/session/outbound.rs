@@ -244,7 +244,7 @@ impl Outbound {
     /// has not been acknowledged, and what waits. A QoS 2 message that has been sent is for nobody
     /// else. [MQTT-4.8.2-5]
     pub fn into_shared(self) -> impl Iterator<Item = QueuedMessage> {
-        let queued = self.queue.into_parcels();
+        let queued = self.queue.into_messages();
         let late = self.late.into_iter().flat_map(|late| late.flights.into_values());
         let flights = late.map(|(_, flight)| flight).chain(self.flights);
         let unfinished = flights.filter_map(|flight| match flight {

@@ -135,7 +135,7 @@ impl Queue {
     }
 
     /// Everything that waits, for another to take.
-    pub fn into_parcels(self) -> impl Iterator<Item = QueuedMessage> {
+    pub fn into_messages(self) -> impl Iterator<Item = QueuedMessage> {
         self.0.into_iter().flat_map(|waiting| waiting.places.into_iter().flatten())
     }
 

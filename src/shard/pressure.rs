@@ -8,7 +8,7 @@
 //!
 //! That keeps a fast subscriber lossless at any load. It may not cost the others anything for
 //! long, so the patience with it is limited: when it has not caught up in time, its publishers go
-//! on without it, and its limits take effect (drop at QoS 0, disconnect at QoS 1 and 2). It gets
+//! on without it, and its limits take effect (drop, or disconnect where the rules say so). It gets
 //! new patience only after it has caught up.
 //!
 //! Knows who presses whom and since when; does not know what is done to a publisher.

@@ -36,6 +36,8 @@ pub(super) struct Group {
     portions: Vec<Portion>,
     /// The number under which the other shards were last told of the members here, 0 if never.
     told_at: u64,
+    /// Where it stands among the groups on its filter.
+    place: u32,
 }
 
 /// What one shard has of a group.
@@ -74,6 +76,14 @@ impl Group {
 
     pub(super) fn set_told_at(&mut self, number: u64) {
         self.told_at = number;
+    }
+
+    pub(super) fn place(&self) -> u32 {
+        self.place
+    }
+
+    pub(super) fn set_place(&mut self, place: u32) {
+        self.place = place;
     }
 
     pub(super) fn is_unused(&self) -> bool {

@@ -236,7 +236,8 @@ impl Groups {
         let group = GroupId(self.arena.insert(Group::new(name, strategy)));
         let rehash = |id: &GroupId| self.arena[id.0].hash(self.seed);
         self.by_name.insert(hash, group, rehash);
-        trie.attach_group(shared.filter, group);
+        let place = trie.attach_group(shared.filter, group);
+        self.arena[group.0].set_place(place);
         group
     }
 
@@ -244,8 +245,10 @@ impl Groups {
         if self.arena[group.0].is_unused() {
             let rehash = |id: &GroupId| self.arena[id.0].hash(self.seed);
             self.by_name.remove(self.arena[group.0].hash(self.seed), group, rehash);
-            trie.detach_group(filter, group);
-            self.arena.remove(group.0);
+            let place = self.arena.remove(group.0).place();
+            if let Some(moved) = trie.detach_group(filter, place) {
+                self.arena[moved.0].set_place(place);
+            }
         }
     }
 }
@@ -447,4 +450,27 @@ mod tests {
         assert!(groups.is_empty());
         assert_eq!((groups.find(shared()), trie.sizes().nodes), (None, 0));
     }
+
+    /// One list for all: searching it from end to end each time would take minutes.
+    #[test]
+    fn a_hundred_thousand_groups_leave_one_filter_in_any_order() {
+        let (mut trie, mut groups) =
+            (Trie::new(SEED), Groups::new(SEED, shard(0), Strategies::default()));
+        let names: Vec<String> = (0..GROUPS).map(|n| n.to_string()).collect();
+        let shared = |n: usize| SharedFilter {
+            share: ShareName::parse(&names[n]).unwrap(),
+            filter: TopicFilter::parse("a").unwrap(),
+        };
+        for n in 0..GROUPS {
+            groups.join(&mut trie, shared(n), entry(1), true);
+        }
+        for step in 0..GROUPS {
+            let n = step * 7_919 % GROUPS;
+            assert!(groups.leave(&mut trie, shared(n), SubscriberId(1)).is_some(), "{n}");
+        }
+        assert!(groups.is_empty());
+        assert_eq!((trie.sizes().targets, trie.sizes().nodes), (0, 0));
+    }
+
+    const GROUPS: usize = 100_000;
 }

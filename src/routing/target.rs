@@ -35,9 +35,12 @@ pub(super) enum Subscribers {
     Many(Box<SubscriberList>),
 }
 
-/// Behind one pointer, because few filters have share groups.
+/// Behind one pointer, because few filters have share groups. Each group knows its place here.
 #[derive(Debug, Default)]
 struct GroupList(Vec<GroupId>);
+
+/// The longest list that keeps the memory of groups that have gone.
+const SPARE_GROUPS: usize = 16;
 
 impl Target {
     pub(super) fn is_unused(&self) -> bool {
@@ -53,16 +56,25 @@ impl Target {
         self.groups.as_ref().map_or(&[], |list| &list.0)
     }
 
-    pub(super) fn add_group(&mut self, group: GroupId) {
-        self.groups.get_or_insert_default().0.push(group);
+    /// Adds a group, and says its place in the list.
+    pub(super) fn add_group(&mut self, group: GroupId) -> u32 {
+        let list = &mut self.groups.get_or_insert_default().0;
+        list.push(group);
+        u32::try_from(list.len() - 1).expect("a shard knows fewer than 2^32 groups")
     }
 
-    pub(super) fn remove_group(&mut self, group: GroupId) {
-        let Some(list) = &mut self.groups else { return };
-        list.0.retain(|&other| other != group);
-        if list.0.is_empty() {
+    /// Removes the group at `place`. Says which group stands there now, if any does.
+    pub(super) fn remove_group(&mut self, place: u32) -> Option<GroupId> {
+        let list = &mut self.groups.as_mut()?.0;
+        let place = place as usize;
+        list.swap_remove(place);
+        let moved = list.get(place).copied();
+        if list.is_empty() {
             self.groups = None;
+        } else if list.capacity() > SPARE_GROUPS && list.len() < list.capacity() / 4 {
+            list.shrink_to(list.len() * 2);
         }
+        moved
     }
 }
 

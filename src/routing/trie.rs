@@ -206,16 +206,19 @@ impl Trie {
         &self.targets[id.0]
     }
 
-    pub(super) fn attach_group(&mut self, filter: TopicFilter<'_>, group: GroupId) {
+    /// Puts a group on its filter, and says its place in the list there.
+    pub(super) fn attach_group(&mut self, filter: TopicFilter<'_>, group: GroupId) -> u32 {
         self.changes += 1;
-        self.target_mut(filter).add_group(group);
+        self.target_mut(filter).add_group(group)
     }
 
-    pub(super) fn detach_group(&mut self, filter: TopicFilter<'_>, group: GroupId) {
-        let Some((place, id)) = self.find(filter) else { return };
+    /// Takes a group from its place on its filter. Says which group stands there now, if any does.
+    pub(super) fn detach_group(&mut self, filter: TopicFilter<'_>, at: u32) -> Option<GroupId> {
+        let (place, id) = self.find(filter)?;
         self.changes += 1;
-        self.targets[id.0].remove_group(group);
+        let moved = self.targets[id.0].remove_group(at);
         self.settle(place, id);
+        moved
     }
 
     #[inline]

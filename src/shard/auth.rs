@@ -118,9 +118,10 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let terms = connect.terms;
-        let Some(exchange) = self.rules.policy.begin_exchange(method, ports.secret()) else {
+        let Some(exchange) = self.context.rules.policy.begin_exchange(method, ports.secret())
+        else {
             // [MQTT-4.12.0-1]
-            self.counters.refused_authentication += 1;
+            self.context.counters.refused_authentication += 1;
             let reason = Reason::AuthenticationMethodUnknown;
             return self.refuse_connect(id, terms, reason, ports);
         };
@@ -164,7 +165,7 @@ impl Shard {
             Ok(None) => {
                 // Everything else goes on meanwhile as it was.
                 let method = auth.method.unwrap_or_default();
-                let exchange = self.rules.policy.begin_exchange(method, ports.secret());
+                let exchange = self.context.rules.policy.begin_exchange(method, ports.secret());
                 exchange.map_or(Step::Fail, |exchange| authentication.begin(exchange, auth.data))
             }
             Err(error) => return self.refuse_packet(id, error, ports),

@@ -41,14 +41,14 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> Handled {
         self.connections.connected_mut(id).claim(Claim::of(connect));
-        let terms = Terms::of(connect, self.rules.limits.topic_aliases_max);
+        let terms = Terms::of(connect, self.context.rules.limits.topic_aliases_max);
         let referred = self.refers(id).map_or(Ok(()), Err);
-        if let Err(reason) = referred.and_then(|()| self.rules.judge_connect(connect)) {
+        if let Err(reason) = referred.and_then(|()| self.context.rules.judge_connect(connect)) {
             self.refuse_connect(id, terms, reason, ports);
             return Handled::Taken;
         }
-        let home = self.settings.home(connect.client_id);
-        if !connect.client_id.is_empty() && home != self.settings.shard {
+        let home = self.context.settings.home(connect.client_id);
+        if !connect.client_id.is_empty() && home != self.context.settings.shard {
             self.connections.remove(id);
             ports.hand_over(id, home);
             return Handled::NotTaken;
@@ -76,7 +76,7 @@ impl Shard {
 
     /// Why this client is turned away, whoever it is.
     fn refers(&self, id: ConnectionId) -> Option<Reason> {
-        if self.rules.referral.is_permanent() {
+        if self.context.rules.referral.is_permanent() {
             return Some(Reason::Moved);
         }
         self.connections.connected(id).is_surplus().then_some(Reason::ConnectionsFull)
@@ -92,8 +92,8 @@ impl Shard {
     ) {
         let terms = connect.terms;
         let listener = self.connections.connected(id).principal().listener();
-        let loopback = self.settings.is_loopback(listener);
-        let policy = &self.rules.policy;
+        let loopback = self.context.settings.is_loopback(listener);
+        let policy = &self.context.rules.policy;
         match policy.admit(loopback, connect.user_name.as_deref(), password) {
             Decision::Granted => self.accept(id, connect, &Proof::default(), ports),
             Decision::NotAuthorized => {
@@ -142,7 +142,7 @@ impl Shard {
         reason: Reason,
         ports: &mut impl Ports,
     ) {
-        self.counters.refused_authentication += 1;
+        self.context.counters.refused_authentication += 1;
         self.refuse_connect(id, terms, reason, ports);
     }
 
@@ -164,16 +164,17 @@ impl Shard {
         }
         self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
-        let sessions_max = self.rules.limits.sessions_max;
-        if resumed.is_none() && !self.settings.sessions.try_add(sessions_max) {
+        let sessions_max = self.context.rules.limits.sessions_max;
+        if resumed.is_none() && !self.context.settings.sessions.try_add(sessions_max) {
             return self.refuse_connect(id, connect.terms, Reason::SessionsFull, ports);
         }
         let subscriber = resumed.unwrap_or_else(|| self.sessions.create(Rc::clone(&principal)));
         let wants_response = connect.wants_response_information;
-        let response = wants_response.then(|| self.rules.offer.response_information(client_id));
+        let response =
+            wants_response.then(|| self.context.rules.offer.response_information(client_id));
         self.attach(id, (subscriber, principal), &connect, will);
         let accepted = Accepted {
-            rules: &Rc::clone(&self.rules),
+            rules: &Rc::clone(&self.context.rules),
             connect: &connect,
             session_present: resumed.is_some(),
             assigned: assigned.as_deref(),
@@ -183,7 +184,7 @@ impl Shard {
         self.send_connack(id, &accepted, ports);
         if let Some(connection) = self.connections.get(id) {
             let principal = connection.principal();
-            let listener = self.settings.listener_address(principal.listener());
+            let listener = self.context.settings.listener_address(principal.listener());
             let terms = (connection.terms().version(), connection.keep_alive());
             log::connected(principal, listener, terms, resumed.is_some());
             self.set_members_online(subscriber, true, ports);
@@ -212,7 +213,7 @@ impl Shard {
         connect: &KeptConnect,
         will: Option<Box<Will>>,
     ) {
-        let rules = &self.rules;
+        let rules = &self.context.rules;
         let connection = self.connections.connected_mut(id);
         let known = (subscriber, Rc::clone(&principal));
         connection.connect(known, connect, Rc::clone(rules));
@@ -221,8 +222,8 @@ impl Shard {
         let session = self.sessions.get_mut(subscriber).expect("it was found or created");
         let link = Link { connection: id, terms: connect.terms };
         session.connect(principal, link, window, rules.session_expiry(connect), will);
-        self.counters.clients_connected += 1;
-        self.counters.connections_accepted += 1;
+        self.context.counters.clients_connected += 1;
+        self.context.counters.connections_accepted += 1;
         if let Some(deadline) = deadline {
             self.watch_silence(id, deadline);
         }
@@ -244,7 +245,7 @@ impl Shard {
     fn assign_client_id(&self, ports: &mut impl Ports) -> String {
         loop {
             let client_id = format!("ringmq-{}", Base64UrlUnpadded::encode_string(&ports.secret()));
-            let is_home = self.settings.home(&client_id) == self.settings.shard;
+            let is_home = self.context.settings.home(&client_id) == self.context.settings.shard;
             if is_home && self.sessions.find(&client_id).is_none() {
                 return client_id;
             }
@@ -259,16 +260,16 @@ impl Shard {
         reason: Reason,
         ports: &mut impl Ports,
     ) {
-        self.counters.count_refusal(reason);
-        let reason = self.rules.referral.instead_of(reason);
+        self.context.counters.count_refusal(reason);
+        let reason = self.context.rules.referral.instead_of(reason);
         let connack = Packet::Connack(Connack::refusal(reason.code()));
         if self.write_last(terms, &connack, reason) {
             ports.send(id, &self.scratch);
         }
-        self.counters.refused_connect += 1;
+        self.context.counters.refused_connect += 1;
         if let Some(connection) = self.connections.remove(id) {
             let principal = connection.principal();
-            let listener = self.settings.listener_address(principal.listener());
+            let listener = self.context.settings.listener_address(principal.listener());
             log::refused(principal, connection.claimed(), listener, reason);
         }
         ports.close(id, Closing::Flush);
@@ -289,7 +290,7 @@ impl Shard {
                 self.refuse_connect(id, Terms::plain(version), Reason::Packet(error), ports);
             }
             (Some(Version::V5), _) => {
-                self.counters.count_error(error);
+                self.context.counters.count_error(error);
                 let terms = Terms::plain(Version::V5);
                 self.refuse_connect(id, terms, Reason::Packet(error), ports);
             }

@@ -100,7 +100,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         if let Some(interval) = disconnect.session_expiry_interval {
-            let maximum = self.rules.limits.session_expiry_max;
+            let maximum = self.context.rules.limits.session_expiry_max;
             let session = self.sessions.of_connected_mut(subscriber);
             if let Err(error) = session.change_expiry(interval, maximum) {
                 return self.refuse_packet(id, error, ports);
@@ -122,10 +122,10 @@ impl Shard {
     /// Ends a connection; its session goes on or ends with it.
     pub(super) fn end(&mut self, id: ConnectionId, cause: Cause, ports: &mut impl Ports) {
         let Some(connection) = self.connections.remove(id) else { return };
-        self.counters.count_end(cause);
+        self.context.counters.count_end(cause);
         self.say_farewell(id, &connection, cause, ports);
         let principal = connection.principal();
-        log::ended(principal, self.settings.listener_address(principal.listener()), cause);
+        log::ended(principal, self.context.settings.listener_address(principal.listener()), cause);
         match cause {
             Cause::Broken | Cause::ConnectTimeout => ports.close(id, Closing::Abort),
             _ => ports.close(id, Closing::Flush),
@@ -144,7 +144,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let Some(reason) = cause.farewell() else { return };
-        let reason = self.rules.referral.instead_of(reason);
+        let reason = self.context.rules.referral.instead_of(reason);
         let farewell = match connection.stage() {
             Stage::Connected(_) => Packet::Disconnect(Disconnect::with_reason(reason.code())),
             Stage::Authenticating => Packet::Connack(Connack::refusal(reason.code())),
@@ -160,10 +160,10 @@ impl Shard {
 
     /// The session is without a connection from now on.
     fn detach(&mut self, subscriber: SubscriberId, cause: Cause, ports: &mut impl Ports) {
-        self.counters.clients_connected -= 1;
+        self.context.counters.clients_connected -= 1;
         let session = self.sessions.of_connected_mut(subscriber);
-        session.disconnect(self.now, !cause.deletes_will());
-        let released = self.pressure.give_up(subscriber, session.client_id(), self.now);
+        session.disconnect(self.context.now, !cause.deletes_will());
+        let released = self.pressure.give_up(subscriber, session.client_id(), self.context.now);
         self.release_publishers(released, ports);
         self.set_members_online(subscriber, false, ports);
         self.look_at_absent(subscriber, ports);
@@ -175,7 +175,7 @@ impl Shard {
         subscriber: SubscriberId,
         ports: &mut impl Ports,
     ) -> bool {
-        let now = self.now;
+        let now = self.context.now;
         if self.sessions.get(subscriber).is_some_and(|session| session.is_will_due(now)) {
             self.publish_will(subscriber, ports);
         }
@@ -187,7 +187,7 @@ impl Shard {
         }
         let look_at = session.next_change().map(|due| Timers::before(now, due));
         if let Some(look_at) = look_at.filter(|&look_at| session.remind(look_at)) {
-            self.timers.set(look_at, Timer::Absence(subscriber));
+            self.context.timers.set(look_at, Timer::Absence(subscriber));
         }
         false
     }
@@ -196,15 +196,15 @@ impl Shard {
     pub(super) fn end_session(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
         self.publish_will(subscriber, ports);
         let mut session = self.sessions.remove(subscriber).expect("a session ends once");
-        self.settings.sessions.remove();
+        self.context.settings.sessions.remove();
         debug_assert!(!self.pressure.is_pressing(subscriber), "its connection ended before it");
         self.replays.forget(subscriber);
         for text in session.take_filters() {
             self.forget_subscription(subscriber, Subscription::from_valid(&text), ports);
         }
         // When the broker stops, those who would inherit go too.
-        if !self.stopping && self.orphans.take_from(session.into_outbound()) {
-            self.timers.set(self.now, Timer::Orphans);
+        if !self.context.stopping && self.orphans.take_from(session.into_outbound()) {
+            self.context.timers.set(self.context.now, Timer::Orphans);
         }
     }
 
@@ -216,11 +216,11 @@ impl Shard {
         let message = will.message.view();
         // The rules may have changed since its CONNECT.
         if !topics::may_publish(session.principal(), message.topic, message.payload.as_slice()) {
-            self.counters.refused_publish += 1;
+            self.context.counters.refused_publish += 1;
             return;
         }
         let view = MessageView {
-            expires_at: will.message_expiry.map(|span| self.now + span),
+            expires_at: will.message_expiry.map(|span| self.context.now + span),
             publisher: Some(subscriber),
             publisher_hash: client_hash,
             ..message

@@ -11,7 +11,8 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let crowded = self.buffers.take_crowded();
-        if let Some(publisher) = publisher.filter(|_| !self.rules.limits.patience.is_zero()) {
+        if let Some(publisher) = publisher.filter(|_| !self.context.rules.limits.patience.is_zero())
+        {
             for subscriber in &crowded {
                 self.hold_for(*subscriber, publisher, ports);
             }
@@ -24,20 +25,22 @@ impl Shard {
         let Some(session) = self.sessions.get(subscriber) else { return };
         let Some(link) = session.link() else { return };
         // A client that publishes to itself reads its own answers: it must not wait for itself.
-        if publisher.shard == self.settings.shard && publisher.connection == link.connection {
+        if publisher.shard == self.context.settings.shard && publisher.connection == link.connection
+        {
             return;
         }
-        let pressed = self.pressure.press(subscriber, session.client_id(), publisher, self.now);
+        let pressed =
+            self.pressure.press(subscriber, session.client_id(), publisher, self.context.now);
         if pressed.begins {
-            let due = self.now + self.rules.limits.patience;
-            self.timers.set(due, Timer::Patience(subscriber));
+            let due = self.context.now + self.context.rules.limits.patience;
+            self.context.timers.set(due, Timer::Patience(subscriber));
             ports.notify_drained(link.connection);
         }
         if !pressed.holds {
             return;
         }
-        self.counters.holds += 1;
-        if publisher.shard == self.settings.shard {
+        self.context.counters.holds += 1;
+        if publisher.shard == self.context.settings.shard {
             self.connections.press(publisher.connection);
         } else {
             let letter = Letter::Press { publisher: publisher.connection };
@@ -50,14 +53,14 @@ impl Shard {
         if !self.pressure.is_pressing(subscriber) {
             return;
         }
-        let limits = &self.rules.limits;
+        let limits = &self.context.rules.limits;
         let session = self.sessions.of_connected_mut(subscriber);
         let link = session.link().expect("nobody waits for a session whose client is away");
         if ports.outbox_room(link.connection) < limits.outbox_bytes_max / 4 * 3 {
             return ports.notify_drained(link.connection);
         }
         let queue = &mut session.outbound_mut().queue;
-        self.counters.dropped_expired += queue.expire(self.now) as u64;
+        self.context.counters.dropped_expired += queue.expire(self.context.now) as u64;
         if !queue.is_above(25, &limits.queue) {
             let released = self.pressure.ease(subscriber);
             self.release_publishers(released, ports);
@@ -67,9 +70,10 @@ impl Shard {
     /// Patience may be at its end.
     pub(super) fn look_at_patience(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
         self.ease(subscriber, ports);
-        let patience = self.rules.limits.patience;
-        if let Some(released) = self.pressure.lose_patience(subscriber, patience, self.now) {
-            self.counters.patience_exhausted += 1;
+        let patience = self.context.rules.limits.patience;
+        if let Some(released) = self.pressure.lose_patience(subscriber, patience, self.context.now)
+        {
+            self.context.counters.patience_exhausted += 1;
             self.release_publishers(released, ports);
         }
     }
@@ -77,8 +81,8 @@ impl Shard {
     /// Publishers that have waited for a subscriber go on.
     pub(super) fn release_publishers(&mut self, released: Set<Publisher>, ports: &mut impl Ports) {
         for publisher in released {
-            if publisher.shard == self.settings.shard {
-                self.connections.ease(publisher.connection, self.now, ports);
+            if publisher.shard == self.context.settings.shard {
+                self.connections.ease(publisher.connection, self.context.now, ports);
             } else {
                 let letter = Letter::Ease { publisher: publisher.connection };
                 ports.letters(publisher.shard).push(letter);

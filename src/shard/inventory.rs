@@ -83,7 +83,7 @@ impl Shard {
             groups: self.interest.group_count(),
             retained: retained.collect(),
             retained_bytes: self.retained.bytes(),
-            timers: self.timers.len(),
+            timers: self.context.timers.len(),
             orphans: self.orphans.len(),
             pending_subacks: self.owed.waiting_for_applied(),
             waiting_for_post: self.owed.waiting_for_posted(),

@@ -85,7 +85,7 @@ impl Shard {
             return Err(Reason::PublishForbidden);
         }
         let application = &publish.properties.application;
-        self.rules.judge_message(&Candidate { topic, application, payload })?;
+        self.context.rules.judge_message(&Candidate { topic, application, payload })?;
         let version = connection.terms().version();
         let is_told = || publish.delivery.qos() > QoS::AtMostOnce && version == Version::V5;
         if publish.retain && !payload.is_empty() && is_told() {
@@ -103,8 +103,8 @@ impl Shard {
         payload: &[u8],
     ) -> Result<(), Reason> {
         let bytes = topic.as_str().len() + application.bytes() + payload.len();
-        let maximum = self.rules.limits.retained();
-        let has_room = self.retained.make_room(topic, bytes, maximum, self.now);
+        let maximum = self.context.rules.limits.retained();
+        let has_room = self.retained.make_room(topic, bytes, maximum, self.context.now);
         if has_room { Ok(()) } else { Err(Reason::RetainedFull) }
     }
 
@@ -119,8 +119,8 @@ impl Shard {
         reason: Reason,
         ports: &mut impl Ports,
     ) {
-        self.counters.refused_publish += 1;
-        self.counters.count_refusal(reason);
+        self.context.counters.refused_publish += 1;
+        self.context.counters.count_refusal(reason);
         self.note(id, Notice::PublishRefused);
         if self.connections.connected(id).terms().version() != Version::V5 {
             return self.acknowledge(id, delivery, ReasonCode::Success, ports);

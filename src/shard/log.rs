@@ -189,7 +189,7 @@ impl Shard {
     pub(super) fn note(&mut self, id: ConnectionId, notice: Notice) {
         if let Some(connection) = self.connections.get(id) {
             let principal = Rc::clone(connection.principal());
-            self.buffers.notices_mut().note(notice, &principal, self.now);
+            self.buffers.notices_mut().note(notice, &principal, self.context.now);
         }
     }
 }

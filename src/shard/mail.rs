@@ -34,7 +34,9 @@ impl Shard {
                 }
                 // One that has gone meanwhile has nothing to wait for.
                 Letter::Press { publisher } => self.connections.press(*publisher),
-                Letter::Ease { publisher } => self.connections.ease(*publisher, self.now, ports),
+                Letter::Ease { publisher } => {
+                    self.connections.ease(*publisher, self.context.now, ports);
+                }
                 Letter::Counters(counters) => {
                     self.sys.hear(from, (**counters).clone());
                 }
@@ -75,10 +77,10 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let Some(group) = self.interest.find_group(shared) else {
-            self.counters.dropped_no_member += 1;
+            self.context.counters.dropped_no_member += 1;
             return;
         };
-        if self.interest.may_serve(group) || usize::from(hops) > self.settings.shards {
+        if self.interest.may_serve(group) || usize::from(hops) > self.context.settings.shards {
             let selector = self.interest.selector(view, group, ports);
             self.serve(view, group, selector, hops, ports);
         } else {

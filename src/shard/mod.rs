@@ -13,6 +13,7 @@ mod budget;
 mod connack;
 mod connect;
 mod connection;
+mod context;
 mod deliver;
 mod end;
 mod frames;
@@ -50,6 +51,7 @@ use std::{rc::Rc, sync::Arc};
 use self::{
     budget::Budget,
     connection::{Connections, MqttConnection, Stage},
+    context::Context,
     deliver::DeliveryBuffers,
     end::Cause,
     interest::Interest,
@@ -67,7 +69,7 @@ use self::{
     settings::Settings,
     stats::Counters,
     sys::SysTree,
-    timers::{Timer, Timers},
+    timers::Timer,
 };
 use crate::{
     base::{
@@ -84,11 +86,7 @@ use crate::{
 /// One shard of the broker.
 #[derive(Debug)]
 pub struct Shard {
-    settings: Settings,
-    /// What every shard keeps to now.
-    rules: Rc<Rules>,
-    /// The moment of the current call.
-    now: Moment,
+    context: Context,
     connections: Connections,
     sessions: Sessions,
     interest: Interest,
@@ -98,14 +96,11 @@ pub struct Shard {
     waiting: Budget,
     retained: Retained,
     replays: Replays,
-    timers: Timers,
-    counters: Counters,
     sys: SysTree,
     routes: Routes,
     buffers: DeliveryBuffers,
     pressure: Pressure,
     scratch: Vec<u8>,
-    stopping: bool,
     /// A reminder to publish `$SYS` is set.
     sys_is_due: bool,
 }
@@ -121,28 +116,23 @@ enum Handled {
 
 impl Shard {
     pub fn new(settings: Settings, rules: &Rules) -> Shard {
-        let (seed, now) = (settings.seed, settings.started_at);
+        let Settings { shard, shards, seed, started_at, .. } = settings;
         let mut shard = Shard {
-            now,
             connections: Connections::default(),
             sessions: Sessions::new(seed),
             interest: Interest::new(&settings, rules.strategies.clone()),
             orphans: Orphans::default(),
-            owed: Owed::new(settings.shards),
+            owed: Owed::new(shards),
             waiting: Budget::new(WAITING_BYTES_MAX),
-            retained: Retained::new(settings.shard, now),
+            retained: Retained::new(shard, started_at),
             replays: Replays::new(seed),
-            timers: Timers::new(now),
-            counters: Counters::default(),
-            sys: SysTree::new(settings.shard, settings.shards),
-            routes: Routes::new(seed, settings.shards),
+            sys: SysTree::new(shard, shards),
+            routes: Routes::new(seed, shards),
             buffers: DeliveryBuffers::new(seed),
             pressure: Pressure::new(seed),
             scratch: Vec::new(),
-            stopping: false,
             sys_is_due: false,
-            rules: Rc::new(rules.clone()),
-            settings,
+            context: Context::new(settings, rules),
         };
         shard.watch_sys();
         shard
@@ -153,7 +143,7 @@ impl Shard {
         Counters {
             connections: self.connections.len() as u64,
             clients_total: self.sessions.len() as u64,
-            ..self.counters.clone()
+            ..self.context.counters.clone()
         }
     }
 
@@ -167,7 +157,7 @@ impl Shard {
             match frame::split(&bytes[taken..], connection.rules().limits.packet_size_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
-                    connection.touch(self.now);
+                    connection.touch(self.context.now);
                     if connection.stalls(&frame) {
                         ports.pause(id);
                         break;
@@ -212,7 +202,7 @@ impl Shard {
 
     /// A shard for which as many letters wait as should.
     fn crowded_peer(&self, ports: &mut impl Ports) -> Option<ShardId> {
-        self.settings.peers().find(|&peer| ports.letters(peer).is_crowded())
+        self.context.settings.peers().find(|&peer| ports.letters(peer).is_crowded())
     }
 
     /// `latest` is the topic of the latest PUBLISH among these bytes.
@@ -371,7 +361,7 @@ impl Shard {
                 }
                 Due::Connect(connect, passed) => self.answer_connect(id, connect, passed, ports),
             }
-            self.connections.read_on(id, self.now, ports);
+            self.connections.read_on(id, self.context.now, ports);
         }
     }
 
@@ -407,14 +397,14 @@ impl Brain for Shard {
         arrival: Arrival,
         ports: &mut impl Ports,
     ) {
-        self.now = now;
-        if self.stopping {
+        self.context.now = now;
+        if self.context.stopping {
             return ports.close(connection, Closing::Abort);
         }
         self.connections
-            .insert(connection, MqttConnection::new(arrival, now, Rc::clone(&self.rules)));
-        let due = now + self.rules.limits.connect_timeout;
-        self.timers.set(due, Timer::Connect(connection));
+            .insert(connection, MqttConnection::new(arrival, now, Rc::clone(&self.context.rules)));
+        let due = now + self.context.rules.limits.connect_timeout;
+        self.context.timers.set(due, Timer::Connect(connection));
     }
 
     fn handle_bytes(
@@ -424,7 +414,7 @@ impl Brain for Shard {
         bytes: &[u8],
         ports: &mut impl Ports,
     ) -> usize {
-        self.now = now;
+        self.context.now = now;
         let taken = self.handle_packets(connection, bytes, ports);
         self.settle(ports);
         taken
@@ -442,7 +432,7 @@ impl Brain for Shard {
         end: End,
         ports: &mut impl Ports,
     ) {
-        self.now = now;
+        self.context.now = now;
         let cause = match end {
             End::Finished => Cause::Finished,
             End::Broken => Cause::Broken,
@@ -452,7 +442,7 @@ impl Brain for Shard {
     }
 
     fn handle_drained(&mut self, now: Moment, connection: ConnectionId, ports: &mut impl Ports) {
-        self.now = now;
+        self.context.now = now;
         self.pump_connection(connection, ports);
     }
 
@@ -463,13 +453,13 @@ impl Brain for Shard {
         letters: &LetterBatch,
         ports: &mut impl Ports,
     ) {
-        self.now = now;
+        self.context.now = now;
         self.read_letters(from, letters, ports);
         self.settle(ports);
     }
 
     fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports) {
-        self.now = now;
+        self.context.now = now;
         self.owed.note_posted(to);
         self.settle(ports);
     }
@@ -481,29 +471,29 @@ impl Brain for Shard {
         passed: bool,
         ports: &mut impl Ports,
     ) {
-        self.now = now;
+        self.context.now = now;
         self.connections.note_verdict(connection, &mut self.owed, passed);
         self.settle(ports);
     }
 
     fn handle_time(&mut self, now: Moment, ports: &mut impl Ports) {
-        self.now = now;
+        self.context.now = now;
         self.fire_timers(ports);
         self.settle(ports);
     }
 
     fn handle_rules(&mut self, now: Moment, rules: &Arc<Rules>, _: &mut impl Ports) {
-        self.now = now;
+        self.context.now = now;
         self.adopt(rules);
     }
 
     fn next_deadline(&self) -> Option<Moment> {
-        self.timers.next_due()
+        self.context.timers.next_due()
     }
 
     fn handle_stop(&mut self, now: Moment, ports: &mut impl Ports) {
-        self.now = now;
-        self.stopping = true;
+        self.context.now = now;
+        self.context.stopping = true;
         for connection in self.connections.ids() {
             if self.connections.get(connection).is_some_and(|it| it.subscriber().is_some()) {
                 self.end(connection, Cause::ShuttingDown, ports);

@@ -7,6 +7,7 @@ use std::num::NonZeroU16;
 
 use super::{
     Shard,
+    context::Context,
     deliver::{Fanout, Means},
     end::Cause,
     granted::Granted,
@@ -126,7 +127,7 @@ impl Shard {
         publish: &Publish<'_>,
         ports: &mut impl Ports,
     ) {
-        self.counters.messages_received += 1;
+        self.context.counters.messages_received += 1;
         if !publish.properties.subscription_identifiers.is_empty() {
             // [MQTT-3.3.4-6]
             let error = ProtocolError::SubscriptionIdentifierFromClient;
@@ -170,7 +171,7 @@ impl Shard {
             let unknown = || wrong(ProtocolError::TopicAliasUnknown);
             topic.push_str(connection.alias(alias).ok_or_else(unknown)?);
         } else if connection.set_alias(alias, topic).is_err() {
-            self.counters.count_refusal(Reason::AliasesFull);
+            self.context.counters.count_refusal(Reason::AliasesFull);
             return Err(Cause::Refused(Reason::AliasesFull));
         }
         Ok(())
@@ -187,7 +188,7 @@ impl Shard {
     ) {
         let maximum = self.connections.connected(id).receive_maximum();
         let session = self.sessions.of_connected_mut(subscriber);
-        let (seed, client_hash) = (self.settings.seed, session.client_hash());
+        let (seed, client_hash) = (self.context.settings.seed, session.client_hash());
         let reason_code =
             match session.inbound_mut().handle_publish(publish.delivery, maximum, seed) {
                 Admission::QuotaExceeded => {
@@ -228,7 +229,8 @@ impl Shard {
             payload,
             qos: publish.delivery.qos(),
             retain: publish.retain,
-            expires_at: expiry.map(|seconds| self.now + Span::from_secs(u64::from(seconds))),
+            expires_at: expiry
+                .map(|seconds| self.context.now + Span::from_secs(u64::from(seconds))),
             publisher: Some(subscriber),
             publisher_hash: client_hash,
         };
@@ -271,18 +273,18 @@ impl Shard {
         self.deliver_to_groups(view, ports);
         let matched = self.interest.is_wanted();
         self.post_message(view, retention, connection, ports);
-        let shard = self.settings.shard;
+        let shard = self.context.settings.shard;
         let publisher = connection.map(|connection| Publisher { shard, connection });
         self.hold_for_crowded(publisher, ports);
         matched
     }
 
     fn retain(&mut self, view: &MessageView<'_>) -> Option<Retention> {
-        let maximum = self.rules.limits.retained();
-        let now = (self.now, self.settings.wall_clock.time_of(self.now));
+        let maximum = self.context.rules.limits.retained();
+        let now = (self.context.now, self.context.settings.wall_clock.time_of(self.context.now));
         let (retention, stored) = self.retained.change(view, now, maximum);
-        self.counters.refused_retained += u64::from(stored.is_err());
-        self.counters.dropped_expired += self.retained.take_expired();
+        self.context.counters.refused_retained += u64::from(stored.is_err());
+        self.context.counters.dropped_expired += self.retained.take_expired();
         self.routes.update = retention.map(|_| self.retained.sequence());
         retention
     }
@@ -299,7 +301,7 @@ impl Shard {
         let interested = self.interest.shards();
         let mut shards = interested.union(self.routes.group_shards);
         if retention.is_some() {
-            self.settings.peers().for_each(|peer| shards.insert(peer));
+            self.context.settings.peers().for_each(|peer| shards.insert(peer));
         }
         for shard in shards.iter() {
             let keys = &mut self.routes.group_keys[shard.index()];
@@ -338,7 +340,8 @@ impl Shard {
     /// Delivers to the sessions here whose filters matched, once to each, however many of its
     /// filters did. [MQTT-3.3.5-1@3.1.1]
     pub(super) fn deliver_matches(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
-        let Shard { interest, routes, sessions, rules, buffers, pressure, counters, .. } = self;
+        let Shard { interest, routes, sessions, buffers, pressure, context, .. } = self;
+        let Context { rules, counters, .. } = context;
         let update = routes.update.take().filter(|_| !self.replays.is_empty());
         if interest.matched() == 0 {
             return;
@@ -349,7 +352,7 @@ impl Shard {
             // By No Local it may not be for the publisher: then nothing of it is missed.
             replays.missed.end_ranges();
         }
-        let means = Means { now: self.now, limits: &rules.limits, buffers, pressure, counters };
+        let means = Means { now: context.now, limits: &rules.limits, buffers, pressure, counters };
         let mut fanout = Fanout::new(view, means, ports);
         if let Some(update) = update {
             fanout = fanout.of_update(update, &mut self.replays);

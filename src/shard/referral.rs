@@ -49,11 +49,11 @@ impl Shard {
     /// this order the Reason String and the Server Reference. False: it does not even take the
     /// rest.
     pub(super) fn write_last(&mut self, terms: Terms, packet: &Packet<'_>, reason: Reason) -> bool {
-        let reference = self.rules.referral.reference(reason);
+        let reference = self.context.rules.referral.reference(reason);
         if let Some(reference) = reference.filter(|_| terms.version().has_properties()) {
             let packet = packet.with_server_reference(reference);
             if terms.write(&packet, Some(reason.text()), &mut self.scratch) {
-                self.counters.redirected += 1;
+                self.context.counters.redirected += 1;
                 return true;
             }
         }

@@ -48,11 +48,11 @@ impl Shard {
         let relieved = session.outbound().queue.is_relieved();
         let mut sender = Sender {
             link,
-            now: self.now,
-            outbox_bytes_max: self.rules.limits.outbox_bytes_max,
+            now: self.context.now,
+            outbox_bytes_max: self.context.rules.limits.outbox_bytes_max,
             frames: self.buffers.frames_mut(),
             scratch: &mut self.scratch,
-            counters: &mut self.counters,
+            counters: &mut self.context.counters,
             ports,
         };
         let mut pumped = sender.resend(session);

@@ -106,9 +106,9 @@ impl Shard {
     /// Keeps to these rules from now on.
     pub(super) fn adopt(&mut self, rules: &Rules) {
         let mut rules = rules.clone();
-        rules.limits.outbox_bytes_max = self.rules.limits.outbox_bytes_max;
+        rules.limits.outbox_bytes_max = self.context.rules.limits.outbox_bytes_max;
         self.interest.set_strategies(rules.strategies.clone());
-        self.rules = Rc::new(rules);
+        self.context.rules = Rc::new(rules);
         self.watch_sys();
     }
 }

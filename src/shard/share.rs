@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::{
     Shard,
+    context::Context,
     deliver::{Dropped, Fanout, Means, Origin, Share},
     granted::Granted,
     letter::{Address, GroupKeys},
@@ -67,7 +68,7 @@ impl Shard {
     fn deliver_to_group(&mut self, view: &MessageView<'_>, group: GroupId, ports: &mut impl Ports) {
         let selector = self.interest.selector(view, group, ports);
         match self.interest.choose_shard(group, selector) {
-            Some(shard) if shard == self.settings.shard => {
+            Some(shard) if shard == self.context.settings.shard => {
                 self.serve(view, group, selector, 0, ports);
             }
             Some(shard) => {
@@ -75,7 +76,7 @@ impl Shard {
                 self.interest.write_key(group, keys);
                 self.routes.group_shards.insert(shard);
             }
-            None => self.counters.dropped_no_member += 1,
+            None => self.context.counters.dropped_no_member += 1,
         }
     }
 
@@ -91,7 +92,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> Option<ShardId> {
         let others_take = self.interest.others_take(group);
-        let is_last = usize::from(hops) >= self.settings.shards;
+        let is_last = usize::from(hops) >= self.context.settings.shards;
         let attempt =
             Attempt { selector, origin: Origin::of(hops), absent: is_last || !others_take };
         match self.offer_to_members(view, group, attempt, ports) {
@@ -101,7 +102,7 @@ impl Shard {
                 None
             }
             Offered::NoMember => {
-                self.counters.dropped_no_member += 1;
+                self.context.counters.dropped_no_member += 1;
                 None
             }
             Offered::Refused { member, dropped } => {
@@ -121,7 +122,7 @@ impl Shard {
                 if full && hops > 0 && self.keep_for_later(view, group) {
                     return None;
                 }
-                self.counters.count_drop(dropped);
+                self.context.counters.count_drop(dropped);
                 None
             }
         }
@@ -130,8 +131,8 @@ impl Shard {
     /// Keeps what a member has left, or has had no room for, until another one has room: as long
     /// as one is connected, and up to as many messages as one session may have queued.
     fn keep_for_later(&mut self, view: &MessageView<'_>, group: GroupId) -> bool {
-        let is_full = self.orphans.len() >= self.rules.limits.queue.messages_max;
-        if is_full || self.stopping || !self.interest.has_online(group) {
+        let is_full = self.orphans.len() >= self.context.rules.limits.queue.messages_max;
+        if is_full || self.context.stopping || !self.interest.has_online(group) {
             return false;
         }
         let queued = QueuedMessage {
@@ -142,7 +143,7 @@ impl Shard {
             group: Some(Rc::clone(self.interest.name(group))),
         };
         if self.orphans.keep(queued) {
-            self.timers.set(self.now, Timer::Orphans);
+            self.context.timers.set(self.context.now, Timer::Orphans);
         }
         true
     }
@@ -155,12 +156,13 @@ impl Shard {
         attempt: Attempt,
         ports: &mut impl Ports,
     ) -> Offered {
-        let Shard { interest, sessions, rules, buffers, pressure, counters, .. } = self;
+        let Shard { interest, sessions, buffers, pressure, context, .. } = self;
+        let Context { rules, counters, .. } = context;
         let load = |member| sessions.get(member).map_or(usize::MAX, Session::load);
         let chosen = interest.choose_member(group, attempt.selector, load);
         let Some(first) = chosen else { return Offered::NoMember };
         let share = Share { group: interest.name(group), origin: attempt.origin };
-        let means = Means { now: self.now, limits: &rules.limits, buffers, pressure, counters };
+        let means = Means { now: context.now, limits: &rules.limits, buffers, pressure, counters };
         let mut fanout = Fanout::new(view, means, ports).by(share);
         let mut offer = |entry: Entry| {
             let session =
@@ -188,8 +190,8 @@ impl Shard {
     /// longer than others have patience is disconnected: what it holds is for others, too.
     fn relieve_member(&mut self, member: SubscriberId) {
         let Some(session) = self.sessions.get_mut(member) else { return };
-        let stuck_for = session.outbound_mut().queue.note_relief(self.now);
-        if session.link().is_some() && stuck_for >= self.rules.limits.patience {
+        let stuck_for = session.outbound_mut().queue.note_relief(self.context.now);
+        if session.link().is_some() && stuck_for >= self.context.rules.limits.patience {
             self.buffers.note_overrun(member);
         }
     }
@@ -198,7 +200,7 @@ impl Shard {
     /// again.
     pub(super) fn resume_member(&mut self, member: SubscriberId, ports: &mut impl Ports) {
         let Some(session) = self.sessions.get_mut(member) else { return };
-        if session.outbound().queue.is_above(50, &self.rules.limits.queue) {
+        if session.outbound().queue.is_above(50, &self.context.rules.limits.queue) {
             return;
         }
         session.outbound_mut().queue.end_relief();
@@ -213,13 +215,13 @@ impl Shard {
     /// Another shard that is to look for a member: one that has room as far as is known, or else
     /// the next one.
     fn next_shard(&mut self, group: GroupId, selector: Selector) -> Option<ShardId> {
-        let here = self.settings.shard;
+        let here = self.context.settings.shard;
         let chosen = self.interest.choose_shard(group, selector).filter(|&shard| shard != here);
         chosen.or_else(|| self.interest.next_shard(group))
     }
 
     fn drops_clients(&self) -> bool {
-        self.rules.limits.when_queue_full == WhenQueueFull::Disconnect
+        self.context.rules.limits.when_queue_full == WhenQueueFull::Disconnect
     }
 
     /// Brings a message to another member after the one that it was for has gone. Says which shard
@@ -233,10 +235,10 @@ impl Shard {
     ) -> Option<ShardId> {
         let selector = self.interest.selector(view, group, ports);
         let Some(shard) = self.interest.choose_shard(group, selector) else {
-            self.counters.dropped_no_member += 1;
+            self.context.counters.dropped_no_member += 1;
             return None;
         };
-        if shard == self.settings.shard {
+        if shard == self.context.settings.shard {
             return self.serve(view, group, selector, hops, ports);
         }
         Some(self.send_to_group(view, group, shard, hops, ports))
@@ -278,13 +280,13 @@ impl Shard {
     }
 
     fn pass_on(&mut self, queued: &QueuedMessage, ports: &mut impl Ports) -> Option<ShardId> {
-        if queued.message.has_expired(self.now) {
-            self.counters.dropped_expired += 1;
+        if queued.message.has_expired(self.context.now) {
+            self.context.counters.dropped_expired += 1;
             return None;
         }
         let name = queued.group.as_ref()?;
         let Some(group) = self.interest.find_group(name.as_shared()) else {
-            self.counters.dropped_no_member += 1;
+            self.context.counters.dropped_no_member += 1;
             return None;
         };
         self.pass_to_group(&queued.message.view(), group, 1, ports)

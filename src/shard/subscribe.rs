@@ -42,7 +42,7 @@ impl Shard {
         let mut reason_codes = Vec::with_capacity(subscribe.filters.count());
         // One Reason String stands for all refusals: the first one's.
         let (mut told_at, mut reason) = (0, None);
-        let filters_max = self.rules.limits.subscribe_filters_max;
+        let filters_max = self.context.rules.limits.subscribe_filters_max;
         for (index, (text, options)) in subscribe.filters.iter().enumerate() {
             let Ok(subscription) = Subscription::parse(text) else {
                 // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
@@ -72,8 +72,8 @@ impl Shard {
                 Err(error) => Err(Reason::Packet(error.into())),
             };
             if let Err(reason) = outcome {
-                self.counters.refused_subscriptions += 1;
-                self.counters.count_refusal(reason);
+                self.context.counters.refused_subscriptions += 1;
+                self.context.counters.count_refusal(reason);
                 self.note(id, Notice::SubscriptionRefused);
             }
             told_at = told_at.max(outcome.unwrap_or(0));
@@ -126,7 +126,7 @@ impl Shard {
         (entry, granted): (Entry, Granted),
         ports: &mut impl Ports,
     ) -> Result<u64, Reason> {
-        let limits = &self.rules.limits;
+        let limits = &self.context.rules.limits;
         if limits.is_too_deep(text) {
             return Err(Reason::FilterTooDeep);
         }
@@ -135,9 +135,9 @@ impl Shard {
         }
         let session = self.sessions.of_connected_mut(entry.subscriber);
         let is_new = session
-            .subscribe(text, subscription, limits.filters(), self.settings.seed)
+            .subscribe(text, subscription, limits.filters(), self.context.settings.seed)
             .map_err(|_| Reason::SubscriptionsFull)?;
-        self.counters.subscriptions += u64::from(is_new);
+        self.context.counters.subscriptions += u64::from(is_new);
         if let Subscription::Plain(filter) = subscription {
             self.open_replay(filter, entry, granted, is_new);
         }

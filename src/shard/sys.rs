@@ -80,10 +80,10 @@ impl Shard {
     pub(super) fn publish_sys(&mut self, ports: &mut impl Ports) {
         let load = ports.load();
         let own = self.counters().with_load(&load);
-        let uptime = self.now.since(self.settings.started_at);
+        let uptime = self.context.now.since(self.context.settings.started_at);
         let values = self.sys.own_values(own.connections, &load, uptime);
         self.publish_values(values, ports);
-        if self.settings.shard != ShardId::FIRST {
+        if self.context.settings.shard != ShardId::FIRST {
             return ports.letters(ShardId::FIRST).push(Letter::Counters(Box::new(own)));
         }
         self.sys.hear(ShardId::FIRST, own);
@@ -98,7 +98,7 @@ impl Shard {
                 application: &[],
                 payload: Payload::Small(value.as_bytes()),
                 qos: QoS::AtMostOnce,
-                retain: self.rules.offer.retain,
+                retain: self.context.rules.offer.retain,
                 expires_at: None,
                 publisher: None,
                 publisher_hash: 0,

@@ -96,13 +96,13 @@ impl Timers {
 
 impl Shard {
     pub(super) fn fire_timers(&mut self, ports: &mut impl Ports) {
-        let due = self.timers.take_due(self.now);
+        let due = self.context.timers.take_due(self.context.now);
         for &timer in &due {
             if let Some(pause) = self.fire(timer, ports) {
-                self.timers.set(self.now + pause, timer);
+                self.context.timers.set(self.context.now + pause, timer);
             }
         }
-        self.timers.give_back(due);
+        self.context.timers.give_back(due);
     }
 
     /// Does what it is time for. Says after which time the same reminder comes again.
@@ -118,20 +118,20 @@ impl Shard {
                 return self.orphans.end_turn(before);
             }
             Timer::Sys => {
-                self.sys_is_due = self.rules.sys_interval.is_some();
+                self.sys_is_due = self.context.rules.sys_interval.is_some();
                 if self.sys_is_due {
                     self.publish_sys(ports);
                 }
-                return self.rules.sys_interval;
+                return self.context.rules.sys_interval;
             }
             Timer::Sweep => {
-                self.buffers.notices_mut().report(self.now);
-                let more = self.retained.sweep(self.now);
-                self.counters.dropped_expired += self.retained.take_expired();
+                self.buffers.notices_mut().report(self.context.now);
+                let more = self.retained.sweep(self.context.now);
+                self.context.counters.dropped_expired += self.retained.take_expired();
                 return Some(if more { SWEEP_PAUSE } else { SWEEP_SPAN });
             }
             Timer::Tombstones => {
-                let more = self.retained.forget_tombstones(self.now);
+                let more = self.retained.forget_tombstones(self.context.now);
                 return Some(if more { TOMBSTONES_PAUSE } else { TOMBSTONE_SPAN });
             }
         }
@@ -141,9 +141,11 @@ impl Shard {
     /// Has `$SYS` published from now on, if it is to be. The first set comes at once, so that a new
     /// subscriber finds one.
     pub(super) fn watch_sys(&mut self) {
-        let Some(interval) = self.rules.sys_interval.filter(|_| !self.sys_is_due) else { return };
+        let Some(interval) = self.context.rules.sys_interval.filter(|_| !self.sys_is_due) else {
+            return;
+        };
         self.sys_is_due = true;
-        self.timers.set(self.now + FIRST_SYS_SPAN.min(interval), Timer::Sys);
+        self.context.timers.set(self.context.now + FIRST_SYS_SPAN.min(interval), Timer::Sys);
     }
 
     /// [MQTT-3.1.4-1@3.1.1]
@@ -156,7 +158,7 @@ impl Shard {
 
     /// Looks at a connection's silence when its Keep Alive may have passed, or earlier.
     pub(super) fn watch_silence(&mut self, id: ConnectionId, deadline: Moment) {
-        self.timers.set(Timers::before(self.now, deadline), Timer::KeepAlive(id));
+        self.context.timers.set(Timers::before(self.context.now, deadline), Timer::KeepAlive(id));
     }
 
     /// [MQTT-3.1.2-22] [MQTT-3.1.2-24@3.1.1]
@@ -165,10 +167,10 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.is_held() {
             // Nothing is read from it, so it cannot be blamed for its silence.
-            connection.touch(self.now);
+            connection.touch(self.context.now);
         }
         match connection.keep_alive_deadline() {
-            Some(deadline) if deadline <= self.now => self.end(id, Cause::KeepAlive, ports),
+            Some(deadline) if deadline <= self.context.now => self.end(id, Cause::KeepAlive, ports),
             Some(deadline) => self.watch_silence(id, deadline),
             None => {}
         }
@@ -176,12 +178,11 @@ impl Shard {
 
     fn look_at_absence(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
         // The session may have ended meanwhile, or its client may be back.
-        let is_absent = self
-            .sessions
-            .get_mut(subscriber)
-            .is_some_and(|session| session.take_reminder(self.now) && session.link().is_none());
+        let is_absent = self.sessions.get_mut(subscriber).is_some_and(|session| {
+            session.take_reminder(self.context.now) && session.link().is_none()
+        });
         if is_absent && self.look_at_absent(subscriber, ports) {
-            self.counters.clients_expired += 1;
+            self.context.counters.clients_expired += 1;
         }
     }
 }

@@ -60,7 +60,7 @@ impl Shard {
         subscription: Subscription<'_>,
         ports: &mut impl Ports,
     ) {
-        self.counters.subscriptions -= 1;
+        self.context.counters.subscriptions -= 1;
         self.interest.unsubscribe(subscription, subscriber, ports);
     }
 }

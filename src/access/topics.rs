@@ -43,13 +43,23 @@ pub fn is_brokers_own(topic: TopicName<'_>) -> bool {
     topic.is_reserved() && matches!(topic.levels().next(), Some("$SYS" | "$share"))
 }
 
+/// Whether only the broker tells what is published to this Topic Name: it counts in no limit and in
+/// no sum of what clients do. What bridges say of themselves does.
+#[inline]
+pub fn is_of_the_broker(topic: TopicName<'_>) -> bool {
+    is_brokers_own(topic) && !topic.as_str().starts_with(BRIDGES)
+}
+
 /// Whether a client says of itself, and of nobody else, that it is connected (1) or not (0).
 #[cold]
 fn is_bridge_state(principal: &Principal, topic: TopicName<'_>, payload: &[u8]) -> bool {
-    let rest = topic.as_str().strip_prefix("$SYS/broker/connection/");
+    let rest = topic.as_str().strip_prefix(BRIDGES);
     let bridge = rest.and_then(|rest| rest.strip_suffix("/state"));
     bridge == Some(principal.client_id()) && matches!(payload, b"0" | b"1")
 }
+
+/// Where bridges say of themselves whether they are connected.
+const BRIDGES: &str = "$SYS/broker/connection/";
 
 #[cfg(test)]
 mod tests {
@@ -72,6 +82,13 @@ mod tests {
         {
             assert!(may("a", topic, b"1"), "{topic}");
         }
+    }
+
+    #[test]
+    fn what_bridges_say_is_not_of_the_broker() {
+        let is_of_the_broker = |topic| is_of_the_broker(TopicName::parse(topic).unwrap());
+        assert!(is_of_the_broker("$SYS/broker/uptime"));
+        assert!(!is_of_the_broker("$SYS/broker/connection/a/state") && !is_of_the_broker("a"));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use group::Counts;
 pub use interest::InterestAcks;
 pub use matching::Matches;
 pub use missed::Missed;
-pub use retained::{Retainable, RetainedStore, Stamp};
+pub use retained::{Retainable, RetainedStore, Stamp, Tally};
 pub use shared::{GroupId, Groups, Joined, Left};
 pub use strategy::{Selector, Strategies, Strategy};
 pub use subscriber_list::{Entry, Options};

@@ -31,6 +31,9 @@ pub trait Retainable {
 
     /// When it is of no use to anyone any more.
     fn expires_at(&self) -> Option<Moment>;
+
+    /// Whether it counts in the limits of what clients may have retained.
+    fn is_limited(&self) -> bool;
 }
 
 /// The retained messages of one shard.
@@ -43,13 +46,20 @@ pub struct RetainedStore<M> {
     sequence: u64,
     messages: usize,
     bytes: usize,
-    /// Of those, what the entries with a message take.
-    message_bytes: usize,
+    /// Of those, the messages that count in limits, and what their entries take.
+    limited: Tally,
     tombstone_bytes: usize,
     /// Messages that expire, the soonest first, by their updates; also some that have gone.
     expiries: BinaryHeap<Reverse<(Moment, u64, OwnedTopicName)>>,
     /// How many of the messages expire.
     expiring: usize,
+}
+
+/// A number of messages, and the bytes that they take with their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub messages: usize,
+    pub bytes: usize,
 }
 
 #[derive(Debug)]
@@ -69,7 +79,7 @@ impl<M> Default for RetainedStore<M> {
             sequence: 0,
             messages: 0,
             bytes: 0,
-            message_bytes: 0,
+            limited: Tally::default(),
             tombstone_bytes: 0,
             expiries: BinaryHeap::new(),
             expiring: 0,
@@ -144,9 +154,9 @@ impl<M: Retainable> RetainedStore<M> {
         each.map(|(topic, kept)| (topic.as_name(), kept.stamp, kept.message.as_ref()))
     }
 
-    /// How many messages are stored.
-    pub fn len(&self) -> usize {
-        self.messages
+    /// The messages that count in limits, without tombstones.
+    pub fn limited(&self) -> Tally {
+        self.limited
     }
 
     pub fn is_empty(&self) -> bool {
@@ -158,10 +168,12 @@ impl<M: Retainable> RetainedStore<M> {
         self.bytes + self.tombstone_bytes
     }
 
-    /// How much memory all messages would take, about, if this topic had one of so many bytes.
+    /// How much memory the messages that count in limits would take, about, if this topic had one
+    /// of so many bytes.
     pub fn bytes_with(&self, topic: TopicName<'_>, message_bytes: usize) -> usize {
-        let former = self.get(topic).map_or(0, |former| weight(topic, former.bytes()));
-        self.message_bytes - former + weight(topic, message_bytes)
+        let former = self.get(topic).filter(|former| former.is_limited());
+        let former = former.map_or(0, |former| weight(topic, former.bytes()));
+        self.limited.bytes - former + weight(topic, message_bytes)
     }
 
     /// The number of the latest update. Updates are numbered from one.
@@ -205,17 +217,19 @@ impl<M: Retainable> RetainedStore<M> {
     fn count(&mut self, topic: TopicName<'_>, kept: &Kept<M>) {
         self.messages += usize::from(kept.message.is_some());
         self.expiring += usize::from(kept.expires());
-        let (bytes, message_bytes) = kept.weights(topic);
-        self.bytes += bytes;
-        self.message_bytes += message_bytes;
+        self.bytes += kept.weight(topic);
+        let limited = kept.limited(topic);
+        self.limited.messages += limited.messages;
+        self.limited.bytes += limited.bytes;
     }
 
     fn discount(&mut self, topic: TopicName<'_>, kept: &Kept<M>) {
         self.messages -= usize::from(kept.message.is_some());
         self.expiring -= usize::from(kept.expires());
-        let (bytes, message_bytes) = kept.weights(topic);
-        self.bytes -= bytes;
-        self.message_bytes -= message_bytes;
+        self.bytes -= kept.weight(topic);
+        let limited = kept.limited(topic);
+        self.limited.messages -= limited.messages;
+        self.limited.bytes -= limited.bytes;
     }
 
     /// Forgets the expiries of messages that have gone, once they outnumber the others.
@@ -254,11 +268,15 @@ impl<M: Retainable> RetainedStore<M> {
 }
 
 impl<M: Retainable> Kept<M> {
-    /// Bytes of the entry, and how many of them are for a message.
-    fn weights(&self, topic: TopicName<'_>) -> (usize, usize) {
-        let Some(message) = &self.message else { return (weight(topic, 0), 0) };
-        let bytes = weight(topic, message.bytes());
-        (bytes, bytes)
+    /// Bytes of the entry.
+    fn weight(&self, topic: TopicName<'_>) -> usize {
+        weight(topic, self.message.as_ref().map_or(0, M::bytes))
+    }
+
+    /// What of it counts in limits.
+    fn limited(&self, topic: TopicName<'_>) -> Tally {
+        let limited = self.message.as_ref().is_some_and(M::is_limited);
+        if limited { Tally { messages: 1, bytes: self.weight(topic) } } else { Tally::default() }
     }
 
     fn expires(&self) -> bool {
@@ -290,7 +308,7 @@ mod tests {
 
     use super::*;
 
-    /// A number from 100 on says when it expires, in nanoseconds.
+    /// A number from 100 on says when it expires, in nanoseconds. 0 counts in no limit.
     impl Retainable for u32 {
         fn bytes(&self) -> usize {
             4
@@ -298,6 +316,10 @@ mod tests {
 
         fn expires_at(&self) -> Option<Moment> {
             (*self >= 100).then(|| Moment::from_nanos(u64::from(*self)))
+        }
+
+        fn is_limited(&self) -> bool {
+            *self > 0
         }
     }
 
@@ -321,10 +343,10 @@ mod tests {
         assert!(!store.apply(name("a"), Some(2), stamp(5, 0)));
         assert!(!store.apply(name("a"), Some(3), stamp(4, 1)));
         assert!(store.apply(name("a"), Some(4), stamp(5, 1)));
-        assert_eq!((store.get(name("a")), store.len()), (Some(&4), 1));
+        assert_eq!((store.get(name("a")), store.limited().messages), (Some(&4), 1));
         assert!(store.apply(name("a"), None, stamp(6, 0)));
         assert!(!store.apply(name("a"), Some(5), stamp(5, 3)));
-        assert_eq!((store.get(name("a")), store.len()), (None, 0));
+        assert_eq!((store.get(name("a")), store.limited().messages), (None, 0));
     }
 
     #[test]
@@ -350,7 +372,7 @@ mod tests {
         assert_eq!(expire(&mut store, 99), 0);
         assert_eq!(expire(&mut store, 100), 1);
         assert_eq!(
-            (store.get(name("a")), store.get(name("b")), store.len()),
+            (store.get(name("a")), store.get(name("b")), store.limited().messages),
             (None, Some(&200), 1)
         );
         // It comes late, from a shard that did not know of the other.
@@ -358,7 +380,7 @@ mod tests {
         assert!(store.apply(name("a"), Some(150), stamp(7, 1)));
         assert_eq!(expire(&mut store, 1000), 2);
         while store.forget_tombstones(100) {}
-        assert_eq!((store.len(), store.bytes()), (0, 0));
+        assert_eq!((store.limited().messages, store.bytes()), (0, 0));
     }
 
     #[test]
@@ -379,11 +401,23 @@ mod tests {
         for (time, topic) in [(2, "a"), (3, "b"), (4, "a")] {
             let would = store.bytes_with(name(topic), 4);
             store.apply(name(topic), Some(7), stamp(time, 0));
-            assert_eq!(store.message_bytes, would);
+            assert_eq!(store.limited().bytes, would);
         }
         store.apply(name("a"), None, stamp(5, 0));
         store.apply(name("b"), None, stamp(6, 0));
-        assert_eq!(store.message_bytes, 0);
+        assert_eq!(store.limited(), Tally::default());
+    }
+
+    #[test]
+    fn what_counts_in_no_limit_is_stored_all_the_same() {
+        let mut store = RetainedStore::default();
+        store.apply(name("a"), Some(7), stamp(1, 0));
+        let limited = store.limited();
+        store.apply(name("own"), Some(0), stamp(2, 0));
+        assert_eq!((store.limited(), store.get(name("own"))), (limited, Some(&0)));
+        assert_eq!(store.bytes_with(name("own"), 4), store.bytes_with(name("new"), 4));
+        store.apply(name("a"), None, stamp(3, 0));
+        assert!(store.limited() == Tally::default() && !store.is_empty());
     }
 
     #[test]
@@ -441,7 +475,7 @@ mod tests {
                 prop_assert_eq!(one.get(name(topic)), other.get(name(topic)));
                 prop_assert_eq!(one.stamp(name(topic)), other.stamp(name(topic)));
             }
-            prop_assert_eq!(one.len(), other.len());
+            prop_assert_eq!(one.limited(), other.limited());
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Inventory {
     pub trie: Sizes,
     pub groups: usize,
     pub retained: Vec<RetainedInventory>,
-    /// What the retained messages and tombstones count for in their limit.
+    /// What the retained messages and tombstones take.
     pub retained_bytes: usize,
     pub timers: usize,
     /// Messages of ended sessions that nobody has inherited yet.

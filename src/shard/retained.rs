@@ -3,11 +3,12 @@
 use std::{num::NonZeroU64, rc::Rc};
 
 use crate::{
+    access::topics,
     base::{
         ids::ShardId,
         time::{Moment, Span, WallTime},
     },
-    routing::{Cursor, Missed, Retainable, RetainedStore, Stamp, Step},
+    routing::{Cursor, Missed, Retainable, RetainedStore, Stamp, Step, Tally},
     session::message::{Message, MessageView},
     topic::{TopicFilter, TopicName},
 };
@@ -19,6 +20,10 @@ impl Retainable for Rc<Message> {
 
     fn expires_at(&self) -> Option<Moment> {
         Message::expires_at(self)
+    }
+
+    fn is_limited(&self) -> bool {
+        !topics::is_of_the_broker(self.view().topic)
     }
 }
 
@@ -81,7 +86,8 @@ impl Retained {
         let mut stored = Ok(());
         let name = view.topic;
         let bytes = name.as_str().len() + view.application.len() + view.payload.len();
-        if !removes && !self.make_room(name, bytes, maximum, now) {
+        let limited = !topics::is_of_the_broker(name);
+        if !removes && limited && !self.make_room(name, bytes, maximum, now) {
             stored = Err(RetainedFull);
             if self.store.get(name).is_none() {
                 return (None, stored);
@@ -143,7 +149,7 @@ impl Retained {
     ) -> bool {
         let is_known = || self.store.get(name).is_some_and(|former| !former.has_expired(now));
         self.store.bytes_with(name, Message::size_of(bytes)) <= maximum.bytes
-            && (self.store.len() < maximum.messages || is_known())
+            && (self.store.limited().messages < maximum.messages || is_known())
     }
 
     /// Removes messages whose time has passed, a bounded number of them. True: there may be more.
@@ -190,12 +196,12 @@ impl Retained {
         self.store.iter().map(|(name, stamp, message)| (name, stamp, message.map(Rc::as_ref)))
     }
 
-    /// How many messages are stored.
-    pub(super) fn len(&self) -> usize {
-        self.store.len()
+    /// What clients have had retained, as it counts in the limits.
+    pub(super) fn limited(&self) -> Tally {
+        self.store.limited()
     }
 
-    /// What messages and tombstones count for in their limit.
+    /// What all messages take, and tombstones.
     pub(super) fn bytes(&self) -> usize {
         self.store.bytes()
     }
@@ -248,7 +254,7 @@ mod tests {
         let small = RetainedMax { bytes: 1, ..ONE };
         let (change, stored) = retained.change(&message, AT, small);
         assert!(change.is_some_and(|change| change.removes) && stored.is_err());
-        assert_eq!((retained.len(), payloads(&retained)), (0, vec![None]));
+        assert_eq!((retained.limited().messages, payloads(&retained)), (0, vec![None]));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     base::{ids::ShardId, time::Span},
     mqtt::QoS,
+    routing::Tally,
     session::message::{MessageView, Payload},
     topic::TopicName,
 };
@@ -53,8 +54,8 @@ impl SysTree {
     }
 
     /// What the first shard says of the broker: the sums of what all shards have counted. Every
-    /// shard has all retained messages, so they are counted once: `(messages, bytes)`.
-    pub(super) fn sums(&self, uptime: Span, retained: (usize, usize)) -> Vec<Value> {
+    /// shard has all retained messages, so they are counted once.
+    pub(super) fn sums(&self, uptime: Span, retained: Tally) -> Vec<Value> {
         let mut sums = Counters::default();
         self.heard.iter().for_each(|counters| sums.add(counters));
         let version = concat!("ringmq ", env!("CARGO_PKG_VERSION"));
@@ -62,8 +63,8 @@ impl SysTree {
             value("version", version),
             value("uptime", uptime.as_secs()),
             value("shards", self.heard.len()),
-            value("retained/count", retained.0),
-            value("retained/bytes", retained.1),
+            value("retained/count", retained.messages),
+            value("retained/bytes", retained.bytes),
         ];
         values.extend(sums.topics().map(|(name, count)| value(name, count)));
         values
@@ -87,7 +88,7 @@ impl Shard {
             return ports.letters(ShardId::FIRST).push(Letter::Counters(Box::new(own)));
         }
         self.sys.hear(ShardId::FIRST, own);
-        let sums = self.sys.sums(uptime, (self.retained.len(), self.retained.bytes()));
+        let sums = self.sys.sums(uptime, self.retained.limited());
         self.publish_values(sums, ports);
     }
 
@@ -123,7 +124,7 @@ mod tests {
         sys.hear(ShardId::FIRST, counted(1));
         sys.hear(ShardId::new(1).unwrap(), counted(20));
         sys.hear(ShardId::new(1).unwrap(), counted(30));
-        let sums = sys.sums(Span::from_secs(9), (4, 500));
+        let sums = sys.sums(Span::from_secs(9), Tally { messages: 4, bytes: 500 });
         for (name, value) in [
             ("messages/queued", "31"),
             ("uptime", "9"),

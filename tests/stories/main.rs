@@ -6,6 +6,7 @@ mod aliases;
 mod authenticating;
 mod bridging;
 mod connecting;
+mod counting;
 mod exchanges;
 mod expiring;
 mod fairness;

@@ -1,5 +1,7 @@
 //! AUTH: enhanced authentication before CONNACK, and again at any time after it.
 
+use std::rc::Rc;
+
 use super::{
     Shard, connect::Proof, connection::Stage, end::Cause, kept_connect::KeptConnect, ports::Ports,
     reason::Reason,
@@ -14,7 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Authentication {
     /// The Authentication Method of its CONNECT.
-    method: Box<str>,
+    method: Rc<str>,
     /// What its next AUTH goes on with.
     exchange: Option<Exchange>,
     purpose: Purpose,
@@ -192,18 +194,13 @@ impl Shard {
         data: Option<&[u8]>,
         ports: &mut impl Ports,
     ) {
-        let connection = self.connections.connected_mut(id);
-        let terms = connection.terms();
-        let method = connection.authentication().map(|authentication| &*authentication.method);
-        let auth = Auth { reason_code, method, data, properties: ReasonProperties::default() };
+        let authentication = self.connections.connected_mut(id).authentication();
+        let method = authentication.map(|authentication| Rc::clone(&authentication.method));
+        let properties = ReasonProperties::default();
+        let auth = Auth { reason_code, method: method.as_deref(), data, properties };
         let is_first = reason_code == ReasonCode::ContinueAuthentication && data.is_none();
-        let reason = is_first.then(|| Reason::FirstMessageMissing.text());
-        if terms.write(&Packet::Auth(auth), reason, &mut self.scratch) {
-            ports.send(id, &self.scratch);
-        } else {
-            // There is no smaller challenge, so the client cannot be let in. [MQTT-3.1.2-24]
-            self.end(id, Cause::AnswerTooLarge, ports);
-        }
+        let reason = is_first.then_some(Reason::FirstMessageMissing);
+        self.answer_with(id, &Packet::Auth(auth), reason, ports);
     }
 }
 

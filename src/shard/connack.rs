@@ -3,7 +3,7 @@
 use std::num::{NonZeroU16, NonZeroU32};
 
 use super::{kept_connect::KeptConnect, rules::Rules};
-use crate::mqtt::{Connack, ConnackProperties, ReasonCode, Version};
+use crate::mqtt::{Connack, ConnackProperties, Packet, ReasonCode, Version};
 
 /// A client that is let in.
 #[derive(Debug)]
@@ -45,7 +45,15 @@ impl Accepted<'_> {
             },
         };
         rules.offer.announce(&mut connack.properties);
+        if self.response.is_some() && !self.is_taken(connack) {
+            // It need not be sent, and the client does not take it.
+            connack.properties.response_information = None;
+        }
         connack
+    }
+
+    fn is_taken(&self, connack: Connack<'_>) -> bool {
+        self.connect.terms.write(&Packet::Connack(connack), None, &mut Vec::new())
     }
 }
 

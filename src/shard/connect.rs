@@ -12,13 +12,13 @@ use super::{
     kept_connect::KeptConnect,
     log::{self, Claim},
     owed::{Answer, Condition},
-    ports::{Closing, Ports},
+    ports::Ports,
     reason::Reason,
 };
 use crate::{
     access::{Decision, Principal, topics},
     base::ids::{ConnectionId, SubscriberId},
-    mqtt::{Connack, Connect, DecodeError, Frame, Packet, Version, connect::peek_version},
+    mqtt::{Connect, DecodeError, Frame, Packet, Version, connect::peek_version},
     session::{Link, Session, terms::Terms, will::Will},
 };
 
@@ -110,7 +110,7 @@ impl Shard {
                 }
                 self.connections.connected_mut(id).wait(Stage::Waiting, terms);
                 let answer = Answer::Connect(Box::new(connect));
-                self.owe(id, (Condition::Verdict(None), answer), ports);
+                self.connections.owe(id, (Condition::Verdict(None), answer), ports);
             }
         }
     }
@@ -128,8 +128,8 @@ impl Shard {
             return self.refuse_authentication(id, connect.terms, Reason::PasswordWrong, ports);
         }
         if let Some(peer) = self.crowded_peer(ports) {
-            let posting = self.owed.posting(peer);
-            return self.owe(id, (posting, Answer::Connect(connect)), ports);
+            let answer = Answer::Connect(connect);
+            return self.connections.owe_until_posted(id, peer, answer, ports);
         }
         let proof = Proof { user_name: connect.user_name.clone(), data: None };
         self.accept(id, *connect, &proof, ports);
@@ -230,14 +230,7 @@ impl Shard {
     }
 
     fn send_connack(&mut self, id: ConnectionId, accepted: &Accepted<'_>, ports: &mut impl Ports) {
-        let mut connack = accepted.connack();
-        let whole = Packet::Connack(connack);
-        let terms = accepted.connect.terms;
-        if accepted.response.is_some() && !terms.write(&whole, None, &mut self.scratch) {
-            // It need not be sent, and the client does not take it.
-            connack.properties.response_information = None;
-        }
-        self.answer(id, &Packet::Connack(connack), ports);
+        self.answer(id, &Packet::Connack(accepted.connack()), ports);
     }
 
     /// A Client Identifier that is at home here and in nobody's use, and that nobody can predict:
@@ -252,7 +245,7 @@ impl Shard {
         }
     }
 
-    /// Answers CONNECT with a refusal, and closes. [MQTT-3.1.4-2] [MQTT-3.2.2-7]
+    /// Answers CONNECT with a refusal, and closes.
     pub(super) fn refuse_connect(
         &mut self,
         id: ConnectionId,
@@ -262,17 +255,13 @@ impl Shard {
     ) {
         self.context.counters.count_refusal(reason);
         let reason = self.context.rules.referral.instead_of(reason);
-        let connack = Packet::Connack(Connack::refusal(reason.code()));
-        if self.write_last(terms, &connack, reason) {
-            ports.send(id, &self.scratch);
-        }
         self.context.counters.refused_connect += 1;
-        if let Some(connection) = self.connections.remove(id) {
+        let refused = self.connections.refuse(id, terms, reason, &mut self.context, ports);
+        if let Some(connection) = refused {
             let principal = connection.principal();
             let listener = self.context.settings.listener_address(principal.listener());
             log::refused(principal, connection.claimed(), listener, reason);
         }
-        ports.close(id, Closing::Flush);
     }
 
     /// Answers a first packet that is no valid CONNECT, in its own version as far as that can be

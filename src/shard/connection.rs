@@ -1,19 +1,15 @@
-//! The connections of a shard, as MQTT sees them.
+//! One connection, as MQTT sees it.
 
 use std::{num::NonZeroU16, rc::Rc};
 
 use super::{
-    auth::Authentication,
-    kept_connect::KeptConnect,
-    log::Claim,
-    owed::{Account, Answer, Condition, Due, Owed},
-    ports::{Arrival, Ports},
+    auth::Authentication, kept_connect::KeptConnect, log::Claim, owed::Account, ports::Arrival,
     rules::Rules,
 };
 use crate::{
     access::Principal,
     base::{
-        ids::{ConnectionId, SubscriberId},
+        ids::SubscriberId,
         time::{Moment, Span},
     },
     mqtt::{Frame, Version},
@@ -211,6 +207,17 @@ impl MqttConnection {
         self.account.keeps_back(acknowledgement)
     }
 
+    /// What it is owed.
+    #[inline]
+    pub(super) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    #[inline]
+    pub(super) fn account_mut(&mut self) -> &mut Account {
+        &mut self.account
+    }
+
     pub(super) fn authentication(&mut self) -> Option<&mut Authentication> {
         self.extras.as_mut()?.authentication.as_deref_mut()
     }
@@ -223,148 +230,13 @@ impl MqttConnection {
         self.extras.get_or_insert_default().aliases.set(alias, topic)
     }
 
+    /// How many topics stand behind its Topic Aliases.
+    pub(super) fn alias_count(&self) -> usize {
+        self.extras.as_ref().map_or(0, |extras| extras.aliases.count())
+    }
+
     pub(super) fn alias(&self, alias: NonZeroU16) -> Option<&str> {
         self.extras.as_ref()?.aliases.topic(alias)
-    }
-}
-
-/// Connections by the identity that the runtime gave them.
-#[derive(Debug, Default)]
-pub(super) struct Connections {
-    entries: Vec<Option<(u32, MqttConnection)>>,
-    count: usize,
-}
-
-impl Connections {
-    pub(super) fn len(&self) -> usize {
-        self.count
-    }
-
-    pub(super) fn insert(&mut self, id: ConnectionId, connection: MqttConnection) {
-        let slot = id.slot as usize;
-        if self.entries.len() <= slot {
-            self.entries.resize_with(slot + 1, || None);
-        }
-        let earlier = self.entries[slot].replace((id.generation, connection));
-        assert!(earlier.is_none(), "the runtime gives a place away only after its end was told");
-        self.count += 1;
-    }
-
-    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<MqttConnection> {
-        self.get(id)?;
-        self.count -= 1;
-        self.entries[id.slot as usize].take().map(|(_, connection)| connection)
-    }
-
-    #[inline]
-    pub(super) fn get(&self, id: ConnectionId) -> Option<&MqttConnection> {
-        match self.entries.get(id.slot as usize)? {
-            Some((generation, connection)) if *generation == id.generation => Some(connection),
-            _ => None,
-        }
-    }
-
-    #[inline]
-    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut MqttConnection> {
-        match self.entries.get_mut(id.slot as usize)? {
-            Some((generation, connection)) if *generation == id.generation => Some(connection),
-            _ => None,
-        }
-    }
-
-    /// The connection whose packet is being handled.
-    #[inline]
-    pub(super) fn connected(&self, id: ConnectionId) -> &MqttConnection {
-        self.get(id).expect("it lasts until its packet has been handled")
-    }
-
-    /// The connection whose packet is being handled.
-    #[inline]
-    pub(super) fn connected_mut(&mut self, id: ConnectionId) -> &mut MqttConnection {
-        self.get_mut(id).expect("it lasts until its packet has been handled")
-    }
-
-    /// Owes a connection an answer, and stops reading from it until it has been given. A connection
-    /// that has gone is owed nothing.
-    pub(super) fn owe(
-        &mut self,
-        id: ConnectionId,
-        owed: &mut Owed,
-        (condition, answer): (Condition, Answer),
-        ports: &mut impl Ports,
-    ) {
-        if let Some(connection) = self.get_mut(id) {
-            owed.owe(id, &mut connection.account, condition, answer);
-            ports.pause(id);
-        }
-    }
-
-    /// The password of a client has been checked.
-    pub(super) fn note_verdict(&mut self, id: ConnectionId, owed: &mut Owed, passed: bool) {
-        // It may have gone meanwhile.
-        if let Some(connection) = self.get_mut(id) {
-            owed.note_verdict(id, &mut connection.account, passed);
-        }
-    }
-
-    /// The next answer that is owed no longer, and whose it is.
-    pub(super) fn next_due(&mut self, owed: &mut Owed) -> Option<(ConnectionId, Due)> {
-        loop {
-            let id = owed.next_ready()?;
-            // It may have gone meanwhile.
-            let due = self.get_mut(id).and_then(|it| owed.take_due(id, &mut it.account));
-            if let Some(due) = due {
-                return Some((id, due));
-            }
-        }
-    }
-
-    /// Reads from a connection again, if nothing stands against it. The client could not be heard
-    /// until now.
-    pub(super) fn read_on(&mut self, id: ConnectionId, now: Moment, ports: &mut impl Ports) {
-        // It may have gone with its last answer.
-        if let Some(connection) = self.get_mut(id).filter(|connection| !connection.is_held()) {
-            connection.touch(now);
-            ports.resume(id);
-        }
-    }
-
-    /// One more subscriber cannot keep up with this publisher. One that has gone meanwhile has
-    /// nothing to wait for.
-    pub(super) fn press(&mut self, id: ConnectionId) {
-        if let Some(publisher) = self.get_mut(id) {
-            publisher.account.press();
-        }
-    }
-
-    /// One subscriber less presses this publisher, which may have gone meanwhile.
-    pub(super) fn ease(&mut self, id: ConnectionId, now: Moment, ports: &mut impl Ports) {
-        let Some(publisher) = self.get_mut(id) else { return };
-        let was_held = publisher.is_held();
-        let acknowledgements = publisher.account.ease();
-        if !acknowledgements.is_empty() {
-            ports.send(id, &acknowledgements);
-        }
-        if was_held {
-            self.read_on(id, now, ports);
-        }
-    }
-
-    /// How many connections are held back, and how many topics stand behind aliases.
-    pub(super) fn held_back_and_aliases(&self) -> (usize, usize) {
-        let connections = || self.entries.iter().flatten().map(|(_, connection)| connection);
-        let held_back = connections().filter(|it| it.account.is_held_back()).count();
-        let extras = connections().filter_map(|connection| connection.extras.as_ref());
-        (held_back, extras.map(|extras| extras.aliases.count()).sum())
-    }
-
-    pub(super) fn ids(&self) -> Vec<ConnectionId> {
-        let present = self.entries.iter().zip(0u32..);
-        present
-            .filter_map(|(entry, slot)| {
-                entry.as_ref().map(|&(generation, _)| ConnectionId { slot, generation })
-            })
-            .collect()
     }
 }
 

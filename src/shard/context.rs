@@ -7,6 +7,13 @@ use std::rc::Rc;
 
 use super::{rules::Rules, settings::Settings, stats::Counters, timers::Timers};
 use crate::base::time::Moment;
+#[cfg(test)]
+use crate::base::{
+    hash::Seed,
+    ids::ShardId,
+    shared_count::SharedCount,
+    time::{WallClock, WallTime},
+};
 
 /// The place of a shard, what it keeps to, and what its parts note.
 #[derive(Debug)]
@@ -34,5 +41,22 @@ impl Context {
             stopping: false,
             settings,
         }
+    }
+}
+
+#[cfg(test)]
+impl Context {
+    /// That of the first of so many shards, for tests of its parts.
+    pub(super) fn of_shard(shards: usize) -> Context {
+        let settings = Settings {
+            shard: ShardId::FIRST,
+            shards,
+            seed: Seed::new(1),
+            started_at: Moment::default(),
+            wall_clock: WallClock::new(Moment::default(), WallTime::default()),
+            sessions: SharedCount::default(),
+            listeners: Vec::new(),
+        };
+        Context::new(settings, &super::rules::tests::rules())
     }
 }

@@ -2,16 +2,16 @@
 
 use super::{
     Shard,
-    connection::{MqttConnection, Stage},
+    connection::Stage,
     log,
-    ports::{Closing, Ports},
+    ports::Ports,
     reason::Reason,
     timers::{Timer, Timers},
 };
 use crate::{
     access::topics,
     base::ids::{ConnectionId, SubscriberId},
-    mqtt::{Connack, DecodeError, Disconnect, Packet, ReasonCode, Version},
+    mqtt::{DecodeError, Disconnect, ReasonCode},
     session::message::MessageView,
     topic::Subscription,
 };
@@ -45,7 +45,7 @@ pub(super) enum Cause {
 
 impl Cause {
     /// What a 5.0 client is told before the connection closes.
-    fn farewell(self) -> Option<Reason> {
+    pub(super) fn farewell(self) -> Option<Reason> {
         match self {
             Cause::Disconnect
             | Cause::DisconnectWithWill
@@ -121,40 +121,13 @@ impl Shard {
 
     /// Ends a connection; its session goes on or ends with it.
     pub(super) fn end(&mut self, id: ConnectionId, cause: Cause, ports: &mut impl Ports) {
-        let Some(connection) = self.connections.remove(id) else { return };
+        let ended = self.connections.end(id, cause, &mut self.context, ports);
+        let Some(connection) = ended else { return };
         self.context.counters.count_end(cause);
-        self.say_farewell(id, &connection, cause, ports);
         let principal = connection.principal();
         log::ended(principal, self.context.settings.listener_address(principal.listener()), cause);
-        match cause {
-            Cause::Broken | Cause::ConnectTimeout => ports.close(id, Closing::Abort),
-            _ => ports.close(id, Closing::Flush),
-        }
         if let Stage::Connected(subscriber) = connection.stage() {
             self.detach(subscriber, cause, ports);
-        }
-    }
-
-    /// Before CONNACK nothing but CONNACK may say why. [MQTT-3.14.0-1] [MQTT-4.12.0-4]
-    fn say_farewell(
-        &mut self,
-        id: ConnectionId,
-        connection: &MqttConnection,
-        cause: Cause,
-        ports: &mut impl Ports,
-    ) {
-        let Some(reason) = cause.farewell() else { return };
-        let reason = self.context.rules.referral.instead_of(reason);
-        let farewell = match connection.stage() {
-            Stage::Connected(_) => Packet::Disconnect(Disconnect::with_reason(reason.code())),
-            Stage::Authenticating => Packet::Connack(Connack::refusal(reason.code())),
-            _ => return,
-        };
-        // A client that does not even take the few bytes of the code is not told. [MQTT-3.1.2-24]
-        if connection.terms().version() == Version::V5
-            && self.write_last(connection.terms(), &farewell, reason)
-        {
-            ports.send(id, &self.scratch);
         }
     }
 

@@ -85,8 +85,8 @@ impl Shard {
             retained_bytes: self.retained.bytes(),
             timers: self.context.timers.len(),
             orphans: self.orphans.len(),
-            pending_subacks: self.owed.waiting_for_applied(),
-            waiting_for_post: self.owed.waiting_for_posted(),
+            pending_subacks: self.connections.waiting_for_applied(),
+            waiting_for_post: self.connections.waiting_for_posted(),
         }
     }
 

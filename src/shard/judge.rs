@@ -14,7 +14,7 @@ use crate::{
     access::topics,
     base::ids::{ConnectionId, SubscriberId},
     mqtt::{
-        Ack, ApplicationProperties, Connect, Delivery, Malformed, Packet, Publish, QoS, ReasonCode,
+        ApplicationProperties, Connect, Delivery, Malformed, Publish, QoS, ReasonCode,
         UserProperties, Version, Will,
     },
     session::filters::FiltersMax,
@@ -123,23 +123,16 @@ impl Shard {
         self.context.counters.count_refusal(reason);
         self.note(id, Notice::PublishRefused);
         if self.connections.connected(id).terms().version() != Version::V5 {
-            return self.acknowledge(id, delivery, ReasonCode::Success, ports);
+            let reason_code = ReasonCode::Success;
+            return self.connections.acknowledge(id, delivery, reason_code, ports);
         }
         if let Delivery::ExactlyOnce(packet_id) = delivery {
             self.sessions.of_connected_mut(subscriber).inbound_mut().refuse(packet_id);
         }
-        let ack = |packet_id| Ack::with_reason(packet_id, reason.code());
-        let packet = match delivery {
-            Delivery::AtMostOnce if reason == Reason::PublishForbidden => return,
-            Delivery::AtMostOnce => return self.end(id, Cause::Refused(reason), ports),
-            Delivery::AtLeastOnce(packet_id) => Packet::Puback(ack(packet_id)),
-            Delivery::ExactlyOnce(packet_id) => Packet::Pubrec(ack(packet_id)),
-        };
-        let connection = self.connections.connected_mut(id);
-        // Whoever has taken a CONNACK takes this, which is smaller.
-        let _ = connection.terms().write(&packet, Some(reason.text()), &mut self.scratch);
-        if !connection.keeps_back(&self.scratch) {
-            ports.send(id, &self.scratch);
+        match delivery {
+            Delivery::AtMostOnce if reason == Reason::PublishForbidden => {}
+            Delivery::AtMostOnce => self.end(id, Cause::Refused(reason), ports),
+            _ => self.connections.acknowledge_refused(id, delivery, reason, ports),
         }
     }
 }

@@ -26,7 +26,7 @@ impl Shard {
                 }
                 Letter::InterestApplied { upto } => {
                     if self.interest.hear_applied(from, *upto) {
-                        self.owed.note_applied(self.interest.applied_everywhere());
+                        self.connections.note_applied(self.interest.applied_everywhere());
                     }
                 }
                 Letter::Group { share, filter, counts } => {

@@ -13,6 +13,7 @@ mod budget;
 mod connack;
 mod connect;
 mod connection;
+mod connections;
 mod context;
 mod deliver;
 mod end;
@@ -50,7 +51,8 @@ use std::{rc::Rc, sync::Arc};
 
 use self::{
     budget::Budget,
-    connection::{Connections, MqttConnection, Stage},
+    connection::{MqttConnection, Stage},
+    connections::Connections,
     context::Context,
     deliver::DeliveryBuffers,
     end::Cause,
@@ -58,7 +60,7 @@ use self::{
     kept_connect::WAITING_BYTES_MAX,
     letter::LetterBatch,
     orphans::Orphans,
-    owed::{Answer, Condition, Due, Owed},
+    owed::{Answer, Due},
     ports::{Arrival, Brain, Closing, End, Ports},
     pressure::Pressure,
     publish::Routes,
@@ -91,7 +93,6 @@ pub struct Shard {
     sessions: Sessions,
     interest: Interest,
     orphans: Orphans,
-    owed: Owed,
     /// Memory of the CONNECT packets that wait to be answered.
     waiting: Budget,
     retained: Retained,
@@ -118,11 +119,10 @@ impl Shard {
     pub fn new(settings: Settings, rules: &Rules) -> Shard {
         let Settings { shard, shards, seed, started_at, .. } = settings;
         let mut shard = Shard {
-            connections: Connections::default(),
+            connections: Connections::new(shards),
             sessions: Sessions::new(seed),
             interest: Interest::new(&settings, rules.strategies.clone()),
             orphans: Orphans::default(),
-            owed: Owed::new(shards),
             waiting: Budget::new(WAITING_BYTES_MAX),
             retained: Retained::new(shard, started_at),
             replays: Replays::new(seed),
@@ -194,8 +194,7 @@ impl Shard {
         }
         let crowded = self.crowded_peer(ports);
         if let Some(peer) = crowded {
-            let posting = self.owed.posting(peer);
-            self.owe(id, (posting, Answer::ReadOn), ports);
+            self.connections.owe_until_posted(id, peer, Answer::ReadOn, ports);
         }
         crowded.is_some()
     }
@@ -324,8 +323,7 @@ impl Shard {
         self.answer_with(id, packet, None, ports);
     }
 
-    /// The same, and says in words why the answer is not a better one. One that the client does
-    /// not take cannot be left out: the connection ends instead. [MQTT-3.1.2-24]
+    /// The same, and says in words why the answer is not a better one.
     fn answer_with(
         &mut self,
         id: ConnectionId,
@@ -333,26 +331,16 @@ impl Shard {
         reason: Option<Reason>,
         ports: &mut impl Ports,
     ) {
-        let Some(connection) = self.connections.get(id) else { return };
-        if connection.terms().write(packet, reason.map(Reason::text), &mut self.scratch) {
-            ports.send(id, &self.scratch);
-        } else if matches!(packet, Packet::Connack(_)) {
-            self.end(id, Cause::ConnackTooLarge, ports);
-        } else {
-            self.end(id, Cause::AnswerTooLarge, ports);
+        if let Err(cause) = self.connections.answer(id, packet, reason, ports) {
+            self.end(id, cause, ports);
         }
-    }
-
-    /// Owes a connection an answer, and stops reading from it until it has been given.
-    fn owe(&mut self, id: ConnectionId, answer: (Condition, Answer), ports: &mut impl Ports) {
-        self.connections.owe(id, &mut self.owed, answer, ports);
     }
 
     /// Gives the answers that wait no longer, and reads on from those that were owed them.
     #[cold]
     #[inline(never)]
     fn give_due(&mut self, ports: &mut impl Ports) {
-        while let Some((id, due)) = self.connections.next_due(&mut self.owed) {
+        while let Some((id, due)) = self.connections.next_due() {
             match due {
                 Due::ReadOn => {}
                 Due::Packets(packets) => {
@@ -376,7 +364,7 @@ impl Shard {
     /// Does what could not be done in the middle of something else: gives answers that are due,
     /// and ends clients beyond a limit.
     fn settle(&mut self, ports: &mut impl Ports) {
-        if self.owed.has_ready() {
+        if self.connections.has_due() {
             self.give_due(ports);
         }
         while let Some(subscriber) = self.buffers.next_overrun() {
@@ -460,7 +448,7 @@ impl Brain for Shard {
 
     fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports) {
         self.context.now = now;
-        self.owed.note_posted(to);
+        self.connections.note_posted(to);
         self.settle(ports);
     }
 
@@ -472,7 +460,7 @@ impl Brain for Shard {
         ports: &mut impl Ports,
     ) {
         self.context.now = now;
-        self.connections.note_verdict(connection, &mut self.owed, passed);
+        self.connections.note_verdict(connection, passed);
         self.settle(ports);
     }
 

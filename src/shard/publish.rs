@@ -25,10 +25,7 @@ use crate::{
         ids::{ConnectionId, ShardId, ShardSet, SubscriberId},
         time::Span,
     },
-    mqtt::{
-        Ack, Delivery as PacketDelivery, PacketType, ProtocolError, Publish, ReasonCode,
-        SubscriptionOptions,
-    },
+    mqtt::{ProtocolError, Publish, ReasonCode, SubscriptionOptions},
     session::{
         Session,
         inbound::Admission,
@@ -205,7 +202,7 @@ impl Shard {
                     self.route_publish(publisher, topic, publish, ports)
                 }
             };
-        self.acknowledge(id, publish.delivery, reason_code, ports);
+        self.connections.acknowledge(id, publish.delivery, reason_code, ports);
     }
 
     fn route_publish(
@@ -237,27 +234,6 @@ impl Shard {
         let matched = self.route(&view, Some(id), ports);
         self.routes.application = application;
         if matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
-    }
-
-    pub(super) fn acknowledge(
-        &mut self,
-        id: ConnectionId,
-        delivery: PacketDelivery,
-        reason_code: ReasonCode,
-        ports: &mut impl Ports,
-    ) {
-        let (packet_type, packet_id) = match delivery {
-            PacketDelivery::AtMostOnce => return,
-            PacketDelivery::AtLeastOnce(packet_id) => (PacketType::Puback, packet_id),
-            PacketDelivery::ExactlyOnce(packet_id) => (PacketType::Pubrec, packet_id),
-        };
-        let connection = self.connections.connected_mut(id);
-        self.scratch.clear();
-        let ack = Ack::with_reason(packet_id, reason_code);
-        ack.encode(packet_type, connection.terms().version(), &mut self.scratch);
-        if !connection.keeps_back(&self.scratch) {
-            ports.send(id, &self.scratch);
-        }
     }
 
     /// Brings a message to everyone it is for, on all shards. Says whether there is anyone.
@@ -319,8 +295,7 @@ impl Shard {
             if letters.is_crowded()
                 && let Some(connection) = connection
             {
-                let posting = self.owed.posting(shard);
-                self.owe(connection, (posting, Answer::ReadOn), ports);
+                self.connections.owe_until_posted(connection, shard, Answer::ReadOn, ports);
             }
         }
         self.routes.group_shards = ShardSet::EMPTY;

@@ -1,6 +1,6 @@
 //! Other servers, and when clients are sent to them.
 
-use super::{Shard, reason::Reason};
+use super::reason::Reason;
 use crate::{
     mqtt::{Packet, ReasonCode},
     session::terms::Terms,
@@ -42,21 +42,34 @@ impl Referral {
             _ => None,
         }
     }
-}
 
-impl Shard {
-    /// Writes the last packet of a connection. What a client does not take of it is left out: in
-    /// this order the Reason String and the Server Reference. False: it does not even take the
-    /// rest.
-    pub(super) fn write_last(&mut self, terms: Terms, packet: &Packet<'_>, reason: Reason) -> bool {
-        let reference = self.context.rules.referral.reference(reason);
-        if let Some(reference) = reference.filter(|_| terms.version().has_properties()) {
+    /// Writes the last packet of a connection, into an empty buffer. What its client does not take
+    /// of it is left out: in this order the Reason String and the Server Reference.
+    pub(super) fn write_last(
+        &self,
+        terms: Terms,
+        packet: &Packet<'_>,
+        reason: Reason,
+        out: &mut Vec<u8>,
+    ) -> Written {
+        let reference = self.reference(reason).filter(|_| terms.version().has_properties());
+        if let Some(reference) = reference {
             let packet = packet.with_server_reference(reference);
-            if terms.write(&packet, Some(reason.text()), &mut self.scratch) {
-                self.context.counters.redirected += 1;
-                return true;
+            if terms.write(&packet, Some(reason.text()), out) {
+                return Written::WithReference;
             }
         }
-        terms.write(packet, Some(reason.text()), &mut self.scratch)
+        let is_taken = terms.write(packet, Some(reason.text()), out);
+        if is_taken { Written::Plain } else { Written::NotTaken }
     }
+}
+
+/// The last packet of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It names another server.
+    WithReference,
+    Plain,
+    /// The client does not take it even without anything that can be left out.
+    NotTaken,
 }

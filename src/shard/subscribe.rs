@@ -2,16 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{
-    Shard,
-    end::Cause,
-    granted::Granted,
-    log::Notice,
-    owed::{Answer, Condition},
-    ports::Ports,
-    reason::Reason,
-    replays::Replay,
-};
+use super::{Shard, granted::Granted, log::Notice, ports::Ports, reason::Reason, replays::Replay};
 use crate::{
     access::{
         Principal,
@@ -104,16 +95,9 @@ impl Shard {
             self.answer_with(id, suback, reason, ports);
             return self.pump(subscriber, ports);
         }
-        let mut frame = Vec::new();
-        if self.connections.connected(id).terms().write(
-            suback,
-            reason.map(Reason::text),
-            &mut frame,
-        ) {
-            let condition = Condition::Applied(told_at);
-            self.owe(id, (condition, Answer::Packets(frame)), ports);
-        } else {
-            self.end(id, Cause::AnswerTooLarge, ports);
+        let answer = (suback, reason);
+        if let Err(cause) = self.connections.answer_once_applied(id, told_at, answer, ports) {
+            self.end(id, cause, ports);
         }
     }
 

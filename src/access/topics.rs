@@ -22,6 +22,12 @@ pub enum Subscribable {
 /// says there whether it is connected, as mosquitto's do.
 #[inline]
 pub fn may_publish(principal: &Principal, topic: TopicName<'_>, payload: &[u8]) -> bool {
+    // Hardly any message is published to such a topic.
+    !topic.is_reserved() || may_publish_reserved(principal, topic, payload)
+}
+
+#[cold]
+fn may_publish_reserved(principal: &Principal, topic: TopicName<'_>, payload: &[u8]) -> bool {
     !is_brokers_own(topic) || is_bridge_state(principal, topic, payload)
 }
 
@@ -51,7 +57,6 @@ pub fn is_of_the_broker(topic: TopicName<'_>) -> bool {
 }
 
 /// Whether a client says of itself, and of nobody else, that it is connected (1) or not (0).
-#[cold]
 fn is_bridge_state(principal: &Principal, topic: TopicName<'_>, payload: &[u8]) -> bool {
     let rest = topic.as_str().strip_prefix(BRIDGES);
     let bridge = rest.and_then(|rest| rest.strip_suffix("/state"));

@@ -40,23 +40,24 @@ pub enum Packet<'a> {
 impl<'a> Packet<'a> {
     /// Reads the packet in a frame. A CONNECT says itself which version it speaks.
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Packet<'a>, DecodeError> {
-        Ok(match frame.packet_type() {
-            PacketType::Connect => Packet::Connect(Connect::decode(frame)?),
-            PacketType::Connack => Packet::Connack(Connack::decode(frame, version)?),
-            PacketType::Publish => Packet::Publish(Publish::decode(frame, version)?),
-            PacketType::Puback => Packet::Puback(Ack::decode(frame, version)?),
-            PacketType::Pubrec => Packet::Pubrec(Ack::decode(frame, version)?),
-            PacketType::Pubrel => Packet::Pubrel(Ack::decode(frame, version)?),
-            PacketType::Pubcomp => Packet::Pubcomp(Ack::decode(frame, version)?),
-            PacketType::Subscribe => Packet::Subscribe(Subscribe::decode(frame, version)?),
-            PacketType::Suback => Packet::Suback(Suback::decode(frame, version)?),
-            PacketType::Unsubscribe => Packet::Unsubscribe(Unsubscribe::decode(frame, version)?),
-            PacketType::Unsuback => Packet::Unsuback(Unsuback::decode(frame, version)?),
-            PacketType::Pingreq => ping::decode(frame).map(|()| Packet::Pingreq)?,
-            PacketType::Pingresp => ping::decode(frame).map(|()| Packet::Pingresp)?,
-            PacketType::Disconnect => Packet::Disconnect(Disconnect::decode(frame, version)?),
-            PacketType::Auth => Packet::Auth(Auth::decode(frame, version)?),
-        })
+        // Each is moved once: a result that all kinds share would be moved again.
+        match frame.packet_type() {
+            PacketType::Connect => Connect::decode(frame).map(Packet::Connect),
+            PacketType::Connack => Connack::decode(frame, version).map(Packet::Connack),
+            PacketType::Publish => Publish::decode(frame, version).map(Packet::Publish),
+            PacketType::Puback => Ack::decode(frame, version).map(Packet::Puback),
+            PacketType::Pubrec => Ack::decode(frame, version).map(Packet::Pubrec),
+            PacketType::Pubrel => Ack::decode(frame, version).map(Packet::Pubrel),
+            PacketType::Pubcomp => Ack::decode(frame, version).map(Packet::Pubcomp),
+            PacketType::Subscribe => Subscribe::decode(frame, version).map(Packet::Subscribe),
+            PacketType::Suback => Suback::decode(frame, version).map(Packet::Suback),
+            PacketType::Unsubscribe => Unsubscribe::decode(frame, version).map(Packet::Unsubscribe),
+            PacketType::Unsuback => Unsuback::decode(frame, version).map(Packet::Unsuback),
+            PacketType::Pingreq => Ok(ping::decode(frame).map(|()| Packet::Pingreq)?),
+            PacketType::Pingresp => Ok(ping::decode(frame).map(|()| Packet::Pingresp)?),
+            PacketType::Disconnect => Disconnect::decode(frame, version).map(Packet::Disconnect),
+            PacketType::Auth => Auth::decode(frame, version).map(Packet::Auth),
+        }
     }
 
     /// Appends the whole packet. A CONNECT is written in the version that it names itself.

@@ -39,10 +39,16 @@ pub struct Outbound {
     pub queue: Queue,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum Flight {
-    Sent { queued: QueuedMessage, counted: bool },
-    Released { counted: bool },
+    Sent {
+        queued: QueuedMessage,
+        counted: bool,
+    },
+    Released {
+        counted: bool,
+    },
+    #[default]
     Done,
 }
 
@@ -255,18 +261,22 @@ impl Outbound {
     }
 
     fn end(&mut self, packet_id: PacketId, expected: impl Fn(&Flight) -> bool) -> bool {
-        let is_expected = self.sent_flight(packet_id).is_some_and(|flight| expected(flight));
-        if is_expected {
-            self.finish(packet_id);
+        let flight = self.sent_flight(packet_id).filter(|flight| expected(flight));
+        let ended = flight.map(std::mem::take);
+        if let Some(flight) = &ended {
+            self.forget(packet_id, flight);
         }
-        is_expected
+        ended.is_some()
     }
 
     fn finish(&mut self, packet_id: PacketId) {
-        let Some(flight) = self.sent_flight(packet_id) else { return };
-        let counted = match std::mem::replace(flight, Flight::Done) {
-            Flight::Sent { counted, .. } | Flight::Released { counted } => counted,
-            Flight::Done => return,
+        self.end(packet_id, |_| true);
+    }
+
+    /// What has been taken out of its place is finished with.
+    fn forget(&mut self, packet_id: PacketId, flight: &Flight) {
+        let (Flight::Sent { counted, .. } | Flight::Released { counted }) = *flight else {
+            unreachable!("a flight that is done is not found");
         };
         self.alive -= 1;
         self.outstanding -= u16::from(counted);

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::{
     frames::{Form, Frames, PreparedFrame},
+    granted::Granted,
     log::{Notice, Notices},
     ports::Ports,
     pressure::Pressure,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     base::{hash::Seed, ids::SubscriberId, time::Moment},
-    mqtt::{QoS, SubscriptionOptions},
+    mqtt::QoS,
     session::{
         Link, Session,
         message::{Message, MessageView},
@@ -116,6 +117,11 @@ impl DeliveryBuffers {
         self.overrun.push(subscriber);
     }
 
+    #[inline]
+    pub(super) fn has_overrun(&self) -> bool {
+        !self.overrun.is_empty()
+    }
+
     /// Takes one of the connected sessions that are to be disconnected.
     pub(super) fn next_overrun(&mut self) -> Option<SubscriberId> {
         self.overrun.pop()
@@ -197,22 +203,30 @@ impl<'a, P: Ports> Fanout<'a, P> {
         &mut self,
         subscriber: SubscriberId,
         session: &mut Session,
-        options: SubscriptionOptions,
+        granted: Granted,
         subscription_ids: &[u32],
     ) {
         // [MQTT-3.8.3-3]
-        if options.no_local && self.view.publisher == Some(subscriber) {
+        if granted.no_local() && self.view.publisher == Some(subscriber) {
             return;
         }
-        let delivered = self.offer(subscriber, session, options, subscription_ids);
+        let delivered = self.offer(subscriber, session, granted, subscription_ids);
+        if self.update.is_some() {
+            self.note_update(subscriber, delivered.is_ok());
+        }
+        if let Err(dropped) = delivered {
+            self.drop(subscriber, session, dropped);
+        }
+    }
+
+    /// Takes note of who has got an update of the retained messages, and who has missed it.
+    #[cold]
+    fn note_update(&mut self, subscriber: SubscriberId, delivered: bool) {
         if let Some((update, replays)) = &mut self.update
             && let Some(replays) = replays.of(subscriber)
         {
             let own = self.view.publisher == Some(subscriber);
-            replays.missed.note(*update, own, delivered.is_ok());
-        }
-        if let Err(dropped) = delivered {
-            self.drop(subscriber, session, dropped);
+            replays.missed.note(*update, own, delivered);
         }
     }
 
@@ -239,13 +253,13 @@ impl<'a, P: Ports> Fanout<'a, P> {
         &mut self,
         subscriber: SubscriberId,
         session: &mut Session,
-        options: SubscriptionOptions,
+        granted: Granted,
         subscription_ids: &[u32],
     ) -> Result<(), Dropped> {
         let form = Form {
             dup: false,
-            qos: self.view.qos.min(options.qos),
-            retain: self.view.retain && options.retain_as_published,
+            qos: self.view.qos.min(granted.qos()),
+            retain: self.view.retain && granted.retain_as_published(),
             subscription_ids,
         };
         match session.link() {

@@ -205,6 +205,7 @@ impl Shard {
     }
 
     /// `latest` is the topic of the latest PUBLISH among these bytes.
+    #[inline]
     fn handle_frame<'a>(
         &mut self,
         id: ConnectionId,
@@ -237,6 +238,8 @@ impl Shard {
     }
 
     /// The first packet is CONNECT, and nothing else. [MQTT-3.1.0-1]
+    #[cold]
+    #[inline(never)]
     fn handle_first(
         &mut self,
         id: ConnectionId,
@@ -290,6 +293,8 @@ impl Shard {
         Ok(())
     }
 
+    #[cold]
+    #[inline(never)]
     fn handle_seldom(
         &mut self,
         id: ConnectionId,
@@ -362,11 +367,20 @@ impl Shard {
     }
 
     /// Does what could not be done in the middle of something else: gives answers that are due,
-    /// and ends clients beyond a limit.
+    /// and ends clients beyond a limit. Mostly there is nothing to do.
+    #[inline]
     fn settle(&mut self, ports: &mut impl Ports) {
         if self.connections.has_due() {
             self.give_due(ports);
         }
+        if self.buffers.has_overrun() {
+            self.end_overrun(ports);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_overrun(&mut self, ports: &mut impl Ports) {
         while let Some(subscriber) = self.buffers.next_overrun() {
             // It may have been ended for another delivery already.
             let link = self.sessions.get(subscriber).and_then(Session::link);

@@ -25,7 +25,7 @@ use crate::{
         ids::{ConnectionId, ShardId, ShardSet, SubscriberId},
         time::Span,
     },
-    mqtt::{ProtocolError, Publish, ReasonCode, SubscriptionOptions},
+    mqtt::{ProtocolError, Publish, ReasonCode},
     session::{
         Session,
         inbound::Admission,
@@ -54,7 +54,7 @@ pub(super) struct Routes {
 #[derive(Debug)]
 struct Receiver {
     subscriber: SubscriberId,
-    options: SubscriptionOptions,
+    granted: Granted,
     /// The Subscription Identifiers of all of them; mostly none or one.
     ids: Vec<u32>,
 }
@@ -78,13 +78,12 @@ impl Routes {
         for index in 0..interest.matched() {
             for entry in interest.subscribers(index) {
                 let granted = Granted::unpack(entry.options);
-                let options = granted.options;
                 // [MQTT-3.8.3-3]
-                if options.no_local && view.publisher == Some(entry.subscriber) {
+                if granted.no_local() && view.publisher == Some(entry.subscriber) {
                     continue;
                 }
                 let principal = || sessions.get(entry.subscriber).map(Session::principal);
-                if granted.is_partly
+                if granted.is_partly()
                     && !principal().is_some_and(|principal| granted.admits(principal, view.topic))
                 {
                     continue;
@@ -92,24 +91,23 @@ impl Routes {
                 let receivers = &mut self.receivers;
                 let place = *self.place_of.entry(entry.subscriber).or_insert(receivers.len());
                 if place == receivers.len() {
-                    receivers.push(Receiver::new(entry.subscriber, options));
+                    receivers.push(Receiver::new(entry.subscriber, granted));
                 }
-                receivers[place].join(options, entry.subscription_id);
+                receivers[place].join(granted, entry.subscription_id);
             }
         }
     }
 }
 
 impl Receiver {
-    fn new(subscriber: SubscriberId, options: SubscriptionOptions) -> Receiver {
-        Receiver { subscriber, options, ids: Vec::new() }
+    fn new(subscriber: SubscriberId, granted: Granted) -> Receiver {
+        Receiver { subscriber, granted, ids: Vec::new() }
     }
 
     /// The highest QoS of all subscriptions, and all their identifiers. [MQTT-3.3.4-2]
     /// [MQTT-3.3.4-3]
-    fn join(&mut self, options: SubscriptionOptions, subscription_id: u32) {
-        self.options.qos = self.options.qos.max(options.qos);
-        self.options.retain_as_published |= options.retain_as_published;
+    fn join(&mut self, granted: Granted, subscription_id: u32) {
+        self.granted = self.granted.join(granted);
         if subscription_id != 0 {
             self.ids.push(subscription_id);
         }
@@ -340,7 +338,7 @@ impl Shard {
                 {
                     let id = [entry.subscription_id];
                     let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
-                    fanout.deliver(entry.subscriber, session, granted.options, ids);
+                    fanout.deliver(entry.subscriber, session, granted, ids);
                 }
             }
             return;
@@ -348,7 +346,7 @@ impl Shard {
         routes.join_receivers(interest, sessions, view);
         for receiver in routes.receivers.drain(..) {
             if let Some(session) = sessions.get_mut(receiver.subscriber) {
-                fanout.deliver(receiver.subscriber, session, receiver.options, &receiver.ids);
+                fanout.deliver(receiver.subscriber, session, receiver.granted, &receiver.ids);
             }
         }
     }

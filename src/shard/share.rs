@@ -169,7 +169,7 @@ impl Shard {
                 sessions.get_mut(entry.subscriber).expect("a member of a group is a session");
             let id = [entry.subscription_id];
             let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
-            fanout.offer(entry.subscriber, session, Granted::unpack(entry.options).options, ids)
+            fanout.offer(entry.subscriber, session, Granted::unpack(entry.options), ids)
         };
         let dropped = match offer(first) {
             Ok(()) => return Offered::Taken { instead_of: None },

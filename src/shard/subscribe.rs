@@ -138,7 +138,7 @@ impl Shard {
         granted: Granted,
         is_new: bool,
     ) {
-        let Granted { options, is_partly } = granted;
+        let (options, is_partly) = (granted.options(), granted.is_partly());
         let wanted = match options.retain_handling {
             RetainHandling::SendAtSubscribe => true,
             RetainHandling::SendIfNew => is_new,
@@ -170,7 +170,7 @@ fn grant(
     if is_partly && matches!(subscription, Subscription::Shared(_)) {
         return Err(Reason::SubscribeForbidden);
     }
-    Ok(Granted { options, is_partly })
+    Ok(Granted::new(options, is_partly))
 }
 
 /// The byte in SUBACK: before 5.0 there is one failure only. [MQTT-3.9.3-2@3.1.1]

@@ -47,6 +47,7 @@ impl<'a> TopicName<'a> {
     }
 
     /// Whether the name is out of reach of filters that begin with a wildcard.
+    #[inline]
     pub fn is_reserved(self) -> bool {
         self.0.starts_with('$')
     }

@@ -1,16 +1,185 @@
-//! AUTH: enhanced authentication before CONNACK, and again at any time after it.
+//! How a client proves who it is, by its password or by AUTH packets, and what follows from it.
+//!
+//! Knows a CONNECT and what a client has proven; does not know sessions, nor how a client is let in
+//! or refused.
 
 use std::rc::Rc;
 
 use super::{
-    Shard, connect::Proof, connection::Stage, end::Cause, kept_connect::KeptConnect, ports::Ports,
+    budget::Budget,
+    connection::{MqttConnection, Stage},
+    context::Context,
+    kept_connect::{KeptConnect, WAITING_BYTES_MAX},
+    ports::Ports,
     reason::Reason,
 };
 use crate::{
-    access::scram::{Exchange, MESSAGE_BYTES_MAX, Outcome},
+    access::{
+        Decision, Policy,
+        scram::{Exchange, MESSAGE_BYTES_MAX, Outcome},
+    },
     base::ids::ConnectionId,
-    mqtt::{Auth, Packet, ProtocolError, ReasonCode, ReasonProperties},
+    mqtt::{Auth, Connect, ProtocolError, ReasonCode, ReasonProperties},
 };
+
+/// What a client has proven.
+#[derive(Debug, Default)]
+pub(super) struct Proof {
+    /// Which user it is; `None` for an anonymous client.
+    pub(super) user_name: Option<Box<str>>,
+    /// The last word of an enhanced authentication.
+    pub(super) data: Option<Vec<u8>>,
+}
+
+/// What a CONNECT has to prove who its client is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Credentials<'a> {
+    Password(Option<&'a [u8]>),
+    /// An Authentication Method, and the first Authentication Data.
+    Method(&'a str, Option<&'a [u8]>),
+}
+
+impl<'a> Credentials<'a> {
+    pub(super) fn of(connect: &Connect<'a>) -> Credentials<'a> {
+        match connect.properties.authentication_method {
+            Some(method) => Credentials::Method(method, connect.properties.authentication_data),
+            None => Credentials::Password(connect.password),
+        }
+    }
+}
+
+/// What is done next for a client that proves who it is.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The client is let in.
+    LetIn(Box<KeptConnect>, Proof),
+    /// CONNECT is answered once its password has been checked.
+    Wait(Box<KeptConnect>),
+    /// CONNECT is answered with a refusal.
+    Refuse(Box<KeptConnect>, Reason),
+    /// The client is sent AUTH: another one of its own has to come, or it goes on as before.
+    Send(AuthAnswer),
+    /// The client has not proven who it is: its connection ends.
+    Fail,
+}
+
+/// An AUTH packet of the broker's.
+#[derive(Debug)]
+pub(super) struct AuthAnswer {
+    reason_code: ReasonCode,
+    method: Rc<str>,
+    data: Option<Vec<u8>>,
+}
+
+impl AuthAnswer {
+    /// [MQTT-4.12.0-5]
+    pub(super) fn packet(&self) -> Auth<'_> {
+        Auth {
+            reason_code: self.reason_code,
+            method: Some(&self.method),
+            data: self.data.as_deref(),
+            properties: ReasonProperties::default(),
+        }
+    }
+
+    /// What is said in words: that the first message of the client is missing.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        let is_first = self.reason_code == ReasonCode::ContinueAuthentication;
+        (is_first && self.data.is_none()).then_some(Reason::FirstMessageMissing)
+    }
+}
+
+/// Asks the policy about clients that want in.
+#[derive(Debug)]
+pub(super) struct Authenticator {
+    /// Memory of the CONNECT packets that wait to be answered.
+    waiting: Budget,
+}
+
+impl Authenticator {
+    pub(super) fn new() -> Authenticator {
+        Authenticator { waiting: Budget::new(WAITING_BYTES_MAX) }
+    }
+
+    /// Begins with a CONNECT: its client is let in or refused at once, or the connection waits.
+    pub(super) fn begin(
+        &self,
+        (id, connection): (ConnectionId, &mut MqttConnection),
+        connect: Box<KeptConnect>,
+        credentials: Credentials<'_>,
+        context: &Context,
+        ports: &mut impl Ports,
+    ) -> Step {
+        match credentials {
+            Credentials::Password(password) => {
+                self.check_password((id, connection), connect, password, context, ports)
+            }
+            Credentials::Method(method, data) => {
+                self.begin_exchange(connection, connect, (method, data), context, ports)
+            }
+        }
+    }
+
+    fn check_password(
+        &self,
+        (id, connection): (ConnectionId, &mut MqttConnection),
+        mut connect: Box<KeptConnect>,
+        password: Option<&[u8]>,
+        context: &Context,
+        ports: &mut impl Ports,
+    ) -> Step {
+        let is_loopback = context.settings.is_loopback(connection.principal().listener());
+        let policy = &context.rules.policy;
+        match policy.admit(is_loopback, connect.user_name.as_deref(), password) {
+            Decision::Granted => Step::LetIn(connect, Proof::default()),
+            Decision::NotAuthorized => Step::Refuse(connect, Reason::Anonymous),
+            Decision::Verify(verification) => {
+                if connect.wait(&self.waiting, 0).is_err() {
+                    return Step::Refuse(connect, Reason::AuthenticationsFull);
+                }
+                if !ports.verify(id, verification) {
+                    return Step::Refuse(connect, Reason::PasswordChecksFull);
+                }
+                connection.wait(Stage::Waiting, connect.terms);
+                Step::Wait(connect)
+            }
+        }
+    }
+
+    /// Takes a CONNECT that names an Authentication Method. It is kept until it can be answered,
+    /// so that AUTH packets can be read after it.
+    fn begin_exchange(
+        &self,
+        connection: &mut MqttConnection,
+        mut connect: Box<KeptConnect>,
+        (method, data): (&str, Option<&[u8]>),
+        context: &Context,
+        ports: &mut impl Ports,
+    ) -> Step {
+        let policy = &context.rules.policy;
+        let Some(exchange) = policy.begin_exchange(method, ports.secret()) else {
+            // [MQTT-4.12.0-1]
+            return Step::Refuse(connect, Reason::AuthenticationMethodUnknown);
+        };
+        if connect.wait(&self.waiting, EXCHANGE_BYTES_MAX).is_err() {
+            return Step::Refuse(connect, Reason::AuthenticationsFull);
+        }
+        connection.wait(Stage::Authenticating, connect.terms);
+        let mut authentication = Authentication::new(method, connect);
+        let step = authentication.begin(exchange, data);
+        connection.set_authentication(authentication);
+        step
+    }
+}
+
+/// A CONNECT whose password has been checked.
+pub(super) fn conclude_check(connect: Box<KeptConnect>, passed: bool) -> Step {
+    if !passed {
+        return Step::Refuse(connect, Reason::PasswordWrong);
+    }
+    let proof = Proof { user_name: connect.user_name.clone(), data: None };
+    Step::LetIn(connect, proof)
+}
 
 /// How far a client has come that authenticates by AUTH packets.
 #[derive(Debug)]
@@ -31,22 +200,25 @@ enum Purpose {
     Remain { user_name: String },
 }
 
-/// What follows from a message of the client.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// Another AUTH has to come, after this data of ours. [MQTT-4.12.0-2]
-    Ask(Option<Vec<u8>>),
-    /// The client is let in.
-    LetIn(Box<KeptConnect>, Proof),
-    /// The client goes on as before, with the last data of ours.
-    Remain(Vec<u8>),
-    Fail,
-}
-
 impl Authentication {
-    pub(super) fn new(method: &str, connect: KeptConnect) -> Authentication {
-        let purpose = Purpose::Connect(Box::new(connect));
+    fn new(method: &str, connect: Box<KeptConnect>) -> Authentication {
+        let purpose = Purpose::Connect(connect);
         Authentication { method: method.into(), exchange: None, purpose }
+    }
+
+    /// Goes on with an AUTH of the client, or begins anew with it. Everything else goes on
+    /// meanwhile as it was.
+    pub(super) fn handle_auth(
+        &mut self,
+        auth: &Auth<'_>,
+        policy: &Policy,
+        ports: &mut impl Ports,
+    ) -> Result<Step, ProtocolError> {
+        if let Some(exchange) = self.exchange_of(auth)? {
+            return Ok(self.go_on(exchange, auth.data.unwrap_or_default()));
+        }
+        let exchange = policy.begin_exchange(auth.method.unwrap_or_default(), ports.secret());
+        Ok(exchange.map_or(Step::Fail, |exchange| self.begin(exchange, auth.data)))
     }
 
     /// Begins an exchange. The client has the first word: one that has not said it is asked for
@@ -81,9 +253,14 @@ impl Authentication {
         }
     }
 
+    /// Another AUTH has to come, after this data of ours. [MQTT-4.12.0-2]
     fn ask(&mut self, exchange: Exchange, data: Option<Vec<u8>>) -> Step {
         self.exchange = Some(exchange);
-        Step::Ask(data)
+        self.send(ReasonCode::ContinueAuthentication, data)
+    }
+
+    fn send(&self, reason_code: ReasonCode, data: Option<Vec<u8>>) -> Step {
+        Step::Send(AuthAnswer { reason_code, method: Rc::clone(&self.method), data })
     }
 
     /// The client has proven to be this user.
@@ -104,105 +281,13 @@ impl Authentication {
             Purpose::Connect(connect) => {
                 Step::LetIn(connect, Proof { user_name: proven, data: Some(data) })
             }
-            Purpose::Remain { .. } => Step::Remain(data),
+            Purpose::Remain { .. } => self.send(ReasonCode::Success, Some(data)),
         }
-    }
-}
-
-impl Shard {
-    /// Takes a CONNECT that names an Authentication Method. It is kept until it can be answered,
-    /// so that AUTH packets can be read after it.
-    pub(super) fn begin_authentication(
-        &mut self,
-        id: ConnectionId,
-        mut connect: KeptConnect,
-        (method, data): (&str, Option<&[u8]>),
-        ports: &mut impl Ports,
-    ) {
-        let terms = connect.terms;
-        let Some(exchange) = self.context.rules.policy.begin_exchange(method, ports.secret())
-        else {
-            // [MQTT-4.12.0-1]
-            self.context.counters.refused_authentication += 1;
-            let reason = Reason::AuthenticationMethodUnknown;
-            return self.refuse_connect(id, terms, reason, ports);
-        };
-        if connect.wait(&self.waiting, EXCHANGE_BYTES_MAX).is_err() {
-            return self.refuse_connect(id, terms, Reason::AuthenticationsFull, ports);
-        }
-        let mut authentication = Authentication::new(method, connect);
-        let step = authentication.begin(exchange, data);
-        let connection = self.connections.connected_mut(id);
-        connection.wait(Stage::Authenticating, terms);
-        connection.set_authentication(authentication);
-        self.take_step(id, step, ports);
-    }
-
-    /// Before CONNACK a client sends AUTH and DISCONNECT, and nothing else. [MQTT-3.1.2-30]
-    pub(super) fn handle_unauthenticated(
-        &mut self,
-        id: ConnectionId,
-        packet: &Packet<'_>,
-        ports: &mut impl Ports,
-    ) {
-        match packet {
-            Packet::Auth(auth) => self.handle_auth(id, auth, ports),
-            Packet::Disconnect(_) => self.end(id, Cause::Disconnect, ports),
-            _ => self.refuse_packet(id, ProtocolError::AuthExpected, ports),
-        }
-    }
-
-    pub(super) fn handle_auth(
-        &mut self,
-        id: ConnectionId,
-        auth: &Auth<'_>,
-        ports: &mut impl Ports,
-    ) {
-        let Some(authentication) = self.connections.connected_mut(id).authentication() else {
-            // [MQTT-4.12.0-7]
-            return self.refuse_packet(id, ProtocolError::UnexpectedAuth, ports);
-        };
-        let step = match authentication.exchange_of(auth) {
-            Ok(Some(exchange)) => authentication.go_on(exchange, auth.data.unwrap_or_default()),
-            Ok(None) => {
-                // Everything else goes on meanwhile as it was.
-                let method = auth.method.unwrap_or_default();
-                let exchange = self.context.rules.policy.begin_exchange(method, ports.secret());
-                exchange.map_or(Step::Fail, |exchange| authentication.begin(exchange, auth.data))
-            }
-            Err(error) => return self.refuse_packet(id, error, ports),
-        };
-        self.take_step(id, step, ports);
-    }
-
-    fn take_step(&mut self, id: ConnectionId, step: Step, ports: &mut impl Ports) {
-        match step {
-            Step::Ask(data) => {
-                self.send_auth(id, ReasonCode::ContinueAuthentication, data.as_deref(), ports);
-            }
-            Step::LetIn(connect, proof) => self.accept(id, *connect, &proof, ports),
-            Step::Remain(proof) => self.send_auth(id, ReasonCode::Success, Some(&proof), ports),
-            Step::Fail => self.end(id, Cause::NotAuthenticated, ports),
-        }
-    }
-
-    /// [MQTT-4.12.0-5]
-    fn send_auth(
-        &mut self,
-        id: ConnectionId,
-        reason_code: ReasonCode,
-        data: Option<&[u8]>,
-        ports: &mut impl Ports,
-    ) {
-        let authentication = self.connections.connected_mut(id).authentication();
-        let method = authentication.map(|authentication| Rc::clone(&authentication.method));
-        let properties = ReasonProperties::default();
-        let auth = Auth { reason_code, method: method.as_deref(), data, properties };
-        let is_first = reason_code == ReasonCode::ContinueAuthentication && data.is_none();
-        let reason = is_first.then_some(Reason::FirstMessageMissing);
-        self.answer_with(id, &Packet::Auth(auth), reason, ports);
     }
 }
 
 /// What an exchange holds of the client's messages and of its own.
 const EXCHANGE_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
+
+#[cfg(test)]
+mod tests;

@@ -8,20 +8,29 @@ use crate::mqtt::{Connack, ConnackProperties, Packet, ReasonCode, Version};
 /// A client that is let in.
 #[derive(Debug)]
 pub(super) struct Accepted<'a> {
-    pub(super) rules: &'a Rules,
-    pub(super) connect: &'a KeptConnect,
-    pub(super) session_present: bool,
-    /// The Client Identifier, when the broker has chosen it.
-    pub(super) assigned: Option<&'a str>,
+    rules: &'a Rules,
+    connect: &'a KeptConnect,
+    session_present: bool,
     /// The Response Information, when it has asked for it and there is any.
-    pub(super) response: Option<&'a str>,
+    response: Option<String>,
     /// The last data of an enhanced authentication.
-    pub(super) proof: Option<&'a [u8]>,
+    proof: Option<&'a [u8]>,
 }
 
-impl Accepted<'_> {
+impl<'a> Accepted<'a> {
+    pub(super) fn new(
+        rules: &'a Rules,
+        connect: &'a KeptConnect,
+        session_present: bool,
+        proof: Option<&'a [u8]>,
+    ) -> Accepted<'a> {
+        let wants_response = connect.wants_response_information;
+        let response = wants_response.then(|| rules.offer.response_information(connect.named()));
+        Accepted { rules, connect, session_present, response: response.flatten(), proof }
+    }
+
     /// What is not as the client asked for it is said. [MQTT-4.12.0-5] [MQTT-4.12.0-6]
-    pub(super) fn connack(&self) -> Connack<'_> {
+    pub(super) fn connack(&self) -> Packet<'_> {
         let Accepted { rules, connect, .. } = *self;
         let limits = &rules.limits;
         let session_expiry = rules.session_expiry(connect);
@@ -35,10 +44,10 @@ impl Accepted<'_> {
                 session_expiry_interval: Some(session_expiry).filter(|&it| it != asked_expiry),
                 receive_maximum: NonZeroU16::new(limits.receive_maximum),
                 maximum_packet_size: NonZeroU32::new(packet_size_max),
-                assigned_client_identifier: self.assigned,
+                assigned_client_identifier: connect.assigned.as_deref(),
                 topic_alias_maximum: limits.topic_alias_maximum,
                 server_keep_alive: Some(keep_alive).filter(|&it| it != connect.keep_alive),
-                response_information: self.response,
+                response_information: self.response.as_deref(),
                 authentication_method: connect.authentication_method.as_deref(),
                 authentication_data: self.proof,
                 ..ConnackProperties::default()
@@ -49,7 +58,7 @@ impl Accepted<'_> {
             // It need not be sent, and the client does not take it.
             connack.properties.response_information = None;
         }
-        connack
+        Packet::Connack(connack)
     }
 
     fn is_taken(&self, connack: Connack<'_>) -> bool {

@@ -6,30 +6,21 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 
 use super::{
     Handled, Shard,
+    auth::{Credentials, Proof, Step, conclude_check},
     connack::Accepted,
-    connection::Stage,
     end::Cause,
-    kept_connect::KeptConnect,
+    kept_connect::{KeptConnect, version_to_refuse},
     log::{self, Claim},
     owed::{Answer, Condition},
     ports::Ports,
     reason::Reason,
 };
 use crate::{
-    access::{Decision, Principal, topics},
+    access::Principal,
     base::ids::{ConnectionId, SubscriberId},
-    mqtt::{Connect, DecodeError, Frame, Packet, Version, connect::peek_version},
-    session::{Link, Session, terms::Terms, will::Will},
+    mqtt::{Auth, Connect, DecodeError, Frame, Packet, ProtocolError},
+    session::{Link, Session, terms::Terms},
 };
-
-/// What a client has proven.
-#[derive(Debug, Default)]
-pub(super) struct Proof {
-    /// Which user it is; `None` for an anonymous client.
-    pub(super) user_name: Option<Box<str>>,
-    /// The last word of an enhanced authentication.
-    pub(super) data: Option<Vec<u8>>,
-}
 
 impl Shard {
     /// Takes a CONNECT: it is answered now, or kept until it can be answered, or read again by the
@@ -40,11 +31,12 @@ impl Shard {
         connect: &Connect<'_>,
         ports: &mut impl Ports,
     ) -> Handled {
-        self.connections.connected_mut(id).claim(Claim::of(connect));
-        let terms = Terms::of(connect, self.context.rules.limits.topic_aliases_max);
-        let referred = self.refers(id).map_or(Ok(()), Err);
-        if let Err(reason) = referred.and_then(|()| self.context.rules.judge_connect(connect)) {
-            self.refuse_connect(id, terms, reason, ports);
+        let rules = &self.context.rules;
+        let terms = Terms::of(connect, rules.limits.topic_aliases_max);
+        let surplus = self.connections.connected(id).is_surplus();
+        if let Err(reason) = rules.judge_connect(connect, surplus) {
+            let claim = Claim { client: connect.client_id, user: connect.user_name };
+            self.refuse_connect(id, terms, Some(claim), reason, ports);
             return Handled::Taken;
         }
         let home = self.context.settings.home(connect.client_id);
@@ -56,13 +48,11 @@ impl Shard {
         if self.comes_too_early(id, connect.client_id, ports) {
             return Handled::NotTaken;
         }
-        let kept = KeptConnect::keep(connect, terms);
-        if let Some(method) = connect.properties.authentication_method {
-            let data = connect.properties.authentication_data;
-            self.begin_authentication(id, kept, (method, data), ports);
-        } else {
-            self.authenticate(id, kept, connect.password, ports);
-        }
+        let kept = Box::new(KeptConnect::keep(connect, terms));
+        let client = (id, self.connections.connected_mut(id));
+        let credentials = Credentials::of(connect);
+        let step = self.authenticator.begin(client, kept, credentials, &self.context, ports);
+        self.take_step(id, step, ports);
         Handled::Taken
     }
 
@@ -74,44 +64,47 @@ impl Shard {
         link.is_some_and(|link| !ports.precede(link.connection, id))
     }
 
-    /// Why this client is turned away, whoever it is.
-    fn refers(&self, id: ConnectionId) -> Option<Reason> {
-        if self.context.rules.referral.is_permanent() {
-            return Some(Reason::Moved);
-        }
-        self.connections.connected(id).is_surplus().then_some(Reason::ConnectionsFull)
-    }
-
-    /// Lets the client in or refuses it, at once or when its password has been checked.
-    fn authenticate(
-        &mut self,
-        id: ConnectionId,
-        mut connect: KeptConnect,
-        password: Option<&[u8]>,
-        ports: &mut impl Ports,
-    ) {
-        let terms = connect.terms;
-        let listener = self.connections.connected(id).principal().listener();
-        let loopback = self.context.settings.is_loopback(listener);
-        let policy = &self.context.rules.policy;
-        match policy.admit(loopback, connect.user_name.as_deref(), password) {
-            Decision::Granted => self.accept(id, connect, &Proof::default(), ports),
-            Decision::NotAuthorized => {
-                self.refuse_authentication(id, terms, Reason::Anonymous, ports);
-            }
-            Decision::Verify(verification) => {
-                if connect.wait(&self.waiting, 0).is_err() {
-                    let reason = Reason::AuthenticationsFull;
-                    return self.refuse_authentication(id, terms, reason, ports);
-                }
-                if !ports.verify(id, verification) {
-                    let reason = Reason::PasswordChecksFull;
-                    return self.refuse_authentication(id, terms, reason, ports);
-                }
-                self.connections.connected_mut(id).wait(Stage::Waiting, terms);
-                let answer = Answer::Connect(Box::new(connect));
+    /// Does what follows from what the client has proven so far.
+    fn take_step(&mut self, id: ConnectionId, step: Step, ports: &mut impl Ports) {
+        match step {
+            Step::LetIn(connect, proof) => self.accept(id, *connect, &proof, ports),
+            Step::Wait(connect) => {
+                let answer = Answer::Connect(connect);
                 self.connections.owe(id, (Condition::Verdict(None), answer), ports);
             }
+            Step::Refuse(connect, reason) => self.refuse_kept(id, &connect, reason, ports),
+            // There is no smaller challenge: a client that does not take it cannot be let in.
+            Step::Send(auth) => {
+                self.answer_with(id, &Packet::Auth(auth.packet()), auth.reason(), ports);
+            }
+            Step::Fail => self.end(id, Cause::NotAuthenticated, ports),
+        }
+    }
+
+    /// Before CONNACK a client sends AUTH and DISCONNECT, and nothing else. [MQTT-3.1.2-30]
+    pub(super) fn handle_unauthenticated(
+        &mut self,
+        id: ConnectionId,
+        packet: &Packet<'_>,
+        ports: &mut impl Ports,
+    ) {
+        match packet {
+            Packet::Auth(auth) => self.handle_auth(id, auth, ports),
+            Packet::Disconnect(_) => self.end(id, Cause::Disconnect, ports),
+            _ => self.refuse_packet(id, ProtocolError::AuthExpected, ports),
+        }
+    }
+
+    pub(super) fn handle_auth(
+        &mut self,
+        id: ConnectionId,
+        auth: &Auth<'_>,
+        ports: &mut impl Ports,
+    ) {
+        let connection = self.connections.connected_mut(id);
+        match connection.handle_auth(auth, &self.context.rules.policy, ports) {
+            Ok(step) => self.take_step(id, step, ports),
+            Err(error) => self.refuse_packet(id, error, ports),
         }
     }
 
@@ -124,72 +117,53 @@ impl Shard {
         passed: bool,
         ports: &mut impl Ports,
     ) {
-        if !passed {
-            return self.refuse_authentication(id, connect.terms, Reason::PasswordWrong, ports);
+        match self.crowded_peer(ports).filter(|_| passed) {
+            Some(peer) => {
+                let answer = Answer::Connect(connect);
+                self.connections.owe_until_posted(id, peer, answer, ports);
+            }
+            None => self.take_step(id, conclude_check(connect, passed), ports),
         }
-        if let Some(peer) = self.crowded_peer(ports) {
-            let answer = Answer::Connect(connect);
-            return self.connections.owe_until_posted(id, peer, answer, ports);
-        }
-        let proof = Proof { user_name: connect.user_name.clone(), data: None };
-        self.accept(id, *connect, &proof, ports);
-    }
-
-    fn refuse_authentication(
-        &mut self,
-        id: ConnectionId,
-        terms: Terms,
-        reason: Reason,
-        ports: &mut impl Ports,
-    ) {
-        self.context.counters.refused_authentication += 1;
-        self.refuse_connect(id, terms, reason, ports);
     }
 
     /// Lets the client in: takes its session over, resumes it or begins a new one.
-    pub(super) fn accept(
+    fn accept(
         &mut self,
         id: ConnectionId,
         mut connect: KeptConnect,
         proof: &Proof,
         ports: &mut impl Ports,
     ) {
-        let assigned = connect.client_id.is_empty().then(|| self.assign_client_id(ports));
-        let client_id = assigned.as_deref().unwrap_or(&connect.client_id);
+        if connect.client_id.is_empty() {
+            connect.assigned = Some(self.assign_client_id(ports).into());
+        }
+        let client_id = connect.named();
         let stranger = self.connections.connected(id).principal();
         let principal = Rc::new(stranger.named(client_id, proof.user_name.as_deref()));
-        let will = connect.will.take();
-        if will.as_deref().is_some_and(|will| !may_leave(&principal, will)) {
-            return self.refuse_connect(id, connect.terms, Reason::WillForbidden, ports);
+        if !connect.may_leave_will(&principal) {
+            return self.refuse_kept(id, &connect, Reason::WillForbidden, ports);
         }
         self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
         let sessions_max = self.context.rules.limits.sessions_max;
         if resumed.is_none() && !self.context.settings.sessions.try_add(sessions_max) {
-            return self.refuse_connect(id, connect.terms, Reason::SessionsFull, ports);
+            return self.refuse_kept(id, &connect, Reason::SessionsFull, ports);
         }
         let subscriber = resumed.unwrap_or_else(|| self.sessions.create(Rc::clone(&principal)));
-        let wants_response = connect.wants_response_information;
-        let response =
-            wants_response.then(|| self.context.rules.offer.response_information(client_id));
-        self.attach(id, (subscriber, principal), &connect, will);
-        let accepted = Accepted {
-            rules: &Rc::clone(&self.context.rules),
-            connect: &connect,
-            session_present: resumed.is_some(),
-            assigned: assigned.as_deref(),
-            response: response.as_ref().and_then(Option::as_deref),
-            proof: proof.data.as_deref(),
-        };
-        self.send_connack(id, &accepted, ports);
-        if let Some(connection) = self.connections.get(id) {
-            let principal = connection.principal();
-            let listener = self.context.settings.listener_address(principal.listener());
-            let terms = (connection.terms().version(), connection.keep_alive());
-            log::connected(principal, listener, terms, resumed.is_some());
-            self.set_members_online(subscriber, true, ports);
-            self.pump(subscriber, ports);
+        self.attach(id, (subscriber, Rc::clone(&principal)), &mut connect);
+        let session_present = resumed.is_some();
+        let data = proof.data.as_deref();
+        let accepted = Accepted::new(&self.context.rules, &connect, session_present, data);
+        let answered = self.connections.answer(id, &accepted.connack(), None, ports);
+        if let Err(cause) = answered {
+            return self.end(id, cause, ports);
         }
+        let listener = self.context.settings.listener_address(principal.listener());
+        let keep_alive = self.context.rules.keep_alive(&connect);
+        let terms = (connect.terms.version(), keep_alive);
+        log::connected(&principal, listener, terms, session_present);
+        self.set_members_online(subscriber, true, ports);
+        self.pump(subscriber, ports);
     }
 
     /// Ends the client's earlier connection, and its session if it wants a clean start.
@@ -210,8 +184,7 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         (subscriber, principal): (SubscriberId, Rc<Principal>),
-        connect: &KeptConnect,
-        will: Option<Box<Will>>,
+        connect: &mut KeptConnect,
     ) {
         let rules = &self.context.rules;
         let connection = self.connections.connected_mut(id);
@@ -221,16 +194,13 @@ impl Shard {
         let window = connect.receive_maximum.min(rules.limits.inflight_max);
         let session = self.sessions.get_mut(subscriber).expect("it was found or created");
         let link = Link { connection: id, terms: connect.terms };
-        session.connect(principal, link, window, rules.session_expiry(connect), will);
+        let (expiry, will) = (rules.session_expiry(connect), connect.will.take());
+        session.connect(principal, link, window, expiry, will);
         self.context.counters.clients_connected += 1;
         self.context.counters.connections_accepted += 1;
         if let Some(deadline) = deadline {
             self.watch_silence(id, deadline);
         }
-    }
-
-    fn send_connack(&mut self, id: ConnectionId, accepted: &Accepted<'_>, ports: &mut impl Ports) {
-        self.answer(id, &Packet::Connack(accepted.connack()), ports);
     }
 
     /// A Client Identifier that is at home here and in nobody's use, and that nobody can predict:
@@ -245,27 +215,39 @@ impl Shard {
         }
     }
 
+    fn refuse_kept(
+        &mut self,
+        id: ConnectionId,
+        connect: &KeptConnect,
+        reason: Reason,
+        ports: &mut impl Ports,
+    ) {
+        self.refuse_connect(id, connect.terms, Some(Claim::of(connect)), reason, ports);
+    }
+
     /// Answers CONNECT with a refusal, and closes.
-    pub(super) fn refuse_connect(
+    fn refuse_connect(
         &mut self,
         id: ConnectionId,
         terms: Terms,
+        claim: Option<Claim<'_>>,
         reason: Reason,
         ports: &mut impl Ports,
     ) {
         self.context.counters.count_refusal(reason);
-        let reason = self.context.rules.referral.instead_of(reason);
         self.context.counters.refused_connect += 1;
+        let reason = self.context.rules.referral.instead_of(reason);
         let refused = self.connections.refuse(id, terms, reason, &mut self.context, ports);
         if let Some(connection) = refused {
             let principal = connection.principal();
             let listener = self.context.settings.listener_address(principal.listener());
-            log::refused(principal, connection.claimed(), listener, reason);
+            let claim = claim.map(|claim| (claim, terms.version()));
+            log::refused(principal, claim, listener, reason);
         }
     }
 
     /// Answers a first packet that is no valid CONNECT, in its own version as far as that can be
-    /// read. [MQTT-3.1.2-2@3.1.1] [MQTT-3.1.4-1]
+    /// read.
     pub(super) fn refuse_connect_bytes(
         &mut self,
         id: ConnectionId,
@@ -273,23 +255,12 @@ impl Shard {
         error: DecodeError,
         ports: &mut impl Ports,
     ) {
-        let version = peek_version(frame.body);
-        match (version, error) {
-            (Some(version), DecodeError::UnsupportedProtocolVersion) => {
-                self.refuse_connect(id, Terms::plain(version), Reason::Packet(error), ports);
-            }
-            (Some(Version::V5), _) => {
-                self.context.counters.count_error(error);
-                let terms = Terms::plain(Version::V5);
-                self.refuse_connect(id, terms, Reason::Packet(error), ports);
-            }
-            _ => self.refuse(id, error, ports),
+        let Some(version) = version_to_refuse(frame, error) else {
+            return self.refuse(id, error, ports);
+        };
+        if error != DecodeError::UnsupportedProtocolVersion {
+            self.context.counters.count_error(error);
         }
+        self.refuse_connect(id, Terms::plain(version), None, Reason::Packet(error), ports);
     }
-}
-
-/// Whether a client may have this Will.
-fn may_leave(principal: &Principal, will: &Will) -> bool {
-    let view = will.message.view();
-    topics::may_publish(principal, view.topic, view.payload.as_slice())
 }

@@ -3,16 +3,19 @@
 use std::{num::NonZeroU16, rc::Rc};
 
 use super::{
-    auth::Authentication, kept_connect::KeptConnect, log::Claim, owed::Account, ports::Arrival,
+    auth::{Authentication, Step},
+    kept_connect::KeptConnect,
+    owed::Account,
+    ports::{Arrival, Ports},
     rules::Rules,
 };
 use crate::{
-    access::Principal,
+    access::{Policy, Principal},
     base::{
         ids::SubscriberId,
         time::{Moment, Span},
     },
-    mqtt::{Frame, Version},
+    mqtt::{Auth, Frame, ProtocolError, Version},
     session::{
         client_aliases::{AliasesFull, ClientAliases},
         terms::Terms,
@@ -69,8 +72,6 @@ struct Extras {
     aliases: ClientAliases,
     /// Of a client that authenticates by AUTH packets.
     authentication: Option<Box<Authentication>>,
-    /// Who the client claims to be, while its CONNECT waits for its answer.
-    claim: Option<Claim>,
 }
 
 impl MqttConnection {
@@ -99,16 +100,6 @@ impl MqttConnection {
     #[inline]
     pub(super) fn principal(&self) -> &Rc<Principal> {
         &self.principal
-    }
-
-    /// Its client has sent CONNECT, and claims to be this one.
-    pub(super) fn claim(&mut self, claim: Claim) {
-        self.extras.get_or_insert_default().claim = Some(claim);
-    }
-
-    /// Who its client claims to be, while a CONNECT waits for its answer.
-    pub(super) fn claimed(&self) -> Option<&Claim> {
-        self.extras.as_ref()?.claim.as_ref()
     }
 
     /// Whether it is one too many, and only there to be told so.
@@ -162,9 +153,6 @@ impl MqttConnection {
     ) {
         self.stage = Stage::Connected(subscriber);
         self.principal = principal;
-        // Only AUTH packets leave more than the claim behind before this.
-        self.extras.take_if(|extras| extras.authentication.is_none());
-        self.extras.iter_mut().for_each(|extras| extras.claim = None);
         self.terms = connect.terms;
         self.is_bridge = connect.is_bridge;
         self.keep_alive = rules.keep_alive(connect);
@@ -175,11 +163,6 @@ impl MqttConnection {
     #[inline]
     pub(super) fn touch(&mut self, now: Moment) {
         self.last_packet = now;
-    }
-
-    /// In seconds; 0 is never.
-    pub(super) fn keep_alive(&self) -> u16 {
-        self.keep_alive
     }
 
     /// When the client will have been silent for too long: one and a half times its Keep Alive.
@@ -218,8 +201,17 @@ impl MqttConnection {
         &mut self.account
     }
 
-    pub(super) fn authentication(&mut self) -> Option<&mut Authentication> {
-        self.extras.as_mut()?.authentication.as_deref_mut()
+    /// Goes on with an AUTH of its client.
+    pub(super) fn handle_auth(
+        &mut self,
+        auth: &Auth<'_>,
+        policy: &Policy,
+        ports: &mut impl Ports,
+    ) -> Result<Step, ProtocolError> {
+        let authentication = self.extras.as_mut().and_then(|it| it.authentication.as_mut());
+        // [MQTT-4.12.0-7]
+        let authentication = authentication.ok_or(ProtocolError::UnexpectedAuth)?;
+        authentication.handle_auth(auth, policy, ports)
     }
 
     pub(super) fn set_authentication(&mut self, authentication: Authentication) {

@@ -30,8 +30,19 @@ struct Candidate<'a> {
 }
 
 impl Rules {
-    /// What a CONNECT shows by itself, before anyone is asked.
-    pub(super) fn judge_connect(&self, connect: &Connect<'_>) -> Result<(), Reason> {
+    /// What a CONNECT shows by itself, before anyone is asked, and whether anyone is let in on its
+    /// connection.
+    pub(super) fn judge_connect(
+        &self,
+        connect: &Connect<'_>,
+        is_surplus: bool,
+    ) -> Result<(), Reason> {
+        if self.referral.is_permanent() {
+            return Err(Reason::Moved);
+        }
+        if is_surplus {
+            return Err(Reason::ConnectionsFull);
+        }
         let may_be_empty = match connect.version {
             // 3.1 asks for 1 to 23 characters.
             Version::V31 => false,

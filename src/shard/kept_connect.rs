@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::budget::{Budget, BudgetShare};
 use crate::{
+    access::{Principal, topics},
     base::time::Span,
-    mqtt::{self, Connect},
+    mqtt::{self, Connect, DecodeError, Frame, Version, connect::peek_version},
     session::{
         message::{Message, MessageView, Payload, shared_payload},
         terms::Terms,
@@ -22,6 +23,8 @@ pub(super) struct KeptConnect {
     pub(super) terms: Terms,
     /// Empty: the broker is to choose one.
     pub(super) client_id: Box<str>,
+    /// The Client Identifier that the broker has chosen.
+    pub(super) assigned: Option<Box<str>>,
     pub(super) user_name: Option<Box<str>>,
     pub(super) clean_start: bool,
     pub(super) is_bridge: bool,
@@ -50,6 +53,7 @@ impl KeptConnect {
         KeptConnect {
             terms,
             client_id: connect.client_id.into(),
+            assigned: None,
             user_name: connect.user_name.map(Box::from),
             clean_start: connect.clean_start,
             is_bridge: connect.is_bridge,
@@ -61,6 +65,19 @@ impl KeptConnect {
             authentication_method: properties.authentication_method.map(Box::from),
             share: None,
         }
+    }
+
+    /// The Client Identifier by which the client is known.
+    pub(super) fn named(&self) -> &str {
+        self.assigned.as_deref().unwrap_or(&self.client_id)
+    }
+
+    /// Whether the client may have its Will.
+    pub(super) fn may_leave_will(&self, principal: &Principal) -> bool {
+        self.will.as_ref().is_none_or(|will| {
+            let view = will.message.view();
+            topics::may_publish(principal, view.topic, view.payload.as_slice())
+        })
     }
 
     /// Has it wait. What it holds then, and `more` bytes, count against the memory of all that
@@ -79,6 +96,14 @@ impl KeptConnect {
             + text(&self.authentication_method)
             + will
     }
+}
+
+/// The version in which a first packet is refused that is no valid CONNECT, if its client can be
+/// told anything. [MQTT-3.1.2-2@3.1.1] [MQTT-3.1.4-1]
+pub(super) fn version_to_refuse(frame: Frame<'_>, error: DecodeError) -> Option<Version> {
+    let version = peek_version(frame.body)?;
+    let is_told = version == Version::V5 || error == DecodeError::UnsupportedProtocolVersion;
+    is_told.then_some(version)
 }
 
 /// The Will as it is kept with the session. [MQTT-3.1.2-7]
@@ -108,7 +133,6 @@ fn keep_will(will: &mqtt::Will<'_>) -> Will {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mqtt::Version;
 
     fn kept(client_id: &str) -> KeptConnect {
         KeptConnect::keep(&Connect::new(Version::V5, client_id), Terms::plain(Version::V5))

@@ -7,14 +7,14 @@ use std::{net::SocketAddr, rc::Rc};
 
 use tracing::{debug, info, warn};
 
-use super::{Shard, end::Cause, reason::Reason};
+use super::{Shard, end::Cause, kept_connect::KeptConnect, reason::Reason};
 use crate::{
     access::Principal,
     base::{
         ids::ConnectionId,
         time::{Moment, Span},
     },
-    mqtt::{Connect, Version},
+    mqtt::Version,
 };
 
 /// A client has been let in.
@@ -36,37 +36,32 @@ pub(super) fn connected(
     );
 }
 
-/// Who a client claims to be in a CONNECT that has not been answered.
-#[derive(Debug)]
-pub(super) struct Claim {
-    client: Box<str>,
-    user: Option<Box<str>>,
-    version: Version,
+/// Who a client claims to be in a CONNECT that is refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim<'a> {
+    pub(super) client: &'a str,
+    pub(super) user: Option<&'a str>,
 }
 
-impl Claim {
-    pub(super) fn of(connect: &Connect<'_>) -> Claim {
-        Claim {
-            client: beginning(connect.client_id).into(),
-            user: connect.user_name.map(|user| beginning(user).into()),
-            version: connect.version,
-        }
+impl<'a> Claim<'a> {
+    pub(super) fn of(connect: &'a KeptConnect) -> Claim<'a> {
+        Claim { client: &connect.client_id, user: connect.user_name.as_deref() }
     }
 }
 
 /// A CONNECT has been refused. There is no claim when it cannot be read.
 pub(super) fn refused(
     principal: &Principal,
-    claim: Option<&Claim>,
+    claim: Option<(Claim<'_>, Version)>,
     listener: SocketAddr,
     reason: Reason,
 ) {
     info!(
-        client = claim.map(|claim| &*claim.client),
-        user = claim.and_then(|claim| claim.user.as_deref()),
+        client = claim.map(|(claim, _)| beginning(claim.client)),
+        user = claim.and_then(|(claim, _)| claim.user).map(beginning),
         peer = %principal.peer(),
         %listener,
-        version = claim.map(|claim| words_of_version(claim.version)),
+        version = claim.map(|(_, version)| words_of_version(version)),
         reason = reason.text(),
         "client refused"
     );

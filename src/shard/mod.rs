@@ -50,14 +50,13 @@ mod unsubscribe;
 use std::{rc::Rc, sync::Arc};
 
 use self::{
-    budget::Budget,
+    auth::Authenticator,
     connection::{MqttConnection, Stage},
     connections::Connections,
     context::Context,
     deliver::DeliveryBuffers,
     end::Cause,
     interest::Interest,
-    kept_connect::WAITING_BYTES_MAX,
     letter::LetterBatch,
     orphans::Orphans,
     owed::{Answer, Due},
@@ -93,8 +92,7 @@ pub struct Shard {
     sessions: Sessions,
     interest: Interest,
     orphans: Orphans,
-    /// Memory of the CONNECT packets that wait to be answered.
-    waiting: Budget,
+    authenticator: Authenticator,
     retained: Retained,
     replays: Replays,
     sys: SysTree,
@@ -123,7 +121,7 @@ impl Shard {
             sessions: Sessions::new(seed),
             interest: Interest::new(&settings, rules.strategies.clone()),
             orphans: Orphans::default(),
-            waiting: Budget::new(WAITING_BYTES_MAX),
+            authenticator: Authenticator::new(),
             retained: Retained::new(shard, started_at),
             replays: Replays::new(seed),
             sys: SysTree::new(shard, shards),

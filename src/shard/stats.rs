@@ -155,6 +155,11 @@ impl Counters {
     /// Counts what was refused by the limit or the check that it did not pass.
     pub(super) fn count_refusal(&mut self, reason: Reason) {
         match reason {
+            Reason::PasswordWrong
+            | Reason::Anonymous
+            | Reason::PasswordChecksFull
+            | Reason::AuthenticationsFull
+            | Reason::AuthenticationMethodUnknown => self.refused_authentication += 1,
             Reason::PayloadNotText => self.refused_payload_format += 1,
             Reason::TopicTooDeep | Reason::FilterTooDeep => self.refused_topic_levels += 1,
             Reason::UserPropertiesFull => self.refused_user_properties += 1,

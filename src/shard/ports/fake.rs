@@ -10,6 +10,8 @@ pub(crate) struct FakePorts {
     pub(crate) done: Vec<Done>,
     /// What every outbox has room for.
     pub(crate) room: usize,
+    /// Whether a password may still be given to a thread to check.
+    pub(crate) verifies: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +71,7 @@ impl Ports for FakePorts {
     }
 
     fn verify(&mut self, _: ConnectionId, _: Verification) -> bool {
-        false
+        self.verifies
     }
 
     fn random(&mut self) -> u64 {

@@ -36,7 +36,11 @@ use crate::{
     },
     routing::Strategies,
     session::queue::QueueLimits,
-    shard::{offer::Offer, referral::Referral, rules::Limits},
+    shard::{
+        offer::Offer,
+        referral::Referral,
+        rules::{Limits, SLICE_STEPS},
+    },
     transport::{Listener, websocket::HandshakePolicy},
 };
 
@@ -196,6 +200,7 @@ fn limits(flags: &LimitFlags, connect_timeout: Span) -> Limits {
         subscription_bytes_max: flags.subscription_bytes_max,
         retained_max: flags.retained_max,
         retained_bytes_max: flags.retained_bytes_max,
+        slice_steps: SLICE_STEPS,
     }
 }
 

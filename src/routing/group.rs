@@ -36,8 +36,8 @@ pub(super) struct Group {
     portions: Vec<Portion>,
     /// The number under which the other shards were last told of the members here, 0 if never.
     told_at: u64,
-    /// Where it stands among the groups on its filter.
-    place: u32,
+    /// Larger than that of each group that was opened before it.
+    number: u64,
 }
 
 /// What one shard has of a group.
@@ -50,8 +50,8 @@ struct Portion {
 }
 
 impl Group {
-    pub(super) fn new(name: GroupName, strategy: Strategy) -> Group {
-        Group { name: Some(Rc::new(name)), strategy, ..Group::default() }
+    pub(super) fn new(name: GroupName, strategy: Strategy, number: u64) -> Group {
+        Group { name: Some(Rc::new(name)), strategy, number, ..Group::default() }
     }
 
     pub(super) fn name(&self) -> &Rc<GroupName> {
@@ -78,12 +78,8 @@ impl Group {
         self.told_at = number;
     }
 
-    pub(super) fn place(&self) -> u32 {
-        self.place
-    }
-
-    pub(super) fn set_place(&mut self, place: u32) {
-        self.place = place;
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(super) fn is_unused(&self) -> bool {

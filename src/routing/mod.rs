@@ -34,5 +34,5 @@ pub use retained::{Retainable, RetainedStore, Stamp, Tally};
 pub use shared::{GroupId, Groups, Joined, Left};
 pub use strategy::{Selector, Strategies, Strategy};
 pub use subscriber_list::{Entry, Options};
-pub use target::TargetId;
+pub use target::{GroupPlace, TargetId};
 pub use trie::{Sizes, Subscribed, Trie, Unsubscribed};

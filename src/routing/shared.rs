@@ -34,6 +34,8 @@ pub struct Groups {
     strategies: Strategies,
     arena: Arena<Group>,
     by_name: Index<GroupId>,
+    /// How many have ever been opened: the number of the latest one.
+    opened: u64,
 }
 
 /// What joining a group has changed.
@@ -57,7 +59,8 @@ pub struct Left {
 impl Groups {
     /// The groups of shard `here`.
     pub fn new(seed: Seed, here: ShardId, strategies: Strategies) -> Groups {
-        Groups { seed, here, strategies, arena: Arena::default(), by_name: Index::default() }
+        let (arena, by_name) = (Arena::default(), Index::default());
+        Groups { seed, here, strategies, arena, by_name, opened: 0 }
     }
 
     /// Groups that begin from now on choose like this; the others go on as they began.
@@ -233,11 +236,11 @@ impl Groups {
         let strategy = self.strategies.of(shared.share.as_str());
         let name = GroupName::from(shared);
         let hash = self.seed.hash(&name.key());
-        let group = GroupId(self.arena.insert(Group::new(name, strategy)));
+        self.opened += 1;
+        let group = GroupId(self.arena.insert(Group::new(name, strategy, self.opened)));
         let rehash = |id: &GroupId| self.arena[id.0].hash(self.seed);
         self.by_name.insert(hash, group, rehash);
-        let place = trie.attach_group(shared.filter, group);
-        self.arena[group.0].set_place(place);
+        trie.attach_group(shared.filter, self.opened, group);
         group
     }
 
@@ -245,10 +248,8 @@ impl Groups {
         if self.arena[group.0].is_unused() {
             let rehash = |id: &GroupId| self.arena[id.0].hash(self.seed);
             self.by_name.remove(self.arena[group.0].hash(self.seed), group, rehash);
-            let place = self.arena.remove(group.0).place();
-            if let Some(moved) = trie.detach_group(filter, place) {
-                self.arena[moved.0].set_place(place);
-            }
+            let group = self.arena.remove(group.0);
+            trie.detach_group(filter, group.number());
         }
     }
 }
@@ -445,7 +446,8 @@ mod tests {
         assert_eq!(groups.choose_member(joined.group, Selector(0), |_| 0), None);
         let mut matches = Matches::default();
         trie.matches(TopicName::parse("a").unwrap(), &mut matches);
-        assert_eq!(trie.groups(matches.targets()[0]), [joined.group]);
+        let places = trie.groups(matches.targets()[0]);
+        assert!(places.iter().map(|place| place.group).eq([Some(joined.group)]));
         groups.set_remote(&mut trie, shared(), shard(1), Counts::default());
         assert!(groups.is_empty());
         assert_eq!((groups.find(shared()), trie.sizes().nodes), (None, 0));

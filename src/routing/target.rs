@@ -35,12 +35,23 @@ pub(super) enum Subscribers {
     Many(Box<SubscriberList>),
 }
 
-/// Behind one pointer, because few filters have share groups. Each group knows its place here.
+/// Behind one pointer, because few filters have share groups.
 #[derive(Debug, Default)]
-struct GroupList(Vec<GroupId>);
+struct GroupList {
+    /// In the order of their numbers. A place is given up only when another group comes, so that
+    /// whoever comes to one group after the other finds each of them once.
+    places: Vec<GroupPlace>,
+    gone: usize,
+}
 
-/// The longest list that keeps the memory of groups that have gone.
-const SPARE_GROUPS: usize = 16;
+/// A share group on a filter.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupPlace {
+    /// Larger than that of each group that was opened before it.
+    pub number: u64,
+    /// `None`: it has gone.
+    pub group: Option<GroupId>,
+}
 
 impl Target {
     pub(super) fn is_unused(&self) -> bool {
@@ -52,29 +63,28 @@ impl Target {
         self.groups.is_some() || !self.subscribers.is_empty()
     }
 
-    pub(super) fn groups(&self) -> &[GroupId] {
-        self.groups.as_ref().map_or(&[], |list| &list.0)
+    pub(super) fn groups(&self) -> &[GroupPlace] {
+        self.groups.as_ref().map_or(&[], |list| &list.places)
     }
 
-    /// Adds a group, and says its place in the list.
-    pub(super) fn add_group(&mut self, group: GroupId) -> u32 {
-        let list = &mut self.groups.get_or_insert_default().0;
-        list.push(group);
-        u32::try_from(list.len() - 1).expect("a shard knows fewer than 2^32 groups")
-    }
-
-    /// Removes the group at `place`. Says which group stands there now, if any does.
-    pub(super) fn remove_group(&mut self, place: u32) -> Option<GroupId> {
-        let list = &mut self.groups.as_mut()?.0;
-        let place = place as usize;
-        list.swap_remove(place);
-        let moved = list.get(place).copied();
-        if list.is_empty() {
-            self.groups = None;
-        } else if list.capacity() > SPARE_GROUPS && list.len() < list.capacity() / 4 {
-            list.shrink_to(list.len() * 2);
+    /// Adds a group whose number is larger than that of all others.
+    pub(super) fn add_group(&mut self, number: u64, group: GroupId) {
+        let list = self.groups.get_or_insert_default();
+        if list.gone > list.places.len() / 2 {
+            list.places.retain(|place| place.group.is_some());
+            list.gone = 0;
         }
-        moved
+        list.places.push(GroupPlace { number, group: Some(group) });
+    }
+
+    pub(super) fn remove_group(&mut self, number: u64) {
+        let Some(list) = &mut self.groups else { return };
+        if let Ok(place) = list.places.binary_search_by_key(&number, |place| place.number) {
+            list.gone += usize::from(list.places[place].group.take().is_some());
+        }
+        if list.gone == list.places.len() {
+            self.groups = None;
+        }
     }
 }
 

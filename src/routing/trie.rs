@@ -15,7 +15,7 @@ use super::{
     levels::{LevelId, LevelTable},
     shared::GroupId,
     subscriber_list::Entry,
-    target::{Target, TargetId},
+    target::{GroupPlace, Target, TargetId},
 };
 use crate::{
     base::{
@@ -188,8 +188,8 @@ impl Trie {
         (target.subscribers.entries().len(), target.interest)
     }
 
-    /// The share groups on one filter.
-    pub fn groups(&self, target: TargetId) -> &[GroupId] {
+    /// The share groups on one filter, in the order in which they were opened.
+    pub fn groups(&self, target: TargetId) -> &[GroupPlace] {
         self.targets[target.0].groups()
     }
 
@@ -206,19 +206,16 @@ impl Trie {
         &self.targets[id.0]
     }
 
-    /// Puts a group on its filter, and says its place in the list there.
-    pub(super) fn attach_group(&mut self, filter: TopicFilter<'_>, group: GroupId) -> u32 {
+    pub(super) fn attach_group(&mut self, filter: TopicFilter<'_>, number: u64, group: GroupId) {
         self.changes += 1;
-        self.target_mut(filter).add_group(group)
+        self.target_mut(filter).add_group(number, group);
     }
 
-    /// Takes a group from its place on its filter. Says which group stands there now, if any does.
-    pub(super) fn detach_group(&mut self, filter: TopicFilter<'_>, at: u32) -> Option<GroupId> {
-        let (place, id) = self.find(filter)?;
+    pub(super) fn detach_group(&mut self, filter: TopicFilter<'_>, number: u64) {
+        let Some((place, id)) = self.find(filter) else { return };
         self.changes += 1;
-        let moved = self.targets[id.0].remove_group(at);
+        self.targets[id.0].remove_group(number);
         self.settle(place, id);
-        moved
     }
 
     #[inline]

@@ -166,7 +166,8 @@ impl NaiveRoutes {
         let mut audience = Audience::default();
         for &target in self.matches.targets() {
             audience.subscribers.extend(self.trie.subscribers(target));
-            let keys = self.trie.groups(target).iter().map(|&group| self.groups.key(group));
+            let places = self.trie.groups(target).iter();
+            let keys = places.filter_map(|place| Some(self.groups.key(place.group?)));
             audience.groups.extend(keys.map(|(share, filter)| (share.into(), filter.into())));
         }
         audience.shards = self.matches.shards().iter().collect();

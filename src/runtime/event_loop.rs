@@ -123,7 +123,10 @@ impl<B: Brain> EventLoop<B> {
 
     /// Whether the next turn has something to do, whatever comes.
     pub(super) fn has_work(&self) -> bool {
-        self.driver.has_due() || self.driver.mail.has_unread()
+        let is_due = |deadline| deadline <= self.driver.now;
+        self.driver.has_due()
+            || self.driver.mail.has_unread()
+            || self.brain.next_deadline().is_some_and(is_due)
     }
 
     fn handle_due(&mut self) {

@@ -1,6 +1,8 @@
 //! The Topic Filters that a session has subscribed to, so that they can be undone at its end.
 
-use crate::base::hash::{Seed, Set};
+use hashbrown::HashTable;
+
+use crate::base::hash::Seed;
 
 /// A set of filters: a list while it is short, hashed beyond.
 #[derive(Debug)]
@@ -11,8 +13,11 @@ pub enum Filters {
 
 #[derive(Debug)]
 pub struct Many {
-    set: Set<Box<str>>,
+    list: Vec<Box<str>>,
+    /// Where each filter stands in the list, by its hash.
+    places: HashTable<u32>,
     bytes: usize,
+    seed: Seed,
 }
 
 impl Default for Filters {
@@ -39,7 +44,7 @@ impl Filters {
     pub fn len(&self) -> usize {
         match self {
             Filters::Few(list) => list.len(),
-            Filters::Many(many) => many.set.len(),
+            Filters::Many(many) => many.list.len(),
         }
     }
 
@@ -58,7 +63,7 @@ impl Filters {
     pub fn contains(&self, filter: &str) -> bool {
         match self {
             Filters::Few(list) => list.iter().any(|held| **held == *filter),
-            Filters::Many(many) => many.set.contains(filter),
+            Filters::Many(many) => many.place(filter).is_some(),
         }
     }
 
@@ -85,51 +90,82 @@ impl Filters {
                 list.push(filter.into());
             }
             Filters::Few(list) => {
-                let bytes = list.iter().map(|filter| filter.len()).sum();
-                let mut many = Many { set: Set::with_hasher(seed), bytes };
-                many.set.extend(list.drain(..));
-                many.add(filter);
+                let places = HashTable::new();
+                let mut many = Many { list: Vec::new(), places, bytes: 0, seed };
+                list.drain(..).for_each(|held| many.add(held));
+                many.add(filter.into());
                 *self = Filters::Many(Box::new(many));
             }
-            Filters::Many(many) => many.add(filter),
+            Filters::Many(many) => many.add(filter.into()),
         }
     }
 
     pub fn remove(&mut self, filter: &str) {
         match self {
-            Filters::Few(list) => list.retain(|held| **held != *filter),
+            Filters::Few(list) => {
+                if let Some(place) = list.iter().position(|held| **held == *filter) {
+                    list.swap_remove(place);
+                }
+            }
             Filters::Many(many) => many.remove(filter),
         }
     }
 
-    /// Those of shared subscriptions.
-    pub fn shared(&self) -> Vec<Box<str>> {
-        let all: &mut dyn Iterator<Item = &Box<str>> = match self {
-            Filters::Few(list) => &mut list.iter(),
-            Filters::Many(many) => &mut many.set.iter(),
-        };
-        all.filter(|filter| filter.starts_with("$share/")).cloned().collect()
+    /// The filter at a place, if it is of a shared subscription. The last filter takes the place of
+    /// one that is removed, and no other one changes its place.
+    pub fn shared_at(&self, place: usize) -> Option<&str> {
+        self.list().get(place).map(|filter| &**filter).filter(|filter| is_shared(filter))
     }
 
     /// Takes all of them out.
     pub fn take(&mut self) -> Vec<Box<str>> {
         match std::mem::take(self) {
             Filters::Few(list) => list,
-            Filters::Many(many) => many.set.into_iter().collect(),
+            Filters::Many(many) => many.list,
+        }
+    }
+
+    fn list(&self) -> &[Box<str>] {
+        match self {
+            Filters::Few(list) => list,
+            Filters::Many(many) => &many.list,
         }
     }
 }
 
+fn is_shared(filter: &str) -> bool {
+    filter.starts_with("$share/")
+}
+
 impl Many {
-    fn add(&mut self, filter: &str) {
-        self.set.insert(filter.into());
-        self.bytes += filter.len();
+    fn place(&self, filter: &str) -> Option<u32> {
+        let is_it = |&place: &u32| *self.list[place as usize] == *filter;
+        self.places.find(self.seed.hash(filter), is_it).copied()
+    }
+
+    fn add(&mut self, filter: Box<str>) {
+        let Many { list, places, bytes, seed } = self;
+        let place = u32::try_from(list.len()).expect("a session has fewer than 2^32 filters");
+        *bytes += filter.len();
+        let hash = seed.hash(&*filter);
+        list.push(filter);
+        places.insert_unique(hash, place, |&place| seed.hash(&*list[place as usize]));
     }
 
     fn remove(&mut self, filter: &str) {
-        if self.set.remove(filter) {
-            self.bytes -= filter.len();
+        let Some(place) = self.place(filter) else { return };
+        let Many { list, places, bytes, seed } = self;
+        if let Ok(found) = places.find_entry(seed.hash(filter), |&other| other == place) {
+            found.remove();
         }
+        let last = list.len() - 1;
+        if let Some(moved) = list.last().filter(|_| place as usize != last)
+            && let Some(entry) =
+                places.find_mut(seed.hash(&**moved), |&other| other as usize == last)
+        {
+            *entry = place;
+        }
+        *bytes -= list.swap_remove(place as usize).len();
     }
 }
 

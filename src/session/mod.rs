@@ -226,9 +226,13 @@ impl Session {
         &self.filters
     }
 
-    /// The filters of its shared subscriptions.
-    pub fn shared_filters(&self) -> Vec<Box<str>> {
-        if self.shared_filters == 0 { Vec::new() } else { self.filters.shared() }
+    pub fn has_shared_filters(&self) -> bool {
+        self.shared_filters > 0
+    }
+
+    /// The filter at a place of [`Filters`], if it is of a shared subscription.
+    pub fn shared_filter_at(&self, place: usize) -> Option<&str> {
+        self.filters.shared_at(place)
     }
 
     /// Forgets all subscriptions, and says which there were.

@@ -55,14 +55,20 @@ impl Sessions {
         subscriber
     }
 
+    /// Ends a session. Nobody else gets its number before [`Sessions::release`].
     pub fn remove(&mut self, subscriber: SubscriberId) -> Option<Session> {
         let session = self.place(subscriber)?.take()?;
         let hash = self.seed.hash(session.client_id());
         if let Ok(found) = self.by_client_id.find_entry(hash, |&other| other == subscriber) {
             found.remove();
         }
-        self.free.push(subscriber);
         Some(session)
+    }
+
+    /// Nothing speaks of an ended session any more: its number is free.
+    pub fn release(&mut self, subscriber: SubscriberId) {
+        debug_assert!(self.get(subscriber).is_none(), "the session has ended");
+        self.free.push(subscriber);
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (SubscriberId, &Session)> {
@@ -124,6 +130,8 @@ mod tests {
         let removed = sessions.remove(ids[70]).unwrap();
         assert_eq!(removed.client_id(), "client 70");
         assert!(sessions.get(ids[70]).is_none() && sessions.find("client 70").is_none());
-        assert_eq!(sessions.create(principal("another")), ids[70]);
+        assert_ne!(sessions.create(principal("another")), ids[70]);
+        sessions.release(ids[70]);
+        assert_eq!(sessions.create(principal("a third")), ids[70]);
     }
 }

@@ -162,7 +162,7 @@ impl Shard {
         let keep_alive = self.context.rules.keep_alive(&connect);
         let terms = (connect.terms.version(), keep_alive);
         log::connected(&principal, listener, terms, session_present);
-        self.set_members_online(subscriber, true, ports);
+        self.set_members_online(subscriber, ports);
         self.pump(subscriber, ports);
     }
 

@@ -13,7 +13,6 @@ use crate::{
     base::ids::{ConnectionId, SubscriberId},
     mqtt::{DecodeError, Disconnect, ReasonCode},
     session::message::MessageView,
-    topic::Subscription,
 };
 
 /// Why a connection ends.
@@ -138,7 +137,7 @@ impl Shard {
         session.disconnect(self.context.now, !cause.deletes_will());
         let released = self.pressure.give_up(subscriber, session.client_id(), self.context.now);
         self.release_publishers(released, ports);
-        self.set_members_online(subscriber, false, ports);
+        self.set_members_online(subscriber, ports);
         self.look_at_absent(subscriber, ports);
     }
 
@@ -171,10 +170,7 @@ impl Shard {
         let mut session = self.sessions.remove(subscriber).expect("a session ends once");
         self.context.settings.sessions.remove();
         debug_assert!(!self.pressure.is_pressing(subscriber), "its connection ended before it");
-        self.replays.forget(subscriber);
-        for text in session.take_filters() {
-            self.forget_subscription(subscriber, Subscription::from_valid(&text), ports);
-        }
+        self.begin_leaving(subscriber, &mut session, ports);
         // When the broker stops, those who would inherit go too.
         if !self.context.stopping && self.orphans.take_from(session.into_outbound()) {
             self.context.timers.set(self.context.now, Timer::Orphans);
@@ -199,21 +195,5 @@ impl Shard {
             ..message
         };
         self.route(&view, None, ports);
-    }
-
-    /// Tells the share groups of a session whether it can be sent anything now.
-    pub(super) fn set_members_online(
-        &mut self,
-        subscriber: SubscriberId,
-        online: bool,
-        ports: &mut impl Ports,
-    ) {
-        let session = self.sessions.get(subscriber).expect("it has just come or gone");
-        for text in session.shared_filters() {
-            let Subscription::Shared(shared) = Subscription::from_valid(&text) else {
-                unreachable!("the session said so")
-            };
-            self.interest.set_online(shared, subscriber, online, ports);
-        }
     }
 }

@@ -18,8 +18,8 @@ use crate::{
         ids::{ShardId, ShardSet, SubscriberId},
     },
     routing::{
-        Counts, Entry, GroupId, Groups, InterestAcks, Matches, Selector, Sizes, Strategies,
-        Strategy, Trie,
+        Counts, Entry, GroupId, GroupPlace, Groups, InterestAcks, Matches, Selector, Sizes,
+        Strategies, Strategy, Trie,
     },
     session::message::MessageView,
     topic::{GroupName, SharedFilter, Subscription, TopicFilter, TopicName},
@@ -133,18 +133,26 @@ impl Interest {
         }
     }
 
-    /// A member of a share group has connected or disconnected.
+    /// A member of a share group has connected or disconnected. True: that is news.
     pub(super) fn set_online(
         &mut self,
         shared: SharedFilter<'_>,
         subscriber: SubscriberId,
         online: bool,
         ports: &mut impl Ports,
-    ) {
+    ) -> bool {
         let group = self.groups.find(shared).expect("a group lasts as long as its members");
-        if self.groups.set_online(group, subscriber, online) {
+        let is_news = self.groups.set_online(group, subscriber, online);
+        if is_news {
             self.tell_members(shared, group, ports);
         }
+        is_news
+    }
+
+    /// A member of a share group has room again.
+    pub(super) fn set_room(&mut self, shared: SharedFilter<'_>, ports: &mut impl Ports) {
+        let group = self.groups.find(shared).expect("a group lasts as long as its members");
+        self.set_full(group, false, ports);
     }
 
     /// Notes whether any member here took the last message that came for one.
@@ -284,7 +292,7 @@ impl Interest {
 
     /// The share groups on the filter that matched as number `index`.
     #[inline]
-    pub(super) fn groups(&self, index: usize) -> &[GroupId] {
+    pub(super) fn groups(&self, index: usize) -> &[GroupPlace] {
         self.trie.groups(self.matches.targets()[index])
     }
 

@@ -30,6 +30,8 @@ pub struct Inventory {
     pub timers: usize,
     /// Messages of ended sessions that nobody has inherited yet.
     pub orphans: usize,
+    /// Works that go on in the next turn.
+    pub unfinished: usize,
     pub pending_subacks: usize,
     /// Connections that wait until a crowded batch of letters has been posted.
     pub waiting_for_post: usize,
@@ -85,6 +87,7 @@ impl Shard {
             retained_bytes: self.retained.bytes(),
             timers: self.context.timers.len(),
             orphans: self.orphans.len(),
+            unfinished: self.unfinished.len(),
             pending_subacks: self.connections.waiting_for_applied(),
             waiting_for_post: self.connections.waiting_for_posted(),
         }

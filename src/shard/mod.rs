@@ -24,6 +24,7 @@ mod interest;
 pub mod inventory;
 mod judge;
 mod kept_connect;
+mod leave;
 pub mod letter;
 mod log;
 mod mail;
@@ -45,6 +46,7 @@ pub mod stats;
 mod subscribe;
 mod sys;
 mod timers;
+mod unfinished;
 mod unsubscribe;
 
 use std::{rc::Rc, sync::Arc};
@@ -71,6 +73,7 @@ use self::{
     stats::Counters,
     sys::SysTree,
     timers::Timer,
+    unfinished::Unfinished,
 };
 use crate::{
     base::{
@@ -95,6 +98,7 @@ pub struct Shard {
     authenticator: Authenticator,
     retained: Retained,
     replays: Replays,
+    unfinished: Unfinished,
     sys: SysTree,
     routes: Routes,
     buffers: DeliveryBuffers,
@@ -124,6 +128,7 @@ impl Shard {
             authenticator: Authenticator::new(),
             retained: Retained::new(shard, started_at),
             replays: Replays::new(seed),
+            unfinished: Unfinished::new(seed),
             sys: SysTree::new(shard, shards),
             routes: Routes::new(seed, shards),
             buffers: DeliveryBuffers::new(seed),
@@ -461,6 +466,7 @@ impl Brain for Shard {
     fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports) {
         self.context.now = now;
         self.connections.note_posted(to);
+        self.unfinished.note_posted();
         self.settle(ports);
     }
 
@@ -479,6 +485,9 @@ impl Brain for Shard {
     fn handle_time(&mut self, now: Moment, ports: &mut impl Ports) {
         self.context.now = now;
         self.fire_timers(ports);
+        if self.unfinished.can_go_on() {
+            self.go_on(ports);
+        }
         self.settle(ports);
     }
 
@@ -488,7 +497,8 @@ impl Brain for Shard {
     }
 
     fn next_deadline(&self) -> Option<Moment> {
-        self.context.timers.next_due()
+        let next_turn = self.unfinished.can_go_on().then_some(self.context.now);
+        next_turn.or_else(|| self.context.timers.next_due())
     }
 
     fn handle_stop(&mut self, now: Moment, ports: &mut impl Ports) {

@@ -77,9 +77,9 @@ impl Replays {
         }
     }
 
-    /// The session has ended.
-    pub(super) fn forget(&mut self, subscriber: SubscriberId) {
-        self.0.remove(&subscriber);
+    /// The session has ended. What is left of its replays is to be dropped a few at a time.
+    pub(super) fn take(&mut self, subscriber: SubscriberId) -> Option<SessionReplays> {
+        if self.0.is_empty() { None } else { self.0.remove(&subscriber) }
     }
 }
 
@@ -145,6 +145,15 @@ impl SessionReplays {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Drops one of an ended session. False: none is left.
+    pub(super) fn drop_one(&mut self) -> bool {
+        self.waiting.pop_first().is_some()
+    }
+
     /// The oldest, and what the session has missed.
     pub(super) fn oldest(&mut self) -> Option<(&mut Replay, &Missed)> {
         let oldest = self.waiting.first_entry()?;
@@ -200,7 +209,7 @@ mod tests {
         assert_eq!(oldest(&mut replays, ONE), Some(2));
         replays.end_oldest(ONE);
         assert!(!replays.has_any(ONE) && replays.has_any(OTHER));
-        replays.forget(OTHER);
+        assert!(replays.take(OTHER).is_some_and(|mut taken| taken.drop_one()));
         assert!(replays.is_empty());
     }
 

@@ -29,6 +29,10 @@ pub struct Rules {
     pub sys_interval: Option<Span>,
 }
 
+/// A slice of work in which one message comes to a thousand share groups, or one session loses a
+/// thousand subscriptions: less than a millisecond.
+pub const SLICE_STEPS: usize = 8192;
+
 /// What happens to a connected client for which a message comes when its queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenQueueFull {
@@ -100,6 +104,9 @@ pub struct Limits {
     pub retained_max: usize,
     /// Bytes of retained messages, likewise.
     pub retained_bytes_max: usize,
+    /// Steps of the work for one packet, one session or one letter that are taken in a turn; what
+    /// goes beyond goes on in the next one. A step takes some hundred nanoseconds.
+    pub slice_steps: usize,
 }
 
 impl Shard {
@@ -141,6 +148,7 @@ pub(super) mod tests {
                 subscription_bytes_max: 1_000,
                 retained_max: 100,
                 retained_bytes_max: 1 << 20,
+                slice_steps: SLICE_STEPS,
             },
             offer: Offer::default(),
             referral: Referral::default(),

@@ -58,9 +58,13 @@ impl Shard {
     /// to those that another shard is to choose.
     pub(super) fn deliver_to_groups(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
         for at in 0..self.interest.matched() {
-            for nth in 0..self.interest.groups(at).len() {
-                let group = self.interest.groups(at)[nth];
-                self.deliver_to_group(view, group, ports);
+            let mut nth = 0;
+            // A group may go while its turn comes, and leaves its place empty.
+            while let Some(place) = self.interest.groups(at).get(nth) {
+                if let Some(group) = place.group {
+                    self.deliver_to_group(view, group, ports);
+                }
+                nth += 1;
             }
         }
     }
@@ -102,6 +106,10 @@ impl Shard {
                 None
             }
             Offered::NoMember => {
+                // The last member here may just have been found to be gone.
+                if let Some(next) = self.next_shard(group, selector).filter(|_| !is_last) {
+                    return Some(self.send_to_group(view, group, next, hops + 1, ports));
+                }
                 self.context.counters.dropped_no_member += 1;
                 None
             }
@@ -156,17 +164,17 @@ impl Shard {
         attempt: Attempt,
         ports: &mut impl Ports,
     ) -> Offered {
+        let Some(first) = self.choose_member(group, attempt.selector, ports) else {
+            return Offered::NoMember;
+        };
         let Shard { interest, sessions, buffers, pressure, context, .. } = self;
         let Context { rules, counters, .. } = context;
-        let load = |member| sessions.get(member).map_or(usize::MAX, Session::load);
-        let chosen = interest.choose_member(group, attempt.selector, load);
-        let Some(first) = chosen else { return Offered::NoMember };
         let share = Share { group: interest.name(group), origin: attempt.origin };
         let means = Means { now: context.now, limits: &rules.limits, buffers, pressure, counters };
         let mut fanout = Fanout::new(view, means, ports).by(share);
         let mut offer = |entry: Entry| {
-            let session =
-                sessions.get_mut(entry.subscriber).expect("a member of a group is a session");
+            // A session that is being ended is a member for a while.
+            let session = sessions.get_mut(entry.subscriber).ok_or(Dropped::Absent)?;
             let id = [entry.subscription_id];
             let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
             fanout.offer(entry.subscriber, session, Granted::unpack(entry.options), ids)
@@ -184,6 +192,36 @@ impl Shard {
             _ if taken => Offered::Taken { instead_of: None },
             _ => Offered::Refused { member, dropped },
         }
+    }
+
+    /// The member here that is to have the next message. While there is unfinished work, some
+    /// members may be of sessions that have ended or lost their connection: they are told apart
+    /// when their turn comes.
+    fn choose_member(
+        &mut self,
+        group: GroupId,
+        selector: Selector,
+        ports: &mut impl Ports,
+    ) -> Option<Entry> {
+        for _ in 0..LOOKS_MAX {
+            let Shard { interest, sessions, unfinished, .. } = self;
+            let load = |member| sessions.get(member).map_or(usize::MAX, Session::load);
+            let chosen = interest.choose_member(group, selector, load)?;
+            if unfinished.is_empty() {
+                return Some(chosen);
+            }
+            let member = chosen.subscriber;
+            let name = Rc::clone(interest.name(group));
+            let Some(session) = sessions.get(member) else {
+                interest.unsubscribe(Subscription::Shared(name.as_shared()), member, ports);
+                continue;
+            };
+            let online = session.link().is_some();
+            if !interest.set_online(name.as_shared(), member, online, ports) {
+                return Some(chosen);
+            }
+        }
+        None
     }
 
     /// Another member gets what this one has no room for. One that has acknowledged nothing for
@@ -204,12 +242,7 @@ impl Shard {
             return;
         }
         session.outbound_mut().queue.end_relief();
-        for text in session.shared_filters() {
-            let Ok(Subscription::Shared(shared)) = Subscription::parse(&text) else { continue };
-            if let Some(group) = self.interest.find_group(shared) {
-                self.interest.set_full(group, false, ports);
-            }
-        }
+        self.set_members_online(member, ports);
     }
 
     /// Another shard that is to look for a member: one that has room as far as is known, or else

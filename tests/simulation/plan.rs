@@ -14,7 +14,7 @@ use ringmq::{
     session::queue::QueueLimits,
     shard::{
         offer::Offer,
-        rules::{Limits, WhenQueueFull},
+        rules::{Limits, SLICE_STEPS, WhenQueueFull},
     },
 };
 
@@ -174,6 +174,7 @@ fn limits(random: &mut Random, narrow: bool) -> Limits {
         subscription_bytes_max: 64 << 20,
         retained_max: if narrow { random.between(1, 4) } else { 10_000 },
         retained_bytes_max: 64 << 20,
+        slice_steps: random.pick(&[1, 8, 100, SLICE_STEPS]),
     }
 }
 

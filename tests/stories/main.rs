@@ -5,6 +5,7 @@
 mod aliases;
 mod authenticating;
 mod bridging;
+mod budgets;
 mod connecting;
 mod counting;
 mod exchanges;

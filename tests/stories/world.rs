@@ -192,6 +192,7 @@ pub(crate) fn limits() -> Limits {
         subscription_bytes_max: 64 << 20,
         retained_max: 10_000,
         retained_bytes_max: 64 << 20,
+        slice_steps: ringmq::shard::rules::SLICE_STEPS,
     }
 }
 
@@ -414,6 +415,11 @@ impl World {
         !self.around[shard].connections[&key(id)].paused
     }
 
+    /// Works of all shards that go on in the next turn.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.shards.iter().map(|shard| shard.inventory(self.now).unfinished).sum()
+    }
+
     /// The sum of all shards' counters.
     pub(crate) fn counters(&self) -> Counters {
         let mut sum = Counters::default();
@@ -430,7 +436,8 @@ impl World {
         }
     }
 
-    fn turn(&mut self) -> bool {
+    /// One turn of every shard. False: nothing has happened.
+    pub(crate) fn turn(&mut self) -> bool {
         let mut moved = false;
         for shard in 0..self.shards.len() {
             moved |= self.feed(shard);
@@ -438,6 +445,7 @@ impl World {
             moved |= self.post(shard);
             moved |= self.drain(shard);
             moved |= self.bury(shard);
+            moved |= self.go_on(shard);
         }
         moved
     }
@@ -536,6 +544,15 @@ impl World {
             self.shards[shard].handle_drained(self.now, *id, &mut self.around[shard]);
         }
         moved || !drained.is_empty()
+    }
+
+    /// The shard goes on with what it has begun in this moment.
+    fn go_on(&mut self, shard: usize) -> bool {
+        let is_due = self.shards[shard].next_deadline().is_some_and(|due| due <= self.now);
+        if is_due {
+            self.shards[shard].handle_time(self.now, &mut self.around[shard]);
+        }
+        is_due
     }
 
     /// Forgets connections that were closed and have nothing more to send.

@@ -226,5 +226,6 @@ fn limits() -> Limits {
         subscription_bytes_max: 64 << 20,
         retained_max: 1000,
         retained_bytes_max: 1 << 20,
+        slice_steps: ringmq::shard::rules::SLICE_STEPS,
     }
 }

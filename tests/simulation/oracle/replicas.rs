@@ -72,10 +72,12 @@ impl Broker {
 
     /// Nothing waits for anything.
     fn check_at_rest(&self, at: usize, inventory: &Inventory, clients: &[Client]) -> Verdict {
-        let Inventory { held_back, orphans, pending_subacks, waiting_for_post, .. } = *inventory;
-        let waiting = [held_back, orphans, pending_subacks, waiting_for_post];
-        ensure(waiting == [0; 4], "nobody waits in the end", || {
-            format!("shard {at}: held back, inherited, subscribing, writing: {waiting:?}")
+        let Inventory { held_back, orphans, unfinished, pending_subacks, .. } = *inventory;
+        let waiting = [held_back, orphans, unfinished, pending_subacks, inventory.waiting_for_post];
+        ensure(waiting == [0; 5], "nobody waits in the end", || {
+            format!(
+                "shard {at}: held back, inherited, unfinished, subscribing, writing: {waiting:?}"
+            )
         })?;
         let hostile = |client_id: &str| clients.iter().any(|it| it.hostile && it.name == client_id);
         let sane = inventory.sessions.iter().filter(|session| !hostile(&session.client_id));
@@ -154,7 +156,7 @@ impl Broker {
                 left.sessions.len(),
                 trie.subscriptions + trie.targets + trie.levels + trie.nodes,
                 left.groups,
-                left.orphans + left.pending_subacks + left.waiting_for_post,
+                left.orphans + left.unfinished + left.pending_subacks + left.waiting_for_post,
             ];
             ensure(counts == [0; 7], "nothing is left of those who have gone", || {
                 format!("shard {at}: {left:?}")

@@ -1,0 +1,176 @@
+//! Work that is too much for one turn, and goes on in the next.
+//!
+//! ```text
+//!   push ---> rows: one for each client, its works in order ---> a slice ---> done
+//!                ^                                                  |
+//!                '---------- behind the rows of all others ---------'
+//! ```
+//! A row is charged to the client that has caused the work: its works wait for each other, and the
+//! rows take turns by slices of [`Steps`]. A turn takes a bounded number of steps of it, so that
+//! what else has come is handled in between.
+//!
+//! Knows whose work it is and whose turn it is; how it is done stands with each kind of work.
+
+use std::collections::VecDeque;
+
+use super::{Shard, leave::Leaving, ports::Ports};
+use crate::base::{
+    hash::{Map, Seed},
+    ids::SubscriberId,
+};
+
+/// Work that goes on in the next turn.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// What an ended session held is taken away.
+    Leave(Box<Leaving>),
+    /// The share groups of a session hear whether it is connected and has room. The places of its
+    /// filters before this number are to come.
+    Members(SubscriberId, usize),
+}
+
+/// Whose work it is: the hash of a Client Identifier, or 0 for the broker itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Owner(pub(super) u32);
+
+/// What may still be done: a step takes some hundred nanoseconds.
+#[derive(Debug)]
+pub(super) struct Steps(usize);
+
+/// Slices that one turn takes of unfinished work, of one row or of several.
+const SLICES_PER_TURN: usize = 2;
+
+impl Steps {
+    pub(super) const FILTER: usize = 8;
+    pub(super) const LOOK: usize = 1;
+
+    pub(super) fn new(steps: usize) -> Steps {
+        Steps(steps)
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) fn spend(&mut self, steps: usize) {
+        self.0 = self.0.saturating_sub(steps);
+    }
+}
+
+/// The unfinished work of a shard. Most have none.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    rows: Map<Owner, VecDeque<Work>>,
+    /// Whose turn it is; each row once, but for the one that is worked on.
+    round: VecDeque<Owner>,
+    /// Nothing can be done before a crowded batch of letters has been posted.
+    waits_for_post: bool,
+}
+
+impl Unfinished {
+    pub(super) fn new(seed: Seed) -> Unfinished {
+        Unfinished { rows: Map::with_hasher(seed), round: VecDeque::new(), waits_for_post: false }
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// How many works there are.
+    pub(super) fn len(&self) -> usize {
+        self.rows.values().map(VecDeque::len).sum()
+    }
+
+    /// Whether the next turn can do some of it.
+    pub(super) fn can_go_on(&self) -> bool {
+        !self.is_empty() && !self.waits_for_post
+    }
+
+    /// Adds work behind all that its owner has.
+    pub(super) fn push(&mut self, owner: Owner, work: Work) {
+        let row = self.rows.entry(owner).or_insert_with(|| {
+            self.round.push_back(owner);
+            VecDeque::new()
+        });
+        row.push_back(work);
+    }
+
+    /// Has the share groups of a session looked at, all of them.
+    pub(super) fn push_members(&mut self, owner: Owner, subscriber: SubscriberId, filters: usize) {
+        let row = self.rows.get_mut(&owner).into_iter().flatten();
+        for work in row {
+            if let Work::Members(other, next) = work
+                && *other == subscriber
+            {
+                *next = filters;
+                return;
+            }
+        }
+        self.push(owner, Work::Members(subscriber, filters));
+    }
+
+    /// A crowded batch of letters has been posted.
+    pub(super) fn note_posted(&mut self) {
+        self.waits_for_post = false;
+    }
+
+    /// The work whose turn it is. It has to be given back by [`Unfinished::put_back`].
+    fn next(&mut self) -> Option<(Owner, Work)> {
+        let owner = self.round.pop_front()?;
+        let work = self.rows.get_mut(&owner).and_then(VecDeque::pop_front);
+        Some((owner, work.expect("a row in the round has work")))
+    }
+
+    /// What is left of the work that was done some of.
+    fn put_back(&mut self, owner: Owner, rest: Option<Work>) {
+        let row = self.rows.get_mut(&owner).expect("a row lasts while its work is done");
+        if let Some(work) = rest {
+            row.push_front(work);
+        }
+        if row.is_empty() {
+            self.rows.remove(&owner);
+        } else {
+            self.round.push_back(owner);
+        }
+        if self.rows.is_empty() {
+            self.rows.shrink_to(ROWS_KEPT);
+            self.round.shrink_to(ROWS_KEPT);
+        }
+    }
+}
+
+/// Rows that there is room for while there are none.
+const ROWS_KEPT: usize = 64;
+
+impl Shard {
+    /// Does some of the unfinished work.
+    #[cold]
+    pub(super) fn go_on(&mut self, ports: &mut impl Ports) {
+        let slice = self.context.rules.limits.slice_steps;
+        let mut left = slice * SLICES_PER_TURN;
+        while left > 0 && self.unfinished.can_go_on() {
+            if self.crowded_peer(ports).is_some() {
+                self.unfinished.waits_for_post = true;
+                return;
+            }
+            let Some((owner, work)) = self.unfinished.next() else { return };
+            let mut steps = Steps::new(slice.min(left));
+            left -= slice.min(left);
+            let rest = self.do_some(work, &mut steps, ports);
+            left += steps.0;
+            self.unfinished.put_back(owner, rest);
+        }
+    }
+
+    /// Does some of a work, and says what is left of it.
+    fn do_some(&mut self, work: Work, steps: &mut Steps, ports: &mut impl Ports) -> Option<Work> {
+        match work {
+            Work::Leave(leaving) => self.leave(leaving, steps, ports).map(Work::Leave),
+            Work::Members(subscriber, next) => {
+                let next = self.tell_members(subscriber, next, steps, ports)?;
+                Some(Work::Members(subscriber, next))
+            }
+        }
+    }
+}

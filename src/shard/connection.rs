@@ -4,9 +4,11 @@ use std::{num::NonZeroU16, rc::Rc};
 
 use super::{
     auth::{Authentication, Step},
+    end::Cause,
     kept_connect::KeptConnect,
     owed::Account,
     ports::{Arrival, Ports},
+    reason::Reason,
     rules::Rules,
 };
 use crate::{
@@ -16,10 +18,7 @@ use crate::{
         time::{Moment, Span},
     },
     mqtt::{Auth, Frame, ProtocolError, Version},
-    session::{
-        client_aliases::{AliasesFull, ClientAliases},
-        terms::Terms,
-    },
+    session::{client_aliases::ClientAliases, terms::Terms},
 };
 
 /// One network connection, from its arrival to its end.
@@ -218,19 +217,30 @@ impl MqttConnection {
         self.extras.get_or_insert_default().authentication = Some(Box::new(authentication));
     }
 
-    pub(super) fn set_alias(&mut self, alias: NonZeroU16, topic: &str) -> Result<(), AliasesFull> {
-        self.extras.get_or_insert_default().aliases.set(alias, topic)
+    /// Gives an alias its topic, or an empty topic what its alias stands for. [MQTT-3.3.2-8]
+    pub(super) fn resolve_topic(
+        &mut self,
+        alias: NonZeroU16,
+        topic: &mut String,
+    ) -> Result<(), Cause> {
+        let wrong = |error: ProtocolError| Cause::Error(error.into());
+        if alias.get() > self.rules.limits.topic_alias_maximum {
+            return Err(wrong(ProtocolError::TopicAliasInvalid));
+        }
+        if !topic.is_empty() {
+            let aliases = &mut self.extras.get_or_insert_default().aliases;
+            return aliases.set(alias, topic).map_err(|_| Cause::Refused(Reason::AliasesFull));
+        }
+        let known = self.extras.as_ref().and_then(|extras| extras.aliases.topic(alias));
+        topic.push_str(known.ok_or_else(|| wrong(ProtocolError::TopicAliasUnknown))?);
+        Ok(())
     }
 
     /// How many topics stand behind its Topic Aliases.
     pub(super) fn alias_count(&self) -> usize {
         self.extras.as_ref().map_or(0, |extras| extras.aliases.count())
     }
-
-    pub(super) fn alias(&self, alias: NonZeroU16) -> Option<&str> {
-        self.extras.as_ref()?.aliases.topic(alias)
-    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

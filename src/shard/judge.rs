@@ -11,7 +11,7 @@ use super::{
     rules::{Limits, Rules},
 };
 use crate::{
-    access::topics,
+    access::{Principal, topics},
     base::ids::{ConnectionId, SubscriberId},
     mqtt::{
         ApplicationProperties, Connect, Delivery, Malformed, Publish, QoS, ReasonCode,
@@ -66,6 +66,20 @@ impl Rules {
         offered.map_err(|error| Reason::Packet(error.into()))
     }
 
+    /// What stands against a PUBLISH of this client.
+    #[inline]
+    fn judge_publish(
+        &self,
+        principal: &Principal,
+        topic: TopicName<'_>,
+        publish: &Publish<'_>,
+    ) -> Result<(), Reason> {
+        if !topics::may_publish(principal, topic, publish.payload) {
+            return Err(Reason::PublishForbidden);
+        }
+        self.judge_message(&Candidate::of(topic, publish))
+    }
+
     /// What stands against a message, whoever publishes it.
     #[inline]
     fn judge_message(&self, candidate: &Candidate<'_>) -> Result<(), Reason> {
@@ -91,32 +105,20 @@ impl Shard {
         publish: &Publish<'_>,
     ) -> Result<(), Reason> {
         let connection = self.connections.connected(id);
-        let Publish { payload, .. } = *publish;
-        if !topics::may_publish(connection.principal(), topic, payload) {
-            return Err(Reason::PublishForbidden);
-        }
-        let application = &publish.properties.application;
-        self.context.rules.judge_message(&Candidate { topic, application, payload })?;
+        let rules = &self.context.rules;
+        rules.judge_publish(connection.principal(), topic, publish)?;
         let version = connection.terms().version();
         let is_told = || publish.delivery.qos() > QoS::AtMostOnce && version == Version::V5;
-        if publish.retain && !payload.is_empty() && is_told() {
-            return self.judge_retained(topic, application, payload);
+        if publish.retain && !publish.payload.is_empty() && is_told() {
+            let bytes = Candidate::of(topic, publish).bytes();
+            let maximum = rules.limits.retained();
+            // A client that can be told is refused a message that could not be kept; one that
+            // cannot has it delivered, and not kept.
+            if !self.retained.make_room(topic, bytes, maximum, self.context.now) {
+                return Err(Reason::RetainedFull);
+            }
         }
         Ok(())
-    }
-
-    /// Whether there is room for a retained message. A client that can be told is refused one that
-    /// could not be kept; one that cannot has it delivered, and not kept.
-    fn judge_retained(
-        &mut self,
-        topic: TopicName<'_>,
-        application: &ApplicationProperties<'_>,
-        payload: &[u8],
-    ) -> Result<(), Reason> {
-        let bytes = topic.as_str().len() + application.bytes() + payload.len();
-        let maximum = self.context.rules.limits.retained();
-        let has_room = self.retained.make_room(topic, bytes, maximum, self.context.now);
-        if has_room { Ok(()) } else { Err(Reason::RetainedFull) }
     }
 
     /// A message that may not be published: 5.0 clients are told, others acknowledged as if it had
@@ -172,7 +174,18 @@ impl Limits {
     }
 }
 
-impl Candidate<'_> {
+impl<'a> Candidate<'a> {
+    #[inline]
+    fn of(topic: TopicName<'a>, publish: &'a Publish<'a>) -> Candidate<'a> {
+        let application = &publish.properties.application;
+        Candidate { topic, application, payload: publish.payload }
+    }
+
+    /// What a retained message of it takes.
+    fn bytes(&self) -> usize {
+        self.topic.as_str().len() + self.application.bytes() + self.payload.len()
+    }
+
     /// Whether the payload is text if the Payload Format Indicator says so.
     fn is_what_it_says(&self) -> bool {
         self.application.payload_format_indicator != Some(1)

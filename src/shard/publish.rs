@@ -3,8 +3,6 @@
 //! Decode, authorise, match the local trie once; then local sessions, and one letter for each
 //! other shard that wants it.
 
-use std::num::NonZeroU16;
-
 use super::{
     Shard,
     context::Context,
@@ -16,7 +14,6 @@ use super::{
     owed::Answer,
     ports::Ports,
     pressure::Publisher,
-    reason::Reason,
     retained::Retention,
 };
 use crate::{
@@ -140,36 +137,19 @@ impl Shard {
         let mut topic = std::mem::take(&mut self.routes.topic);
         topic.clear();
         topic.push_str(publish.topic);
-        match self.resolve_topic(id, alias, &mut topic) {
+        match self.connections.connected_mut(id).resolve_topic(alias, &mut topic) {
             Ok(()) => {
                 let topic = TopicName::from_valid(&topic);
                 self.admit(id, subscriber, topic, publish, ports);
             }
-            Err(cause) => self.end(id, cause, ports),
+            Err(cause) => {
+                if let Cause::Refused(reason) = cause {
+                    self.context.counters.count_refusal(reason);
+                }
+                self.end(id, cause, ports);
+            }
         }
         self.routes.topic = topic;
-    }
-
-    /// Gives an alias its topic, or an empty topic what its alias stands for. [MQTT-3.3.2-8]
-    fn resolve_topic(
-        &mut self,
-        id: ConnectionId,
-        alias: NonZeroU16,
-        topic: &mut String,
-    ) -> Result<(), Cause> {
-        let wrong = |error: ProtocolError| Cause::Error(error.into());
-        let connection = self.connections.connected_mut(id);
-        if alias.get() > connection.rules().limits.topic_alias_maximum {
-            return Err(wrong(ProtocolError::TopicAliasInvalid));
-        }
-        if topic.is_empty() {
-            let unknown = || wrong(ProtocolError::TopicAliasUnknown);
-            topic.push_str(connection.alias(alias).ok_or_else(unknown)?);
-        } else if connection.set_alias(alias, topic).is_err() {
-            self.context.counters.count_refusal(Reason::AliasesFull);
-            return Err(Cause::Refused(Reason::AliasesFull));
-        }
-        Ok(())
     }
 
     /// Decides whether the message is routed, and acknowledges it. [MQTT-4.3.2-4] [MQTT-4.3.3-8]

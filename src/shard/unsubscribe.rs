@@ -1,9 +1,9 @@
 //! UNSUBSCRIBE, and the end of all subscriptions of a session.
 
-use super::{Shard, ports::Ports, reason::Reason};
+use super::{Shard, ports::Ports, reason::Reason, suback::FilterAnswers};
 use crate::{
     base::ids::{ConnectionId, SubscriberId},
-    mqtt::{DecodeError, Malformed, Packet, ReasonCode, ReasonProperties, Unsuback, Unsubscribe},
+    mqtt::{Malformed, ReasonCode, Unsubscribe},
     topic::Subscription,
 };
 
@@ -15,25 +15,19 @@ impl Shard {
         unsubscribe: &Unsubscribe<'_>,
         ports: &mut impl Ports,
     ) {
-        let mut reason_codes = Vec::with_capacity(unsubscribe.filters.count());
-        let mut reason = None;
+        let version = self.connections.connected(id).terms().version();
+        let mut answers = FilterAnswers::new(version, unsubscribe.filters.count());
         for text in unsubscribe.filters.iter() {
             let Ok(subscription) = Subscription::parse(text) else {
                 // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
-                let error = DecodeError::Malformed(Malformed::TopicFilter);
-                return self.refuse(id, error, ports);
+                return self.refuse(id, Malformed::TopicFilter.into(), ports);
             };
             let ended = self.unsubscribe(subscriber, text, subscription, ports);
-            reason_codes.push(ended.map_or_else(Reason::code, |()| ReasonCode::Success).value());
-            reason = reason.or_else(|| ended.err());
+            answers.push(ended.map(|()| ReasonCode::Success));
         }
         // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
-        let unsuback = Unsuback {
-            packet_id: unsubscribe.packet_id,
-            properties: ReasonProperties::default(),
-            reason_codes: &reason_codes,
-        };
-        self.answer_with(id, &Packet::Unsuback(unsuback), reason, ports);
+        let unsuback = answers.unsuback(unsubscribe.packet_id);
+        self.answer_with(id, &unsuback, answers.reason(), ports);
     }
 
     /// Ends one subscription, if there is one with exactly this filter.

@@ -3,20 +3,44 @@ use crate::mqtt::Connect;
 
 const NOW: Moment = Moment::from_nanos(1_000);
 
-fn connection() -> MqttConnection {
+/// A connection that has just come.
+pub(in crate::shard) fn connection() -> MqttConnection {
     let peer = "127.0.0.1:1".parse().unwrap();
     let arrival = Arrival { listener: 0, peer, surplus: false };
     MqttConnection::new(arrival, Moment::default(), Rc::new(rules()))
 }
 
+/// A connection whose client has been let in with this CONNECT, and told these rules.
+pub(in crate::shard) fn connected(connect: &Connect<'_>, rules: Rules) -> MqttConnection {
+    let mut connection = connection();
+    let kept = KeptConnect::keep(connect, Terms::of(connect, rules.limits.topic_aliases_max));
+    let known = (SubscriberId(0), Rc::clone(connection.principal()));
+    connection.connect(known, &kept, Rc::new(rules));
+    connection
+}
+
 #[test]
 fn a_client_is_silent_for_too_long_after_one_and_a_half_times_its_keep_alive() {
-    let mut connection = connection();
-    assert_eq!(connection.keep_alive_deadline(), None);
+    assert_eq!(connection().keep_alive_deadline(), None);
     let connect = Connect { keep_alive: 10, ..Connect::new(Version::V5, "client") };
-    let connect = KeptConnect::keep(&connect, Terms::plain(Version::V5));
-    let principal = Rc::clone(connection.principal());
-    connection.connect((SubscriberId(0), principal), &connect, Rc::new(rules()));
+    let mut connection = connected(&connect, rules());
     connection.touch(NOW);
     assert_eq!(connection.keep_alive_deadline(), Some(NOW + Span::from_secs(15)));
+}
+
+#[test]
+fn an_alias_stands_for_its_topic_within_what_connack_has_told() {
+    let mut connection = connected(&Connect::new(Version::V5, "client"), rules());
+    let mut resolve = |alias, topic: &str| {
+        let mut topic = topic.to_owned();
+        connection.resolve_topic(NonZeroU16::new(alias).unwrap(), &mut topic).map(|()| topic)
+    };
+    let wrong = |error: ProtocolError| Err(Cause::Error(error.into()));
+    assert_eq!(resolve(10, "a"), Ok("a".to_owned()));
+    assert_eq!(resolve(10, ""), Ok("a".to_owned()));
+    assert_eq!(resolve(9, ""), wrong(ProtocolError::TopicAliasUnknown));
+    assert_eq!(resolve(11, "a"), wrong(ProtocolError::TopicAliasInvalid));
+    let long = "a".repeat(40_000);
+    assert_eq!(resolve(1, &long), Ok(long.clone()));
+    assert_eq!(resolve(2, &long), Err(Cause::Refused(Reason::AliasesFull)));
 }

@@ -1,0 +1,102 @@
+//! What a client is granted of a subscription that it asks for, by the rules that its CONNACK has
+//! told it. Changes nothing.
+
+use super::{connection::MqttConnection, granted::Granted, reason::Reason};
+use crate::{
+    access::topics::{self, Subscribable},
+    mqtt::{ProtocolError, SubscriptionOptions, Version},
+    topic::Subscription,
+};
+
+/// A subscription as a SUBSCRIBE asks for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) subscription: Subscription<'a>,
+    pub(super) options: SubscriptionOptions,
+    pub(super) has_identifier: bool,
+}
+
+/// Why it is not granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotGranted {
+    /// SUBACK says so.
+    Refused(Reason),
+    /// CONNACK has told that there is none, so that asking for it is a Protocol Error.
+    Wrong(ProtocolError),
+}
+
+impl Wanted<'_> {
+    pub(super) fn grant(&self, connection: &MqttConnection) -> Result<Granted, NotGranted> {
+        let offer = &connection.rules().offer;
+        let offered = offer.check_subscription(self.subscription, self.has_identifier);
+        offered.map_err(|error| match connection.terms().version() {
+            Version::V5 => NotGranted::Wrong(error),
+            Version::V31 | Version::V311 => NotGranted::Refused(Reason::Packet(error.into())),
+        })?;
+        // A lower QoS than asked for is granted. [MQTT-3.2.2-10]
+        let qos = self.options.qos.min(offer.maximum_qos);
+        let mut options = SubscriptionOptions { qos, ..self.options };
+        if connection.is_bridge() {
+            // What it brings is not sent back to it. A shared subscription cannot ask for that.
+            options.no_local = matches!(self.subscription, Subscription::Plain(_));
+            options.retain_as_published = true;
+        }
+        let is_partly = self.is_partly(connection).map_err(NotGranted::Refused)?;
+        Ok(Granted::new(options, is_partly))
+    }
+
+    /// Whether the client may read only a part of it. A share group gives a message to one member
+    /// alone, so each has to be one that may read all of them.
+    fn is_partly(&self, connection: &MqttConnection) -> Result<bool, Reason> {
+        let is_shared = matches!(self.subscription, Subscription::Shared(_));
+        match topics::may_subscribe(connection.principal(), self.subscription.filter()) {
+            Subscribable::Whole => Ok(false),
+            Subscribable::Partly if !is_shared => Ok(true),
+            Subscribable::Partly | Subscribable::No => Err(Reason::SubscribeForbidden),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            connection::tests::{connected, connection},
+            rules::tests::rules,
+        },
+        *,
+    };
+    use crate::mqtt::{Connect, QoS};
+
+    fn wanted(filter: &str) -> Wanted<'_> {
+        let subscription = Subscription::parse(filter).unwrap();
+        let options = SubscriptionOptions::with_qos(QoS::ExactlyOnce);
+        Wanted { subscription, options, has_identifier: false }
+    }
+
+    #[test]
+    fn no_more_is_granted_than_the_client_was_told() {
+        let mut told = rules();
+        told.offer.maximum_qos = QoS::AtLeastOnce;
+        told.offer.shared_subscriptions = false;
+        let modern = connected(&Connect::new(Version::V5, "client"), told.clone());
+        let granted = wanted("a").grant(&modern).unwrap();
+        assert_eq!((granted.qos(), granted.no_local()), (QoS::AtLeastOnce, false));
+        let error = ProtocolError::SharedSubscriptionsNotSupported;
+        assert_eq!(wanted("$share/g/a").grant(&modern), Err(NotGranted::Wrong(error)));
+        let earlier = connected(&Connect::new(Version::V311, "client"), told);
+        let refused = NotGranted::Refused(Reason::Packet(error.into()));
+        assert_eq!(wanted("$share/g/a").grant(&earlier), Err(refused));
+    }
+
+    #[test]
+    fn a_bridge_is_not_sent_what_it_brings() {
+        let connect = Connect { is_bridge: true, ..Connect::new(Version::V311, "bridge") };
+        let bridge = connected(&connect, rules());
+        for (filter, no_local) in [("a", true), ("$share/g/a", false)] {
+            let granted = wanted(filter).grant(&bridge).unwrap();
+            assert_eq!((granted.no_local(), granted.retain_as_published()), (no_local, true));
+        }
+        assert!(!wanted("a").grant(&connection()).unwrap().no_local());
+    }
+}

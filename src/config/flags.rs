@@ -153,8 +153,9 @@ pub(super) struct LimitFlags {
     #[arg(long = "max-queued", value_name = "NUMBER", default_value = "10000")]
     #[arg(value_parser = parse_count(1, 1 << 28))]
     pub(super) queue_messages_max: usize,
-    /// What happens if the queue of a connected client is full: drop discards and counts the new
-    /// message, disconnect closes the connection with Quota exceeded
+    /// What happens if the queue of a connected client is full after publishers were held back for
+    /// --patience: drop discards and counts the new message, disconnect closes the connection with
+    /// Quota exceeded
     #[arg(long, value_name = "drop|disconnect", default_value = "drop")]
     #[arg(value_parser = parse_when_queue_full)]
     pub(super) when_queue_full: WhenQueueFull,
@@ -163,8 +164,9 @@ pub(super) struct LimitFlags {
     #[arg(long = "max-queued-bytes", value_name = "BYTES")]
     #[arg(value_parser = parse_bytes::<usize>(256, 1 << 40))]
     pub(super) queue_bytes_max: Option<usize>,
-    /// Maximum number of bytes being sent to one client. Beyond it, QoS 1 and 2 messages are queued
-    /// and QoS 0 messages are dropped
+    /// Maximum size of the unsent bytes of one connection, in bytes or with a unit such as KiB or
+    /// MB. Beyond it, QoS 1 and 2 messages are queued and, after publishers were held back for
+    /// --patience, QoS 0 messages are dropped
     #[arg(long = "outbox-bytes", value_name = "BYTES", default_value = "1MiB")]
     #[arg(value_parser = parse_bytes::<usize>(4 << 10, 1 << 30))]
     pub(super) outbox_bytes_max: usize,
@@ -205,8 +207,9 @@ pub(super) struct LimitFlags {
     /// Maximum time that a session outlives its connection, in seconds. 4294967295 means for ever
     #[arg(long, value_name = "SECONDS", default_value_t = u32::MAX)]
     pub(super) session_expiry_max: u32,
-    /// Maximum time that publishers are held back while a subscriber's queue is full and the
-    /// subscriber still makes progress, in milliseconds. 0 disables holding back
+    /// Maximum time that publishers are held back for a subscriber that cannot keep up, in
+    /// milliseconds. Holding back begins when its outbox or queue is more than half full, and ends
+    /// when both are at most a quarter full. 0 disables holding back
     #[arg(long, value_name = "MILLISECONDS", default_value = "500")]
     #[arg(value_parser = parse_millis(0, 60_000))]
     pub(super) patience: Span,

@@ -31,9 +31,9 @@ counters! {
     messages_received => "messages/received",
     /// PUBLISH packets to clients.
     messages_sent => "messages/sent",
-    /// Messages for a subscriber that its outbox had no room for, at QoS 0.
+    /// QoS 0 messages dropped because the outbox of a subscriber was full.
     dropped_outbox_full => "messages/dropped/outbox-full",
-    /// Messages for a session whose queue was full, at QoS 1 and 2.
+    /// QoS 1 and 2 messages dropped because the queue of a session was full.
     dropped_queue_full => "messages/dropped/queue-full",
     /// Messages larger than the Maximum Packet Size of the subscriber.
     dropped_too_large => "messages/dropped/too-large",
@@ -53,7 +53,7 @@ counters! {
     connections => "connections/open",
     /// Connections whose CONNECT was accepted.
     connections_accepted => "connections/accepted",
-    /// Connections refused because the broker held as many as it may.
+    /// Connections closed at once because the broker was full and could not tell more clients so.
     connections_refused => "connections/refused",
     /// Clients with a session and a connection.
     clients_connected => "clients/connected",
@@ -65,7 +65,7 @@ counters! {
     subscriptions => "subscriptions/count",
     /// Filters of SUBSCRIBE packets that were refused in SUBACK.
     refused_subscriptions => "subscriptions/refused",
-    /// Messages that wait in sessions' queues because a window or an outbox was full, in all.
+    /// Messages that had to wait in the queue of a session, since the start.
     queued => "messages/queued",
     /// Times that publishers were held back for a subscriber.
     holds => "pressure/holds",
@@ -75,29 +75,30 @@ counters! {
     ended_by_client => "connections/ended/disconnect",
     /// Connections that ended without DISCONNECT.
     ended_abruptly => "connections/ended/abrupt",
-    /// Connections closed because another came with the same Client Identifier.
+    /// Connections closed because another client connected with the same Client Identifier.
     ended_taken_over => "connections/ended/taken-over",
     /// Connections closed because nothing came within one and a half times the Keep Alive.
     ended_keep_alive => "connections/ended/keep-alive",
     /// Connections closed because no CONNECT came in time.
     ended_connect_timeout => "connections/ended/connect-timeout",
-    /// Connections closed because of bytes that are no packet.
+    /// Connections closed because of a malformed packet.
     ended_malformed => "connections/ended/malformed",
-    /// Connections closed because of a packet that may not come at that moment.
+    /// Connections closed because of a packet that is not allowed at that moment.
     ended_protocol_error => "connections/ended/protocol-error",
-    /// Connections closed because of a packet larger than the Maximum Packet Size.
+    /// Connections closed because a packet, or the answer to it, was larger than the Maximum Packet
+    /// Size of its receiver.
     ended_too_large => "connections/ended/packet-too-large",
-    /// Connections closed because incomplete packets took too much memory together.
+    /// Connections closed because the incomplete packets of a shard took too much memory.
     ended_partial_overflow => "connections/ended/partial-overflow",
     /// Times that the system could not accept a connection.
     accept_errors => "connections/accept-errors",
     /// Connections whose request for a WebSocket was answered with an error.
     refused_handshake => "connections/refused/websocket-handshake",
-    /// Connections closed because of WebSocket frames that are no frames, or of text.
+    /// Connections closed because of invalid WebSocket frames, or of text.
     ended_websocket => "connections/ended/websocket-frame",
-    /// Connections closed because a limit was exceeded.
+    /// Connections closed because the queue of the client was full.
     ended_quota => "connections/ended/quota-exceeded",
-    /// Connections closed because what came on them was refused, and nothing else could say so.
+    /// Connections closed because a message was refused and no acknowledgement could say so.
     ended_refused => "connections/ended/refused",
     /// Messages, Wills and subscriptions whose topic has too many levels.
     refused_topic_levels => "refused/topic-levels",
@@ -111,12 +112,11 @@ counters! {
     refused_session_filters => "refused/subscriptions-of-session",
     /// Payloads that are not the UTF-8 text that they are said to be.
     refused_payload_format => "refused/payload-format",
-    /// Connections refused for their user name and password or another proof of who they are, or
-    /// for want of one.
+    /// Clients refused for a wrong or missing password, or another failed authentication.
     refused_authentication => "connections/refused/authentication",
     /// Clients that were told to use another server.
     redirected => "connections/redirected",
-    /// Connections refused in CONNACK for any other reason.
+    /// CONNECT packets refused in CONNACK, for any reason; a wrong password is one of them.
     refused_connect => "connections/refused/connect",
 }
 

@@ -111,7 +111,7 @@ impl SocketConnection {
         let mut peer = self.socket.peer_addr().unwrap_or(unknown);
         // A socket for both versions of IP has clients of IPv4 under addresses of IPv6.
         peer.set_ip(peer.ip().to_canonical());
-        Arrival { listener: self.listener, peer, surplus: self.permit.surplus }
+        Arrival { listener: self.listener, peer, surplus: self.permit.surplus, handed_over: false }
     }
 
     pub(super) fn new(

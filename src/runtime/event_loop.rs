@@ -23,7 +23,7 @@ use crate::{
         ids::{ConnectionId, ShardId},
         time::{Moment, Span},
     },
-    shard::ports::{Brain, Closing, Ports},
+    shard::ports::{Arrival, Brain, Closing, Ports},
     transport::Transport,
 };
 
@@ -250,6 +250,7 @@ impl<B: Brain> EventLoop<B> {
                 let id = self.driver.adopt(*moved);
                 let arrival = self.driver.get(id).map(|connection| connection.arrival());
                 if let Some(arrival) = arrival {
+                    let arrival = Arrival { handed_over: true, ..arrival };
                     self.brain.handle_accepted(now, id, arrival, &mut self.driver);
                 }
                 self.driver.feed_kept(id, &mut self.brain);

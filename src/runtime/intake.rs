@@ -235,14 +235,9 @@ impl Driver {
         }
     }
 
-    /// Ends a connection that is no use any more, and tells the brain if it still knows it.
-    pub(super) fn break_off(&mut self, id: ConnectionId, brain: &mut impl Brain) {
-        let Some(connection) = self.get(id) else { return };
-        let open = connection.is_open();
-        self.kill(id);
-        if open {
-            brain.handle_end(self.now, id, End::Broken, self);
-        }
+    /// Ends a connection that is broken, and tells the brain if it still knows it.
+    fn break_off(&mut self, id: ConnectionId, brain: &mut impl Brain) {
+        self.kill_for(id, End::Broken, brain);
     }
 
     /// Brings the receive of a connection into line with what is wanted.

@@ -14,13 +14,9 @@ pub(super) struct LoadCounters {
     pub(super) bytes_received: u64,
     pub(super) bytes_sent: u64,
     pub(super) connections_refused: u64,
-    /// Connections ended because their incomplete packets took too much memory together.
-    pub(super) partial_overflows: u64,
+    /// Connections that ended on their way to another shard.
+    pub(super) ended_moving: u64,
     pub(super) accept_errors: u64,
-    /// Requests that asked for no WebSocket, or not for one with MQTT.
-    pub(super) handshakes_refused: u64,
-    /// Connections ended because of their WebSocket frames.
-    pub(super) frames_refused: u64,
 }
 
 impl Default for LoadCounters {
@@ -32,10 +28,8 @@ impl Default for LoadCounters {
             bytes_received: 0,
             bytes_sent: 0,
             connections_refused: 0,
-            partial_overflows: 0,
+            ended_moving: 0,
             accept_errors: 0,
-            handshakes_refused: 0,
-            frames_refused: 0,
         }
     }
 }
@@ -57,10 +51,8 @@ impl LoadCounters {
             bytes_received: self.bytes_received,
             bytes_sent: self.bytes_sent,
             connections_refused: self.connections_refused,
-            partial_overflows: self.partial_overflows,
+            ended_moving: self.ended_moving,
             accept_errors: self.accept_errors,
-            handshakes_refused: self.handshakes_refused,
-            frames_refused: self.frames_refused,
         }
     }
 

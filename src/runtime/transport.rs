@@ -35,41 +35,55 @@ impl Driver {
         brain: &mut impl Brain,
     ) {
         match end {
-            TransportEnd::Closed => return self.handle_finished(id, brain),
+            TransportEnd::Closed => self.handle_finished(id, brain),
             TransportEnd::Refused(reason) => {
                 debug!(slot = id.slot, %reason, "WebSocket handshake refused");
-                self.counters.handshakes_refused += 1;
+                self.give_up_on(id, End::HandshakeRefused, brain);
             }
             TransportEnd::Failed(reason) => {
                 debug!(slot = id.slot, %reason, "WebSocket frames refused");
-                self.counters.frames_refused += 1;
+                self.give_up_on(id, End::FramesRefused, brain);
             }
         }
-        self.give_up_on(id, brain);
     }
 
     /// The shard keeps too many bytes: the connection that has brought the latest has to go.
     pub(super) fn handle_overflow(&mut self, id: ConnectionId, brain: &mut impl Brain) {
-        self.counters.partial_overflows += 1;
         debug!("incomplete packets take too much memory: their latest sender has to go");
         self.forget_kept(id);
         let Some(connection) = self.get(id) else { return };
         if connection.transport.set_close(CloseCause::TooLarge) {
-            self.give_up_on(id, brain);
+            self.give_up_on(id, End::PartialOverflow, brain);
         } else {
-            self.break_off(id, brain);
+            self.kill_for(id, End::PartialOverflow, brain);
         }
     }
 
-    /// Ends a connection after what it is still to be told; to the brain it is broken.
-    fn give_up_on(&mut self, id: ConnectionId, brain: &mut impl Brain) {
+    /// Ends a connection after what it is still to be told; to the brain it is gone.
+    fn give_up_on(&mut self, id: ConnectionId, end: End, brain: &mut impl Brain) {
         let Some(connection) = self.get(id) else { return };
-        let (open, ended) = (connection.is_open(), !connection.keeps_bytes());
-        if !ended {
+        let phase = connection.phase;
+        if connection.keeps_bytes() {
             self.end(id, Closing::Flush);
         }
-        if open {
-            brain.handle_end(self.now, id, End::Broken, self);
+        self.tell_gone(id, phase, end, brain);
+    }
+
+    /// Ends a connection that is no use any more, and tells the brain if it still knows it.
+    pub(super) fn kill_for(&mut self, id: ConnectionId, end: End, brain: &mut impl Brain) {
+        let Some(connection) = self.get(id) else { return };
+        let phase = connection.phase;
+        self.kill(id);
+        self.tell_gone(id, phase, end, brain);
+    }
+
+    /// Tells the brain that a connection has gone which was in this phase. What moves is known to
+    /// no brain.
+    fn tell_gone(&mut self, id: ConnectionId, phase: Phase, end: End, brain: &mut impl Brain) {
+        match phase {
+            Phase::Open => brain.handle_end(self.now, id, end, self),
+            Phase::Moving(_) => self.counters.ended_moving += 1,
+            Phase::Flushing | Phase::Lingering | Phase::Dead => {}
         }
     }
 }

@@ -197,7 +197,7 @@ impl Shard {
         let (expiry, will) = (rules.session_expiry(connect), connect.will.take());
         session.connect(principal, link, window, expiry, will);
         self.context.counters.clients_connected += 1;
-        self.context.counters.connections_accepted += 1;
+        self.context.counters.clients_accepted += 1;
         if let Some(deadline) = deadline {
             self.watch_silence(id, deadline);
         }
@@ -235,7 +235,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         self.context.counters.count_refusal(reason);
-        self.context.counters.refused_connect += 1;
+        self.context.counters.count_refused_connect(reason);
         let reason = self.context.rules.referral.instead_of(reason);
         let refused = self.connections.refuse(id, terms, reason, &mut self.context, ports);
         if let Some(connection) = refused {
@@ -258,9 +258,6 @@ impl Shard {
         let Some(version) = version_to_refuse(frame, error) else {
             return self.refuse(id, error, ports);
         };
-        if error != DecodeError::UnsupportedProtocolVersion {
-            self.context.counters.count_error(error);
-        }
         self.refuse_connect(id, Terms::plain(version), None, Reason::Packet(error), ports);
     }
 }

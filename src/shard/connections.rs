@@ -193,7 +193,8 @@ impl Connections {
         let connection = self.entries.remove(id)?;
         self.say_farewell(id, &connection, cause, context, ports);
         match cause {
-            Cause::Broken | Cause::ConnectTimeout => ports.close(id, Closing::Abort),
+            Cause::ConnectTimeout => ports.close(id, Closing::Abort),
+            cause if cause.is_of_the_transport() => ports.close(id, Closing::Abort),
             _ => ports.close(id, Closing::Flush),
         }
         Some(connection)

@@ -25,6 +25,12 @@ pub(super) enum Cause {
     /// The client closed the connection without DISCONNECT.
     Finished,
     Broken,
+    /// No WebSocket was made of it.
+    HandshakeRefused,
+    /// WebSocket frames came that may not.
+    FramesRefused,
+    /// Incomplete packets take too much memory together.
+    PartialOverflow,
     /// The bytes or the moment were wrong.
     Error(DecodeError),
     KeepAlive,
@@ -50,6 +56,9 @@ impl Cause {
             | Cause::DisconnectWithWill
             | Cause::Finished
             | Cause::Broken
+            | Cause::HandshakeRefused
+            | Cause::FramesRefused
+            | Cause::PartialOverflow
             | Cause::ConnackTooLarge
             | Cause::ConnectTimeout => None,
             Cause::Error(error) => Some(Reason::Packet(error)),
@@ -70,6 +79,9 @@ impl Cause {
             Cause::DisconnectWithWill => "the client has sent DISCONNECT with Will Message",
             Cause::Finished => "the client has closed the connection without DISCONNECT",
             Cause::Broken => "the connection broke, or was reset by the client",
+            Cause::HandshakeRefused => "the request for a WebSocket was refused",
+            Cause::FramesRefused => "the WebSocket frames are wrong, or are text",
+            Cause::PartialOverflow => "incomplete packets take too much memory together",
             Cause::ConnectTimeout => "no CONNECT came in time",
             Cause::ConnackTooLarge => "CONNACK is larger than the Maximum Packet Size in CONNECT",
             _ => self.farewell().map_or("", Reason::text),
@@ -81,6 +93,14 @@ impl Cause {
         matches!(
             self,
             Cause::Disconnect | Cause::DisconnectWithWill | Cause::Finished | Cause::Broken
+        )
+    }
+
+    /// Whether nothing can be sent any more.
+    pub(super) fn is_of_the_transport(self) -> bool {
+        matches!(
+            self,
+            Cause::Broken | Cause::HandshakeRefused | Cause::FramesRefused | Cause::PartialOverflow
         )
     }
 

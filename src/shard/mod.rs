@@ -405,7 +405,9 @@ impl Brain for Shard {
         ports: &mut impl Ports,
     ) {
         self.context.now = now;
+        self.context.counters.connections_accepted += u64::from(!arrival.handed_over);
         if self.context.stopping {
+            self.context.counters.count_end(Cause::ShuttingDown);
             return ports.close(connection, Closing::Abort);
         }
         self.connections
@@ -443,6 +445,9 @@ impl Brain for Shard {
         let cause = match end {
             End::Finished => Cause::Finished,
             End::Broken => Cause::Broken,
+            End::HandshakeRefused => Cause::HandshakeRefused,
+            End::FramesRefused => Cause::FramesRefused,
+            End::PartialOverflow => Cause::PartialOverflow,
         };
         self.end(connection, cause, ports);
         self.settle(ports);
@@ -511,6 +516,7 @@ impl Brain for Shard {
                 self.end(connection, Cause::ShuttingDown, ports);
             } else {
                 self.connections.remove(connection);
+                self.context.counters.count_end(Cause::ShuttingDown);
                 ports.close(connection, Closing::Abort);
             }
         }

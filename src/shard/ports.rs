@@ -24,6 +24,8 @@ pub struct Arrival {
     pub peer: SocketAddr,
     /// The broker holds as many as it may without this one.
     pub surplus: bool,
+    /// Another shard has had it before, and has counted it.
+    pub handed_over: bool,
 }
 
 /// How a connection ended from the other side.
@@ -34,6 +36,12 @@ pub enum End {
     Finished,
     /// Reset or failed: nothing can be sent any more and the connection is gone.
     Broken,
+    /// The same, after its request for a WebSocket was answered with an error.
+    HandshakeRefused,
+    /// The same, after WebSocket frames that may not come.
+    FramesRefused,
+    /// The same, because incomplete packets take too much memory together.
+    PartialOverflow,
 }
 
 /// How the shard wants a connection closed. Either way the shard hears no more of it.
@@ -62,16 +70,12 @@ pub struct Load {
     pub bytes_received: u64,
     /// Bytes sent to clients.
     pub bytes_sent: u64,
-    /// Connections refused because the broker held as many as it may.
+    /// Connections refused because the broker held as many as it may. No shard has heard of them.
     pub connections_refused: u64,
-    /// Connections ended because incomplete packets took too much memory together.
-    pub partial_overflows: u64,
+    /// Connections that ended on their way from one shard to another. Neither has heard of it.
+    pub ended_moving: u64,
     /// Times that the system could not accept a connection.
     pub accept_errors: u64,
-    /// Requests on a WebSocket listener that were answered with an error.
-    pub handshakes_refused: u64,
-    /// Connections ended because of WebSocket frames that may not come.
-    pub frames_refused: u64,
 }
 
 /// What a shard may ask of the world. No call blocks, and none calls the shard back.

@@ -1,7 +1,7 @@
 //! What a shard counts.
 
 use super::{end::Cause, ports::Load, reason::Reason};
-use crate::mqtt::DecodeError;
+use crate::mqtt::{DecodeError, ProtocolError};
 
 /// Declares the counters once: field, meaning, and the place under `$SYS/broker/`.
 macro_rules! counters {
@@ -51,10 +51,10 @@ counters! {
     bytes_sent => "bytes/sent",
     /// Connections that are open, with or without a CONNECT.
     connections => "connections/open",
-    /// Connections whose CONNECT was accepted.
+    /// Connections that have come: as many as are open, and have ended or been refused.
     connections_accepted => "connections/accepted",
-    /// Connections closed at once because the broker was full and could not tell more clients so.
-    connections_refused => "connections/refused",
+    /// Times that a CONNECT was accepted.
+    clients_accepted => "clients/accepted",
     /// Clients with a session and a connection.
     clients_connected => "clients/connected",
     /// Sessions, connected or not.
@@ -73,7 +73,7 @@ counters! {
     patience_exhausted => "pressure/exhausted",
     /// Connections that ended with DISCONNECT.
     ended_by_client => "connections/ended/disconnect",
-    /// Connections that ended without DISCONNECT.
+    /// Connections that the client closed without DISCONNECT, or that broke.
     ended_abruptly => "connections/ended/abrupt",
     /// Connections closed because another client connected with the same Client Identifier.
     ended_taken_over => "connections/ended/taken-over",
@@ -100,6 +100,8 @@ counters! {
     ended_quota => "connections/ended/quota-exceeded",
     /// Connections closed because a message was refused and no acknowledgement could say so.
     ended_refused => "connections/ended/refused",
+    /// Connections closed because the broker stops.
+    ended_shutting_down => "connections/ended/shutting-down",
     /// Messages, Wills and subscriptions whose topic has too many levels.
     refused_topic_levels => "refused/topic-levels",
     /// Messages and Wills with too many User Properties, or too many bytes of them.
@@ -112,12 +114,18 @@ counters! {
     refused_session_filters => "refused/subscriptions-of-session",
     /// Payloads that are not the UTF-8 text that they are said to be.
     refused_payload_format => "refused/payload-format",
-    /// Clients refused for a wrong or missing password, or another failed authentication.
+    /// Connections refused because the broker held as many as it may.
+    refused_connections => "connections/refused/too-many-connections",
+    /// Connections refused because the broker held as many sessions as it may.
+    refused_sessions => "connections/refused/too-many-sessions",
+    /// Connections refused because too many clients waited to be authenticated.
+    refused_busy => "connections/refused/busy",
+    /// Connections refused for a wrong or missing password, or another failed authentication.
     refused_authentication => "connections/refused/authentication",
-    /// Clients that were told to use another server.
-    redirected => "connections/redirected",
-    /// CONNECT packets refused in CONNACK, for any reason; a wrong password is one of them.
+    /// Connections refused in CONNACK for any other reason.
     refused_connect => "connections/refused/connect",
+    /// Clients that were told to use another server. Why they were refused is counted, too.
+    redirected => "connections/redirected",
 }
 
 impl Counters {
@@ -127,13 +135,20 @@ impl Counters {
         Counters {
             bytes_received: load.bytes_received,
             bytes_sent: load.bytes_sent,
-            connections_refused: load.connections_refused,
-            ended_partial_overflow: load.partial_overflows,
+            connections_accepted: self.connections_accepted + load.connections_refused,
+            refused_connections: self.refused_connections + load.connections_refused,
+            ended_abruptly: self.ended_abruptly + load.ended_moving,
             accept_errors: load.accept_errors,
-            refused_handshake: load.handshakes_refused,
-            ended_websocket: load.frames_refused,
             ..self
         }
+    }
+
+    /// Connections that have ended or been refused: the sum of all ways, each of which counts by
+    /// itself.
+    pub fn ended(&self) -> u64 {
+        let ways = ["connections/ended/", "connections/refused/"];
+        let is_way = |topic: &str| ways.iter().any(|way| topic.starts_with(way));
+        self.topics().filter(|(topic, _)| is_way(topic)).map(|(_, count)| count).sum()
     }
 
     pub(super) fn count_end(&mut self, cause: Cause) {
@@ -148,18 +163,34 @@ impl Counters {
             Cause::Refused(_) => self.ended_refused += 1,
             Cause::NotAuthenticated => self.refused_authentication += 1,
             Cause::AnswerTooLarge | Cause::ConnackTooLarge => self.ended_too_large += 1,
-            Cause::ShuttingDown => {}
+            Cause::HandshakeRefused => self.refused_handshake += 1,
+            Cause::FramesRefused => self.ended_websocket += 1,
+            Cause::PartialOverflow => self.ended_partial_overflow += 1,
+            Cause::ShuttingDown => self.ended_shutting_down += 1,
+        }
+    }
+
+    /// Counts a connection whose CONNECT was refused for this reason.
+    pub(super) fn count_refused_connect(&mut self, reason: Reason) {
+        match reason {
+            // Nobody knows what the broker offers before CONNACK has said it.
+            Reason::Packet(DecodeError::Protocol(
+                ProtocolError::QosNotSupported | ProtocolError::RetainNotSupported,
+            )) => self.refused_connect += 1,
+            Reason::Packet(error) => self.count_error(error),
+            Reason::ConnectionsFull => self.refused_connections += 1,
+            Reason::SessionsFull => self.refused_sessions += 1,
+            Reason::AuthenticationsFull | Reason::PasswordChecksFull => self.refused_busy += 1,
+            Reason::Anonymous | Reason::PasswordWrong | Reason::AuthenticationMethodUnknown => {
+                self.refused_authentication += 1;
+            }
+            _ => self.refused_connect += 1,
         }
     }
 
     /// Counts what was refused by the limit or the check that it did not pass.
     pub(super) fn count_refusal(&mut self, reason: Reason) {
         match reason {
-            Reason::PasswordWrong
-            | Reason::Anonymous
-            | Reason::PasswordChecksFull
-            | Reason::AuthenticationsFull
-            | Reason::AuthenticationMethodUnknown => self.refused_authentication += 1,
             Reason::PayloadNotText => self.refused_payload_format += 1,
             Reason::TopicTooDeep | Reason::FilterTooDeep => self.refused_topic_levels += 1,
             Reason::UserPropertiesFull => self.refused_user_properties += 1,
@@ -171,7 +202,7 @@ impl Counters {
         }
     }
 
-    pub(super) fn count_error(&mut self, error: DecodeError) {
+    fn count_error(&mut self, error: DecodeError) {
         match error {
             DecodeError::Malformed(_) => self.ended_malformed += 1,
             DecodeError::Protocol(_)

@@ -48,7 +48,7 @@ pub(crate) struct Toy {
     resumes: VecDeque<(Moment, ConnectionId)>,
     naps: VecDeque<(Moment, ConnectionId)>,
     fills: Vec<(ConnectionId, usize)>,
-    ended: [u32; 2],
+    ended: [u32; 5],
     /// Connections that wait for a letter, by the number of the letter that they have sent.
     relays: VecDeque<(u64, ConnectionId)>,
     letters_sent: u64,
@@ -62,7 +62,7 @@ impl Toy {
             resumes: VecDeque::new(),
             naps: VecDeque::new(),
             fills: Vec::new(),
-            ended: [0; 2],
+            ended: [0; 5],
             relays: VecDeque::new(),
             letters_sent: 0,
             notes: 0,
@@ -124,14 +124,14 @@ impl Toy {
             "!note" => self.notes += 1,
             "!noted" => ports.send(id, format!("noted {}\n", self.notes).as_bytes()),
             "!tell" => {
-                let [finished, broken] = self.ended;
+                let [finished, broken @ ..] = self.ended;
+                let broken: u32 = broken.iter().sum();
                 let refused = ports.load().connections_refused;
                 let told = format!("finished {finished} broken {broken} refused {refused}\n");
                 ports.send(id, told.as_bytes());
             }
             "!refused" => {
-                let load = ports.load();
-                let (handshakes, frames) = (load.handshakes_refused, load.frames_refused);
+                let [_, _, handshakes, frames, _] = self.ended;
                 let told = format!("handshakes {handshakes} frames {frames}\n");
                 ports.send(id, told.as_bytes());
             }
@@ -213,7 +213,7 @@ impl Brain for Toy {
     }
 
     fn handle_end(&mut self, _: Moment, id: ConnectionId, end: End, ports: &mut impl Ports) {
-        self.ended[usize::from(end == End::Broken)] += 1;
+        self.ended[end as usize] += 1;
         self.fills.retain(|(filled, _)| *filled != id);
         if end == End::Finished {
             ports.close(id, Closing::Flush);

@@ -28,7 +28,7 @@ use crate::{
     plan::Plan,
     planted::{Fault, Planted},
     ports::{Effect, Effects, Place, SimulatedPorts},
-    violation::Violation,
+    violation::{Violation, ensure},
 };
 
 pub(crate) type Verdict = Result<(), Violation>;
@@ -47,6 +47,8 @@ pub(crate) struct Broker {
     step: u64,
     mailbox_parcels_max: usize,
     outbox_bytes_max: usize,
+    /// Connections that each shard was handed by others, and that it has handed over.
+    moved: Vec<(u64, u64)>,
     /// Messages that found a queue full, and that a share group may have lost.
     pub(crate) group_drops: u64,
     rules: Arc<Rules>,
@@ -106,6 +108,7 @@ impl Broker {
             step: 0,
             mailbox_parcels_max: plan.mailbox_parcels_max,
             outbox_bytes_max: plan.limits.outbox_bytes_max,
+            moved: vec![(0, 0); plan.shards],
             group_drops: 0,
             rules,
         }
@@ -136,6 +139,7 @@ impl Broker {
         let taken = call(&mut self.shards[shard], self.now, &mut ports);
         for at in 0..self.effects.list.len() {
             if let Effect::HandedOver { link, home } = self.effects.list[at] {
+                self.moved[shard].1 += 1;
                 self.lanes[shard][home.index()].leaving.push_back(link);
             }
         }
@@ -154,7 +158,18 @@ impl Broker {
         };
         self.oracle.observe(&seen)?;
         self.check_drop(shard, &before, &after)?;
+        self.check_count(shard, &after)?;
         Ok(taken)
+    }
+
+    /// Every connection is open, or has gone in one way.
+    fn check_count(&self, shard: usize, counters: &Counters) -> Verdict {
+        let (came, went) = self.moved[shard];
+        let all = counters.connections_accepted + came;
+        let told = counters.connections + counters.ended() + went;
+        ensure(all == told, "every connection is open or has ended once", || {
+            format!("shard {shard}: {all} have come, {told} are open or have gone")
+        })
     }
 
     pub(crate) fn counters(&self, shard: usize) -> Counters {
@@ -173,11 +188,14 @@ impl Broker {
     fn accept(&mut self, link: usize, shard: usize) -> Verdict {
         let id = self.places[shard].adopt(link);
         let entry = &mut self.links[link];
+        let handed_over = entry.phase != Phase::Coming;
+        self.moved[shard].0 += u64::from(handed_over);
         (entry.shard, entry.id, entry.phase) = (shard, id, Phase::Open);
         let arrival = Arrival {
             listener: 0,
             peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),
             surplus: false,
+            handed_over: handed_over && !self.planted.is(Fault::CountMoved),
         };
         self.call(shard, Event::Accepted { link }, |brain, now, ports| {
             brain.handle_accepted(now, id, arrival, ports);

@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 
 use ringmq::{
     base::time::Span,
-    mqtt::{Packet, QoS, Version},
+    mqtt::{Connect, Packet, QoS, Version},
+    shard::{
+        ports::End,
+        rules::{Rules, WhenQueueFull},
+        stats::Counters,
+    },
 };
 
 use super::{
     SHARDS, everywhere, join_as,
-    packets::{at, subscribe},
+    packets::{at, bytes, connect, disconnect, publish, subscribe, will},
     retain, subscriber,
     world::World,
 };
@@ -70,5 +75,198 @@ fn a_retained_message_that_was_deleted_is_counted_no_more() {
         }
         let values = sys(&mut world, watcher);
         assert_eq!((&*values["retained/count"], &*values["retained/bytes"]), ("0", "0"));
+    });
+}
+
+/// What ends one connection.
+type Act = fn(&mut World, Version);
+/// The way to end that it counts as.
+type Way = fn(&Counters) -> u64;
+
+/// Sends this as the first packet of a connection.
+fn knock(world: &mut World, version: Version, first: &[u8]) -> usize {
+    let client = world.open(version);
+    world.send(client, first);
+    client
+}
+
+fn send_from(world: &mut World, version: Version, packet: &[u8]) {
+    let client = join_as(world, version, "a");
+    world.send(client, packet);
+}
+
+const WAYS: &[(&str, Act, Way)] = &[
+    ("DISCONNECT", |world, v| send_from(world, v, &disconnect(v)), |it| it.ended_by_client),
+    (
+        "a reset",
+        |world, v| {
+            let client = join_as(world, v, "a");
+            world.break_off(client);
+        },
+        |it| it.ended_abruptly,
+    ),
+    (
+        "an end before CONNECT",
+        |world, v| {
+            let client = world.open(v);
+            world.finish(client);
+        },
+        |it| it.ended_abruptly,
+    ),
+    (
+        "another connection",
+        |world, v| {
+            join_as(world, v, "a");
+            join_as(world, v, "a");
+        },
+        |it| it.ended_taken_over,
+    ),
+    (
+        "silence",
+        |world, v| {
+            let client = knock(
+                world,
+                v,
+                &bytes(&Packet::Connect(Connect { keep_alive: 1, ..connect(v, "a") }), v),
+            );
+            assert!(!world.is_closed(client));
+            world.pass(Span::from_secs(2));
+        },
+        |it| it.ended_keep_alive,
+    ),
+    (
+        "no CONNECT",
+        |world, v| {
+            world.open(v);
+            world.pass(Span::from_secs(11));
+        },
+        |it| it.ended_connect_timeout,
+    ),
+    (
+        "a CONNECT cut short",
+        |world, v| {
+            let mut cut = bytes(&Packet::Connect(connect(v, "abc")), v);
+            cut.pop();
+            cut[1] -= 1;
+            knock(world, v, &cut);
+        },
+        |it| it.ended_malformed,
+    ),
+    ("no MQTT", |world, v| send_from(world, v, &[0, 0]), |it| it.ended_malformed),
+    (
+        "a version that is none",
+        |world, v| {
+            let mut other = bytes(&Packet::Connect(connect(v, "a")), v);
+            let level = if v == Version::V31 { 10 } else { 8 };
+            other[level] = 99;
+            knock(world, v, &other);
+        },
+        |it| it.ended_protocol_error,
+    ),
+    (
+        "a second CONNECT",
+        |world, v| send_from(world, v, &bytes(&Packet::Connect(connect(v, "a")), v)),
+        |it| it.ended_protocol_error,
+    ),
+    (
+        "a large packet",
+        |world, v| send_from(world, v, &[0x30, 0xff, 0xff, 0xff, 0x7f]),
+        |it| it.ended_too_large,
+    ),
+    (
+        "a forbidden Will",
+        |world, v| {
+            let forbidden = Connect { will: Some(will("$SYS/x", b"")), ..connect(v, "a") };
+            knock(world, v, &bytes(&Packet::Connect(forbidden), v));
+        },
+        |it| it.refused_connect,
+    ),
+    (
+        "a stranger",
+        |world, v| {
+            let client = world.open_on(v, 1);
+            world.send(client, &bytes(&Packet::Connect(connect(v, "a")), v));
+        },
+        |it| it.refused_authentication,
+    ),
+    (
+        "a broker with enough sessions",
+        |world, v| {
+            world.change_rules(|rules| rules.limits.sessions_max = 0);
+            knock(world, v, &bytes(&Packet::Connect(connect(v, "a")), v));
+        },
+        |it| it.refused_sessions,
+    ),
+    (
+        "a broker with enough connections",
+        |world, v| {
+            world.full = true;
+            knock(world, v, &bytes(&Packet::Connect(connect(v, "a")), v));
+        },
+        |it| it.refused_connections,
+    ),
+    (
+        "a full queue",
+        |world, v| {
+            world.change_rules(overrun);
+            let slow = subscriber(world, v, "slow", "a", QoS::AtLeastOnce);
+            world.reads(slow, false);
+            let writer = join_as(world, v, "writer");
+            for packet_id in 1..=4 {
+                let delivery = ringmq::mqtt::Delivery::AtLeastOnce(super::packets::id(packet_id));
+                let packet = Packet::Publish(publish("a", delivery, "m"));
+                world.send(writer, &bytes(&packet, v));
+            }
+            assert!(!world.is_closed(writer));
+        },
+        |it| it.ended_quota,
+    ),
+    ("no WebSocket", |world, v| end_as(world, v, End::HandshakeRefused), |it| it.refused_handshake),
+    ("wrong frames", |world, v| end_as(world, v, End::FramesRefused), |it| it.ended_websocket),
+    (
+        "too many incomplete packets",
+        |world, v| end_as(world, v, End::PartialOverflow),
+        |it| it.ended_partial_overflow,
+    ),
+    (
+        "the broker's end, before CONNECT",
+        |world, v| {
+            world.open(v);
+            world.stop();
+        },
+        |it| it.ended_shutting_down,
+    ),
+    (
+        "the broker's end, before the connection",
+        |world, v| {
+            world.stop();
+            world.open(v);
+        },
+        |it| it.ended_shutting_down,
+    ),
+];
+
+fn overrun(rules: &mut Rules) {
+    rules.limits.when_queue_full = WhenQueueFull::Disconnect;
+    rules.limits.queue.messages_max = 1;
+    rules.limits.inflight_max = 1;
+    rules.limits.patience = Span::ZERO;
+}
+
+fn end_as(world: &mut World, version: Version, end: End) {
+    let client = world.open(version);
+    world.break_off_for(client, end);
+}
+
+/// That as many have come as are open and have ended is asserted in every story.
+#[test]
+fn a_connection_ends_in_one_way() {
+    everywhere(|shards, version| {
+        for (what, act, way) in WAYS {
+            let mut world = World::new(shards);
+            act(&mut world, version);
+            let counters = world.counters();
+            assert_eq!((way(&counters), counters.ended()), (1, 1), "{what}: {counters:?}");
+        }
     });
 }

@@ -69,7 +69,7 @@ fn a_client_without_room_for_its_session_is_sent_to_another_server() {
         let answer = turned_away(&mut world, &connect(version, "one too many"));
         assert_eq!(answer, connack(version, "UseAnotherServer"));
         assert_eq!(world.counters().redirected, u64::from(version == V5));
-        assert_eq!(world.counters().refused_connect, 1);
+        assert_eq!(world.counters().refused_sessions, 1);
     });
 }
 

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     sync::Arc,
+    thread,
 };
 
 use bytes::Bytes;
@@ -165,6 +166,18 @@ impl Ports for Surroundings {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        let counters = self.counters();
+        let all = counters.connections + counters.ended();
+        let holds = counters.connections_accepted == all;
+        assert!(
+            thread::panicking() || holds,
+            "a connection is open or has ended once: {counters:?}"
+        );
+    }
+}
+
 /// How every secret ends in base64: a number that was drawn to choose by does not.
 pub(crate) const SECRET_END: &str = "secretA";
 const SECRET_BITS: u64 = 0x002C_79CA_DEB4;
@@ -274,7 +287,7 @@ impl World {
             reads: true,
             closed: false,
         });
-        let arrival = Arrival { listener, peer, surplus: self.full };
+        let arrival = Arrival { listener, peer, surplus: self.full, handed_over: false };
         self.adopt(shard, client, arrival, Vec::new());
         client
     }
@@ -312,11 +325,16 @@ impl World {
 
     /// The client's connection breaks, as a reset does.
     pub(crate) fn break_off(&mut self, client: usize) {
+        self.break_off_for(client, End::Broken);
+    }
+
+    /// The client's connection is gone, and this is why.
+    pub(crate) fn break_off_for(&mut self, client: usize, end: End) {
         let Client { shard, id: Some(id), .. } = self.clients[client] else { return };
         self.clients[client].closed = true;
         self.clients[client].id = None;
         self.around[shard].connections.remove(&key(id));
-        self.shards[shard].handle_end(self.now, id, End::Broken, &mut self.around[shard]);
+        self.shards[shard].handle_end(self.now, id, end, &mut self.around[shard]);
         self.run();
     }
 
@@ -489,6 +507,7 @@ impl World {
             let Some(wire) = self.around[shard].connections.remove(at) else { continue };
             let (Some(home), Some(arrival)) = (wire.moved_to, wire.arrival) else { continue };
             assert!(wire.outbox.is_empty(), "nothing was said before the hand-over");
+            let arrival = Arrival { handed_over: true, ..arrival };
             self.adopt(home.index(), wire.client, arrival, wire.unread);
             if wire.finished {
                 self.finish(wire.client);

@@ -29,7 +29,7 @@ fn context(change: impl FnOnce(&mut Policy)) -> Context {
 
 fn connection(rules: &Rc<Rules>) -> MqttConnection {
     let peer = "127.0.0.1:1".parse().unwrap();
-    let arrival = Arrival { listener: 0, peer, surplus: false };
+    let arrival = Arrival { listener: 0, peer, surplus: false, handed_over: false };
     MqttConnection::new(arrival, Moment::default(), Rc::clone(rules))
 }
 

@@ -50,7 +50,7 @@ impl Broker {
     pub(crate) fn check_drop(&mut self, at: usize, before: &Counters, after: &Counters) -> Verdict {
         let ended = after.ended_quota > before.ended_quota
             || after.clients_total < before.clients_total
-            || after.connections_accepted > before.connections_accepted;
+            || after.clients_accepted > before.clients_accepted;
         let dropped = after.dropped_queue_full - before.dropped_queue_full;
         if dropped == 0 {
             return Ok(());

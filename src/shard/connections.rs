@@ -8,13 +8,16 @@ use super::{
     connection::{MqttConnection, Stage},
     context::Context,
     end::Cause,
+    letter::Letter,
     owed::{Answer, Condition, Due, Owed},
     ports::{Closing, Ports},
+    pressure::Publisher,
     reason::Reason,
     referral::Written,
 };
 use crate::{
     base::{
+        hash::Set,
         ids::{ConnectionId, ShardId},
         time::Moment,
     },
@@ -327,6 +330,31 @@ impl Connections {
         }
         if was_held {
             self.read_on(id, now, ports);
+        }
+    }
+
+    /// Makes a publisher wait for a subscriber here that cannot keep up with it.
+    pub(super) fn hold(&mut self, publisher: Publisher, here: ShardId, ports: &mut impl Ports) {
+        if publisher.shard == here {
+            return self.press(publisher.connection);
+        }
+        let letter = Letter::Press { publisher: publisher.connection };
+        ports.letters(publisher.shard).push(letter);
+    }
+
+    /// Publishers that have waited for a subscriber here go on.
+    pub(super) fn release(
+        &mut self,
+        publishers: Set<Publisher>,
+        context: &Context,
+        ports: &mut impl Ports,
+    ) {
+        for Publisher { shard, connection } in publishers {
+            if shard == context.settings.shard {
+                self.ease(connection, context.now, ports);
+            } else {
+                ports.letters(shard).push(Letter::Ease { publisher: connection });
+            }
         }
     }
 

@@ -155,8 +155,8 @@ impl Shard {
         self.context.counters.clients_connected -= 1;
         let session = self.sessions.of_connected_mut(subscriber);
         session.disconnect(self.context.now, !cause.deletes_will());
-        let released = self.pressure.give_up(subscriber, session.client_id(), self.context.now);
-        self.release_publishers(released, ports);
+        let (connections, context) = (&mut self.connections, &self.context);
+        self.deliveries.give_up((subscriber, session), connections, context, ports);
         self.set_members_online(subscriber, ports);
         self.look_at_absent(subscriber, ports);
     }
@@ -189,7 +189,6 @@ impl Shard {
         self.publish_will(subscriber, ports);
         let mut session = self.sessions.remove(subscriber).expect("a session ends once");
         self.context.settings.sessions.remove();
-        debug_assert!(!self.pressure.is_pressing(subscriber), "its connection ended before it");
         self.begin_leaving(subscriber, &mut session, ports);
         // When the broker stops, those who would inherit go too.
         if !self.context.stopping && self.orphans.take_from(session.into_outbound()) {

@@ -114,8 +114,8 @@ impl Shard {
             queued: queue.len(),
             queued_bytes: queue.bytes(),
             queued_expired: queue.expired(now),
-            replays: self.replays.has_any(id),
-            presses: self.pressure.is_pressing(id),
+            replays: self.deliveries.has_replays(id),
+            presses: self.deliveries.is_pressing(id),
         }
     }
 }

@@ -36,7 +36,7 @@ impl Shard {
         session: &mut Session,
         ports: &mut impl Ports,
     ) {
-        let replays = self.replays.take(subscriber);
+        let replays = self.deliveries.take_replays(subscriber);
         let leaving = Box::new(Leaving { subscriber, filters: session.take_filters(), replays });
         let needed = leaving.steps();
         if needed > self.context.rules.limits.slice_steps {

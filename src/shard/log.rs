@@ -184,7 +184,7 @@ impl Shard {
     pub(super) fn note(&mut self, id: ConnectionId, notice: Notice) {
         if let Some(connection) = self.connections.get(id) {
             let principal = Rc::clone(connection.principal());
-            self.buffers.notices_mut().note(notice, &principal, self.context.now);
+            self.deliveries.notices_mut().note(notice, &principal, self.context.now);
         }
     }
 }

@@ -52,13 +52,14 @@ impl Shard {
         arrived: Arrived<'_>,
         ports: &mut impl Ports,
     ) {
-        if let Some(time) = letter.retained_at {
+        let update = letter.retained_at.and_then(|time| {
             let retention = Retention { time, removes: letter.removes_retained };
-            self.retain_as_told(&arrived.view, retention, from);
-        }
+            let applied = self.retained.apply(&arrived.view, retention, from);
+            applied.then(|| self.retained.sequence())
+        });
         if letter.to_subscribers {
             self.interest.find(arrived.view.topic);
-            self.deliver_matches(&arrived.view, ports);
+            self.deliver_matches(&arrived.view, update, ports);
         }
         for group in arrived.groups.iter() {
             self.serve_group(&arrived.view, group, letter.hops, ports);

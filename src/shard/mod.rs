@@ -16,11 +16,12 @@ mod connection;
 mod connections;
 mod context;
 mod deliver;
+mod deliveries;
 mod end;
+mod forwarding;
 mod frames;
 mod grant;
 mod granted;
-mod hold_back;
 mod interest;
 pub mod inventory;
 mod judge;
@@ -37,7 +38,6 @@ mod pressure;
 mod publish;
 mod reason;
 pub mod referral;
-mod replay;
 mod replays;
 mod retained;
 pub mod rules;
@@ -58,17 +58,15 @@ use self::{
     connection::{MqttConnection, Stage},
     connections::Connections,
     context::Context,
-    deliver::DeliveryBuffers,
+    deliveries::Deliveries,
     end::Cause,
+    forwarding::Forwarding,
     interest::Interest,
     letter::LetterBatch,
     orphans::Orphans,
     owed::{Answer, Due},
     ports::{Arrival, Brain, Closing, End, Ports},
-    pressure::Pressure,
-    publish::Routes,
     reason::Reason,
-    replays::Replays,
     retained::Retained,
     rules::Rules,
     settings::Settings,
@@ -99,13 +97,14 @@ pub struct Shard {
     orphans: Orphans,
     authenticator: Authenticator,
     retained: Retained,
-    replays: Replays,
     unfinished: Unfinished,
     sys: SysTree,
-    routes: Routes,
-    buffers: DeliveryBuffers,
-    pressure: Pressure,
-    scratch: Vec<u8>,
+    deliveries: Deliveries,
+    forwarding: Forwarding,
+    /// The topic and the properties of the message that is being published, where they are not as
+    /// they came. The memory is used again.
+    topic: String,
+    application: Vec<u8>,
     /// A reminder to publish `$SYS` is set.
     sys_is_due: bool,
 }
@@ -129,13 +128,12 @@ impl Shard {
             orphans: Orphans::default(),
             authenticator: Authenticator::new(),
             retained: Retained::new(shard, started_at),
-            replays: Replays::new(seed),
             unfinished: Unfinished::new(seed),
             sys: SysTree::new(shard, shards),
-            routes: Routes::new(seed, shards),
-            buffers: DeliveryBuffers::new(seed),
-            pressure: Pressure::new(seed),
-            scratch: Vec::new(),
+            deliveries: Deliveries::new(seed),
+            forwarding: Forwarding::new(shards, settings.peers()),
+            topic: String::new(),
+            application: Vec::new(),
             sys_is_due: false,
             context: Context::new(settings, rules),
         };
@@ -371,6 +369,19 @@ impl Shard {
         }
     }
 
+    /// Sends to a connected session what it is owed, and eases the pressure that it causes.
+    fn pump(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+        let Shard { deliveries, sessions, retained, context, .. } = self;
+        let Some(relieved) = deliveries.pump(subscriber, sessions, retained, context, ports) else {
+            return;
+        };
+        if relieved {
+            self.resume_member(subscriber, ports);
+        }
+        let clients = (&mut self.sessions, &mut self.connections);
+        self.deliveries.ease(subscriber, clients, &mut self.context, ports);
+    }
+
     /// Does what could not be done in the middle of something else: gives answers that are due,
     /// and ends clients beyond a limit. Mostly there is nothing to do.
     #[inline]
@@ -378,7 +389,7 @@ impl Shard {
         if self.connections.has_due() {
             self.give_due(ports);
         }
-        if self.buffers.has_overrun() {
+        if self.deliveries.has_overrun() {
             self.end_overrun(ports);
         }
     }
@@ -386,7 +397,7 @@ impl Shard {
     #[cold]
     #[inline(never)]
     fn end_overrun(&mut self, ports: &mut impl Ports) {
-        while let Some(subscriber) = self.buffers.next_overrun() {
+        while let Some(subscriber) = self.deliveries.next_overrun() {
             // It may have been ended for another delivery already.
             let link = self.sessions.get(subscriber).and_then(Session::link);
             if let Some(link) = link {

@@ -4,112 +4,20 @@
 //! other shard that wants it.
 
 use super::{
-    Shard,
-    context::Context,
-    deliver::{Fanout, Means},
-    end::Cause,
-    granted::Granted,
-    interest::Interest,
-    letter::{Address, GroupKeys},
-    owed::Answer,
-    ports::Ports,
-    pressure::Publisher,
-    retained::Retention,
+    Shard, end::Cause, owed::Answer, ports::Ports, pressure::Publisher, retained::Retention,
 };
 use crate::{
     base::{
-        hash::{Map, Seed},
-        ids::{ConnectionId, ShardId, ShardSet, SubscriberId},
+        ids::{ConnectionId, SubscriberId},
         time::Span,
     },
     mqtt::{ProtocolError, Publish, ReasonCode},
     session::{
-        Session,
         inbound::Admission,
         message::{MessageView, Payload, shared_payload},
-        sessions::Sessions,
     },
     topic::TopicName,
 };
-
-/// Who gets the message that is being routed. The memory is used again.
-#[derive(Debug)]
-pub(super) struct Routes {
-    /// The number of the update that the message has made of the retained messages here, if any.
-    update: Option<u64>,
-    /// Receivers when several filters matched, each session once.
-    receivers: Vec<Receiver>,
-    place_of: Map<SubscriberId, usize>,
-    /// The share groups that each other shard is to serve, and which shards have any.
-    pub(super) group_keys: Vec<String>,
-    pub(super) group_shards: ShardSet,
-    topic: String,
-    application: Vec<u8>,
-}
-
-/// One session that a message is for, by one or more subscriptions.
-#[derive(Debug)]
-struct Receiver {
-    subscriber: SubscriberId,
-    granted: Granted,
-    /// The Subscription Identifiers of all of them; mostly none or one.
-    ids: Vec<u32>,
-}
-
-impl Routes {
-    pub(super) fn new(seed: Seed, shards: usize) -> Routes {
-        Routes {
-            update: None,
-            receivers: Vec::new(),
-            place_of: Map::with_hasher(seed),
-            group_keys: vec![String::new(); shards],
-            group_shards: ShardSet::EMPTY,
-            topic: String::new(),
-            application: Vec::new(),
-        }
-    }
-
-    /// Collects the receivers of all matching filters, each session once.
-    fn join_receivers(&mut self, interest: &Interest, sessions: &Sessions, view: &MessageView<'_>) {
-        self.place_of.clear();
-        for index in 0..interest.matched() {
-            for entry in interest.subscribers(index) {
-                let granted = Granted::unpack(entry.options);
-                // [MQTT-3.8.3-3]
-                if granted.no_local() && view.publisher == Some(entry.subscriber) {
-                    continue;
-                }
-                let principal = || sessions.get(entry.subscriber).map(Session::principal);
-                if granted.is_partly()
-                    && !principal().is_some_and(|principal| granted.admits(principal, view.topic))
-                {
-                    continue;
-                }
-                let receivers = &mut self.receivers;
-                let place = *self.place_of.entry(entry.subscriber).or_insert(receivers.len());
-                if place == receivers.len() {
-                    receivers.push(Receiver::new(entry.subscriber, granted));
-                }
-                receivers[place].join(granted, entry.subscription_id);
-            }
-        }
-    }
-}
-
-impl Receiver {
-    fn new(subscriber: SubscriberId, granted: Granted) -> Receiver {
-        Receiver { subscriber, granted, ids: Vec::new() }
-    }
-
-    /// The highest QoS of all subscriptions, and all their identifiers. [MQTT-3.3.4-2]
-    /// [MQTT-3.3.4-3]
-    fn join(&mut self, granted: Granted, subscription_id: u32) {
-        self.granted = self.granted.join(granted);
-        if subscription_id != 0 {
-            self.ids.push(subscription_id);
-        }
-    }
-}
 
 impl Shard {
     pub(super) fn handle_publish(
@@ -134,7 +42,7 @@ impl Shard {
             let topic = TopicName::from_valid(publish.topic);
             return self.admit(id, subscriber, topic, publish, ports);
         };
-        let mut topic = std::mem::take(&mut self.routes.topic);
+        let mut topic = std::mem::take(&mut self.topic);
         topic.clear();
         topic.push_str(publish.topic);
         match self.connections.connected_mut(id).resolve_topic(alias, &mut topic) {
@@ -149,7 +57,7 @@ impl Shard {
                 self.end(id, cause, ports);
             }
         }
-        self.routes.topic = topic;
+        self.topic = topic;
     }
 
     /// Decides whether the message is routed, and acknowledges it. [MQTT-4.3.2-4] [MQTT-4.3.3-8]
@@ -190,7 +98,7 @@ impl Shard {
         publish: &Publish<'_>,
         ports: &mut impl Ports,
     ) -> ReasonCode {
-        let mut application = std::mem::take(&mut self.routes.application);
+        let mut application = std::mem::take(&mut self.application);
         application.clear();
         if !publish.properties.application.is_empty() {
             publish.properties.application.encode(&mut application);
@@ -210,7 +118,7 @@ impl Shard {
             publisher_hash: client_hash,
         };
         let matched = self.route(&view, Some(id), ports);
-        self.routes.application = application;
+        self.application = application;
         if matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
     }
 
@@ -222,15 +130,37 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> bool {
         let retention = if view.retain { self.retain(view) } else { None };
+        let update = retention.map(|_| self.retained.sequence());
         self.interest.find(view.topic);
-        self.deliver_matches(view, ports);
+        self.deliver_matches(view, update, ports);
         self.deliver_to_groups(view, ports);
         let matched = self.interest.is_wanted();
-        self.post_message(view, retention, connection, ports);
+        self.forward(view, retention, connection, ports);
         let shard = self.context.settings.shard;
         let publisher = connection.map(|connection| Publisher { shard, connection });
         self.hold_for_crowded(publisher, ports);
         matched
+    }
+
+    /// Delivers to the sessions here whose filters have matched.
+    pub(super) fn deliver_matches(
+        &mut self,
+        view: &MessageView<'_>,
+        update: Option<u64>,
+        ports: &mut impl Ports,
+    ) {
+        let to = (&self.interest, &mut self.sessions);
+        self.deliveries.deliver_matches(view, update, to, &mut self.context, ports);
+    }
+
+    /// Makes a publisher wait for all subscribers that its last message crowded.
+    pub(super) fn hold_for_crowded(
+        &mut self,
+        publisher: Option<Publisher>,
+        ports: &mut impl Ports,
+    ) {
+        let clients = (&self.sessions, &mut self.connections);
+        self.deliveries.hold_for_crowded(publisher, clients, &mut self.context, ports);
     }
 
     fn retain(&mut self, view: &MessageView<'_>) -> Option<Retention> {
@@ -239,13 +169,12 @@ impl Shard {
         let (retention, stored) = self.retained.change(view, now, maximum);
         self.context.counters.refused_retained += u64::from(stored.is_err());
         self.context.counters.dropped_expired += self.retained.take_expired();
-        self.routes.update = retention.map(|_| self.retained.sequence());
         retention
     }
 
-    /// One letter for each other shard that the message is for. What changes a retained message
-    /// is for all of them.
-    fn post_message(
+    /// Tells the other shards that the message is for. Its publisher waits for the batches that are
+    /// crowded with it.
+    fn forward(
         &mut self,
         view: &MessageView<'_>,
         retention: Option<Retention>,
@@ -253,80 +182,10 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let interested = self.interest.shards();
-        let mut shards = interested.union(self.routes.group_shards);
-        if retention.is_some() {
-            self.context.settings.peers().for_each(|peer| shards.insert(peer));
-        }
-        for shard in shards.iter() {
-            let keys = &mut self.routes.group_keys[shard.index()];
-            let address = Address {
-                to_subscribers: retention.is_some() || interested.contains(shard),
-                groups: GroupKeys::from_text(keys),
-                retained_at: retention.map(|retention| retention.time),
-                removes_retained: retention.is_some_and(|retention| retention.removes),
-                publisher: connection,
-                hops: 0,
-            };
-            let letters = ports.letters(shard);
-            letters.push_publish(view, &address);
-            keys.clear();
-            if letters.is_crowded()
-                && let Some(connection) = connection
-            {
+        let crowded = self.forwarding.post(view, interested, retention, connection, ports);
+        if let Some(connection) = connection {
+            for shard in crowded.iter() {
                 self.connections.owe_until_posted(connection, shard, Answer::ReadOn, ports);
-            }
-        }
-        self.routes.group_shards = ShardSet::EMPTY;
-    }
-
-    /// Takes note of a change of a retained message that another shard has told of.
-    pub(super) fn retain_as_told(
-        &mut self,
-        view: &MessageView<'_>,
-        retention: Retention,
-        by: ShardId,
-    ) {
-        let applied = self.retained.apply(view, retention, by);
-        self.routes.update = applied.then(|| self.retained.sequence());
-    }
-
-    /// Delivers to the sessions here whose filters matched, once to each, however many of its
-    /// filters did. [MQTT-3.3.5-1@3.1.1]
-    pub(super) fn deliver_matches(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
-        let Shard { interest, routes, sessions, buffers, pressure, context, .. } = self;
-        let Context { rules, counters, .. } = context;
-        let update = routes.update.take().filter(|_| !self.replays.is_empty());
-        if interest.matched() == 0 {
-            return;
-        }
-        if let Some(publisher) = view.publisher.filter(|_| update.is_some())
-            && let Some(replays) = self.replays.of(publisher)
-        {
-            // By No Local it may not be for the publisher: then nothing of it is missed.
-            replays.missed.end_ranges();
-        }
-        let means = Means { now: context.now, limits: &rules.limits, buffers, pressure, counters };
-        let mut fanout = Fanout::new(view, means, ports);
-        if let Some(update) = update {
-            fanout = fanout.of_update(update, &mut self.replays);
-        }
-        if interest.matched() == 1 {
-            for entry in interest.subscribers(0) {
-                let granted = Granted::unpack(entry.options);
-                if let Some(session) = sessions.get_mut(entry.subscriber)
-                    && granted.admits(session.principal(), view.topic)
-                {
-                    let id = [entry.subscription_id];
-                    let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
-                    fanout.deliver(entry.subscriber, session, granted, ids);
-                }
-            }
-            return;
-        }
-        routes.join_receivers(interest, sessions, view);
-        for receiver in routes.receivers.drain(..) {
-            if let Some(session) = sessions.get_mut(receiver.subscriber) {
-                fanout.deliver(receiver.subscriber, session, receiver.granted, &receiver.ids);
             }
         }
     }

@@ -7,8 +7,7 @@ use std::rc::Rc;
 
 use super::{
     Shard,
-    context::Context,
-    deliver::{Dropped, Fanout, Means, Origin, Share},
+    deliver::{Dropped, Origin, Share},
     granted::Granted,
     letter::{Address, GroupKeys},
     orphans::ORPHANS_PER_TURN,
@@ -76,9 +75,7 @@ impl Shard {
                 self.serve(view, group, selector, 0, ports);
             }
             Some(shard) => {
-                let keys = &mut self.routes.group_keys[shard.index()];
-                self.interest.write_key(group, keys);
-                self.routes.group_shards.insert(shard);
+                self.forwarding.add_group(shard, self.interest.name(group).as_shared());
             }
             None => self.context.counters.dropped_no_member += 1,
         }
@@ -122,7 +119,7 @@ impl Shard {
                 if full && others_take && next.is_some() {
                     self.relieve_member(member);
                 } else if full && hops == 0 && self.drops_clients() {
-                    self.buffers.note_overrun(member);
+                    self.deliveries.note_overrun(member);
                 }
                 if let Some(next) = next {
                     return Some(self.send_to_group(view, group, next, hops + 1, ports));
@@ -167,11 +164,9 @@ impl Shard {
         let Some(first) = self.choose_member(group, attempt.selector, ports) else {
             return Offered::NoMember;
         };
-        let Shard { interest, sessions, buffers, pressure, context, .. } = self;
-        let Context { rules, counters, .. } = context;
+        let Shard { interest, sessions, deliveries, context, .. } = self;
         let share = Share { group: interest.name(group), origin: attempt.origin };
-        let means = Means { now: context.now, limits: &rules.limits, buffers, pressure, counters };
-        let mut fanout = Fanout::new(view, means, ports).by(share);
+        let mut fanout = deliveries.fanout(view, context, ports).by(share);
         let mut offer = |entry: Entry| {
             // A session that is being ended is a member for a while.
             let session = sessions.get_mut(entry.subscriber).ok_or(Dropped::Absent)?;
@@ -230,7 +225,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(member) else { return };
         let stuck_for = session.outbound_mut().queue.note_relief(self.context.now);
         if session.link().is_some() && stuck_for >= self.context.rules.limits.patience {
-            self.buffers.note_overrun(member);
+            self.deliveries.note_overrun(member);
         }
     }
 

@@ -3,18 +3,16 @@
 use super::{
     Shard,
     grant::{NotGranted, Wanted},
-    granted::Granted,
     log::Notice,
     ports::Ports,
     reason::Reason,
-    replays::Replay,
     suback::FilterAnswers,
 };
 use crate::{
     base::ids::{ConnectionId, SubscriberId},
-    mqtt::{Malformed, Packet, ReasonCode, RetainHandling, Subscribe},
+    mqtt::{Malformed, Packet, ReasonCode, Subscribe},
     routing::Entry,
-    topic::{Subscription, TopicFilter},
+    topic::Subscription,
 };
 
 impl Shard {
@@ -89,7 +87,7 @@ impl Shard {
         if limits.is_too_deep(text) {
             return Err(Reason::FilterTooDeep);
         }
-        if self.replays.are_full(entry.subscriber) {
+        if self.deliveries.replays_are_full(entry.subscriber) {
             return Err(Reason::ReplaysFull);
         }
         let session = self.sessions.of_connected_mut(entry.subscriber);
@@ -98,29 +96,8 @@ impl Shard {
             .map_err(|_| Reason::SubscriptionsFull)?;
         self.context.counters.subscriptions += u64::from(is_new);
         if let Subscription::Plain(filter) = subscription {
-            self.open_replay(filter, entry, is_new);
+            self.deliveries.open_replay(filter, entry, is_new, &self.retained);
         }
         Ok(self.interest.subscribe(subscription, entry, ports))
-    }
-
-    /// Prepares the retained messages that the subscription asks for, or has what an earlier one
-    /// asked for sent as this one says.
-    /// [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
-    fn open_replay(&mut self, filter: TopicFilter<'_>, entry: Entry, is_new: bool) {
-        let granted = Granted::unpack(entry.options);
-        let (options, is_partly) = (granted.options(), granted.is_partly());
-        let wanted = match options.retain_handling {
-            RetainHandling::SendAtSubscribe => true,
-            RetainHandling::SendIfNew => is_new,
-            RetainHandling::DoNotSend => false,
-        };
-        if let Some(mut cursor) = self.retained.open(filter).filter(|_| wanted) {
-            cursor.no_local = options.no_local;
-            let subscription_id = entry.subscription_id;
-            let replay = Replay { cursor, qos: options.qos, subscription_id, is_partly };
-            self.replays.begin(entry.subscriber, replay);
-        } else if let Some(replays) = self.replays.of(entry.subscriber) {
-            replays.replace(filter.as_str(), options, entry.subscription_id);
-        }
     }
 }

@@ -111,7 +111,11 @@ impl Shard {
             Timer::Connect(connection) => self.look_at_connect(connection, ports),
             Timer::KeepAlive(connection) => self.look_at_keep_alive(connection, ports),
             Timer::Absence(subscriber) => self.look_at_absence(subscriber, ports),
-            Timer::Patience(subscriber) => self.look_at_patience(subscriber, ports),
+            Timer::Patience(subscriber) => {
+                let clients = (&mut self.sessions, &mut self.connections);
+                let context = &mut self.context;
+                self.deliveries.look_at_patience(subscriber, clients, context, ports);
+            }
             Timer::Orphans => {
                 let before = self.orphans.len();
                 self.redistribute(ports);
@@ -125,7 +129,7 @@ impl Shard {
                 return self.context.rules.sys_interval;
             }
             Timer::Sweep => {
-                self.buffers.notices_mut().report(self.context.now);
+                self.deliveries.notices_mut().report(self.context.now);
                 let more = self.retained.sweep(self.context.now);
                 self.context.counters.dropped_expired += self.retained.take_expired();
                 return Some(if more { SWEEP_PAUSE } else { SWEEP_SPAN });

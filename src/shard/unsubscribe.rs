@@ -42,7 +42,7 @@ impl Shard {
         if !self.sessions.of_connected_mut(subscriber).unsubscribe(text, subscription) {
             return Err(Reason::NoSubscription);
         }
-        self.replays.end(subscriber, text);
+        self.deliveries.end_replay(subscriber, text);
         self.forget_subscription(subscriber, subscription, ports);
         Ok(())
     }

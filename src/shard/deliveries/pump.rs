@@ -6,12 +6,15 @@
 use std::rc::Rc;
 
 use super::{
-    Shard,
-    frames::{Form, Frames},
-    ports::Ports,
-    replays::{Replay, Replays},
-    retained::Retained,
-    stats::Counters,
+    super::{
+        context::Context,
+        frames::{Form, Frames},
+        ports::Ports,
+        replays::{Replay, Replays},
+        retained::Retained,
+        stats::Counters,
+    },
+    Deliveries,
 };
 use crate::{
     access::topics,
@@ -23,6 +26,7 @@ use crate::{
         message::{Message, MessageView},
         outbound::Resend,
         queue::QueuedMessage,
+        sessions::Sessions,
         topic_aliases::TopicAliases,
     },
 };
@@ -39,20 +43,28 @@ enum Pumped {
     Later,
 }
 
-impl Shard {
-    /// Sends to a connected session what it is owed, and eases the pressure that it causes.
-    pub(super) fn pump(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
+impl Deliveries {
+    /// Sends to a connected session what it is owed. Says whether it was relieved as a member of
+    /// share groups; `None` when it is not connected any more.
+    pub(in crate::shard) fn pump(
+        &mut self,
+        subscriber: SubscriberId,
+        sessions: &mut Sessions,
+        retained: &Retained,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) -> Option<bool> {
         // The session may have lost its connection since there was a reason to send to it.
-        let Some(session) = self.sessions.get_mut(subscriber) else { return };
-        let Some(link) = session.link() else { return };
+        let session = sessions.get_mut(subscriber)?;
+        let link = session.link()?;
         let relieved = session.outbound().queue.is_relieved();
         let mut sender = Sender {
             link,
-            now: self.context.now,
-            outbox_bytes_max: self.context.rules.limits.outbox_bytes_max,
+            now: context.now,
+            outbox_bytes_max: context.rules.limits.outbox_bytes_max,
             frames: self.buffers.frames_mut(),
-            scratch: &mut self.scratch,
-            counters: &mut self.context.counters,
+            scratch: &mut self.pubrel,
+            counters: &mut context.counters,
             ports,
         };
         let mut pumped = sender.resend(session);
@@ -60,15 +72,12 @@ impl Shard {
             pumped = sender.send_queued(session);
         }
         if pumped == Pumped::Done && !self.replays.is_empty() {
-            pumped = sender.replay((subscriber, session), &mut self.replays, &self.retained);
+            pumped = sender.replay((subscriber, session), &mut self.replays, retained);
         }
         if pumped == Pumped::Later {
             ports.notify_drained(link.connection);
         }
-        if relieved {
-            self.resume_member(subscriber, ports);
-        }
-        self.ease(subscriber, ports);
+        Some(relieved)
     }
 }
 

@@ -1,0 +1,192 @@
+//! Messages on their way to the sessions of a shard: who gets one, what is sent and what waits, and
+//! the subscribers that publishers wait for.
+//!
+//! Sessions and connections are lent to it. Knows neither where a message comes from nor how a
+//! client comes or goes.
+
+mod hold_back;
+mod pump;
+mod receivers;
+
+use self::receivers::Receivers;
+use super::{
+    context::Context,
+    deliver::{DeliveryBuffers, Fanout, Means},
+    granted::Granted,
+    interest::Interest,
+    log::Notices,
+    ports::Ports,
+    pressure::Pressure,
+    replays::{Replay, Replays, SessionReplays},
+    retained::Retained,
+};
+use crate::{
+    base::{hash::Seed, ids::SubscriberId},
+    mqtt::RetainHandling,
+    routing::Entry,
+    session::{message::MessageView, sessions::Sessions},
+    topic::TopicFilter,
+};
+
+/// What is on its way to the sessions of a shard.
+#[derive(Debug)]
+pub(super) struct Deliveries {
+    buffers: DeliveryBuffers,
+    pressure: Pressure,
+    replays: Replays,
+    receivers: Receivers,
+    /// The PUBREL that is being sent again. The memory is used again.
+    pubrel: Vec<u8>,
+}
+
+impl Deliveries {
+    pub(super) fn new(seed: Seed) -> Deliveries {
+        Deliveries {
+            buffers: DeliveryBuffers::new(seed),
+            pressure: Pressure::new(seed),
+            replays: Replays::new(seed),
+            receivers: Receivers::new(seed),
+            pubrel: Vec::new(),
+        }
+    }
+
+    /// Delivers to the sessions here whose filters matched, once to each, however many of its
+    /// filters did. `update` is the number of the update that the message has made of the retained
+    /// messages, if any. [MQTT-3.3.5-1@3.1.1]
+    #[inline]
+    pub(super) fn deliver_matches(
+        &mut self,
+        view: &MessageView<'_>,
+        update: Option<u64>,
+        (interest, sessions): (&Interest, &mut Sessions),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        if interest.matched() == 0 {
+            return;
+        }
+        let Deliveries { buffers, pressure, replays, receivers, .. } = self;
+        let Context { rules, counters, now, .. } = context;
+        let update = update.filter(|_| !replays.is_empty());
+        if let Some(publisher) = view.publisher.filter(|_| update.is_some())
+            && let Some(replays) = replays.of(publisher)
+        {
+            // By No Local it may not be for the publisher: then nothing of it is missed.
+            replays.missed.end_ranges();
+        }
+        let means = Means { now: *now, limits: &rules.limits, buffers, pressure, counters };
+        let mut fanout = Fanout::new(view, means, ports);
+        if let Some(update) = update {
+            fanout = fanout.of_update(update, replays);
+        }
+        if interest.matched() == 1 {
+            for entry in interest.subscribers(0) {
+                let granted = Granted::unpack(entry.options);
+                if let Some(session) = sessions.get_mut(entry.subscriber)
+                    && granted.admits(session.principal(), view.topic)
+                {
+                    let id = [entry.subscription_id];
+                    let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
+                    fanout.deliver(entry.subscriber, session, granted, ids);
+                }
+            }
+            return;
+        }
+        receivers.join(interest, sessions, view);
+        for receiver in receivers.drain() {
+            if let Some(session) = sessions.get_mut(receiver.subscriber) {
+                fanout.deliver(receiver.subscriber, session, receiver.granted, &receiver.ids);
+            }
+        }
+    }
+
+    /// One message, to be offered to sessions of the caller's choice.
+    pub(super) fn fanout<'a, P: Ports>(
+        &'a mut self,
+        view: &MessageView<'a>,
+        context: &'a mut Context,
+        ports: &'a mut P,
+    ) -> Fanout<'a, P> {
+        let Deliveries { buffers, pressure, .. } = self;
+        let Context { rules, counters, now, .. } = context;
+        let means = Means { now: *now, limits: &rules.limits, buffers, pressure, counters };
+        Fanout::new(view, means, ports)
+    }
+
+    /// A connected session is to be disconnected because its queue is full.
+    pub(super) fn note_overrun(&mut self, subscriber: SubscriberId) {
+        self.buffers.note_overrun(subscriber);
+    }
+
+    #[inline]
+    pub(super) fn has_overrun(&self) -> bool {
+        self.buffers.has_overrun()
+    }
+
+    /// Takes one of the connected sessions that are to be disconnected.
+    pub(super) fn next_overrun(&mut self) -> Option<SubscriberId> {
+        self.buffers.next_overrun()
+    }
+
+    pub(super) fn notices_mut(&mut self) -> &mut Notices {
+        self.buffers.notices_mut()
+    }
+
+    /// Whether publishers are held back for a session.
+    pub(super) fn is_pressing(&self, subscriber: SubscriberId) -> bool {
+        self.pressure.is_pressing(subscriber)
+    }
+}
+
+/// The retained messages that subscriptions have asked for.
+impl Deliveries {
+    /// Prepares the retained messages that the subscription asks for, or has what an earlier one
+    /// asked for sent as this one says.
+    /// [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+    pub(super) fn open_replay(
+        &mut self,
+        filter: TopicFilter<'_>,
+        entry: Entry,
+        is_new: bool,
+        retained: &Retained,
+    ) {
+        let granted = Granted::unpack(entry.options);
+        let (options, is_partly) = (granted.options(), granted.is_partly());
+        let wanted = match options.retain_handling {
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::DoNotSend => false,
+        };
+        if let Some(mut cursor) = retained.open(filter).filter(|_| wanted) {
+            cursor.no_local = options.no_local;
+            let subscription_id = entry.subscription_id;
+            let replay = Replay { cursor, qos: options.qos, subscription_id, is_partly };
+            self.replays.begin(entry.subscriber, replay);
+        } else if let Some(replays) = self.replays.of(entry.subscriber) {
+            replays.replace(filter.as_str(), options, entry.subscription_id);
+        }
+    }
+
+    /// Whether a session waits for the replays of as many subscriptions as it may.
+    pub(super) fn replays_are_full(&self, subscriber: SubscriberId) -> bool {
+        self.replays.are_full(subscriber)
+    }
+
+    pub(super) fn has_replays(&self, subscriber: SubscriberId) -> bool {
+        self.replays.has_any(subscriber)
+    }
+
+    /// A subscription of a session has ended.
+    pub(super) fn end_replay(&mut self, subscriber: SubscriberId, filter: &str) {
+        self.replays.end(subscriber, filter);
+    }
+
+    /// The session has ended. What is left of its replays is to be dropped a few at a time.
+    pub(super) fn take_replays(&mut self, subscriber: SubscriberId) -> Option<SessionReplays> {
+        debug_assert!(!self.is_pressing(subscriber), "its connection ended before it");
+        self.replays.take(subscriber)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! The sessions that one message is for when several filters have matched, each of them once.
+
+use super::super::{granted::Granted, interest::Interest};
+use crate::{
+    base::{
+        hash::{Map, Seed},
+        ids::SubscriberId,
+    },
+    session::{Session, message::MessageView, sessions::Sessions},
+};
+
+/// Receivers of the message that is being delivered. The memory is used again.
+#[derive(Debug)]
+pub(super) struct Receivers {
+    receivers: Vec<Receiver>,
+    place_of: Map<SubscriberId, usize>,
+}
+
+/// One session that a message is for, by one or more subscriptions.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    pub(super) subscriber: SubscriberId,
+    pub(super) granted: Granted,
+    /// The Subscription Identifiers of all of them; mostly none or one.
+    pub(super) ids: Vec<u32>,
+}
+
+impl Receivers {
+    pub(super) fn new(seed: Seed) -> Receivers {
+        Receivers { receivers: Vec::new(), place_of: Map::with_hasher(seed) }
+    }
+
+    /// Collects the receivers of all matching filters, each session once.
+    pub(super) fn join(
+        &mut self,
+        interest: &Interest,
+        sessions: &Sessions,
+        view: &MessageView<'_>,
+    ) {
+        self.place_of.clear();
+        for index in 0..interest.matched() {
+            for entry in interest.subscribers(index) {
+                let granted = Granted::unpack(entry.options);
+                // [MQTT-3.8.3-3]
+                if granted.no_local() && view.publisher == Some(entry.subscriber) {
+                    continue;
+                }
+                let principal = || sessions.get(entry.subscriber).map(Session::principal);
+                if granted.is_partly()
+                    && !principal().is_some_and(|principal| granted.admits(principal, view.topic))
+                {
+                    continue;
+                }
+                let receivers = &mut self.receivers;
+                let place = *self.place_of.entry(entry.subscriber).or_insert(receivers.len());
+                if place == receivers.len() {
+                    receivers.push(Receiver::new(entry.subscriber, granted));
+                }
+                receivers[place].join(granted, entry.subscription_id);
+            }
+        }
+    }
+
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Receiver> {
+        self.receivers.drain(..)
+    }
+}
+
+impl Receiver {
+    fn new(subscriber: SubscriberId, granted: Granted) -> Receiver {
+        Receiver { subscriber, granted, ids: Vec::new() }
+    }
+
+    /// The highest QoS of all subscriptions, and all their identifiers. [MQTT-3.3.4-2]
+    /// [MQTT-3.3.4-3]
+    fn join(&mut self, granted: Granted, subscription_id: u32) {
+        self.granted = self.granted.join(granted);
+        if subscription_id != 0 {
+            self.ids.push(subscription_id);
+        }
+    }
+}

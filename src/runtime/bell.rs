@@ -6,9 +6,9 @@ use crate::base::ids::ShardId;
 
 /// The bells of all shards, which any thread may ring.
 ///
-/// Each is a pair of sockets whose one end the shard's ring reads. An event counter would not do:
-/// the ring has one to signal its completions to, and the kernel does not signal one event counter
-/// while it is waking up the readers of another.
+/// A bell is a pair of sockets, and the shard's ring reads one end. An event counter would not
+/// work: the ring signals its completions to an event counter, and the kernel does not signal one
+/// event counter while it wakes up the readers of another.
 #[derive(Clone, Debug)]
 pub(super) struct Bells(Arc<[Bell]>);
 
@@ -27,13 +27,13 @@ impl Bells {
         ShardId::all(self.0.len())
     }
 
-    /// Where the shard hears its bell: each ring is a byte.
+    /// The end that the shard reads. Each ring of the bell is one byte.
     pub(super) fn listen(&self, shard: ShardId) -> &UnixStream {
         &self.0[shard.index()].sound
     }
 
     pub(super) fn ring(&self, shard: ShardId) {
-        // It fails only when so many rings are unheard that one more makes no difference.
+        // The write fails only if many rings are unread. The shard then wakes up anyway.
         let _heard = (&self.0[shard.index()].button).write(&[1]);
     }
 

@@ -1,12 +1,12 @@
-//! The memory that a shard lends to those of its connections that have something to say.
+//! The memory that a shard lends to connections with unsent bytes.
 
 use super::outbox::Outbox;
 use crate::transport::Head;
 
 /// Empty chunks and outboxes, kept for the next connection that needs one.
 ///
-/// What comes back beyond the limits goes to the allocator, and so does what lies idle, so that a
-/// burst is not paid for ever.
+/// Memory beyond the limits goes back to the allocator. So does memory that lies idle, so that the
+/// shard does not keep the memory of a burst.
 pub(super) struct Chunks {
     small: Pool<Vec<u8>>,
     large: Pool<Vec<u8>>,
@@ -26,12 +26,12 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    /// Room for the frames of most turns.
+    /// A small chunk: enough for the frames of most turns.
     pub(super) fn small(&mut self) -> Vec<u8> {
         self.small.take().unwrap_or_else(|| Vec::with_capacity(SMALL_BYTES))
     }
 
-    /// Room for the frames of a client that is behind.
+    /// A large chunk, for a client that reads slowly.
     pub(super) fn large(&mut self) -> Vec<u8> {
         self.large.take().unwrap_or_else(|| Vec::with_capacity(LARGE_BYTES))
     }
@@ -42,14 +42,14 @@ impl Chunks {
         pool.give_back(chunk);
     }
 
-    /// An empty outbox; what is appended to it leaves in frames with this head, or as it is.
+    /// An empty outbox with this kind of head for its frames; `None` for no frames.
     pub(super) fn outbox(&mut self, head: Option<Head>) -> Box<Outbox> {
         let mut outbox = self.outboxes.take().unwrap_or_else(|| Box::new(Outbox::new()));
         outbox.set_head(head);
         outbox
     }
 
-    /// Takes an outbox with nothing in it.
+    /// Takes an empty outbox back.
     pub(super) fn give_back_outbox(&mut self, outbox: Box<Outbox>) {
         if outbox.capacity() <= PIECES_MAX {
             self.outboxes.give_back(outbox);
@@ -68,7 +68,7 @@ impl Chunks {
         }
     }
 
-    /// Frees what nobody has needed since the last call.
+    /// Frees the memory that was not needed since the last call.
     pub(super) fn free_idle(&mut self) {
         self.small.free_idle();
         self.large.free_idle();
@@ -82,7 +82,7 @@ impl Chunks {
     }
 }
 
-/// Things of one kind that are not in use.
+/// Unused items of one kind.
 struct Pool<T> {
     free: Vec<T>,
     max: usize,

@@ -21,8 +21,8 @@ use crate::{base::ids::ShardId, shard::ports::Arrival, transport::Transport};
 ///    |     close(Abort), broken, or out of time, from any                   v
 ///    +-------------------------------------------------------------------> Dead
 /// ```
-/// The brain knows of open connections only. A dead one keeps its permit until its last operation
-/// has completed, so that no completion finds another connection there.
+/// The brain knows of open connections only. A dead connection keeps its slot and its permit until
+/// its last operation has completed, so that a late completion never finds another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
@@ -40,7 +40,7 @@ pub(super) enum Receive {
     Armed,
     /// Into the connection's reassembly.
     Reassembling,
-    /// It was told to end, and has not yet.
+    /// It was cancelled, and has not ended yet.
     Ending,
 }
 
@@ -50,11 +50,11 @@ pub(super) struct SocketConnection {
     pub(super) permit: ConnectionPermit,
     pub(super) phase: Phase,
     pub(super) receive: Receive,
-    /// There is one while there is something to say.
+    /// The unsent bytes; `None` while there are none.
     pub(super) outbox: Option<Box<Outbox>>,
-    /// Bytes that the brain has not taken; there is memory behind it only while there are any.
+    /// Bytes that the brain has not taken. Owns memory only while there are any.
     pub(super) kept: Vec<u8>,
-    /// The large packet that is coming, or that the brain has not taken; what is kept follows it.
+    /// The large packet that is arriving, or that the brain has not taken. Kept bytes follow it.
     pub(super) reassembly: Option<Box<ReassemblyBuffer>>,
     /// What lies between the socket and MQTT.
     pub(super) transport: Transport,
@@ -71,13 +71,13 @@ pub(super) struct SocketFlags {
     pub(super) paused: bool,
     /// The client does not read its answers, so no more of its packets are read.
     pub(super) throttled: bool,
-    /// The brain has taken the first bytes: the connection is where it stays.
+    /// The brain has taken the first bytes, so the connection is at its home shard and stays there.
     pub(super) settled: bool,
-    /// The latest packets were large: the next one may be, and then the rest of it is to land.
+    /// The latest packets were large, so the next one may be received into a reassembly buffer.
     pub(super) bulky: bool,
-    /// What has come on another connection is to be handed in first.
+    /// The connection waits until the bytes of an earlier connection have been handed in.
     pub(super) follows: bool,
-    /// That has been waited for.
+    /// The connection has waited for the earlier one and need not wait again.
     pub(super) may_follow: bool,
     /// Kept bytes will be handed in at the next turn.
     pub(super) feed_due: bool,
@@ -85,15 +85,15 @@ pub(super) struct SocketFlags {
     pub(super) wants_drained: bool,
     /// The client will send nothing more.
     pub(super) finished: bool,
-    /// Nor can it be sent anything: the connection is broken.
+    /// The connection is broken: nothing can be sent or received.
     pub(super) broken: bool,
-    /// The brain knows that.
+    /// The brain has been told of the end.
     pub(super) end_told: bool,
-    /// A send has failed; the receive will say so too.
+    /// A send has failed; the receive will fail as well.
     pub(super) send_failed: bool,
-    /// Operations were told to end by a shutdown of the socket.
+    /// The socket was shut down to end its operations.
     pub(super) shut_down: bool,
-    /// The connection is on the list of those to be looked at when the turn ends.
+    /// The connection is on the list of those to be settled when the turn ends.
     pub(super) touched: bool,
 }
 
@@ -105,11 +105,11 @@ impl SocketFlags {
 }
 
 impl SocketConnection {
-    /// Where it came from. A client that has gone already may have no address any more.
+    /// Listener and peer address. A client that has gone already may have no address any more.
     pub(super) fn arrival(&self) -> Arrival {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut peer = self.socket.peer_addr().unwrap_or(unknown);
-        // A socket for both versions of IP has clients of IPv4 under addresses of IPv6.
+        // A dual-stack socket reports IPv4 clients with IPv4-mapped IPv6 addresses.
         peer.set_ip(peer.ip().to_canonical());
         Arrival { listener: self.listener, peer, surplus: self.permit.surplus, handed_over: false }
     }
@@ -154,13 +154,13 @@ impl SocketConnection {
         wants && !self.flags.finished
     }
 
-    /// Whether bytes that nobody takes now are kept for later.
+    /// Whether bytes that the brain does not take now are kept for later.
     pub(super) fn keeps_bytes(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Moving(_))
     }
 
-    /// Bytes that the brain has not taken or been handed, and the room for those that a reassembly
-    /// waits for.
+    /// Bytes that the brain has not taken, and the memory that a reassembly buffer has reserved for
+    /// bytes to come.
     pub(super) fn kept_len(&self) -> usize {
         self.transport.held_bytes()
             + self.kept.len()
@@ -192,17 +192,17 @@ pub(super) struct Moved {
     pub(super) finished: bool,
 }
 
-/// How many connections the broker holds, and how many it may hold. Shared by all shards; used
-/// once in a connection's life.
+/// How many connections the broker holds, and how many it may hold. All shards share it, and use
+/// it only when a connection begins and ends.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionCount {
     count: Arc<AtomicUsize>,
     max: usize,
-    /// Those that are let in beyond that, to be told so.
+    /// Connections beyond the limit that are accepted to be told that the broker is full.
     surplus_max: usize,
 }
 
-/// One connection's permit in the [`ConnectionCount`], free again when it is dropped.
+/// The permit of one connection. Dropping it makes room for another one in [`ConnectionCount`].
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     count: Arc<AtomicUsize>,
@@ -216,7 +216,7 @@ impl ConnectionCount {
 
     /// A permit, if there is one.
     pub(super) fn enter(&self) -> Option<ConnectionPermit> {
-        // Relaxed: the number stands for itself.
+        // Relaxed: the number guards no other memory.
         let before = self.count.fetch_add(1, Ordering::Relaxed);
         if before < self.max + self.surplus_max {
             return Some(ConnectionPermit {
@@ -230,7 +230,7 @@ impl ConnectionCount {
 }
 
 impl ConnectionPermit {
-    /// Whether the connection is one too many, let in to be told so.
+    /// Whether the connection exceeds the limit, and was accepted only to be told so.
     pub(super) fn is_surplus(&self) -> bool {
         self.surplus
     }

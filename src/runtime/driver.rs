@@ -41,7 +41,8 @@ pub(super) struct DriverLimits {
 }
 
 impl DriverLimits {
-    /// Unsent bytes beyond which a client is not read from until it has read some.
+    /// Unsent bytes of a connection above which the shard stops reading from its client, until the
+    /// client has read some of them.
     fn unsent_max(self) -> usize {
         self.outbox_bytes_max + OVERRUN_BYTES_MAX
     }
@@ -69,16 +70,16 @@ pub(super) struct Driver {
     /// How the rings of all shards are reached.
     addresses: Arc<[RingAddress]>,
     touched: Vec<ConnectionId>,
-    /// What is kept of all connections together, in bytes.
+    /// Bytes that are kept for all connections together.
     pub(super) kept_bytes: usize,
     /// The large packet that is being handed in; otherwise empty.
     pub(super) handed_in: Bytes,
-    /// When those that flush, and those that linger, run out of time; soonest first.
+    /// Deadlines of the connections that flush or linger, soonest first.
     flushing: VecDeque<(Moment, ConnectionId)>,
     lingering: VecDeque<(Moment, ConnectionId)>,
-    /// Connections that wait for what has come on others.
+    /// Connections that wait until the bytes of an earlier connection have been handled.
     pub(super) followers: Vec<Follower>,
-    /// Completions are being handled: there may be more of any connection.
+    /// Completions are being handled, so further ones of any connection may follow.
     pub(super) reaping: bool,
     random: Random,
     /// The broker is stopping.
@@ -124,12 +125,12 @@ impl Driver {
         self.connections.get_mut(id)
     }
 
-    /// The connection, if the brain still knows it.
+    /// The connection, if the brain still has it.
     fn open(&mut self, id: ConnectionId) -> Option<&mut SocketConnection> {
         self.connections.get_mut(id).filter(|connection| connection.is_open())
     }
 
-    /// Has the connection looked at when the turn ends.
+    /// Marks the connection to be settled when the turn ends.
     pub(super) fn touch(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !connection.flags.touched {
@@ -143,12 +144,12 @@ impl Driver {
         self.verifier.verdict()
     }
 
-    /// Has nothing more verified.
+    /// Asks the verify threads for no more verifications.
     pub(super) fn end_verifying(&mut self) {
         self.verifier.end();
     }
 
-    /// Ends a connection at once, whatever it was doing.
+    /// Ends a connection at once, in any phase.
     pub(super) fn kill(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.phase = Phase::Dead;
@@ -156,8 +157,8 @@ impl Driver {
         }
     }
 
-    /// Ends a connection at once. A client that is still sending learns so now, and not when its
-    /// system gives up.
+    /// Ends a connection at once with a reset, so that a client that is still sending learns of it
+    /// without waiting for a timeout of its system.
     pub(super) fn reset(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id) {
             system::reset_when_closed(&connection.socket);
@@ -188,7 +189,7 @@ impl Driver {
         self.counters.bytes_sent += sent as u64;
         if matches!(outcome, Outcome::Failed(_)) {
             connection.flags.send_failed = true;
-            // An error says that it is shut already. The receive will end either way.
+            // An error means that the socket is shut down already. The receive ends in both cases.
             let _ = connection.socket.shutdown(Shutdown::Both);
         }
         if outbox.unsent() == 0 {
@@ -198,7 +199,7 @@ impl Driver {
         self.touch(id);
     }
 
-    /// Acts on an outbox having become emptier.
+    /// Tells the brain that an outbox has drained, if the brain has asked for that and it has.
     fn notice_drained(&mut self, id: ConnectionId) {
         let limit = self.limits.outbox_bytes_max;
         let Some(connection) = self.connections.get_mut(id) else { return };
@@ -220,7 +221,7 @@ impl Driver {
         }
     }
 
-    /// Driver in kept bytes, or the end, at the next turn, if there are any.
+    /// Hands in kept bytes, or the end of the connection, in the next turn, if there are any.
     pub(super) fn feed_later(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !connection.flags.feed_due {
@@ -229,7 +230,8 @@ impl Driver {
         }
     }
 
-    /// Begins what the turn has made necessary: operations on connections, items, wake-ups.
+    /// Begins the operations that the turn has made necessary: posts batches, wakes other shards,
+    /// and settles all touched connections.
     pub(super) fn flush(&mut self) {
         // First, so that other shards wake up while the kernel is busy with what follows.
         self.flush_mail();
@@ -237,7 +239,7 @@ impl Driver {
         for id in touched.drain(..) {
             self.settle(id);
         }
-        // Settling touches nobody: each connection's own end is within its reach.
+        // Settling a connection touches no other one, so the list stays empty meanwhile.
         self.touched = touched;
         self.flush_mail();
     }
@@ -254,7 +256,7 @@ impl Driver {
         }
     }
 
-    /// Brings what is under way on a connection into line with what is wanted.
+    /// Begins or ends the operations of a connection, as its state asks for.
     fn settle(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.flags.touched = false;
@@ -266,12 +268,13 @@ impl Driver {
         self.settle_phase(id);
     }
 
-    /// What could not be sent never will be; the receive learns of the failure, too.
+    /// Discards the outbox after a send has failed. The receive fails as well and ends the
+    /// connection.
     fn drop_unsendable(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if let Some(outbox) = connection.outbox.take_if(|outbox| !outbox.is_in_flight()) {
             self.drop_outbox(outbox);
-            // Whoever waits for that goes on, and comes to the end of what the client has sent.
+            // The brain may wait for the outbox to drain. It goes on until the input ends.
             self.notice_drained(id);
         }
     }
@@ -309,23 +312,24 @@ impl Driver {
         }
     }
 
-    /// All is sent: says so, and waits for the client to close, so that no bytes of its own that
-    /// are still on their way make the kernel throw away what it has not read yet.
+    /// Everything is sent: shuts the sending half down and waits for the client to close. If the
+    /// socket were closed while bytes of the client arrive, the kernel would reset the connection,
+    /// and the client could lose what it has not read yet.
     fn linger(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.phase = Phase::Lingering;
-        // It fails when the client has gone, and then the receive ends by itself.
+        // The shutdown fails if the client has gone. The receive then ends by itself.
         drop(connection.socket.shutdown(Shutdown::Write));
         self.lingering.push_back((self.now + LINGER_MAX, id));
     }
 
-    /// Gives the place of a dead connection away, once its operations have ended.
+    /// Frees the slot of a dead connection once its operations have ended.
     fn remove_dead(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.is_busy() {
             if !connection.flags.shut_down {
                 connection.flags.shut_down = true;
-                // Ends the operations. It fails when the connection has ended by itself.
+                // The shutdown ends the operations. It fails if the connection has ended by itself.
                 drop(connection.socket.shutdown(Shutdown::Both));
             }
             return;
@@ -337,7 +341,7 @@ impl Driver {
         }
     }
 
-    /// Puts a connection on its way to its home.
+    /// Sends a connection to its home shard.
     fn send_off(&mut self, id: ConnectionId, home: ShardId) {
         let Some(connection) = self.connections.remove(id) else { return };
         self.kept_bytes -= connection.kept_len();
@@ -349,7 +353,7 @@ impl Driver {
         self.mail.hand_over(home, Box::new(moved));
     }
 
-    /// Gives a connection from another shard a place here.
+    /// Takes over a connection that another shard has sent here.
     pub(super) fn adopt(&mut self, moved: Moved) -> ConnectionId {
         let Moved { socket, listener, permit, kept, reassembly, transport, finished } = moved;
         let mut connection = SocketConnection::new(socket, listener, transport, permit);
@@ -526,7 +530,7 @@ impl WakePeer for Sleepers {
 
 /// An outbox counts as drained when no more than this part of its limit is unsent.
 const DRAINED_PART: usize = 4;
-/// Answers may go this far past the limit before their client is not read from any more.
+/// Bytes by which answers may exceed the limit before the shard stops reading from their client.
 const OVERRUN_BYTES_MAX: usize = 64 << 10;
 /// How long a client may take to close after the broker has.
 const LINGER_MAX: Span = Span::from_secs(1);

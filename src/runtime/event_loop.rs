@@ -1,8 +1,8 @@
-//! One turn of a shard: everything that has come is told to the brain, and what the brain wants is
-//! begun.
+//! One turn of a shard: the event loop tells the brain everything that has come, and begins the
+//! operations that the brain asks for.
 //!
-//! Knows what happens in a turn and in which order; when to take one, and when to sleep, is known
-//! to the executor.
+//! Knows what happens in a turn, and in which order. The executor decides when to take a turn and
+//! when to sleep.
 
 use std::{mem, net::TcpStream};
 
@@ -27,7 +27,8 @@ use crate::{
     transport::Transport,
 };
 
-/// A brain with its driver, and what the driver must not hold while the brain uses it.
+/// A brain with its driver, and the state that cannot be part of the driver, because the brain
+/// borrows the driver during a call.
 pub(super) struct EventLoop<B> {
     pub(super) brain: B,
     pub(super) driver: Driver,
@@ -38,18 +39,18 @@ pub(super) struct EventLoop<B> {
     connection_count: ConnectionCount,
     inbox: Inbox,
     bell_watched: bool,
-    /// When the ring will have a completion whatever comes.
+    /// When the alarm that is set in the ring goes off.
     alarm: Option<Moment>,
-    /// When a stop that was begun must have come to its end.
+    /// When a stop that has begun must be over.
     stopping: Option<Moment>,
     trimmer: Trimmer,
-    /// When it was last said that there is no room for another connection.
+    /// When the log last said that the broker is full.
     full_told: Option<Moment>,
     /// No more turns are taken.
     ending: bool,
 }
 
-/// What reaches a shard from threads that are no shards, beside verdicts.
+/// What other threads than shards send to a shard, except verdicts.
 pub(super) struct Inbox {
     pub(super) bells: Bells,
     pub(super) rules: RulesReceiver,
@@ -82,15 +83,15 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
-    /// Begins to listen, to clients and to other threads.
+    /// Begins to accept clients, and to hear the bell that other threads ring.
     pub(super) fn begin(&mut self) {
         self.driver.now = system::now();
         self.listeners.accept_on_all(&mut self.driver.ring);
         self.watch_bell();
     }
 
-    /// Takes one turn. The ring has been entered before; what the turn begins is submitted when
-    /// it is entered next.
+    /// Takes one turn. The caller has entered the ring before. Operations that the turn begins are
+    /// submitted when the ring is entered next.
     pub(super) fn turn(&mut self, now: Moment) {
         self.driver.now = now;
         self.handle_due();
@@ -103,7 +104,7 @@ impl<B: Brain> EventLoop<B> {
         self.driver.flush();
     }
 
-    /// When the shard wants to be awake, whatever comes.
+    /// When the shard has to be awake, even if nothing comes.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let stop = self.stopping.filter(|until| *until > self.driver.now);
         let wanted =
@@ -112,7 +113,7 @@ impl<B: Brain> EventLoop<B> {
         wanted.into_iter().chain(others).flatten().min()
     }
 
-    /// Sees to it that the ring has a completion when the shard wants to be awake.
+    /// Sets an alarm in the ring for the moment when the shard has to be awake.
     pub(super) fn set_alarm(&mut self) {
         let Some(deadline) = self.next_deadline() else { return };
         if self.alarm.is_none_or(|alarm| deadline < alarm || alarm <= self.driver.now) {
@@ -121,7 +122,7 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
-    /// Whether the next turn has something to do, whatever comes.
+    /// Whether the next turn has something to do, even if nothing comes.
     pub(super) fn has_work(&self) -> bool {
         let is_due = |deadline| deadline <= self.driver.now;
         self.driver.has_due()
@@ -221,7 +222,7 @@ impl<B: Brain> EventLoop<B> {
         self.brain.handle_accepted(self.driver.now, id, arrival, &mut self.driver);
     }
 
-    /// Says that the broker is full, once in a while.
+    /// Logs that the broker is full, at most once in [`FULL_TOLD_EVERY`].
     fn note_full(&mut self) {
         let now = self.driver.now;
         if self.full_told.is_none_or(|told| told + FULL_TOLD_EVERY <= now) {
@@ -302,7 +303,7 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
-    /// Gives back what is not needed any more, now and then.
+    /// Gives unused memory back, when the trimmer says that it is time.
     fn trim_memory(&mut self) {
         if let Some(measure) = self.trimmer.take(self.driver.now) {
             self.driver.free_idle();
@@ -311,7 +312,7 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
-    /// Begins the orderly stop: no new clients, a farewell to the present ones.
+    /// Begins the orderly stop: accepts no new client, and has the brain take leave of all others.
     pub(super) fn stop(&mut self, now: Moment, flush_time_max: Span) {
         if self.stopping.is_some() {
             return;
@@ -335,7 +336,7 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
-    /// When a stop is over even if not all shards have come to their end.
+    /// When this shard ends its stop even if other shards have not ended theirs.
     pub(super) fn gives_up_at(&self) -> Option<Moment> {
         self.stopping.map(|until| until + GRACE)
     }
@@ -347,8 +348,8 @@ impl<B: Brain> EventLoop<B> {
             && !self.driver.mail.is_held_up()
     }
 
-    /// Ends the operations that are not about a connection. True: they have ended, and so nothing
-    /// uses the shard's memory any more.
+    /// Ends the operations that are not about a connection. True: they have ended, so the kernel no
+    /// longer uses any memory of the shard.
     pub(super) fn end_operations(&mut self) -> bool {
         self.ending = true;
         self.handle_completions();
@@ -359,11 +360,11 @@ impl<B: Brain> EventLoop<B> {
     }
 }
 
-/// Items of one peer in one turn.
+/// Mailbox items of one peer that one turn handles.
 const ITEMS_PER_TURN: usize = 8;
-/// What a shard that does not come to its end in time is given before it is left.
+/// Time that a shard whose stop is overdue has before it is abandoned.
 pub(super) const GRACE: Span = Span::from_secs(1);
-/// Completions that a turn finds room for without asking the allocator, after a quiet time.
+/// Capacity of the list of completions that is kept when the shard is quiet.
 const COMPLETIONS_KEPT: usize = 256;
 /// How often the log says that the broker is full.
 const FULL_TOLD_EVERY: Span = Span::from_secs(60);

@@ -4,14 +4,13 @@
 //!   busy: enter the ring without waiting -> turn -> busy ...
 //!   quiet: spin for `busy_poll` -> nap in the ring -> sleep in the executor
 //! ```
-//! A nap is one system call that submits, waits and reaps. Who sleeps in the executor pays several,
-//! and needs to only when nothing has come for the length of a nap.
+//! A nap is one system call that submits, waits and reaps. A sleep in the executor takes several
+//! system calls, so a shard sleeps only when nothing has come during a whole nap.
 //!
-//! The turns are the executor's only task, and give way in a sleep alone. A task that gives way
-//! when the executor's preempt timer has fired is lost: the executor then runs nothing, takes that
-//! for having nothing to run, and sleeps until some other operation of its own wakes it. The end
-//! of a sleep is lost in the same way if the thread is held up for as long as that timer just
-//! before the executor looks at it, so the timer never fires.
+//! The loop of turns is the executor's only task, and it yields only to sleep. The executor loses a
+//! task that yields after its preempt timer has fired: it runs no task, concludes that there is
+//! none, and sleeps until another operation of its own wakes it. It loses the end of a sleep in the
+//! same way if the thread is delayed for longer than that timer. So the timer is set to never fire.
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
@@ -42,7 +41,7 @@ pub(super) struct TurnLoop {
     pub(super) flush_time_max: Span,
 }
 
-/// How a turn is waited for.
+/// How the shard waits for the next turn.
 enum Wait {
     /// Not at all: there is work.
     Not,
@@ -52,7 +51,7 @@ enum Wait {
 
 impl TurnLoop {
     /// Takes turns until the broker has stopped. False: the kernel may still be using the shard's
-    /// memory, because not everything has come to its end in time.
+    /// memory, because some operations have not ended in time.
     pub(super) async fn work<B: Brain>(self, event_loop: &mut EventLoop<B>) -> bool {
         let mut start = system::now();
         let mut last_news = start;
@@ -97,7 +96,7 @@ impl TurnLoop {
         }
     }
 
-    /// Lets completions come in, and says what time it is then.
+    /// Waits for completions as the state of the shard asks for, and returns the time afterwards.
     async fn wait<B: Brain>(
         &self,
         event_loop: &mut EventLoop<B>,
@@ -123,7 +122,7 @@ impl TurnLoop {
         event_loop.driver.ring.turn_over();
         event_loop.driver.counters.count_turn(start, system::now());
         event_loop.driver.ring.signal(true);
-        // Completions since the last look were not signalled: looks once more.
+        // Completions that came before signalling was switched on were not signalled: check again.
         if !event_loop.driver.ring.has_news() && event_loop.driver.mail.announce_sleep() {
             self.sleeper.sleep().await;
             event_loop.driver.mail.wake();
@@ -133,7 +132,7 @@ impl TurnLoop {
     }
 }
 
-/// Submits what is pending and waits in the ring for something to come, for a short while.
+/// Submits pending operations and waits in the ring for a completion, for a short while.
 fn nap<B: Brain>(event_loop: &mut EventLoop<B>, start: Moment) {
     let now = system::now();
     event_loop.driver.counters.count_turn(start, now);
@@ -146,7 +145,7 @@ fn nap<B: Brain>(event_loop: &mut EventLoop<B>, start: Moment) {
     event_loop.driver.mail.wake();
 }
 
-/// Waits until the kernel uses nothing of the shard's memory any more; not for ever.
+/// Waits, for a limited time, until the kernel no longer uses any memory of the shard.
 fn end_operations<B: Brain>(event_loop: &mut EventLoop<B>) -> bool {
     let give_up = system::now() + GRACE;
     while !event_loop.end_operations() {
@@ -160,9 +159,9 @@ fn end_operations<B: Brain>(event_loop: &mut EventLoop<B>) -> bool {
 
 /// How long a shard naps before it sleeps.
 const NAP: Span = Span::from_millis(100);
-/// How long to wait for the kernel to end an operation before looking at the clock.
+/// How long to wait for the kernel to end an operation before checking the clock.
 const LOOK_AGAIN: Span = Span::from_millis(1);
-/// How long to wait for a full mailbox to drain before looking again: its owner does not ring.
+/// How long to wait before trying a full mailbox again: its owner does not ring when it has room.
 const HELD_UP_NAP: Span = Span::from_micros(50);
 /// When the executor's preempt timer fires.
 const NEVER: Span = Span::from_secs(100 * 365 * 24 * 3600);

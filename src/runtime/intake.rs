@@ -1,13 +1,13 @@
 //! Received bytes on their way to the brain.
 //!
 //! ```text
-//!   buffer --+-- all taken
-//!            +-- the rest is kept, and handed in once it is whole
-//!            +-- the rest is the beginning of a packet of which much is missing: that is received
-//!                into its reassembly
+//!   buffer --+-- all bytes are taken
+//!            +-- the rest is kept, and handed in again with the bytes that follow
+//!            +-- the rest begins a large packet: it moves to a reassembly buffer, and the kernel
+//!                receives the missing bytes there
 //! ```
-//! Of one connection there is never more than one receive under way, and so its bytes come in
-//! order: the reassembly buffer first, and behind it what is kept.
+//! A connection has at most one receive under way, so its bytes stay in order: the reassembly
+//! buffer first, then the kept bytes.
 
 use super::{
     connection::{Phase, Receive, SocketConnection},
@@ -71,7 +71,7 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
-    /// More of a large packet has come, or will not, if that is what was received.
+    /// A receive into the reassembly buffer has ended, if that is where the connection receives.
     fn handle_reassembled(&mut self, id: ConnectionId, received: usize) {
         if !self.driver.get(id).is_some_and(|connection| connection.is_reassembling()) {
             return;
@@ -89,21 +89,21 @@ impl<B: Brain> EventLoop<B> {
 }
 
 impl Driver {
-    /// A receive has completed, or will complete again.
+    /// Notes that a receive has completed. With `more` it will complete again.
     fn note_received(&mut self, id: ConnectionId, more: bool) {
         let Some(connection) = self.get(id) else { return };
         if !more {
             connection.receive = Receive::Idle;
             self.touch(id);
         } else if connection.receive == Receive::Ending {
-            // It was told to end at a moment when the kernel could not find it.
+            // The cancel came at a moment when the kernel could not find the receive.
             connection.receive = Receive::Armed;
             self.touch(id);
         }
     }
 
-    /// Driver bytes in where they lie, behind what is kept, and keeps what is not taken. False: the
-    /// shard keeps too many bytes.
+    /// Hands bytes to the brain in place, after those that are kept, and keeps those that the brain
+    /// does not take. False: the shard keeps too many bytes.
     #[must_use]
     pub(super) fn hand_in(
         &mut self,
@@ -129,7 +129,7 @@ impl Driver {
         self.keep(id, bytes) && self.land(id, 0, brain)
     }
 
-    /// The brain has taken bytes of this connection, which is now where it stays.
+    /// Notes that the brain has taken bytes, so that the connection stays on this shard.
     fn notice_taken(&mut self, id: ConnectionId, taken: usize) {
         if taken > 0
             && let Some(connection) = self.get(id)
@@ -139,7 +139,7 @@ impl Driver {
         }
     }
 
-    /// Driver in what was kept, then the end if it has come.
+    /// Hands the kept bytes to the brain, then the end of the connection if it has come.
     pub(super) fn feed_kept(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let Some(connection) = self.get(id) else { return };
         connection.flags.feed_due = false;
@@ -157,7 +157,7 @@ impl Driver {
         self.tell_end(id, brain);
     }
 
-    /// Driver in a large packet if it is whole.
+    /// Hands a large packet to the brain once it is complete.
     fn feed_reassembled(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let Some(connection) = self.get(id).filter(|it| it.takes_bytes()) else { return };
         let Some(packet) =
@@ -175,8 +175,8 @@ impl Driver {
         }
     }
 
-    /// A client that goes on sending after it was told to go is read from for a while, so that it
-    /// comes to read why; then it is not waited for.
+    /// Discards what a client sends after its connection was closed. Reading on for a while gives
+    /// the client time to read the reason; then the connection is reset.
     fn discard(&mut self, id: ConnectionId, length: usize) {
         let Some(connection) = self.get(id) else { return };
         connection.discarded = connection.discarded.saturating_add(length);
@@ -196,7 +196,7 @@ impl Driver {
         }
     }
 
-    /// The connection is broken. What came before is handed in first.
+    /// The connection is broken. Bytes that came before are handed in first.
     fn handle_broken(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let Some(connection) = self.get(id) else { return };
         if !connection.has_waiting_bytes() {
@@ -206,7 +206,7 @@ impl Driver {
         connection.flags.broken = true;
     }
 
-    /// Tells the brain of the end once it has been handed everything that came before.
+    /// Tells the brain of the end once everything that came before has been handed in.
     fn tell_end(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let Some(connection) = self.get(id) else { return };
         let flags = connection.flags;
@@ -220,8 +220,8 @@ impl Driver {
         brain.handle_end(self.now, id, End::Finished, self);
     }
 
-    /// Ends a connection on which nothing can be sent any more, once all that has come on it was
-    /// handed in. The receive goes on until then: its socket has been shut down, so it ends.
+    /// Ends a connection whose send has failed, once all received bytes have been handed in. The
+    /// receive goes on until then. It ends by itself, because the socket has been shut down.
     pub(super) fn break_off_if_send_failed(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let unsendable = |connection: &mut SocketConnection| {
             let flags = connection.flags;
@@ -235,12 +235,12 @@ impl Driver {
         }
     }
 
-    /// Ends a connection that is broken, and tells the brain if it still knows it.
+    /// Ends a broken connection, and tells the brain if it still has the connection.
     fn break_off(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         self.kill_for(id, End::Broken, brain);
     }
 
-    /// Brings the receive of a connection into line with what is wanted.
+    /// Begins or cancels the receive of a connection, as its state asks for.
     pub(super) fn settle_receive(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let ends = match (connection.receive, connection.wants_bytes()) {
@@ -270,7 +270,7 @@ impl Driver {
 }
 
 impl SocketConnection {
-    /// Whether what is kept is to be handed in next.
+    /// Whether the kept bytes are to be handed in next.
     fn has_next(&self) -> bool {
         self.takes_bytes() && self.reassembly.is_none() && !self.kept.is_empty()
     }
@@ -280,15 +280,15 @@ impl SocketConnection {
         self.reassembly.as_ref().is_some_and(|reassembly| reassembly.is_in_flight())
     }
 
-    /// Whether what comes next is so much of a large packet that it is received where it stays.
+    /// Whether so much of a large packet is missing that the kernel receives into its buffer.
     fn reassembles(&self) -> bool {
         let is_worth = |reassembly: &ReassemblyBuffer| reassembly.missing() >= RECEIVED_REST_MIN;
         self.transport.is_transparent() && self.reassembly.as_deref().is_some_and(is_worth)
     }
 }
 
-/// What a client may go on sending after it was told to go: the rest of a large packet, as a rule.
+/// Bytes that a client may send after its connection was closed: usually the rest of a packet.
 const DISCARDED_BYTES_MAX: usize = 16 << 20;
-/// What is missing of a packet is received into its reassembly from this size on. Less comes in one
-/// buffer or two, and the beginning of the next packet with it.
+/// The kernel receives into the reassembly buffer if at least this many bytes of the packet are
+/// missing. Fewer bytes fit into one or two shared buffers, together with the next packet.
 const RECEIVED_REST_MIN: usize = 16 << 10;

@@ -1,8 +1,8 @@
 //! The bytes of a connection that its brain has not taken.
 //!
-//! There are few of them as a rule: a packet whose end has not come, or what a client had sent
-//! before it was paused. A large packet has a reassembly buffer, in which it is put together and
-//! from which its payload is shared; what has come behind it is kept as it is.
+//! Usually there are few: a packet whose end has not come, or bytes that came before the connection
+//! was paused. A large packet is put together in a reassembly buffer, and its payload is shared
+//! from there without a copy. Bytes that come after it are kept as they are.
 
 use std::mem;
 
@@ -10,8 +10,8 @@ use super::{driver::Driver, outbox::SHARED_BYTES_MIN, ring::reassembly::Reassemb
 use crate::{base::ids::ConnectionId, shard::ports::Brain};
 
 impl Driver {
-    /// Keeps bytes that cannot be taken yet. False: the shard keeps too many, and this connection
-    /// must go.
+    /// Keeps bytes that cannot be taken yet. False: the shard keeps too many bytes, and this
+    /// connection must be closed.
     #[must_use]
     pub(super) fn keep(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return true };
@@ -39,9 +39,9 @@ impl Driver {
         more > 0 && self.kept_bytes > self.limits.partial_bytes_max
     }
 
-    /// Gives the packet that the kept bytes begin a reassembly buffer, if it is so large that its
-    /// payload is shared, and more of it is to come; `coming` bytes have come already. The brain
-    /// has seen these bytes, and waits for more. False: there is no memory for it.
+    /// Makes a reassembly buffer for the packet that begins with the kept bytes, if the packet is
+    /// large enough for its payload to be shared and is incomplete. `coming` more bytes have been
+    /// received. The brain has seen the kept bytes and waits for more. False: out of memory.
     #[must_use]
     pub(super) fn land(&mut self, id: ConnectionId, coming: usize, brain: &impl Brain) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return true };
@@ -52,8 +52,8 @@ impl Driver {
         }
         let is_worth = |size: &usize| *size >= SHARED_BYTES_MIN && *size > kept.len();
         let Some(size) = brain.packet_size(id, kept).filter(is_worth) else { return true };
-        // Memory that is not used yet may have been before. Of half the budget there is room for
-        // whole packets; then there is only some for what has come.
+        // Reserved memory may be resident before it is used. While half of the budget is free, a
+        // packet gets room for all of it; otherwise only for some more bytes than have come.
         let room = size.min(ROOM_MAX);
         let is_generous = self.kept_bytes + room <= self.limits.partial_bytes_max / 2;
         let room = if is_generous { room } else { 0 };
@@ -64,8 +64,8 @@ impl Driver {
         true
     }
 
-    /// How many bytes the first packet that is kept still lacks, or how many of `coming` are to be
-    /// kept with it because it does not say so. `None`: nothing is kept that can be handed in.
+    /// How many bytes the first kept packet still lacks. While its length is unknown: how many of
+    /// `coming` are to be kept with it. `None`: nothing is kept that can be handed in.
     pub(super) fn missing(
         &self,
         id: ConnectionId,
@@ -82,7 +82,8 @@ impl Driver {
         Some(missing.unwrap_or(coming).clamp(1, coming))
     }
 
-    /// A receive into the reassembly buffer has ended. False: the shard keeps too many bytes.
+    /// A receive into the reassembly buffer has ended. False: the shard keeps too many bytes, or
+    /// is out of memory.
     #[must_use]
     pub(super) fn complete_reassembly(&mut self, id: ConnectionId, received: usize) -> bool {
         self.counters.bytes_received += received as u64;
@@ -104,7 +105,7 @@ impl Driver {
         }
     }
 
-    /// Forgets what the brain will not be handed any more.
+    /// Forgets the kept bytes: the brain will not be handed any more.
     pub(super) fn forget_kept(&mut self, id: ConnectionId) {
         self.forget_reassembly(id);
         let kept = self.take_kept(id);
@@ -115,7 +116,7 @@ impl Driver {
         }
     }
 
-    /// Takes away what is kept behind the reassembly buffer, to hand it in.
+    /// Takes the kept bytes that follow the reassembly buffer, to hand them in.
     pub(super) fn take_kept(&mut self, id: ConnectionId) -> Vec<u8> {
         let Some(connection) = self.connections.get_mut(id) else { return Vec::new() };
         let kept = mem::take(&mut connection.kept);
@@ -139,7 +140,8 @@ impl Driver {
     }
 }
 
-/// So much of one must have come: whoever only says that it sends a large packet takes no memory.
+/// Bytes of a packet that must have come before it gets a reassembly buffer, so that announcing a
+/// large packet takes no memory.
 const LANDED_BYTES_MIN: usize = 4 << 10;
-/// Packets up to this size get room for all of them at once.
+/// A packet up to this size gets memory for all of it at once.
 const ROOM_MAX: usize = 2 << 20;

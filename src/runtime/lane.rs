@@ -5,7 +5,7 @@
 //!                          |                            ^
 //!                          +-------- the bell ----------+
 //! ```
-//! A shard never waits for a lane. Who finds a lane full is told so, with the item.
+//! A shard never waits for a lane. A sender that finds a lane full gets its item back.
 
 use std::time::Duration;
 
@@ -14,20 +14,20 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounde
 use super::bell::Bells;
 use crate::base::ids::ShardId;
 
-/// The end of a lane that any thread may have.
+/// The sending end of a lane. Any thread may have it.
 pub(super) struct LaneSender<T> {
     to: ShardId,
     sender: Sender<T>,
     bells: Bells,
 }
 
-/// The end of a lane that its shard has.
+/// The receiving end of a lane. Its shard has it.
 pub(super) struct LaneReceiver<T>(Receiver<T>);
 
 /// Why an item was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotSent<T> {
-    /// As many items as the lane takes wait in it.
+    /// The lane is full. Holds the item.
     Full(T),
     /// The shard has ended.
     Ended,
@@ -62,7 +62,7 @@ impl<T> LaneSender<T> {
         Ok(())
     }
 
-    /// The same for a thread that may wait for room, but no shard.
+    /// As [`LaneSender::try_send`], but waits for room for up to `patience`. Not for shards.
     pub(super) fn send_within(&self, item: T, patience: Duration) -> Result<(), NotSent<T>> {
         self.sender.send_timeout(item, patience).map_err(|error| match error {
             SendTimeoutError::Timeout(item) => NotSent::Full(item),

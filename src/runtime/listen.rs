@@ -20,8 +20,8 @@ use crate::{
     transport::Listener,
 };
 
-/// Binds `shards` sockets to each listener's address. The listeners come back with the addresses
-/// that these are: the system picks a port where none is given.
+/// Binds `shards` sockets to each listener's address. Returns the listeners with their actual
+/// addresses: the system picks a port for port 0.
 pub(super) fn bind_all(
     listeners: &[Listener],
     shards: usize,
@@ -44,7 +44,7 @@ pub(super) fn bind_all(
     Ok((bound, by_shard))
 }
 
-/// `[::]` takes IPv4, too, unless another listener is there for that.
+/// `[::]` takes IPv4, too, unless another listener has the same port for IPv4.
 fn stack(address: SocketAddr, listeners: &[Listener]) -> Stack {
     let any = address.ip().is_unspecified() && address.is_ipv6();
     let takes_ipv4 = |other: &Listener| {
@@ -53,9 +53,9 @@ fn stack(address: SocketAddr, listeners: &[Listener]) -> Stack {
     if any && !listeners.iter().any(takes_ipv4) { Stack::Dual } else { Stack::Single }
 }
 
-/// Sockets that share their address would let a second broker of the same user share it, too, and
-/// get half of the clients. One that does not share tells whether the address is free. The system
-/// takes a moment to close the sockets of a broker that was killed: that is waited for.
+/// Waits until an address is free. The shards' sockets share their address, so a second broker of
+/// the same user could bind it as well and get half of the clients. A socket that does not share
+/// finds out. The system takes a moment to close the sockets of a broker that was killed.
 fn await_free(address: SocketAddr, stack: Stack) -> io::Result<()> {
     let give_up = system::now() + FREE_WITHIN;
     loop {
@@ -84,7 +84,7 @@ struct ListeningSocket {
     socket: TcpListener,
     /// An accept is under way.
     armed: bool,
-    /// When to accept again after the system had nothing left to accept with.
+    /// When to accept again after the system had no descriptor left.
     retry: Option<Moment>,
 }
 
@@ -95,7 +95,7 @@ impl ListeningSockets {
         ListeningSockets { all: listeners.into_iter().zip(sockets).map(new).collect() }
     }
 
-    /// What connections of this listener have in common.
+    /// The listener with this number.
     pub(super) fn listener(&self, number: u16) -> &Listener {
         &self.all[usize::from(number)].listener
     }
@@ -106,7 +106,7 @@ impl ListeningSockets {
         }
     }
 
-    /// Accepts on after an accept has ended, unless it is to be retried later.
+    /// Begins to accept again after an accept has ended, unless a retry is due later.
     pub(super) fn accept_again(&mut self, number: u16, ring: &mut Ring) {
         let socket = &mut self.all[usize::from(number)];
         if !socket.armed && socket.retry.is_none() {

@@ -63,7 +63,7 @@ impl LoadCounters {
 
 /// Turns are measured in steps of 100 ns.
 const TICK_NANOS: u64 = 100;
-/// Longer turns count as ones of ten seconds.
+/// Longer turns are counted as turns of ten seconds.
 const TURN_TICKS_MAX: u64 = 100_000_000;
 
 #[cfg(test)]

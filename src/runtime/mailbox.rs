@@ -1,4 +1,4 @@
-//! What goes from shard to shard, and what of it has to wait.
+//! The mailboxes between shards, and the items that wait at their sender for room in one.
 
 use std::{collections::VecDeque, mem};
 
@@ -9,29 +9,29 @@ use crate::{
     shard::letter::LetterBatch,
 };
 
-/// What one mailbox takes.
+/// An item in a mailbox.
 pub(super) enum MailboxItem {
     Letters(LetterBatch),
     Connection(Box<Moved>),
 }
 
-/// Items that one shard may have waiting at another; then they wait at their sender.
+/// Items that a mailbox holds. Further ones wait at their sender.
 pub(super) const MAILBOX_ITEMS_MAX: usize = 16;
 
 /// The mailboxes of one shard.
 pub(super) struct Mail {
     endpoint: Endpoint<MailboxItem>,
     outgoing: Vec<Outgoing>,
-    /// Peers for whom something may be waiting here.
+    /// Peers for which something may wait on this shard.
     waiting: ShardSet,
-    /// Peers whose mailbox here may not be empty.
+    /// Peers whose mailbox on this shard may hold unread items.
     unread: ShardSet,
 }
 
 #[derive(Default)]
 struct Outgoing {
     letters: LetterBatch,
-    /// A blank that was not needed because the mailbox was full.
+    /// An empty batch that was not needed because the mailbox was full.
     spare: Option<LetterBatch>,
     connections: VecDeque<Box<Moved>>,
 }
@@ -56,8 +56,8 @@ impl Mail {
         self.outgoing[to.index()].connections.push_back(connection);
     }
 
-    /// Sends what is waiting, as far as the mailboxes have room. Answers with the peers to whom
-    /// a crowded batch has gone.
+    /// Sends what is waiting, as far as the mailboxes have room. Returns the peers that were sent a
+    /// crowded batch.
     pub(super) fn flush(&mut self, peers: &mut impl WakePeer) -> ShardSet {
         let mut relieved = ShardSet::EMPTY;
         for to in self.waiting.iter() {
@@ -72,7 +72,7 @@ impl Mail {
         relieved
     }
 
-    /// False: some of it had no room.
+    /// Sends what waits for one peer. False: the mailbox had no room for all of it.
     fn flush_to(&mut self, to: ShardId, peers: &mut impl WakePeer) -> bool {
         let Outgoing { letters, spare, connections } = &mut self.outgoing[to.index()];
         while let Some(connection) = connections.pop_front() {
@@ -101,12 +101,12 @@ impl Mail {
         }
     }
 
-    /// Something waits here because a mailbox was full.
+    /// Whether something waits because a mailbox was full.
     pub(super) fn is_held_up(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Whose mailboxes are to be looked into.
+    /// The peers whose mailboxes are to be read.
     pub(super) fn senders(&mut self) -> ShardSet {
         self.unread = self.unread.union(self.endpoint.collect());
         self.unread
@@ -126,12 +126,12 @@ impl Mail {
         self.endpoint.recycle(from, MailboxItem::Letters(letters));
     }
 
-    /// Whether something has come or was left unread.
+    /// Whether a mailbox has new or unread items.
     pub(super) fn has_unread(&self) -> bool {
         !self.unread.is_empty() || self.endpoint.doorbell().has_marks()
     }
 
-    /// Says that this shard is about to sleep. False: it must not.
+    /// Announces that this shard is about to sleep. False: something has come, so it must not.
     pub(super) fn announce_sleep(&self) -> bool {
         self.unread.is_empty() && self.endpoint.doorbell().announce_sleep()
     }

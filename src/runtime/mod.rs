@@ -1,7 +1,7 @@
 //! The runtime: drives one [`Brain`](crate::shard::ports::Brain) per CPU core on a ring of its own.
 //!
-//! The only room with sockets, threads, clocks and signals. Knows nothing of MQTT: what bytes mean
-//! is the brain's affair.
+//! The only room with sockets, threads, clocks and signals. Knows nothing of MQTT: only the brain
+//! knows what bytes mean.
 
 mod bell;
 mod chunks;
@@ -57,9 +57,9 @@ pub struct RuntimeConfig {
     pub outbox_bytes_max: usize,
     /// Connections of all shards together.
     pub connections_max: usize,
-    /// Connections beyond those that are let in for the brain to tell them so.
+    /// Connections beyond that limit that are accepted only to be told that the broker is full.
     pub connections_surplus: usize,
-    /// How long a connection that is being closed may take to read what it is owed.
+    /// How long a client may take to read its outbox after its connection was closed.
     pub flush_time_max: Span,
     /// Bytes of incomplete packets that one shard holds, for all its connections together.
     pub partial_bytes_max: usize,
@@ -70,12 +70,12 @@ pub struct RuntimeConfig {
 /// A broker that has begun to listen.
 #[derive(Debug)]
 pub struct Started {
-    /// Where it listens, in the order of [`RuntimeConfig::listeners`]; ports that the system has
-    /// picked are filled in.
+    /// Where the broker listens, in the order of [`RuntimeConfig::listeners`], with the ports that
+    /// the system has picked.
     pub listeners: Vec<Listener>,
     /// The CPU of each shard.
     pub cpus: Vec<usize>,
-    /// Connections that it holds at the most: as configured, or as the system allows.
+    /// The largest number of connections: as configured, or fewer if the system allows fewer.
     pub connections_max: usize,
     pub stop: StopHandle,
 }

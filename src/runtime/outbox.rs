@@ -1,4 +1,4 @@
-//! What a connection has to say and has not said yet.
+//! The unsent bytes of a connection.
 //!
 //! ```text
 //!            append                begin                complete(all)
@@ -6,8 +6,8 @@
 //!                         ^    complete(some)    |
 //!                         +----------------------+
 //! ```
-//! Bytes in flight neither move nor go before [`Outbox::complete`]: the kernel reads them. More may
-//! be appended behind them meanwhile.
+//! Bytes in flight are neither moved nor freed before [`Outbox::complete`], because the kernel
+//! reads them. More bytes may be appended meanwhile.
 //!
 //! Where the transport has a [`Head`], the bytes leave in frames. What is appended belongs to one
 //! open frame, until [`Outbox::close_frame`] writes its head into the room that was left for it.
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use super::{chunks::Chunks, ring::vector::Vector};
 use crate::transport::Head;
 
-/// Payloads from this size on are referenced; copying a smaller one is cheaper than a piece.
+/// Payloads of this size and more are sent by reference. Copying a smaller one is cheaper.
 pub(super) const SHARED_BYTES_MIN: usize = 8 << 10;
 
 /// The unsent bytes of one connection.
@@ -28,7 +28,7 @@ pub(super) struct Outbox {
     unsent: usize,
     in_flight: bool,
     vector: Box<Vector>,
-    /// What each send begins with, where that is more than the bytes themselves.
+    /// The kind of head that the transport puts before the bytes of each send, if it has one.
     head: Option<Head>,
     /// With a head: the pieces of the open frame, at the back.
     open_pieces: usize,
@@ -55,8 +55,8 @@ impl Outbox {
         Outbox { pieces, unsent: 0, in_flight: false, vector, head: None, open_pieces: 0 }
     }
 
-    /// What is appended from now on leaves in frames with this head, or as it is. There is nothing
-    /// in it yet.
+    /// Sets the kind of head for the frames that are appended from now on; `None` for no frames.
+    /// The outbox is empty.
     pub(super) fn set_head(&mut self, head: Option<Head>) {
         self.head = head;
     }
@@ -91,7 +91,7 @@ impl Outbox {
         self.push(Content::Payload(payload.clone()));
     }
 
-    /// Appends bytes that are on the wire what they are here: HTTP, or whole frames.
+    /// Appends bytes that are sent without a head: HTTP, or complete frames.
     pub(super) fn append_bare(&mut self, bytes: &[u8], chunks: &mut Chunks) {
         self.close_frame();
         self.unsent += bytes.len();
@@ -100,7 +100,7 @@ impl Outbox {
         self.pieces.push_back(Piece { bytes: Content::Sealed(chunk), sent: 0 });
     }
 
-    /// Writes the head of the open frame, if there is one. What is appended later is in another.
+    /// Writes the head of the open frame, if there is one. Bytes appended later form another frame.
     pub(super) fn close_frame(&mut self) {
         let Some(head) = self.head.filter(|_| self.open_pieces > 0) else { return };
         let first = self.pieces.len() - mem::take(&mut self.open_pieces);
@@ -126,7 +126,7 @@ impl Outbox {
         &mut self.vector
     }
 
-    /// The send has ended, and `sent` bytes have gone.
+    /// The send has ended, and the kernel has taken `sent` bytes.
     pub(super) fn complete(&mut self, sent: usize, chunks: &mut Chunks) {
         self.in_flight = false;
         self.unsent -= sent;
@@ -152,7 +152,7 @@ impl Outbox {
         }
     }
 
-    /// The memory of the list itself, in pieces.
+    /// The capacity of the list of pieces.
     pub(super) fn capacity(&self) -> usize {
         self.pieces.capacity()
     }
@@ -183,8 +183,8 @@ impl Outbox {
         }
     }
 
-    /// Opens a frame where there are frames and none is open: with a chunk that has room for its
-    /// head. False: it has done nothing.
+    /// Opens a frame, if the transport has frames and none is open: adds a chunk with room for its
+    /// head. False: it did nothing.
     fn open_frame(&mut self, chunks: &mut Chunks) -> bool {
         let Some(head) = self.head.filter(|_| self.open_pieces == 0) else { return false };
         let mut chunk = chunks.small();
@@ -212,7 +212,7 @@ impl Piece {
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        // Only a shard that unwinds drops an outbox in flight; the kernel may still read it.
+        // Only a panicking shard drops an outbox in flight. The kernel may still read its bytes.
         if self.in_flight {
             mem::forget(mem::take(&mut self.pieces));
             mem::forget(mem::replace(&mut self.vector, Vector::new()));

@@ -1,7 +1,7 @@
-//! A connection that waits until what has come on another one has been handed in.
+//! A connection waits until the bytes that came on an earlier one have been handed in.
 //!
-//! A client that connects again has sent the last bytes on its earlier connection before. They may
-//! still be in the socket or in the ring when its CONNECT is here, by way of another shard.
+//! A client that reconnects may have sent bytes on its earlier connection just before. They may
+//! still be in the socket or in the ring when the new CONNECT arrives through another shard.
 
 use super::{connection::SocketConnection, driver::Driver, ring::system};
 use crate::base::{
@@ -15,12 +15,14 @@ pub(super) struct Follower {
     earlier: ConnectionId,
     later: ConnectionId,
     until: Moment,
-    /// The socket of the earlier one has been empty: what it held is in completions at the latest.
+    /// The socket of the earlier connection was empty, so all of its bytes are in completions or
+    /// have been handed in.
     was_empty: bool,
 }
 
 impl Driver {
-    /// Whether `later` need not wait, because it has or has no reason to.
+    /// Whether `later` may go on at once: it has waited already, or all bytes of `earlier` have
+    /// been handed in, or too many connections wait. False: it waits from now on.
     pub(super) fn may_follow(&mut self, earlier: ConnectionId, later: ConnectionId) -> bool {
         let was_empty = self.has_empty_socket(earlier);
         let is_read = was_empty && !self.reaping && !self.ring.has_completions();
@@ -34,14 +36,15 @@ impl Driver {
             return true;
         }
         connection.flags.follows = true;
-        // What is being reaped now may have been in the ring already when the socket was looked at.
+        // Completions that are being handled now may be older than this look at the socket.
         let was_empty = was_empty && !self.reaping;
         self.followers.push(Follower { earlier, later, until, was_empty });
         self.touch(later);
         false
     }
 
-    /// Hands in again what has waited for long enough. All completions have been handled.
+    /// Lets the connections go on that have waited for long enough. The caller has handled all
+    /// completions.
     pub(super) fn release_followers(&mut self) {
         let mut index = 0;
         while let Some(follower) = self.followers.get(index) {
@@ -65,7 +68,7 @@ impl Driver {
         self.feed_later(later);
     }
 
-    /// When the first one has waited for long enough in any case.
+    /// When the first waiting connection goes on in any case.
     pub(super) fn next_release(&self) -> Option<Moment> {
         self.followers.iter().map(|follower| follower.until).min()
     }
@@ -90,7 +93,7 @@ impl SocketConnection {
     }
 }
 
-/// Connections of a shard that may wait; a further one does not.
+/// Connections of a shard that may wait. A further one does not wait.
 const FOLLOWERS_MAX: usize = 256;
 /// How long a connection waits at the most.
 const FOLLOW_WITHIN: Span = Span::from_secs(1);

@@ -13,7 +13,7 @@ use crate::base::ids::SHARDS_MAX;
 /// How many connections this machine lets the broker hold.
 pub(super) struct Capacity {
     pub(super) connections: usize,
-    /// Those beyond that are let in to be told so.
+    /// Connections beyond that limit that are accepted only to be told that the broker is full.
     pub(super) surplus: usize,
 }
 
@@ -37,14 +37,15 @@ fn check_config(config: &RuntimeConfig) -> Result<(), Fault> {
     sound(config.recv_buffer_bytes > 0, "recv_buffer_bytes is not zero")
 }
 
-/// The executor refuses to run with less; its rings and buffers may be counted against the limit.
+/// The executor refuses to run with less lockable memory. The kernel may count its rings and
+/// buffers against the limit.
 fn check_locked_memory() -> Result<(), Fault> {
     let (available, _) = system::limit(Resource::Memlock);
     let needed = LOCKED_BYTES_PER_SHARD;
     if available < needed { Err(Fault::LockedMemory { available, needed }) } else { Ok(()) }
 }
 
-/// As many as were asked for, unless the process may not have as many descriptors.
+/// As many connections as configured, or fewer if the process may not have enough descriptors.
 fn limit_connections(config: &RuntimeConfig) -> Result<Capacity, Fault> {
     let available = system::raise_limit(Resource::Nofile)?;
     let shards = config.cpus.len();
@@ -58,7 +59,7 @@ fn limit_connections(config: &RuntimeConfig) -> Result<Capacity, Fault> {
 }
 
 const PROBE_ENTRIES: u32 = 8;
-/// The surplus takes this part of all connections at the most.
+/// The surplus is at most this fraction of all connections.
 const SURPLUS_PART: usize = 16;
 const LOCKED_BYTES_PER_SHARD: u64 = 512 << 10;
 /// Log, journal, control plane.

@@ -18,8 +18,8 @@ impl Random {
         Ok(Random { state: getrandom::u64()?, secrets: Secrets::new()? })
     }
 
-    /// `SplitMix64`: every seed gives all numbers once before it repeats. Whoever sees one number
-    /// can compute the next ones, so no client is told one.
+    /// `SplitMix64`: every seed gives all numbers once before it repeats. The next numbers can be
+    /// computed from one number, so a client is never told one.
     pub(super) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.state;
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Secrets {
     }
 }
 
-/// 256 bytes: the kernel gives so many without being interrupted by a signal.
+/// 256 bytes: a signal does not interrupt a request for so many.
 const SECRETS_AT_ONCE: usize = 16;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Other rules for the shards, while they run.
+//! Sends new rules to the running shards.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use tracing::error;
 use super::lane::{LaneReceiver, LaneSender, NotSent, lanes};
 use crate::{runtime::bell::Bells, shard::rules::Rules};
 
-/// Where a shard is sent its rules. All shards are sent the same ones.
+/// The receiving end of a shard's lane for rules. All shards get the same rules.
 pub(super) type RulesReceiver = LaneReceiver<Arc<Rules>>;
 
 /// Sends rules to all shards, from a thread that may wait.
@@ -19,11 +19,11 @@ pub(super) fn rules_lanes(bells: &Bells) -> (RulesSender, Vec<RulesReceiver>) {
 }
 
 impl RulesSender {
-    /// Each shard takes the rules in one of its next turns, as a whole.
+    /// Sends the rules to all shards. Each shard replaces its rules in one of its next turns.
     pub(super) fn send(&self, rules: &Arc<Rules>) {
         for (shard, lane) in self.0.iter().enumerate() {
             match lane.send_within(Arc::clone(rules), PATIENCE) {
-                // A shard that has ended keeps to no rules.
+                // A shard that has ended needs no rules.
                 Ok(()) | Err(NotSent::Ended) => {}
                 Err(NotSent::Full(_)) => error!(shard, "a shard takes no rules: it keeps its own"),
             }
@@ -31,7 +31,7 @@ impl RulesSender {
     }
 }
 
-/// Rules that may wait for one shard, the latest last.
+/// Sets of rules that may wait for one shard.
 const RULES_MAX: usize = 4;
-/// How long a shard may leave them unread.
+/// How long to wait for a shard to read them.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -40,7 +40,7 @@ impl Watch {
         mut hang_up: impl FnMut() + Send + 'static,
     ) -> io::Result<Watch> {
         let stopping = Arc::new(AtomicBool::new(false));
-        // Asked before the watcher hears of a signal, so that the first one never counts as second.
+        // Registered before the watcher gets signals, so that the first one never counts as second.
         let at_once = [SIGTERM, SIGINT]
             .map(|signal| {
                 let status = SIGNALLED_STATUS + signal;
@@ -76,18 +76,18 @@ impl Drop for Watch {
         }
         self.handle.close();
         if let Some(thread) = self.thread.take() {
-            // A watcher that has panicked watches no more, either.
+            // It does not matter whether the watcher has ended or panicked.
             drop(thread.join());
         }
     }
 }
 
-/// Says that a signal has no meaning here, the first time that it comes.
+/// Logs that a signal is ignored, the first time that it comes.
 fn note_ignored(signal: &str, before: &mut bool) {
     if !mem::replace(before, true) {
         info!("{signal} is ignored");
     }
 }
 
-/// What shells say of a process that a signal has ended.
+/// Exit status of a process that a signal has ended, as shells report it: this plus the signal.
 const SIGNALLED_STATUS: i32 = 128;

@@ -1,6 +1,6 @@
-//! An outbox without a socket, so that what it costs to fill and to flush can be measured.
+//! An outbox without a socket, to measure what it costs to fill and to flush one.
 //!
-//! Each send takes all at once, as that of a client that reads does.
+//! Each send takes all bytes at once, as with a client that reads fast.
 
 use std::fmt;
 
@@ -21,8 +21,8 @@ impl fmt::Debug for SocketlessOutbox {
 }
 
 impl SocketlessOutbox {
-    /// Says so many equal frames to one client, each with a payload behind it, and flushes them.
-    /// The outbox is borrowed for that and given back. Says how many sends it took.
+    /// Appends `frames` equal frames with a payload each to an outbox, flushes them and gives the
+    /// outbox back. Returns the number of sends.
     pub fn flush(&mut self, frame: &[u8], payload: &Bytes, frames: usize) -> usize {
         let mut outbox = self.chunks.outbox(None);
         for _ in 0..frames {

@@ -85,7 +85,7 @@ pub fn run<B: Brain + 'static>(
 
     let addresses_of_rings = collect_reports(&reports, shards)?;
     for shard in &threads {
-        // A shard that has ended says why when it is joined.
+        // The send fails if the shard has ended. The reason is known when it is joined.
         drop(shard.go.send(Arc::clone(&addresses_of_rings)));
     }
     let hang_up = move || {
@@ -99,7 +99,7 @@ pub fn run<B: Brain + 'static>(
     let ended = join_all(threads);
     drop(watch);
     for thread in verify_threads {
-        // Its panic was told, and there is nobody left to wait for a verdict.
+        // A panic of the thread was reported already, and no shard is left to wait for a verdict.
         drop(thread.join());
     }
     ended
@@ -111,7 +111,7 @@ struct ShardThread {
     go: Sender<Arc<[RingAddress]>>,
 }
 
-/// What each shard says when it has its ring: how other shards reach it.
+/// What each shard reports once its ring exists: how other shards reach it.
 type Report = (ShardId, Result<RingAddress, Fault>);
 
 /// All shards' ring addresses, in order, or the first fault.
@@ -127,7 +127,7 @@ fn collect_reports(reports: &Receiver<Report>, shards: usize) -> Result<Arc<[Rin
         .collect()
 }
 
-/// No shard goes on without the others: their clients would find half a broker.
+/// Stops all shards when one ends. Otherwise clients would find half a broker.
 struct EndsAll(Stop);
 
 impl Drop for EndsAll {
@@ -136,7 +136,7 @@ impl Drop for EndsAll {
     }
 }
 
-/// Waits for all shards, and says what went wrong first.
+/// Waits for all shards, and returns the first fault.
 fn join_all(threads: Vec<ShardThread>) -> Result<(), Fault> {
     let mut ended = Ok(());
     for ShardThread { me, thread, .. } in threads {
@@ -146,7 +146,7 @@ fn join_all(threads: Vec<ShardThread>) -> Result<(), Fault> {
     ended
 }
 
-/// What one shard is made of.
+/// What a shard's thread needs to start.
 struct ShardSetup {
     config: RuntimeConfig,
     cpu: usize,
@@ -180,7 +180,7 @@ impl ShardSetup {
             }
         };
         drop(self.report);
-        // Nobody says go when another shard could not be made.
+        // No addresses come if another shard could not be made.
         let Ok(addresses) = self.may_go.recv() else { return };
         let _ends_all = EndsAll(self.stop.clone());
         let turn_loop = TurnLoop {
@@ -207,14 +207,15 @@ impl ShardSetup {
         let mut event_loop =
             EventLoop::new(make(me), driver, buffers, listeners, self.connection_count, inbox);
         if !executor.run(turn_loop.work(&mut event_loop)) {
-            // The kernel may still write to its memory. Nobody waits for it, though.
+            // The kernel may still write to the shard's memory, so it is leaked. No other thread
+            // may wait for this shard.
             event_loop.driver.end_verifying();
             mem::forget(event_loop);
         }
     }
 }
 
-/// What a shard needs to run, made before anybody hears that the broker listens.
+/// What a shard needs to run. Made before the start of the broker is reported.
 struct Prepared {
     executor: LocalExecutor,
     ring: Ring,

@@ -26,7 +26,7 @@ impl StopHandle {
 #[derive(Clone, Debug)]
 pub(super) struct Stop {
     asked: Arc<AtomicBool>,
-    /// Shards that have connections, or have not been asked.
+    /// Shards that still have connections, or have not begun to stop.
     shards_left: Arc<AtomicUsize>,
     bells: Bells,
 }
@@ -37,8 +37,8 @@ impl Stop {
     }
 
     pub(super) fn ask(&self) {
-        // Relaxed, here and below: nothing but the flag itself is read by its light, and the
-        // bell's system call makes it seen.
+        // Relaxed, here and below: the flag guards no other memory, and the bell's system call
+        // makes it visible.
         self.asked.store(true, Ordering::Relaxed);
         self.bells.ring_all();
     }
@@ -47,8 +47,8 @@ impl Stop {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// One shard has closed its last connection. Until the last one has, letters and connections
-    /// may still come to it.
+    /// Notes that a shard has closed its last connection. Letters and connections may still come to
+    /// it until all shards have.
     pub(super) fn tell_done(&self) {
         if self.shards_left.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.bells.ring_all();

@@ -1,7 +1,7 @@
-//! What the transport of a connection makes of its bytes, and what that means for the connection.
+//! What follows for a connection from what its transport makes of received bytes.
 //!
-//! Which transport it is, is not asked here: [`Transport`](crate::transport::Transport) answers for
-//! all of them.
+//! Nothing here depends on the kind of transport:
+//! [`Transport`](crate::transport::Transport) answers for all kinds.
 
 use tracing::debug;
 
@@ -27,7 +27,7 @@ impl Driver {
         self.touch(id);
     }
 
-    /// Nothing more comes: the client has closed, or has sent what may not come.
+    /// The input has ended: the client has closed, or has sent bytes that the transport forbids.
     pub(super) fn handle_transport_end(
         &mut self,
         id: ConnectionId,
@@ -47,7 +47,7 @@ impl Driver {
         }
     }
 
-    /// The shard keeps too many bytes: the connection that has brought the latest has to go.
+    /// The shard keeps too many bytes: closes the connection that has sent the latest of them.
     pub(super) fn handle_overflow(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         debug!("incomplete packets take too much memory: their latest sender has to go");
         self.forget_kept(id);
@@ -59,7 +59,7 @@ impl Driver {
         }
     }
 
-    /// Ends a connection after what it is still to be told; to the brain it is gone.
+    /// Ends a connection once its outbox is sent. The brain is told at once that it is gone.
     fn give_up_on(&mut self, id: ConnectionId, end: End, brain: &mut impl Brain) {
         let Some(connection) = self.get(id) else { return };
         let phase = connection.phase;
@@ -69,7 +69,7 @@ impl Driver {
         self.tell_gone(id, phase, end, brain);
     }
 
-    /// Ends a connection that is no use any more, and tells the brain if it still knows it.
+    /// Ends a connection at once, and tells the brain if it still has the connection.
     pub(super) fn kill_for(&mut self, id: ConnectionId, end: End, brain: &mut impl Brain) {
         let Some(connection) = self.get(id) else { return };
         let phase = connection.phase;
@@ -77,8 +77,8 @@ impl Driver {
         self.tell_gone(id, phase, end, brain);
     }
 
-    /// Tells the brain that a connection has gone which was in this phase. What moves is known to
-    /// no brain.
+    /// Tells the brain that a connection has gone, which was in this phase. No brain has a
+    /// connection that moves.
     fn tell_gone(&mut self, id: ConnectionId, phase: Phase, end: End, brain: &mut impl Brain) {
         match phase {
             Phase::Open => brain.handle_end(self.now, id, end, self),
@@ -89,7 +89,7 @@ impl Driver {
 }
 
 impl SocketConnection {
-    /// Completes what is to be sent now, and puts behind it what the transport itself owes.
+    /// Completes the open frame, and appends what the transport itself has to send.
     pub(super) fn settle_transport(&mut self, chunks: &mut Chunks, stopping: bool) {
         if self.flags.send_failed || self.phase == Phase::Dead {
             return;

@@ -1,12 +1,12 @@
-//! Memory that was needed once and is not needed now goes back to the system.
+//! Gives memory that is no longer needed back to the system.
 //!
-//! Once a second while anything happens, and once more when it has stopped: pools give up what lay
-//! idle since the last time, and the allocator gives up its empty pages. The second of quiet also
-//! ends what a storm of connections has left behind.
+//! This happens once a second while the shard is active, and once more after a second of quiet:
+//! pools free what was idle since the last time, and the allocator frees its empty pages. The last
+//! time also frees the memory that a storm of connections has left behind.
 
 use crate::base::time::{Moment, Span};
 
-/// When a shard next looks at what it could give back.
+/// Decides when a shard gives memory back.
 #[derive(Debug, Default)]
 pub(super) struct Trimmer {
     due: Option<Moment>,
@@ -16,14 +16,14 @@ pub(super) struct Trimmer {
 /// How thoroughly to give back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TrimLevel {
-    /// The shard is at work: only what has been empty for a while.
+    /// The shard is active: only memory that has been empty for a while.
     Some,
-    /// The shard has been quiet for a second: all that is empty.
+    /// The shard has been quiet for a second: all empty memory.
     All,
 }
 
 impl Trimmer {
-    /// Something happens.
+    /// Notes that the shard is active.
     pub(super) fn note_activity(&mut self, now: Moment) {
         self.active = true;
         self.due.get_or_insert(now + INTERVAL);
@@ -33,7 +33,7 @@ impl Trimmer {
         self.due
     }
 
-    /// What is to be given back now, if it is time.
+    /// How thoroughly to give memory back now, if it is time.
     pub(super) fn take(&mut self, now: Moment) -> Option<TrimLevel> {
         self.due.filter(|&due| due <= now)?;
         let measure = if self.active { TrimLevel::Some } else { TrimLevel::All };
@@ -43,10 +43,10 @@ impl Trimmer {
     }
 }
 
-/// Lets this thread's part of the allocator give back what it does not use.
+/// Has the allocator give back the unused memory of this thread.
 #[expect(unsafe_code, reason = "the allocator has no safe name for this")]
 pub(super) fn collect(measure: TrimLevel) {
-    // SAFETY: it may be called at any time from any thread; it touches no memory in use.
+    // SAFETY: any thread may call it at any time. It touches no memory in use.
     unsafe { libmimalloc_sys::mi_collect(measure == TrimLevel::All) }
 }
 

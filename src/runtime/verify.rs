@@ -35,7 +35,7 @@ pub(super) struct Verifier {
 impl Verifier {
     /// False: too many wait already.
     pub(super) fn ask(&mut self, connection: ConnectionId, verification: Verification) -> bool {
-        // Each verdict has room in the lane, so that no thread has to wait for a shard.
+        // The lane has room for each verdict, so that no thread has to wait for a shard.
         if self.open == VERDICTS_MAX {
             return false;
         }
@@ -45,7 +45,7 @@ impl Verifier {
         asked
     }
 
-    /// Asks nothing more, so that the threads can end even if the shard's memory stays.
+    /// Stops asking, so that the threads can end even if the shard's memory is leaked.
     pub(super) fn end(&mut self) {
         self.questions = None;
     }
@@ -86,10 +86,10 @@ fn verify(asked: &Receiver<Question>, answers: &[LaneSender<Verdict>]) {
     }
 }
 
-/// Verifications of all shards that may wait; further ones are refused.
+/// Verifications of all shards that may wait. Further ones are refused.
 const QUESTIONS_MAX: usize = 1024;
 const THREADS: usize = 2;
-/// Questions of one shard that have no verdict yet: those that wait and those that are looked at.
+/// Questions of one shard without a verdict: those that wait, and those that a thread works on.
 const VERDICTS_MAX: usize = QUESTIONS_MAX + THREADS;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The provided buffers: memory that all connections of a shard receive into.
 //!
-//! The kernel picks a buffer when bytes arrive, so an idle connection owns none. The table that
-//! lends the buffers to the kernel is shared with it; only this file writes to it.
+//! The kernel picks a buffer when bytes arrive, so an idle connection owns none. The kernel reads
+//! the table of the buffers that are lent to it; only this file writes to that table.
 #![expect(unsafe_code, reason = "memory is shared with the kernel")]
 
 use std::{
@@ -49,7 +49,8 @@ impl Buffers {
         Ok(buffers)
     }
 
-    /// Has the system back the beginning of a buffer now, and not while a client waits.
+    /// Writes to the first page of a buffer, so that the system provides it now and not while a
+    /// client waits.
     fn touch(&mut self, index: u16) {
         let offset = usize::from(index) * self.size as usize;
         // SAFETY: the offset is inside of the region, as every index below the count is.
@@ -123,7 +124,7 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // A shard that unwinds has operations under way that may still write here.
+        // A panicking shard has operations under way that may still write here.
         if thread::panicking() {
             return;
         }

@@ -5,8 +5,8 @@
 //! as epoll where `io_uring` is forbidden, is one more file here with the same methods: [`Ring`]
 //! becomes an enum of both, and [`Ring::new`] chooses.
 //!
-//! Every operation that touches memory is asked for here and nowhere else, so that what keeps the
-//! memory alive can be said here. Knows nothing of brains and packets.
+//! All operations that touch memory begin in this file, so that it can say for each of them what
+//! keeps the memory alive. Knows nothing of brains and packets.
 #![expect(unsafe_code, reason = "the kernel uses memory that the compiler does not know it uses")]
 
 pub(super) mod buffers;
@@ -57,11 +57,11 @@ pub(super) struct Completion {
 /// How an operation has ended, or what it has brought.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It has moved so many bytes. A receive that brings none has come to the end of the stream.
+    /// The operation has moved so many bytes. A receive of none means the end of the stream.
     Done(usize),
     /// An accept has brought this connection.
     Accepted(TcpStream),
-    /// It was ended, or could not be done at this moment: it may be begun again.
+    /// The operation was cancelled, or was not possible at this moment. It may be begun again.
     Passing,
     Failed(io::Error),
 }
@@ -83,11 +83,11 @@ pub(super) struct RingAddress(OwnedFd);
 /// The ring of one shard. It is made, used and dropped on the shard's own thread.
 pub(super) struct Ring {
     uring: IoUring,
-    /// Completions that had to make way for submissions.
+    /// Completions that were taken out of the ring early, to make room for submissions.
     backlog: Vec<Completion>,
     /// Where the bell's bytes are read to; the kernel writes here.
     rings_heard: Box<[u8; RINGS_HEARD_MAX as usize]>,
-    /// When the alarm goes that was set last; read by the kernel when it is submitted.
+    /// When the latest alarm goes off. The kernel reads it when the alarm is submitted.
     alarm: Box<Timespec>,
 }
 
@@ -140,8 +140,8 @@ impl Ring {
         unsafe { self.push(&receive.build(), Operation::Receive(connection)) };
     }
 
-    /// Receives once, the rest of one packet. The reassembly buffer keeps the room in its place
-    /// until [`ReassemblyBuffer::complete`] is told what was received.
+    /// Receives the rest of one packet, once. The reassembly buffer does not move its memory until
+    /// [`ReassemblyBuffer::complete`] is called.
     pub(super) fn receive_rest(
         &mut self,
         connection: ConnectionId,
@@ -155,15 +155,15 @@ impl Ring {
         unsafe { self.push(&receive, Operation::Receive(connection)) };
     }
 
-    /// Ends an operation; it still completes, with an error if it had not by itself.
+    /// Cancels an operation. The operation still completes: with an error, unless it ended first.
     pub(super) fn cancel(&mut self, operation: Operation) {
         let cancel = opcode::AsyncCancel::new(operation.encode()).build();
         // SAFETY: uses no memory of ours.
         unsafe { self.push(&cancel.flags(Flags::SKIP_SUCCESS), Operation::Cancel) };
     }
 
-    /// Sends what is at the front of the outbox. The outbox keeps it in its place until
-    /// [`Outbox::complete`] is told what was sent.
+    /// Sends the bytes at the front of the outbox. The outbox does not move them until
+    /// [`Outbox::complete`] is called.
     pub(super) fn send(
         &mut self,
         connection: ConnectionId,
@@ -188,8 +188,8 @@ impl Ring {
     pub(super) fn watch_bell(&mut self, bell: &UnixStream) {
         let target = self.rings_heard.as_mut_ptr();
         let read = opcode::Read::new(Fd(bell.as_raw_fd()), target, RINGS_HEARD_MAX).build();
-        // SAFETY: the bytes have their own place on the heap, and a shard waits for this read to
-        // end before it drops its ring.
+        // SAFETY: the bytes have an allocation of their own, and a shard waits for this read to end
+        // before it drops its ring.
         unsafe { self.push(&read, Operation::Bell) };
     }
 
@@ -206,21 +206,21 @@ impl Ring {
         *self.alarm = timespec(moment.as_nanos());
         let at: *const Timespec = &raw const *self.alarm;
         let alarm = opcode::Timeout::new(at).flags(TimeoutFlags::ABS).build();
-        // SAFETY: the time has its own place on the heap and is not changed before it was read:
-        // the submission follows at once.
+        // SAFETY: the time has an allocation of its own, and does not change before the kernel has
+        // read it: the submission follows at once.
         unsafe { self.push(&alarm, Operation::Alarm) };
         self.submit();
     }
 
-    /// Submits what is pending and lets completions come in, without waiting. Does not enter the
-    /// kernel when there is neither.
+    /// Submits pending operations and collects completions, without waiting. Does not enter the
+    /// kernel if there are neither.
     pub(super) fn turn_over(&mut self) {
         if self.has_news_in_kernel() || !self.uring.submission().is_empty() {
             self.submit();
         }
     }
 
-    /// Submits what is pending and waits for `count` completions, for no longer than `patience`.
+    /// Submits pending operations and waits for `count` completions, for at most `patience`.
     pub(super) fn wait(&mut self, count: usize, patience: Span) {
         let patience = timespec(patience.as_nanos());
         let args = SubmitArgs::new().timespec(&patience);
@@ -246,13 +246,14 @@ impl Ring {
         completions.extend(self.uring.completion().map(|entry| decode(&entry)));
     }
 
-    /// Has completions signalled to the event counter of [`sleeper::Sleeper`], or not.
+    /// Switches on or off that completions are signalled to the event counter of
+    /// [`sleeper::Sleeper`].
     pub(super) fn signal(&mut self, on: bool) {
         let completion = self.uring.completion();
         if on { completion.enable_eventfd() } else { completion.disable_eventfd() }
     }
 
-    /// Completions that the kernel makes only when it is entered.
+    /// Whether the kernel has completions that it delivers only when it is entered.
     fn has_news_in_kernel(&mut self) -> bool {
         let submission = self.uring.submission();
         submission.taskrun() || submission.cq_overflow()
@@ -297,7 +298,7 @@ fn decode(entry: &cqueue::Entry) -> Completion {
 fn outcome(operation: Operation, result: i32) -> Outcome {
     match (operation, usize::try_from(result)) {
         (Operation::Accept(_), Ok(_)) => {
-            // SAFETY: the kernel has just made this descriptor, and says so once.
+            // SAFETY: the kernel has just made this descriptor, and reports it once.
             Outcome::Accepted(unsafe { TcpStream::from_raw_fd(result) })
         }
         (_, Ok(bytes)) => Outcome::Done(bytes),
@@ -324,20 +325,20 @@ fn fault_of_buffers(error: &io::Error) -> Fault {
     }
 }
 
-/// An error of the system is a number, and can be told twice.
+/// Copies an error of the system: it is only a number.
 fn again(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
-/// The errors of an enter that pass by themselves: a signal, the end of patience, and completions
-/// that have to be reaped first. Any other is a defect of ours.
+/// Checks that entering the ring failed for a temporary reason only: a signal, the timeout, or
+/// completions that have to be reaped first. Any other error is a defect of this broker.
 fn check_enter_error(error: &io::Error) {
     let passing = [libc::EINTR, libc::ETIME, libc::EBUSY, libc::EAGAIN];
     let number = error.raw_os_error().unwrap_or(0);
     assert!(passing.contains(&number), "the ring refuses to be entered: {error}");
 }
 
-/// A ring that does its work when it is entered, or, where the kernel cannot, whenever it likes.
+/// Makes a ring whose kernel work runs only when the ring is entered, if the kernel supports that.
 fn build(entries: u32) -> io::Result<IoUring> {
     let deferred = IoUring::builder()
         .setup_cqsize(entries.saturating_mul(COMPLETIONS_PER_SUBMISSION))
@@ -359,7 +360,8 @@ fn build(entries: u32) -> io::Result<IoUring> {
     }
 }
 
-/// Multishot receive cannot be asked for, but it came in the same version as this operation.
+/// Support for multishot receive cannot be queried. It came in the same version of Linux as the
+/// operation that is checked here.
 fn check_operations(uring: &IoUring) -> Result<(), Fault> {
     let mut probe = Probe::new();
     uring.submitter().register_probe(&mut probe).map_err(|_| Fault::KernelTooOld)?;
@@ -379,9 +381,9 @@ fn timespec(nanos: u64) -> Timespec {
     Timespec::new().sec(nanos / 1_000_000_000).nsec(below_second)
 }
 
-/// Errors of an operation after which it is tried again.
+/// Errors of an operation after which the operation is tried again.
 const PASSING: [i32; 4] = [libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::ENOBUFS];
-/// Rings of the bell that are taken in one read.
+/// How many rings of the bell one read takes.
 const RINGS_HEARD_MAX: u32 = 64;
 /// One send completes once; one multishot receive may complete many times in one turn.
 const COMPLETIONS_PER_SUBMISSION: u32 = 4;

@@ -11,11 +11,11 @@ pub(in crate::runtime) enum Operation {
     Send(ConnectionId),
     /// Listening to the bell that other threads ring.
     Bell,
-    /// The time has come for which the shard wanted to be awake.
+    /// The moment has come at which the shard wanted to be awake.
     Alarm,
     /// Another shard has sent something.
     Wake,
-    /// Ending another operation; nobody cares how that went.
+    /// Cancelling another operation. Its result is ignored.
     Cancel,
 }
 

@@ -1,4 +1,4 @@
-//! Where one large packet lands: memory of its own, which the kernel receives into.
+//! The buffer of one large packet: memory of its own that the kernel receives into.
 //!
 //! ```text
 //!           begin               complete(some)
@@ -6,8 +6,8 @@
 //!                        |   complete(the rest)
 //!                        +---------------------> whole
 //! ```
-//! A packet that comes in the shard's buffers is copied out of them piece by piece. A large one is
-//! received where it stays instead, and its payload is shared from there without another copy.
+//! A packet that comes in several of the shard's buffers is copied out of them. A large packet is
+//! received into its own memory instead, and its payload is shared from there without a copy.
 #![expect(unsafe_code, reason = "the kernel fills memory that the compiler takes for unused")]
 
 use std::mem;
@@ -29,13 +29,13 @@ enum Memory {
     Whole(Bytes),
 }
 
-/// The allocator has not got the memory for a packet of that size.
+/// The allocator has no memory for a packet of that size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::runtime) struct OutOfMemory;
 
 impl ReassemblyBuffer {
-    /// For a packet of `size` bytes, of which `begun` have come. There is room for `room` bytes,
-    /// or for some more than have come.
+    /// Makes a buffer for a packet of `size` bytes that begins with `begun`. It has room for `room`
+    /// bytes, or for some more than have come if that is more.
     pub(in crate::runtime) fn new(
         begun: &[u8],
         size: usize,
@@ -96,7 +96,7 @@ impl ReassemblyBuffer {
         Ok(taken)
     }
 
-    /// Puts the room for the rest in flight. It stays where it is until
+    /// Puts the room for the rest in flight. The room is not moved until
     /// [`ReassemblyBuffer::complete`].
     pub(super) fn begin(&mut self) -> (*mut u8, usize) {
         assert!(!self.in_flight, "a connection has one receive in flight");
@@ -122,7 +122,7 @@ impl ReassemblyBuffer {
 
 impl Drop for ReassemblyBuffer {
     fn drop(&mut self) {
-        // Only a shard that unwinds drops one in flight; the kernel may still write to it.
+        // Only a panicking shard drops a buffer in flight. The kernel may still write to it.
         if self.in_flight {
             let memory = mem::replace(&mut self.memory, Memory::Whole(Bytes::new()));
             mem::forget(memory);
@@ -130,8 +130,9 @@ impl Drop for ReassemblyBuffer {
     }
 }
 
-/// Makes room for `more` bytes of a packet of `size` and, if these are not its last, for some that
-/// follow: for `wanted` bytes in all, or for a few times as many as there are then.
+/// Makes room for `more` bytes of a packet of `size` bytes and, if these are not its last, for
+/// later ones. The capacity becomes `wanted` bytes or [`GROWTH`] times the bytes that have come,
+/// whichever is larger, but no more than `size`.
 fn make_room(
     memory: &mut Vec<u8>,
     more: usize,
@@ -146,9 +147,9 @@ fn make_room(
     Ok(())
 }
 
-/// By what the memory of a packet grows that has no room for all of it from the beginning.
+/// Factor by which the memory of a packet grows if it does not get room for all of it at once.
 const GROWTH: usize = 4;
-/// Bytes of one receive, so that no client keeps the shard in the kernel for long.
+/// Bytes of one receive: bounded, so that no client keeps the shard in the kernel for long.
 const RECEIVE_BYTES_MAX: usize = 1 << 20;
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub(in crate::runtime) struct Sleeper {
 }
 
 impl Sleeper {
-    /// Has `ring` signal its completions, from when [`Ring::signal`] says so.
+    /// Registers an event counter with `ring`. Signalling begins with [`Ring::signal`].
     pub(in crate::runtime) fn new(ring: &mut Ring) -> io::Result<Sleeper> {
         let count: File = system::event_fd()?;
         ring.uring.submitter().register_eventfd(count.as_raw_fd())?;

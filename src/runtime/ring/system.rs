@@ -29,7 +29,7 @@ pub fn now() -> Moment {
     Moment::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
-/// What the wall clock shows now; 1970 where it shows less.
+/// The wall clock. A time before 1970 is taken as 1970.
 pub fn wall_clock() -> WallClock {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     WallClock::new(now(), WallTime::from_nanos(Span::from(since_1970).as_nanos()))
@@ -74,8 +74,8 @@ pub(in crate::runtime) fn bound_socket(
     Ok(socket)
 }
 
-/// Lets a bound socket accept. Connections inherit its options: what is written is sent at once,
-/// and a peer that has silently gone is found out even if nothing is sent to it.
+/// Lets a bound socket accept. Connections inherit its options: no delay of small writes, and
+/// probes that detect a peer that has gone silently, even if nothing is sent to it.
 pub(in crate::runtime) fn listen(socket: OwnedFd, backlog: i32) -> io::Result<TcpListener> {
     sockopt::set_tcp_nodelay(&socket, true)?;
     sockopt::set_socket_keepalive(&socket, true)?;
@@ -93,30 +93,30 @@ pub(in crate::runtime) fn has_unread(socket: &TcpStream) -> bool {
 
 /// Has the socket reset its connection when it is closed, whatever is on its way.
 pub(in crate::runtime) fn reset_when_closed(socket: &TcpStream) {
-    // It fails only on what is no socket.
+    // The call fails only for a descriptor that is not a socket.
     let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
-/// Keeps the kernel from backing this process with huge pages. With them every few bytes of a new
-/// kind cost two megabytes, and what is freed does not come back.
+/// Disables huge pages for this process. With them a few bytes of a new kind can take two
+/// megabytes, and freed memory does not go back to the system.
 pub fn use_small_pages() -> io::Result<()> {
     Ok(disable_transparent_huge_pages(true)?)
 }
 
-/// How many of a resource this process may have now, and how many it may ask for.
+/// The soft and the hard limit of a resource.
 pub(in crate::runtime) fn limit(resource: Resource) -> (u64, u64) {
     let Rlimit { current, maximum } = getrlimit(resource);
     (current.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX))
 }
 
-/// Raises what this process may have to what it may ask for, and says how many that are.
+/// Raises the soft limit of a resource to its hard limit, and returns the new limit.
 pub(in crate::runtime) fn raise_limit(resource: Resource) -> io::Result<u64> {
     let Rlimit { maximum, .. } = getrlimit(resource);
     setrlimit(resource, Rlimit { current: maximum, maximum })?;
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
-/// A peer that says nothing for a minute is asked whether it is there, and given up a minute later.
+/// A peer that is silent for a minute is probed, and given up a minute later.
 const PROBE_AFTER: Duration = Duration::from_mins(1);
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 const PROBES: u32 = 6;

@@ -3,8 +3,8 @@
 
 use std::mem::MaybeUninit;
 
-/// Where the bytes of one send lie. It has its own place on the heap, because its header points
-/// to its parts.
+/// Where the bytes of one send lie. It is allocated on the heap, because its header points to its
+/// parts.
 pub(in crate::runtime) struct Vector {
     header: libc::msghdr,
     parts: [libc::iovec; PARTS_MAX],
@@ -20,7 +20,7 @@ impl Vector {
         Box::new(Vector { header, parts: [nothing; PARTS_MAX], count: 0 })
     }
 
-    /// Points to the first `pieces`, as many as one send takes, and says how many bytes these are.
+    /// Points to the first `pieces`, as many as one send takes, and returns their number of bytes.
     pub(in crate::runtime) fn fill<'a>(&mut self, pieces: impl Iterator<Item = &'a [u8]>) -> usize {
         let mut bytes = 0;
         self.count = 0;
@@ -53,9 +53,9 @@ impl Vector {
     }
 }
 
-/// Parts of one send; with the second and larger chunks they are more than a send takes.
+/// Parts of one send. From the second chunk on, so many parts hold more bytes than a send takes.
 const PARTS_MAX: usize = 18;
-/// Bytes of one send, so that no client keeps the shard in the kernel for long.
+/// Bytes of one send: bounded, so that no client keeps the shard in the kernel for long.
 const SEND_BYTES_MAX: usize = 512 << 10;
 
 #[cfg(test)]

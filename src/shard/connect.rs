@@ -1,4 +1,4 @@
-//! CONNECT: who it is, where they are at home, and what they come back to.
+//! CONNECT: finds the home of the client, lets it in or refuses it, and gives it its session.
 
 use std::rc::Rc;
 
@@ -23,8 +23,8 @@ use crate::{
 };
 
 impl Shard {
-    /// Takes a CONNECT: it is answered now, or kept until it can be answered, or read again by the
-    /// shard where its client is at home.
+    /// Handles a CONNECT: answers it now, keeps it until it can be answered, or hands it to the
+    /// home shard of its client.
     pub(super) fn handle_connect(
         &mut self,
         id: ConnectionId,
@@ -56,15 +56,15 @@ impl Shard {
         Handled::Taken
     }
 
-    /// Whether the client has sent something on its earlier connection that has come and was not
-    /// handled: a DISCONNECT, perhaps, that says what becomes of its Will and of its session.
+    /// Whether bytes that came on the client's earlier connection were not handled yet. They may
+    /// contain a DISCONNECT, which decides what becomes of the Will and of the session.
     fn comes_too_early(&self, id: ConnectionId, client_id: &str, ports: &mut impl Ports) -> bool {
         let earlier = self.sessions.find(client_id).and_then(|earlier| self.sessions.get(earlier));
         let link = earlier.and_then(Session::link);
         link.is_some_and(|link| !ports.precede(link.connection, id))
     }
 
-    /// Does what follows from what the client has proven so far.
+    /// Takes the step that follows from what the client has proven so far.
     fn take_step(&mut self, id: ConnectionId, step: Step, ports: &mut impl Ports) {
         match step {
             Step::LetIn(connect, proof) => self.accept(id, *connect, &proof, ports),
@@ -73,7 +73,7 @@ impl Shard {
                 self.connections.owe(id, (Condition::Verdict(None), answer), ports);
             }
             Step::Refuse(connect, reason) => self.refuse_kept(id, &connect, reason, ports),
-            // There is no smaller challenge: a client that does not take it cannot be let in.
+            // A challenge cannot be made smaller. A client that does not accept it is not let in.
             Step::Send(auth) => {
                 self.answer_with(id, &Packet::Auth(auth.packet()), auth.reason(), ports);
             }
@@ -108,8 +108,8 @@ impl Shard {
         }
     }
 
-    /// Answers a CONNECT whose password has been checked. What a session tells other shards as it
-    /// begins or ends waits like a packet that does.
+    /// Answers a CONNECT whose password has been checked. It waits while a batch of letters is
+    /// crowded, because the begin or end of a session is told to other shards.
     pub(super) fn answer_connect(
         &mut self,
         id: ConnectionId,
@@ -173,7 +173,7 @@ impl Shard {
         if let Some(link) = self.sessions.get(earlier).and_then(Session::link) {
             self.end(link.connection, Cause::TakenOver, ports);
         }
-        // The session may have ended with its connection.
+        // The session may have ended together with its connection.
         if clean_start && self.sessions.get(earlier).is_some() {
             self.end_session(earlier, ports);
         }
@@ -203,8 +203,8 @@ impl Shard {
         }
     }
 
-    /// A Client Identifier that is at home here and in nobody's use, and that nobody can predict:
-    /// whoever knows one can take its session over. [MQTT-3.1.3-6]
+    /// An unused Client Identifier whose home is this shard. It is unpredictable, because a client
+    /// that knows one can take over its session. [MQTT-3.1.3-6]
     fn assign_client_id(&self, ports: &mut impl Ports) -> String {
         loop {
             let client_id = format!("ringmq-{}", Base64UrlUnpadded::encode_string(&ports.secret()));
@@ -246,8 +246,7 @@ impl Shard {
         }
     }
 
-    /// Answers a first packet that is no valid CONNECT, in its own version as far as that can be
-    /// read.
+    /// Answers an invalid CONNECT, in the version that it names if that can be read.
     pub(super) fn refuse_connect_bytes(
         &mut self,
         id: ConnectionId,

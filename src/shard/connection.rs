@@ -33,14 +33,14 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub(super) struct MqttConnection {
-    /// Those that held when it came, and then those that held at its CONNECT: its CONNACK has told
-    /// them to the client.
+    /// The rules that held when the connection came; after CONNECT those that held then, because
+    /// CONNACK has told them to the client.
     rules: Rc<Rules>,
-    /// Who its client is: a stranger until it has been let in.
+    /// Who the client is: a stranger until it has been let in.
     principal: Rc<Principal>,
-    /// It is one too many, and only there to be told so.
+    /// The connection exceeds the limit, and was accepted only to be told so.
     surplus: bool,
-    /// It is a bridge of mosquitto's, by the mark in its CONNECT.
+    /// The client is a bridge, as mosquitto marks it in CONNECT.
     is_bridge: bool,
     stage: Stage,
     /// Valid once its CONNECT has been taken.
@@ -48,7 +48,7 @@ pub(super) struct MqttConnection {
     /// Seconds; 0 is never.
     keep_alive: u16,
     last_packet: Moment,
-    /// What it is owed.
+    /// What the connection is owed.
     account: Account,
     extras: Option<Box<Extras>>,
 }
@@ -64,12 +64,12 @@ pub(super) enum Stage {
     Connected(SubscriberId),
 }
 
-/// What most connections never have.
+/// State that most connections never have.
 #[derive(Debug, Default)]
 struct Extras {
     /// The topics for which the client has set a Topic Alias. [MQTT-3.3.2-7]
     aliases: ClientAliases,
-    /// Of a client that authenticates by AUTH packets.
+    /// The state of an authentication by AUTH packets.
     authentication: Option<Box<Authentication>>,
 }
 
@@ -89,19 +89,19 @@ impl MqttConnection {
         }
     }
 
-    /// The rules that its client has been told, or those that held when it came.
+    /// The rules that the client has been told, or those that held when the connection came.
     #[inline]
     pub(super) fn rules(&self) -> &Rc<Rules> {
         &self.rules
     }
 
-    /// Who its client is: a stranger until it has been let in.
+    /// Who the client is: a stranger until it has been let in.
     #[inline]
     pub(super) fn principal(&self) -> &Rc<Principal> {
         &self.principal
     }
 
-    /// Whether it is one too many, and only there to be told so.
+    /// Whether the connection exceeds the limit, and was accepted only to be told so.
     pub(super) fn is_surplus(&self) -> bool {
         self.surplus
     }
@@ -115,7 +115,7 @@ impl MqttConnection {
         self.stage
     }
 
-    /// Those of its client, once its CONNECT has been taken.
+    /// The terms of the client. Valid once its CONNECT has been taken.
     #[inline]
     pub(super) fn terms(&self) -> Terms {
         self.terms
@@ -128,8 +128,8 @@ impl MqttConnection {
         }
     }
 
-    /// How many QoS 2 messages it may have unreleased. Before 5.0 it is told no limit but the
-    /// number of Packet Identifiers.
+    /// How many unreleased QoS 2 messages the client may have. A client before 5.0 is told no
+    /// limit, so only the number of Packet Identifiers limits it.
     pub(super) fn receive_maximum(&self) -> u16 {
         match self.terms.version() {
             Version::V5 => self.rules.limits.receive_maximum,
@@ -137,13 +137,13 @@ impl MqttConnection {
         }
     }
 
-    /// Its CONNECT has been taken, and is answered once its client is known to be who it is.
+    /// Notes that CONNECT has been taken and is answered once the client has proven who it is.
     pub(super) fn wait(&mut self, stage: Stage, terms: Terms) {
         self.stage = stage;
         self.terms = terms;
     }
 
-    /// Its client is let in as this principal, and told these rules.
+    /// Lets the client in as this principal, under these rules.
     pub(super) fn connect(
         &mut self,
         (subscriber, principal): (SubscriberId, Rc<Principal>),
@@ -158,7 +158,7 @@ impl MqttConnection {
         self.rules = rules;
     }
 
-    /// A packet of the client has come, or its silence until now was not its own doing.
+    /// Notes that a packet has come, or that the broker itself did not read from the client.
     #[inline]
     pub(super) fn touch(&mut self, now: Moment) {
         self.last_packet = now;
@@ -177,19 +177,19 @@ impl MqttConnection {
         self.account.is_held()
     }
 
-    /// Whether this packet has to wait. It is to be handed in again then.
+    /// Whether this packet has to wait. It is then handed in again later.
     #[inline]
     pub(super) fn stalls(&mut self, frame: &Frame<'_>) -> bool {
         self.account.stalls(frame)
     }
 
-    /// Takes an acknowledgement of a PUBLISH to keep it back, if it is to be kept back.
+    /// Keeps an acknowledgement of a PUBLISH back, if the publisher is pressed. True: it was kept.
     #[inline]
     pub(super) fn keeps_back(&mut self, acknowledgement: &[u8]) -> bool {
         self.account.keeps_back(acknowledgement)
     }
 
-    /// What it is owed.
+    /// What the connection is owed.
     #[inline]
     pub(super) fn account(&self) -> &Account {
         &self.account
@@ -200,7 +200,7 @@ impl MqttConnection {
         &mut self.account
     }
 
-    /// Goes on with an AUTH of its client.
+    /// Handles an AUTH of the client.
     pub(super) fn handle_auth(
         &mut self,
         auth: &Auth<'_>,
@@ -217,7 +217,7 @@ impl MqttConnection {
         self.extras.get_or_insert_default().authentication = Some(Box::new(authentication));
     }
 
-    /// Gives an alias its topic, or an empty topic what its alias stands for. [MQTT-3.3.2-8]
+    /// Sets a Topic Alias, or fills in the topic that an alias stands for. [MQTT-3.3.2-8]
     pub(super) fn resolve_topic(
         &mut self,
         alias: NonZeroU16,
@@ -236,7 +236,7 @@ impl MqttConnection {
         Ok(())
     }
 
-    /// How many topics stand behind its Topic Aliases.
+    /// How many Topic Aliases the client has set.
     pub(super) fn alias_count(&self) -> usize {
         self.extras.as_ref().map_or(0, |extras| extras.aliases.count())
     }

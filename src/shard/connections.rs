@@ -1,8 +1,8 @@
-//! The connections of a shard: which there are, what is written to them besides messages, and what
-//! each of them is owed.
+//! The connections of a shard: all packets that are written to them except PUBLISH, and the answers
+//! that each of them is owed.
 //!
-//! Knows neither sessions nor who wants which messages. A connection that has gone meanwhile is
-//! owed nothing, and nothing is written to it.
+//! Knows neither sessions nor interest. A connection that has gone meanwhile is owed nothing, and
+//! nothing is written to it.
 
 use super::{
     connection::{MqttConnection, Stage},
@@ -30,12 +30,12 @@ use crate::{
 pub(super) struct Connections {
     entries: Entries,
     owed: Owed,
-    /// The packet that is being written. The memory is used again.
+    /// Memory for the packet that is being written, reused for each packet.
     frame: Vec<u8>,
 }
 
 impl Connections {
-    /// None, on a shard of a broker that has so many.
+    /// No connections, on a shard of a broker with `shards` shards.
     pub(super) fn new(shards: usize) -> Connections {
         Connections { entries: Entries::default(), owed: Owed::new(shards), frame: Vec::new() }
     }
@@ -86,11 +86,11 @@ impl Connections {
     }
 }
 
-/// What is written to them.
+/// The packets that are written to connections.
 impl Connections {
-    /// Sends a packet of the broker's own to a client, and says in words why it is not a better
-    /// one, if there is a reason. One that the client does not take cannot be left out: the
-    /// connection is to end instead. [MQTT-3.1.2-24]
+    /// Sends a packet to a client, with a Reason String if there is a reason. An error: the packet
+    /// is larger than the client accepts, and the caller has to end the connection.
+    /// [MQTT-3.1.2-24]
     pub(super) fn answer(
         &mut self,
         id: ConnectionId,
@@ -109,7 +109,7 @@ impl Connections {
         })
     }
 
-    /// The same, once all other shards have applied what they were told up to a number.
+    /// As [`Connections::answer`], once all other shards have applied the interest up to a number.
     pub(super) fn answer_once_applied(
         &mut self,
         id: ConnectionId,
@@ -148,7 +148,7 @@ impl Connections {
         }
     }
 
-    /// The same for one that is refused, and says why.
+    /// Acknowledges a PUBLISH that is refused, with the reason.
     pub(super) fn acknowledge_refused(
         &mut self,
         id: ConnectionId,
@@ -163,7 +163,7 @@ impl Connections {
             Delivery::ExactlyOnce(packet_id) => Packet::Pubrec(ack(packet_id)),
         };
         let connection = self.entries.connected_mut(id);
-        // Whoever has taken a CONNACK takes this, which is smaller.
+        // A client that has taken a CONNACK also takes this smaller packet.
         let _ = connection.terms().write(&packet, Some(reason.text()), &mut self.frame);
         if !connection.keeps_back(&self.frame) {
             ports.send(id, &self.frame);
@@ -203,7 +203,8 @@ impl Connections {
         Some(connection)
     }
 
-    /// Before CONNACK nothing but CONNACK may say why. [MQTT-3.14.0-1] [MQTT-4.12.0-4]
+    /// Tells a 5.0 client why its connection ends: in DISCONNECT, or in CONNACK if none was sent.
+    /// [MQTT-3.14.0-1] [MQTT-4.12.0-4]
     fn say_farewell(
         &mut self,
         id: ConnectionId,
@@ -224,7 +225,8 @@ impl Connections {
         }
     }
 
-    /// A client that does not even take the few bytes of the code is not told. [MQTT-3.1.2-24]
+    /// Sends the last packet of a connection, unless it is larger than the client accepts even
+    /// without anything optional. [MQTT-3.1.2-24]
     fn send_last(
         &mut self,
         id: ConnectionId,
@@ -241,7 +243,7 @@ impl Connections {
     }
 }
 
-/// What they are owed.
+/// The answers that connections are owed.
 impl Connections {
     /// Owes a connection an answer, and stops reading from it until it has been given.
     pub(super) fn owe(
@@ -256,7 +258,7 @@ impl Connections {
         }
     }
 
-    /// The same until the crowded batch to another shard has been posted.
+    /// As [`Connections::owe`], until the crowded batch to another shard has been posted.
     pub(super) fn owe_until_posted(
         &mut self,
         id: ConnectionId,
@@ -290,7 +292,7 @@ impl Connections {
         self.owed.has_ready()
     }
 
-    /// The next answer that is owed no longer, and whose it is.
+    /// The next answer that no longer has to wait, with its connection.
     pub(super) fn next_due(&mut self) -> Option<(ConnectionId, Due)> {
         loop {
             let id = self.owed.next_ready()?;
@@ -302,25 +304,24 @@ impl Connections {
         }
     }
 
-    /// Reads from a connection again, if nothing stands against it. The client could not be heard
-    /// until now.
+    /// Reads from a connection again, unless it is still held. Its silence until now does not count
+    /// against its Keep Alive.
     pub(super) fn read_on(&mut self, id: ConnectionId, now: Moment, ports: &mut impl Ports) {
-        // It may have gone with its last answer.
+        // The connection may have ended with its last answer.
         if let Some(connection) = self.get_mut(id).filter(|connection| !connection.is_held()) {
             connection.touch(now);
             ports.resume(id);
         }
     }
 
-    /// One more subscriber cannot keep up with this publisher. One that has gone meanwhile has
-    /// nothing to wait for.
+    /// One more subscriber presses this publisher, which may have gone meanwhile.
     pub(super) fn press(&mut self, id: ConnectionId) {
         if let Some(publisher) = self.get_mut(id) {
             publisher.account_mut().press();
         }
     }
 
-    /// One subscriber less presses this publisher, which may have gone meanwhile.
+    /// One subscriber fewer presses this publisher, which may have gone meanwhile.
     pub(super) fn ease(&mut self, id: ConnectionId, now: Moment, ports: &mut impl Ports) {
         let Some(publisher) = self.get_mut(id) else { return };
         let was_held = publisher.is_held();

@@ -1,7 +1,7 @@
-//! What every part of a shard is told, and where each leaves what it has to say.
+//! What every part of a shard needs: settings, rules, the moment, counters and timers.
 //!
-//! No part asks another one for these. They are lent to whoever needs them, each with an interface
-//! of its own; nothing here knows of connections, sessions or messages.
+//! The shard lends them to its parts with each call. Knows nothing of connections, sessions or
+//! messages.
 
 use std::rc::Rc;
 
@@ -15,16 +15,16 @@ use crate::base::{
     time::{WallClock, WallTime},
 };
 
-/// The place of a shard, what it keeps to, and what its parts note.
+/// Settings, rules and the moment of a shard, and the counters and timers that its parts change.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) settings: Settings,
-    /// What every shard keeps to now.
+    /// The rules that hold now, the same on every shard.
     pub(super) rules: Rc<Rules>,
     /// The moment of the current call.
     pub(super) now: Moment,
     pub(super) counters: Counters,
-    /// What the shard is to be reminded of.
+    /// The reminders of the shard.
     pub(super) timers: Timers,
     /// The broker is stopping.
     pub(super) stopping: bool,
@@ -46,7 +46,7 @@ impl Context {
 
 #[cfg(test)]
 impl Context {
-    /// That of the first of so many shards, for tests of its parts.
+    /// The context of the first of `shards` shards, for tests of its parts.
     pub(super) fn of_shard(shards: usize) -> Context {
         let settings = Settings {
             shard: ShardId::FIRST,

@@ -26,7 +26,7 @@ use crate::{
 };
 
 impl Form<'_> {
-    /// The message as it waits or flies in this form.
+    /// The message in this form, to be queued or in flight.
     pub(super) fn queued(self, message: &Rc<Message>) -> QueuedMessage {
         QueuedMessage {
             message: Rc::clone(message),
@@ -43,18 +43,18 @@ impl Form<'_> {
 #[derive(Debug)]
 pub(super) struct DeliveryBuffers {
     frames: Frames,
-    /// Sessions that are close to a limit now: their publishers are to be held back.
+    /// Sessions that are close to a limit, so that their publishers are to be held back.
     crowded: Vec<SubscriberId>,
     /// Connected sessions that are to be disconnected because their queue is full.
     overrun: Vec<SubscriberId>,
-    /// What happens too often for a log line each.
+    /// Events that are too frequent for one log line each.
     notices: Notices,
 }
 
 /// Why a message was not delivered to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dropped {
-    /// It is at QoS 0, and the client is away.
+    /// The message is at QoS 0, and the client is not connected.
     Absent,
     OutboxFull,
     QueueFull,
@@ -132,13 +132,13 @@ impl DeliveryBuffers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Publisher,
-    /// Another member of a share group, whose session has ended. Whoever inherits it has not asked
-    /// for so much, and is not disconnected when it is too much.
+    /// A member of a share group whose session has ended. The member that takes the message over
+    /// is not disconnected if its queue is full.
     Orphaned,
 }
 
 impl Origin {
-    /// By how often a letter has been passed on.
+    /// The origin of a message that has been passed on this many times.
     pub(super) fn of(hops: u8) -> Origin {
         if hops == 0 { Origin::Publisher } else { Origin::Orphaned }
     }
@@ -172,7 +172,8 @@ pub(super) struct Fanout<'a, P> {
     counters: &'a mut Counters,
     ports: &'a mut P,
     share: Option<Share<'a>>,
-    /// The number of the update that it has made of the retained messages, and who may miss it.
+    /// The number of the update of retained messages that this message has made, and the replays
+    /// that may miss it.
     update: Option<(u64, &'a mut Replays)>,
     /// The message as it is kept, once the first session has to keep it.
     kept: Option<Rc<Message>>,
@@ -186,12 +187,12 @@ impl<'a, P: Ports> Fanout<'a, P> {
         Fanout { now, view, limits, buffers, pressure, counters, ports, share, update, kept }
     }
 
-    /// The same, of a message that has made this update of the retained messages.
+    /// As this, for a message that has made this update of the retained messages.
     pub(super) fn of_update(self, update: u64, replays: &'a mut Replays) -> Fanout<'a, P> {
         Fanout { update: Some((update, replays)), ..self }
     }
 
-    /// The same, to a member of a share group.
+    /// As this, to a member of a share group.
     pub(super) fn by(self, share: Share<'a>) -> Fanout<'a, P> {
         Fanout { share: Some(share), ..self }
     }
@@ -219,7 +220,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
         }
     }
 
-    /// Takes note of who has got an update of the retained messages, and who has missed it.
+    /// Notes whether a session with open replays has got an update of the retained messages.
     #[cold]
     fn note_update(&mut self, subscriber: SubscriberId, delivered: bool) {
         if let Some((update, replays)) = &mut self.update
@@ -231,7 +232,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
     }
 
     /// Counts a message that is not delivered. A connected client whose queue is full may be
-    /// disconnected, unless it inherits what it has not asked for.
+    /// disconnected, but not for an orphaned message.
     #[cold]
     pub(super) fn drop(&mut self, subscriber: SubscriberId, session: &Session, dropped: Dropped) {
         self.counters.count_drop(dropped);
@@ -247,7 +248,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
         }
     }
 
-    /// The same as [`Fanout::deliver`]; but what cannot be delivered is left to the caller.
+    /// As [`Fanout::deliver`], but returns an error instead of dropping the message.
     #[inline]
     pub(super) fn offer(
         &mut self,
@@ -275,8 +276,8 @@ impl<'a, P: Ports> Fanout<'a, P> {
         }
     }
 
-    /// Clients that take no Topic Aliases pay nothing for those that do: for them this is another
-    /// function.
+    /// Sends a QoS 0 message. The function is compiled twice, so that clients without Topic Aliases
+    /// do not pay for those with them.
     fn send_qos_0<const ALIASES: bool>(
         &mut self,
         subscriber: SubscriberId,
@@ -334,7 +335,8 @@ impl<'a, P: Ports> Fanout<'a, P> {
         session: &mut Session,
         form: Form<'_>,
     ) -> Result<(), Dropped> {
-        // No acknowledgement pumps a queue whose window is open: the drained outbox does.
+        // While the window is open, no acknowledgement may come that sends the queue. So ask to be
+        // told when the outbox drains.
         if let Some(link) = session.link().filter(|_| session.outbound().has_room()) {
             self.ports.notify_drained(link.connection);
         }
@@ -343,7 +345,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
         self.counters.dropped_expired += queue.expire(self.now) as u64;
         let mut taken = queue.push(queued.clone(), &self.limits.queue).is_ok();
         if !taken && self.has_grace(subscriber) {
-            // A queue without limits is never full.
+            // Without limits the queue takes every message.
             taken = session.outbound_mut().queue.push(queued, &QueueLimits::NONE).is_ok();
         }
         self.counters.queued += u64::from(taken);
@@ -353,8 +355,9 @@ impl<'a, P: Ports> Fanout<'a, P> {
         if taken { Ok(()) } else { Err(Dropped::QueueFull) }
     }
 
-    /// Whether this message may go beyond the limits of a session that publishers are held back
-    /// for: what they had sent before is to arrive. Whoever publishes to itself is not held back.
+    /// Whether this message may exceed the limits of a session for which publishers are held back,
+    /// so that messages sent before that still arrive. A client that publishes to itself is not
+    /// held back, so its messages may not.
     fn has_grace(&mut self, subscriber: SubscriberId) -> bool {
         let size = self.view.topic.as_str().len() + self.view.payload.len();
         self.view.publisher != Some(subscriber) && self.pressure.spend_grace(subscriber, size)

@@ -25,11 +25,11 @@ pub(super) enum Cause {
     /// The client closed the connection without DISCONNECT.
     Finished,
     Broken,
-    /// No WebSocket was made of it.
+    /// The request for a WebSocket was answered with an error.
     HandshakeRefused,
-    /// WebSocket frames came that may not.
+    /// The client sent invalid WebSocket frames, or text.
     FramesRefused,
-    /// Incomplete packets take too much memory together.
+    /// The incomplete packets of the shard took too much memory.
     PartialOverflow,
     /// The bytes or the moment were wrong.
     Error(DecodeError),
@@ -37,13 +37,14 @@ pub(super) enum Cause {
     ConnectTimeout,
     TakenOver,
     QuotaExceeded,
-    /// What it sent is refused, and no other packet could say so.
+    /// A message was refused, and no acknowledgement could say so.
     Refused(Reason),
     /// An enhanced authentication has failed.
     NotAuthenticated,
-    /// What it asked for has an answer larger than its Maximum Packet Size.
+    /// An answer is larger than the Maximum Packet Size of the client.
     AnswerTooLarge,
-    /// It takes no packet as large as its CONNACK, and nothing comes before that. [MQTT-3.2.0-1]
+    /// CONNACK is larger than the Maximum Packet Size of the client, and no packet may come before
+    /// CONNACK. [MQTT-3.2.0-1]
     ConnackTooLarge,
     ShuttingDown,
 }
@@ -96,7 +97,7 @@ impl Cause {
         )
     }
 
-    /// Whether nothing can be sent any more.
+    /// Whether the transport has failed, so that nothing can be sent any more.
     pub(super) fn is_of_the_transport(self) -> bool {
         matches!(
             self,
@@ -138,7 +139,7 @@ impl Shard {
         self.end(id, Cause::Error(error), ports);
     }
 
-    /// Ends a connection; its session goes on or ends with it.
+    /// Ends a connection. Its session goes on, or ends with it.
     pub(super) fn end(&mut self, id: ConnectionId, cause: Cause, ports: &mut impl Ports) {
         let ended = self.connections.end(id, cause, &mut self.context, ports);
         let Some(connection) = ended else { return };
@@ -150,7 +151,7 @@ impl Shard {
         }
     }
 
-    /// The session is without a connection from now on.
+    /// Takes the connection away from a session.
     fn detach(&mut self, subscriber: SubscriberId, cause: Cause, ports: &mut impl Ports) {
         self.context.counters.clients_connected -= 1;
         let session = self.sessions.of_connected_mut(subscriber);
@@ -190,7 +191,7 @@ impl Shard {
         let mut session = self.sessions.remove(subscriber).expect("a session ends once");
         self.context.settings.sessions.remove();
         self.begin_leaving(subscriber, &mut session, ports);
-        // When the broker stops, those who would inherit go too.
+        // When the broker stops, the other members of the share groups end, too.
         if !self.context.stopping && self.orphans.take_from(session.into_outbound()) {
             self.context.timers.set(self.context.now, Timer::Orphans);
         }

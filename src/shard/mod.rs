@@ -1,9 +1,8 @@
-//! The brain of one core: what MQTT asks of a broker, for the connections and sessions at home
-//! here.
+//! The brain of one core: the MQTT logic for the connections and sessions of one shard.
 //!
 //! Pure: bytes, letters and moments come in through [`Brain`], effects go out through [`Ports`].
-//! Knows no ring, no sockets, no threads and no clock. Each file is one verb of the broker; this
-//! one owns the state and says which verb answers which packet.
+//! Knows no ring, no sockets, no threads and no clock. This file owns the state and calls the
+//! function that handles each packet; the other files have these functions.
 
 #![forbid(unsafe_code)]
 
@@ -101,8 +100,8 @@ pub struct Shard {
     sys: SysTree,
     deliveries: Deliveries,
     forwarding: Forwarding,
-    /// The topic and the properties of the message that is being published, where they are not as
-    /// they came. The memory is used again.
+    /// Memory for the topic and the properties of the message that is being published, if they
+    /// differ from those in the packet. It is reused for each message.
     topic: String,
     application: Vec<u8>,
     /// A reminder to publish `$SYS` is set.
@@ -113,8 +112,8 @@ pub struct Shard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Handled {
     Taken,
-    /// It is handed in again: to the shard that its connection has gone to, or to this one once
-    /// what has come before it has been handled.
+    /// The packet will be handed in again: to the home shard of its connection, or to this shard
+    /// once earlier bytes have been handled.
     NotTaken,
 }
 
@@ -141,7 +140,7 @@ impl Shard {
         shard
     }
 
-    /// What this shard has counted, with what it holds now.
+    /// The counters of this shard, with the present numbers of connections and sessions.
     pub fn counters(&self) -> Counters {
         Counters {
             connections: self.connections.len() as u64,
@@ -150,7 +149,8 @@ impl Shard {
         }
     }
 
-    /// Handles whole packets until the bytes, or the reasons to go on, are at their end.
+    /// Handles whole packets until no whole packet is left, or until the connection is held or
+    /// gone. Returns how many bytes were taken.
     fn handle_packets(&mut self, id: ConnectionId, bytes: &[u8], ports: &mut impl Ports) -> usize {
         let (mut taken, mut latest) = (0, "");
         while let Some(connection) = self.connections.get_mut(id) {
@@ -182,8 +182,8 @@ impl Shard {
         taken
     }
 
-    /// Whether a packet that changes what other shards know has to wait, because a batch of
-    /// letters is crowded already. The connection is held until it has been posted.
+    /// Whether a packet that is told to other shards has to wait because a batch of letters is
+    /// crowded. If so, the connection is held until the batch has been posted.
     fn waits_for_posting(
         &mut self,
         id: ConnectionId,
@@ -202,7 +202,7 @@ impl Shard {
         crowded.is_some()
     }
 
-    /// A shard for which as many letters wait as should.
+    /// A shard whose batch of letters is crowded, if there is one.
     fn crowded_peer(&self, ports: &mut impl Ports) -> Option<ShardId> {
         self.context.settings.peers().find(|&peer| ports.letters(peer).is_crowded())
     }
@@ -222,7 +222,7 @@ impl Shard {
             return self.handle_first(id, frame, ports);
         }
         if frame.packet_type() == PacketType::Connect {
-            // Whatever is in it, a second one is wrong. [MQTT-3.1.0-2]
+            // A second CONNECT is an error even if it is malformed. [MQTT-3.1.0-2]
             self.refuse_packet(id, ProtocolError::SecondConnect, ports);
             return Handled::Taken;
         }
@@ -263,8 +263,8 @@ impl Shard {
         }
     }
 
-    /// A packet of a client that is connected. What comes most is decoded by itself: a packet of
-    /// any kind is large.
+    /// Handles a packet of a connected client. The frequent packets are decoded into types of their
+    /// own, because a `Packet` is large.
     fn handle_connected<'a>(
         &mut self,
         id: ConnectionId,
@@ -274,7 +274,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> Result<(), DecodeError> {
         match frame.packet_type() {
-            // Where it was decoded to: it is too large to be moved for each message.
+            // Matched by reference: a PUBLISH is too large to be moved for each message.
             PacketType::Publish => match &Publish::decode_next(frame, version, latest) {
                 Ok(publish) => self.handle_publish(id, subscriber, publish, ports),
                 Err(error) => return Err(*error),
@@ -317,7 +317,7 @@ impl Shard {
                 self.handle_disconnect(id, subscriber, disconnect, ports);
             }
             Packet::Auth(auth) => self.handle_auth(id, auth, ports),
-            // The others have been handled.
+            // The caller handles all other packets of clients.
             _ => self.refuse_packet(id, ProtocolError::ServerPacket, ports),
         }
     }
@@ -331,7 +331,7 @@ impl Shard {
         self.answer_with(id, packet, None, ports);
     }
 
-    /// The same, and says in words why the answer is not a better one.
+    /// Sends a packet with a Reason String, if there is a reason.
     fn answer_with(
         &mut self,
         id: ConnectionId,
@@ -344,7 +344,7 @@ impl Shard {
         }
     }
 
-    /// Gives the answers that wait no longer, and reads on from those that were owed them.
+    /// Gives the answers that no longer have to wait, and reads from their connections again.
     #[cold]
     #[inline(never)]
     fn give_due(&mut self, ports: &mut impl Ports) {
@@ -361,7 +361,7 @@ impl Shard {
         }
     }
 
-    /// Sends to the session of a connection what it waits for, if it has one.
+    /// Sends what the session of a connection is owed, if the connection has one.
     fn pump_connection(&mut self, id: ConnectionId, ports: &mut impl Ports) {
         let subscriber = self.connections.get(id).and_then(MqttConnection::subscriber);
         if let Some(subscriber) = subscriber {
@@ -382,8 +382,8 @@ impl Shard {
         self.deliveries.ease(subscriber, clients, &mut self.context, ports);
     }
 
-    /// Does what could not be done in the middle of something else: gives answers that are due,
-    /// and ends clients beyond a limit. Mostly there is nothing to do.
+    /// Does what had to wait for the end of the call: gives answers that are due, and disconnects
+    /// clients that exceed a limit. Usually there is nothing to do.
     #[inline]
     fn settle(&mut self, ports: &mut impl Ports) {
         if self.connections.has_due() {
@@ -398,7 +398,7 @@ impl Shard {
     #[inline(never)]
     fn end_overrun(&mut self, ports: &mut impl Ports) {
         while let Some(subscriber) = self.deliveries.next_overrun() {
-            // It may have been ended for another delivery already.
+            // The session may have been disconnected for an earlier delivery.
             let link = self.sessions.get(subscriber).and_then(Session::link);
             if let Some(link) = link {
                 self.end(link.connection, Cause::QuotaExceeded, ports);

@@ -4,10 +4,10 @@
 //!            owe                    a condition has come to hold
 //!   packet -------> Account, Owed ------------------------------> Due -> sent, or handled
 //! ```
-//! Each connection has an [`Account`] with two rows of answers. Acknowledgements of its PUBLISH
-//! packets keep their order among themselves, and the client is read on meanwhile. Everything else
-//! keeps its order too, and nothing is read from the client before all of it has been answered.
-//! Nobody waits for what another connection is owed.
+//! Each connection has an [`Account`] with two queues of answers. The first one holds the
+//! acknowledgements of PUBLISH packets; the client is read from while they wait. The second one
+//! holds all other answers; nothing is read from the client until they have been given. Each queue
+//! keeps its order. No connection waits for the answers of another one.
 //!
 //! | what is owed | its limit, and what happens then |
 //! |---|---|
@@ -15,7 +15,7 @@
 //! | other answers of a connection | those of one packet: nothing more is read |
 //! | CONNECT packets of a shard that wait for a verdict | those of [`super::kept_connect`] |
 //!
-//! Knows what is waited for; does not know how an answer is sent.
+//! Knows which condition each answer waits for. Does not know how an answer is sent.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -27,13 +27,13 @@ use crate::{
 
 /// What an answer waits for.
 ///
-/// A shard that has applied a PUBLISH, or a record that is on disk, is one more of the running
-/// numbers that [`Owed`] keeps: a variant here, and what [`Owed::has_come`] compares it with.
+/// To wait for a record on disk, or for a PUBLISH that other shards have applied, add a variant
+/// with a running number, and have [`Owed::has_come`] compare it with the number reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     /// All other shards have applied what this shard has told them up to this number.
     Applied(u64),
-    /// So many crowded batches have been posted to that shard.
+    /// This many crowded batches have been posted to that shard.
     Posted(ShardId, u64),
     /// The password has been checked; `None` until then.
     Verdict(Option<bool>),
@@ -42,15 +42,15 @@ pub(super) enum Condition {
 /// What is done for a connection once its condition has come to hold.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// It is read on.
+    /// The shard reads from the connection again.
     ReadOn,
-    /// It is sent these packets.
+    /// The shard sends these packets.
     Packets(Vec<u8>),
-    /// Its client is let in, or refused if the verdict was against it.
+    /// The shard lets the client in, or refuses it if its password was wrong.
     Connect(Box<KeptConnect>),
 }
 
-/// An answer that waits no longer.
+/// An answer that no longer has to wait.
 #[derive(Debug)]
 pub(super) enum Due {
     ReadOn,
@@ -59,18 +59,18 @@ pub(super) enum Due {
     Connect(Box<KeptConnect>, bool),
 }
 
-/// What is owed to one connection. Most are owed nothing, and take no more than a pointer for it.
+/// What one connection is owed. Most connections are owed nothing, and pay one pointer for that.
 #[derive(Debug, Default)]
 pub(super) struct Account(Option<Box<Rows>>);
 
 #[derive(Debug, Default)]
 struct Rows {
-    /// How many subscribers that cannot keep up press the connection as a publisher.
+    /// How many subscribers press this connection, because they cannot keep up with it.
     presses: u32,
-    /// A PUBLISH has come that is not taken before it is pressed no more.
+    /// A PUBLISH has come that is not taken while the connection is pressed.
     stalled: bool,
-    /// PUBACK and PUBREC packets, until the connection is pressed no more. A publisher with a
-    /// window stops by itself without them, and all else that it sends is still read.
+    /// PUBACK and PUBREC packets that are kept back while the connection is pressed. Without them
+    /// a publisher with a window stops by itself. Its other packets are still read.
     acknowledgements: Vec<u8>,
     /// Everything else, oldest first.
     answers: VecDeque<(Condition, Answer)>,
@@ -78,7 +78,7 @@ struct Rows {
 
 /// The QoS of a PUBLISH in the first byte of its frame.
 const QOS_BITS: u8 = 0b110;
-/// Some sixty acknowledgements: the windows of most clients are smaller.
+/// About sixty acknowledgements. The windows of most clients are smaller.
 pub(super) const ACKNOWLEDGEMENT_BYTES_MAX: usize = 256;
 
 impl Account {
@@ -88,31 +88,31 @@ impl Account {
         self.0.as_ref().is_some_and(|rows| rows.stalled || !rows.answers.is_empty())
     }
 
-    /// Whether it is held back at all.
+    /// Whether the connection is held, or acknowledgements of it are kept back.
     pub(super) fn is_held_back(&self) -> bool {
         self.0.as_ref().is_some_and(|rows| rows.presses > 0) || self.is_held()
     }
 
-    /// Whether this packet is not taken before the connection is pressed no more: it is to be
-    /// handed in again then.
+    /// Whether this packet is a PUBLISH that cannot be taken while the connection is pressed. It is
+    /// handed in again afterwards.
     #[inline]
     pub(super) fn stalls(&mut self, frame: &Frame<'_>) -> bool {
         self.0.as_mut().is_some_and(|rows| rows.stalls(frame))
     }
 
-    /// Takes an acknowledgement to keep it back, if it is to be kept back.
+    /// Keeps an acknowledgement back, if the connection is pressed. True: it was kept.
     #[inline]
     pub(super) fn keeps_back(&mut self, acknowledgement: &[u8]) -> bool {
         self.0.as_mut().is_some_and(|rows| rows.keeps_back(acknowledgement))
     }
 
-    /// One more subscriber cannot keep up with it.
+    /// One more subscriber presses the connection.
     pub(super) fn press(&mut self) {
         self.0.get_or_insert_default().presses += 1;
     }
 
-    /// One subscriber less presses it. With the last one the acknowledgements that were kept back
-    /// are due, and a PUBLISH is taken again.
+    /// One subscriber fewer presses the connection. After the last one, returns the
+    /// acknowledgements that were kept back, and takes a PUBLISH again.
     pub(super) fn ease(&mut self) -> Vec<u8> {
         let rows = self.0.as_mut().expect("each easing answers one press");
         rows.presses = rows.presses.checked_sub(1).expect("each easing answers one press");
@@ -148,14 +148,14 @@ impl Rows {
     }
 }
 
-/// What has come to hold on a shard, and the connections that wait for more.
+/// How far each condition has come on a shard, and the connections that wait.
 #[derive(Debug)]
 pub(super) struct Owed {
     /// The number up to which all other shards have applied what they were told.
     applied: u64,
-    /// Those that wait for a larger one, by that number and then by age.
+    /// Connections that wait for a larger number, by that number and then by age.
     waiting_for_applied: BTreeMap<(u64, u64), ConnectionId>,
-    /// How many have ever waited for one.
+    /// How many answers have ever waited for such a number.
     waited: u64,
     posted: Vec<Posted>,
     /// Connections that something may be due for.
@@ -170,7 +170,7 @@ struct Posted {
 }
 
 impl Owed {
-    /// Nothing, on a shard of a broker that has so many.
+    /// Nothing owed, on a shard of a broker with `shards` shards.
     pub(super) fn new(shards: usize) -> Owed {
         Owed {
             applied: 0,
@@ -181,13 +181,13 @@ impl Owed {
         }
     }
 
-    /// What those wait for that may go on once the batch to a shard has been posted.
+    /// The condition that holds once the present batch to a shard has been posted.
     pub(super) fn posting(&self, to: ShardId) -> Condition {
         Condition::Posted(to, self.posted[to.index()].batches + 1)
     }
 
-    /// Owes a connection an answer. Nothing is to be read from it until [`Account::is_held`] says
-    /// that it is owed no more.
+    /// Owes a connection an answer. The caller must read nothing from it while
+    /// [`Account::is_held`].
     pub(super) fn owe(
         &mut self,
         connection: ConnectionId,
@@ -251,8 +251,8 @@ impl Owed {
         self.ready.pop_front()
     }
 
-    /// Takes the oldest answer of a connection, if it waits no longer. The next one is looked at
-    /// after it.
+    /// Takes the oldest answer of a connection, if it no longer has to wait. The next answer is
+    /// checked afterwards.
     pub(super) fn take_due(
         &mut self,
         connection: ConnectionId,

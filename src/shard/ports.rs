@@ -22,9 +22,9 @@ pub struct Arrival {
     /// Which of the configured listeners accepted it, counted from zero.
     pub listener: u16,
     pub peer: SocketAddr,
-    /// The broker holds as many as it may without this one.
+    /// The broker already holds as many connections as it may.
     pub surplus: bool,
-    /// Another shard has had it before, and has counted it.
+    /// Another shard has had the connection before, and has counted it.
     pub handed_over: bool,
 }
 
@@ -36,11 +36,11 @@ pub enum End {
     Finished,
     /// Reset or failed: nothing can be sent any more and the connection is gone.
     Broken,
-    /// The same, after its request for a WebSocket was answered with an error.
+    /// As `Broken`, after its request for a WebSocket was answered with an error.
     HandshakeRefused,
-    /// The same, after WebSocket frames that may not come.
+    /// As `Broken`, after invalid WebSocket frames, or text.
     FramesRefused,
-    /// The same, because incomplete packets take too much memory together.
+    /// As `Broken`, because the incomplete packets of the shard took too much memory.
     PartialOverflow,
 }
 
@@ -70,9 +70,9 @@ pub struct Load {
     pub bytes_received: u64,
     /// Bytes sent to clients.
     pub bytes_sent: u64,
-    /// Connections refused because the broker held as many as it may. No shard has heard of them.
+    /// Connections closed at once because the broker was full. The brain never hears of them.
     pub connections_refused: u64,
-    /// Connections that ended on their way from one shard to another. Neither has heard of it.
+    /// Connections that ended on their way from one shard to another. No brain hears of that.
     pub ended_moving: u64,
     /// Times that the system could not accept a connection.
     pub accept_errors: u64,
@@ -82,11 +82,11 @@ pub struct Load {
 ///
 /// Calls that name a connection which has gone do nothing.
 pub trait Ports {
-    /// Bytes that the connection's outbox takes before it is full; 0 when it is full or gone.
+    /// Bytes that the connection's outbox takes before it is full; 0 if it is full or gone.
     ///
-    /// A PUBLISH goes out only while there is room. Answers to the client's own packets are
-    /// always accepted: when they run far past the limit, the runtime stops reading from that
-    /// client until it has read some.
+    /// The shard sends a PUBLISH only while there is room. Answers to the client's own packets are
+    /// always accepted. If they exceed the limit by far, the runtime stops reading from the client
+    /// until the client has read some of them.
     fn outbox_room(&self, connection: ConnectionId) -> usize;
 
     /// Appends a copy of `frame` to the outbox. It is sent when the turn ends.
@@ -95,21 +95,21 @@ pub trait Ports {
     /// Appends a copy of `head`, then `payload`: by reference when it is large.
     fn send_shared(&mut self, connection: ConnectionId, head: &[u8], payload: &Bytes);
 
-    /// A part of the bytes that are being handed in, as memory that outlives the call: without a
-    /// copy where they have come in memory of their own.
+    /// A part of the bytes that are being handed in, as memory that outlives the call. Bytes of a
+    /// large packet are shared without a copy.
     fn share(&mut self, part: &[u8]) -> Bytes {
         Bytes::copy_from_slice(part)
     }
 
-    /// Asks for one call of [`Brain::handle_drained`] when the outbox is (nearly) empty. It comes
-    /// in a later turn, even when the outbox is empty now.
+    /// Asks for one call of [`Brain::handle_drained`] when the outbox is nearly empty. The call
+    /// comes in a later turn, even if the outbox is empty now.
     fn notify_drained(&mut self, connection: ConnectionId);
 
-    /// Ends the connection. The shard forgets it in the same breath.
+    /// Ends the connection. The shard forgets the connection in the same call.
     fn close(&mut self, connection: ConnectionId, closing: Closing);
 
-    /// Hands in no more bytes of this connection until [`Ports::resume`]; what was not taken yet
-    /// is kept, and no more is read from the socket.
+    /// Hands in no more bytes of this connection until [`Ports::resume`]. Bytes that were not taken
+    /// are kept, and no more are read from the socket.
     fn pause(&mut self, connection: ConnectionId);
 
     /// Hands in bytes again, in a later call, beginning with those that were not taken.
@@ -118,9 +118,9 @@ pub trait Ports {
     /// Gives the connection to its home shard, with all bytes not taken. The shard forgets it.
     fn hand_over(&mut self, connection: ConnectionId, home: ShardId);
 
-    /// Whether everything that has come on `earlier` has been handed in. If not, nothing more of
-    /// `later` is handed in before that, or before a second has passed; then what was not taken
-    /// of it is handed in again, and the answer is true.
+    /// Whether all bytes that have arrived on `earlier` have been handed in. If not, `later` waits
+    /// until they have, or until a second has passed. Then its bytes are handed in again, and this
+    /// function returns true for it.
     fn precede(&mut self, _earlier: ConnectionId, _later: ConnectionId) -> bool {
         true
     }
@@ -132,11 +132,11 @@ pub trait Ports {
     /// False: too many are waiting, and it was dropped.
     fn verify(&mut self, connection: ConnectionId, verification: Verification) -> bool;
 
-    /// A random number to choose by. Those that follow can be computed from it, so no client is
+    /// A random number for choices. The next ones can be computed from it, so a client is never
     /// told one.
     fn random(&mut self) -> u64;
 
-    /// A number that nobody outside can predict, not even from those that went before.
+    /// An unpredictable number, even for a client that knows earlier ones.
     fn secret(&mut self) -> Secret;
 
     fn load(&self) -> Load;
@@ -153,9 +153,9 @@ pub trait Brain {
         ports: &mut impl Ports,
     );
 
-    /// Bytes have arrived. Says how many of them were taken; the rest is handed in again together
-    /// with what follows it. Takes whole packets only, and stops early when it pauses or closes
-    /// the connection or hands it over.
+    /// Bytes have arrived. Returns how many of them were taken; the rest is handed in again with
+    /// the bytes that follow. The brain takes whole packets only. It stops early if it pauses,
+    /// closes or hands over the connection.
     fn handle_bytes(
         &mut self,
         now: Moment,
@@ -164,10 +164,9 @@ pub trait Brain {
         ports: &mut impl Ports,
     ) -> usize;
 
-    /// How many bytes the packet of a connection has that begins with these, if they say so and it
-    /// may come:
-    /// exactly as many as [`Brain::handle_bytes`] takes of it. A large one that comes in pieces is
-    /// put together in memory of its own, and handed in alone when it is whole.
+    /// The size of the packet that begins with these bytes, as [`Brain::handle_bytes`] takes it.
+    /// `None`: the size is not known yet, or is above the limit. The runtime puts a large packet
+    /// together in memory of its own and hands it in alone.
     fn packet_size(&self, connection: ConnectionId, begun: &[u8]) -> Option<usize>;
 
     /// The other side has ended the connection.
@@ -191,7 +190,7 @@ pub trait Brain {
         ports: &mut impl Ports,
     );
 
-    /// A crowded batch of letters has been posted: whoever waits for that shard may go on.
+    /// A crowded batch of letters has been posted: connections that wait for that shard may go on.
     fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports);
 
     /// A verification has ended.
@@ -203,15 +202,15 @@ pub trait Brain {
         ports: &mut impl Ports,
     );
 
-    /// Time has passed: does what is due. Called at least when [`Brain::next_deadline`] comes.
+    /// Time has passed: the brain does what is due. Called no later than [`Brain::next_deadline`].
     fn handle_time(&mut self, now: Moment, ports: &mut impl Ports);
 
-    /// Other rules hold from now on.
+    /// New rules hold from now on.
     fn handle_rules(&mut self, now: Moment, rules: &Arc<Rules>, ports: &mut impl Ports);
 
-    /// When the shard next has something to do by itself.
+    /// When the shard next has something to do even if nothing comes.
     fn next_deadline(&self) -> Option<Moment>;
 
-    /// The broker is stopping: says farewell to every client and closes its connection.
+    /// The broker is stopping: the brain tells every client and closes its connection.
     fn handle_stop(&mut self, now: Moment, ports: &mut impl Ports);
 }

@@ -1,7 +1,8 @@
-//! Share groups: one member of each gets the message, and inherits it from a member that ends.
+//! Share groups: one member of each group gets a message. When the session of a member ends, other
+//! members take over its messages.
 //!
-//! The publisher's shard chooses a shard and that shard chooses the member, both by the group's
-//! strategy. What a session leaves behind takes the same way again, a bounded number a turn.
+//! The publisher's shard chooses a shard, and that shard chooses the member, both by the group's
+//! strategy. Orphaned messages go the same way again, a bounded number in a turn.
 
 use std::rc::Rc;
 
@@ -26,7 +27,7 @@ use crate::{
     topic::Subscription,
 };
 
-/// Of the members that are connected and of those that are not, so many are asked for room.
+/// How many connected members, and how many absent ones, are asked whether they have room.
 const LOOKS_MAX: usize = 1024;
 
 /// How a message is offered to the members of a group on one shard.
@@ -34,11 +35,11 @@ const LOOKS_MAX: usize = 1024;
 struct Attempt {
     selector: Selector,
     origin: Origin,
-    /// Whether members that are away are offered it, too.
+    /// Whether the message is offered to absent members, too.
     absent: bool,
 }
 
-/// What came of it.
+/// The outcome of an attempt.
 #[derive(Clone, Copy, Debug)]
 enum Offered {
     Taken {
@@ -53,12 +54,12 @@ enum Offered {
 }
 
 impl Shard {
-    /// Brings a message to one member of each matching share group: to those here, and by letter
-    /// to those that another shard is to choose.
+    /// Brings a message to one member of each matching share group: to members here directly, and
+    /// to members that another shard chooses by letter.
     pub(super) fn deliver_to_groups(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
         for at in 0..self.interest.matched() {
             let mut nth = 0;
-            // A group may go while its turn comes, and leaves its place empty.
+            // A group may end during this loop, which leaves its place empty.
             while let Some(place) = self.interest.groups(at).get(nth) {
                 if let Some(group) = place.group {
                     self.deliver_to_group(view, group, ports);
@@ -81,9 +82,9 @@ impl Shard {
         }
     }
 
-    /// Gives a message to the member of a group on this shard that is to have it, or to another
-    /// one that can take it, here or on another shard. It is dropped when none can. Says which
-    /// shard has been written to, if any. [MQTT-4.8.2-3]
+    /// Gives a message to the chosen member of a group on this shard. If that member has no room,
+    /// another one gets it, here or on another shard. If no member has room, it is dropped.
+    /// Returns the shard that a letter was written to, if any. [MQTT-4.8.2-3]
     pub(super) fn serve(
         &mut self,
         view: &MessageView<'_>,
@@ -103,7 +104,7 @@ impl Shard {
                 None
             }
             Offered::NoMember => {
-                // The last member here may just have been found to be gone.
+                // The last member here may have ended since the shard was chosen.
                 if let Some(next) = self.next_shard(group, selector).filter(|_| !is_last) {
                     return Some(self.send_to_group(view, group, next, hops + 1, ports));
                 }
@@ -133,8 +134,8 @@ impl Shard {
         }
     }
 
-    /// Keeps what a member has left, or has had no room for, until another one has room: as long
-    /// as one is connected, and up to as many messages as one session may have queued.
+    /// Keeps an orphaned message until a member has room: while a member here is connected, and up
+    /// to as many messages as one session may queue. True: it was kept.
     fn keep_for_later(&mut self, view: &MessageView<'_>, group: GroupId) -> bool {
         let is_full = self.orphans.len() >= self.context.rules.limits.queue.messages_max;
         if is_full || self.context.stopping || !self.interest.has_online(group) {
@@ -168,7 +169,7 @@ impl Shard {
         let share = Share { group: interest.name(group), origin: attempt.origin };
         let mut fanout = deliveries.fanout(view, context, ports).by(share);
         let mut offer = |entry: Entry| {
-            // A session that is being ended is a member for a while.
+            // A session that has ended remains a member until its subscriptions are removed.
             let session = sessions.get_mut(entry.subscriber).ok_or(Dropped::Absent)?;
             let id = [entry.subscription_id];
             let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
@@ -189,9 +190,9 @@ impl Shard {
         }
     }
 
-    /// The member here that is to have the next message. While there is unfinished work, some
-    /// members may be of sessions that have ended or lost their connection: they are told apart
-    /// when their turn comes.
+    /// The member here that gets the next message. While there is unfinished work, members may
+    /// belong to sessions that have ended or lost their connection. This is put right for each
+    /// such member that would be chosen, and another one is chosen.
     fn choose_member(
         &mut self,
         group: GroupId,
@@ -219,8 +220,9 @@ impl Shard {
         None
     }
 
-    /// Another member gets what this one has no room for. One that has acknowledged nothing for
-    /// longer than others have patience is disconnected: what it holds is for others, too.
+    /// Notes that another member got a message because this one had no room. A member that has
+    /// acknowledged nothing for longer than the patience is disconnected, so that others get the
+    /// messages that it holds.
     fn relieve_member(&mut self, member: SubscriberId) {
         let Some(session) = self.sessions.get_mut(member) else { return };
         let stuck_for = session.outbound_mut().queue.note_relief(self.context.now);
@@ -229,8 +231,7 @@ impl Shard {
         }
     }
 
-    /// A member has sent some of what waited in its queue: its groups hear of it when there is room
-    /// again.
+    /// A member has sent some queued messages. Tells its groups, if the queue has room again.
     pub(super) fn resume_member(&mut self, member: SubscriberId, ports: &mut impl Ports) {
         let Some(session) = self.sessions.get_mut(member) else { return };
         if session.outbound().queue.is_above(50, &self.context.rules.limits.queue) {
@@ -240,8 +241,8 @@ impl Shard {
         self.set_members_online(member, ports);
     }
 
-    /// Another shard that is to look for a member: one that has room as far as is known, or else
-    /// the next one.
+    /// Another shard that is to choose a member: one that is believed to have room, or else the
+    /// next one.
     fn next_shard(&mut self, group: GroupId, selector: Selector) -> Option<ShardId> {
         let here = self.context.settings.shard;
         let chosen = self.interest.choose_shard(group, selector).filter(|&shard| shard != here);
@@ -252,8 +253,8 @@ impl Shard {
         self.context.rules.limits.when_queue_full == WhenQueueFull::Disconnect
     }
 
-    /// Brings a message to another member after the one that it was for has gone. Says which shard
-    /// has been written to, if any.
+    /// Brings an orphaned message to another member. Returns the shard that a letter was written
+    /// to, if any.
     pub(super) fn pass_to_group(
         &mut self,
         view: &MessageView<'_>,
@@ -294,7 +295,7 @@ impl Shard {
         shard
     }
 
-    /// Brings some of what is left behind to those who inherit it.
+    /// Brings some orphaned messages to other members.
     pub(super) fn redistribute(&mut self, ports: &mut impl Ports) {
         for _ in 0..ORPHANS_PER_TURN.min(self.orphans.len()) {
             let Some(queued) = self.orphans.next() else { break };
@@ -303,7 +304,7 @@ impl Shard {
                 break;
             }
         }
-        // No publisher is held back for what it has not caused.
+        // No publisher has caused this, so none is held back for it.
         self.hold_for_crowded(None, ports);
     }
 

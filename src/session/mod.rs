@@ -11,6 +11,7 @@ pub mod filters;
 pub mod inbound;
 pub mod message;
 pub mod outbound;
+mod pace;
 pub mod queue;
 pub mod sessions;
 pub mod terms;

@@ -417,6 +417,7 @@ mod tests {
         },
         *,
     };
+    use crate::base::time::Moment;
     use crate::topic::{GroupName, ShareName, SharedFilter, TopicFilter};
 
     fn queued(qos: QoS) -> QueuedMessage {
@@ -527,7 +528,7 @@ mod tests {
         }
         assert!(outbound.handle_puback(id(2)));
         for queued in [queued(QoS::AtLeastOnce), waiting.clone()] {
-            outbound.queue.push(queued, &QueueLimits::NONE).unwrap();
+            outbound.queue.push(queued, Moment::from_nanos(0), &QueueLimits::NONE).unwrap();
         }
         assert!(outbound.into_shared().eq([first, waiting]));
     }

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use super::message::Message;
+use super::{message::Message, pace::Pace};
 use crate::{
     base::time::{Moment, Span},
     mqtt::QoS,
@@ -49,7 +49,7 @@ pub struct QueueFull;
 #[derive(Debug, Default)]
 pub struct Queue(Option<Box<Waiting>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
     /// `None` in the place of one that has expired. The first is none of those.
     places: VecDeque<Option<QueuedMessage>>,
@@ -63,6 +63,7 @@ struct Waiting {
     stuck_since: Option<Moment>,
     /// Others do its work because it was full.
     relieved: bool,
+    pace: Pace,
 }
 
 impl Queue {
@@ -84,18 +85,39 @@ impl Queue {
         places.filter(|queued| queued.message.has_expired(now)).count()
     }
 
+    /// Whether publishers are to be held back: more than half of what may wait does, or messages
+    /// wait for longer than they would have to at the rate at which they leave.
+    pub fn is_crowded(&self, now: Moment, limits: &QueueLimits) -> bool {
+        self.is_above(50, limits) || self.backlog_max(now).is_some_and(|max| self.len() > max)
+    }
+
+    /// Whether publishers that were held back for it may go on.
+    pub fn has_eased(&self, now: Moment, limits: &QueueLimits) -> bool {
+        let is_long = self.backlog_max(now).is_some_and(|max| self.len() > max / 2);
+        !self.is_above(25, limits) && !is_long
+    }
+
+    fn backlog_max(&self, now: Moment) -> Option<usize> {
+        self.0.as_ref()?.pace.backlog_max(now)
+    }
+
     /// Whether more waits than `share` hundredths of the limits.
     pub fn is_above(&self, share: usize, limits: &QueueLimits) -> bool {
         self.len().saturating_mul(100) > limits.messages_max.saturating_mul(share)
             || self.bytes().saturating_mul(100) > limits.bytes_max.saturating_mul(share)
     }
 
-    pub fn push(&mut self, queued: QueuedMessage, limits: &QueueLimits) -> Result<(), QueueFull> {
+    pub fn push(
+        &mut self,
+        queued: QueuedMessage,
+        now: Moment,
+        limits: &QueueLimits,
+    ) -> Result<(), QueueFull> {
         let bytes = self.bytes().saturating_add(queued.message.size());
         if self.len() >= limits.messages_max || bytes > limits.bytes_max {
             return Err(QueueFull);
         }
-        self.0.get_or_insert_default().push(queued);
+        self.0.get_or_insert_with(|| Box::new(Waiting::new(Pace::new(now)))).push(queued);
         Ok(())
     }
 
@@ -129,7 +151,7 @@ impl Queue {
     /// The next message that has not expired, and how many had. [MQTT-3.3.2-5]
     pub fn pop(&mut self, now: Moment) -> (Option<QueuedMessage>, usize) {
         let expired = self.expire(now);
-        let next = self.0.as_mut().and_then(|waiting| waiting.pop_first());
+        let next = self.0.as_mut().and_then(|waiting| waiting.pop_first(now));
         self.forget_if_empty();
         (next, expired)
     }
@@ -145,6 +167,19 @@ impl Queue {
 }
 
 impl Waiting {
+    fn new(pace: Pace) -> Waiting {
+        Waiting {
+            places: VecDeque::new(),
+            first: 0,
+            expiries: BinaryHeap::new(),
+            messages: 0,
+            bytes: 0,
+            stuck_since: None,
+            relieved: false,
+            pace,
+        }
+    }
+
     fn push(&mut self, queued: QueuedMessage) {
         if let Some(expires_at) = queued.message.expires_at() {
             let number = self.first + self.places.len() as u64;
@@ -155,11 +190,12 @@ impl Waiting {
         self.places.push_back(Some(queued));
     }
 
-    fn pop_first(&mut self) -> Option<QueuedMessage> {
+    fn pop_first(&mut self, now: Moment) -> Option<QueuedMessage> {
         let queued = self.places.front_mut()?.take()?;
         self.stuck_since = None;
         self.messages -= 1;
         self.bytes -= queued.message.size();
+        self.pace.note_left(1, self.messages, now);
         self.tidy();
         Some(queued)
     }
@@ -192,8 +228,8 @@ impl Waiting {
         let wasted = SPARE_PLACES + 2 * self.messages;
         if self.places.len() > wasted || self.expiries.len() > wasted {
             let places = std::mem::take(&mut self.places);
-            let Waiting { stuck_since, relieved, .. } = *self;
-            *self = Waiting { stuck_since, relieved, ..Waiting::default() };
+            let Waiting { stuck_since, relieved, pace, .. } = *self;
+            *self = Waiting { stuck_since, relieved, ..Waiting::new(pace) };
             places.into_iter().flatten().for_each(|queued| self.push(queued));
         }
     }
@@ -206,6 +242,7 @@ const SPARE_PLACES: usize = 16;
 mod tests {
     use super::{super::message::tests::view, *};
 
+    const START: Moment = Moment::from_nanos(0);
     const LIMITS: QueueLimits = QueueLimits { messages_max: 2, bytes_max: 1 << 20 };
 
     fn queued(payload: &[u8], expires_at: Option<Moment>) -> QueuedMessage {
@@ -223,13 +260,13 @@ mod tests {
     #[test]
     fn a_full_queue_takes_nothing_more() {
         let mut queue = Queue::default();
-        assert_eq!(queue.push(queued(b"1", None), &LIMITS), Ok(()));
+        assert_eq!(queue.push(queued(b"1", None), START, &LIMITS), Ok(()));
         assert!(!queue.is_above(50, &LIMITS));
-        assert_eq!(queue.push(queued(b"2", None), &LIMITS), Ok(()));
+        assert_eq!(queue.push(queued(b"2", None), START, &LIMITS), Ok(()));
         assert!(queue.is_above(50, &LIMITS));
-        assert_eq!(queue.push(queued(b"3", None), &LIMITS), Err(QueueFull));
+        assert_eq!(queue.push(queued(b"3", None), START, &LIMITS), Err(QueueFull));
         let narrow = QueueLimits { messages_max: 10, bytes_max: queue.bytes() };
-        assert_eq!(queue.push(queued(b"3", None), &narrow), Err(QueueFull));
+        assert_eq!(queue.push(queued(b"3", None), START, &narrow), Err(QueueFull));
     }
 
     /// [MQTT-3.3.2-5]
@@ -237,8 +274,8 @@ mod tests {
     fn expired_messages_are_passed_over_and_counted() {
         let mut queue = Queue::default();
         let now = Moment::from_nanos(10);
-        queue.push(queued(b"old", Some(now)), &LIMITS).unwrap();
-        queue.push(queued(b"new", None), &LIMITS).unwrap();
+        queue.push(queued(b"old", Some(now)), START, &LIMITS).unwrap();
+        queue.push(queued(b"new", None), START, &LIMITS).unwrap();
         let (popped, expired) = queue.pop(now);
         assert_eq!(popped.unwrap().message.view().payload.as_slice(), b"new");
         assert_eq!(expired, 1);
@@ -250,18 +287,18 @@ mod tests {
     fn what_has_expired_takes_no_place_whoever_waits_before_it() {
         let mut queue = Queue::default();
         let limits = QueueLimits { messages_max: 3, bytes_max: 1 << 20 };
-        queue.push(queued(b"first", None), &limits).unwrap();
+        queue.push(queued(b"first", None), START, &limits).unwrap();
         for round in 1..1000 {
             let expires_at = Moment::from_nanos(round);
-            queue.push(queued(b"old", Some(expires_at)), &limits).unwrap();
-            queue.push(queued(b"older", Some(expires_at)), &limits).unwrap();
-            assert_eq!(queue.push(queued(b"new", None), &limits), Err(QueueFull));
+            queue.push(queued(b"old", Some(expires_at)), START, &limits).unwrap();
+            queue.push(queued(b"older", Some(expires_at)), START, &limits).unwrap();
+            assert_eq!(queue.push(queued(b"new", None), START, &limits), Err(QueueFull));
             assert_eq!(queue.expire(Moment::from_nanos(round - 1)), 0);
             assert_eq!(queue.expire(expires_at), 2);
             let waiting = queue.0.as_ref().unwrap();
             assert!(waiting.places.len() < 30 && waiting.expiries.len() < 30);
         }
-        queue.push(queued(b"last", None), &limits).unwrap();
+        queue.push(queued(b"last", None), START, &limits).unwrap();
         for payload in [&b"first"[..], b"last"] {
             let popped = queue.pop(Moment::from_nanos(2000)).0.unwrap();
             assert_eq!(popped.message.view().payload.as_slice(), payload);

@@ -343,13 +343,14 @@ impl<'a, P: Ports> Fanout<'a, P> {
         let queued = self.queued(form);
         let queue = &mut session.outbound_mut().queue;
         self.counters.dropped_expired += queue.expire(self.now) as u64;
-        let mut taken = queue.push(queued.clone(), &self.limits.queue).is_ok();
+        let mut taken = queue.push(queued.clone(), self.now, &self.limits.queue).is_ok();
         if !taken && self.has_grace(subscriber) {
             // Without limits the queue takes every message.
-            taken = session.outbound_mut().queue.push(queued, &QueueLimits::NONE).is_ok();
+            taken = queue.push(queued, self.now, &QueueLimits::NONE).is_ok();
         }
         self.counters.queued += u64::from(taken);
-        if session.link().is_some() && session.outbound().queue.is_above(50, &self.limits.queue) {
+        let queue = &session.outbound().queue;
+        if session.link().is_some() && queue.is_crowded(self.now, &self.limits.queue) {
             self.buffers.crowded.push(subscriber);
         }
         if taken { Ok(()) } else { Err(Dropped::QueueFull) }

@@ -72,6 +72,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        base::time::Moment,
         mqtt::QoS,
         session::{
             message::{Message, tests::view},
@@ -96,7 +97,7 @@ mod tests {
                 subscription_ids: None,
                 group,
             };
-            outbound.queue.push(queued, &QueueLimits::NONE).unwrap();
+            outbound.queue.push(queued, Moment::from_nanos(0), &QueueLimits::NONE).unwrap();
         }
         outbound
     }

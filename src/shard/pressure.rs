@@ -1,10 +1,11 @@
 //! Holding publishers back for a subscriber that cannot keep up, for a limited time.
 //!
-//! A subscriber whose outbox or queue is more than half full presses its publishers until it has
-//! caught up: their messages at QoS 1 and 2 are not acknowledged, which stops a client that keeps
-//! to a window, and after some sixty of them, or before one at QoS 0, nothing more is read. What
-//! they send besides, their own acknowledgements first of all, is read on: two clients that flood
-//! each other do not block each other.
+//! A subscriber presses its publishers while its outbox or its queue is more than half full, or
+//! messages wait in its fast queue for longer than some milliseconds, until it has caught up. Their
+//! messages at QoS 1 and 2 are not acknowledged, which stops a client that keeps to a window. After
+//! some sixty of them, or before one at QoS 0, nothing more is read. What publishers send besides,
+//! their own acknowledgements first of all, is read on: two clients that flood each other do not
+//! block each other.
 //!
 //! That keeps a fast subscriber lossless at any load. It may not cost the others anything for
 //! long, so the patience with it is limited: when it has not caught up in time, its publishers go
@@ -42,6 +43,8 @@ struct Pressing {
     held: Option<Set<Publisher>>,
     /// Bytes that may still go beyond the limits.
     grace: usize,
+    /// Whether the first look has been taken.
+    looked: bool,
 }
 
 /// What one more message for a crowded subscriber has changed.
@@ -53,6 +56,19 @@ pub(super) struct Pressed {
     /// The publisher waits for it from now on.
     pub(super) holds: bool,
 }
+
+/// What a look at a pressing subscriber finds.
+#[derive(Debug)]
+pub(super) enum Looked {
+    Nothing,
+    /// It is to be looked at once more then: patience will be over.
+    Again(Moment),
+    /// Patience is over: these publishers go on without it.
+    Over(Set<Publisher>),
+}
+
+/// When a subscriber is looked at for the first time: a queue that was fast may stand still.
+pub(super) const FIRST_LOOK: Span = Span::from_millis(20);
 
 /// What may go beyond a session's limits while its publishers are held back: more than what the
 /// mailboxes of a few shards hold.
@@ -75,7 +91,7 @@ impl Pressure {
         let pressing = self.pressing.entry(subscriber).or_insert_with(|| {
             let is_waited_for = !self.offenders.is_noted(client_id, now);
             let held = is_waited_for.then(|| Set::with_hasher(self.seed));
-            Pressing { since: now, held, grace: GRACE_BYTES }
+            Pressing { since: now, held, grace: GRACE_BYTES, looked: false }
         });
         let holds = pressing.held.as_mut().is_some_and(|held| held.insert(publisher));
         Pressed { begins, holds }
@@ -115,17 +131,17 @@ impl Pressure {
         self.ease(subscriber)
     }
 
-    /// Looks whether a subscriber has been waited for as long as it may be. Says who goes on
-    /// without it, if it has.
-    pub(super) fn lose_patience(
-        &mut self,
-        subscriber: SubscriberId,
-        patience: Span,
-        now: Moment,
-    ) -> Option<Set<Publisher>> {
-        let pressing = self.pressing.get_mut(&subscriber)?;
-        let is_over = pressing.since + patience <= now;
-        pressing.held.take_if(|_| is_over)
+    /// Looks whether a subscriber that has not caught up has been waited for as long as it may be.
+    pub(super) fn look(&mut self, subscriber: SubscriberId, patience: Span, now: Moment) -> Looked {
+        let Some(pressing) = self.pressing.get_mut(&subscriber) else { return Looked::Nothing };
+        let over = pressing.since + patience;
+        // A timer of an earlier press may find a later one.
+        let is_first = !pressing.looked && pressing.since + FIRST_LOOK <= now;
+        if over <= now {
+            return pressing.held.take().map_or(Looked::Nothing, Looked::Over);
+        }
+        pressing.looked |= is_first;
+        if is_first && pressing.held.is_some() { Looked::Again(over) } else { Looked::Nothing }
     }
 
     fn or_nobody(&self, held: Option<Set<Publisher>>) -> Set<Publisher> {
@@ -198,19 +214,37 @@ mod tests {
         assert!(!pressure.is_pressing(SLOW) && pressure.ease(SLOW).is_empty());
     }
 
+    fn over(looked: Looked) -> Option<usize> {
+        match looked {
+            Looked::Over(held) => Some(held.len()),
+            Looked::Nothing | Looked::Again(_) => None,
+        }
+    }
+
     #[test]
     fn patience_runs_out_once_and_comes_back_when_the_subscriber_has_caught_up() {
         let mut pressure = pressure();
         pressure.press(SLOW, "slow", publisher(1), at(0));
-        assert_eq!(pressure.lose_patience(SLOW, PATIENCE, at(9)), None);
-        assert_eq!(pressure.lose_patience(SLOW, PATIENCE, at(10)).map(|held| held.len()), Some(1));
-        assert_eq!(pressure.lose_patience(SLOW, PATIENCE, at(20)), None);
+        assert_eq!(over(pressure.look(SLOW, PATIENCE, at(9))), None);
+        assert_eq!(over(pressure.look(SLOW, PATIENCE, at(10))), Some(1));
+        assert_eq!(over(pressure.look(SLOW, PATIENCE, at(20))), None);
         let later = pressure.press(SLOW, "slow", publisher(2), at(20));
         assert_eq!(later, Pressed { begins: false, holds: false });
         assert!(!pressure.spend_grace(SLOW, 1));
         assert!(pressure.ease(SLOW).is_empty());
         let anew = pressure.press(SLOW, "slow", publisher(2), at(21));
         assert_eq!(anew, Pressed { begins: true, holds: true });
+    }
+
+    #[test]
+    fn the_first_look_at_a_press_asks_for_one_more_at_the_end_of_patience() {
+        let mut pressure = pressure();
+        let ms = |millis| at(0) + Span::from_millis(millis);
+        pressure.press(SLOW, "slow", publisher(1), ms(0));
+        let mut look = |millis| pressure.look(SLOW, PATIENCE, ms(millis));
+        assert!(matches!(look(19), Looked::Nothing), "the timer of an earlier press");
+        assert!(matches!(look(20), Looked::Again(due) if due == at(10)));
+        assert!(matches!(look(21), Looked::Nothing));
     }
 
     #[test]

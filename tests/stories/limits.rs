@@ -1,9 +1,11 @@
 //! What happens when something is full.
 
+use std::collections::VecDeque;
+
 use ringmq::{
     access::Policy,
     base::time::Span,
-    mqtt::{Connect, Delivery, Packet, QoS, Version},
+    mqtt::{Ack, Connect, Delivery, Packet, QoS, Version},
     session::queue::QueueLimits,
     shard::rules::Limits,
 };
@@ -92,6 +94,51 @@ fn a_reader_that_catches_up_lets_its_publishers_go_on_and_loses_nothing() {
         assert_eq!(received, 100);
         assert_eq!(world.counters().dropped_queue_full, 0);
     });
+}
+
+/// A queue that empties fast stays short: 20 messages leave it every 100 µs, so 600 may wait for
+/// 3 ms. Once it stands still, its publishers are not held back for long.
+#[test]
+fn messages_do_not_wait_for_long_in_the_queue_of_a_fast_reader() {
+    everywhere(|shards, version| {
+        let mut world = World::with(shards, &limits(), &Policy::default());
+        let reader = subscriber(&mut world, version, "reader", "t", QoS::AtLeastOnce);
+        let writer = join_as(&mut world, version, "writer");
+        let (mut sent, mut received, mut longest) = (0, 0, 0);
+        let mut unacknowledged = VecDeque::new();
+        for round in 0..400 {
+            sent += flood(&mut world, writer, version, 40, sent);
+            let ids = world.received_ids(reader);
+            received += ids.len();
+            unacknowledged.extend(ids);
+            for packet_id in unacknowledged.drain(..unacknowledged.len().min(20)) {
+                world.send(reader, &bytes(&Packet::Puback(Ack::success(packet_id)), version));
+            }
+            world.pass(Span::from_micros(100));
+            // The rate is not known at first.
+            longest = if round < 100 { 0 } else { longest.max(sent - received) };
+        }
+        assert!((300..=700).contains(&longest), "{longest} messages have waited at once");
+        while world.is_read_from(writer) && sent < 20_000 {
+            sent += flood(&mut world, writer, version, 1, sent);
+        }
+        assert!(sent < 20_000, "the writer is held back");
+        world.pass(Span::from_millis(50));
+        assert!(world.is_read_from(writer), "patience is for slow readers");
+        assert_eq!(world.counters().patience_exhausted, 0);
+    });
+}
+
+/// Sends so many messages at QoS 1, or fewer if the broker stops reading. Says how many.
+fn flood(world: &mut World, writer: usize, version: Version, most: usize, sent: usize) -> usize {
+    let mut more = 0;
+    while more < most && world.is_read_from(writer) {
+        let packet_id = id(u16::try_from((sent + more) % 60_000 + 1).expect("it is below 60,001"));
+        let packet = crate::packets::publish("t", Delivery::AtLeastOnce(packet_id), PAYLOAD);
+        world.send(writer, &bytes(&Packet::Publish(packet), version));
+        more += 1;
+    }
+    more
 }
 
 /// Whoever waits for acknowledgements of its own must have them read.

@@ -2,7 +2,10 @@
 
 use super::{
     super::{
-        connections::Connections, context::Context, ports::Ports, pressure::Publisher,
+        connections::Connections,
+        context::Context,
+        ports::Ports,
+        pressure::{FIRST_LOOK, Looked, Publisher},
         timers::Timer,
     },
     Deliveries,
@@ -49,7 +52,7 @@ impl Deliveries {
         }
         let pressed = self.pressure.press(subscriber, session.client_id(), publisher, context.now);
         if pressed.begins {
-            let due = context.now + context.rules.limits.patience;
+            let due = context.now + context.rules.limits.patience.min(FIRST_LOOK);
             context.timers.set(due, Timer::Patience(subscriber));
             ports.notify_drained(link.connection);
         }
@@ -88,12 +91,12 @@ impl Deliveries {
         }
         let queue = &mut session.outbound_mut().queue;
         context.counters.dropped_expired += queue.expire(context.now) as u64;
-        if !queue.is_above(25, &limits.queue) {
+        if queue.has_eased(context.now, &limits.queue) {
             connections.release(self.pressure.ease(subscriber), context, ports);
         }
     }
 
-    /// Patience may be at its end.
+    /// Looks whether a subscriber has caught up, or patience with it is at its end.
     pub(in crate::shard) fn look_at_patience(
         &mut self,
         subscriber: SubscriberId,
@@ -103,9 +106,13 @@ impl Deliveries {
     ) {
         self.ease(subscriber, (sessions, connections), context, ports);
         let patience = context.rules.limits.patience;
-        if let Some(released) = self.pressure.lose_patience(subscriber, patience, context.now) {
-            context.counters.patience_exhausted += 1;
-            connections.release(released, context, ports);
+        match self.pressure.look(subscriber, patience, context.now) {
+            Looked::Nothing => {}
+            Looked::Again(due) => context.timers.set(due, Timer::Patience(subscriber)),
+            Looked::Over(released) => {
+                context.counters.patience_exhausted += 1;
+                connections.release(released, context, ports);
+            }
         }
     }
 

@@ -101,7 +101,7 @@ impl Twins {
             return self.begin(queued);
         }
         let room = self.waiting.len() < LIMITS.messages_max;
-        assert_eq!(self.outbound.queue.push(queued.clone(), &LIMITS).is_ok(), room);
+        assert_eq!(self.outbound.queue.push(queued.clone(), self.now, &LIMITS).is_ok(), room);
         if room {
             self.waiting.push_back((queued, expires_at));
         }

@@ -189,4 +189,4 @@ impl Deliveries {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

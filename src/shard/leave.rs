@@ -118,4 +118,14 @@ impl Shard {
         }
         None
     }
+
+    /// A member has sent some queued messages. Tells its groups, if the queue has room again.
+    pub(super) fn resume_member(&mut self, member: SubscriberId, ports: &mut impl Ports) {
+        let Some(session) = self.sessions.get_mut(member) else { return };
+        if session.outbound().queue.is_above(50, &self.context.rules.limits.queue) {
+            return;
+        }
+        session.outbound_mut().queue.end_relief();
+        self.set_members_online(member, ports);
+    }
 }

@@ -7,7 +7,7 @@ use super::{
     pressure::Publisher,
     retained::Retention,
 };
-use crate::{base::ids::ShardId, session::message::MessageView, topic::SharedFilter};
+use crate::base::ids::ShardId;
 
 impl Shard {
     pub(super) fn read_letters(
@@ -62,30 +62,9 @@ impl Shard {
             self.deliver_matches(&arrived.view, update, ports);
         }
         for group in arrived.groups.iter() {
-            self.serve_group(&arrived.view, group, letter.hops, ports);
+            self.groups().serve_group(&arrived.view, group, letter.hops, ports);
         }
         let publisher = arrived.publisher.map(|connection| Publisher { shard: from, connection });
         self.hold_for_crowded(publisher, ports);
-    }
-
-    /// Gives a message to a member of one group; passes it on when there is none here any more
-    /// and another shard has one.
-    fn serve_group(
-        &mut self,
-        view: &MessageView<'_>,
-        shared: SharedFilter<'_>,
-        hops: u8,
-        ports: &mut impl Ports,
-    ) {
-        let Some(group) = self.interest.find_group(shared) else {
-            self.context.counters.dropped_no_member += 1;
-            return;
-        };
-        if self.interest.may_serve(group) || usize::from(hops) > self.context.settings.shards {
-            let selector = self.interest.selector(view, group, ports);
-            self.serve(view, group, selector, hops, ports);
-        } else {
-            self.pass_to_group(view, group, hops + 1, ports);
-        }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::{
     Shard, end::Cause, owed::Answer, ports::Ports, pressure::Publisher, retained::Retention,
+    share::GroupDelivery,
 };
 use crate::{
     base::{
@@ -151,6 +152,21 @@ impl Shard {
     ) {
         let to = (&self.interest, &mut self.sessions);
         self.deliveries.deliver_matches(view, update, to, &mut self.context, ports);
+    }
+
+    fn deliver_to_groups(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
+        for at in 0..self.interest.matched() {
+            if !self.interest.groups(at).is_empty() {
+                self.groups().deliver_to_groups(at, view, ports);
+            }
+        }
+    }
+
+    /// What gives messages to the members of share groups.
+    pub(super) fn groups(&mut self) -> GroupDelivery<'_> {
+        let out = (&mut self.deliveries, &mut self.forwarding);
+        let Shard { orphans, interest, sessions, context, unfinished, .. } = self;
+        GroupDelivery::new(orphans, interest, sessions, out, context, !unfinished.is_empty())
     }
 
     /// Makes a publisher wait for all subscribers that its last message crowded.

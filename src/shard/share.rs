@@ -7,24 +7,31 @@
 use std::rc::Rc;
 
 use super::{
-    Shard,
+    context::Context,
     deliver::{Dropped, Origin, Share},
+    deliveries::Deliveries,
+    forwarding::Forwarding,
     granted::Granted,
+    interest::Interest,
     letter::{Address, GroupKeys},
-    orphans::ORPHANS_PER_TURN,
+    orphans::{ORPHANS_PER_TURN, Orphans},
     ports::Ports,
     rules::WhenQueueFull,
     timers::Timer,
 };
 use crate::{
-    base::ids::{ShardId, SubscriberId},
+    base::{
+        ids::{ShardId, SubscriberId},
+        time::Span,
+    },
     routing::{Entry, GroupId, Selector},
     session::{
         Session,
         message::{Message, MessageView},
         queue::QueuedMessage,
+        sessions::Sessions,
     },
-    topic::Subscription,
+    topic::{SharedFilter, Subscription},
 };
 
 /// How many connected members, and how many absent ones, are asked whether they have room.
@@ -53,19 +60,47 @@ enum Offered {
     NoMember,
 }
 
-impl Shard {
-    /// Brings a message to one member of each matching share group: to members here directly, and
-    /// to members that another shard chooses by letter.
-    pub(super) fn deliver_to_groups(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
-        for at in 0..self.interest.matched() {
-            let mut nth = 0;
-            // A group may end during this loop, which leaves its place empty.
-            while let Some(place) = self.interest.groups(at).get(nth) {
-                if let Some(group) = place.group {
-                    self.deliver_to_group(view, group, ports);
-                }
-                nth += 1;
+/// Gives messages to the members of share groups. Its parts are lent to it for one call.
+#[derive(Debug)]
+pub(super) struct GroupDelivery<'a> {
+    orphans: &'a mut Orphans,
+    interest: &'a mut Interest,
+    sessions: &'a mut Sessions,
+    deliveries: &'a mut Deliveries,
+    forwarding: &'a mut Forwarding,
+    context: &'a mut Context,
+    /// Some members may belong to sessions that have ended, connected or disconnected without the
+    /// groups having been told.
+    is_behind: bool,
+}
+
+impl<'a> GroupDelivery<'a> {
+    pub(super) fn new(
+        orphans: &'a mut Orphans,
+        interest: &'a mut Interest,
+        sessions: &'a mut Sessions,
+        (deliveries, forwarding): (&'a mut Deliveries, &'a mut Forwarding),
+        context: &'a mut Context,
+        is_behind: bool,
+    ) -> GroupDelivery<'a> {
+        GroupDelivery { orphans, interest, sessions, deliveries, forwarding, context, is_behind }
+    }
+
+    /// Brings a message to one member of each share group on the filter that matched as number
+    /// `at`: to members here directly, and to members that another shard chooses by letter.
+    pub(super) fn deliver_to_groups(
+        &mut self,
+        at: usize,
+        view: &MessageView<'_>,
+        ports: &mut impl Ports,
+    ) {
+        let mut nth = 0;
+        // A group may end during this loop, which leaves its place empty.
+        while let Some(place) = self.interest.groups(at).get(nth) {
+            if let Some(group) = place.group {
+                self.deliver_to_group(view, group, ports);
             }
+            nth += 1;
         }
     }
 
@@ -85,7 +120,7 @@ impl Shard {
     /// Gives a message to the chosen member of a group on this shard. If that member has no room,
     /// another one gets it, here or on another shard. If no member has room, it is dropped.
     /// Returns the shard that a letter was written to, if any. [MQTT-4.8.2-3]
-    pub(super) fn serve(
+    fn serve(
         &mut self,
         view: &MessageView<'_>,
         group: GroupId,
@@ -165,7 +200,7 @@ impl Shard {
         let Some(first) = self.choose_member(group, attempt.selector, ports) else {
             return Offered::NoMember;
         };
-        let Shard { interest, sessions, deliveries, context, .. } = self;
+        let GroupDelivery { interest, sessions, deliveries, context, .. } = self;
         let share = Share { group: interest.name(group), origin: attempt.origin };
         let mut fanout = deliveries.fanout(view, context, ports).by(share);
         let mut offer = |entry: Entry| {
@@ -200,10 +235,10 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> Option<Entry> {
         for _ in 0..LOOKS_MAX {
-            let Shard { interest, sessions, unfinished, .. } = self;
+            let GroupDelivery { interest, sessions, .. } = self;
             let load = |member| sessions.get(member).map_or(usize::MAX, Session::load);
             let chosen = interest.choose_member(group, selector, load)?;
-            if unfinished.is_empty() {
+            if !self.is_behind {
                 return Some(chosen);
             }
             let member = chosen.subscriber;
@@ -231,16 +266,6 @@ impl Shard {
         }
     }
 
-    /// A member has sent some queued messages. Tells its groups, if the queue has room again.
-    pub(super) fn resume_member(&mut self, member: SubscriberId, ports: &mut impl Ports) {
-        let Some(session) = self.sessions.get_mut(member) else { return };
-        if session.outbound().queue.is_above(50, &self.context.rules.limits.queue) {
-            return;
-        }
-        session.outbound_mut().queue.end_relief();
-        self.set_members_online(member, ports);
-    }
-
     /// Another shard that is to choose a member: one that is believed to have room, or else the
     /// next one.
     fn next_shard(&mut self, group: GroupId, selector: Selector) -> Option<ShardId> {
@@ -249,13 +274,34 @@ impl Shard {
         chosen.or_else(|| self.interest.next_shard(group))
     }
 
+    /// Gives a message to a member of one group; passes it on when there is none here any more
+    /// and another shard has one.
+    pub(super) fn serve_group(
+        &mut self,
+        view: &MessageView<'_>,
+        shared: SharedFilter<'_>,
+        hops: u8,
+        ports: &mut impl Ports,
+    ) {
+        let Some(group) = self.interest.find_group(shared) else {
+            self.context.counters.dropped_no_member += 1;
+            return;
+        };
+        if self.interest.may_serve(group) || usize::from(hops) > self.context.settings.shards {
+            let selector = self.interest.selector(view, group, ports);
+            self.serve(view, group, selector, hops, ports);
+        } else {
+            self.pass_to_group(view, group, hops + 1, ports);
+        }
+    }
+
     fn drops_clients(&self) -> bool {
         self.context.rules.limits.when_queue_full == WhenQueueFull::Disconnect
     }
 
     /// Brings an orphaned message to another member. Returns the shard that a letter was written
     /// to, if any.
-    pub(super) fn pass_to_group(
+    fn pass_to_group(
         &mut self,
         view: &MessageView<'_>,
         group: GroupId,
@@ -295,8 +341,10 @@ impl Shard {
         shard
     }
 
-    /// Brings some orphaned messages to other members.
-    pub(super) fn redistribute(&mut self, ports: &mut impl Ports) {
+    /// Brings some orphaned messages to other members. Returns the time until the next turn, if any
+    /// are left.
+    pub(super) fn redistribute(&mut self, ports: &mut impl Ports) -> Option<Span> {
+        let before = self.orphans.len();
         for _ in 0..ORPHANS_PER_TURN.min(self.orphans.len()) {
             let Some(queued) = self.orphans.next() else { break };
             let written_to = self.pass_on(&queued, ports);
@@ -305,7 +353,8 @@ impl Shard {
             }
         }
         // No publisher has caused this, so none is held back for it.
-        self.hold_for_crowded(None, ports);
+        self.deliveries.forget_crowded();
+        self.orphans.end_turn(before)
     }
 
     fn pass_on(&mut self, queued: &QueuedMessage, ports: &mut impl Ports) -> Option<ShardId> {
@@ -321,3 +370,6 @@ impl Shard {
         self.pass_to_group(&queued.message.view(), group, 1, ports)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,11 +116,7 @@ impl Shard {
                 let context = &mut self.context;
                 self.deliveries.look_at_patience(subscriber, clients, context, ports);
             }
-            Timer::Orphans => {
-                let before = self.orphans.len();
-                self.redistribute(ports);
-                return self.orphans.end_turn(before);
-            }
+            Timer::Orphans => return self.groups().redistribute(ports),
             Timer::Sys => {
                 self.sys_is_due = self.context.rules.sys_interval.is_some();
                 if self.sys_is_due {

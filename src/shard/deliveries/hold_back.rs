@@ -36,6 +36,12 @@ impl Deliveries {
         self.buffers.give_back(crowded);
     }
 
+    /// No publisher is held back for what was delivered last.
+    pub(in crate::shard) fn forget_crowded(&mut self) {
+        let crowded = self.buffers.take_crowded();
+        self.buffers.give_back(crowded);
+    }
+
     fn hold_for(
         &mut self,
         (subscriber, session): (SubscriberId, &Session),

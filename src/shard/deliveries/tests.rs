@@ -24,25 +24,35 @@ const PUBLISHER: ConnectionId = ConnectionId { slot: 9, generation: 0 };
 const ROOM: usize = 64 << 10;
 
 /// The messages of a shard with one connected client that has these subscriptions.
-struct World {
-    deliveries: Deliveries,
-    interest: Interest,
-    sessions: Sessions,
-    connections: Connections,
-    context: Context,
-    ports: FakePorts,
-    subscriber: SubscriberId,
+pub(in crate::shard) struct World {
+    pub(in crate::shard) deliveries: Deliveries,
+    pub(in crate::shard) interest: Interest,
+    pub(in crate::shard) sessions: Sessions,
+    pub(in crate::shard) connections: Connections,
+    pub(in crate::shard) context: Context,
+    pub(in crate::shard) ports: FakePorts,
+    pub(in crate::shard) subscriber: SubscriberId,
+}
+
+/// Begins the session of a client that is connected.
+pub(in crate::shard) fn connect(
+    sessions: &mut Sessions,
+    client_id: &str,
+    connection: ConnectionId,
+) -> SubscriberId {
+    let stranger = Principal::stranger(0, "127.0.0.1:1".parse().unwrap());
+    let principal = Rc::new(stranger.named(client_id, None));
+    let subscriber = sessions.create(Rc::clone(&principal));
+    let link = Link { connection, terms: Terms::plain(Version::V311) };
+    sessions.of_connected_mut(subscriber).connect(principal, link, 1, 0, None);
+    subscriber
 }
 
 impl World {
-    fn new(filters: &[(&str, QoS)]) -> World {
+    pub(in crate::shard) fn new(filters: &[(&str, QoS)]) -> World {
         let context = Context::of_shard(2);
         let mut sessions = Sessions::new(Seed::new(1));
-        let stranger = Principal::stranger(0, "127.0.0.1:1".parse().unwrap());
-        let principal = Rc::new(stranger.named("client", None));
-        let subscriber = sessions.create(Rc::clone(&principal));
-        let link = Link { connection: CONNECTION, terms: Terms::plain(Version::V311) };
-        sessions.of_connected_mut(subscriber).connect(principal, link, 1, 0, None);
+        let subscriber = connect(&mut sessions, "client", CONNECTION);
         let mut world = World {
             deliveries: Deliveries::new(Seed::new(1)),
             interest: Interest::new(&context.settings, context.rules.strategies.clone()),
@@ -53,14 +63,14 @@ impl World {
             subscriber,
         };
         for &(filter, qos) in filters {
-            world.subscribe(filter, qos);
+            world.subscribe(subscriber, filter, qos);
         }
         world
     }
 
-    fn subscribe(&mut self, filter: &str, qos: QoS) {
+    pub(in crate::shard) fn subscribe(&mut self, subscriber: SubscriberId, filter: &str, qos: QoS) {
         let options = Granted::new(SubscriptionOptions::with_qos(qos), false).pack();
-        let entry = Entry { subscriber: self.subscriber, options, subscription_id: 0 };
+        let entry = Entry { subscriber, options, subscription_id: 0 };
         let subscription = Subscription::parse(filter).unwrap();
         self.interest.subscribe(subscription, entry, &mut self.ports);
     }

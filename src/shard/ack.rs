@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Shard {
-    /// The client has a QoS 1 message.
+    /// PUBACK: the client has received a QoS 1 message.
     pub(super) fn handle_puback(
         &mut self,
         id: ConnectionId,
@@ -24,7 +24,8 @@ impl Shard {
         }
     }
 
-    /// The client has a QoS 2 message: it may forget that it has. [MQTT-4.3.3-4] [MQTT-4.3.3-5]
+    /// PUBREC: the client has received a QoS 2 message and is answered with PUBREL. [MQTT-4.3.3-4]
+    /// [MQTT-4.3.3-5]
     pub(super) fn handle_pubrec(
         &mut self,
         id: ConnectionId,
@@ -52,7 +53,7 @@ impl Shard {
         }
     }
 
-    /// The client knows that we have its QoS 2 message: its identifier is free. [MQTT-4.3.3-11]
+    /// PUBREL: the client releases the Packet Identifier of its QoS 2 message. [MQTT-4.3.3-11]
     pub(super) fn handle_pubrel(
         &mut self,
         id: ConnectionId,
@@ -68,7 +69,7 @@ impl Shard {
         self.answer_with(id, &pubcomp, reason, ports);
     }
 
-    /// The client knows that we know: its QoS 2 message is delivered.
+    /// PUBCOMP: a QoS 2 message to the client is complete.
     pub(super) fn handle_pubcomp(
         &mut self,
         id: ConnectionId,
@@ -84,8 +85,9 @@ impl Shard {
         }
     }
 
-    /// An acknowledgement has ended nothing. It is wrong where a message of another QoS is in
-    /// flight; where there is none, it is an echo of an earlier connection. [MQTT-4.13.1-1]
+    /// Checks an acknowledgement that no message waited for. It is an error if a message of another
+    /// QoS is in flight with this Packet Identifier. If no message is, it belongs to an earlier
+    /// connection and is ignored. [MQTT-4.13.1-1]
     fn check_type(
         &mut self,
         id: ConnectionId,

@@ -1,4 +1,4 @@
-//! Memory of one kind that many clients share, and its limit.
+//! A limit for the memory of one kind that all clients of a shard share.
 
 use std::{cell::Cell, rc::Rc};
 
@@ -20,7 +20,7 @@ impl Budget {
         Budget { left: Rc::new(Cell::new(bytes)) }
     }
 
-    /// Takes so many bytes; `None` when there are fewer left.
+    /// Takes this many bytes; `None` if fewer are left.
     pub(super) fn take(&self, bytes: usize) -> Option<BudgetShare> {
         let left = self.left.get().checked_sub(bytes)?;
         self.left.set(left);

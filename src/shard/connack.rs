@@ -1,4 +1,4 @@
-//! CONNACK for a client that is let in: what it is told of its session and of the broker.
+//! CONNACK for a client that is let in: it tells the client about its session and the broker.
 
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -11,7 +11,7 @@ pub(super) struct Accepted<'a> {
     rules: &'a Rules,
     connect: &'a KeptConnect,
     session_present: bool,
-    /// The Response Information, when it has asked for it and there is any.
+    /// The Response Information, if the client has asked for it and the broker has any.
     response: Option<String>,
     /// The last data of an enhanced authentication.
     proof: Option<&'a [u8]>,
@@ -29,7 +29,8 @@ impl<'a> Accepted<'a> {
         Accepted { rules, connect, session_present, response: response.flatten(), proof }
     }
 
-    /// What is not as the client asked for it is said. [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+    /// The CONNACK. It names every value that differs from what the client asked for.
+    /// [MQTT-4.12.0-5] [MQTT-4.12.0-6]
     pub(super) fn connack(&self) -> Packet<'_> {
         let Accepted { rules, connect, .. } = *self;
         let limits = &rules.limits;
@@ -55,7 +56,7 @@ impl<'a> Accepted<'a> {
         };
         rules.offer.announce(&mut connack.properties);
         if self.response.is_some() && !self.is_taken(connack) {
-            // It need not be sent, and the client does not take it.
+            // With it the packet is larger than the client accepts, and it is optional.
             connack.properties.response_information = None;
         }
         Packet::Connack(connack)
@@ -67,8 +68,8 @@ impl<'a> Accepted<'a> {
 }
 
 impl Rules {
-    /// The Session Expiry Interval that holds, in seconds: before 5.0, Clean Session 0 asks for
-    /// ever.
+    /// The Session Expiry Interval that holds, in seconds. Before 5.0, Clean Session 0 asks for a
+    /// session that never expires.
     pub(super) fn session_expiry(&self, connect: &KeptConnect) -> u32 {
         let asked = match connect.terms.version() {
             Version::V5 => connect.session_expiry_interval.unwrap_or(0),

@@ -1,8 +1,8 @@
-//! Messages on their way to the sessions of a shard: who gets one, what is sent and what waits, and
-//! the subscribers that publishers wait for.
+//! Messages on their way to the sessions of a shard: which sessions get a message, what is sent or
+//! queued, and which publishers wait for which subscribers.
 //!
-//! Sessions and connections are lent to it. Knows neither where a message comes from nor how a
-//! client comes or goes.
+//! The shard lends it sessions and connections. Knows neither where a message comes from nor how
+//! clients connect and disconnect.
 
 mod hold_back;
 mod pump;
@@ -28,14 +28,14 @@ use crate::{
     topic::TopicFilter,
 };
 
-/// What is on its way to the sessions of a shard.
+/// The deliveries of a shard.
 #[derive(Debug)]
 pub(super) struct Deliveries {
     buffers: DeliveryBuffers,
     pressure: Pressure,
     replays: Replays,
     receivers: Receivers,
-    /// The PUBREL that is being sent again. The memory is used again.
+    /// Memory for a PUBREL that is sent again, reused for each one.
     pubrel: Vec<u8>,
 }
 
@@ -71,7 +71,7 @@ impl Deliveries {
         if let Some(publisher) = view.publisher.filter(|_| update.is_some())
             && let Some(replays) = replays.of(publisher)
         {
-            // By No Local it may not be for the publisher: then nothing of it is missed.
+            // With No Local the message may not be for its publisher, who then misses nothing.
             replays.missed.end_ranges();
         }
         let means = Means { now: *now, limits: &rules.limits, buffers, pressure, counters };
@@ -123,7 +123,7 @@ impl Deliveries {
         self.buffers.has_overrun()
     }
 
-    /// Takes one of the connected sessions that are to be disconnected.
+    /// The next connected session that is to be disconnected because its queue is full.
     pub(super) fn next_overrun(&mut self) -> Option<SubscriberId> {
         self.buffers.next_overrun()
     }
@@ -140,8 +140,8 @@ impl Deliveries {
 
 /// The retained messages that subscriptions have asked for.
 impl Deliveries {
-    /// Prepares the retained messages that the subscription asks for, or has what an earlier one
-    /// asked for sent as this one says.
+    /// Begins to replay the retained messages that the subscription asks for, or changes the replay
+    /// of the subscription that it replaces.
     /// [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
     pub(super) fn open_replay(
         &mut self,
@@ -181,7 +181,7 @@ impl Deliveries {
         self.replays.end(subscriber, filter);
     }
 
-    /// The session has ended. What is left of its replays is to be dropped a few at a time.
+    /// The session has ended. Returns the rest of its replays, which the caller drops in slices.
     pub(super) fn take_replays(&mut self, subscriber: SubscriberId) -> Option<SessionReplays> {
         debug_assert!(!self.is_pressing(subscriber), "its connection ended before it");
         self.replays.take(subscriber)

@@ -1,4 +1,4 @@
-//! One letter for each other shard that a message is for.
+//! Writes a letter for each other shard that a message is for.
 //!
 //! Knows shards and letters; does not know how the receivers were found.
 
@@ -13,8 +13,8 @@ use crate::{
     topic::SharedFilter,
 };
 
-/// The share groups of the message that is being routed, by the shards that are to serve them. The
-/// memory is used again.
+/// The share groups of the message that is being routed, by the shards that serve them. The memory
+/// is reused.
 #[derive(Debug)]
 pub(super) struct Forwarding {
     peers: ShardSet,
@@ -37,8 +37,8 @@ impl Forwarding {
         self.group_shards.insert(shard);
     }
 
-    /// Writes a letter for each other shard that the message is for. What changes a retained
-    /// message is for all of them. Says which of their batches are crowded now.
+    /// Writes a letter for each other shard that the message is for. A message that changes a
+    /// retained message is for all of them. Returns the shards whose batches are crowded now.
     pub(super) fn post(
         &mut self,
         view: &MessageView<'_>,

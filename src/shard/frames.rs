@@ -1,7 +1,8 @@
 //! A message as the frames of PUBLISH packets.
 //!
-//! It is encoded once per shape and patched per receiver: with the Packet Identifier, and with the
-//! Topic Alias for a client that takes any. Knows neither sessions nor limits.
+//! A message is encoded once for each shape (version, QoS, RETAIN). For each receiver the Packet
+//! Identifier is patched, and the Topic Alias for a client that accepts aliases. Knows neither
+//! sessions nor limits.
 
 use std::num::NonZeroU16;
 
@@ -16,7 +17,7 @@ use crate::{
     },
 };
 
-/// Frames of the message that is being delivered, one per shape. The memory is used again.
+/// Frames of the message that is being delivered, one for each shape. The memory is reused.
 #[derive(Debug)]
 pub(super) struct Frames {
     bytes: Vec<u8>,
@@ -24,11 +25,11 @@ pub(super) struct Frames {
     /// Which of them have been encoded, a bit for each shape.
     encoded: u32,
     seed: Seed,
-    /// Of the topic, once it has been asked for.
+    /// The hash of the topic, once it has been needed.
     topic_hash: Option<u64>,
 }
 
-/// Where a frame stands in the bytes; without its payload when that is shared.
+/// Where a frame is in the bytes. A shared payload is not part of it.
 #[derive(Clone, Copy, Debug, Default)]
 struct EncodedFrame {
     start: usize,
@@ -40,7 +41,7 @@ struct EncodedFrame {
 /// A frame that is ready to be sent to one client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PreparedFrame {
-    /// That of a shape, or [`OWN`].
+    /// The place of a shape, or [`OWN`].
     place: usize,
     naming: Naming,
 }
@@ -54,11 +55,11 @@ pub(super) struct Form<'a> {
     pub(super) subscription_ids: &'a [u32],
 }
 
-/// More memory than this is not kept from message to message.
+/// Bytes of memory that are kept from message to message, at most.
 const BYTES_KEPT_MAX: usize = 64 << 10;
 /// Two kinds of version, three QoS, two values of RETAIN.
 const IN_FULL: usize = 12;
-/// The same with an alias besides the topic or instead of it, in one kind of version.
+/// The same shapes with an alias, besides the topic or instead of it. Only 5.0 has aliases.
 const SHAPES: usize = IN_FULL + 12;
 /// The place of a frame that no other receiver has.
 const OWN: usize = SHAPES;
@@ -85,8 +86,8 @@ impl Frames {
         self.topic_hash = None;
     }
 
-    /// The message for one client; encoded now if no earlier one had the same. What is sent again
-    /// names its topic in full, and so does all that a client without Topic Aliases is sent.
+    /// The frame for one client. It is encoded now unless an earlier receiver had the same shape.
+    /// The topic is sent in full if the message is sent again, or if the client accepts no aliases.
     /// [MQTT-3.1.2-27]
     #[inline]
     pub(super) fn ready(
@@ -104,7 +105,7 @@ impl Frames {
         }
     }
 
-    /// The same with the topic in full.
+    /// As [`Frames::ready`], with the topic in full.
     #[inline]
     pub(super) fn in_full(
         &mut self,
@@ -137,7 +138,7 @@ impl Frames {
         let shape = IN_FULL + (form.qos as usize * 2 + kind) * 2 + usize::from(form.retain);
         let ready = self.shaped(shape, view, (version, naming), form, now);
         if kind == 0 && !link.terms.takes(self.len_with(ready, view)) {
-            // Three bytes less may do.
+            // Without the alias the frame is three bytes shorter, which may be enough.
             self.forget(ready);
             return self.in_full(view, version, form, now);
         }
@@ -184,7 +185,7 @@ impl Frames {
         PreparedFrame { place: shape, naming: style.1 }
     }
 
-    /// Encodes the message behind what is encoded already.
+    /// Encodes the message behind the frames that are encoded already.
     #[inline(never)]
     fn encode(
         &mut self,
@@ -244,7 +245,7 @@ impl Frames {
         frame.end - frame.start + shared
     }
 
-    /// Makes room again behind a frame that no other receiver has.
+    /// Frees the memory of a frame that no other receiver shares.
     #[inline]
     pub(super) fn forget(&mut self, ready: PreparedFrame) {
         if ready.place == OWN {
@@ -277,7 +278,7 @@ impl Frames {
         }
     }
 
-    /// From now on, and not before, a new Topic Alias stands for its topic.
+    /// Notes that a new Topic Alias is set, now that its PUBLISH is in the outbox.
     #[inline(never)]
     fn conclude(
         &mut self,

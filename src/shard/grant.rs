@@ -1,5 +1,5 @@
-//! What a client is granted of a subscription that it asks for, by the rules that its CONNACK has
-//! told it. Changes nothing.
+//! Decides what a client is granted of a subscription, by the rules that its CONNACK has told it.
+//! Changes nothing.
 
 use super::{connection::MqttConnection, granted::Granted, reason::Reason};
 use crate::{
@@ -19,9 +19,9 @@ pub(super) struct Wanted<'a> {
 /// Why it is not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotGranted {
-    /// SUBACK says so.
+    /// SUBACK tells the client.
     Refused(Reason),
-    /// CONNACK has told that there is none, so that asking for it is a Protocol Error.
+    /// CONNACK has told the client that the feature is missing, so this is a Protocol Error.
     Wrong(ProtocolError),
 }
 
@@ -37,7 +37,7 @@ impl Wanted<'_> {
         let qos = self.options.qos.min(offer.maximum_qos);
         let mut options = SubscriptionOptions { qos, ..self.options };
         if connection.is_bridge() {
-            // What it brings is not sent back to it. A shared subscription cannot ask for that.
+            // A bridge does not get its own messages back. Shared subscriptions cannot have that.
             options.no_local = matches!(self.subscription, Subscription::Plain(_));
             options.retain_as_published = true;
         }
@@ -45,8 +45,8 @@ impl Wanted<'_> {
         Ok(Granted::new(options, is_partly))
     }
 
-    /// Whether the client may read only a part of it. A share group gives a message to one member
-    /// alone, so each has to be one that may read all of them.
+    /// Whether the client may read only some of the messages. A share group gives each message to
+    /// one member only, so every member has to be allowed to read all of them.
     fn is_partly(&self, connection: &MqttConnection) -> Result<bool, Reason> {
         let is_shared = matches!(self.subscription, Subscription::Shared(_));
         match topics::may_subscribe(connection.principal(), self.subscription.filter()) {

@@ -1,5 +1,5 @@
-//! What a subscription was granted: the options that it was given, and whether its client may read
-//! all of what matches.
+//! What a subscription was granted: its options, and whether its client may read every message that
+//! matches.
 
 use crate::{
     access::{Principal, topics},
@@ -15,8 +15,8 @@ pub(super) struct Granted(u8);
 const QOS: u8 = 0b0000_0011;
 const NO_LOCAL: u8 = 0b0000_0100;
 const RETAIN_AS_PUBLISHED: u8 = 0b0000_1000;
-/// Its client may not read everything that matches: each message is asked for. The specification
-/// reserves this bit of the Subscription Options.
+/// The client may read only some matching messages, so `access` is asked about each one. The
+/// specification reserves this bit of the Subscription Options.
 const PARTLY: u8 = 0b0100_0000;
 
 impl Granted {
@@ -24,7 +24,7 @@ impl Granted {
         Granted(options.to_bits() | if is_partly { PARTLY } else { 0 })
     }
 
-    /// What [`Granted::pack`] has packed.
+    /// Reverses [`Granted::pack`].
     #[inline]
     pub(super) const fn unpack(packed: Options) -> Granted {
         Granted(packed.0)
@@ -63,15 +63,16 @@ impl Granted {
         self.0 & PARTLY != 0
     }
 
-    /// Two subscriptions of one client whose filters match one message: it is sent at the highest
-    /// QoS of both, with its RETAIN flag if one of them wants it. [MQTT-3.3.4-2]
+    /// Joins the grants of two subscriptions of one client that match the same message. The message
+    /// is sent at the higher QoS, and with its RETAIN flag if one of them asks for that.
+    /// [MQTT-3.3.4-2]
     #[must_use]
     pub(super) fn join(self, other: Granted) -> Granted {
         let qos = (self.0 & QOS).max(other.0 & QOS);
         Granted((self.0 & !QOS) | qos | (other.0 & RETAIN_AS_PUBLISHED))
     }
 
-    /// Whether a message with this topic is for the client that was granted this.
+    /// Whether the client may read a message with this topic.
     #[inline]
     pub(super) fn admits(self, principal: &Principal, topic: TopicName<'_>) -> bool {
         !self.is_partly() || topics::may_read(principal, topic)

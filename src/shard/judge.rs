@@ -1,5 +1,5 @@
-//! What stands against a message that the protocol allows: who may publish where, how much of it
-//! there may be, and what the broker was told to check; and what its publisher hears of it.
+//! Whether a message that the protocol allows is refused: for want of rights, because of a limit,
+//! or by a check that a flag asks for. Also how its publisher is told.
 
 use super::{
     Shard,
@@ -30,8 +30,7 @@ struct Candidate<'a> {
 }
 
 impl Rules {
-    /// What a CONNECT shows by itself, before anyone is asked, and whether anyone is let in on its
-    /// connection.
+    /// Judges what a CONNECT shows by itself, and whether its connection lets any client in.
     pub(super) fn judge_connect(
         &self,
         connect: &Connect<'_>,
@@ -66,7 +65,7 @@ impl Rules {
         offered.map_err(|error| Reason::Packet(error.into()))
     }
 
-    /// What stands against a PUBLISH of this client.
+    /// Judges a PUBLISH by the rights of its client, and by limits and checks.
     #[inline]
     fn judge_publish(
         &self,
@@ -80,7 +79,7 @@ impl Rules {
         self.judge_message(&Candidate::of(topic, publish))
     }
 
-    /// What stands against a message, whoever publishes it.
+    /// Judges a message by the limits and checks that are the same for all clients.
     #[inline]
     fn judge_message(&self, candidate: &Candidate<'_>) -> Result<(), Reason> {
         if self.limits.is_too_deep(candidate.topic.as_str()) {
@@ -112,8 +111,8 @@ impl Shard {
         if publish.retain && !publish.payload.is_empty() && is_told() {
             let bytes = Candidate::of(topic, publish).bytes();
             let maximum = rules.limits.retained();
-            // A client that can be told is refused a message that could not be kept; one that
-            // cannot has it delivered, and not kept.
+            // A client that can be told is refused a message that there is no room for. For other
+            // clients the message is delivered and not stored.
             if !self.retained.make_room(topic, bytes, maximum, self.context.now) {
                 return Err(Reason::RetainedFull);
             }
@@ -121,9 +120,9 @@ impl Shard {
         Ok(())
     }
 
-    /// A message that may not be published: 5.0 clients are told, others acknowledged as if it had
-    /// been delivered to nobody. At QoS 0 only DISCONNECT can tell; a topic that is not the
-    /// client's to publish to is not worth the connection. [MQTT-3.3.5-2@3.1.1]
+    /// Refuses a message. A 5.0 client is told; an earlier one gets a normal acknowledgement. At
+    /// QoS 0 only DISCONNECT can tell a client. If the topic is forbidden, a QoS 0 message is
+    /// discarded and the client stays connected. [MQTT-3.3.5-2@3.1.1]
     pub(super) fn refuse_message(
         &mut self,
         id: ConnectionId,
@@ -186,7 +185,7 @@ impl<'a> Candidate<'a> {
         self.topic.as_str().len() + self.application.bytes() + self.payload.len()
     }
 
-    /// Whether the payload is text if the Payload Format Indicator says so.
+    /// Whether the payload is valid UTF-8, if the Payload Format Indicator says that it is text.
     fn is_what_it_says(&self) -> bool {
         self.application.payload_format_indicator != Some(1)
             || std::str::from_utf8(self.payload).is_ok()

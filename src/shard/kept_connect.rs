@@ -1,4 +1,4 @@
-//! CONNECT as it is kept from the moment when it was decoded to the moment when it is answered.
+//! A CONNECT that is kept until it is answered.
 
 use std::{num::NonZeroU16, rc::Rc};
 
@@ -35,15 +35,15 @@ pub(super) struct KeptConnect {
     pub(super) receive_maximum: u16,
     pub(super) wants_response_information: bool,
     pub(super) authentication_method: Option<Box<str>>,
-    /// Its part of the memory for those that wait.
+    /// Its share of the memory for CONNECT packets that wait.
     share: Option<BudgetShare>,
 }
 
-/// The CONNECT packets of one shard that wait for a verdict or for AUTH packets; beyond it a
-/// client is refused with Server busy.
+/// Bytes of the CONNECT packets of one shard that wait for a verdict or for AUTH packets. Beyond it
+/// a client is refused with Server busy.
 pub(super) const WAITING_BYTES_MAX: usize = 64 << 20;
 
-/// There are too many clients that wait.
+/// Too many CONNECT packets wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WaitingFull;
 
@@ -80,8 +80,8 @@ impl KeptConnect {
         })
     }
 
-    /// Has it wait. What it holds then, and `more` bytes, count against the memory of all that
-    /// wait, until it is dropped.
+    /// Marks the CONNECT as waiting. Its bytes, and `more` bytes, count against the memory of all
+    /// CONNECT packets that wait, until it is dropped.
     pub(super) fn wait(&mut self, budget: &Budget, more: usize) -> Result<(), WaitingFull> {
         self.share = Some(budget.take(self.bytes() + more).ok_or(WaitingFull)?);
         Ok(())
@@ -98,8 +98,8 @@ impl KeptConnect {
     }
 }
 
-/// The version in which a first packet is refused that is no valid CONNECT, if its client can be
-/// told anything. [MQTT-3.1.2-2@3.1.1] [MQTT-3.1.4-1]
+/// The version in which to refuse an invalid CONNECT, if its client can be told anything.
+/// [MQTT-3.1.2-2@3.1.1] [MQTT-3.1.4-1]
 pub(super) fn version_to_refuse(frame: Frame<'_>, error: DecodeError) -> Option<Version> {
     let version = peek_version(frame.body)?;
     let is_told = version == Version::V5 || error == DecodeError::UnsupportedProtocolVersion;

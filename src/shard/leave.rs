@@ -1,8 +1,8 @@
-//! What an ended session held is taken away, a bounded number of its subscriptions a turn.
+//! Removes the subscriptions of an ended session, a bounded number in a turn.
 //!
-//! A session that has ended is gone at once for whoever asks for it: it gets no message, and its
-//! client finds none. Its number stays in the trie and in share groups until its last filter has
-//! been taken away, and is given to nobody else before that.
+//! An ended session gets no messages, and its client does not find it any more. Its number stays in
+//! the trie and in share groups until its last filter has been removed. No other session gets the
+//! number before that.
 
 use super::{
     Shard,
@@ -21,7 +21,7 @@ pub(super) struct Leaving {
 }
 
 impl Leaving {
-    /// What it takes to end it.
+    /// The steps that it takes to remove everything.
     fn steps(&self) -> usize {
         let replays = self.replays.as_ref().map_or(0, SessionReplays::len);
         self.filters.len().saturating_mul(Steps::FILTER).saturating_add(replays)
@@ -29,7 +29,7 @@ impl Leaving {
 }
 
 impl Shard {
-    /// Begins to take away what an ended session held. Little is taken away at once.
+    /// Begins to remove the subscriptions of an ended session. A few of them are removed at once.
     pub(super) fn begin_leaving(
         &mut self,
         subscriber: SubscriberId,
@@ -47,7 +47,7 @@ impl Shard {
         debug_assert!(rest.is_none(), "there were steps enough for all of it");
     }
 
-    /// Takes some of it away, and says what is left.
+    /// Removes some subscriptions, and returns what is left.
     pub(super) fn leave(
         &mut self,
         mut leaving: Box<Leaving>,
@@ -72,7 +72,7 @@ impl Shard {
         None
     }
 
-    /// Tells the share groups of a session whether it can be sent anything now.
+    /// Tells the share groups of a session whether it is connected.
     pub(super) fn set_members_online(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
         let session = self.sessions.get(subscriber).expect("it has just come or gone");
         if !session.has_shared_filters() {
@@ -87,8 +87,8 @@ impl Shard {
         debug_assert!(rest.is_none(), "there were steps enough for all of it");
     }
 
-    /// Tells some of the share groups of a session whether it is connected, and that it has room if
-    /// it has: those of the filters before `next`, the last one first. Says which are left.
+    /// Tells some share groups of a session whether it is connected, and whether it has room again:
+    /// the groups of the filters before `next`, from the last one down. Returns where to go on.
     pub(super) fn tell_members(
         &mut self,
         subscriber: SubscriberId,
@@ -100,7 +100,7 @@ impl Shard {
         let session = self.sessions.get(subscriber)?;
         let online = session.link().is_some();
         let has_room = !session.outbound().queue.is_above(50, &self.context.rules.limits.queue);
-        // Filters that have gone have made room at the end.
+        // The list may have become shorter.
         next = next.min(session.filters().len());
         while let Some(place) = next.checked_sub(1) {
             if steps.is_spent() {

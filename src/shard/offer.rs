@@ -1,5 +1,5 @@
-//! What the broker offers its clients. A 5.0 client is told in CONNACK where that is less than the
-//! specification has; every client is held to it.
+//! The optional features of MQTT that the broker offers. CONNACK tells a 5.0 client which ones are
+//! missing; no client may use these.
 
 use std::num::NonZeroU16;
 
@@ -18,16 +18,16 @@ pub struct Offer {
     pub wildcard_subscriptions: bool,
     pub subscription_identifiers: bool,
     pub shared_subscriptions: bool,
-    /// The longest Keep Alive, in seconds; `None` is whatever the client wants, or none.
+    /// The longest Keep Alive, in seconds; `None` for no limit.
     pub keep_alive_max: Option<NonZeroU16>,
     /// The Topic Name under which each client has a topic tree for responses, if it asks for one.
     pub response_prefix: Option<Box<str>>,
-    /// Whether a payload that is said to be text has to be.
+    /// Whether a payload that is declared as text is checked to be UTF-8.
     pub validates_payload_format: bool,
 }
 
 impl Default for Offer {
-    /// All of it.
+    /// All features.
     fn default() -> Offer {
         Offer {
             maximum_qos: QoS::ExactlyOnce,
@@ -43,7 +43,7 @@ impl Default for Offer {
 }
 
 impl Offer {
-    /// Tells a client what it cannot have. [MQTT-3.2.2-9]
+    /// Tells a client which features are missing. [MQTT-3.2.2-9]
     pub(super) fn announce(&self, properties: &mut ConnackProperties<'_>) {
         properties.maximum_qos = self.maximum_qos;
         properties.retain_available = self.retain;
@@ -52,8 +52,8 @@ impl Offer {
         properties.shared_subscription_available = self.shared_subscriptions;
     }
 
-    /// The Keep Alive that a client is held to, in seconds; 0 is none. Before 5.0 it cannot be told
-    /// another one than its own, and keeps that. [MQTT-3.2.2-21] [MQTT-3.2.2-22]
+    /// The Keep Alive that a client is held to, in seconds; 0 is none. A client before 5.0 keeps
+    /// its own, because no packet can tell it another one. [MQTT-3.2.2-21] [MQTT-3.2.2-22]
     pub(super) fn keep_alive(&self, version: Version, asked: u16) -> u16 {
         match self.keep_alive_max.map(NonZeroU16::get) {
             Some(max) if version == Version::V5 && (asked == 0 || asked > max) => max,
@@ -69,7 +69,7 @@ impl Offer {
         root.push_str(prefix);
         root.push('/');
         push_level(client_id, &mut root);
-        // The client is to have room for levels of its own.
+        // Leave room for topic levels that the client adds.
         Some(root).filter(|root| root.len() <= TOPIC_BYTES_MAX / 2)
     }
 
@@ -105,8 +105,8 @@ impl Offer {
     }
 }
 
-/// Writes a text as one level of a Topic Name, so that no two texts become the same. What means
-/// something in a Topic Filter is escaped as in a URL.
+/// Writes a text as one topic level, so that different texts give different levels. Characters
+/// with a meaning in a Topic Filter are escaped as in a URL.
 fn push_level(text: &str, out: &mut String) {
     for character in text.chars() {
         match character {

@@ -1,4 +1,5 @@
-//! What ended sessions leave to the other members of their share groups, oldest first.
+//! Orphaned messages: messages of ended sessions that wait for other members of their share groups,
+//! oldest first.
 
 use std::collections::VecDeque;
 
@@ -7,7 +8,7 @@ use crate::{
     session::{outbound::Outbound, queue::QueuedMessage},
 };
 
-/// Messages that nobody has inherited yet.
+/// Messages that no other member has taken over yet.
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
     waiting: VecDeque<QueuedMessage>,
@@ -15,12 +16,12 @@ pub(super) struct Orphans {
     is_arranged: bool,
 }
 
-/// Messages that one turn brings to those who inherit them.
+/// Orphaned messages that one turn brings to other members.
 pub(super) const ORPHANS_PER_TURN: usize = 1024;
 /// The time between two such turns.
 pub(super) const ORPHANS_PAUSE: Span = Span::from_millis(1);
 
-/// The same, while nobody has room for any.
+/// The time between two such turns while no member has room.
 pub(super) const ORPHANS_LONG_PAUSE: Span = Span::from_millis(20);
 
 impl Orphans {
@@ -32,13 +33,13 @@ impl Orphans {
         self.waiting.is_empty()
     }
 
-    /// Takes what an ended session has left. True: a turn for them has to be arranged.
+    /// Takes the messages of an ended session. True: the caller has to arrange a turn for them.
     pub(super) fn take_from(&mut self, outbound: Outbound) -> bool {
         self.waiting.extend(outbound.into_shared());
         self.arrange()
     }
 
-    /// Keeps one that nobody has room for now. True: a turn for it has to be arranged.
+    /// Keeps a message that no member has room for now. True: the caller has to arrange a turn.
     pub(super) fn keep(&mut self, queued: QueuedMessage) -> bool {
         self.waiting.push_back(queued);
         self.arrange()
@@ -48,15 +49,15 @@ impl Orphans {
         !self.is_empty() && !std::mem::replace(&mut self.is_arranged, true)
     }
 
-    /// A turn has ended, which began with so many. Says when the next one is to come, if any is
-    /// left.
+    /// Ends a turn that began with `before` messages. Returns the time to the next turn, if any
+    /// messages are left.
     pub(super) fn end_turn(&mut self, before: usize) -> Option<Span> {
         self.is_arranged = !self.is_empty();
         let pause = if self.len() < before { ORPHANS_PAUSE } else { ORPHANS_LONG_PAUSE };
         self.is_arranged.then_some(pause)
     }
 
-    /// The next one to be inherited. With the last one its memory is given back.
+    /// The next message to give to another member. Frees the memory with the last one.
     pub(super) fn next(&mut self) -> Option<QueuedMessage> {
         let next = self.waiting.pop_front();
         if next.is_none() {

@@ -1,18 +1,19 @@
 //! Holding publishers back for a subscriber that cannot keep up, for a limited time.
 //!
-//! A subscriber presses its publishers while its outbox or its queue is more than half full, or
-//! messages wait in its fast queue for longer than some milliseconds, until it has caught up. Their
-//! messages at QoS 1 and 2 are not acknowledged, which stops a client that keeps to a window. After
-//! some sixty of them, or before one at QoS 0, nothing more is read. What publishers send besides,
-//! their own acknowledgements first of all, is read on: two clients that flood each other do not
-//! block each other.
+//! A subscriber begins to press its publishers when its outbox or its queue is more than half full,
+//! or when messages wait in its fast queue for longer than some milliseconds. It presses them until
+//! it has caught up. Their PUBACK and PUBREC packets are kept back, which stops a client with a
+//! window. After about sixty of them, or before a PUBLISH at QoS 0, nothing more is read from a
+//! publisher. Its packets before that are still read, its own acknowledgements first of all: so two
+//! clients that flood each other do not block each other.
 //!
-//! That keeps a fast subscriber lossless at any load. It may not cost the others anything for
-//! long, so the patience with it is limited: when it has not caught up in time, its publishers go
-//! on without it, and its limits take effect (drop, or disconnect where the rules say so). It gets
-//! new patience only after it has caught up.
+//! So a subscriber that is fast enough loses nothing at any load. The other subscribers must not
+//! wait long for a slow one, so the patience is limited. If a subscriber has not caught up in time,
+//! its publishers go on, and its limits take effect: messages are dropped, or it is disconnected if
+//! the rules say so. It gets new patience only after it has caught up.
 //!
-//! Knows who presses whom and since when; does not know what is done to a publisher.
+//! Knows which subscriber presses which publishers, and since when. Does not know what is done to a
+//! publisher.
 
 use crate::base::{
     hash::{Map, Seed, Set},
@@ -27,7 +28,7 @@ pub(super) struct Publisher {
     pub(super) connection: ConnectionId,
 }
 
-/// Who waits for which subscriber.
+/// The subscribers that press, each with the publishers that wait for it.
 #[derive(Debug)]
 pub(super) struct Pressure {
     seed: Seed,
@@ -47,13 +48,13 @@ struct Pressing {
     looked: bool,
 }
 
-/// What one more message for a crowded subscriber has changed.
+/// What a message for a crowded subscriber has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pressed {
-    /// The subscriber has begun to press: it is to be looked at again when its outbox drains and
-    /// when patience with it is over.
+    /// The subscriber has begun to press. The caller checks it again when its outbox drains, and
+    /// when the patience is over.
     pub(super) begins: bool,
-    /// The publisher waits for it from now on.
+    /// The publisher waits for the subscriber from now on.
     pub(super) holds: bool,
 }
 
@@ -70,8 +71,8 @@ pub(super) enum Looked {
 /// When a subscriber is looked at for the first time: a queue that was fast may stand still.
 pub(super) const FIRST_LOOK: Span = Span::from_millis(20);
 
-/// What may go beyond a session's limits while its publishers are held back: more than what the
-/// mailboxes of a few shards hold.
+/// Bytes by which a session may exceed its limits while its publishers are held back: more than
+/// the mailboxes of a few shards hold.
 const GRACE_BYTES: usize = 16 << 20;
 
 impl Pressure {
@@ -97,13 +98,14 @@ impl Pressure {
         Pressed { begins, holds }
     }
 
-    /// Whether a subscriber is to be looked at for whether it has caught up.
+    /// Whether a subscriber presses, so that the caller has to check whether it has caught up.
     #[inline]
     pub(super) fn is_pressing(&self, subscriber: SubscriberId) -> bool {
         !self.pressing.is_empty() && self.pressing.contains_key(&subscriber)
     }
 
-    /// Takes `bytes` from what may go beyond the limits of a subscriber. False: no more may.
+    /// Takes `bytes` from those by which a subscriber may exceed its limits. False: too few are
+    /// left.
     pub(super) fn spend_grace(&mut self, subscriber: SubscriberId, bytes: usize) -> bool {
         let Some(pressing) = self.pressing.get_mut(&subscriber) else { return false };
         let left = pressing.grace.checked_sub(bytes).filter(|_| pressing.held.is_some());
@@ -111,14 +113,14 @@ impl Pressure {
         left.is_some()
     }
 
-    /// The subscriber has caught up. Says who may go on.
+    /// The subscriber has caught up. Returns the publishers that may go on.
     pub(super) fn ease(&mut self, subscriber: SubscriberId) -> Set<Publisher> {
         let pressing = self.pressing.remove(&subscriber);
         self.or_nobody(pressing.and_then(|pressing| pressing.held))
     }
 
-    /// The subscriber's connection has ended. One that leaves while others wait for it does not
-    /// get new patience by coming back. Says who may go on.
+    /// The subscriber's connection has ended. If publishers waited for it, it gets no new patience
+    /// by reconnecting. Returns the publishers that may go on.
     pub(super) fn give_up(
         &mut self,
         subscriber: SubscriberId,
@@ -156,9 +158,9 @@ struct Offenders {
     seed: Seed,
 }
 
-/// How long nobody waits for such a client.
+/// How long no publisher waits for such a client.
 const OFFENCE_SPAN: Span = Span::from_secs(60);
-/// How many are known at once; beyond it those whose time has passed are forgotten, or all.
+/// How many of them are remembered. Beyond it, those whose time has passed are forgotten, or all.
 const OFFENDERS_MAX: usize = 4096;
 
 impl Offenders {

@@ -1,4 +1,4 @@
-//! Other servers, and when clients are sent to them.
+//! Refers clients to other servers.
 
 use super::reason::Reason;
 use crate::{
@@ -6,15 +6,15 @@ use crate::{
     session::terms::Terms,
 };
 
-/// Where clients are sent that cannot be served here. A Server Reference names one server or
-/// several, with spaces between them; what it says is for the clients to read.
+/// The servers that clients are referred to. A Server Reference names one or more servers,
+/// separated by spaces. The broker does not interpret it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Referral {
     #[default]
     Nowhere,
-    /// There while this server is full or has been stopped.
+    /// Clients go there while this server is full, or when it stops.
     Temporary(Box<str>),
-    /// There from now on, whoever comes here.
+    /// All clients go there from now on.
     Permanent(Box<str>),
 }
 
@@ -23,7 +23,8 @@ impl Referral {
         matches!(self, Referral::Permanent(_))
     }
 
-    /// The reason that a client is given: a better one, if it can go somewhere else.
+    /// The reason to give to a client. With another server to go to, Use another server replaces
+    /// the reasons that this one is full or shutting down.
     pub(super) fn instead_of(&self, reason: Reason) -> Reason {
         match (self, reason) {
             (Referral::Temporary(_), Reason::SessionsFull | Reason::ConnectionsFull) => {
@@ -43,8 +44,8 @@ impl Referral {
         }
     }
 
-    /// Writes the last packet of a connection, into an empty buffer. What its client does not take
-    /// of it is left out: in this order the Reason String and the Server Reference.
+    /// Writes the last packet of a connection into an empty buffer. If the packet is larger than
+    /// the client accepts, the Reason String is left out, then the Server Reference.
     pub(super) fn write_last(
         &self,
         terms: Terms,
@@ -64,12 +65,12 @@ impl Referral {
     }
 }
 
-/// The last packet of a connection.
+/// How the last packet of a connection was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
     /// It names another server.
     WithReference,
     Plain,
-    /// The client does not take it even without anything that can be left out.
+    /// The packet is larger than the client accepts, even without its optional parts.
     NotTaken,
 }

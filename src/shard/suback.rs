@@ -8,17 +8,17 @@ use crate::mqtt::{Packet, PacketId, ReasonCode, ReasonProperties, Suback, Unsuba
 pub(super) struct FilterAnswers {
     version: Version,
     reason_codes: Vec<u8>,
-    /// One Reason String stands for all refusals: the first one's.
+    /// The reason of the first refusal: there is one Reason String for all filters.
     reason: Option<Reason>,
 }
 
 impl FilterAnswers {
-    /// None yet, of so many.
+    /// No answers yet, with memory for `filters` of them.
     pub(super) fn new(version: Version, filters: usize) -> FilterAnswers {
         FilterAnswers { version, reason_codes: Vec::with_capacity(filters), reason: None }
     }
 
-    /// The next filter is answered like this.
+    /// Adds the answer for the next filter.
     pub(super) fn push(&mut self, outcome: Result<ReasonCode, Reason>) {
         self.reason = self.reason.or_else(|| outcome.err());
         let reason_code = outcome.unwrap_or_else(Reason::code);

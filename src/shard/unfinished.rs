@@ -5,11 +5,11 @@
 //!                ^                                                  |
 //!                '---------- behind the rows of all others ---------'
 //! ```
-//! A row is charged to the client that has caused the work: its works wait for each other, and the
-//! rows take turns by slices of [`Steps`]. A turn takes a bounded number of steps of it, so that
-//! what else has come is handled in between.
+//! Each client that has caused work has a row. The works of a row are done one after the other, and
+//! the rows take turns by slices of [`Steps`]. A turn of the shard does a bounded number of steps,
+//! so that other events are handled in between.
 //!
-//! Knows whose work it is and whose turn it is; how it is done stands with each kind of work.
+//! Knows whose work it is and which row is next. Each kind of work knows how it is done.
 
 use std::collections::VecDeque;
 
@@ -22,22 +22,22 @@ use crate::base::{
 /// Work that goes on in the next turn.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// What an ended session held is taken away.
+    /// Remove what an ended session held.
     Leave(Box<Leaving>),
-    /// The share groups of a session hear whether it is connected and has room. The places of its
-    /// filters before this number are to come.
+    /// Tell the share groups of a session whether it is connected and has room. The filters at
+    /// places below this number are left.
     Members(SubscriberId, usize),
 }
 
-/// Whose work it is: the hash of a Client Identifier, or 0 for the broker itself.
+/// The owner of a row: the hash of a Client Identifier, or 0 for the broker itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Owner(pub(super) u32);
 
-/// What may still be done: a step takes some hundred nanoseconds.
+/// Steps that may still be done. A step takes some hundred nanoseconds.
 #[derive(Debug)]
 pub(super) struct Steps(usize);
 
-/// Slices that one turn takes of unfinished work, of one row or of several.
+/// Slices of unfinished work in one turn, from one row or several.
 const SLICES_PER_TURN: usize = 2;
 
 impl Steps {
@@ -57,11 +57,11 @@ impl Steps {
     }
 }
 
-/// The unfinished work of a shard. Most have none.
+/// The unfinished work of a shard. Usually there is none.
 #[derive(Debug)]
 pub(super) struct Unfinished {
     rows: Map<Owner, VecDeque<Work>>,
-    /// Whose turn it is; each row once, but for the one that is worked on.
+    /// The order of the rows. Each row is in it once, except the one that is worked on.
     round: VecDeque<Owner>,
     /// Nothing can be done before a crowded batch of letters has been posted.
     waits_for_post: bool,
@@ -77,7 +77,7 @@ impl Unfinished {
         self.rows.is_empty()
     }
 
-    /// How many works there are.
+    /// The number of works.
     pub(super) fn len(&self) -> usize {
         self.rows.values().map(VecDeque::len).sum()
     }
@@ -87,7 +87,7 @@ impl Unfinished {
         !self.is_empty() && !self.waits_for_post
     }
 
-    /// Adds work behind all that its owner has.
+    /// Adds work at the end of its owner's row.
     pub(super) fn push(&mut self, owner: Owner, work: Work) {
         let row = self.rows.entry(owner).or_insert_with(|| {
             self.round.push_back(owner);
@@ -96,7 +96,7 @@ impl Unfinished {
         row.push_back(work);
     }
 
-    /// Has the share groups of a session looked at, all of them.
+    /// Adds the work to tell all share groups of a session.
     pub(super) fn push_members(&mut self, owner: Owner, subscriber: SubscriberId, filters: usize) {
         let row = self.rows.get_mut(&owner).into_iter().flatten();
         for work in row {
@@ -115,14 +115,14 @@ impl Unfinished {
         self.waits_for_post = false;
     }
 
-    /// The work whose turn it is. It has to be given back by [`Unfinished::put_back`].
+    /// The next work. The caller gives the rest of it back by [`Unfinished::put_back`].
     fn next(&mut self) -> Option<(Owner, Work)> {
         let owner = self.round.pop_front()?;
         let work = self.rows.get_mut(&owner).and_then(VecDeque::pop_front);
         Some((owner, work.expect("a row in the round has work")))
     }
 
-    /// What is left of the work that was done some of.
+    /// Puts the rest of a work back, if there is any.
     fn put_back(&mut self, owner: Owner, rest: Option<Work>) {
         let row = self.rows.get_mut(&owner).expect("a row lasts while its work is done");
         if let Some(work) = rest {
@@ -140,7 +140,7 @@ impl Unfinished {
     }
 }
 
-/// Rows that there is room for while there are none.
+/// Capacity for rows that is kept while there are none.
 const ROWS_KEPT: usize = 64;
 
 impl Shard {
@@ -163,7 +163,7 @@ impl Shard {
         }
     }
 
-    /// Does some of a work, and says what is left of it.
+    /// Does some of a work, and returns the rest.
     fn do_some(&mut self, work: Work, steps: &mut Steps, ports: &mut impl Ports) -> Option<Work> {
         match work {
             Work::Leave(leaving) => self.leave(leaving, steps, ports).map(Work::Leave),

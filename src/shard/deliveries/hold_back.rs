@@ -1,4 +1,4 @@
-//! Publishers are held back for the subscribers that their messages crowd, and let go again.
+//! Holds publishers back for the subscribers that their messages crowd, and lets them go on again.
 
 use super::{
     super::{
@@ -50,9 +50,9 @@ impl Deliveries {
         context: &mut Context,
         ports: &mut impl Ports,
     ) {
-        // Nobody waits for a session whose client is away.
+        // No publisher waits for a session without a connection.
         let Some(link) = session.link() else { return };
-        // A client that publishes to itself reads its own answers: it must not wait for itself.
+        // A client that publishes to itself must not wait for itself.
         if publisher.shard == context.settings.shard && publisher.connection == link.connection {
             return;
         }
@@ -122,7 +122,7 @@ impl Deliveries {
         }
     }
 
-    /// The connection of a session has ended: nobody waits for it any longer.
+    /// The connection of a session has ended, so its publishers go on.
     pub(in crate::shard) fn give_up(
         &mut self,
         (subscriber, session): (SubscriberId, &Session),

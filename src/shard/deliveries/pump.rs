@@ -1,7 +1,7 @@
-//! What a session is owed, sent as far as its outbox and its window allow.
+//! Sends a session what it is owed, as far as its outbox and its window allow.
 //!
-//! Three sources, in this order: flights of an earlier connection, the queue, and retained
-//! messages that a new subscription asked for.
+//! There are three sources, in this order: messages in flight on an earlier connection, the queue,
+//! and retained messages that a new subscription asked for.
 
 use std::rc::Rc;
 
@@ -34,7 +34,7 @@ use crate::{
 /// Retained messages that one turn looks at for one session.
 const LOOKS_PER_TURN: usize = 1024;
 
-/// Why sending to a session came to its end for now.
+/// Why sending to a session has stopped for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pumped {
     /// Nothing more is owed, or an acknowledgement has to come first.
@@ -44,8 +44,8 @@ enum Pumped {
 }
 
 impl Deliveries {
-    /// Sends to a connected session what it is owed. Says whether it was relieved as a member of
-    /// share groups; `None` when it is not connected any more.
+    /// Sends a connected session what it is owed. Returns whether other members of its share groups
+    /// got messages because its queue was full; `None` if it is no longer connected.
     pub(in crate::shard) fn pump(
         &mut self,
         subscriber: SubscriberId,
@@ -106,7 +106,8 @@ impl<P: Ports> Sender<'_, P> {
                     let form = Form { dup: true, ..form_of(queued) };
                     let view = queued.message.view();
                     if !self.send(topic_aliases, &view, form, Some(packet_id)) {
-                        // It was small enough for an earlier connection: as if acknowledged.
+                        // Too large for this connection, though not for an earlier one: treat the
+                        // message as acknowledged.
                         outbound.abandon(packet_id);
                     }
                 }
@@ -146,8 +147,8 @@ impl<P: Ports> Sender<'_, P> {
             if self.room() < self.outbox_bytes_max / 2 {
                 return Pumped::Later;
             }
-            // An acknowledgement opens the window again, and pumps. What was missed is newer than
-            // what waits.
+            // While the window is closed, the next acknowledgement continues here. Queued messages
+            // are older than missed ones, so they go first.
             let waits = !missed.is_empty() && !session.outbound().queue.is_empty();
             if waits || (replay.qos > QoS::AtMostOnce && !session.outbound().is_open()) {
                 return Pumped::Done;

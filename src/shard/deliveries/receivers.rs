@@ -1,4 +1,4 @@
-//! The sessions that one message is for when several filters have matched, each of them once.
+//! The sessions that a message is for if several filters match, each session once.
 
 use super::super::{granted::Granted, interest::Interest};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     session::{Session, message::MessageView, sessions::Sessions},
 };
 
-/// Receivers of the message that is being delivered. The memory is used again.
+/// Receivers of the message that is being delivered. The memory is reused.
 #[derive(Debug)]
 pub(super) struct Receivers {
     receivers: Vec<Receiver>,
@@ -21,7 +21,7 @@ pub(super) struct Receivers {
 pub(super) struct Receiver {
     pub(super) subscriber: SubscriberId,
     pub(super) granted: Granted,
-    /// The Subscription Identifiers of all of them; mostly none or one.
+    /// The Subscription Identifiers of all these subscriptions; usually none or one.
     pub(super) ids: Vec<u32>,
 }
 

@@ -32,16 +32,28 @@ pub(super) struct Connections {
     owed: Owed,
     /// Memory for the packet that is being written, reused for each packet.
     frame: Vec<u8>,
+    /// Packets that were written, those that are owed among them.
+    written: u64,
 }
 
 impl Connections {
     /// No connections, on a shard of a broker with `shards` shards.
     pub(super) fn new(shards: usize) -> Connections {
-        Connections { entries: Entries::default(), owed: Owed::new(shards), frame: Vec::new() }
+        Connections {
+            entries: Entries::default(),
+            owed: Owed::new(shards),
+            frame: Vec::new(),
+            written: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         self.entries.count
+    }
+
+    /// How many packets were written to them besides messages.
+    pub(super) fn written(&self) -> u64 {
+        self.written
     }
 
     pub(super) fn insert(&mut self, id: ConnectionId, connection: MqttConnection) {
@@ -101,6 +113,7 @@ impl Connections {
         let Some(connection) = self.entries.get(id) else { return Ok(()) };
         if connection.terms().write(packet, reason.map(Reason::text), &mut self.frame) {
             ports.send(id, &self.frame);
+            self.written += 1;
             return Ok(());
         }
         Err(match packet {
@@ -123,6 +136,7 @@ impl Connections {
             return Err(Cause::AnswerTooLarge);
         }
         self.owe(id, (Condition::Applied(number), Answer::Packets(frame)), ports);
+        self.written += 1;
         Ok(())
     }
 
@@ -143,6 +157,7 @@ impl Connections {
         self.frame.clear();
         let ack = Ack::with_reason(packet_id, reason_code);
         ack.encode(packet_type, connection.terms().version(), &mut self.frame);
+        self.written += 1;
         if !connection.keeps_back(&self.frame) {
             ports.send(id, &self.frame);
         }
@@ -165,6 +180,7 @@ impl Connections {
         let connection = self.entries.connected_mut(id);
         // A client that has taken a CONNACK also takes this smaller packet.
         let _ = connection.terms().write(&packet, Some(reason.text()), &mut self.frame);
+        self.written += 1;
         if !connection.keeps_back(&self.frame) {
             ports.send(id, &self.frame);
         }
@@ -239,6 +255,7 @@ impl Connections {
         context.counters.redirected += u64::from(written == Written::WithReference);
         if written != Written::NotTaken {
             ports.send(id, &self.frame);
+            self.written += 1;
         }
     }
 }

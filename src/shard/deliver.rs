@@ -15,6 +15,7 @@ use super::{
     stats::Counters,
 };
 use crate::{
+    access::topics,
     base::{hash::Seed, ids::SubscriberId, time::Moment},
     mqtt::QoS,
     session::{
@@ -177,14 +178,29 @@ pub(super) struct Fanout<'a, P> {
     update: Option<(u64, &'a mut Replays)>,
     /// The message as it is kept, once the first session has to keep it.
     kept: Option<Rc<Message>>,
+    /// What it adds to the number of PUBLISH packets sent: the broker's own count for nothing.
+    weight: u64,
 }
 
 impl<'a, P: Ports> Fanout<'a, P> {
     pub(super) fn new(view: &MessageView<'a>, means: Means<'a>, ports: &'a mut P) -> Fanout<'a, P> {
         let Means { now, limits, buffers, pressure, counters } = means;
         buffers.frames.begin();
+        let weight = u64::from(!topics::is_of_the_broker(view.topic));
         let (view, share, update, kept) = (*view, None, None, None);
-        Fanout { now, view, limits, buffers, pressure, counters, ports, share, update, kept }
+        Fanout {
+            now,
+            view,
+            limits,
+            buffers,
+            pressure,
+            counters,
+            ports,
+            share,
+            update,
+            kept,
+            weight,
+        }
     }
 
     /// As this, for a message that has made this update of the retained messages.
@@ -342,13 +358,14 @@ impl<'a, P: Ports> Fanout<'a, P> {
         }
         let queued = self.queued(form);
         let queue = &mut session.outbound_mut().queue;
+        let before = queue.len();
         self.counters.dropped_expired += queue.expire(self.now) as u64;
         let mut taken = queue.push(queued.clone(), self.now, &self.limits.queue).is_ok();
         if !taken && self.has_grace(subscriber) {
             // Without limits the queue takes every message.
             taken = queue.push(queued, self.now, &QueueLimits::NONE).is_ok();
         }
-        self.counters.queued += u64::from(taken);
+        self.counters.note_queue(before, queue.len());
         let queue = &session.outbound().queue;
         if session.link().is_some() && queue.is_crowded(self.now, &self.limits.queue) {
             self.buffers.crowded.push(subscriber);
@@ -376,7 +393,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
 
     #[inline]
     fn send(&mut self, session: &mut Session, link: Link, frame: PreparedFrame) {
-        self.counters.messages_sent += 1;
+        self.counters.publishes_sent += self.weight;
         let (frames, aliases) = (&mut self.buffers.frames, session.sending().1);
         frames.send(frame, &self.view, link.connection, aliases, self.ports);
     }

@@ -190,6 +190,7 @@ impl Shard {
         self.publish_will(subscriber, ports);
         let mut session = self.sessions.remove(subscriber).expect("a session ends once");
         self.context.settings.sessions.remove();
+        self.context.counters.note_queue(session.outbound().queue.len(), 0);
         self.begin_leaving(subscriber, &mut session, ports);
         // When the broker stops, the other members of the share groups end, too.
         if !self.context.stopping && self.orphans.take_from(session.into_outbound()) {

@@ -53,6 +53,8 @@ pub enum Letter {
     Press { publisher: ConnectionId },
     /// The publisher may go on.
     Ease { publisher: ConnectionId },
+    /// The first shard asks what this one has counted.
+    AskCounters,
     /// What this shard has counted so far.
     Counters(Box<Counters>),
 }

@@ -37,8 +37,11 @@ impl Shard {
                 Letter::Ease { publisher } => {
                     self.connections.ease(*publisher, self.context.now, ports);
                 }
+                Letter::AskCounters => self.tell_counters(ports),
                 Letter::Counters(counters) => {
-                    self.sys.hear(from, (**counters).clone());
+                    if self.sys.hear(from, (**counters).clone()) {
+                        self.publish_sums(ports);
+                    }
                 }
             }
         }

@@ -142,10 +142,14 @@ impl Shard {
 
     /// The counters of this shard, with the present numbers of connections and sessions.
     pub fn counters(&self) -> Counters {
+        let counted = &self.context.counters;
         Counters {
+            messages_sent: counted.messages_sent
+                + counted.publishes_sent
+                + self.connections.written(),
             connections: self.connections.len() as u64,
             clients_total: self.sessions.len() as u64,
-            ..self.context.counters.clone()
+            ..counted.clone()
         }
     }
 
@@ -169,7 +173,10 @@ impl Shard {
                         break;
                     }
                     match self.handle_frame(id, frame, &mut latest, ports) {
-                        Handled::Taken => taken += frame.len,
+                        Handled::Taken => {
+                            taken += frame.len;
+                            self.context.counters.messages_received += 1;
+                        }
                         Handled::NotTaken => break,
                     }
                 }

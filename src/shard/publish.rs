@@ -28,7 +28,7 @@ impl Shard {
         publish: &Publish<'_>,
         ports: &mut impl Ports,
     ) {
-        self.context.counters.messages_received += 1;
+        self.context.counters.publishes_received += 1;
         if !publish.properties.subscription_identifiers.is_empty() {
             // [MQTT-3.3.4-6]
             let error = ProtocolError::SubscriptionIdentifierFromClient;

@@ -27,10 +27,14 @@ macro_rules! counters {
 }
 
 counters! {
-    /// PUBLISH packets from clients.
+    /// Packets of all types from clients.
     messages_received => "messages/received",
-    /// PUBLISH packets to clients.
+    /// Packets of all types to clients, without PUBLISH packets of `$SYS`.
     messages_sent => "messages/sent",
+    /// PUBLISH packets from clients.
+    publishes_received => "publish/messages/received",
+    /// PUBLISH packets to clients, without those of `$SYS`.
+    publishes_sent => "publish/messages/sent",
     /// QoS 0 messages dropped because the outbox of a subscriber was full.
     dropped_outbox_full => "messages/dropped/outbox-full",
     /// QoS 1 and 2 messages dropped because the queue of a session was full.
@@ -65,7 +69,7 @@ counters! {
     subscriptions => "subscriptions/count",
     /// Filters of SUBSCRIBE packets that were refused in SUBACK.
     refused_subscriptions => "subscriptions/refused",
-    /// Messages that had to wait in the queue of a session, since the start.
+    /// Messages that wait in the queues of sessions.
     queued => "messages/queued",
     /// Times that publishers were held back for a subscriber.
     holds => "pressure/holds",
@@ -149,6 +153,11 @@ impl Counters {
         let ways = ["connections/ended/", "connections/refused/"];
         let is_way = |topic: &str| ways.iter().any(|way| topic.starts_with(way));
         self.topics().filter(|(topic, _)| is_way(topic)).map(|(_, count)| count).sum()
+    }
+
+    /// The queue of a session had so many messages, and has so many now.
+    pub(super) fn note_queue(&mut self, before: usize, now: usize) {
+        self.queued = self.queued + now as u64 - before as u64;
     }
 
     pub(super) fn count_end(&mut self, cause: Cause) {

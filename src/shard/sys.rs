@@ -1,6 +1,7 @@
 //! `$SYS/broker/`: what the broker says of itself, as retained messages on an interval.
 //!
-//! Every shard tells the first one what it has counted; the first one publishes the sums.
+//! The first shard asks the others what they have counted. When all have answered, it publishes the
+//! sums, so that they are of one moment.
 
 use std::fmt::Display;
 
@@ -11,7 +12,10 @@ use super::{
     stats::Counters,
 };
 use crate::{
-    base::{ids::ShardId, time::Span},
+    base::{
+        ids::{ShardId, ShardSet},
+        time::Span,
+    },
     mqtt::QoS,
     routing::Tally,
     session::message::{MessageView, Payload},
@@ -23,6 +27,8 @@ use crate::{
 pub(super) struct SysTree {
     here: ShardId,
     heard: Vec<Counters>,
+    /// The shards that were asked and have not answered.
+    asked: ShardSet,
 }
 
 /// A Topic Name under `$SYS/broker/` and the payload that is published to it.
@@ -30,12 +36,15 @@ type Value = (String, String);
 
 impl SysTree {
     pub(super) fn new(here: ShardId, shards: usize) -> SysTree {
-        SysTree { here, heard: vec![Counters::default(); shards] }
+        SysTree { here, heard: vec![Counters::default(); shards], asked: ShardSet::EMPTY }
     }
 
-    /// A shard says what it has counted.
-    pub(super) fn hear(&mut self, from: ShardId, counters: Counters) {
+    /// A shard says what it has counted. True: it was the last one that had been asked.
+    pub(super) fn hear(&mut self, from: ShardId, counters: Counters) -> bool {
         self.heard[from.index()] = counters;
+        let was_asked = self.asked.contains(from);
+        self.asked.remove(from);
+        was_asked && self.asked.is_empty()
     }
 
     /// What a shard of this load says of itself, `uptime` after its start.
@@ -61,7 +70,7 @@ impl SysTree {
         let version = concat!("ringmq ", env!("CARGO_PKG_VERSION"));
         let mut values = vec![
             value("version", version),
-            value("uptime", uptime.as_secs()),
+            value("uptime", format!("{} seconds", uptime.as_secs())),
             value("shards", self.heard.len()),
             value("retained/count", retained.messages),
             value("retained/bytes", retained.bytes),
@@ -76,18 +85,36 @@ fn value(name: &str, value: impl Display) -> Value {
 }
 
 impl Shard {
-    /// Publishes this shard's load, and hands its counters to the first shard, which publishes the
-    /// sums of all.
+    /// Publishes this shard's load. The first shard asks all others what they have counted.
     pub(super) fn publish_sys(&mut self, ports: &mut impl Ports) {
         let load = ports.load();
-        let own = self.counters().with_load(&load);
         let uptime = self.context.now.since(self.context.settings.started_at);
-        let values = self.sys.own_values(own.connections, &load, uptime);
+        let values = self.sys.own_values(self.connections.len() as u64, &load, uptime);
         self.publish_values(values, ports);
         if self.context.settings.shard != ShardId::FIRST {
-            return ports.letters(ShardId::FIRST).push(Letter::Counters(Box::new(own)));
+            return;
         }
+        // A shard that has not answered in all the time since it was asked counts as it did before.
+        if !self.sys.asked.is_empty() || self.context.settings.shards == 1 {
+            self.publish_sums(ports);
+        }
+        for peer in self.context.settings.peers() {
+            self.sys.asked.insert(peer);
+            ports.letters(peer).push(Letter::AskCounters);
+        }
+    }
+
+    /// Tells the first shard what this one has counted.
+    pub(super) fn tell_counters(&mut self, ports: &mut impl Ports) {
+        let own = self.counters().with_load(&ports.load());
+        ports.letters(ShardId::FIRST).push(Letter::Counters(Box::new(own)));
+    }
+
+    /// Publishes the sums of what all shards have counted.
+    pub(super) fn publish_sums(&mut self, ports: &mut impl Ports) {
+        let own = self.counters().with_load(&ports.load());
         self.sys.hear(ShardId::FIRST, own);
+        let uptime = self.context.now.since(self.context.settings.started_at);
         let sums = self.sys.sums(uptime, self.retained.limited());
         self.publish_values(sums, ports);
     }
@@ -121,13 +148,14 @@ mod tests {
     fn the_sums_are_of_what_each_shard_has_said_last() {
         let mut sys = SysTree::new(ShardId::FIRST, 2);
         let counted = |queued| Counters { queued, ..Counters::default() };
-        sys.hear(ShardId::FIRST, counted(1));
-        sys.hear(ShardId::new(1).unwrap(), counted(20));
-        sys.hear(ShardId::new(1).unwrap(), counted(30));
+        let other = ShardId::new(1).unwrap();
+        sys.asked.insert(other);
+        assert!(!sys.hear(ShardId::FIRST, counted(1)));
+        assert!(sys.hear(other, counted(20)) && !sys.hear(other, counted(30)));
         let sums = sys.sums(Span::from_secs(9), Tally { messages: 4, bytes: 500 });
         for (name, value) in [
             ("messages/queued", "31"),
-            ("uptime", "9"),
+            ("uptime", "9 seconds"),
             ("shards", "2"),
             ("retained/count", "4"),
             ("retained/bytes", "500"),

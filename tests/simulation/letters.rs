@@ -50,6 +50,7 @@ pub(crate) fn altered(batch: &LetterBatch, fault: Fault, random: &mut Random) ->
             Letter::Press { publisher } => out.push(Letter::Press { publisher: *publisher }),
             Letter::Ease { .. } if fault == Fault::LoseEase => {}
             Letter::Ease { publisher } => out.push(Letter::Ease { publisher: *publisher }),
+            Letter::AskCounters => out.push(Letter::AskCounters),
             Letter::Counters(counters) => out.push(Letter::Counters(counters.clone())),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ringmq::{
     base::time::Span,
-    mqtt::{Connect, Packet, QoS, Version},
+    mqtt::{Connect, Delivery, Packet, QoS, Version},
     shard::{
         ports::End,
         rules::{Rules, WhenQueueFull},
@@ -13,8 +13,8 @@ use ringmq::{
 };
 
 use super::{
-    SHARDS, everywhere, join_as,
-    packets::{at, bytes, connect, disconnect, publish, subscribe, will},
+    SHARDS, everywhere, join, join_as,
+    packets::{ack, at, bytes, connect, disconnect, id, publish, resume, subscribe, will},
     retain, subscriber,
     world::World,
 };
@@ -213,7 +213,7 @@ const WAYS: &[(&str, Act, Way)] = &[
             world.reads(slow, false);
             let writer = join_as(world, v, "writer");
             for packet_id in 1..=4 {
-                let delivery = ringmq::mqtt::Delivery::AtLeastOnce(super::packets::id(packet_id));
+                let delivery = Delivery::AtLeastOnce(id(packet_id));
                 let packet = Packet::Publish(publish("a", delivery, "m"));
                 world.send(writer, &bytes(&packet, v));
             }
@@ -268,5 +268,73 @@ fn a_connection_ends_in_one_way() {
             let counters = world.counters();
             assert_eq!((way(&counters), counters.ended()), (1, 1), "{what}: {counters:?}");
         }
+    });
+}
+
+#[test]
+fn the_sums_are_of_one_moment_on_all_shards() {
+    for shards in SHARDS {
+        let mut world = telling(shards);
+        let watcher = subscriber(&mut world, Version::V5, "w", "$SYS/#", QoS::AtMostOnce);
+        let names: Vec<String> = (0..9).map(|number| format!("client {number}")).collect();
+        let others: Vec<usize> =
+            names.iter().map(|name| join_as(&mut world, Version::V5, name)).collect();
+        let values = sys(&mut world, watcher);
+        assert_eq!((&*values["connections/open"], &*values["clients/connected"]), ("10", "10"));
+        for client in others {
+            world.send(client, &disconnect(Version::V5));
+        }
+        let values = sys(&mut world, watcher);
+        assert_eq!((&*values["connections/open"], &*values["clients/connected"]), ("1", "1"));
+        assert_eq!(values["connections/ended/disconnect"], "9");
+        assert_eq!(values["uptime"], "1 seconds");
+    }
+}
+
+#[test]
+fn packets_are_counted_and_messages_among_them() {
+    everywhere(|shards, version| {
+        let mut world = telling(shards);
+        let watcher = subscriber(&mut world, version, "w", "$SYS/#", QoS::AtMostOnce);
+        let reader = subscriber(&mut world, version, "reader", "a", QoS::AtLeastOnce);
+        let writer = join_as(&mut world, version, "writer");
+        let message = publish("a", Delivery::AtLeastOnce(id(1)), "m");
+        world.send(writer, &bytes(&Packet::Publish(message), version));
+        world.send(reader, &bytes(&Packet::Puback(ack(1)), version));
+        world.send(reader, &bytes(&Packet::Pingreq, version));
+        let values = sys(&mut world, watcher);
+        let counts = ["messages", "publish/messages"]
+            .map(|name| [&*values[&format!("{name}/received")], &*values[&format!("{name}/sent")]]);
+        // CONNECT 3, SUBSCRIBE 2, PUBLISH, PUBACK and PINGREQ; CONNACK 3, SUBACK 2, the others.
+        assert_eq!(counts, [["8", "8"], ["1", "1"]]);
+    });
+}
+
+#[test]
+fn messages_that_wait_are_counted_while_they_wait() {
+    everywhere(|shards, version| {
+        let mut world = telling(shards);
+        let watcher = subscriber(&mut world, version, "w", "$SYS/#", QoS::AtMostOnce);
+        let reader = join(&mut world, &resume(version, "reader"));
+        world.send(reader, &subscribe(version, 1, &[("a", at(QoS::AtLeastOnce))]));
+        world.break_off(reader);
+        let writer = join_as(&mut world, version, "writer");
+        for number in 1..=3 {
+            let message = publish("a", Delivery::AtLeastOnce(id(number)), "m");
+            world.send(writer, &bytes(&Packet::Publish(message), version));
+        }
+        assert_eq!(sys(&mut world, watcher)["messages/queued"], "3");
+        let reader = world.open(version);
+        world.send(reader, &bytes(&Packet::Connect(resume(version, "reader")), version));
+        assert_eq!(sys(&mut world, watcher)["messages/queued"], "0");
+        world.break_off(reader);
+        // A session that ends takes what waits along.
+        world.send(
+            writer,
+            &bytes(&Packet::Publish(publish("a", Delivery::AtLeastOnce(id(4)), "m")), version),
+        );
+        assert_eq!(sys(&mut world, watcher)["messages/queued"], "1");
+        join_as(&mut world, version, "reader");
+        assert_eq!(sys(&mut world, watcher)["messages/queued"], "0");
     });
 }

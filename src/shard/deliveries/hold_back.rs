@@ -96,7 +96,9 @@ impl Deliveries {
             return ports.notify_drained(link.connection);
         }
         let queue = &mut session.outbound_mut().queue;
+        let before = queue.len();
         context.counters.dropped_expired += queue.expire(context.now) as u64;
+        context.counters.note_queue(before, queue.len());
         if queue.has_eased(context.now, &limits.queue) {
             connections.release(self.pressure.ease(subscriber), context, ports);
         }

@@ -123,7 +123,9 @@ impl<P: Ports> Sender<'_, P> {
             if self.room() == 0 {
                 return Pumped::Later;
             }
+            let before = outbound.queue.len();
             let (queued, expired) = outbound.queue.pop(self.now);
+            self.counters.note_queue(before, outbound.queue.len());
             self.counters.dropped_expired += expired as u64;
             let Some(queued) = queued else { break };
             let packet_id = outbound.begin(queued.clone());
@@ -206,7 +208,7 @@ impl<P: Ports> Sender<'_, P> {
         if let Some(packet_id) = packet_id {
             self.frames.patch(frame, packet_id);
         }
-        self.counters.messages_sent += 1;
+        self.counters.publishes_sent += u64::from(!topics::is_of_the_broker(view.topic));
         self.frames.send(frame, view, self.link.connection, topic_aliases, self.ports);
         true
     }
@@ -217,6 +219,7 @@ impl<P: Ports> Sender<'_, P> {
         self.scratch.clear();
         pubrel.encode(self.link.terms.version(), self.scratch);
         self.ports.send(self.link.connection, self.scratch);
+        self.counters.messages_sent += 1;
     }
 
     fn room(&self) -> usize {

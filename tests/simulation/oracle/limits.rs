@@ -31,6 +31,9 @@ impl Broker {
         for session in sessions {
             self.check_session_limits(session)?;
         }
+        let queued: usize = sessions.iter().map(|session| session.queued).sum();
+        let counted = self.shards[at].counters().queued;
+        ensure(counted == queued as u64, "what waits is counted", tell)?;
         Ok(())
     }
 
@@ -55,7 +58,7 @@ impl Broker {
         if dropped == 0 {
             return Ok(());
         }
-        if after.messages_sent > before.messages_sent || ended {
+        if after.publishes_sent > before.publishes_sent || ended {
             self.group_drops += dropped;
             return Ok(());
         }

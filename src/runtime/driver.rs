@@ -95,6 +95,18 @@ pub(super) struct DriverParts {
     pub(super) random: Random,
 }
 
+/// A connection leaves its slot only when a turn settles it, and not before its operations have
+/// ended.
+const PRESENT: &str = "no operation of the connection is left behind in a later turn";
+
+/// The connection that a completion or the end of the turn is about.
+pub(super) fn present(
+    connections: &mut Slab<SocketConnection>,
+    id: ConnectionId,
+) -> &mut SocketConnection {
+    connections.get_mut(id).expect(PRESENT)
+}
+
 impl Driver {
     pub(super) fn new(tools: DriverParts, limits: DriverLimits) -> Driver {
         let DriverParts { ring, mail, verifier, addresses, random } = tools;
@@ -121,8 +133,14 @@ impl Driver {
         }
     }
 
+    /// A connection that may have gone since its identifier was noted.
     pub(super) fn get(&mut self, id: ConnectionId) -> Option<&mut SocketConnection> {
         self.connections.get_mut(id)
+    }
+
+    /// The same as [`present`].
+    pub(super) fn present(&mut self, id: ConnectionId) -> &mut SocketConnection {
+        present(&mut self.connections, id)
     }
 
     /// The connection, if the brain still has it.
@@ -182,8 +200,8 @@ impl Driver {
 
     /// A send has ended.
     pub(super) fn handle_sent(&mut self, id: ConnectionId, outcome: &Outcome) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let Some(outbox) = &mut connection.outbox else { return };
+        let connection = present(&mut self.connections, id);
+        let outbox = connection.outbox.as_mut().expect("a send is under way from it");
         let sent = outcome.bytes();
         outbox.complete(sent, &mut self.chunks);
         self.counters.bytes_sent += sent as u64;
@@ -202,7 +220,7 @@ impl Driver {
     /// Tells the brain that an outbox has drained, if the brain has asked for that and it has.
     fn notice_drained(&mut self, id: ConnectionId) {
         let limit = self.limits.outbox_bytes_max;
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let connection = self.present(id);
         let unsent = connection.unsent();
         if connection.flags.wants_drained && unsent <= limit / DRAINED_PART {
             connection.flags.wants_drained = false;
@@ -214,7 +232,7 @@ impl Driver {
     /// Reads on from a client that has read enough of its answers.
     fn notice_readable(&mut self, id: ConnectionId) {
         let limit = self.limits.outbox_bytes_max;
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let connection = self.present(id);
         if connection.flags.throttled && connection.unsent() < limit {
             connection.flags.throttled = false;
             self.feed_later(id);
@@ -258,7 +276,7 @@ impl Driver {
 
     /// Begins or ends the operations of a connection, as its state asks for.
     fn settle(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let connection = present(&mut self.connections, id);
         connection.flags.touched = false;
         if connection.flags.send_failed {
             self.drop_unsendable(id);
@@ -271,7 +289,7 @@ impl Driver {
     /// Discards the outbox after a send has failed. The receive fails as well and ends the
     /// connection.
     fn drop_unsendable(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let connection = present(&mut self.connections, id);
         if let Some(outbox) = connection.outbox.take_if(|outbox| !outbox.is_in_flight()) {
             self.drop_outbox(outbox);
             // The brain may wait for the outbox to drain. It goes on until the input ends.
@@ -285,7 +303,7 @@ impl Driver {
     }
 
     fn settle_send(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let connection = present(&mut self.connections, id);
         if !connection.transport.is_transparent() {
             connection.settle_transport(&mut self.chunks, self.stopping);
             connection.flags.throttled |= connection.unsent() > self.limits.unsent_max();
@@ -297,7 +315,7 @@ impl Driver {
     }
 
     fn settle_phase(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let connection = present(&mut self.connections, id);
         let has_sent = connection.outbox.is_none();
         let finished = connection.flags.finished;
         match connection.phase {
@@ -316,7 +334,7 @@ impl Driver {
     /// socket were closed while bytes of the client arrive, the kernel would reset the connection,
     /// and the client could lose what it has not read yet.
     fn linger(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let connection = self.present(id);
         connection.phase = Phase::Lingering;
         // The shutdown fails if the client has gone. The receive then ends by itself.
         drop(connection.socket.shutdown(Shutdown::Write));
@@ -325,7 +343,7 @@ impl Driver {
 
     /// Frees the slot of a dead connection once its operations have ended.
     fn remove_dead(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let connection = present(&mut self.connections, id);
         if connection.is_busy() {
             if !connection.flags.shut_down {
                 connection.flags.shut_down = true;
@@ -335,7 +353,7 @@ impl Driver {
             return;
         }
         self.forget_kept(id);
-        let Some(mut connection) = self.connections.remove(id) else { return };
+        let mut connection = self.connections.remove(id).expect(PRESENT);
         if let Some(outbox) = connection.outbox.take() {
             self.drop_outbox(outbox);
         }
@@ -343,7 +361,7 @@ impl Driver {
 
     /// Sends a connection to its home shard.
     fn send_off(&mut self, id: ConnectionId, home: ShardId) {
-        let Some(connection) = self.connections.remove(id) else { return };
+        let connection = self.connections.remove(id).expect(PRESENT);
         self.kept_bytes -= connection.kept_len();
         let SocketConnection {
             socket, listener, permit, kept, reassembly, transport, flags, ..

@@ -11,7 +11,7 @@
 
 use super::{
     connection::{Phase, Receive, SocketConnection},
-    driver::Driver,
+    driver::{Driver, present},
     event_loop::EventLoop,
     ring::{
         Completion, Outcome, buffers::BufferId, operation::Operation, reassembly::ReassemblyBuffer,
@@ -44,7 +44,7 @@ impl<B: Brain> EventLoop<B> {
     fn handle_buffer(&mut self, id: ConnectionId, buffer: BufferId, length: usize) {
         let bytes = self.buffers.filled(buffer, length);
         self.driver.counters.bytes_received += length as u64;
-        let Some(connection) = self.driver.get(id) else { return };
+        let connection = self.driver.present(id);
         if !connection.keeps_bytes() {
             return self.driver.discard(id, length);
         }
@@ -77,7 +77,7 @@ impl<B: Brain> EventLoop<B> {
             return;
         }
         let in_bounds = self.driver.complete_reassembly(id, received);
-        let Some(connection) = self.driver.get(id) else { return };
+        let connection = self.driver.present(id);
         if !connection.keeps_bytes() {
             self.driver.forget_kept(id);
         } else if !in_bounds {
@@ -91,7 +91,7 @@ impl<B: Brain> EventLoop<B> {
 impl Driver {
     /// Notes that a receive has completed. With `more` it will complete again.
     fn note_received(&mut self, id: ConnectionId, more: bool) {
-        let Some(connection) = self.get(id) else { return };
+        let connection = self.present(id);
         if !more {
             connection.receive = Receive::Idle;
             self.touch(id);
@@ -178,7 +178,7 @@ impl Driver {
     /// Discards what a client sends after its connection was closed. Reading on for a while gives
     /// the client time to read the reason; then the connection is reset.
     fn discard(&mut self, id: ConnectionId, length: usize) {
-        let Some(connection) = self.get(id) else { return };
+        let connection = self.present(id);
         connection.discarded = connection.discarded.saturating_add(length);
         if connection.discarded > DISCARDED_BYTES_MAX {
             self.reset(id);
@@ -187,7 +187,7 @@ impl Driver {
 
     /// The client will send nothing more.
     pub(super) fn handle_finished(&mut self, id: ConnectionId, brain: &mut impl Brain) {
-        let Some(connection) = self.get(id) else { return };
+        let connection = self.present(id);
         connection.flags.finished = true;
         let has_failed = connection.flags.send_failed;
         self.touch(id);
@@ -198,7 +198,7 @@ impl Driver {
 
     /// The connection is broken. Bytes that came before are handed in first.
     fn handle_broken(&mut self, id: ConnectionId, brain: &mut impl Brain) {
-        let Some(connection) = self.get(id) else { return };
+        let connection = self.present(id);
         if !connection.has_waiting_bytes() {
             return self.break_off(id, brain);
         }
@@ -208,7 +208,7 @@ impl Driver {
 
     /// Tells the brain of the end once everything that came before has been handed in.
     fn tell_end(&mut self, id: ConnectionId, brain: &mut impl Brain) {
-        let Some(connection) = self.get(id) else { return };
+        let connection = self.present(id);
         let flags = connection.flags;
         if !flags.finished || flags.end_told || !connection.takes_bytes() {
             return;
@@ -242,7 +242,7 @@ impl Driver {
 
     /// Begins or cancels the receive of a connection, as its state asks for.
     pub(super) fn settle_receive(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let connection = present(&mut self.connections, id);
         let ends = match (connection.receive, connection.wants_bytes()) {
             (Receive::Idle, true) => return self.begin_receive(id),
             (Receive::Armed, true) => connection.reassembles(),
@@ -256,7 +256,7 @@ impl Driver {
     }
 
     fn begin_receive(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let connection = present(&mut self.connections, id);
         let once = connection.is_open() && (!connection.flags.settled || connection.flags.bulky);
         let reassembles = connection.reassembles();
         let socket = &connection.socket;

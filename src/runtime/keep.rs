@@ -6,7 +6,11 @@
 
 use std::mem;
 
-use super::{driver::Driver, outbox::SHARED_BYTES_MIN, ring::reassembly::ReassemblyBuffer};
+use super::{
+    driver::{Driver, present},
+    outbox::SHARED_BYTES_MIN,
+    ring::reassembly::ReassemblyBuffer,
+};
 use crate::{base::ids::ConnectionId, shard::ports::Brain};
 
 impl Driver {
@@ -14,7 +18,7 @@ impl Driver {
     /// connection must be closed.
     #[must_use]
     pub(super) fn keep(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
-        let Some(connection) = self.connections.get_mut(id) else { return true };
+        let connection = present(&mut self.connections, id);
         if bytes.is_empty() || !connection.keeps_bytes() {
             return true;
         }
@@ -44,7 +48,7 @@ impl Driver {
     /// received. The brain has seen the kept bytes and waits for more. False: out of memory.
     #[must_use]
     pub(super) fn land(&mut self, id: ConnectionId, coming: usize, brain: &impl Brain) -> bool {
-        let Some(connection) = self.connections.get_mut(id) else { return true };
+        let connection = present(&mut self.connections, id);
         let kept = &connection.kept;
         let has_come = kept.len() + coming >= LANDED_BYTES_MIN;
         if !has_come || connection.reassembly.is_some() || !connection.takes_bytes() {
@@ -87,15 +91,16 @@ impl Driver {
     #[must_use]
     pub(super) fn complete_reassembly(&mut self, id: ConnectionId, received: usize) -> bool {
         self.counters.bytes_received += received as u64;
-        let Some(connection) = self.connections.get_mut(id) else { return true };
-        let Some(reassembly) = &mut connection.reassembly else { return true };
+        let connection = present(&mut self.connections, id);
+        let reassembly = connection.reassembly.as_mut().expect("the kernel has received into it");
         let before = reassembly.room();
         let has_room = reassembly.complete(received).is_ok();
         self.kept_bytes += reassembly.room() - before;
         has_room && (received == 0 || self.kept_bytes <= self.limits.partial_bytes_max)
     }
 
-    /// Forgets the reassembly buffer, unless the kernel still writes to it.
+    /// Forgets the reassembly buffer, unless the kernel still writes to it. The connection may have
+    /// gone, as for all that follows: the brain ends connections by identifiers that it has kept.
     pub(super) fn forget_reassembly(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if let Some(reassembly) =

@@ -51,7 +51,7 @@ impl Driver {
     pub(super) fn handle_overflow(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         debug!("incomplete packets take too much memory: their latest sender has to go");
         self.forget_kept(id);
-        let Some(connection) = self.get(id) else { return };
+        let connection = self.present(id);
         if connection.transport.set_close(CloseCause::TooLarge) {
             self.give_up_on(id, End::PartialOverflow, brain);
         } else {
@@ -61,7 +61,7 @@ impl Driver {
 
     /// Ends a connection once its outbox is sent. The brain is told at once that it is gone.
     fn give_up_on(&mut self, id: ConnectionId, end: End, brain: &mut impl Brain) {
-        let Some(connection) = self.get(id) else { return };
+        let connection = self.present(id);
         let phase = connection.phase;
         if connection.keeps_bytes() {
             self.end(id, Closing::Flush);
@@ -71,7 +71,7 @@ impl Driver {
 
     /// Ends a connection at once, and tells the brain if it still has the connection.
     pub(super) fn kill_for(&mut self, id: ConnectionId, end: End, brain: &mut impl Brain) {
-        let Some(connection) = self.get(id) else { return };
+        let connection = self.present(id);
         let phase = connection.phase;
         self.kill(id);
         self.tell_gone(id, phase, end, brain);

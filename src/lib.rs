@@ -1,7 +1,7 @@
 //! ringmq: an MQTT broker for Linux, one shard per CPU core.
 //!
-//! The rooms and their floors are described in `docs/ARCHITECTURE.md`; a room uses only rooms on
-//! lower floors.
+//! `docs/ARCHITECTURE.md` describes the rooms (modules) and their floors (layers). A room uses only
+//! rooms on lower floors.
 
 pub mod base;
 pub mod mqtt;

@@ -9,8 +9,8 @@ use ringmq::{config::Config, runtime, server};
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    // Before anything else: what is touched earlier may get huge pages. If it fails, the runtime
-    // says so when it starts.
+    // First of all, because memory that is used earlier may get huge pages. If this fails, the
+    // runtime logs it when it starts.
     let _ = runtime::use_small_pages();
     let config = match Config::from_command_line() {
         Ok(config) => config,

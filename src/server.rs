@@ -21,11 +21,11 @@ use crate::{
     transport::{Listener, Protocol},
 };
 
-/// How long a closing connection may take to read what it is owed.
+/// How long a client may take to read its outbox after its connection was closed.
 const FLUSH_TIME_MAX: Span = Span::from_secs(5);
 /// Incomplete packets that one shard holds, all its connections together: 256 MiB.
 const PARTIAL_BYTES_MAX: usize = 256 << 20;
-/// Connections beyond `--max-connections` that may be about to be told so.
+/// Connections beyond `--max-connections` that are accepted only to be told so.
 const CONNECTIONS_SURPLUS: usize = 256;
 
 /// Runs a broker until it is told to stop.
@@ -34,7 +34,7 @@ pub fn run(config: &Config) -> Result<()> {
     let rules = rules(config, None)?;
     let reload = reload(config, Arc::new(rules.clone()));
     let started_at = runtime::now();
-    // Which keys collide is a secret of this process.
+    // The seed is secret, so that clients cannot guess which keys collide.
     let seed = Seed::new(getrandom::u64().context("the kernel's random numbers")?);
     let template = Settings {
         shard: ShardId::FIRST,
@@ -47,7 +47,7 @@ pub fn run(config: &Config) -> Result<()> {
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);
     let on_ready = |started: &Started| {
-        // The broker serves its clients whether anybody reads the banner or not.
+        // The broker runs even if the banner cannot be written.
         drop(announce(config, started));
     };
     runtime::run(&runtime_config(config), brain, on_ready, reload)?;
@@ -71,7 +71,7 @@ fn reload(config: &Config, mut rules: Arc<Rules>) -> impl FnMut() -> Option<Arc<
     }
 }
 
-/// What the shards keep to, with the files that the configuration names as they are now.
+/// The rules of the shards, with the present content of the files that the configuration names.
 fn rules(config: &Config, former: Option<&Policy>) -> Result<Rules> {
     Ok(Rules {
         limits: config.limits.clone(),
@@ -83,7 +83,7 @@ fn rules(config: &Config, former: Option<&Policy>) -> Result<Rules> {
     })
 }
 
-/// A file of users that cannot be read keeps the broker from starting: it never opens the door.
+/// The policy from the files of users. An error if one cannot be read: the broker does not start.
 fn policy(config: &Config, former: Option<&Policy>) -> Result<Policy> {
     let read_passwords = |path: &PathBuf| {
         Passwords::read(path).with_context(|| format!("password file {}", path.display()))
@@ -119,7 +119,7 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
     }
 }
 
-/// The banner: what runs where.
+/// Writes the banner: version, shards and listeners.
 fn announce(config: &Config, started: &Started) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let cpus: Vec<String> = started.cpus.iter().map(usize::to_string).collect();

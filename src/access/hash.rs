@@ -1,4 +1,4 @@
-//! A password as it stands in the file: salted, hashed, and slow to try.
+//! The hash of a password, as the password file has it: salted, and slow to compute.
 
 use base64ct::{Base64, Encoding};
 use pbkdf2::pbkdf2_hmac;
@@ -76,6 +76,6 @@ fn parse_hash(field: Option<&str>) -> Result<[u8; HASH_BYTES], Problem> {
     hash.and_then(|hash| hash.try_into().ok()).ok_or(Problem::Hash)
 }
 
-/// Trying one password then takes a second or so: more is a typing error.
+/// With so many, checking one password takes about a second. More is taken for a typing error.
 pub(super) const ITERATIONS_MAX: u32 = 1_000_000;
 const HASH_BYTES: usize = 64;

@@ -1,6 +1,7 @@
-//! May this client do this: who is let in, and what it may publish and subscribe to.
+//! Access: which clients are let in, and what they may publish and subscribe to.
 //!
-//! Knows neither packets nor Reason Codes, and runs no slow check itself: it hands one out.
+//! Knows neither packets nor Reason Codes. Does not run slow checks itself: it returns a
+//! [`Verification`] for another thread to run.
 
 #![forbid(unsafe_code)]
 
@@ -16,22 +17,22 @@ pub use self::passwords::{PasswordFileError, Passwords, Problem};
 pub use self::principal::Principal;
 use self::scram::{Exchange, Mechanism, ScramUsers};
 
-/// 128 bits that nobody outside can predict.
+/// 128 unpredictable bits.
 pub type Secret = [u8; 16];
 
-/// A slow check of a password, to be run off the shard's turn.
+/// A slow check of a password, which another thread runs.
 pub type Verification = Box<dyn FnOnce() -> bool + Send>;
 
-/// Who is let in. Every shard has the same one.
+/// Decides which clients are let in. The same on every shard.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     pub passwords: Option<Arc<Passwords>>,
-    /// Who may prove itself by SCRAM instead.
+    /// Users that may authenticate by SCRAM instead.
     pub scram: Option<Arc<ScramUsers>>,
     pub anonymous: Anonymous,
 }
 
-/// Where a client is let in that has not proven who it is.
+/// Where clients are let in without authentication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Anonymous {
     Refused,
@@ -41,19 +42,19 @@ pub enum Anonymous {
     Everywhere,
 }
 
-/// What becomes of a client that wants in.
+/// The decision about a CONNECT.
 pub enum Decision {
     Granted,
     NotAuthorized,
-    /// It depends on the outcome of this check.
+    /// The result of this check decides.
     Verify(Verification),
 }
 
 impl Policy {
     /// Decides about a CONNECT with this User Name and Password.
     ///
-    /// A client that gives a User Name is held to it. Where there are no passwords to hold it to,
-    /// the name means nothing, and the client is as anonymous as any.
+    /// If there is a password file, a client with a User Name has to prove it. Without a password
+    /// file the name means nothing, and the client counts as anonymous.
     pub fn admit(
         &self,
         listener_is_loopback: bool,
@@ -69,8 +70,8 @@ impl Policy {
         }
     }
 
-    /// Begins an exchange in which a client proves who it is; `None` if nobody can by that
-    /// mechanism. `secret` has been used for nothing else.
+    /// Begins an exchange in which a client proves who it is; `None` if no user has that mechanism.
+    /// `secret` must not have been used before.
     pub fn begin_exchange(&self, mechanism: &str, secret: Secret) -> Option<Exchange> {
         let mechanism = Mechanism::from_name(mechanism)?;
         Exchange::begin(self.scram.as_ref()?, mechanism, secret)

@@ -1,7 +1,7 @@
 //! The password file: user names and password hashes, as `mosquitto_passwd` writes them.
 //!
-//! A file is loaded as a whole or not at all: a line that makes no sense is not skipped, because
-//! its user would be locked out without a word.
+//! A file is loaded as a whole or not at all. An invalid line is not skipped, because its user
+//! would be locked out without any message.
 
 use std::{fs, io, path::Path, sync::Arc};
 
@@ -21,7 +21,7 @@ pub struct Passwords {
 struct PasswordEntry {
     name: String,
     hash: PasswordHash,
-    /// Where the file speaks of it, counted from one.
+    /// The line of the file, counted from one.
     line: usize,
 }
 
@@ -40,10 +40,10 @@ impl Passwords {
         Ok(Passwords { users })
     }
 
-    /// The check whether `user_name` is a user and `password` its password.
+    /// Returns the check whether `user_name` is a user and `password` its password.
     ///
-    /// A name that is unknown is checked against the hash of its neighbour and refused whatever
-    /// comes of that, so that nobody learns from the time it takes which names exist.
+    /// The password of an unknown name is checked against the hash of another user, and always
+    /// refused, so that the time of a check does not tell which names exist.
     pub fn verification(
         passwords: &Arc<Passwords>,
         user_name: &str,
@@ -62,7 +62,7 @@ impl Passwords {
         })
     }
 
-    /// Where the user stands, or where it would.
+    /// The place of the user in the list, or the place where it would be.
     fn find(&self, user_name: &str) -> Result<usize, usize> {
         self.users.binary_search_by(|user| user.name.as_str().cmp(user_name))
     }
@@ -80,7 +80,7 @@ impl PasswordEntry {
     }
 }
 
-/// The lines that say something, counted from one.
+/// The lines that are neither empty nor comments, with their numbers, counted from one.
 pub(super) fn lines_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = (1..).zip(text.lines().map(str::trim_end));
     lines.filter(|(_, text)| !text.is_empty() && !text.starts_with('#'))

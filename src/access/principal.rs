@@ -3,31 +3,31 @@
 use std::net::{IpAddr, SocketAddr};
 
 /// Who a client is, from its CONNECT to the end of its session: a Will is published after its
-/// connection has gone, and messages are kept for a client that is away.
+/// connection has gone, and messages are kept for a client that is not connected.
 ///
-/// What a client may do follows from it alone. A certificate, or rights that were looked up once
-/// for the client, are further fields of it.
+/// What a client may do depends on this value only. A certificate, or rights that are looked up
+/// once for a client, will be fields of it.
 #[derive(Clone, Debug)]
 pub struct Principal {
     /// Empty until CONNECT has been taken.
     client_id: Box<str>,
-    /// As it was proven; `None` for an anonymous client, whatever it calls itself.
+    /// The proven User Name; `None` for an anonymous client, even if it has sent a name.
     user_name: Option<Box<str>>,
     /// Which of the configured listeners accepted its connection, counted from zero.
     listener: u16,
-    /// Where it comes from. Kept apart, because a `SocketAddr` takes more for what IPv6 may add.
+    /// Its peer address. IP and port are separate fields, because a `SocketAddr` is larger.
     peer_ip: IpAddr,
     peer_port: u16,
 }
 
 impl Principal {
-    /// Whoever has connected here, before CONNECT says more.
+    /// The principal of a connection before its CONNECT.
     pub fn stranger(listener: u16, peer: SocketAddr) -> Principal {
         let (peer_ip, peer_port) = (peer.ip(), peer.port());
         Principal { client_id: Box::default(), user_name: None, listener, peer_ip, peer_port }
     }
 
-    /// The same once CONNECT has been taken.
+    /// The principal of the same connection after its CONNECT.
     #[must_use]
     pub fn named(&self, client_id: &str, user_name: Option<&str>) -> Principal {
         let user_name = user_name.map(Box::from);

@@ -1,28 +1,28 @@
 //! Which topics a client may write to and read from.
 //!
-//! Every question names the [`Principal`] that asks, so that rights per topic attach here: they are
-//! one more answer in each of these functions. Today all clients have the same rights.
+//! Each function gets the [`Principal`] of the client, so rights per topic can be checked here.
+//! Today all clients have the same rights.
 
 use super::Principal;
 use crate::topic::{TopicFilter, TopicName};
 
-/// How much a client may read of what matches a Topic Filter.
+/// How many of the messages that match a Topic Filter a client may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscribable {
-    /// Everything: nobody asks again when a message is delivered.
+    /// All of them: there is no check at delivery.
     Whole,
-    /// Some of it: [`may_read`] is asked for each message.
+    /// Some of them: [`may_read`] is asked for each message.
     Partly,
     No,
 }
 
-/// Whether a client may publish this to this Topic Name, now or as its Will.
+/// Whether a client may publish this payload to this Topic Name, now or as its Will.
 ///
-/// What stands under `$SYS` is the broker's word about itself, so no client may forge it. A bridge
-/// says there whether it is connected, as mosquitto's do.
+/// Only the broker publishes under `$SYS`. One exception: a bridge publishes whether it is
+/// connected, as mosquitto's bridges do.
 #[inline]
 pub fn may_publish(principal: &Principal, topic: TopicName<'_>, payload: &[u8]) -> bool {
-    // Hardly any message is published to such a topic.
+    // Topic Names that begin with `$` are rare.
     !topic.is_reserved() || may_publish_reserved(principal, topic, payload)
 }
 
@@ -31,39 +31,39 @@ fn may_publish_reserved(principal: &Principal, topic: TopicName<'_>, payload: &[
     !is_brokers_own(topic) || is_bridge_state(principal, topic, payload)
 }
 
-/// How much a client may read of what matches this Topic Filter: all of it, `$SYS` included.
+/// How many of the messages that match this Topic Filter a client may read: all, `$SYS` included.
 pub const fn may_subscribe(_principal: &Principal, _filter: TopicFilter<'_>) -> Subscribable {
     Subscribable::Whole
 }
 
-/// Whether a client may read what is published to this Topic Name. It is asked for subscriptions
-/// that are [`Subscribable::Partly`], and there are none today.
+/// Whether a client may read messages with this Topic Name. The shard asks for subscriptions that
+/// are [`Subscribable::Partly`]; there are none today.
 pub const fn may_read(_principal: &Principal, _topic: TopicName<'_>) -> bool {
     true
 }
 
-/// Whether the broker alone publishes to this Topic Name. `$share` begins a filter: no Subscription
-/// could match a name that begins like one.
+/// Whether only the broker publishes to this Topic Name. Names under `$share` are among them,
+/// because no subscription could match them.
 #[inline]
 pub fn is_brokers_own(topic: TopicName<'_>) -> bool {
     topic.is_reserved() && matches!(topic.levels().next(), Some("$SYS" | "$share"))
 }
 
-/// Whether only the broker tells what is published to this Topic Name: it counts in no limit and in
-/// no sum of what clients do. What bridges say of themselves does.
+/// Whether the broker itself has published this Topic Name. Such messages count against no limit
+/// and in no counter of clients' messages. The states of bridges do count.
 #[inline]
 pub fn is_of_the_broker(topic: TopicName<'_>) -> bool {
     is_brokers_own(topic) && !topic.as_str().starts_with(BRIDGES)
 }
 
-/// Whether a client says of itself, and of nobody else, that it is connected (1) or not (0).
+/// Whether a client publishes its own state as a bridge: connected (1) or not (0).
 fn is_bridge_state(principal: &Principal, topic: TopicName<'_>, payload: &[u8]) -> bool {
     let rest = topic.as_str().strip_prefix(BRIDGES);
     let bridge = rest.and_then(|rest| rest.strip_suffix("/state"));
     bridge == Some(principal.client_id()) && matches!(payload, b"0" | b"1")
 }
 
-/// Where bridges say of themselves whether they are connected.
+/// The topics under which bridges publish whether they are connected.
 const BRIDGES: &str = "$SYS/broker/connection/";
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Hash maps whose seed is given, not drawn: a run can be replayed, and clients still cannot
-//! guess which keys collide.
+//! Hash maps with a given seed, so that a run can be replayed. The seed of a broker is secret, so
+//! that clients cannot guess which keys collide.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -10,7 +10,7 @@ pub type Map<K, V> = hashbrown::HashMap<K, V, Seed>;
 /// A hash set with a given [`Seed`].
 pub type Set<K> = hashbrown::HashSet<K, Seed>;
 
-/// Where hashing starts. All shards of a broker share one, drawn at its start.
+/// The seed of a hash. All shards of a broker share one, chosen at random when it starts.
 #[derive(Clone, Copy, Debug)]
 pub struct Seed(u64);
 

@@ -1,8 +1,8 @@
-//! Identities: who is meant, as a small number that costs nothing to copy.
+//! Identifiers: small numbers that are cheap to copy.
 
 use std::fmt;
 
-/// The most shards that one broker runs: a [`ShardSet`] is one machine word pair.
+/// The most shards that one broker runs: a [`ShardSet`] has so many bits.
 pub const SHARDS_MAX: usize = 128;
 
 /// One shard, counted from zero.
@@ -76,13 +76,13 @@ impl ShardSet {
 /// One connection, for as long as its socket lives; never used twice on one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId {
-    /// Where the connection stands in its shard's tables.
+    /// The place of the connection in its shard's tables.
     pub slot: u32,
-    /// Tells the connections apart that stand in one slot one after the other.
+    /// Tells apart the connections that use the same slot one after the other.
     pub generation: u32,
 }
 
-/// One session on its home shard; free for reuse once the session has ended.
+/// One session on its home shard. The number is reused after the session has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriberId(pub u32);
 

@@ -1,4 +1,4 @@
-//! What every room may use: identities, time, hashing, containers.
+//! The base for all other modules: identifiers, time, hashing, containers.
 //!
 //! Knows nothing of MQTT and nothing of the operating system.
 

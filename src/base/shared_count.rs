@@ -1,26 +1,26 @@
-//! A number that all shards share: how many of something the broker has.
+//! A counter that all shards share.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// How many of something there are. Clones count the same.
+/// A shared counter. All clones are the same counter.
 #[derive(Clone, Debug, Default)]
 pub struct SharedCount(Arc<AtomicUsize>);
 
 impl SharedCount {
-    /// Counts one more, unless there are as many as there may be.
+    /// Adds one, unless the count is at `maximum`.
     pub fn try_add(&self, maximum: usize) -> bool {
         let add = |count: usize| (count < maximum).then(|| count + 1);
-        // Relaxed: the number stands for itself.
+        // Relaxed: the number guards no other memory.
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
     }
 
-    /// Counts one less.
+    /// Subtracts one.
     ///
     /// # Panics
-    /// When there is none.
+    /// If the count is zero.
     pub fn remove(&self) {
         let before = self.0.fetch_sub(1, Ordering::Relaxed);
         assert!(before > 0, "each removal answers one that was added");

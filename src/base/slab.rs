@@ -1,8 +1,8 @@
-//! A table whose places are used again, with a generation that tells the tenants apart.
+//! A table whose slots are reused, with a generation that tells the values of a slot apart.
 
 use crate::base::ids::ConnectionId;
 
-/// Values by [`ConnectionId`]. A key of a tenant that has left finds nothing.
+/// Values by [`ConnectionId`]. The key of a removed value finds nothing.
 #[derive(Debug)]
 pub struct Slab<T> {
     entries: Vec<SlabEntry<T>>,
@@ -63,7 +63,7 @@ impl<T> Slab<T> {
         if entry.generation == id.generation { entry.value.as_mut() } else { None }
     }
 
-    /// All tenants, in the order of their places.
+    /// All values, in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (ConnectionId, &T)> {
         self.entries.iter().zip(0u32..).filter_map(|(entry, slot)| {
             let value = entry.value.as_ref()?;

@@ -1,14 +1,14 @@
 //! Which characters a topic may have. [Section 1.5.4]
 
-/// Whether all bytes are letters of ASCII that any Topic Name may have, as those of most names
-/// are: no control character, no wildcard.
+/// Whether all bytes are ASCII characters that any Topic Name may have: no control character, no
+/// wildcard. This is true for most names.
 #[inline]
 pub fn is_plain(bytes: &[u8]) -> bool {
     let (words, _) = bytes.as_chunks::<WORD>();
     let Some(end) = bytes.last_chunk::<WORD>() else {
         return bytes.iter().fold(true, |plain, &byte| plain & is_plain_byte(byte));
     };
-    // Looks at some bytes twice, and at all without a way out in between.
+    // Checks some bytes twice, and does not stop early: that is faster.
     let unusual = |word: &[u8; WORD]| unusual_bytes(u64::from_ne_bytes(*word));
     words.iter().fold(unusual(end), |found, word| found | unusual(word)) == 0
 }
@@ -17,8 +17,7 @@ const fn is_plain_byte(byte: u8) -> bool {
     !matches!(byte, ..0x20 | 0x7F.. | b'+' | b'#')
 }
 
-/// The high bit of each byte that is not plain. What such a byte carries over may mark the one
-/// after it, too.
+/// The high bit of each byte that is not plain. By a carry, the byte after it may be marked, too.
 const fn unusual_bytes(word: u64) -> u64 {
     let control = word.wrapping_sub(SPACE) & !word;
     let delete = word.wrapping_add(EACH);
@@ -37,7 +36,7 @@ const PLUS: u64 = EACH * b'+' as u64;
 const DIFFERENCE: u64 = EACH * (b'+' ^ b'#') as u64;
 
 /// Whether a text has a Disallowed Unicode code point: U+0000, a control character or a
-/// noncharacter. Surrogates are none of a text.
+/// noncharacter. A `str` cannot contain surrogates.
 pub fn has_disallowed(text: &str) -> bool {
     text.chars().any(is_disallowed)
 }

@@ -1,8 +1,8 @@
-//! Time as an argument: moments on the monotonic clock, and the spans between them.
+//! Moments on the monotonic clock, and the spans between them.
 //!
-//! A time that outlives the process is a [`WallTime`]; a [`WallClock`] leads from one to the other.
+//! A time that outlives the process is a [`WallTime`]; a [`WallClock`] converts between the two.
 //!
-//! Nothing here reads a clock; the runtime does, once per turn.
+//! This module does not read a clock. The runtime does, once in each turn.
 
 use std::{
     ops::{Add, Sub},
@@ -22,14 +22,13 @@ impl Moment {
         self.0
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// The span from `earlier` to this moment; zero if this moment is not later.
     pub const fn since(self, earlier: Moment) -> Span {
         Span(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// A point on the wall clock, in nanoseconds since 1970: what a time is when it outlives the
-/// process.
+/// A point on the wall clock, in nanoseconds since 1970. For times that outlive the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WallTime(u64);
 
@@ -43,8 +42,8 @@ impl WallTime {
     }
 }
 
-/// What the wall clock showed at one moment. The times of other moments follow from it alone, so a
-/// wall clock that is set while the process runs changes nothing for what it knows already.
+/// The time of the wall clock at one moment. All other times are computed from it, so setting the
+/// wall clock while the process runs changes nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct WallClock {
     moment: Moment,
@@ -56,7 +55,7 @@ impl WallClock {
         WallClock { moment, showed }
     }
 
-    /// The time of a moment, for what outlives the process.
+    /// The wall time of a moment.
     pub const fn time_of(self, moment: Moment) -> WallTime {
         let WallClock { moment: Moment(here), showed: WallTime(showed) } = self;
         match moment.0.checked_sub(here) {
@@ -65,7 +64,7 @@ impl WallClock {
         }
     }
 
-    /// The moment of a time that an earlier process has left behind.
+    /// The moment of a wall time that an earlier process has stored.
     pub const fn moment_of(self, time: WallTime) -> Moment {
         let WallClock { moment: Moment(here), showed: WallTime(showed) } = self;
         match time.0.checked_sub(showed) {

@@ -1,7 +1,7 @@
-//! A timing wheel: many deadlines, coarsely, for next to nothing each.
+//! A timing wheel: many coarse deadlines at a very low cost each.
 //!
-//! Knows no clock and cannot cancel: whoever is told that a key is due looks again whether it
-//! still matters, and inserts it anew when it is not time yet.
+//! Knows no clock and cannot cancel a deadline. When a key is due, the caller checks whether it
+//! still matters, and inserts it again if it is not time yet.
 
 use crate::base::time::{Moment, Span};
 
@@ -13,14 +13,14 @@ use crate::base::time::{Moment, Span};
 /// level 2    64 slots of 64² ticks each    66 s
 /// level 3    64 slots of 64³ ticks each    70 min, so that all of them span 74 h
 /// ```
-/// A slot is opened when its first tick has come: at level 0 its keys are due, above that its
-/// entries move down. What lies beyond the last level waits in its farthest slot, and moves on.
+/// A slot is opened when its first tick has come. At level 0 its keys are due; above that its
+/// entries move down. Entries beyond the last level wait in its farthest slot, and are placed again
+/// later.
 #[derive(Debug)]
 pub struct Wheel<K> {
-    /// The first tick that is not wholly done. Every slot that holds something starts at it or
-    /// after it.
+    /// The first tick that is not completely done. All slots with entries start at it or later.
     position: u64,
-    /// Per level, one bit for each slot that holds something.
+    /// For each level, one bit for each slot with entries.
     occupied: [u64; LEVELS],
     /// The slots of level 0, then those of level 1, and so on.
     slots: Vec<WheelSlot<K>>,
@@ -41,7 +41,7 @@ impl<K: Copy> Wheel<K> {
         self.len == 0
     }
 
-    /// Has `key` come due at `due`, or within a tick after it.
+    /// Makes `key` due at `due`, or within a tick after it.
     pub fn insert(&mut self, due: Moment, key: K) {
         self.len += 1;
         self.place(TimerEntry { tick: first_tick(due), key });
@@ -90,7 +90,7 @@ impl<K: Copy> Wheel<K> {
         entry
     }
 
-    /// Puts an entry where it is looked at no later than its tick.
+    /// Puts an entry into a slot that is opened no later than the entry's tick.
     fn place(&mut self, entry: TimerEntry<K>) {
         let tick = entry.tick.clamp(self.position, self.position + RANGE - 1);
         let level = level_for(tick - self.position);
@@ -126,11 +126,11 @@ struct TimerEntry<K> {
     key: K,
 }
 
-/// The entries of one slot. They stand in chunks, so that a million of them are never copied
-/// because one more comes, and memory goes back while they leave.
+/// The entries of one slot, in chunks: adding one never copies a million others, and memory is
+/// freed while they are removed.
 #[derive(Debug)]
 struct WheelSlot<K> {
-    /// None of them is empty, and all but the last one are full.
+    /// No chunk is empty, and all but the last one are full.
     chunks: Vec<Vec<TimerEntry<K>>>,
 }
 
@@ -155,7 +155,7 @@ impl<K: Copy> WheelSlot<K> {
     }
 }
 
-/// The first tick that is not before `due`: what is due then never comes early.
+/// The first tick that is not before `due`, so that no key is due early.
 fn first_tick(due: Moment) -> u64 {
     due.as_nanos().div_ceil(TICK.as_nanos())
 }
@@ -177,7 +177,7 @@ const fn place_of(number: u64) -> u32 {
     (number % SLOTS as u64) as u32
 }
 
-/// How finely deadlines are told apart.
+/// The resolution of deadlines.
 pub const TICK: Span = Span::from_millis(16);
 /// Entries that one call of [`Wheel::advance`] moves at most: well below a millisecond of work.
 pub const MOVES_MAX: usize = 4096;

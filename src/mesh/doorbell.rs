@@ -1,5 +1,5 @@
-//! How one shard learns that others have put something into its mailboxes, and how it sleeps
-//! without missing that.
+//! The doorbell: how a shard learns that others have put something into its mailboxes, and how it
+//! sleeps without missing that.
 //!
 //! ```text
 //!   sender                         sleeper
@@ -7,7 +7,8 @@
 //!   2. marks its bit               2. looks at the bits once more
 //!   3. peer sleeps? ring           3. none: sleeps; some: wakes
 //! ```
-//! Each side writes, then reads what the other wrote: at least one of them sees the other.
+//! Each side first writes its own flag, then reads the flag of the other side. So at least one of
+//! them sees the flag of the other.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
@@ -22,22 +23,22 @@ pub struct Doorbell {
 }
 
 impl Doorbell {
-    /// Marks that `from` has put something in. True: the owner sleeps, and the caller is the one
-    /// who has to wake it.
+    /// Sets the bit of `from`, which has put something into its mailbox. True: the owner sleeps,
+    /// and the caller has to wake it.
     pub fn mark(&self, from: ShardId) -> bool {
-        // Release: whoever collects the bit sees what was put into the mailbox before.
+        // Release: the owner that collects the bit sees everything put into the mailbox before.
         self.senders[word(from)].fetch_or(bit(from), Ordering::Release);
-        // Orders the bit before the look at `sleeping`; pairs with the fence in `announce_sleep`.
-        // Release and acquire cannot: they do not order a store before a later load.
+        // Orders the store of the bit before the load of `sleeping`; pairs with the fence in
+        // `announce_sleep`. Release and Acquire do not order a store before a later load.
         fence(Ordering::SeqCst);
-        // Relaxed: the flag carries no data. The swap lets one sender of many ring.
+        // Relaxed: the flag guards no other memory. The swap lets only one of several senders ring.
         self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed)
     }
 
-    /// Says that the owner is about to sleep. False: something has come, so it must not.
+    /// Announces that the owner is about to sleep. False: something has come, so it must not.
     pub fn announce_sleep(&self) -> bool {
         self.sleeping.store(true, Ordering::Relaxed);
-        // Orders the flag before the look at the bits; pairs with the fence in `mark`.
+        // Orders the store of the flag before the load of the bits; pairs with the fence in `mark`.
         fence(Ordering::SeqCst);
         let quiet = !self.has_marks();
         if !quiet {
@@ -46,24 +47,24 @@ impl Doorbell {
         quiet
     }
 
-    /// The owner is awake again, whoever woke it.
+    /// Notes that the owner is awake again.
     pub fn wake(&self) {
-        // Relaxed: a sender that still sees the flag rings once too often, which does no harm.
+        // Relaxed: a sender that still sees the flag rings once too often, which is harmless.
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// Whether anyone has marked something that was not collected.
+    /// Whether any sender has set its bit since the last [`Doorbell::collect`].
     pub fn has_marks(&self) -> bool {
         // Relaxed: only `collect` makes the mailboxes visible.
         self.senders.iter().any(|senders| senders.load(Ordering::Relaxed) != 0)
     }
 
-    /// Who has put something in since the last call.
+    /// The shards that have put something into their mailboxes since the last call.
     pub fn collect(&self) -> ShardSet {
         let mut set = ShardSet::EMPTY;
         for (word, senders) in self.senders.iter().enumerate() {
             if senders.load(Ordering::Relaxed) != 0 {
-                // Acquire: the mailboxes of these senders show what was put in before the mark.
+                // Acquire: everything that these senders queued before they set the bit is visible.
                 add_bits(&mut set, word, senders.swap(0, Ordering::Acquire));
             }
         }

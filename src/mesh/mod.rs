@@ -1,8 +1,8 @@
-//! The mesh between the shards: one bounded lane per ordered pair, carrying whole batches, with a
-//! lane back for the emptied ones.
+//! The mesh between the shards: for each ordered pair of shards a bounded lane for batches, and a
+//! lane back for emptied batches.
 //!
-//! Knows nothing of what a batch holds and does no input or output: waking a sleeper is left to
-//! the caller's [`WakePeer`]. Nothing here ever blocks.
+//! Knows nothing of the content of a batch. Does no input or output: the caller's [`WakePeer`]
+//! wakes a sleeping shard. Nothing in this module blocks.
 
 pub mod doorbell;
 
@@ -26,14 +26,14 @@ pub struct Endpoint<T> {
     doorbells: Arc<[Doorbell]>,
 }
 
-/// What connects one shard with one peer.
+/// The lanes between one shard and one peer.
 #[derive(Debug)]
 struct Lane<T> {
     outgoing: Sender<T>,
     incoming: Receiver<T>,
-    /// Emptied batches on their way back to the peer that had filled them.
+    /// Emptied batches on their way back to the peer that has filled them.
     giving_back: Sender<T>,
-    /// Batches that this shard had filled, empty again.
+    /// Batches that this shard has filled, and that come back empty.
     given_back: Receiver<T>,
 }
 
@@ -59,7 +59,7 @@ pub fn mesh<T>(shards: usize, batches: usize) -> Vec<Endpoint<T>> {
         .collect()
 }
 
-/// A channel from each to each.
+/// A channel for each ordered pair of shards.
 fn channels<T>(shards: usize, batches: usize) -> Vec<Vec<(Sender<T>, Receiver<T>)>> {
     (0..shards).map(|_| (0..shards).map(|_| bounded(batches)).collect()).collect()
 }
@@ -73,9 +73,8 @@ impl<T> Endpoint<T> {
         self.lanes.len()
     }
 
-    /// Puts a batch into the mailbox of `to`, and rings if it sleeps. Gives the batch back when
-    /// the mailbox is full. What is for a shard that has ended is dropped: nobody is left to wait
-    /// for, neither for its reader nor for its sender.
+    /// Puts a batch into the mailbox of `to`, and rings if `to` sleeps. Returns the batch if the
+    /// mailbox is full. A batch for a shard that has ended is dropped, because the broker stops.
     pub fn try_send(&self, to: ShardId, batch: T, peers: &mut impl WakePeer) -> Result<(), T> {
         match self.lanes[to.index()].outgoing.try_send(batch) {
             Ok(()) => {
@@ -89,7 +88,8 @@ impl<T> Endpoint<T> {
         }
     }
 
-    /// Who has sent something since the last call. Each is to be received from until it is empty.
+    /// The shards that have sent something since the last call. The caller receives from each of
+    /// them until nothing is left.
     pub fn collect(&self) -> ShardSet {
         self.doorbell().collect()
     }
@@ -99,13 +99,14 @@ impl<T> Endpoint<T> {
         self.lanes[from.index()].incoming.try_recv().ok()
     }
 
-    /// Gives an emptied batch back to the shard that had sent it; drops it when that has plenty.
+    /// Gives an emptied batch back to the shard that has sent it, or drops it if that shard has
+    /// enough.
     pub fn recycle(&self, from: ShardId, batch: T) {
-        // A full return lane means that the sender has more blanks than its mailbox holds.
+        // If the lane back is full, the sender has more empty batches than the mailbox holds.
         drop(self.lanes[from.index()].giving_back.try_send(batch));
     }
 
-    /// A batch that was sent to `to` before and has come back empty.
+    /// An emptied batch that was sent to `to` before.
     pub fn blank(&self, to: ShardId) -> Option<T> {
         self.lanes[to.index()].given_back.try_recv().ok()
     }

@@ -1,4 +1,4 @@
-//! PUBACK, PUBREC, PUBREL and PUBCOMP: the four answers by which a message changes hands.
+//! PUBACK, PUBREC, PUBREL and PUBCOMP: the acknowledgements of QoS 1 and 2.
 
 use super::{
     delivery::PacketId,
@@ -10,7 +10,7 @@ use super::{
     version::Version,
 };
 
-/// One of the four; which of them, the packet type says. [Section 3.4] to [Section 3.7]
+/// The content of one of the four packets. [Section 3.4] to [Section 3.7]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack<'a> {
     pub packet_id: PacketId,
@@ -20,13 +20,13 @@ pub struct Ack<'a> {
 }
 
 impl<'a> Ack<'a> {
-    /// The plain answer: all went well.
+    /// An answer with the Reason Code Success.
     #[inline]
     pub fn success(packet_id: PacketId) -> Ack<'a> {
         Ack::with_reason(packet_id, ReasonCode::Success)
     }
 
-    /// An answer that says no more than its Reason Code.
+    /// An answer with only a Reason Code.
     #[inline]
     pub fn with_reason(packet_id: PacketId, reason_code: ReasonCode) -> Ack<'a> {
         Ack { packet_id, reason_code, properties: ReasonProperties::default() }
@@ -57,7 +57,7 @@ impl<'a> Ack<'a> {
         Ok(())
     }
 
-    /// Appends the packet as one of this type, in the shortest form that says all of it.
+    /// Appends the packet as one of this type, in its shortest form.
     #[inline]
     pub fn encode(&self, packet_type: PacketType, version: Version, out: &mut Vec<u8>) {
         let plain = self.reason_code == ReasonCode::Success && self.properties.is_empty();

@@ -1,4 +1,4 @@
-//! What a message carries from its publisher to its subscribers unaltered.
+//! The properties of a message that are forwarded from publisher to subscribers unaltered.
 
 use super::{
     error::DecodeError,
@@ -9,7 +9,7 @@ use super::{
 /// The properties that a server forwards as they came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ApplicationProperties<'a> {
-    /// 1 if the payload is UTF-8 text, 0 if it is said to be anything. [MQTT-3.3.2-4]
+    /// 1 if the payload is declared as UTF-8 text, 0 if it is unspecified bytes. [MQTT-3.3.2-4]
     pub payload_format_indicator: Option<u8>,
     pub content_type: Option<&'a str>,
     pub response_topic: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! CONNACK: whether the server takes the client, and on which terms.
+//! CONNACK: whether the server accepts the client, and which limits and features it has.
 
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -17,12 +17,12 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connack<'a> {
     pub session_present: bool,
-    /// Before 5.0 this travels as the return code that comes nearest.
+    /// Before 5.0 this is sent as the nearest return code.
     pub reason_code: ReasonCode,
     pub properties: ConnackProperties<'a>,
 }
 
-/// What a CONNACK adds in version 5.0; the defaults are what their absence means.
+/// The properties of a CONNACK of version 5.0. The defaults mean that a property is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "the specification has that many yes and no")]
 pub struct ConnackProperties<'a> {
@@ -74,7 +74,7 @@ impl Default for ConnackProperties<'_> {
 }
 
 impl<'a> Connack<'a> {
-    /// A CONNACK that says no more than why the client is not taken. [MQTT-3.2.2-6]
+    /// A CONNACK with only the reason why the client is refused. [MQTT-3.2.2-6]
     pub fn refusal(reason_code: ReasonCode) -> Connack<'a> {
         Connack { session_present: false, reason_code, properties: ConnackProperties::default() }
     }

@@ -17,14 +17,14 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect<'a> {
     pub version: Version,
-    /// The client is a bridge of mosquitto's: before 5.0 that sets the high bit of the Protocol
-    /// Version, since the specification has no mark for it.
+    /// The client is a bridge of mosquitto: before 5.0 such a bridge sets the high bit of the
+    /// Protocol Version, because the specification has no flag for it.
     pub is_bridge: bool,
     /// Called Clean Session before 5.0.
     pub clean_start: bool,
     /// Seconds; 0 turns it off.
     pub keep_alive: u16,
-    /// May be empty: whether the server gives one then is for the server to say.
+    /// May be empty. The server then assigns one or refuses the client.
     pub client_id: &'a str,
     pub will: Option<Will<'a>>,
     pub user_name: Option<&'a str>,
@@ -65,8 +65,8 @@ impl Default for ConnectProperties<'_> {
     }
 }
 
-/// Reads only the version of a CONNECT that cannot be taken: the one to answer it in, which is the
-/// nearest where its own is not spoken. `None`: it is not MQTT, or too short to say so.
+/// Reads the version in which to answer an invalid CONNECT: its own, or the nearest one that is
+/// supported. `None`: the bytes are not MQTT, or too short to tell.
 pub fn peek_version(body: &[u8]) -> Option<Version> {
     let mut reader = Reader::new(body);
     let name = reader.binary().ok()?;
@@ -104,7 +104,7 @@ impl Protocol {
 }
 
 impl<'a> Connect<'a> {
-    /// A client that starts afresh, may stay silent for ever, and leaves nothing behind.
+    /// A CONNECT with Clean Start, without Keep Alive and without a Will.
     pub fn new(version: Version, client_id: &'a str) -> Connect<'a> {
         Connect {
             version,
@@ -185,7 +185,7 @@ struct ConnectFlags(u8);
 impl ConnectFlags {
     fn decode(bits: u8, version: Version) -> Result<ConnectFlags, Malformed> {
         let flags = ConnectFlags(bits);
-        // 3.1 says of all these bits only that they are not used.
+        // 3.1 does not require unused bits to be zero.
         if version > Version::V31 && flags.has_unused_bits() {
             return Err(Malformed::ConnectFlags);
         }
@@ -282,7 +282,7 @@ impl<'a> ConnectProperties<'a> {
         }
     }
 
-    /// Data without a method means nothing. [Section 3.1.2.11.10]
+    /// Fails if there is Authentication Data without a method. [Section 3.1.2.11.10]
     fn check_authentication(&self) -> Result<(), ProtocolError> {
         if self.authentication_data.is_some() && self.authentication_method.is_none() {
             return Err(ProtocolError::AuthenticationMethodMissing);

@@ -1,4 +1,4 @@
-//! How a message travels: its QoS, and the Packet Identifier that a QoS above 0 needs.
+//! How a message is delivered: its QoS, and the Packet Identifier of QoS 1 and 2.
 
 use std::num::NonZeroU16;
 

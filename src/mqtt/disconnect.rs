@@ -63,9 +63,9 @@ impl<'a> Disconnect<'a> {
         }
     }
 
-    /// Appends the packet; before 5.0 it is empty, and so is a normal disconnection without
-    /// properties. The Property Length is written even when it is zero: it could be left out, but
-    /// there are clients that then take the packet for a damaged one.
+    /// Appends the packet. It has no body before 5.0, or for a normal disconnection without
+    /// properties. A Property Length of zero is written, although it is optional, because some
+    /// clients reject the packet without it.
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
         frame::encode(PacketType::Disconnect, out, |out| {
             if !version.has_properties() {

@@ -1,13 +1,13 @@
 //! What can be wrong with received bytes, and the Reason Code that each fault deserves.
 //!
-//! All enums are closed and `Copy`, and all texts are written down here: a hostile client cannot
-//! make anyone allocate or format by failing.
+//! All enums are closed and `Copy`, and all texts are constants. So an error of a hostile client
+//! causes no allocation and no formatting.
 
 use std::fmt;
 
 use super::reason_code::ReasonCode;
 
-/// Why bytes are not a packet that may be acted upon.
+/// Why received bytes are not an acceptable packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum DecodeError {
     #[error("malformed packet: {0}")]
@@ -121,8 +121,8 @@ faults! {
 faults! {
     /// The bytes can be parsed, but say what the protocol does not allow, or not at this moment.
     ///
-    /// The variants of the second group need more than the packet to be seen: whoever knows the
-    /// connection raises them.
+    /// The variants of the second group depend on more than the packet. The code that knows the
+    /// connection returns them.
     ProtocolError {
         PacketIdZero: "the Packet Identifier is zero: it is from 1 to 65535",
         PropertyTwice: "a property is included more than once",

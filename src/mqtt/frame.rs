@@ -1,7 +1,7 @@
 //! Frames: where one packet ends and the next begins.
 //!
-//! Judges the fixed header as soon as it is there, before the rest has arrived, so that nobody
-//! waits for (or makes room for) a packet that will be refused. Does not look into the body.
+//! Checks the fixed header as soon as it has arrived, so that the broker neither waits nor makes
+//! room for a packet that it will refuse. Does not look into the body.
 
 use super::{
     error::{DecodeError, Malformed},
@@ -52,8 +52,8 @@ impl PacketType {
         PacketType::Auth,
     ];
 
-    /// The first byte of a packet of this type, with the flags that the specification reserves.
-    /// For a PUBLISH the flags are to be added.
+    /// The first byte of a packet of this type, with the reserved flags. For a PUBLISH, the caller
+    /// adds the flags.
     #[inline]
     pub const fn first_byte(self) -> u8 {
         let flags = match self {
@@ -63,7 +63,7 @@ impl PacketType {
         (self as u8) << 4 | flags
     }
 
-    /// The type that the first byte of a packet says, if its flags are such as the type has.
+    /// The packet type of a first byte, if its flags are valid for that type.
     #[inline]
     const fn from_first_byte(first: u8) -> Result<PacketType, Malformed> {
         let flags = first & FLAGS;
@@ -76,8 +76,8 @@ impl PacketType {
             2 => (PacketType::Connack, flags == 0),
             4 => (PacketType::Puback, flags == 0),
             5 => (PacketType::Pubrec, flags == 0),
-            // Before 3.1.1 these three may be marked as sent again; who decodes them knows the
-            // version. [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]
+            // Before 3.1.1 these three may have DUP set. Their decoders know the version and check.
+            // [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]
             6 => (PacketType::Pubrel, flags & !DUP == RESERVED),
             8 => (PacketType::Subscribe, flags & !DUP == RESERVED),
             10 => (PacketType::Unsubscribe, flags & !DUP == RESERVED),
@@ -115,7 +115,7 @@ impl Frame<'_> {
         self.packet_type
     }
 
-    /// Fails if a flag of a CONNECT is set, which 3.1 does not mind.
+    /// Fails if a flag of a CONNECT is set, except in 3.1, where it has no meaning.
     pub(super) fn check_connect_flags(&self, version: Version) -> Result<(), Malformed> {
         if self.first & FLAGS != 0 && version > Version::V31 {
             return Err(Malformed::FixedHeaderFlags);
@@ -123,7 +123,7 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// Fails if the packet is marked as sent again, as only 3.1 allows for other packets than
+    /// Fails if the packet has DUP set, except in 3.1, which allows it for other packets than
     /// PUBLISH.
     #[inline]
     pub(super) fn check_not_resent(&self, version: Version) -> Result<(), Malformed> {
@@ -154,8 +154,8 @@ pub fn split(bytes: &[u8], packet_size_max: usize) -> Result<Option<Frame<'_>>, 
     Ok(bytes.get(header_len..len).map(|body| Frame { first, body, len, packet_type }))
 }
 
-/// How large the first packet of `bytes` says that it is, fixed header included. `None`: it has
-/// not said so yet, or never will.
+/// The size of the first packet in `bytes`, fixed header included. `None`: the header is
+/// incomplete or malformed.
 #[inline]
 pub fn packet_size(bytes: &[u8]) -> Option<usize> {
     let (remaining_length, length_len) = decode_variable(bytes.get(1..)?).ok()??;

@@ -1,8 +1,8 @@
 //! The wire: bytes to packets and back, for MQTT 3.1, 3.1.1 and 5.0, in both directions.
 //!
-//! Decoding borrows from the received bytes and allocates nothing; what it returns is valid in
-//! everything that the packet alone can show. Knows nothing of sessions, of who may send what
-//! when, of the syntax of Topic Filters, nor of sockets.
+//! Decoding borrows from the received bytes and allocates nothing. A decoded packet is valid in all
+//! that can be checked without other packets. Knows nothing of sessions, of the order of packets,
+//! of the syntax of Topic Filters, nor of sockets.
 
 #![forbid(unsafe_code)]
 

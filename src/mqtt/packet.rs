@@ -38,9 +38,9 @@ pub enum Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Reads the packet in a frame. A CONNECT says itself which version it speaks.
+    /// Decodes the packet in a frame. `version` is ignored for CONNECT, which names its own.
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Packet<'a>, DecodeError> {
-        // Each is moved once: a result that all kinds share would be moved again.
+        // Each arm returns its packet directly, so that it is moved only once.
         match frame.packet_type() {
             PacketType::Connect => Connect::decode(frame).map(Packet::Connect),
             PacketType::Connack => Connack::decode(frame, version).map(Packet::Connack),
@@ -81,7 +81,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// The same packet with this Server Reference, if it is one that may have any.
+    /// The same packet with this Server Reference, if its type may have one.
     #[must_use]
     pub fn with_server_reference(&self, reference: &'a str) -> Packet<'a> {
         let mut packet = *self;
@@ -93,7 +93,7 @@ impl<'a> Packet<'a> {
         packet
     }
 
-    /// The same packet with this Reason String, if it is one that may have any.
+    /// The same packet with this Reason String, if its type may have one.
     #[must_use]
     pub fn with_reason_string(&self, text: &'a str) -> Packet<'a> {
         let mut packet = *self;

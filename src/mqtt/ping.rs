@@ -1,4 +1,4 @@
-//! PINGREQ and PINGRESP: a sign of life, and nothing else.
+//! PINGREQ and PINGRESP, which have no content.
 
 use super::{error::Malformed, frame::Frame, primitive::Reader};
 

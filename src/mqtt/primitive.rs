@@ -93,14 +93,13 @@ impl<'a> Reader<'a> {
         well_formed(bytes)
     }
 
-    /// A string that names a topic. It may be empty: that a Topic Alias stands for it is not seen
-    /// here.
+    /// A Topic Name. It may be empty, because the packet may have a Topic Alias instead.
     #[inline]
     pub(super) fn topic(&mut self) -> Result<&'a str, DecodeError> {
         well_formed_topic(self.binary()?)
     }
 
-    /// The same; `known` is a topic that it may well be.
+    /// As [`Reader::topic`], but faster if the topic is equal to `known`, which is valid.
     #[inline]
     pub(super) fn topic_like(&mut self, known: &'a str) -> Result<&'a str, DecodeError> {
         let bytes = self.binary()?;
@@ -124,13 +123,13 @@ fn well_formed_topic(bytes: &[u8]) -> Result<&str, DecodeError> {
     if is_plain(bytes) { Ok(well_formed(bytes)?) } else { unusual_topic(bytes) }
 }
 
-/// Looks at all bytes without a way out in between, so that several are looked at at once.
+/// Checks all bytes without stopping early, so that the compiler can check several at once.
 #[inline]
 fn any(bytes: &[u8], is_bad: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(false, |found, &byte| found | is_bad(byte))
 }
 
-/// A topic that is not all plain letters: what of it cannot be, if anything.
+/// Checks a topic that has other than plain ASCII characters.
 #[cold]
 fn unusual_topic(bytes: &[u8]) -> Result<&str, DecodeError> {
     if bytes.contains(&0) {

@@ -1,4 +1,4 @@
-//! Blocks of properties, and the lists that stay in them until someone asks.
+//! Blocks of properties, and lists that are read from a block only when they are needed.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ use super::{
     version::Version,
 };
 
-/// The properties of one place, judged one after the other as they are taken.
+/// Reads the properties of one place, and checks each one.
 ///
-/// Once all have been taken without an error, the lists may be had.
+/// Once all have been read without an error, the lists are valid.
 #[derive(Debug)]
 pub(super) struct PropertyReader<'a> {
     block: &'a [u8],
     reader: Reader<'a>,
     place: Places,
-    /// One bit for each identifier that has stood here.
+    /// One bit for each identifier that has occurred.
     seen: u64,
 }
 
@@ -108,8 +108,7 @@ impl<'a> PropertyBlock<'a> {
     }
 }
 
-/// Pairs of name and value whose meaning only the applications know; in order, and the same name
-/// may stand several times.
+/// User Properties: pairs of name and value, in order. The same name may occur several times.
 #[derive(Clone, Copy)]
 pub enum UserProperties<'a> {
     /// To be sent.
@@ -239,7 +238,7 @@ impl fmt::Debug for PropertyBlock<'_> {
     }
 }
 
-/// What an answer may add to its Reason Code.
+/// The properties of an answer besides its Reason Code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReasonProperties<'a> {
     /// For people to read, not for programs.

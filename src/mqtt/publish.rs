@@ -1,7 +1,7 @@
-//! PUBLISH: a message on its way, in either direction.
+//! PUBLISH: a message from a client or to a client.
 //!
-//! [`Publish`] is one packet as it is received. [`PublishHead`] is what a server writes for its
-//! subscribers: all up to the payload, which many of them share.
+//! [`Publish`] is a received packet. [`PublishHead`] is what the server writes for subscribers: the
+//! packet up to its payload, which many subscribers share.
 
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -43,8 +43,8 @@ impl<'a> Publish<'a> {
         Publish::decode_next(frame, version, &mut "")
     }
 
-    /// The same for one that mostly has the topic of the one before it, which is the `latest`: what
-    /// has been looked at letter by letter is not again.
+    /// As [`Publish::decode`], but faster if the topic is equal to `latest`, the topic of the
+    /// PUBLISH before: it is then not checked again.
     #[expect(clippy::inline_always, reason = "the frame is not to go through memory")]
     #[inline(always)]
     pub fn decode_next(
@@ -59,10 +59,10 @@ impl<'a> Publish<'a> {
         let delivery = decode_delivery(frame.first, &mut reader)?;
         let dup = decode_dup(frame.first, delivery, version)?;
         let retain = frame.first & RETAIN != 0;
-        // Each has its own end, so that properties that are not there are not moved.
+        // Each version returns by itself, so that absent properties are not moved.
         if version.has_properties() {
             let properties = PublishProperties::decode(&mut reader)?;
-            // Without an alias, an empty name names nothing. [MQTT-4.7.3-1] [Section 3.3.2.1]
+            // Without an alias, the name must not be empty. [MQTT-4.7.3-1] [Section 3.3.2.1]
             if topic.is_empty() && properties.topic_alias.is_none() {
                 return Err(ProtocolError::TopicNameMissing.into());
             }
@@ -117,7 +117,7 @@ fn decode_dup(first: u8, delivery: Delivery, version: Version) -> Result<bool, M
     if !dup || delivery != Delivery::AtMostOnce {
         return Ok(dup);
     }
-    // 3.1 only says that the flag has no meaning here.
+    // In 3.1 the flag has no meaning here.
     if version == Version::V31 { Ok(false) } else { Err(Malformed::DupWithoutQoS) }
 }
 
@@ -174,7 +174,7 @@ pub struct PublishHead<'a> {
     pub payload_len: usize,
 }
 
-/// Where in a head that has been written two bytes stand that differ between its receivers.
+/// Where in an encoded head the bytes are that differ between receivers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Blanks {
     /// Still zero.
@@ -184,8 +184,8 @@ pub struct Blanks {
 }
 
 impl PublishHead<'_> {
-    /// Appends everything up to the payload, and says where in `out` the two bytes of the Packet
-    /// Identifier stand, still zero, if there is one. What a version lacks is left out.
+    /// Appends everything up to the payload. Returns where in `out` the two bytes of the Packet
+    /// Identifier are, if there is one; they are zero. Fields that the version lacks are left out.
     ///
     /// A packet whose [`PublishHead::len`] is above [`super::frame::PACKET_SIZE_MAX`] cannot be
     /// expressed and must not be sent.
@@ -194,7 +194,7 @@ impl PublishHead<'_> {
         self.encode_with_blanks(version, out).packet_id
     }
 
-    /// The same, and says where the Topic Alias stands, too.
+    /// As [`PublishHead::encode`], and also returns where the Topic Alias is.
     #[expect(clippy::inline_always, reason = "the blanks are not to go through memory")]
     #[inline(always)]
     pub fn encode_with_blanks(&self, version: Version, out: &mut Vec<u8>) -> Blanks {

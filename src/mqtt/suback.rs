@@ -1,4 +1,4 @@
-//! SUBACK: what became of each subscription that was asked for.
+//! SUBACK: the result of each requested subscription.
 
 use super::{
     delivery::PacketId,

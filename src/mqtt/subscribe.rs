@@ -1,4 +1,4 @@
-//! SUBSCRIBE: what a client wants to be sent. Whether a Topic Filter makes sense is not seen here.
+//! SUBSCRIBE: the subscriptions that a client asks for. The Topic Filters are not checked here.
 
 use std::{fmt, num::NonZeroU32};
 
@@ -21,10 +21,10 @@ pub struct Subscribe<'a> {
     pub filters: SubscribeFilters<'a>,
 }
 
-/// How a subscription wants its messages.
+/// The Subscription Options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubscriptionOptions {
-    /// The most that messages are sent with.
+    /// The highest QoS at which messages are sent.
     pub qos: QoS,
     /// The client's own messages are not sent back to it.
     pub no_local: bool,

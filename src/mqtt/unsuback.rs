@@ -1,4 +1,4 @@
-//! UNSUBACK: what became of each subscription that was to end.
+//! UNSUBACK: the result for each subscription to end.
 
 use super::{
     delivery::PacketId,

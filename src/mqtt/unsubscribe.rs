@@ -1,4 +1,4 @@
-//! UNSUBSCRIBE: what a client no longer wants to be sent.
+//! UNSUBSCRIBE: the subscriptions that a client ends.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! The versions of the protocol.
 
-/// What the client and the server have agreed to speak, by the Protocol Version of the CONNECT.
+/// The version that a connection uses, by the Protocol Version of its CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     V31,
@@ -35,8 +35,8 @@ impl Version {
             .find(|version| version.protocol_name().as_bytes() == name && version.level() == level)
     }
 
-    /// The version in which a client is told that its own one is not spoken here. `None`: by its
-    /// name it is no client of MQTT.
+    /// The version in which to tell a client that its own version is not supported. `None`: by the
+    /// Protocol Name, it is no MQTT client.
     pub(super) fn nearest(name: &[u8], level: u8) -> Option<Version> {
         match name {
             b"MQIsdp" => Some(Version::V31),

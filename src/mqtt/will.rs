@@ -10,7 +10,7 @@ use super::{
     version::Version,
 };
 
-/// What the server publishes when the client is gone without a word.
+/// The message that the server publishes when a connection ends without a normal DISCONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Will<'a> {
     pub qos: QoS,

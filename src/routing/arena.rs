@@ -1,4 +1,4 @@
-//! Values at small numbers. A place that was given back is used again before a new one is made.
+//! Values addressed by small numbers. A slot that was freed is reused before a new one is made.
 
 use std::{
     mem,
@@ -6,7 +6,7 @@ use std::{
     ops::{Index, IndexMut},
 };
 
-/// A place in an [`Arena`]; `Option<Slot>` is four bytes.
+/// The number of a value in an [`Arena`]. `Option<Slot>` takes four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Slot(NonZeroU32);
 
@@ -45,7 +45,7 @@ impl<T: Default> Arena<T> {
         slot
     }
 
-    /// Gives the place back. The caller holds no other copy of `slot`.
+    /// Frees the slot and returns its value. The caller must hold no other copy of `slot`.
     pub(super) fn remove(&mut self, slot: Slot) -> T {
         self.free.push(slot);
         mem::take(&mut self[slot])

@@ -1,8 +1,8 @@
 //! Reading retained messages a few at a time, as fast as the subscriber takes them.
 //!
-//! Between two steps the store may change in any way: a cursor holds a place in the order of
-//! names, not in the tree. It skips what was stored after it was opened, unless the subscriber has
-//! [`Missed`] it.
+//! The store may change in any way between two steps, because a cursor remembers a Topic Name and
+//! not a place in the tree. It skips messages that were stored after it was opened, except those
+//! that the subscriber has [`Missed`].
 
 use std::ops::Bound;
 
@@ -21,11 +21,11 @@ pub struct Cursor {
     position: String,
     /// The store's sequence when the cursor was opened.
     started_at: u64,
-    /// Whether what the subscriber publishes itself is not for the subscription.
+    /// Whether messages that the subscriber publishes itself are left out.
     pub no_local: bool,
 }
 
-/// What a step of a [`Cursor`] came to.
+/// The result of a step of a [`Cursor`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step<'a, M> {
     /// The next message that matches, with its Topic Name.
@@ -48,9 +48,9 @@ enum Progress {
 }
 
 impl<M: Retainable> RetainedStore<M> {
-    /// The next message that the cursor's filter matches, for a subscriber that has missed this of
-    /// what was published. Looks at no more than `budget` entries and subtracts those that it has
-    /// looked at.
+    /// The next message that the cursor's filter matches. `missed` are the updates that the
+    /// subscriber has not got. Looks at no more than `budget` entries, and subtracts their number
+    /// from it.
     pub fn next(&self, cursor: &mut Cursor, missed: &Missed, budget: &mut usize) -> Step<'_, M> {
         if cursor.progress == Progress::Unread {
             if !spend(budget) {
@@ -66,8 +66,8 @@ impl<M: Retainable> RetainedStore<M> {
         }
     }
 
-    /// Looks at the one name that stands apart from the range: the whole filter when it has no
-    /// wildcard, or else the parent level, which `#` matches too.
+    /// Looks at the one name outside of the range: the filter itself if it has no wildcard,
+    /// otherwise the parent level, which `#` matches too.
     fn read_first(&self, cursor: &mut Cursor, missed: &Missed) -> Option<Step<'_, M>> {
         let filter = cursor.filter.as_filter();
         let prefix = filter.literal_prefix();
@@ -121,7 +121,7 @@ impl Cursor {
         self.filter.as_filter()
     }
 
-    /// The message, if it is one that this cursor is to find.
+    /// The message, unless the cursor has to skip it.
     fn choose<'a, M>(
         &self,
         name: TopicName<'_>,
@@ -133,7 +133,7 @@ impl Cursor {
         kept.message.as_ref().filter(|_| timely && self.filter().matches(name))
     }
 
-    /// Where the range of names goes on.
+    /// Where to continue in the range of names.
     fn bound(&self) -> Bound<&str> {
         let prefix = self.filter().literal_prefix();
         let position = self.position.as_str();

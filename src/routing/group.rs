@@ -1,4 +1,4 @@
-//! One share group: whose turn it is, among the shards and among the members here.
+//! One share group: chooses the next shard, and the next member on this shard.
 
 use std::{ops::Range, rc::Rc};
 
@@ -21,9 +21,10 @@ pub struct Counts {
     pub online: u32,
     /// All members, connected or not.
     pub all: u32,
-    /// Lower than the rank of every shard that had its first connected member later.
+    /// The order in which shards got their first connected member: lower than the rank of every
+    /// shard that got one later.
     pub rank: u32,
-    /// No member took the last message that came for one: all had full queues.
+    /// The last message for the group found all members here with full queues.
     pub full: bool,
 }
 
@@ -34,18 +35,18 @@ pub(super) struct Group {
     strategy: Strategy,
     members: Members,
     portions: Vec<Portion>,
-    /// The number under which the other shards were last told of the members here, 0 if never.
+    /// The number of the update that last told the other shards of the members here, 0 if never.
     told_at: u64,
     /// Larger than that of each group that was opened before it.
     number: u64,
 }
 
-/// What one shard has of a group.
+/// The part of a group on one shard.
 #[derive(Debug)]
 struct Portion {
     shard: ShardId,
     counts: Counts,
-    /// What the shard has earned since its last turn, in messages times members.
+    /// The credit that the shard has earned since its last turn, in messages times members.
     credit: i64,
 }
 
@@ -86,7 +87,7 @@ impl Group {
         self.portions.is_empty()
     }
 
-    /// Changes the members of this shard, and takes note of how many there are then.
+    /// Changes the members of this shard, and updates their counts.
     pub(super) fn change_members<T>(
         &mut self,
         here: ShardId,
@@ -115,7 +116,7 @@ impl Group {
         self.portions.iter().map(|portion| (portion.shard, portion.counts))
     }
 
-    /// The shard that is to choose the member.
+    /// The shard that chooses the member.
     pub(super) fn choose_shard(&mut self, selector: Selector) -> Option<ShardId> {
         match self.strategy {
             Strategy::RoundRobin | Strategy::LeastInFlight => self.next_in_turn(),
@@ -153,8 +154,9 @@ impl Group {
         self.portions.iter().any(|portion| portion.shard == shard && weigh(portion.counts) > 0)
     }
 
-    /// Smooth weighted round robin: every shard earns its weight, the richest pays for all. Over
-    /// any stretch of messages each shard gets its share, and as evenly spread as can be.
+    /// Smooth weighted round robin: for each message, every shard earns its weight as credit. The
+    /// shard with the most credit gets the message and pays the sum of all weights. So each shard
+    /// gets its share, spread as evenly as possible.
     fn next_in_turn(&mut self) -> Option<ShardId> {
         let weigh = self.scale();
         let total = self.total(weigh);
@@ -180,8 +182,8 @@ impl Group {
         None
     }
 
-    /// The shard that has had connected members for the longest: one that comes later does not
-    /// take over, and all shards agree.
+    /// The shard that has had connected members for the longest. A shard that gets members later
+    /// does not take over. All shards agree on it.
     fn first_to_come(&self) -> Option<ShardId> {
         let weigh = self.scale();
         let able = self.portions.iter().filter(|portion| weigh(portion.counts) > 0);
@@ -203,7 +205,7 @@ impl Group {
         online.map(|portion| portion.counts.rank).max().map_or(0, |rank| rank.saturating_add(1))
     }
 
-    /// A change of weights must not leave anyone rich enough for a long series of turns.
+    /// After a change of weights, limits the credits, so that no shard gets a long series of turns.
     fn limit_credits(&mut self) {
         let total = self.total(self.scale());
         for portion in &mut self.portions {
@@ -211,8 +213,8 @@ impl Group {
         }
     }
 
-    /// By members connected, or by all members when nobody is connected. Shards whose members are
-    /// full are passed over while any other has a member.
+    /// The weight of a shard: its connected members, or all of its members if none is connected.
+    /// A shard whose members are full has no weight while another shard has a member with room.
     fn scale(&self) -> fn(Counts) -> u32 {
         let scales: [fn(Counts) -> u32; 3] = [
             |counts| if counts.full { 0 } else { counts.online },
@@ -238,13 +240,13 @@ pub(super) struct Members {
     /// The rank of this shard, as [`Counts`] tell it.
     rank: u32,
     turn: usize,
-    /// Whether no member took the last message that came for one.
+    /// Whether the last message for the group found all members here with full queues.
     full: bool,
-    /// Who got the last message, where one member gets them all.
+    /// The member that got the last message, for the strategy in which one member gets them all.
     favourite: Option<SubscriberId>,
 }
 
-/// Among more members than this, the least loaded one is looked for among so many of them.
+/// Members that are compared to find the least loaded one. Of more members only so many are.
 const LOOKS_MAX: usize = 32;
 
 impl Members {
@@ -270,8 +272,9 @@ impl Members {
         Some(self.list.remove(self.list.position(subscriber)?))
     }
 
-    /// False when the member is so already, or is none. The places of connected members change
-    /// as little as can be: the last of them takes the place of one that goes.
+    /// Sets whether a member is connected. False: it is so already, or is no member. The places of
+    /// connected members change as little as possible: the last one takes the place of one that
+    /// disconnects.
     pub(super) fn set_online(&mut self, subscriber: SubscriberId, online: bool) -> bool {
         let Some(place) = self.list.position(subscriber) else { return false };
         let changed = online != (place < self.online);
@@ -286,12 +289,12 @@ impl Members {
         changed
     }
 
-    /// True when that is new.
+    /// Sets whether all members here are full. True: that has changed.
     pub(super) fn set_full(&mut self, full: bool) -> bool {
         std::mem::replace(&mut self.full, full) != full
     }
 
-    /// The members that are connected, and those that are not; each after this one, in their order.
+    /// The connected members, and the absent ones; each list begins after this member.
     pub(super) fn after(&self, subscriber: SubscriberId) -> [impl Iterator<Item = Entry>; 2] {
         let (online, absent) = self.list.entries().split_at(self.online);
         [online, absent].map(|part| {
@@ -308,7 +311,7 @@ impl Members {
         Some(self.list.entries()[place])
     }
 
-    /// The member with the least to do; where several have as little, they take turns.
+    /// The member with the least load. Members with the same load take turns.
     fn least_loaded(&mut self, load: impl Fn(SubscriberId) -> usize) -> Option<Entry> {
         let places = self.places().len();
         let first = self.turn.checked_rem(places)?;
@@ -318,7 +321,7 @@ impl Members {
         entries.min_by_key(|entry| load(entry.subscriber))
     }
 
-    /// The member that got the last message, or a new one when that has gone.
+    /// The member that got the last message, or a new one if that member has gone.
     fn favourite(&mut self) -> Option<Entry> {
         let known = self.favourite.and_then(|favourite| self.list.position(favourite));
         let place = known.filter(|place| self.places().contains(place));
@@ -332,7 +335,7 @@ impl Members {
         Some(self.list.entries()[place])
     }
 
-    /// Where those stand that may get a message: the connected ones, or all when there is none.
+    /// The places of the members that may get a message: the connected ones, or all if none is.
     fn places(&self) -> Range<usize> {
         0..if self.online > 0 { self.online } else { self.list.len() }
     }

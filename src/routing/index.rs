@@ -1,9 +1,9 @@
-//! A hash table in many small parts: when it grows, one part moves its entries and the rest stand
-//! still, so that no single subscription pays for moving a million of them.
+//! A hash table in many small parts. When it grows, only one part moves its entries, so that no
+//! single subscription pays for moving a million of them.
 
 use hashbrown::HashTable;
 
-/// Numbers that stand for something kept elsewhere, found by the hash of what they stand for.
+/// Numbers of values that are kept elsewhere, found by the hash of the value.
 #[derive(Debug)]
 pub(super) struct Index<T> {
     parts: Box<[HashTable<T>; PARTS]>,
@@ -21,12 +21,12 @@ impl<T: Copy + PartialEq> Index<T> {
         self.parts[part(hash)].find(hash, is_meant).copied()
     }
 
-    /// Adds a value that is not in the index. `rehash` says the hash of any value that is.
+    /// Adds a value that is not in the index. `rehash` returns the hash of a value in the index.
     pub(super) fn insert(&mut self, hash: u64, value: T, rehash: impl Fn(&T) -> u64) {
         self.parts[part(hash)].insert_unique(hash, value, rehash);
     }
 
-    /// Removes a value whose hash this is. `rehash` says the hash of any value that stays.
+    /// Removes a value with this hash. `rehash` returns the hash of a value that stays.
     pub(super) fn remove(&mut self, hash: u64, value: T, rehash: impl Fn(&T) -> u64) {
         let part = &mut self.parts[part(hash)];
         if let Ok(found) = part.find_entry(hash, |&other| other == value) {
@@ -45,7 +45,7 @@ fn part(hash: u64) -> usize {
 }
 
 const PARTS: usize = 256;
-/// A part with room for this many keeps it.
+/// A part keeps memory for this many entries.
 const SPARE_MIN: usize = 64;
 
 #[cfg(test)]

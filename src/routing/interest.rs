@@ -1,12 +1,12 @@
-//! How far the other shards have heard of this shard's interest.
+//! Which changes of this shard's interest the other shards have applied.
 //!
-//! Each change that is told to the other shards takes the next number of one running count, and
-//! each peer acknowledges numbers in order. A SUBACK waits until the number of its filter has been
-//! applied everywhere, so that what is published after it arrives, through whichever shard.
+//! Each change that is told to the other shards gets the next number, and each shard acknowledges
+//! the numbers in order. A SUBACK waits until all shards have applied the number of its filter. So
+//! a message that is published after the SUBACK arrives, through whichever shard it is published.
 
 use crate::base::ids::ShardId;
 
-/// The running count of one shard, and what each peer has acknowledged of it.
+/// The latest number of one shard, and the number that each other shard has acknowledged.
 #[derive(Debug)]
 pub struct InterestAcks {
     here: ShardId,
@@ -22,18 +22,18 @@ impl InterestAcks {
         InterestAcks { here, told: 0, acknowledged: vec![0; shards], applied: 0 }
     }
 
-    /// A change is being told to all the other shards. Says its number, the first being 1.
+    /// A change is told to all other shards. Returns its number; the first one is 1.
     pub fn told(&mut self) -> u64 {
         self.told += 1;
         self.note_applied();
         self.told
     }
 
-    /// A peer has applied all changes up to this number. True: [`Self::applied_everywhere`] has
-    /// grown, so somebody may have stopped waiting.
+    /// Another shard has applied all changes up to this number. True:
+    /// [`Self::applied_everywhere`] has grown, so an answer may no longer have to wait.
     ///
     /// # Panics
-    /// When the number has not been told yet.
+    /// If no change with this number was told.
     pub fn acknowledged(&mut self, from: ShardId, upto: u64) -> bool {
         assert!(upto <= self.told, "a peer acknowledges what it was told");
         let Some(known) = self.acknowledged.get_mut(from.index()) else { return false };

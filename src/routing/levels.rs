@@ -1,4 +1,4 @@
-//! The texts of topic levels, each kept once however many filters use it.
+//! The texts of topic levels. Each text is kept once, even if many filters use it.
 
 use super::{
     arena::{Arena, Slot},
@@ -59,7 +59,7 @@ impl LevelTable {
         id
     }
 
-    /// Takes one user away; a level without any is forgotten.
+    /// Removes one user. A level without users is forgotten.
     pub(super) fn release(&mut self, id: LevelId) {
         self.arena[id.0].users -= 1;
         if self.arena[id.0].users == 0 {
@@ -115,7 +115,7 @@ impl Default for LevelText {
     }
 }
 
-/// With its length and its kind, one byte less than three machine words.
+/// Bytes of a short text. With its length and its kind it takes three machine words.
 const SHORT_MAX: usize = 22;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Matching one Topic Name against all filters at once.
 //!
-//! The walk goes down the trie level by level with the set of nodes that the name has reached so
-//! far. It never recurses, ends as soon as no node is left, and allocates nothing once its lists
-//! have grown. A name that has been matched of late is not walked again.
+//! The walk goes down the trie level by level, with the set of nodes that the name has reached. It
+//! does not recurse, ends as soon as no node is left, and allocates nothing once its lists have
+//! grown. The result for a name that was matched lately is reused without a walk.
 
 use std::ops::Range;
 
@@ -13,12 +13,13 @@ use super::{
 };
 use crate::{base::ids::ShardSet, topic::TopicName};
 
-/// What a name has matched. Kept by the caller and filled again for each message, from one trie.
+/// What a name has matched. The caller keeps it, and fills it again for each message from the same
+/// trie.
 #[derive(Debug, Default)]
 pub struct Matches {
     targets: Vec<TargetId>,
     shards: ShardSet,
-    /// All nodes that the name has led to, those of its latest level at the end.
+    /// All nodes that the name has reached; those of the latest level are at the end.
     reached: Vec<NodeId>,
     recent: Recent,
 }
@@ -34,7 +35,7 @@ impl Matches {
         self.shards
     }
 
-    /// Nobody wants this message, neither here nor elsewhere.
+    /// Whether no client wants this message, on this shard or another.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty() && self.shards.is_empty()
     }
@@ -48,7 +49,7 @@ impl Matches {
 }
 
 impl Trie {
-    /// Finds everyone who wants messages of this name.
+    /// Finds all filters that match this name.
     pub fn matches(&self, name: TopicName<'_>, matches: &mut Matches) {
         let Matches { targets, shards, recent, .. } = matches;
         if let Some(found) = recent.find(name, self.seed, self.changes) {
@@ -83,7 +84,7 @@ impl Trie {
         }
     }
 
-    /// Follows one level of the name from the nodes that the level before it has led to.
+    /// Follows one level of the name, from the nodes that the level before it has reached.
     fn descend(&self, level: &str, wildcards: bool, latest: Range<usize>, matches: &mut Matches) {
         let literal = self.levels.find(level);
         for index in latest {
@@ -98,8 +99,8 @@ impl Trie {
         }
     }
 
-    /// Adds a node, and with it the filter that ends in `#` after its level: that matches the
-    /// level itself and all below it.
+    /// Adds a node, and with it the filter that ends in `#` after its level, because that filter
+    /// matches the level itself and all below it.
     #[inline]
     fn reach(&self, node: Option<NodeId>, matches: &mut Matches) {
         let Some(id) = node else { return };

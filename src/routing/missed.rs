@@ -1,10 +1,10 @@
-//! Updates of the retained store that a subscriber with an open [`Cursor`](super::Cursor) should
-//! have got as they were published, and has not: its cursors must not pass them over.
+//! Updates of the retained store that a subscriber with an open [`Cursor`](super::Cursor) was not
+//! sent live. Its cursors must not skip them.
 
 use std::ops::RangeInclusive;
 
-/// The updates that one subscriber has missed: those that it has published itself are for its
-/// subscriptions without No Local only.
+/// The updates that one subscriber has missed. Its own updates are kept apart: they are only for
+/// subscriptions without No Local.
 #[derive(Debug, Default)]
 pub struct Missed {
     own: Ranges,
@@ -16,8 +16,7 @@ impl Missed {
         self.own.list.is_empty() && self.others.list.is_empty()
     }
 
-    /// Takes note of an update that is for the subscriber, the latest one. `own`: the subscriber
-    /// has published it.
+    /// Notes the latest update, which is for the subscriber. `own`: the subscriber published it.
     pub fn note(&mut self, sequence: u64, own: bool, delivered: bool) {
         let Missed { own: those, others: rest } = self;
         let (those, rest) = if own { (those, rest) } else { (rest, those) };
@@ -25,7 +24,7 @@ impl Missed {
         those.note(sequence, delivered);
     }
 
-    /// The latest update is none that the subscriber could miss.
+    /// Notes that the subscriber cannot miss the latest update.
     pub fn end_ranges(&mut self) {
         self.own.is_open = false;
         self.others.is_open = false;
@@ -38,13 +37,13 @@ impl Missed {
 
 /// Numbers of updates, as ranges in their order.
 ///
-/// A range grows while one update after another is missed; one that was delivered ends it. So an
-/// update that was delivered is in no range, up to a number of ranges that bounds the memory.
-/// Beyond it the last range grows over what was delivered, and that may come twice.
+/// A range grows while update after update is missed. An update that was delivered ends it. So no
+/// delivered update is in a range, as long as there are few ranges. The number of ranges is
+/// bounded: beyond it the last one covers delivered updates, too, and these may be sent twice.
 #[derive(Debug, Default)]
 struct Ranges {
     list: Vec<RangeInclusive<u64>>,
-    /// Whether every update for the subscriber since the start of the last range was missed.
+    /// Whether the subscriber has missed all of its updates since the start of the last range.
     is_open: bool,
 }
 

@@ -1,9 +1,9 @@
-//! The routing room: who wants this message.
+//! Routing: which subscribers want a message.
 //!
-//! One [`Trie`] per shard answers it for the shard's own subscribers, for the share groups and for
-//! the other shards; [`InterestAcks`] knows how far those have heard of us; [`RetainedStore`]
-//! holds what new subscribers are owed. Knows filters and numbers only: no packets, no sessions,
-//! no clock, no channels.
+//! One [`Trie`] per shard has the filters of the shard's own subscribers, of share groups and of
+//! the other shards. [`InterestAcks`] has the changes that the other shards have applied.
+//! [`RetainedStore`] has the retained messages for new subscribers. Knows only filters and numbers:
+//! no packets, no sessions, no clock, no channels.
 #![forbid(unsafe_code)]
 
 mod arena;

@@ -1,7 +1,7 @@
-//! What the latest names have matched: devices publish to the same few names again and again.
+//! A cache of what the latest Topic Names have matched: devices publish to the same few names.
 //!
-//! A name that comes again is looked up whole instead of walked level by level. What was found
-//! holds until some filter gains its first user or loses its last one.
+//! A name in the cache needs one lookup instead of a walk level by level. An entry is valid until
+//! any filter gains its first user or loses its last one.
 
 use super::target::TargetId;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     topic::TopicName,
 };
 
-/// What each of the latest names has matched. Whoever comes to a taken place takes it over.
+/// What the latest names have matched. A new name replaces an older one in the same place.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     /// [`PLACES`] of them; none until the first name is kept.
@@ -20,7 +20,7 @@ pub(super) struct Recent {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found {
     pub(super) shards: ShardSet,
-    /// How often the trie had changed by then, plus one; 0 in a place that is free.
+    /// The number of changes of the trie when the entry was made, plus one; 0 if the place is free.
     valid_at: u64,
     targets: [Option<TargetId>; TARGETS_MAX],
     name_len: u8,
@@ -39,14 +39,14 @@ impl Default for Name {
 }
 
 impl Recent {
-    /// What this name has matched, if that is known and still true.
+    /// What this name has matched, if the entry exists and is valid.
     #[inline]
     pub(super) fn find(&self, name: TopicName<'_>, seed: Seed, changes: u64) -> Option<&Found> {
         let found = self.places.get(place(name, seed))?;
         (found.valid_at == changes + 1 && found.name() == name.as_str().as_bytes()).then_some(found)
     }
 
-    /// Keeps what a name has matched. A long name, or one that many filters match, is not kept.
+    /// Keeps what a name has matched, unless the name is long or many filters match it.
     pub(super) fn keep(
         &mut self,
         name: TopicName<'_>,

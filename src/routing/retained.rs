@@ -1,8 +1,9 @@
 //! Retained messages: one for each Topic Name, the same on every shard.
 //!
-//! Every shard applies the updates of all shards, and of two updates of one name the one with the
-//! larger [`Stamp`] wins, so replicas agree whatever order letters arrive in. A removal leaves a
-//! tombstone for a while, so that an older message that arrives after it stays removed.
+//! Every shard applies the updates of all shards. Of two updates of one name, the one with the
+//! larger [`Stamp`] wins, so all shards end with the same message in whatever order letters
+//! arrive. A removal leaves a tombstone for a while, so that an older update that arrives later is
+//! ignored.
 
 use std::{
     cmp::Reverse,
@@ -20,19 +21,19 @@ use crate::{
 pub struct Stamp {
     /// Grows with every update of one shard, and follows the clock that all shards share.
     pub time: u64,
-    /// The shard that took the update in; tells updates of one moment apart.
+    /// The shard that made the update. It orders updates with the same time.
     pub shard: ShardId,
 }
 
 /// What a store must know of a message.
 pub trait Retainable {
-    /// How much memory it takes beside its name.
+    /// How many bytes of memory it takes, without its name.
     fn bytes(&self) -> usize;
 
-    /// When it is of no use to anyone any more.
+    /// When the message expires.
     fn expires_at(&self) -> Option<Moment>;
 
-    /// Whether it counts in the limits of what clients may have retained.
+    /// Whether it counts against the limits of retained messages.
     fn is_limited(&self) -> bool;
 }
 
@@ -40,16 +41,17 @@ pub trait Retainable {
 #[derive(Debug)]
 pub struct RetainedStore<M> {
     pub(super) kept: BTreeMap<OwnedTopicName, Kept<M>>,
-    /// Tombstones in the order in which they were applied. One that has been overwritten since
-    /// stays here until its turn comes.
+    /// Tombstones in the order in which they were applied. One that has been overwritten stays
+    /// here until it is its turn to be forgotten.
     tombstones: VecDeque<(Stamp, OwnedTopicName)>,
     sequence: u64,
     messages: usize,
     bytes: usize,
-    /// Of those, the messages that count in limits, and what their entries take.
+    /// The messages among these that count against limits, with the bytes of their entries.
     limited: Tally,
     tombstone_bytes: usize,
-    /// Messages that expire, the soonest first, by their updates; also some that have gone.
+    /// Messages that expire, the soonest first, with the numbers of their updates. Some of these
+    /// messages have been replaced or removed.
     expiries: BinaryHeap<Reverse<(Moment, u64, OwnedTopicName)>>,
     /// How many of the messages expire.
     expiring: usize,
@@ -64,10 +66,10 @@ pub struct Tally {
 
 #[derive(Debug)]
 pub(super) struct Kept<M> {
-    /// None: a tombstone.
+    /// `None` for a tombstone.
     pub(super) message: Option<M>,
     stamp: Stamp,
-    /// Which update of this store it was.
+    /// The number of the update of this store that made the entry.
     pub(super) sequence: u64,
 }
 
@@ -88,8 +90,8 @@ impl<M> Default for RetainedStore<M> {
 }
 
 impl<M: Retainable> RetainedStore<M> {
-    /// Stores a message, or removes it where there is none, unless an update as new as this one
-    /// is known. Says whether it did. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
+    /// Stores a message, or removes it if `message` is `None`, unless an equally new or newer
+    /// update is known. Returns whether it did. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
     pub fn apply(&mut self, topic: TopicName<'_>, message: Option<M>, stamp: Stamp) -> bool {
         if self.kept.get(topic.as_str()).is_some_and(|kept| kept.stamp >= stamp) {
             return false;
@@ -98,9 +100,9 @@ impl<M: Retainable> RetainedStore<M> {
         true
     }
 
-    /// Removes the message that expires the soonest, if that has come. Says whether it did. It
-    /// leaves a tombstone: an earlier update may still be on its way from another shard, and would
-    /// be taken for the latest.
+    /// Removes the message that expires first, if it has expired. Returns whether it did. The
+    /// message leaves a tombstone, because an earlier update may still arrive from another shard
+    /// and would be taken for the latest one.
     pub fn expire_next(&mut self, now: Moment) -> bool {
         while let Some(Reverse((expires_at, sequence, _))) = self.expiries.peek()
             && *expires_at <= now
@@ -118,7 +120,7 @@ impl<M: Retainable> RetainedStore<M> {
         false
     }
 
-    /// Removes the message of a topic as its expiry does.
+    /// Removes the message of a topic as if it had expired.
     #[cfg(test)]
     pub(super) fn expire_now(&mut self, topic: TopicName<'_>) {
         if self.get(topic).is_some()
@@ -128,7 +130,7 @@ impl<M: Retainable> RetainedStore<M> {
         }
     }
 
-    /// Forgets tombstones of before this time, a bounded number of them. True: there may be more.
+    /// Forgets tombstones that are older than this time, a bounded number. True: there may be more.
     pub fn forget_tombstones(&mut self, before: u64) -> bool {
         for _ in 0..FORGOTTEN_AT_ONCE {
             match self.tombstones.front() {
@@ -143,18 +145,18 @@ impl<M: Retainable> RetainedStore<M> {
         self.kept.get(topic.as_str())?.message.as_ref()
     }
 
-    /// The update that decides about this topic: that of its message or that of its removal.
+    /// The stamp of the latest update of this topic, which stored or removed its message.
     pub fn stamp(&self, topic: TopicName<'_>) -> Option<Stamp> {
         Some(self.kept.get(topic.as_str())?.stamp)
     }
 
-    /// Every topic with the update that decides about it, and its message unless that is a removal.
+    /// Every topic with the stamp of its latest update, and its message if it has one.
     pub fn iter(&self) -> impl Iterator<Item = (TopicName<'_>, Stamp, Option<&M>)> {
         let each = self.kept.iter();
         each.map(|(topic, kept)| (topic.as_name(), kept.stamp, kept.message.as_ref()))
     }
 
-    /// The messages that count in limits, without tombstones.
+    /// The messages that count against limits, without tombstones.
     pub fn limited(&self) -> Tally {
         self.limited
     }
@@ -163,13 +165,13 @@ impl<M: Retainable> RetainedStore<M> {
         self.messages == 0
     }
 
-    /// How much memory messages and tombstones take, about.
+    /// Approximate memory of messages and tombstones, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes + self.tombstone_bytes
     }
 
-    /// How much memory the messages that count in limits would take, about, if this topic had one
-    /// of so many bytes.
+    /// Approximate memory of the messages that count against limits, in bytes, if this topic had a
+    /// message of `message_bytes` bytes.
     pub fn bytes_with(&self, topic: TopicName<'_>, message_bytes: usize) -> usize {
         let former = self.get(topic).filter(|former| former.is_limited());
         let former = former.map_or(0, |former| weight(topic, former.bytes()));
@@ -181,13 +183,13 @@ impl<M: Retainable> RetainedStore<M> {
         self.sequence
     }
 
-    /// Begins to read the messages that match, as they are now: what is stored later reaches the
-    /// subscriber as it is published. [MQTT-3.3.1-9]
+    /// Begins to read the messages that match and are stored now. The subscriber gets later ones
+    /// live. [MQTT-3.3.1-9]
     pub fn open(&self, filter: TopicFilter<'_>) -> Cursor {
         Cursor::new(filter, self.sequence)
     }
 
-    /// Stores a message, or a tombstone, whatever was there.
+    /// Stores a message or a tombstone, in place of the earlier entry if there is one.
     fn replace(&mut self, topic: TopicName<'_>, message: Option<M>, stamp: Stamp) {
         self.sequence += 1;
         if message.is_none() {
@@ -232,7 +234,7 @@ impl<M: Retainable> RetainedStore<M> {
         self.limited.bytes -= limited.bytes;
     }
 
-    /// Forgets the expiries of messages that have gone, once they outnumber the others.
+    /// Forgets the expiries of messages that no longer exist, once they outnumber the others.
     fn limit_expiries(&mut self) {
         if self.expiries.len() > SPARE_EXPIRIES + 2 * self.expiring {
             let RetainedStore { kept, expiries, .. } = self;
@@ -273,7 +275,7 @@ impl<M: Retainable> Kept<M> {
         weight(topic, self.message.as_ref().map_or(0, M::bytes))
     }
 
-    /// What of it counts in limits.
+    /// The part of the entry that counts against limits.
     fn limited(&self, topic: TopicName<'_>) -> Tally {
         let limited = self.message.as_ref().is_some_and(M::is_limited);
         if limited { Tally { messages: 1, bytes: self.weight(topic) } } else { Tally::default() }
@@ -292,14 +294,14 @@ fn tombstone_weight(topic: TopicName<'_>) -> usize {
     topic.as_str().len() + size_of::<(Stamp, OwnedTopicName)>()
 }
 
-/// What an entry costs beside its name and its message, in a tree that is two thirds full.
+/// Bytes of an entry besides its name and its message, in a tree that is two thirds full.
 const ENTRY_BYTES: usize = 96;
-/// So many expiries of messages that have gone are kept in any case.
+/// Expiries of messages that no longer exist that are kept in any case.
 const SPARE_EXPIRIES: usize = 64;
-/// What is forgotten in one call.
+/// Tombstones that are forgotten in one call.
 const FORGOTTEN_AT_ONCE: usize = 64;
-/// Above this, the oldest tombstones go before their time. A store that clients fill with
-/// removals of nothing stays bounded.
+/// Above this many bytes, the oldest tombstones are forgotten early, so that clients that remove
+/// messages that do not exist cannot fill the memory.
 const TOMBSTONE_BYTES_MAX: usize = 32 << 20;
 
 #[cfg(test)]

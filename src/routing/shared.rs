@@ -1,8 +1,8 @@
 //! Shared Subscriptions: one message of a filter goes to one member of each group.
 //!
-//! Every shard knows each group by its own members and by how many the other shards have. The
-//! publisher's shard chooses a shard, and the chosen one a member. A group stands on its filter in
-//! the trie for as long as any shard has a member.
+//! For each group, a shard knows its own members and how many members each other shard has. The
+//! publisher's shard chooses a shard, and that shard chooses a member. A group is in the trie, at
+//! its filter, as long as any shard has a member.
 
 use std::rc::Rc;
 
@@ -22,7 +22,7 @@ use crate::{
     topic::{GroupName, SharedFilter, TopicFilter},
 };
 
-/// One group on this shard; free for reuse once no shard has a member of it.
+/// The number of a group on this shard. It is reused once no shard has a member of the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupId(Slot);
 
@@ -44,7 +44,7 @@ pub struct Joined {
     pub group: GroupId,
     /// The member's earlier subscription.
     pub replaced: Option<Entry>,
-    /// The other shards must hear of the new [`Groups::counts`].
+    /// The other shards must be told the new [`Groups::counts`].
     pub changed: bool,
 }
 
@@ -52,7 +52,7 @@ pub struct Joined {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left {
     pub entry: Entry,
-    /// What the other shards must hear. The group itself may be gone already.
+    /// The counts to tell to the other shards. The group itself may have ended already.
     pub counts: Counts,
 }
 
@@ -63,7 +63,7 @@ impl Groups {
         Groups { seed, here, strategies, arena, by_name, opened: 0 }
     }
 
-    /// Groups that begin from now on choose like this; the others go on as they began.
+    /// Sets the strategies for groups that begin from now on. Existing groups keep theirs.
     pub fn set_strategies(&mut self, strategies: Strategies) {
         self.strategies = strategies;
     }
@@ -99,14 +99,14 @@ impl Groups {
         Some(Left { entry, counts })
     }
 
-    /// A member's session has connected or disconnected. True: the other shards must hear of the
+    /// A member's session has connected or disconnected. True: the other shards must be told the
     /// new [`Groups::counts`].
     pub fn set_online(&mut self, group: GroupId, subscriber: SubscriberId, online: bool) -> bool {
         let change = |members: &mut Members| members.set_online(subscriber, online);
         self.arena[group.0].change_members(self.here, change)
     }
 
-    /// Another shard has so many members now.
+    /// Another shard has these numbers of members now.
     ///
     /// # Panics
     /// When `peer` is this shard.
@@ -132,18 +132,18 @@ impl Groups {
         self.arena[group.0].members().counts()
     }
 
-    /// The number under which the other shards were last told of [`Self::counts`], 0 if never: a
-    /// member that is counted is known everywhere once that number is applied everywhere.
+    /// The number of the update that last told the other shards [`Self::counts`], 0 if never. All
+    /// shards know the members in it once they have applied that number.
     pub fn told_at(&self, group: GroupId) -> u64 {
         self.arena[group.0].told_at()
     }
 
-    /// Notes the number under which the other shards were told of [`Self::counts`].
+    /// Notes the number of the update that told the other shards [`Self::counts`].
     pub fn set_told_at(&mut self, group: GroupId, number: u64) {
         self.arena[group.0].set_told_at(number);
     }
 
-    /// The members of every shard that has any, as far as they are known here.
+    /// The counts of every shard that has members, as far as this shard knows.
     pub fn all_counts(&self, group: GroupId) -> Vec<(ShardId, Counts)> {
         let mut counts: Vec<_> = self.arena[group.0].all_counts().collect();
         counts.sort_unstable_by_key(|&(shard, _)| shard);
@@ -155,14 +155,14 @@ impl Groups {
         self.arena[group.0].members().find(subscriber)
     }
 
-    /// The shard that is to choose the member. Shards without connected members are passed over
-    /// while any other shard has one.
+    /// The shard that chooses the member. Shards without connected members are passed over while
+    /// another shard has one.
     pub fn choose_shard(&mut self, group: GroupId, selector: Selector) -> Option<ShardId> {
         self.arena[group.0].choose_shard(selector)
     }
 
     /// The member of this shard that gets the message: a connected one if there is any. `load`
-    /// says what a member has in flight.
+    /// returns what a member has in flight and queued.
     pub fn choose_member(
         &mut self,
         group: GroupId,
@@ -181,26 +181,26 @@ impl Groups {
         self.arena[group.0].members().after(subscriber)
     }
 
-    /// Notes whether any member of this shard took the last message that came for one. True: the
-    /// other shards must hear of the new [`Groups::counts`].
+    /// Notes whether all members of this shard have full queues. True: the other shards must be
+    /// told the new [`Groups::counts`].
     pub fn set_full(&mut self, group: GroupId, full: bool) -> bool {
         let change = |members: &mut Members| members.set_full(full);
         self.arena[group.0].change_members(self.here, change)
     }
 
-    /// Another shard with members of the group, if there is any: the next one in their order.
+    /// The next other shard with members of the group, in the order of shards, if there is one.
     pub fn next_shard(&self, group: GroupId) -> Option<ShardId> {
         self.arena[group.0].next_shard(self.here)
     }
 
-    /// Whether another shard has a connected member, and has room as far as is known.
+    /// Whether another shard has a connected member and, as far as this shard knows, room.
     pub fn others_take(&self, group: GroupId) -> bool {
         let mut others = self.arena[group.0].all_counts().filter(|&(shard, _)| shard != self.here);
         others.any(|(_, counts)| counts.online > 0 && !counts.full)
     }
 
-    /// Whether a message may be given to a member of this shard: one is connected, or nobody is
-    /// anywhere.
+    /// Whether a member of this shard may get a message: a member here is connected, or no member
+    /// is connected on any shard.
     pub fn may_serve(&self, group: GroupId) -> bool {
         self.arena[group.0].has_weight(self.here)
     }
@@ -219,7 +219,7 @@ impl Groups {
         self.name(group).key()
     }
 
-    /// The name of a group, for messages to keep: it outlives the group.
+    /// The name of a group. Messages keep it, and it may outlive the group.
     pub fn name(&self, group: GroupId) -> &Rc<GroupName> {
         self.arena[group.0].name()
     }

@@ -1,11 +1,11 @@
 //! How a share group chooses among its members: the strategies, and the arithmetic of choices that
-//! stay put.
+//! change as little as possible when members come and go.
 
 use std::collections::BTreeMap;
 
 use crate::base::ids::ShardId;
 
-/// How a group shares its messages out. Members whose session is connected come before all others.
+/// How a group distributes its messages. Connected members are preferred to all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
     /// Each member in its turn, wherever it is.
@@ -26,9 +26,9 @@ pub enum Strategy {
 /// The strategy of every group.
 #[derive(Clone, Debug, Default)]
 pub struct Strategies {
-    /// Of the groups that are not named.
+    /// The strategy of groups that are not in `named`.
     pub default: Strategy,
-    /// By `ShareName`, whatever the filter.
+    /// Strategies by `ShareName`, for any filter.
     pub named: BTreeMap<Box<str>, Strategy>,
 }
 
@@ -38,30 +38,30 @@ impl Strategies {
     }
 }
 
-/// The number that a choice follows from: equal selectors make equal choices on every shard, as
-/// long as the members stay the same.
+/// The number that decides a choice. Equal selectors make equal choices on every shard, as long as
+/// the members stay the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selector(pub u64);
 
 impl Selector {
-    /// One of `weight` numbers from 0 on, each as likely as the others.
+    /// A number below `weight`, each equally likely; `None` if `weight` is 0.
     pub(super) fn below(self, weight: u64) -> Option<u64> {
         mix(self.0).checked_rem(weight)
     }
 
-    /// How well a shard of this weight does, the highest score being chosen: weighted rendezvous.
-    /// A weight that changes moves selectors to this shard or away from it, and none between the
-    /// others.
+    /// The score of a shard with this weight in weighted rendezvous hashing. The shard with the
+    /// highest score is chosen. A change of weight moves selectors to this shard or away from it,
+    /// and none between other shards.
     pub(super) fn score(self, shard: ShardId, weight: u32) -> f64 {
         let salt = u64::try_from(shard.index()).expect("few shards");
         let luck = (f64::from(self.draw(!salt)) + 0.5) / DRAWS;
         luck.ln() / f64::from(weight)
     }
 
-    /// One of `places`, each as likely as the others; `None` of no places.
+    /// One of `places`, each equally likely; `None` if there are none.
     ///
-    /// One more place at the end takes its share of the selectors, and all others stay where they
-    /// are: at a given length a selector is still at its place with the chance of
+    /// Consistent hashing: a new place at the end takes its share of the selectors, and all others
+    /// stay. At a given length, a selector is still at its place with probability
     /// (place + 1) / length.
     pub(super) fn place(self, places: usize) -> Option<usize> {
         let places = u64::try_from(places).expect("a length has at most 64 bits");
@@ -73,14 +73,14 @@ impl Selector {
         place.map(|place| usize::try_from(place).expect("it is below the length"))
     }
 
-    /// A number that follows from selector and salt, and looks like chance.
+    /// A pseudo-random number from selector and salt.
     fn draw(self, salt: u64) -> u32 {
         (mix(self.0 ^ mix(salt)) >> 32) as u32
     }
 }
 
-/// Spreads every bit of a number over all of them. The hashes of tables are too coarse for that:
-/// they serve to tell numbers apart, not to be fair.
+/// Spreads every bit of a number over all bits. Hashes for tables are not uniform enough: they only
+/// tell keys apart.
 fn mix(number: u64) -> u64 {
     let mixed = FACTORS.iter().fold(number.wrapping_add(FACTORS[0]), |mixed, &factor| {
         (mixed ^ (mixed >> 31)).wrapping_mul(factor)
@@ -88,9 +88,9 @@ fn mix(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Odd, and with bits everywhere: parts of pi, e and the golden ratio.
+/// Odd numbers with well-mixed bits: digits of pi, e and the golden ratio.
 const FACTORS: [u64; 3] = [0x243F_6A88_85A3_08D3, 0xB7E1_5162_8AED_2A6B, 0x9E37_79B9_7F4A_7C15];
-/// How many numbers a draw may say.
+/// How many different numbers a draw has.
 const DRAWS: f64 = 4_294_967_296.0;
 
 #[cfg(test)]

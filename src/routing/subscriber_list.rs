@@ -1,4 +1,4 @@
-//! A list of subscribers in which each is found as fast among a hundred thousand as among ten.
+//! A list of subscribers. Finding one takes as long among a hundred thousand as among ten.
 
 use crate::base::{
     hash::{Map, Seed},
@@ -24,7 +24,7 @@ const _: () = assert!(size_of::<Entry>() <= 16, "a fan-out reads one entry per s
 #[derive(Debug, Default)]
 pub(super) struct SubscriberList {
     entries: Vec<Entry>,
-    /// Where each subscriber stands, kept only while the list is too long to search.
+    /// The place of each subscriber. Kept only while the list is too long to search.
     places: Option<Box<Map<SubscriberId, u32>>>,
 }
 
@@ -44,7 +44,7 @@ impl SubscriberList {
         }
     }
 
-    /// Puts the entry in the place of the subscriber's earlier one, or at the end.
+    /// Replaces the subscriber's earlier entry, or adds the entry at the end.
     pub(super) fn insert(&mut self, entry: Entry, seed: Seed) -> Option<Entry> {
         if let Some(place) = self.position(entry.subscriber) {
             return Some(std::mem::replace(&mut self.entries[place], entry));

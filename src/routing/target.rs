@@ -1,4 +1,4 @@
-//! What stands behind one Topic Filter: subscribers here, share groups, and other shards.
+//! Who wants one Topic Filter: subscribers of this shard, share groups, and other shards.
 
 use super::{
     arena::Slot,
@@ -10,7 +10,7 @@ use crate::base::{
     ids::{ShardSet, SubscriberId},
 };
 
-/// One filter of the trie that somebody uses; free for reuse once nobody does.
+/// The number of a filter of the trie. It is reused once the filter has no user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetId(pub(super) Slot);
 
@@ -18,7 +18,7 @@ pub struct TargetId(pub(super) Slot);
 pub(super) struct Target {
     /// The other shards that have subscribers of this filter.
     pub(super) interest: ShardSet,
-    /// The number under which the other shards were told of the first subscriber here.
+    /// The number of the update that told the other shards of the first subscriber here.
     pub(super) told_at: u64,
     pub(super) subscribers: Subscribers,
     groups: Option<Box<GroupList>>,
@@ -26,7 +26,7 @@ pub(super) struct Target {
 
 const _: () = assert!(size_of::<Target>() <= 48, "most filters have a target of their own");
 
-/// This shard's own subscribers of one filter. Most filters have one, and pay for one.
+/// This shard's own subscribers of one filter. Most filters have one, and take memory for one.
 #[derive(Debug, Default)]
 pub(super) enum Subscribers {
     #[default]

@@ -5,9 +5,9 @@
 //!                  |
 //!                  '- rest            a/#      is the rest below a node
 //! ```
-//! Nodes stand in one arena and find their children through one table for the whole trie, so a
-//! filter that nobody shares costs its nodes, its new level texts and one target. A filter that
-//! loses its last user leaves nothing behind.
+//! All nodes are in one arena, and one table for the whole trie finds their children. So a filter
+//! takes memory for its own nodes, its own level texts and one target only. Nothing is left of a
+//! filter that has lost its last user.
 
 use super::{
     arena::{Arena, Slot},
@@ -36,8 +36,8 @@ pub struct Trie {
     children: Index<NodeId>,
     pub(super) root: NodeId,
     subscriptions: usize,
-    /// How often a filter has gained or lost all that a name can find there. Whoever remembers
-    /// what a name has matched compares.
+    /// Counts how often a filter has gained its first user or lost its last one. The cache of
+    /// matched names is valid while this does not change.
     pub(super) changes: u64,
 }
 
@@ -46,7 +46,7 @@ pub struct Trie {
 pub struct Subscribed {
     /// The same subscriber's earlier subscription to this filter.
     pub replaced: Option<Entry>,
-    /// Nobody on this shard had subscribed to this filter: the other shards must hear of it.
+    /// The first subscription to this filter on this shard: the other shards must be told.
     pub first: bool,
 }
 
@@ -54,20 +54,20 @@ pub struct Subscribed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsubscribed {
     pub entry: Entry,
-    /// Nobody on this shard subscribes to this filter any more: the other shards must hear of it.
+    /// The last subscription to this filter on this shard has ended: the other shards must be told.
     pub last: bool,
 }
 
 /// How large a trie is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// This shard's own subscriptions, those of share groups not counted.
+    /// This shard's own subscriptions, without those of share groups.
     pub subscriptions: usize,
     /// Filters in use, by anyone.
     pub targets: usize,
     /// Different levels of all filters.
     pub levels: usize,
-    /// Nodes, the root not counted.
+    /// Nodes, without the root.
     pub nodes: usize,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct NodeId(Slot);
 #[derive(Debug, Default)]
 pub(super) struct Node {
     parent: Option<NodeId>,
-    /// The level that leads here from the parent; none for `+` and for the root.
+    /// The level that leads to this node from its parent; `None` for `+` and for the root.
     level: Option<LevelId>,
     /// The child for `+`.
     pub(super) plus: Option<NodeId>,
@@ -92,7 +92,7 @@ pub(super) struct Node {
 
 const _: () = assert!(size_of::<Node>() <= 24, "every level of every filter pays for a node");
 
-/// Where a filter stands in the trie.
+/// The place of a filter in the trie.
 #[derive(Clone, Copy)]
 enum NodePlace {
     End(NodeId),
@@ -119,7 +119,7 @@ impl Trie {
         Subscribed { replaced, first }
     }
 
-    /// Removes a subscriber of this shard; `None` when it has no such subscription.
+    /// Removes a subscriber of this shard; `None` if it has no such subscription.
     pub fn unsubscribe(
         &mut self,
         filter: TopicFilter<'_>,
@@ -135,7 +135,7 @@ impl Trie {
         Some(Unsubscribed { entry, last })
     }
 
-    /// Another shard has subscribers of this filter. False: that was known.
+    /// Another shard has subscribers of this filter. False: this was known.
     pub fn add_interest(&mut self, filter: TopicFilter<'_>, shard: ShardId) -> bool {
         let interest = &mut self.target_mut(filter).interest;
         let news = !interest.contains(shard);
@@ -144,7 +144,7 @@ impl Trie {
         news
     }
 
-    /// Another shard has no subscribers of this filter any more. False: that was known.
+    /// Another shard no longer has subscribers of this filter. False: this was known.
     pub fn remove_interest(&mut self, filter: TopicFilter<'_>, shard: ShardId) -> bool {
         let Some((place, id)) = self.find(filter) else { return false };
         let interest = &mut self.targets[id.0].interest;
@@ -155,14 +155,14 @@ impl Trie {
         news
     }
 
-    /// The number under which the other shards were told of this filter, 0 if never: who
-    /// subscribes now is heard everywhere once that number is applied everywhere.
+    /// The number of the update that told the other shards of this filter, 0 if never. Once all
+    /// shards have applied it, a new subscriber gets messages from all shards.
     pub fn told_at(&self, filter: TopicFilter<'_>) -> u64 {
         self.find(filter).map_or(0, |(_, id)| self.targets[id.0].told_at)
     }
 
-    /// Notes the number under which the other shards were told of this filter. A filter that
-    /// nobody uses is not noted.
+    /// Notes the number of the update that told the other shards of this filter. Does nothing if
+    /// the filter has no user.
     pub fn set_told_at(&mut self, filter: TopicFilter<'_>, number: u64) {
         if let Some((_, id)) = self.find(filter) {
             self.targets[id.0].told_at = number;
@@ -243,7 +243,7 @@ impl Trie {
         Some((NodePlace::End(node), self.node(node).end?))
     }
 
-    /// The target of a filter, made now if nobody has used the filter before.
+    /// The target of a filter. It is made if the filter has no user yet.
     fn target_mut(&mut self, filter: TopicFilter<'_>) -> &mut Target {
         let place = self.grow(filter);
         let id = match self.occupant(place) {
@@ -306,7 +306,7 @@ impl Trie {
         self.children.insert(edge_hash(self.seed, parent, level), child, rehash);
     }
 
-    /// Removes a target that nobody uses, and the nodes that led to it alone.
+    /// Removes a target without users, and the nodes that led to this target only.
     fn settle(&mut self, place: NodePlace, id: TargetId) {
         if self.targets[id.0].is_unused() {
             self.targets.remove(id.0);
@@ -342,7 +342,7 @@ impl Node {
         self.children == 0 && self.plus.is_none() && self.end.is_none() && self.rest.is_none()
     }
 
-    /// Where a node that a literal level leads to stands in the index.
+    /// The hash by which the index finds a node that a literal level leads to.
     fn edge_hash(&self, seed: Seed) -> u64 {
         let edge = self.parent.zip(self.level);
         let (parent, level) = edge.expect("only children of a literal level are in the index");

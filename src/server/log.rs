@@ -20,7 +20,8 @@ pub(super) struct Log {
 impl Log {
     /// Starts the log of this process, once.
     pub(super) fn start(filter: &str, format: LogFormat) -> Log {
-        // The executor's library speaks of its inner life; who wants to hear it says so.
+        // The executor's library logs its internals. They are logged only if the filter asks for
+        // it.
         let filter = EnvFilter::try_new(format!("{QUIET},{filter}"))
             .expect("the configuration has checked the filter");
         let (writer, guard) = NonBlockingBuilder::default()
@@ -33,7 +34,7 @@ impl Log {
         Log { dropped, _writer: guard }
     }
 
-    /// Says that the broker has stopped, and how much of the log is missing.
+    /// Logs that the broker has stopped, and how many lines of the log are missing.
     pub(super) fn end(&self) {
         let lines = self.dropped.dropped_lines();
         if lines > 0 {
@@ -53,7 +54,7 @@ fn subscribe(filter: EnvFilter, format: LogFormat, writer: NonBlocking) {
     }
 }
 
-/// What is not logged unless the filter names it.
+/// Parts that are not logged unless the filter names them.
 const QUIET: &str = "glommio=error";
 /// Lines that may wait to be written; more are dropped.
 const LINES_WAITING_MAX: usize = 8192;

@@ -2,8 +2,8 @@
 
 use std::num::NonZeroU16;
 
-/// Topics by their alias. How many there may be is for the owner to say; how many bytes they take
-/// is limited here.
+/// Topics by their alias. The owner limits the number of aliases; this type limits the bytes of
+/// their topics.
 #[derive(Debug, Default)]
 pub struct ClientAliases {
     topics: Vec<Option<Box<str>>>,
@@ -14,14 +14,14 @@ pub struct ClientAliases {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AliasesFull;
 
-/// Topics of all aliases of a connection, in bytes: enough for the longest one.
+/// Bytes of the topics of all aliases of a connection: enough for one topic of any length.
 pub const TOPIC_BYTES_MAX: usize = 64 << 10;
 
 impl ClientAliases {
-    /// Lets an alias stand for a topic from now on. [MQTT-3.3.2-7]
+    /// Sets an alias to a topic. [MQTT-3.3.2-7]
     ///
     /// # Errors
-    /// When there is no room for the topic. The alias then stands for what it stood for.
+    /// If there is no room for the topic. The alias is then unchanged.
     pub fn set(&mut self, alias: NonZeroU16, topic: &str) -> Result<(), AliasesFull> {
         let index = usize::from(alias.get()) - 1;
         let former = self.topic(alias).map_or(0, str::len);
@@ -41,7 +41,7 @@ impl ClientAliases {
         self.topics.get(usize::from(alias.get()) - 1)?.as_deref()
     }
 
-    /// How many aliases stand for a topic.
+    /// How many aliases are set.
     pub fn count(&self) -> usize {
         self.topics.iter().flatten().count()
     }

@@ -1,10 +1,10 @@
-//! The Topic Filters that a session has subscribed to, so that they can be undone at its end.
+//! The Topic Filters of a session, so that its subscriptions can be removed when it ends.
 
 use hashbrown::HashTable;
 
 use crate::base::hash::Seed;
 
-/// A set of filters: a list while it is short, hashed beyond.
+/// A set of filters: a list while there are few, a hash table otherwise.
 #[derive(Debug)]
 pub enum Filters {
     Few(Vec<Box<str>>),
@@ -33,7 +33,7 @@ pub struct FiltersMax {
     pub bytes: usize,
 }
 
-/// The session has as many filters as it may; the filter was not taken.
+/// The session has as many filters as it may. The filter was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FiltersFull;
 
@@ -117,7 +117,7 @@ impl Filters {
         self.list().get(place).map(|filter| &**filter).filter(|filter| is_shared(filter))
     }
 
-    /// Takes all of them out.
+    /// Takes all filters out.
     pub fn take(&mut self) -> Vec<Box<str>> {
         match std::mem::take(self) {
             Filters::Few(list) => list,

@@ -15,37 +15,37 @@ use crate::{
 ///             PUBLISH again: PUBREC, not routed
 /// ```
 ///
-/// QoS 1 leaves no trace here: a session does not wait for anything between PUBLISH and PUBACK.
+/// QoS 1 messages are not kept here: a session waits for nothing between PUBLISH and PUBACK.
 #[derive(Debug, Default)]
 pub struct Inbound {
-    /// Packet Identifiers between PUBREC and PUBREL, and whether they came on this connection;
-    /// absent while there are none.
+    /// Packet Identifiers between PUBREC and PUBREL, and whether each came on this connection;
+    /// `None` while there are none.
     held: Option<Box<Map<PacketId, bool>>>,
-    /// How many came on this connection.
+    /// How many of them came on this connection.
     fresh: u16,
 }
 
 /// What becomes of a PUBLISH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It is new: route it, then acknowledge it as its QoS asks.
+    /// The message is new: route it, then acknowledge it by its QoS.
     Route,
-    /// It was routed when it first came: only acknowledge it again.
+    /// The message was routed when it first came: acknowledge it again, and do not route it.
     AcknowledgeOnly,
-    /// The client has more unacknowledged than the Receive Maximum allows.
+    /// The client has more unreleased messages than the Receive Maximum allows.
     QuotaExceeded,
 }
 
 impl Inbound {
-    /// A connection begins: its quota is whole, whatever is held from earlier ones.
+    /// A connection begins with its full quota, even if messages of earlier connections are held.
     pub fn connect(&mut self) {
         self.fresh = 0;
         self.held.iter_mut().flat_map(|held| held.values_mut()).for_each(|fresh| *fresh = false);
     }
 
-    /// Judges a PUBLISH, and holds its Packet Identifier when it is to be delivered exactly once.
+    /// Decides what to do with a PUBLISH, and holds its Packet Identifier at QoS 2.
     ///
-    /// The client may not run ahead of the Receive Maximum that it was told. [MQTT-3.3.4-9]
+    /// The client may not exceed the Receive Maximum that it was told. [MQTT-3.3.4-9]
     pub fn handle_publish(
         &mut self,
         delivery: Delivery,
@@ -54,7 +54,7 @@ impl Inbound {
     ) -> Admission {
         let Delivery::ExactlyOnce(packet_id) = delivery else { return Admission::Route };
         let held = self.held.get_or_insert_with(|| Box::new(Map::with_hasher(seed)));
-        // Held already: a re-send. Acknowledge it again, route it never. [MQTT-4.3.3-10]
+        // Held already, so the client has sent it again. [MQTT-4.3.3-10]
         if held.contains_key(&packet_id) {
             return Admission::AcknowledgeOnly;
         }

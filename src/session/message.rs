@@ -11,7 +11,7 @@ use crate::{
     topic::TopicName,
 };
 
-/// From this many bytes on a payload is shared by reference instead of being copied.
+/// A payload of at least this many bytes is shared by reference and not copied.
 const SHARED_PAYLOAD_MIN: usize = 8 << 10;
 
 /// A message on its way through a shard. Nothing in it is owned.
@@ -24,15 +24,15 @@ pub struct MessageView<'a> {
     pub qos: QoS,
     /// RETAIN as the publisher set it.
     pub retain: bool,
-    /// When it is of no use to anyone any more.
+    /// When the message expires.
     pub expires_at: Option<Moment>,
-    /// The session that published it, when that lives on this shard. For No Local.
+    /// The session that published it, if it is on this shard. For No Local.
     pub publisher: Option<SubscriberId>,
     /// A hash of the publisher's Client Identifier; 0 for the broker itself.
     pub publisher_hash: u32,
 }
 
-/// A payload that is large enough to be shared, in memory that can be, as `share` makes it.
+/// The payload in memory that can be shared, which `share` provides; `None` if it is small.
 pub fn shared_payload(payload: &[u8], share: impl FnOnce(&[u8]) -> Bytes) -> Option<Bytes> {
     (payload.len() >= SHARED_PAYLOAD_MIN).then(|| share(payload))
 }
@@ -61,14 +61,14 @@ impl Payload<'_> {
     }
 }
 
-/// A message that somebody must keep: queued, in flight or retained.
+/// A message that is kept: queued, in flight or retained.
 #[derive(Debug)]
 pub struct Message {
     /// Topic Name, application properties and a small payload, one after the other.
     text: Box<[u8]>,
     topic_len: u16,
     application_len: u32,
-    /// The payload when it is too large to copy.
+    /// The payload if it is shared.
     shared: Option<Bytes>,
     qos: QoS,
     retain: bool,
@@ -114,12 +114,12 @@ impl Message {
         }
     }
 
-    /// Bytes of memory that it stands for in a queue's limit.
+    /// Bytes by which the message counts against the limit of a queue.
     pub fn size(&self) -> usize {
         Message::size_of(self.text.len() + self.shared.as_ref().map_or(0, Bytes::len))
     }
 
-    /// The same for one whose topic, application properties and payload have so many bytes.
+    /// The same for a message whose topic, properties and payload have `bytes` bytes.
     pub const fn size_of(bytes: usize) -> usize {
         size_of::<Message>() + bytes
     }

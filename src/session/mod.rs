@@ -1,8 +1,8 @@
-//! One client's contract with the broker: what outlives its connections.
+//! The session of one client: the state that outlives its connections.
 //!
-//! A pure state machine per direction: [`inbound`] for what the client publishes, [`outbound`] for
-//! what it is sent. [`topic_aliases`], [`client_aliases`] and [`terms`] are of one connection only.
-//! Knows packets and time; knows no sockets, no topics trie and no other session.
+//! It has one pure state machine for each direction: [`inbound`] for messages from the client,
+//! [`outbound`] for messages to it. [`topic_aliases`], [`client_aliases`] and [`terms`] are state
+//! of one connection only. Knows packets and time; knows no sockets, no trie and no other session.
 
 #![forbid(unsafe_code)]
 
@@ -42,25 +42,25 @@ use crate::{
 /// One client's session.
 #[derive(Debug)]
 pub struct Session {
-    /// Who its client was at its last CONNECT.
+    /// Who the client was at its last CONNECT.
     principal: Rc<Principal>,
     /// A hash of the Client Identifier, the same on all shards.
     client_hash: u32,
-    /// The connection that it is on; `None` while its client is away.
+    /// The connection of the session; `None` while the client is not connected.
     link: Option<Link>,
-    /// What Topic Aliases stand for on that connection, once it has been sent topics.
-    /// [MQTT-3.3.2-7]
+    /// The Topic Aliases to the client on that connection, once a topic was sent. [MQTT-3.3.2-7]
     topic_aliases: Option<Box<TopicAliases>>,
     inbound: Inbound,
     outbound: Outbound,
     filters: Filters,
-    /// How many of the filters are of shared subscriptions.
+    /// How many of the filters belong to shared subscriptions.
     shared_filters: u32,
-    /// Seconds that it outlives its connection; `u32::MAX` is for ever. [MQTT-3.1.2-23]
+    /// Seconds that the session outlives its connection; `u32::MAX` never expires.
+    /// [MQTT-3.1.2-23]
     expiry_interval: u32,
-    /// When it ends, while its client is away.
+    /// When the session ends, while the client is not connected.
     ends_at: Option<Moment>,
-    /// When the next reminder comes to look at it while its client is away.
+    /// When the next reminder to check the session comes, while the client is not connected.
     look_at: Option<Moment>,
     will: Option<Box<Will>>,
 }
@@ -76,7 +76,7 @@ impl Session {
     fn new(principal: Rc<Principal>, hash: u64) -> Session {
         Session {
             principal,
-            // The other half says where the client is at home.
+            // The other half of the hash decides the home of the client.
             client_hash: (hash >> 32) as u32,
             link: None,
             topic_aliases: None,
@@ -95,7 +95,7 @@ impl Session {
         self.principal.client_id()
     }
 
-    /// Who its client was at its last CONNECT.
+    /// Who the client was at its last CONNECT.
     #[inline]
     pub fn principal(&self) -> &Rc<Principal> {
         &self.principal
@@ -107,14 +107,15 @@ impl Session {
         self.client_hash
     }
 
-    /// The connection that it is on; `None` while its client is away.
+    /// The connection of the session; `None` while the client is not connected.
     #[inline]
     pub fn link(&self) -> Option<Link> {
         self.link
     }
 
-    /// The client has come, as this principal: `window` is its Receive Maximum, `expiry_interval`
-    /// is in seconds. A Will that was waiting for its delay is not published. [MQTT-3.1.3-9]
+    /// The client has connected as this principal. `window` is its Receive Maximum,
+    /// `expiry_interval` is in seconds. A Will that waits for its delay is not published.
+    /// [MQTT-3.1.3-9]
     pub fn connect(
         &mut self,
         principal: Rc<Principal>,
@@ -134,8 +135,9 @@ impl Session {
         self.will = will;
     }
 
-    /// The client has gone. Its Will is published after its delay or at the session's end,
-    /// whichever comes first, unless the client took it along. [MQTT-3.1.3-9]
+    /// The client has disconnected. With `keeps_will`, its Will is published after its delay or at
+    /// the end of the session, whichever comes first. Without, the Will is deleted.
+    /// [MQTT-3.1.3-9]
     pub fn disconnect(&mut self, now: Moment, keeps_will: bool) {
         self.link = None;
         self.topic_aliases = None;
@@ -147,8 +149,8 @@ impl Session {
         }
     }
 
-    /// The client changes the Session Expiry Interval as it leaves. A session that was to end with
-    /// its connection cannot be kept then. [MQTT-3.14.2-2]
+    /// The client changes the Session Expiry Interval in DISCONNECT. This is an error if the
+    /// interval in CONNECT was 0 and the new one is not. [MQTT-3.14.2-2]
     pub fn change_expiry(&mut self, seconds: u32, maximum: u32) -> Result<(), ProtocolError> {
         if self.expiry_interval == 0 && seconds > 0 {
             return Err(ProtocolError::SessionExpiryRaised);
@@ -157,17 +159,17 @@ impl Session {
         Ok(())
     }
 
-    /// Whether its client has been away for longer than it lasts.
+    /// Whether the session has ended: its client has been disconnected for as long as it lasts.
     pub fn has_ended(&self, now: Moment) -> bool {
         self.link.is_none() && self.ends_at.is_some_and(|ends_at| ends_at <= now)
     }
 
-    /// Whether its client has been away for as long as its Will is delayed.
+    /// Whether the Will is due: its client has been disconnected for as long as the delay.
     pub fn is_will_due(&self, now: Moment) -> bool {
         self.link.is_none() && self.will_due_at().is_some_and(|due_at| due_at <= now)
     }
 
-    /// When something happens to it next while its client is away.
+    /// When the Will is due or the session ends, while the client is not connected.
     pub fn next_change(&self) -> Option<Moment> {
         [self.will_due_at(), self.ends_at].into_iter().flatten().min()
     }
@@ -177,7 +179,7 @@ impl Session {
         self.will.take()
     }
 
-    /// Notes a reminder to look at it. False: an earlier one comes anyway.
+    /// Notes a reminder to check the session. False: an earlier reminder will come.
     pub fn remind(&mut self, look_at: Moment) -> bool {
         let is_sooner = self.look_at.is_none_or(|pending| look_at < pending);
         if is_sooner {
@@ -186,8 +188,8 @@ impl Session {
         is_sooner
     }
 
-    /// A reminder has come. False: an earlier one has taken its place, or it was for the session
-    /// that had this number before.
+    /// A reminder has come. False: an earlier reminder has replaced it, or it was for an earlier
+    /// session with the same number.
     pub fn take_reminder(&mut self, now: Moment) -> bool {
         let is_due = self.look_at.is_some_and(|look_at| look_at <= now);
         if is_due {
@@ -196,7 +198,7 @@ impl Session {
         is_due
     }
 
-    /// Notes a subscription. True: it is a new one.
+    /// Notes a subscription. True: it is new.
     pub fn subscribe(
         &mut self,
         text: &str,
@@ -212,7 +214,7 @@ impl Session {
         Ok(true)
     }
 
-    /// Forgets a subscription. False: there was none with exactly this filter.
+    /// Forgets a subscription. False: there is none with exactly this filter.
     /// [MQTT-3.10.4-1]
     pub fn unsubscribe(&mut self, text: &str, subscription: Subscription<'_>) -> bool {
         if !self.filters.contains(text) {
@@ -236,7 +238,7 @@ impl Session {
         self.filters.shared_at(place)
     }
 
-    /// Forgets all subscriptions, and says which there were.
+    /// Forgets all subscriptions, and returns their filters.
     pub fn take_filters(&mut self) -> Vec<Box<str>> {
         self.shared_filters = 0;
         self.filters.take()
@@ -261,18 +263,18 @@ impl Session {
         &mut self.outbound
     }
 
-    /// What sending a message to the client changes.
+    /// The parts that change when a message is sent to the client.
     #[inline]
     pub fn sending(&mut self) -> (&mut Outbound, &mut Option<Box<TopicAliases>>) {
         (&mut self.outbound, &mut self.topic_aliases)
     }
 
-    /// What it leaves to others at its end.
+    /// The messages to the client, some of which other members of share groups take over.
     pub fn into_outbound(self) -> Outbound {
         self.outbound
     }
 
-    /// Messages on their way to the client.
+    /// The number of messages in flight to the client or queued.
     pub fn load(&self) -> usize {
         usize::from(self.outbound.outstanding()) + self.outbound.queue.len()
     }

@@ -1,11 +1,12 @@
-//! The subscriber's half of a session: what is in flight to the client.
+//! The subscriber's half of a session: messages in flight to the client.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::queue::{Queue, QueuedMessage};
 use crate::mqtt::{PacketId, QoS};
 
-/// Messages sent at QoS 1 and 2 and not finished with, and those that wait behind them.
+/// QoS 1 and 2 messages to the client: those in flight, which were sent and are not complete, and
+/// those that wait in the queue.
 ///
 /// ```text
 ///              QoS 1: PUBACK
@@ -16,21 +17,21 @@ use crate::mqtt::{PacketId, QoS};
 ///                (PUBREL sent)
 /// ```
 ///
-/// Packet Identifiers are given out in turn, so the flights are dense: a flight's place in the
-/// deque is its identifier's distance from the first one. Flights that end out of turn stay as
-/// `Done` until those before them end. A flight that has outlasted many later ones stands apart,
-/// so that the deque stays short; its identifier is passed over until it ends.
+/// A *flight* is a message in flight. Packet Identifiers are given out in order, so the place of a
+/// flight in the deque is the distance of its identifier from the first one. Flights that end out
+/// of order stay as `Done` until all flights before them end. A flight that outlasts many later
+/// ones is kept apart, so that the deque stays short. Its identifier is skipped until it ends.
 #[derive(Debug)]
 pub struct Outbound {
     flights: VecDeque<Flight>,
     /// The Packet Identifier of the first flight.
     first_id: PacketId,
-    /// How many flights, from the front, have been sent on this connection; there are no more of
-    /// them than Packet Identifiers.
+    /// How many flights, from the front, have been sent on this connection: at most as many as
+    /// there are Packet Identifiers.
     sent: u16,
-    /// Those that are not done.
+    /// Flights that are not done.
     alive: u16,
-    /// Flights before all of the deque; mostly there are none.
+    /// Flights that are older than all of the deque. Usually there are none.
     late: Option<Box<LateFlights>>,
     /// Flights that count against the window: sent on this connection and not done.
     outstanding: u16,
@@ -52,7 +53,7 @@ enum Flight {
     Done,
 }
 
-/// What is to be sent again when a session resumes, in order.
+/// What is sent again when a session resumes, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Resend<'a> {
     Publish(PacketId, &'a QueuedMessage),
@@ -67,7 +68,7 @@ impl PartialEq for QueuedMessage {
 
 impl Eq for QueuedMessage {}
 
-/// How a client's PUBREC was understood.
+/// What follows from a PUBREC of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// Answer with PUBREL.
@@ -78,7 +79,7 @@ pub enum Received {
     Unknown,
 }
 
-/// The deque is no longer than this many times the window.
+/// The deque is at most this many times as long as the window.
 const SPAN_PER_WINDOW: usize = 8;
 const PACKET_IDS: usize = u16::MAX as usize;
 
@@ -109,7 +110,7 @@ impl Outbound {
         }
     }
 
-    /// Whether one more PUBLISH at QoS 1 or 2 may be sent now, ahead of nothing that waits.
+    /// Whether a new PUBLISH at QoS 1 or 2 may be sent now: there is room, and nothing waits.
     #[inline]
     pub fn is_open(&self) -> bool {
         self.queue.is_empty() && !self.is_resending() && self.has_room()
@@ -136,7 +137,7 @@ impl Outbound {
         usize::from(self.alive)
     }
 
-    /// Takes off: the queued is being sent under the identifier that this returns.
+    /// Puts a message in flight. The caller sends it with the Packet Identifier that this returns.
     pub fn begin(&mut self, queued: QueuedMessage) -> PacketId {
         debug_assert!(!self.is_resending(), "re-sending comes before new messages");
         if self.late.is_some() || self.flights.len() >= self.span() {
@@ -154,8 +155,7 @@ impl Outbound {
         (usize::from(self.window) * SPAN_PER_WINDOW).min(PACKET_IDS)
     }
 
-    /// Shortens the deque until one more flight has a place in it, and passes over identifiers
-    /// that are in use.
+    /// Shortens the deque until it has room for one more flight, and skips identifiers in use.
     #[cold]
     fn make_room(&mut self) {
         loop {
@@ -185,8 +185,8 @@ impl Outbound {
         self.forget_first_done();
     }
 
-    /// The next flight of an earlier connection, now counted as sent on this one; `None` when
-    /// there is none or the window is full. [MQTT-4.4.0-1]
+    /// The next flight of an earlier connection, now counted as sent on this one; `None` if there
+    /// is none or the window is full. [MQTT-4.4.0-1]
     pub fn resend_next(&mut self) -> Option<Resend<'_>> {
         let full = self.outstanding >= self.window;
         if let Some(late) = self.late.as_mut().filter(|late| late.is_resending()) {
@@ -202,7 +202,7 @@ impl Outbound {
         Some(resend)
     }
 
-    /// Ends a QoS 1 flight. False when there is none with this identifier.
+    /// Ends a QoS 1 flight. False: there is none with this identifier.
     pub fn handle_puback(&mut self, packet_id: PacketId) -> bool {
         self.end(packet_id, |flight| match flight {
             Flight::Sent { queued, .. } => queued.qos == QoS::AtLeastOnce,
@@ -210,7 +210,7 @@ impl Outbound {
         })
     }
 
-    /// The client has a QoS 2 message, or has refused it. [MQTT-4.3.3-4]
+    /// The client has received or refused a QoS 2 message. [MQTT-4.3.3-4]
     pub fn handle_pubrec(&mut self, packet_id: PacketId, refused: bool) -> Received {
         let Some(flight) = self.sent_flight(packet_id) else { return Received::Unknown };
         match flight {
@@ -227,7 +227,7 @@ impl Outbound {
         }
     }
 
-    /// Ends a QoS 2 flight. False when there is none released with this identifier.
+    /// Ends a QoS 2 flight. False: there is no released one with this identifier.
     pub fn handle_pubcomp(&mut self, packet_id: PacketId) -> bool {
         self.end(packet_id, |flight| matches!(flight, Flight::Released { .. }))
     }
@@ -246,9 +246,9 @@ impl Outbound {
         self.finish(packet_id);
     }
 
-    /// What is left at the session's end to the other members of share groups, oldest first: what
-    /// has not been acknowledged, and what waits. A QoS 2 message that has been sent is for nobody
-    /// else. [MQTT-4.8.2-5]
+    /// The messages that other members of share groups take over when the session ends, oldest
+    /// first: unacknowledged and queued ones. A QoS 2 message that has been sent is not among them.
+    /// [MQTT-4.8.2-5]
     pub fn into_shared(self) -> impl Iterator<Item = QueuedMessage> {
         let queued = self.queue.into_messages();
         let late = self.late.into_iter().flat_map(|late| late.flights.into_values());
@@ -273,7 +273,7 @@ impl Outbound {
         self.end(packet_id, |_| true);
     }
 
-    /// What has been taken out of its place is finished with.
+    /// Updates the counts for a flight that has ended.
     fn forget(&mut self, packet_id: PacketId, flight: &Flight) {
         let (Flight::Sent { counted, .. } | Flight::Released { counted }) = *flight else {
             unreachable!("a flight that is done is not found");
@@ -295,8 +295,8 @@ impl Outbound {
         }
     }
 
-    /// The flight with this identifier. What was not sent on this connection cannot be
-    /// acknowledged on it.
+    /// The flight with this identifier, if it was sent on this connection: only then can it be
+    /// acknowledged.
     fn sent_flight(&mut self, packet_id: PacketId) -> Option<&mut Flight> {
         let from = usize::from(self.first_id.value());
         let index = (usize::from(packet_id.value()) + PACKET_IDS - from) % PACKET_IDS;
@@ -308,7 +308,7 @@ impl Outbound {
 }
 
 impl Flight {
-    /// A new connection begins: it does not count against the window any more.
+    /// A new connection begins: the flight no longer counts against the window.
     fn discount(&mut self) {
         match self {
             Flight::Sent { counted, .. } | Flight::Released { counted } => *counted = false,
@@ -316,7 +316,7 @@ impl Flight {
         }
     }
 
-    /// What is sent again of it; `None` when nothing is, or while the window is full.
+    /// What to send again for this flight; `None` if nothing, or while the window is full.
     fn resend(
         &mut self,
         packet_id: PacketId,
@@ -336,20 +336,20 @@ impl Flight {
     }
 }
 
-/// Flights that have outlasted many later ones, none of them done, in the order of their sending.
+/// Flights that have outlasted many later ones, in the order in which they were sent. None is done.
 #[derive(Debug, Default)]
 struct LateFlights {
     flights: BTreeMap<u64, (PacketId, Flight)>,
-    /// The place of each in that order.
+    /// The place of each flight in that order.
     places: BTreeMap<PacketId, u64>,
-    /// The place of the next one.
+    /// The place of the next flight.
     next: u64,
-    /// Those before this place have been sent on this connection.
+    /// Flights before this place have been sent on this connection.
     sent: u64,
 }
 
 impl LateFlights {
-    /// Adds a flight that has been sent on this connection, later than the others.
+    /// Adds a flight that has been sent on this connection, after all others.
     fn push(&mut self, packet_id: PacketId, flight: Flight) {
         self.flights.insert(self.next, (packet_id, flight));
         self.places.insert(packet_id, self.next);
@@ -401,7 +401,7 @@ fn id_at(first: PacketId, distance: usize) -> PacketId {
     u16::try_from(value).ok().and_then(PacketId::new).expect("from 1 to 65,535")
 }
 
-/// A deque larger than this is given back when nothing is in flight.
+/// The memory of a larger deque is freed when nothing is in flight.
 const IDLE_CAPACITY_MAX: usize = 64;
 
 #[cfg(test)]

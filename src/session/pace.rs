@@ -1,13 +1,13 @@
-//! How fast a queue empties, and so how many messages may wait in it without waiting long.
+//! Measures how fast a queue empties, and so how many messages may wait in it without waiting long.
 
 use crate::base::time::{Moment, Span};
 
-/// A queue that empties fast is long once its last message would wait for longer than this.
+/// A fast queue is too long when its last message would wait for longer than this.
 const WAIT_MAX: Span = Span::from_millis(3);
-/// What leaves a queue is counted for at least as long before its rate is known.
+/// The shortest time over which the rate of a queue is measured.
 const MEASURED_MIN: Span = Span::from_millis(1);
-/// A queue from which fewer messages leave within [`WAIT_MAX`] is slow. Publishers would be held
-/// back for it for long, so it is bound by its limits alone.
+/// A queue from which fewer messages leave within [`WAIT_MAX`] is slow, and only its limits apply:
+/// otherwise publishers would be held back for it most of the time.
 const BACKLOG_MIN: u64 = 128;
 
 /// The rate at which messages leave a queue, measured from the time at which the last message of
@@ -16,22 +16,22 @@ const BACKLOG_MIN: u64 = 128;
 pub(super) struct Pace {
     /// How many messages have left.
     left: u64,
-    /// The measurement that goes on: when it began, how many had left then, and how many will have
-    /// left at its end.
+    /// The present measurement: when it began, how many messages had left then, and how many will
+    /// have left at its end.
     since: Moment,
     from: u64,
     until: u64,
-    /// The last whole measurement: so many messages left within this time.
+    /// The last complete measurement: this many messages left within this time.
     measured: Option<(u64, Span)>,
 }
 
 impl Pace {
-    /// The first message waits from now on.
+    /// Begins to measure, with the first message that waits.
     pub(super) fn new(now: Moment) -> Pace {
         Pace { left: 0, since: now, from: 0, until: 1, measured: None }
     }
 
-    /// So many messages have left, and so many still wait.
+    /// Notes that messages have left, and how many still wait.
     pub(super) fn note_left(&mut self, messages: usize, waiting: usize, now: Moment) {
         self.left += messages as u64;
         let elapsed = now.since(self.since);
@@ -43,12 +43,12 @@ impl Pace {
         }
     }
 
-    /// How many messages may wait such that none waits for long. `None`: the queue is slow, or its
-    /// rate is not known yet.
+    /// How many messages may wait, so that none waits for longer than [`WAIT_MAX`]. `None`: the
+    /// queue is slow, or its rate is not known yet.
     pub(super) fn backlog_max(&self, now: Moment) -> Option<usize> {
         let (left, span) = self.measured?;
         let last = left * WAIT_MAX.as_nanos() / span.as_nanos();
-        // A queue that has come to a standstill is slower than it was.
+        // If the queue has stopped since, its rate is lower than in the last measurement.
         let elapsed = now.since(self.since).as_nanos().max(1);
         let now_at_most = (self.until - self.from) * WAIT_MAX.as_nanos() / elapsed;
         let backlog = last.min(now_at_most);

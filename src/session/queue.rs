@@ -1,4 +1,4 @@
-//! Messages that wait for a session: for its client to come back, or for its window to open.
+//! The queue of a session: messages that wait for the client to reconnect, or for its window.
 
 use std::{
     cmp::Reverse,
@@ -13,15 +13,15 @@ use crate::{
     topic::GroupName,
 };
 
-/// One message for one session, with what its subscriptions made of it.
+/// One message for one session, with the QoS and options of its subscriptions.
 #[derive(Clone, Debug)]
 pub struct QueuedMessage {
     pub message: Rc<Message>,
     pub qos: QoS,
     pub retain: bool,
-    /// The Subscription Identifiers of all subscriptions that it matched; mostly there are none.
+    /// The Subscription Identifiers of all matching subscriptions. Usually there are none.
     pub subscription_ids: Option<Rc<[u32]>>,
-    /// The share group that it came by: its other members inherit it.
+    /// The share group by which the message came. Other members may take the message over.
     pub group: Option<Rc<GroupName>>,
 }
 
@@ -39,29 +39,28 @@ impl QueueLimits {
     pub const NONE: QueueLimits = QueueLimits { messages_max: usize::MAX, bytes_max: usize::MAX };
 }
 
-/// The limit is reached; the message was not taken.
+/// The queue is at its limit. The message was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFull;
 
-/// A bounded queue, first in first out. While it is empty it owns no memory: most sessions never
-/// need one. What has expired leaves it as soon as [`Queue::expire`] is called, whoever waits
-/// before it.
+/// A bounded queue, first in first out. It owns no memory until it is used: most sessions never
+/// need one. [`Queue::expire`] removes expired messages from any place.
 #[derive(Debug, Default)]
 pub struct Queue(Option<Box<Waiting>>);
 
 #[derive(Debug)]
 struct Waiting {
-    /// `None` in the place of one that has expired. The first is none of those.
+    /// `None` in the place of a message that has expired. The first place is never `None`.
     places: VecDeque<Option<QueuedMessage>>,
     /// The number of the first place. Places are numbered in their order.
     first: u64,
-    /// The places of messages that expire, the soonest first; also of some that have gone.
+    /// The places of messages that expire, the soonest first. Some of them have left the queue.
     expiries: BinaryHeap<Reverse<(Moment, u64)>>,
     messages: usize,
     bytes: usize,
-    /// Since when no message has left, though one found no place.
+    /// Since when no message has left the queue, although a message found no room.
     stuck_since: Option<Moment>,
-    /// Others do its work because it was full.
+    /// Messages of share groups went to other members because the queue was full.
     relieved: bool,
     pace: Pace,
 }
@@ -79,7 +78,7 @@ impl Queue {
         self.0.as_ref().map_or(0, |waiting| waiting.bytes)
     }
 
-    /// How many have expired and have not left yet.
+    /// How many messages have expired and are still in the queue.
     pub fn expired(&self, now: Moment) -> usize {
         let places = self.0.iter().flat_map(|waiting| waiting.places.iter().flatten());
         places.filter(|queued| queued.message.has_expired(now)).count()
@@ -121,15 +120,15 @@ impl Queue {
         Ok(())
     }
 
-    /// Lets go what has expired, and says how many. [MQTT-3.3.2-5]
+    /// Removes expired messages, and returns how many they were. [MQTT-3.3.2-5]
     pub fn expire(&mut self, now: Moment) -> usize {
         let expired = self.0.as_mut().map_or(0, |waiting| waiting.expire(now));
         self.forget_if_empty();
         expired
     }
 
-    /// A message of a share group has found no place, and goes to another member. Says how long no
-    /// message has left the queue, as far as is known.
+    /// A message of a share group has found no room, and goes to another member. Returns how long
+    /// no message has left the queue, as far as is known.
     pub fn note_relief(&mut self, now: Moment) -> Span {
         let Some(waiting) = &mut self.0 else { return Span::ZERO };
         waiting.relieved = true;
@@ -141,14 +140,15 @@ impl Queue {
         self.0.as_ref().is_some_and(|waiting| waiting.relieved)
     }
 
-    /// It has room again.
+    /// The queue has room again.
     pub fn end_relief(&mut self) {
         if let Some(waiting) = &mut self.0 {
             waiting.relieved = false;
         }
     }
 
-    /// The next message that has not expired, and how many had. [MQTT-3.3.2-5]
+    /// The next message that has not expired, and how many expired ones were removed before it.
+    /// [MQTT-3.3.2-5]
     pub fn pop(&mut self, now: Moment) -> (Option<QueuedMessage>, usize) {
         let expired = self.expire(now);
         let next = self.0.as_mut().and_then(|waiting| waiting.pop_first(now));
@@ -156,7 +156,7 @@ impl Queue {
         (next, expired)
     }
 
-    /// Everything that waits, for another to take.
+    /// All messages that wait.
     pub fn into_messages(self) -> impl Iterator<Item = QueuedMessage> {
         self.0.into_iter().flat_map(|waiting| waiting.places.into_iter().flatten())
     }
@@ -218,8 +218,8 @@ impl Waiting {
         before - self.messages
     }
 
-    /// Gives memory back: places before the first message, and those of messages that have gone
-    /// once they outnumber the others.
+    /// Frees memory: places before the first message, and expiries of messages that have left, once
+    /// they outnumber the others.
     fn tidy(&mut self) {
         while let Some(None) = self.places.front() {
             self.places.pop_front();
@@ -235,7 +235,7 @@ impl Waiting {
     }
 }
 
-/// So many places of messages that have gone are kept in any case.
+/// Places of messages that have left that are kept in any case.
 const SPARE_PLACES: usize = 16;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::{
     base::{hash::Seed, ids::SubscriberId},
 };
 
-/// Sessions by number and by Client Identifier. They stand in chunks, so that none ever moves.
+/// Sessions by number and by Client Identifier. They are stored in chunks, so that none ever moves.
 #[derive(Debug)]
 pub struct Sessions {
     chunks: Vec<Box<[Option<Session>]>>,
@@ -81,7 +81,7 @@ impl Sessions {
         self.chunks.get(subscriber.index() / CHUNK)?[subscriber.index() % CHUNK].as_ref()
     }
 
-    /// The session of a connection: it lasts for as long as that, at least.
+    /// The session of a connection. It lasts at least as long as the connection.
     #[inline]
     pub fn of_connected_mut(&mut self, subscriber: SubscriberId) -> &mut Session {
         self.get_mut(subscriber).expect("a session outlives its connections")
@@ -98,7 +98,7 @@ impl Sessions {
         Some(&mut chunk[subscriber.index() % CHUNK])
     }
 
-    /// Adds a chunk, and says which of its places is to be used first.
+    /// Adds a chunk, and returns the first of its places.
     fn grow(&mut self) -> SubscriberId {
         let first = u32::try_from(self.chunks.len() * CHUNK).expect("fewer than 2^32 sessions");
         self.chunks.push((0..CHUNK).map(|_| None).collect());

@@ -1,13 +1,13 @@
-//! What a client has said in CONNECT about the packets that it takes, and how answers keep to it.
+//! Which packets a client accepts, as it said in CONNECT, and how answers are written for it.
 
 use crate::mqtt::{Connect, Packet, Version, frame::PACKET_SIZE_MAX};
 
-/// The terms on which a client is sent packets.
+/// Which packets a client accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Maximum Packet Size.
     packet_size_max: u32,
-    /// Topic Aliases that may be used towards it.
+    /// How many Topic Aliases the broker may use to the client.
     topic_aliases: u16,
     version: Version,
     /// Request Problem Information. [MQTT-3.1.2-29]
@@ -15,13 +15,12 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Those of a client that has asked for nothing, or whose CONNECT cannot be read.
+    /// The terms of a client that has asked for nothing, or whose CONNECT cannot be read.
     pub const fn plain(version: Version) -> Terms {
         Terms { packet_size_max: SIZE_MAX, topic_aliases: 0, version, problem_information: true }
     }
 
-    /// Those of a CONNECT. No more Topic Aliases are used than the client takes, nor than
-    /// `topic_aliases_max`. [MQTT-3.1.2-26]
+    /// The terms of a CONNECT, with at most `topic_aliases_max` Topic Aliases. [MQTT-3.1.2-26]
     pub fn of(connect: &Connect<'_>, topic_aliases_max: u16) -> Terms {
         let maximum = connect.properties.maximum_packet_size;
         Terms {
@@ -42,16 +41,15 @@ impl Terms {
         self.topic_aliases
     }
 
-    /// Whether the client takes a packet of so many bytes: a larger one is not sent to it.
-    /// [MQTT-3.1.2-24]
+    /// Whether the client accepts a packet of `bytes` bytes. [MQTT-3.1.2-24]
     #[inline]
     pub const fn takes(self, bytes: usize) -> bool {
         bytes <= self.packet_size_max as usize
     }
 
-    /// Writes an answer into an empty buffer. The Reason String is left out when the client does
-    /// not want to hear it, or when the packet would be too large with it. False: even without it,
-    /// the client does not take the answer.
+    /// Writes an answer into an empty buffer. The Reason String is left out if the client does not
+    /// want any, or if the packet would be too large with it. False: the packet is too large even
+    /// without it.
     ///
     /// [MQTT-3.1.2-29] [MQTT-3.2.2-19] [MQTT-3.4.2-2] [MQTT-3.5.2-2] [MQTT-3.6.2-2] [MQTT-3.7.2-2]
     /// [MQTT-3.9.2-1] [MQTT-3.11.2-1] [MQTT-3.14.2-3] [MQTT-3.15.2-2] No answer has User
@@ -77,6 +75,6 @@ impl Terms {
     }
 }
 
-/// The size of a packet that can be expressed at all.
+/// The size of the largest possible packet.
 const SIZE_MAX: u32 = 268_435_460;
 const _: () = assert!(SIZE_MAX as usize == PACKET_SIZE_MAX, "that is what frames are made for");

@@ -1,15 +1,15 @@
 //! The Topic Aliases that the broker has given to topics on one connection.
 //!
-//! A topic gets one when it comes again, not when it is first seen; and when all are given, one
-//! that has not been used for a while is given away. A client with more topics than aliases so
-//! keeps most of them for the topics that come most. Knows no packets and no outbox: whoever sends
-//! says so by [`TopicAliases::set`], and only then does an alias stand for its topic.
+//! A topic gets an alias when it comes for the second time within a while. When all aliases are in
+//! use, an alias that was not used lately is reassigned. So frequent topics keep their aliases,
+//! even if there are more topics than aliases. Knows no packets and no outbox: the sender calls
+//! [`TopicAliases::set`] when a PUBLISH with a new alias is on its way, and only then is it set.
 
 use std::num::NonZeroU16;
 
 use hashbrown::HashTable;
 
-/// What the aliases of one connection stand for. [MQTT-3.3.2-7]
+/// The aliases of one connection, with their topics. [MQTT-3.3.2-7]
 #[derive(Debug)]
 pub struct TopicAliases {
     /// As many as client and broker both allow, at least one.
@@ -18,12 +18,12 @@ pub struct TopicAliases {
     topics: Vec<Topic>,
     /// Places in `topics`, by the hash of the topic.
     places: HashTable<u16>,
-    /// The place that is looked at next when one has to be given away.
+    /// The hand of the CLOCK scan: the place that is checked next when an alias is reassigned.
     hand: u16,
     /// Bytes of all topics.
     bytes: usize,
-    /// Parts of the hashes of topics that were lately sent in full, each in the set that the rest
-    /// of its hash says, the latest first.
+    /// Topics that were lately sent in full, by a part of their hash. The rest of the hash picks
+    /// the set; the latest topic of a set is first.
     lately: Box<[[u16; 4]]>,
 }
 
@@ -31,8 +31,8 @@ pub struct TopicAliases {
 struct Topic {
     name: String,
     hash: u64,
-    /// Whether it has come since the hand was here last. A new one counts as used: else topics in
-    /// turn, more than there are aliases, would take them from each other.
+    /// Whether the topic has come since the hand was here last. A new topic counts as used.
+    /// Otherwise more topics than aliases, coming in turn, would take them from each other.
     is_used: bool,
 }
 
@@ -40,9 +40,9 @@ struct Topic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming {
     InFull,
-    /// In full, together with the alias that stands for it from then on.
+    /// In full, together with the alias that is set by this PUBLISH.
     WithAlias(NonZeroU16),
-    /// By its alias alone.
+    /// By its alias only.
     ByAlias(NonZeroU16),
 }
 
@@ -59,7 +59,7 @@ impl TopicAliases {
         }
     }
 
-    /// Whether any alias is worth its bytes for this topic.
+    /// Whether an alias saves bytes for this topic.
     pub fn are_worth(topic: &str) -> bool {
         (TOPIC_BYTES_MIN..=BYTES_MAX).contains(&topic.len())
     }
@@ -100,12 +100,12 @@ impl TopicAliases {
         self.places.insert_unique(hash, place, |&place| topics[usize::from(place)].hash);
     }
 
-    /// Whether a topic without alias has been sent lately. It has been from now on.
+    /// Whether a topic without alias has been sent lately. Notes that it is sent now.
     fn comes_again(&mut self, hash: u64) -> bool {
         let [low, _, a, b, ..] = hash.to_le_bytes();
         let at = usize::from(low) & (self.lately.len() - 1);
         let set = &mut self.lately[at];
-        // No part of a hash is the zero that an empty place has.
+        // Zero marks an empty place, so no part of a hash may be zero.
         let part = u16::from_le_bytes([a | 1, b]);
         if !set.contains(&part) {
             set.rotate_right(1);
@@ -115,8 +115,8 @@ impl TopicAliases {
         true
     }
 
-    /// An alias for a topic of so many bytes: a new one, or else that of the topic at the hand,
-    /// unless that has been used since. [MQTT-3.3.2-11]
+    /// An alias for a topic of `len` bytes: a free one, or that of the topic at the hand unless it
+    /// was used since the hand was there last. [MQTT-3.3.2-11]
     fn free_place(&mut self, len: usize) -> Option<NonZeroU16> {
         let count = self.topics.len();
         if count < usize::from(self.maximum.get()) && self.bytes + len <= BYTES_MAX {
@@ -143,11 +143,11 @@ fn alias_at(place: u16) -> NonZeroU16 {
     NonZeroU16::MIN.saturating_add(place)
 }
 
-/// A shorter topic gains next to nothing by an alias, which takes three bytes.
+/// For a shorter topic an alias saves next to nothing, because the alias takes three bytes.
 const TOPIC_BYTES_MIN: usize = 8;
-/// What the topics of one connection may take together.
+/// Bytes of all topics of one connection, at most.
 const BYTES_MAX: usize = 4 << 10;
-/// Topics that are remembered as sent lately, in sets of four: powers of two.
+/// The smallest and the largest number of sets of topics that were sent lately: powers of two.
 const SETS_MIN: usize = 8;
 const SETS_MAX: usize = 64;
 

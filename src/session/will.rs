@@ -1,4 +1,4 @@
-//! The message that a client leaves behind for the case that it vanishes.
+//! The Will: a message that is published when a connection ends without a normal DISCONNECT.
 
 use std::rc::Rc;
 
@@ -13,6 +13,6 @@ pub struct Will {
     pub delay: Span,
     /// The Message Expiry Interval, which begins when the Will is published.
     pub message_expiry: Option<Span>,
-    /// When it is published, once its client is away.
+    /// When it is published; set when the client has disconnected.
     pub due_at: Option<Moment>,
 }

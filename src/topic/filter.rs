@@ -1,4 +1,4 @@
-//! Topic Filters: which names a subscriber asks for.
+//! Topic Filters: the patterns of Topic Names that a client subscribes to.
 
 use super::{Levels, TopicError, TopicName, check_text, count_levels};
 
@@ -17,7 +17,7 @@ impl<'a> TopicFilter<'a> {
         Ok(TopicFilter(text))
     }
 
-    /// A filter that was parsed before. It is not looked at again.
+    /// A filter that was parsed before. It is not checked again.
     pub fn from_valid(text: &'a str) -> TopicFilter<'a> {
         debug_assert!(TopicFilter::parse(text).is_ok(), "no Topic Filter: {text:?}");
         TopicFilter(text)
@@ -39,14 +39,14 @@ impl<'a> TopicFilter<'a> {
         self.first_wildcard().is_some()
     }
 
-    /// The whole levels before the first wildcard, with the separator that ends them; all of a
-    /// filter that has no wildcard. Every name that matches begins with it, except the parent
-    /// level of `#`, which lacks the separator.
+    /// The complete levels before the first wildcard, with their last separator; the whole filter
+    /// if it has no wildcard. Every name that matches begins with this, except the parent level of
+    /// `#`, which lacks the separator.
     pub fn literal_prefix(self) -> &'a str {
         &self.0[..self.first_wildcard().unwrap_or(self.0.len())]
     }
 
-    /// Whether a message with this name is asked for.
+    /// Whether the filter matches this name.
     pub fn matches(self, name: TopicName<'_>) -> bool {
         // [MQTT-4.7.2-1]
         if name.is_reserved() && self.first_wildcard() == Some(0) {

@@ -21,7 +21,7 @@ pub(crate) use filter::twin;
 /// The most bytes that a Topic Name or a Topic Filter has. [MQTT-4.7.3-3]
 pub const TOPIC_BYTES_MAX: usize = 65_535;
 
-/// Why a string is not what it was taken for.
+/// Why a string is not a valid Topic Name, Topic Filter or Shared Subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     #[error("a topic has at least one character")]
@@ -42,7 +42,7 @@ pub enum TopicError {
     SharedFilterMissing,
 }
 
-/// What names and filters have in common.
+/// Checks the rules that names and filters have in common.
 fn check_text(text: &str) -> Result<(), TopicError> {
     // [MQTT-4.7.3-1]
     if text.is_empty() {
@@ -60,7 +60,7 @@ fn check_length(text: &str) -> Result<(), TopicError> {
     if text.len() > TOPIC_BYTES_MAX { Err(TopicError::TooLong) } else { Ok(()) }
 }
 
-/// The levels of a text. Levels are short: going byte by byte is faster than a search.
+/// The levels of a text. They are short, so a loop over the bytes is faster than a search.
 #[derive(Clone, Debug)]
 struct Levels<'a> {
     rest: Option<&'a str>,

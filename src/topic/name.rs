@@ -18,7 +18,7 @@ impl<'a> TopicName<'a> {
         Ok(TopicName(text))
     }
 
-    /// The same for a name that is not all plain letters.
+    /// Parses a name with other than plain ASCII characters.
     #[cold]
     fn parse_unusual(text: &'a str) -> Result<TopicName<'a>, TopicError> {
         check_text(text)?;
@@ -27,7 +27,7 @@ impl<'a> TopicName<'a> {
         if is_wild { Err(TopicError::WildcardInName) } else { Ok(TopicName(text)) }
     }
 
-    /// A name that was parsed before, or that our own code wrote. It is not looked at again.
+    /// A name that was parsed before, or that the broker made. It is not checked again.
     #[inline]
     pub fn from_valid(text: &'a str) -> TopicName<'a> {
         debug_assert!(TopicName::parse(text).is_ok(), "no Topic Name: {text:?}");
@@ -46,13 +46,14 @@ impl<'a> TopicName<'a> {
         count_levels(self.0)
     }
 
-    /// Whether the name is out of reach of filters that begin with a wildcard.
+    /// Whether the name begins with `$`, so that filters that begin with a wildcard do not match
+    /// it.
     #[inline]
     pub fn is_reserved(self) -> bool {
         self.0.starts_with('$')
     }
 
-    /// Whether the name belongs to the tree in which the server speaks of itself.
+    /// Whether the name belongs to the `$SYS` tree.
     pub fn is_sys(self) -> bool {
         self.0.strip_prefix("$SYS").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }

@@ -1,4 +1,4 @@
-//! Shared Subscriptions: a group of sessions that takes turns on one Topic Filter.
+//! Shared Subscriptions: a group of sessions that share the messages of one Topic Filter.
 
 use super::{OwnedTopicFilter, TopicError, TopicFilter};
 
@@ -15,7 +15,7 @@ impl<'a> ShareName<'a> {
         Ok(ShareName(text))
     }
 
-    /// A name that was parsed before. It is not looked at again.
+    /// A name that was parsed before. It is not checked again.
     pub fn from_valid(text: &'a str) -> ShareName<'a> {
         debug_assert!(ShareName::parse(text).is_ok(), "no ShareName: {text:?}");
         ShareName(text)
@@ -75,10 +75,10 @@ impl<'a> Subscription<'a> {
         }
     }
 
-    /// What was parsed before. It is not looked at again.
+    /// A Subscription that was parsed before. It is not checked again.
     ///
     /// # Panics
-    /// When it is the text of no Subscription.
+    /// If the text is not a Subscription.
     pub fn from_valid(text: &'a str) -> Subscription<'a> {
         let Some(shared) = text.strip_prefix("$share/") else {
             return Subscription::Plain(TopicFilter::from_valid(text));
@@ -88,7 +88,7 @@ impl<'a> Subscription<'a> {
         Subscription::Shared(SharedFilter { share, filter: TopicFilter::from_valid(filter) })
     }
 
-    /// The filter that messages are matched against. A group's name takes no part in it.
+    /// The filter that messages are matched against, without the name of a group.
     pub fn filter(self) -> TopicFilter<'a> {
         match self {
             Subscription::Plain(filter) | Subscription::Shared(SharedFilter { filter, .. }) => {

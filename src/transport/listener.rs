@@ -1,4 +1,4 @@
-//! What a listener is, from the flags to the shards.
+//! A listener: one value that flags make, and that runtime and shards use.
 
 use std::net::SocketAddr;
 
@@ -6,10 +6,10 @@ use super::websocket::HandshakePolicy;
 
 /// One place where clients connect, with everything that holds for all of its connections.
 ///
-/// Connections name their listener by its place in the list of all listeners.
+/// A connection refers to its listener by the place in the list of all listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Port 0 has the system pick a port.
+    /// With port 0 the system picks a port.
     pub address: SocketAddr,
     pub protocol: Protocol,
 }

@@ -1,14 +1,14 @@
-//! What lies between the socket of a connection and its MQTT.
+//! The transport: the layer between the socket of a connection and its MQTT bytes.
 //!
 //! ```text
 //!   socket -- received bytes --> Transport::receive --> MQTT bytes, in place
 //!   socket <-- Head, Transport::write_owed <----------- MQTT bytes
 //! ```
-//! Pure: received bytes come in, MQTT bytes and what the transport has to say go out. Knows no
-//! packets and no sockets.
+//! Pure: received bytes come in; MQTT bytes, and bytes that the transport itself has to send, go
+//! out. Knows no packets and no sockets.
 //!
-//! TLS, WebSocket within TLS and the PROXY protocol are further variants of [`Transport`]: the
-//! runtime asks for nothing but what is here.
+//! TLS, WebSocket within TLS and the PROXY protocol will be further variants of [`Transport`]. The
+//! runtime calls only the functions of this file.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,7 @@ use std::ops::Range;
 pub use self::listener::{Listener, Protocol};
 use self::websocket::{CloseCode, Failure, Refusal, WebSocket};
 
-/// The server's end of what one connection speaks below MQTT.
+/// The server's end of the transport of one connection.
 #[derive(Debug)]
 pub enum Transport {
     /// The bytes of the socket are MQTT.
@@ -31,40 +31,40 @@ pub enum Transport {
 // Each connection has one, and most are idle.
 const _: () = assert!(size_of::<Transport>() == size_of::<usize>(), "TCP has no state");
 
-/// What received bytes have come to.
+/// The result of received bytes.
 #[derive(Debug, Default)]
 pub struct Received {
-    /// Where the MQTT bytes lie together now, among those that were received.
+    /// Where the MQTT bytes are now, in one piece, among the received bytes.
     pub mqtt: Range<usize>,
-    /// Bytes of a handshake, to be sent as they are before anything else; empty as a rule.
+    /// The answer to a handshake, sent as it is before anything else. Usually empty.
     pub answer: String,
     /// [`Transport::write_owed`] has something to write.
     pub owes: bool,
-    /// Nothing more is read, and why.
+    /// Why the input has ended, if it has.
     pub end: Option<TransportEnd>,
 }
 
-/// Why nothing more of what a client sends is read.
+/// Why the input of a connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportEnd {
-    /// The client has closed, as it may.
+    /// The client has closed the transport in an orderly way.
     Closed,
-    /// The client has not asked for what is spoken here. The answer says so.
+    /// The client's request is not one for this transport. The answer says so.
     Refused(Refusal),
-    /// The client has sent what may not come.
+    /// The client has sent bytes that the transport forbids.
     Failed(Failure),
 }
 
-/// Why the broker closes a connection whose transport can say so.
+/// Why the broker closes a connection, for transports that can tell the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCause {
     Stopping,
-    /// An incomplete packet takes more memory than there is.
+    /// The incomplete packets of the shard take too much memory.
     TooLarge,
 }
 
 impl Transport {
-    /// That of a new connection.
+    /// The transport of a new connection.
     pub fn new(protocol: &Protocol) -> Transport {
         match protocol {
             Protocol::Tcp => Transport::Tcp,
@@ -72,8 +72,8 @@ impl Transport {
         }
     }
 
-    /// Takes all received bytes, and moves the MQTT bytes among them together. `protocol` is that
-    /// of the listener.
+    /// Takes all received bytes, and moves the MQTT bytes among them together. `protocol` is the
+    /// protocol of the listener.
     #[inline]
     pub fn receive(&mut self, bytes: &mut [u8], protocol: &Protocol) -> Received {
         match (self, protocol) {
@@ -84,14 +84,14 @@ impl Transport {
         }
     }
 
-    /// Whether received bytes are MQTT as they come, so that the kernel may put them where they
-    /// stay.
+    /// Whether received bytes are MQTT bytes as they are, so that the kernel may receive into a
+    /// reassembly buffer.
     #[inline]
     pub fn is_transparent(&self) -> bool {
         matches!(self, Transport::Tcp)
     }
 
-    /// What is written before the MQTT bytes of each send, if anything is.
+    /// The head that is written before the MQTT bytes of each send, if there is one.
     #[inline]
     pub fn head(&self) -> Option<Head> {
         match self {
@@ -100,7 +100,7 @@ impl Transport {
         }
     }
 
-    /// Says why the broker is about to close. False: this transport has no way to tell.
+    /// Sets why the broker is about to close. False: this transport cannot tell the client.
     pub fn set_close(&mut self, cause: CloseCause) -> bool {
         let Transport::WebSocket(websocket) = self else { return false };
         websocket.set_close(match cause {
@@ -110,8 +110,8 @@ impl Transport {
         true
     }
 
-    /// Hands what the transport itself has to send to `write`, each item whole. With `closing` its
-    /// last word is among it, and nothing may be sent later.
+    /// Passes each item that the transport itself has to send to `write`. With `closing` the last
+    /// one is the transport's end, after which nothing may be sent.
     pub fn write_owed(&mut self, closing: bool, mut write: impl FnMut(&[u8])) {
         let Transport::WebSocket(websocket) = self else { return };
         if let Some(pong) = websocket.take_pong() {
@@ -122,7 +122,7 @@ impl Transport {
         }
     }
 
-    /// Received bytes that it holds because it has not made anything of them yet.
+    /// Received bytes that the transport holds because they are incomplete.
     #[inline]
     pub fn held_bytes(&self) -> usize {
         match self {
@@ -131,7 +131,7 @@ impl Transport {
         }
     }
 
-    /// Forgets them: nothing more is handed in.
+    /// Forgets the bytes that it holds: no more bytes are received.
     pub fn forget_held(&mut self) {
         if let Transport::WebSocket(websocket) = self {
             websocket.forget_held();
@@ -139,7 +139,7 @@ impl Transport {
     }
 }
 
-/// What is written before the MQTT bytes of one send, once their number is known.
+/// The head before the MQTT bytes of one send. It is written once their number is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
     /// The head of a binary frame.
@@ -147,14 +147,14 @@ pub enum Head {
 }
 
 impl Head {
-    /// The room that is left for it.
+    /// The room to leave for the head, in bytes.
     pub fn room(self) -> usize {
         match self {
             Head::WebSocket => websocket::HEAD_ROOM,
         }
     }
 
-    /// Writes it into the end of `room`, and says where it begins.
+    /// Writes the head into the end of `room`, and returns where it begins.
     pub fn write(self, room: &mut [u8], payload_bytes: usize) -> usize {
         match self {
             Head::WebSocket => {

@@ -23,8 +23,8 @@ pub(super) struct ClientFinal<'a> {
 }
 
 impl<'a> ClientFirst<'a> {
-    /// A client that may speak for others (`a=`), insists on channel binding (`p=`) or on an
-    /// extension (`m=`) asks for what there is not. Other extensions may be ignored.
+    /// `None` if the client wants to act for another user (`a=`), or requires channel binding
+    /// (`p=`) or an extension (`m=`): none of these is supported. Other extensions are ignored.
     pub(super) fn parse(text: &'a str) -> Option<ClientFirst<'a>> {
         let bare = text.strip_prefix("n,,").or_else(|| text.strip_prefix("y,,"))?;
         let mut attributes = bare.split(',');

@@ -1,8 +1,9 @@
-//! SCRAM-SHA-256 and SCRAM-SHA-512: a client proves that it knows a password without saying it,
-//! and the broker proves that it knows the client. RFC 5802 and RFC 7677, without channel binding.
+//! SCRAM-SHA-256 and SCRAM-SHA-512: a client proves that it knows a password without sending it,
+//! and the broker proves that it has the user's verifier. RFC 5802 and RFC 7677, without channel
+//! binding.
 //!
-//! The broker's half only, as a pure state machine. Its keys were derived when the user was
-//! written down, so an exchange costs it a few HMACs. It does not know how messages travel.
+//! The broker's half only, as a pure state machine. The SCRAM file has derived keys, so an exchange
+//! costs the broker a few HMACs. Does not know how messages are sent.
 
 mod mechanism;
 mod message;
@@ -42,12 +43,12 @@ enum State {
     Challenged(Box<Challenge>),
 }
 
-/// What the client's proof is held against.
+/// A challenge, with what is needed to check the client's proof.
 #[derive(Debug)]
 struct Challenge {
     mechanism: Mechanism,
     user_name: String,
-    /// The verifier of an unknown user is made up, and no proof will do.
+    /// False: the user is unknown, its verifier is made up, and every proof is refused.
     known: bool,
     verifier: Verifier,
     gs2_header: String,
@@ -57,22 +58,23 @@ struct Challenge {
     auth_message: String,
 }
 
-/// What became of a message.
+/// The outcome of a message.
 #[derive(Debug)]
 pub enum Outcome {
-    /// `data` is for the client, and its answer for `exchange`.
+    /// Send `data` to the client, and pass its answer to `exchange`.
     Challenged { exchange: Exchange, data: Vec<u8> },
-    /// The client is who it says; `data` tells it that the broker is, too.
+    /// The client has proven to be this user. `data` is the broker's own proof.
     Proven { user_name: String, data: Vec<u8> },
 }
 
-/// Not a message of this exchange, no such user, or not its password: nobody is told which.
+/// The message is invalid, the user is unknown or the password is wrong. The client is not told
+/// which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
 impl Exchange {
-    /// Begins an exchange, if there are users of that mechanism. The secret becomes the
-    /// broker's nonce: it has been used for nothing else, and nobody can predict the next one.
+    /// Begins an exchange, if there are users of that mechanism. `secret` becomes the broker's
+    /// nonce: it has to be unpredictable, and must not have been used before.
     pub fn begin(
         users: &Arc<ScramUsers>,
         mechanism: Mechanism,
@@ -148,7 +150,7 @@ impl Challenge {
     }
 }
 
-/// More than a user name, a nonce and a proof take.
+/// Bytes of a client's message: more than a user name, a nonce and a proof need.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
 #[cfg(test)]

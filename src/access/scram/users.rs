@@ -1,4 +1,4 @@
-//! The SCRAM file: user names and verifiers, and what is made up for names that are not there.
+//! The SCRAM file: user names and verifiers, and made-up verifiers for unknown names.
 //!
 //! A file is loaded as a whole or not at all, like a password file.
 
@@ -17,8 +17,8 @@ use crate::access::passwords::lines_of;
 pub struct ScramUsers {
     /// For each mechanism, sorted by name, each name once.
     users: [Vec<ScramEntry>; Mechanism::ALL.len()],
-    /// Makes what an unknown user is told. It comes from the file, so that an unknown name keeps
-    /// its salt when the broker starts again, as known ones do.
+    /// The key for made-up verifiers. It is derived from the file, so that an unknown name keeps
+    /// its salt when the broker restarts, as known names do.
     mock_key: Vec<u8>,
 }
 
@@ -26,7 +26,7 @@ pub struct ScramUsers {
 struct ScramEntry {
     name: String,
     verifier: Verifier,
-    /// Where the file speaks of it, counted from one.
+    /// The line of the file, counted from one.
     line: usize,
 }
 
@@ -35,8 +35,8 @@ impl ScramUsers {
         ScramUsers::parse(&fs::read_to_string(path)?)
     }
 
-    /// Tells unknown users what they were told before: a client that asks twice must not see in its
-    /// answers that the file has changed in between, and that it is not in it.
+    /// Keeps the made-up verifiers of the former file. Otherwise a client that asks before and
+    /// after a reload would see a changed salt, and know that its name is not in the file.
     #[must_use]
     pub fn after(mut self, former: Option<&ScramUsers>) -> ScramUsers {
         if let Some(former) = former {
@@ -64,8 +64,8 @@ impl ScramUsers {
         !self.users[mechanism as usize].is_empty()
     }
 
-    /// The user's verifier, or one that is made up, and whether there is such a user. Takes the
-    /// same time for both.
+    /// The user's verifier or a made-up one, and whether the user exists. Takes the same time for
+    /// both.
     pub(super) fn find(&self, mechanism: Mechanism, name: &str) -> (Verifier, bool) {
         let users = &self.users[mechanism as usize];
         let mock = self.mock(mechanism, name);
@@ -75,7 +75,7 @@ impl ScramUsers {
         }
     }
 
-    /// A verifier that looks like those of the file, always the same for the same name.
+    /// A made-up verifier that looks like those of the file, always the same for one name.
     fn mock(&self, mechanism: Mechanism, name: &str) -> Verifier {
         let label = mechanism.name().as_bytes();
         let make = |use_of: &[u8]| {

@@ -1,4 +1,4 @@
-//! What is kept of a password for SCRAM: enough to recognise its proof, too little to make one.
+//! The verifier of a password for SCRAM. It can check a proof, and cannot make one.
 
 use base64ct::{Base64, Encoding};
 
@@ -10,7 +10,7 @@ pub(super) struct Verifier {
     pub(super) mechanism: Mechanism,
     pub(super) iterations: u32,
     pub(super) salt: Vec<u8>,
-    /// Both as long as the mechanism has it.
+    /// Both keys have the length of the mechanism's hash.
     pub(super) stored_key: Vec<u8>,
     pub(super) server_key: Vec<u8>,
 }
@@ -49,9 +49,9 @@ fn parse_key(mechanism: Mechanism, text: &str) -> Option<Vec<u8>> {
     Base64::decode_vec(text).ok().filter(|key| key.len() == mechanism.key_bytes())
 }
 
-/// As many as RFC 7677 asks for.
+/// The minimum that RFC 7677 requires.
 pub(super) const ITERATIONS_MIN: u32 = 4096;
-/// A client that is slow has to do as many: more is a typing error.
+/// The client has to do the same work. More is taken for a typing error.
 pub(super) const ITERATIONS_MAX: u32 = 1_000_000;
 /// A made-up salt is as long as one hash of SHA-512.
 pub(super) const SALT_BYTES_MAX: usize = 64;

@@ -6,7 +6,7 @@
 //!  FIN RSV opcode | MASK length | length, longer        | mask      | payload
 //!   1   3    4    |  1     7    | 0, 16 or 64 bits      | 32 bits   |
 //! ```
-//! A client masks what it sends, a server does not.
+//! A client masks the payload of its frames; a server does not.
 
 use thiserror::Error;
 

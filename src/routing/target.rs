@@ -35,11 +35,11 @@ pub(super) enum Subscribers {
     Many(Box<SubscriberList>),
 }
 
-/// Behind one pointer, because few filters have share groups.
+/// The share groups of a filter, behind one pointer, because few filters have any.
 #[derive(Debug, Default)]
 struct GroupList {
-    /// In the order of their numbers. A place is given up only when another group comes, so that
-    /// whoever comes to one group after the other finds each of them once.
+    /// In the order of their numbers. Empty places are removed only when another group is added, so
+    /// that a loop over the groups comes to each of them once.
     places: Vec<GroupPlace>,
     gone: usize,
 }
@@ -47,9 +47,9 @@ struct GroupList {
 /// A share group on a filter.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupPlace {
-    /// Larger than that of each group that was opened before it.
+    /// Larger than the numbers of all groups that were opened before.
     pub number: u64,
-    /// `None`: it has gone.
+    /// `None`: the group has ended.
     pub group: Option<GroupId>,
 }
 
@@ -58,7 +58,7 @@ impl Target {
         self.interest.is_empty() && self.groups.is_none() && self.subscribers.is_empty()
     }
 
-    /// Whether a message that matches has anything to do on this shard.
+    /// Whether the filter has subscribers or share groups on this shard.
     pub(super) fn is_local(&self) -> bool {
         self.groups.is_some() || !self.subscribers.is_empty()
     }

@@ -1,6 +1,6 @@
-//! How a client proves who it is, by its password or by AUTH packets, and what follows from it.
+//! Authentication: how a client proves who it is, by a password or by AUTH packets.
 //!
-//! Knows a CONNECT and what a client has proven; does not know sessions, nor how a client is let in
+//! Knows a CONNECT and what a client has proven. Does not know sessions, nor how a client is let in
 //! or refused.
 
 use std::rc::Rc;
@@ -25,13 +25,13 @@ use crate::{
 /// What a client has proven.
 #[derive(Debug, Default)]
 pub(super) struct Proof {
-    /// Which user it is; `None` for an anonymous client.
+    /// The user; `None` for an anonymous client.
     pub(super) user_name: Option<Box<str>>,
-    /// The last word of an enhanced authentication.
+    /// The last Authentication Data of an enhanced authentication, for CONNACK.
     pub(super) data: Option<Vec<u8>>,
 }
 
-/// What a CONNECT has to prove who its client is.
+/// The credentials in a CONNECT.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Credentials<'a> {
     Password(Option<&'a [u8]>),
@@ -48,16 +48,16 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// What is done next for a client that proves who it is.
+/// The next step for a client that authenticates.
 #[derive(Debug)]
 pub(super) enum Step {
     /// The client is let in.
     LetIn(Box<KeptConnect>, Proof),
-    /// CONNECT is answered once its password has been checked.
+    /// CONNECT is answered after its password has been checked.
     Wait(Box<KeptConnect>),
     /// CONNECT is answered with a refusal.
     Refuse(Box<KeptConnect>, Reason),
-    /// The client is sent AUTH: another one of its own has to come, or it goes on as before.
+    /// The client is sent an AUTH. It has to answer, or a re-authentication is complete.
     Send(AuthAnswer),
     /// The client has not proven who it is: its connection ends.
     Fail,
@@ -82,14 +82,14 @@ impl AuthAnswer {
         }
     }
 
-    /// What is said in words: that the first message of the client is missing.
+    /// The reason, if the AUTH asks for the client's first message.
     pub(super) fn reason(&self) -> Option<Reason> {
         let is_first = self.reason_code == ReasonCode::ContinueAuthentication;
         (is_first && self.data.is_none()).then_some(Reason::FirstMessageMissing)
     }
 }
 
-/// Asks the policy about clients that want in.
+/// Authenticates clients by the policy.
 #[derive(Debug)]
 pub(super) struct Authenticator {
     /// Memory of the CONNECT packets that wait to be answered.
@@ -101,7 +101,7 @@ impl Authenticator {
         Authenticator { waiting: Budget::new(WAITING_BYTES_MAX) }
     }
 
-    /// Begins with a CONNECT: its client is let in or refused at once, or the connection waits.
+    /// Begins with a CONNECT. Its client is let in or refused at once, or the connection waits.
     pub(super) fn begin(
         &self,
         (id, connection): (ConnectionId, &mut MqttConnection),
@@ -181,12 +181,12 @@ pub(super) fn conclude_check(connect: Box<KeptConnect>, passed: bool) -> Step {
     Step::LetIn(connect, proof)
 }
 
-/// How far a client has come that authenticates by AUTH packets.
+/// The state of an authentication by AUTH packets.
 #[derive(Debug)]
 pub(super) struct Authentication {
     /// The Authentication Method of its CONNECT.
     method: Rc<str>,
-    /// What its next AUTH goes on with.
+    /// The exchange that the next AUTH continues.
     exchange: Option<Exchange>,
     purpose: Purpose,
 }
@@ -196,7 +196,7 @@ pub(super) struct Authentication {
 enum Purpose {
     /// To answer this CONNECT.
     Connect(Box<KeptConnect>),
-    /// To go on as this user, who has been let in.
+    /// To prove again to be this user, who has been let in.
     Remain { user_name: String },
 }
 
@@ -206,8 +206,8 @@ impl Authentication {
         Authentication { method: method.into(), exchange: None, purpose }
     }
 
-    /// Goes on with an AUTH of the client, or begins anew with it. Everything else goes on
-    /// meanwhile as it was.
+    /// Handles an AUTH of the client, which continues an exchange or begins one. Meanwhile messages
+    /// of a connected client go on.
     pub(super) fn handle_auth(
         &mut self,
         auth: &Auth<'_>,
@@ -221,8 +221,8 @@ impl Authentication {
         Ok(exchange.map_or(Step::Fail, |exchange| self.begin(exchange, auth.data)))
     }
 
-    /// Begins an exchange. The client has the first word: one that has not said it is asked for
-    /// it, without data.
+    /// Begins an exchange. The client sends the first message. If it has not, it is asked for it by
+    /// an AUTH without data.
     fn begin(&mut self, exchange: Exchange, data: Option<&[u8]>) -> Step {
         match data {
             Some(data) => self.go_on(exchange, data),
@@ -230,7 +230,7 @@ impl Authentication {
         }
     }
 
-    /// The exchange that this AUTH goes on with, or `None` where it begins one.
+    /// The exchange that this AUTH continues; `None` if it begins one.
     fn exchange_of(&mut self, auth: &Auth<'_>) -> Result<Option<Exchange>, ProtocolError> {
         // [MQTT-4.12.0-5] [MQTT-4.12.1-1]
         if auth.method.is_some_and(|method| *method != *self.method) {
@@ -253,7 +253,7 @@ impl Authentication {
         }
     }
 
-    /// Another AUTH has to come, after this data of ours. [MQTT-4.12.0-2]
+    /// Sends this data in AUTH, and waits for another AUTH of the client. [MQTT-4.12.0-2]
     fn ask(&mut self, exchange: Exchange, data: Option<Vec<u8>>) -> Step {
         self.exchange = Some(exchange);
         self.send(ReasonCode::ContinueAuthentication, data)
@@ -266,11 +266,11 @@ impl Authentication {
     /// The client has proven to be this user.
     fn conclude(&mut self, user_name: String, data: Vec<u8>) -> Step {
         let is_same = match &self.purpose {
-            // A User Name in CONNECT is that of the proof.
+            // A User Name in CONNECT has to be the proven one.
             Purpose::Connect(connect) => {
                 connect.user_name.as_deref().is_none_or(|said| said == user_name)
             }
-            // What it was let in for, another user may not have been.
+            // Another user may have other rights than the one who was let in.
             Purpose::Remain { user_name: earlier } => *earlier == user_name,
         };
         if !is_same {
@@ -286,7 +286,7 @@ impl Authentication {
     }
 }
 
-/// What an exchange holds of the client's messages and of its own.
+/// Bytes that an exchange may hold, of the client's messages and its own.
 const EXCHANGE_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Who wants which messages: this shard's own subscribers, the members of share groups, and the
-//! other shards.
+//! Interest: which messages this shard's own subscribers, the members of share groups and the other
+//! shards want.
 //!
-//! What changes here for the other shards is told to them by letters, each change under the next
-//! number. A SUBACK waits until the number of its filter has been applied everywhere, so that what
-//! is published after it arrives, through whichever shard.
+//! A shard tells the others each change of its own interest by letter. Each change has a number. A
+//! SUBACK waits until all shards have applied the number of its filter. So a message that is
+//! published after the SUBACK arrives, through whichever shard it is published.
 
 use std::rc::Rc;
 
@@ -34,9 +34,9 @@ pub(super) struct Interest {
     trie: Trie,
     groups: Groups,
     acks: InterestAcks,
-    /// How many changes each other shard has told, and how many of them it knows to be applied.
+    /// How many changes of each other shard were applied here, and how many were confirmed to it.
     heard: Vec<Heard>,
-    /// Who wants the message that is being routed.
+    /// The filters that match the message that is being routed.
     matches: Matches,
 }
 
@@ -65,12 +65,12 @@ impl Interest {
         }
     }
 
-    /// Groups that begin from now on choose like this; the others go on as they began.
+    /// Sets the strategies for groups that begin from now on. Existing groups keep theirs.
     pub(super) fn set_strategies(&mut self, strategies: Strategies) {
         self.groups.set_strategies(strategies);
     }
 
-    /// Adds or replaces a subscription. Says the number that its SUBACK waits for.
+    /// Adds or replaces a subscription. Returns the number that its SUBACK waits for.
     /// [MQTT-3.8.4-3]
     pub(super) fn subscribe(
         &mut self,
@@ -107,7 +107,7 @@ impl Interest {
         if joined.changed {
             self.tell_members(shared, joined.group, ports);
         }
-        // Others may not have heard of a member that has subscribed before, either.
+        // The other shards may not have applied an earlier subscription of this member yet.
         self.groups.told_at(joined.group)
     }
 
@@ -133,7 +133,7 @@ impl Interest {
         }
     }
 
-    /// A member of a share group has connected or disconnected. True: that is news.
+    /// A member of a share group has connected or disconnected. True: the group did not know.
     pub(super) fn set_online(
         &mut self,
         shared: SharedFilter<'_>,
@@ -155,7 +155,7 @@ impl Interest {
         self.set_full(group, false, ports);
     }
 
-    /// Notes whether any member here took the last message that came for one.
+    /// Notes whether all members here have full queues.
     pub(super) fn set_full(&mut self, group: GroupId, full: bool, ports: &mut impl Ports) {
         if self.groups.set_full(group, full) {
             let name = Rc::clone(self.groups.name(group));
@@ -163,7 +163,7 @@ impl Interest {
         }
     }
 
-    /// Whether another shard has a connected member, and has room as far as is known.
+    /// Whether another shard has a connected member and, as far as this shard knows, room.
     pub(super) fn others_take(&self, group: GroupId) -> bool {
         self.groups.others_take(group)
     }
@@ -173,7 +173,7 @@ impl Interest {
         self.groups.counts(group).online > 0
     }
 
-    /// Another shard with members of the group, if there is any: the next one in their order.
+    /// The next other shard with members of the group, in the order of shards, if there is one.
     pub(super) fn next_shard(&self, group: GroupId) -> Option<ShardId> {
         self.groups.next_shard(group)
     }
@@ -187,7 +187,8 @@ impl Interest {
         self.groups.others(group, subscriber)
     }
 
-    /// Tells all other shards how many members a group has here, and notes under which number.
+    /// Tells all other shards how many members a group has here, and notes the number of this
+    /// update.
     fn tell_members(&mut self, shared: SharedFilter<'_>, group: GroupId, ports: &mut impl Ports) {
         let number = self.tell_group(shared, self.groups.counts(group), ports);
         self.groups.set_told_at(group, number);
@@ -206,7 +207,7 @@ impl Interest {
         self.acks.told()
     }
 
-    /// Tells all other shards how many members a group has here: none, once it is gone.
+    /// Tells all other shards how many members a group has here: none if it has ended.
     fn tell_group(
         &mut self,
         shared: SharedFilter<'_>,
@@ -251,7 +252,7 @@ impl Interest {
         self.acks.acknowledged(from, upto)
     }
 
-    /// Tells another shard how much of what it has told is applied here, if that is news.
+    /// Confirms to another shard which of its changes are applied here, if it does not know yet.
     pub(super) fn confirm(&mut self, to: ShardId, ports: &mut impl Ports) {
         let heard = &mut self.heard[to.index()];
         if heard.confirmed != heard.applied {
@@ -260,43 +261,43 @@ impl Interest {
         }
     }
 
-    /// Finds out who wants messages of this name: what follows is about them.
+    /// Matches a Topic Name. The functions below return parts of the result.
     #[inline]
     pub(super) fn find(&mut self, name: TopicName<'_>) {
         self.trie.matches(name, &mut self.matches);
     }
 
-    /// Whether anyone wants the message, here or elsewhere.
+    /// Whether any client wants the message, on this shard or another.
     #[inline]
     pub(super) fn is_wanted(&self) -> bool {
         !self.matches.is_empty()
     }
 
-    /// The other shards that have subscribers of it.
+    /// The other shards that have subscribers of the message.
     #[inline]
     pub(super) fn shards(&self) -> ShardSet {
         self.matches.shards()
     }
 
-    /// How many filters have matched that have subscribers or share groups here.
+    /// How many matching filters have subscribers or share groups on this shard.
     #[inline]
     pub(super) fn matched(&self) -> usize {
         self.matches.targets().len()
     }
 
-    /// The subscribers here of the filter that matched as number `index`.
+    /// The subscribers on this shard of matching filter number `index`.
     #[inline]
     pub(super) fn subscribers(&self, index: usize) -> &[Entry] {
         self.trie.subscribers(self.matches.targets()[index])
     }
 
-    /// The share groups on the filter that matched as number `index`.
+    /// The share groups of matching filter number `index`.
     #[inline]
     pub(super) fn groups(&self, index: usize) -> &[GroupPlace] {
         self.trie.groups(self.matches.targets()[index])
     }
 
-    /// What the choice of a member for this message follows from.
+    /// The number that decides which member of a group gets this message.
     pub(super) fn selector(
         &self,
         view: &MessageView<'_>,
@@ -311,12 +312,13 @@ impl Interest {
         })
     }
 
-    /// The shard that is to choose the member; `None` when no shard has any.
+    /// The shard that chooses the member; `None` if no shard has any.
     pub(super) fn choose_shard(&mut self, group: GroupId, selector: Selector) -> Option<ShardId> {
         self.groups.choose_shard(group, selector)
     }
 
-    /// The member here that gets the message. `load` says what a member has in flight.
+    /// The member here that gets the message. `load` returns what a member has in flight and
+    /// queued.
     pub(super) fn choose_member(
         &mut self,
         group: GroupId,
@@ -326,7 +328,8 @@ impl Interest {
         self.groups.choose_member(group, selector, load)
     }
 
-    /// Whether a message may be given to a member here: one is connected, or nobody is anywhere.
+    /// Whether a member here may get a message: a member here is connected, or none is on any
+    /// shard.
     pub(super) fn may_serve(&self, group: GroupId) -> bool {
         self.groups.may_serve(group)
     }
@@ -335,7 +338,7 @@ impl Interest {
         self.groups.find(shared)
     }
 
-    /// The name of a group, for messages to keep: it outlives the group.
+    /// The name of a group. Messages keep it, and it may outlive the group.
     pub(super) fn name(&self, group: GroupId) -> &Rc<GroupName> {
         self.groups.name(group)
     }
@@ -358,7 +361,7 @@ impl Interest {
         self.trie.interest(filter)
     }
 
-    /// How many members each shard has of a group, as far as it is known here.
+    /// How many members of a group each shard has, as far as this shard knows.
     pub(super) fn members(&self, shared: SharedFilter<'_>) -> Vec<(ShardId, Counts)> {
         self.groups.find(shared).map_or_else(Vec::new, |group| self.groups.all_counts(group))
     }

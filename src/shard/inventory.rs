@@ -1,6 +1,6 @@
-//! What a shard holds, for whoever checks that it holds what it should and no more.
+//! The inventory of a shard, so that tests can check that it holds what it should and no more.
 //!
-//! Reads everything and changes nothing; the shard itself never asks.
+//! Reads everything and changes nothing. The shard itself does not use it.
 
 use super::Shard;
 use crate::{
@@ -19,16 +19,16 @@ pub struct Inventory {
     pub connections: usize,
     /// Connections that are not read from, or whose acknowledgements are kept back.
     pub held_back: usize,
-    /// Topics behind the Topic Aliases of all connections.
+    /// Topic Aliases that all clients have set.
     pub aliases: usize,
     pub sessions: Vec<SessionInventory>,
     pub trie: Sizes,
     pub groups: usize,
     pub retained: Vec<RetainedInventory>,
-    /// What the retained messages and tombstones take.
+    /// Bytes of retained messages and tombstones.
     pub retained_bytes: usize,
     pub timers: usize,
-    /// Messages of ended sessions that nobody has inherited yet.
+    /// Orphaned messages: messages of ended sessions that no other member has taken over yet.
     pub orphans: usize,
     /// Works that go on in the next turn.
     pub unfinished: usize,
@@ -45,15 +45,15 @@ pub struct SessionInventory {
     pub subscriptions: usize,
     /// QoS 2 messages from the client that it has not released.
     pub held: usize,
-    /// Messages to the client that it has not finished with.
+    /// Messages to the client that are not complete.
     pub in_flight: usize,
     pub queued: usize,
     pub queued_bytes: usize,
-    /// How many of those have expired and have not been let go.
+    /// How many of the queued messages have expired and have not been removed.
     pub queued_expired: usize,
     /// Whether retained messages still have to be sent.
     pub replays: bool,
-    /// Whether publishers are held back for it.
+    /// Whether publishers are held back for this session.
     pub presses: bool,
 }
 

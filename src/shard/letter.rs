@@ -1,7 +1,8 @@
 //! Letters from shard to shard, and the batches in which they travel.
 //!
-//! A batch is one vector of letters and one of the bytes that they speak of, so that writing a
-//! letter allocates nothing once the batch has been around. Large payloads ride along by reference.
+//! A batch is a vector of letters and a vector of the bytes that they refer to. Emptied batches are
+//! reused, so that writing a letter usually allocates nothing. Large payloads are sent by
+//! reference.
 
 use std::num::NonZeroU64;
 
@@ -19,17 +20,17 @@ use crate::{
     topic::{ShareName, SharedFilter, TopicFilter, TopicName},
 };
 
-/// A batch is crowded from this many letters on: publishers hold back until it is posted.
+/// A batch with this many letters is crowded: publishers wait until it has been posted.
 pub const BATCH_LETTERS_MAX: usize = 4096;
-/// A batch is crowded from this many bytes on, large payloads included.
+/// A batch with this many bytes is crowded, large payloads included.
 pub const BATCH_BYTES_MAX: usize = 256 << 10;
-/// What an emptied batch keeps of its memory for the next use.
+/// Bytes of memory that an emptied batch keeps for the next use.
 const BATCH_BYTES_KEPT: usize = 2 * BATCH_BYTES_MAX;
 
 const _: () = assert!(size_of::<Letter>() <= 64, "a letter travels in one cache line");
 const _: () = assert!(SHARDS_MAX <= u8::MAX as usize, "hops are counted in a byte");
 
-/// Letters on their way to one shard, with the bytes that they speak of.
+/// Letters to one shard, with the bytes that they refer to.
 #[derive(Debug, Default)]
 pub struct LetterBatch {
     letters: Vec<Letter>,
@@ -41,34 +42,35 @@ pub struct LetterBatch {
 /// What one shard tells another.
 #[derive(Debug)]
 pub enum Letter {
-    /// A message for subscribers that live there.
+    /// A message for subscribers on the other shard.
     Publish(PublishLetter),
-    /// The first subscriber of a filter has come here, or the last one has gone.
+    /// The sender has its first subscriber of a filter, or has lost its last one.
     Interest { filter: TextRange, wanted: bool },
-    /// All interest that was told up to this number has been applied.
+    /// The sender has applied all interest up to this number.
     InterestApplied { upto: u64 },
-    /// How many members a share group has here.
+    /// How many members of a share group the sender has.
     Group { share: TextRange, filter: TextRange, counts: Counts },
-    /// A subscriber here cannot keep up with this publisher: it should publish no more for now.
+    /// A subscriber of the sender cannot keep up with this publisher, which is to be held back.
     Press { publisher: ConnectionId },
     /// The publisher may go on.
     Ease { publisher: ConnectionId },
     /// The first shard asks what this one has counted.
     AskCounters,
-    /// What this shard has counted so far.
+    /// The counters of the sender.
     Counters(Box<Counters>),
 }
 
 /// A message on its way to another shard.
 #[derive(Debug)]
 pub struct PublishLetter {
-    /// Where in the batch's text topic, properties, small payload and groups stand, in this order.
+    /// Where the text of this letter begins in the batch: topic, properties, small payload and
+    /// groups, in this order.
     start: u32,
     topic_len: u16,
     application_len: u32,
     payload_len: u32,
     groups_len: u32,
-    /// The place of a large payload in the batch.
+    /// The number of a large payload in the batch.
     shared: Option<u32>,
     /// In nanoseconds; 0 for never.
     expires_at: u64,
@@ -77,14 +79,14 @@ pub struct PublishLetter {
     qos: QoS,
     retain: bool,
     publisher_hash: u32,
-    /// How often it has been passed on because a member of the group had gone; 0 is fresh from its
-    /// publisher.
+    /// How often the message has been passed on from shard to shard for a member of its group; 0
+    /// if it comes directly from its publisher.
     pub hops: u8,
-    /// Whether ordinary subscribers get it too, and not only the groups named in it.
+    /// Whether all subscribers get the message, and not only the share groups that it names.
     pub to_subscribers: bool,
-    /// Whether it changes the retained message of its topic; then this is the change's time.
+    /// The time of the change, if the message changes the retained message of its topic.
     pub retained_at: Option<NonZeroU64>,
-    /// Whether that change removes it, whatever the payload.
+    /// Whether that change removes the retained message, even if there is a payload.
     pub removes_retained: bool,
 }
 
@@ -95,7 +97,7 @@ pub struct TextRange {
     len: u32,
 }
 
-/// A [`PublishLetter`] with its bytes at hand.
+/// A [`PublishLetter`] with its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrived<'a> {
     pub view: MessageView<'a>,
@@ -103,7 +105,7 @@ pub struct Arrived<'a> {
     pub groups: GroupKeys<'a>,
 }
 
-/// Where a message is to go on another shard.
+/// The receivers of a message on another shard.
 #[derive(Clone, Copy, Debug)]
 pub struct Address<'a> {
     pub to_subscribers: bool,
@@ -147,7 +149,7 @@ impl LetterBatch {
         self.letters.is_empty()
     }
 
-    /// Whether the batch is as large as one should become.
+    /// Whether the batch is so large that publishers have to wait until it is posted.
     pub fn is_crowded(&self) -> bool {
         self.letters.len() >= BATCH_LETTERS_MAX
             || self.text.len() + self.payload_bytes >= BATCH_BYTES_MAX
@@ -214,12 +216,12 @@ impl LetterBatch {
         self.letters.push(letter);
     }
 
-    /// The filter that a letter of this batch speaks of.
+    /// The filter that a letter of this batch refers to.
     pub fn filter(&self, filter: TextRange) -> TopicFilter<'_> {
         TopicFilter::from_valid(self.text(filter))
     }
 
-    /// The share group that a letter of this batch speaks of.
+    /// The share group that a letter of this batch refers to.
     pub fn group(&self, share: TextRange, filter: TextRange) -> SharedFilter<'_> {
         shared_filter(self.text(share), self.text(filter))
     }

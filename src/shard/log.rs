@@ -1,7 +1,7 @@
-//! What the log says of clients: one line for each that comes, is refused or goes, and what happens
-//! too often for a line each as a line with a count.
+//! The lines of the log about clients: one line for each client that connects, is refused or
+//! disconnects. Events that are too frequent for one line each are logged as a line with a count.
 //!
-//! Whatever a client has chosen is a field of text, which the log escapes.
+//! Texts that a client has chosen are fields, so that the log escapes them.
 
 use std::{net::SocketAddr, rc::Rc};
 
@@ -17,7 +17,7 @@ use crate::{
     mqtt::Version,
 };
 
-/// A client has been let in.
+/// Logs that a client has connected.
 pub(super) fn connected(
     principal: &Principal,
     listener: SocketAddr,
@@ -49,7 +49,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// A CONNECT has been refused. There is no claim when it cannot be read.
+/// Logs that a CONNECT was refused. Without a claim, the CONNECT could not be read.
 pub(super) fn refused(
     principal: &Principal,
     claim: Option<(Claim<'_>, Version)>,
@@ -67,7 +67,7 @@ pub(super) fn refused(
     );
 }
 
-/// A connection has ended; before CONNECT was taken it is nobody's yet.
+/// Logs that a connection has ended. Before CONNECT was accepted, its client is unknown.
 pub(super) fn ended(principal: &Principal, listener: SocketAddr, cause: Cause) {
     let (client, user, peer) = (principal.client_id(), principal.user_name(), principal.peer());
     let reason = cause.text();
@@ -80,7 +80,7 @@ pub(super) fn ended(principal: &Principal, listener: SocketAddr, cause: Cause) {
     }
 }
 
-/// So much of a text as a line has room for.
+/// The beginning of a text, as much as a line has room for.
 fn beginning(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }
@@ -93,7 +93,7 @@ fn words_of_version(version: Version) -> &'static str {
     }
 }
 
-/// What may happen thousands of times in a second.
+/// Events that can happen thousands of times in a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
     OutboxFull,
@@ -114,7 +114,7 @@ impl Notice {
         Notice::SubscriptionRefused,
     ];
 
-    /// Says how often it happened, and to whom last.
+    /// Logs how often the event happened, and to which client last.
     fn log(self, count: u64, principal: &Principal) {
         let (client, user) = (principal.client_id(), principal.user_name());
         match self {
@@ -138,21 +138,21 @@ impl Notice {
     }
 }
 
-/// Counts what happens often, and says each kind of it once in [`QUIET_SPAN`].
+/// Counts frequent events, and logs each kind of them at most once in [`QUIET_SPAN`].
 #[derive(Debug, Default)]
 pub(super) struct Notices([Pending; NOTICES]);
 
 #[derive(Debug, Default)]
 struct Pending {
-    /// Until when nothing more is said; `None` when nothing was said lately.
+    /// Until when events are only counted; `None` if none was logged lately.
     quiet_until: Option<Moment>,
     count: u64,
-    /// Who it happened to last.
+    /// The client that it happened to last.
     latest: Option<Rc<Principal>>,
 }
 
 impl Notices {
-    /// It has happened, to this client.
+    /// Notes that the event has happened to this client.
     pub(super) fn note(&mut self, notice: Notice, principal: &Rc<Principal>, now: Moment) {
         let pending = &mut self.0[notice as usize];
         if pending.is_quiet(now) {
@@ -164,7 +164,7 @@ impl Notices {
         }
     }
 
-    /// Says what has happened since it was last said. To be called every few seconds.
+    /// Logs the events that were counted since the last line. Called every few seconds.
     pub(super) fn report(&mut self, now: Moment) {
         for (notice, pending) in Notice::ALL.into_iter().zip(&mut self.0) {
             if pending.is_quiet(now) {
@@ -180,7 +180,7 @@ impl Notices {
 }
 
 impl Shard {
-    /// Something that happens often has happened to this client.
+    /// Notes that a frequent event has happened to this client.
     pub(super) fn note(&mut self, id: ConnectionId, notice: Notice) {
         if let Some(connection) = self.connections.get(id) {
             let principal = Rc::clone(connection.principal());
@@ -195,7 +195,7 @@ impl Pending {
     }
 }
 
-/// Of a Client Identifier or User Name that a client only claims.
+/// Bytes that are logged of a Client Identifier or User Name that a client only claims.
 const TEXT_BYTES_MAX: usize = 256;
-/// How long one kind of notice is only counted after a line.
+/// How long events of one kind are only counted after a line.
 const QUIET_SPAN: Span = Span::from_secs(10);

@@ -1,4 +1,4 @@
-//! What other shards have to say.
+//! Handles the letters of other shards.
 
 use super::{
     Shard,
@@ -32,7 +32,7 @@ impl Shard {
                 Letter::Group { share, filter, counts } => {
                     self.interest.hear_group(from, letters.group(*share, *filter), *counts);
                 }
-                // One that has gone meanwhile has nothing to wait for.
+                // A publisher that has gone meanwhile is ignored.
                 Letter::Press { publisher } => self.connections.press(*publisher),
                 Letter::Ease { publisher } => {
                     self.connections.ease(*publisher, self.context.now, ports);

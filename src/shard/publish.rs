@@ -1,7 +1,7 @@
-//! A message's way from its publisher to everyone it is for.
+//! PUBLISH: the way of a message from its publisher to its receivers.
 //!
-//! Decode, authorise, match the local trie once; then local sessions, and one letter for each
-//! other shard that wants it.
+//! The message is judged and its topic is matched once. Then it is delivered to sessions of this
+//! shard, and one letter goes to each other shard that wants it.
 
 use super::{
     Shard, end::Cause, owed::Answer, ports::Ports, pressure::Publisher, retained::Retention,
@@ -123,7 +123,7 @@ impl Shard {
         if matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
     }
 
-    /// Brings a message to everyone it is for, on all shards. Says whether there is anyone.
+    /// Brings a message to all of its receivers, on all shards. Returns whether there are any.
     pub(super) fn route(
         &mut self,
         view: &MessageView<'_>,
@@ -188,8 +188,8 @@ impl Shard {
         retention
     }
 
-    /// Tells the other shards that the message is for. Its publisher waits for the batches that are
-    /// crowded with it.
+    /// Writes letters to the other shards that want the message. The publisher waits for those
+    /// batches that are crowded now.
     fn forward(
         &mut self,
         view: &MessageView<'_>,

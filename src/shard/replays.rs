@@ -1,4 +1,4 @@
-//! Retained messages that subscriptions have asked for and that have not been sent yet.
+//! Replays: retained messages that subscriptions have asked for and that have not been sent yet.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +18,9 @@ use crate::{
 pub(super) struct Replay {
     pub(super) cursor: Cursor,
     pub(super) qos: QoS,
-    /// 0 for none.
+    /// The Subscription Identifier; 0 for none.
     pub(super) subscription_id: u32,
-    /// Its client may not read all of it, as in [`Granted`](super::granted::Granted).
+    /// The client may read only some of the messages, as in [`Granted`](super::granted::Granted).
     pub(super) is_partly: bool,
 }
 
@@ -33,8 +33,8 @@ impl Replays {
         Replays(Map::with_hasher(seed))
     }
 
-    /// Begins one more for a session, after those that it has. It takes the place of an earlier one
-    /// for the same filter.
+    /// Adds a replay for a session, after its other ones. It replaces an earlier replay for the
+    /// same filter.
     pub(super) fn begin(&mut self, subscriber: SubscriberId, replay: Replay) {
         let seed = *self.0.hasher();
         self.0.entry(subscriber).or_insert_with(|| SessionReplays::new(seed)).begin(replay);
@@ -77,25 +77,25 @@ impl Replays {
         }
     }
 
-    /// The session has ended. What is left of its replays is to be dropped a few at a time.
+    /// The session has ended. Returns the rest of its replays, which the caller drops in slices.
     pub(super) fn take(&mut self, subscriber: SubscriberId) -> Option<SessionReplays> {
         if self.0.is_empty() { None } else { self.0.remove(&subscriber) }
     }
 }
 
-/// The replays of one session, oldest first: one at most for each Topic Filter.
+/// The replays of one session, oldest first: at most one for each Topic Filter.
 #[derive(Debug)]
 pub(super) struct SessionReplays {
     waiting: BTreeMap<u64, Replay>,
     by_filter: HashTable<u64>,
     /// The number of the next replay.
     next: u64,
-    /// Retained messages that were published since and that the session has not got.
+    /// Retained messages that were published since, and that the session was not sent live.
     pub(super) missed: Missed,
     seed: Seed,
 }
 
-/// Replays that wait for one session; a SUBSCRIBE beyond them is answered Quota exceeded.
+/// Replays that may wait for one session. Further filters in SUBSCRIBE are answered Quota exceeded.
 const REPLAYS_MAX: usize = 100_000;
 
 impl SessionReplays {
@@ -120,8 +120,8 @@ impl SessionReplays {
         self.next += 1;
     }
 
-    /// The subscription has been replaced by one with these options and this identifier, which
-    /// wants what has not been sent yet. [MQTT-3.8.4-4]
+    /// The subscription has been replaced by one with these options and this identifier. The rest
+    /// of the replay is sent with them. [MQTT-3.8.4-4]
     pub(super) fn replace(
         &mut self,
         filter: &str,
@@ -131,7 +131,7 @@ impl SessionReplays {
         let number = self.find(filter);
         if let Some(replay) = number.and_then(|number| self.waiting.get_mut(&number)) {
             (replay.qos, replay.subscription_id) = (options.qos, subscription_id);
-            // What was not for the subscription when it was published is not for a later one.
+            // Messages that No Local kept from the earlier subscription are not for the new one.
             replay.cursor.no_local |= options.no_local;
         }
     }
@@ -149,12 +149,12 @@ impl SessionReplays {
         self.waiting.len()
     }
 
-    /// Drops one of an ended session. False: none is left.
+    /// Drops one replay of an ended session. False: none is left.
     pub(super) fn drop_one(&mut self) -> bool {
         self.waiting.pop_first().is_some()
     }
 
-    /// The oldest, and what the session has missed.
+    /// The oldest replay, and what the session has missed.
     pub(super) fn oldest(&mut self) -> Option<(&mut Replay, &Missed)> {
         let oldest = self.waiting.first_entry()?;
         Some((oldest.into_mut(), &self.missed))

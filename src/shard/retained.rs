@@ -1,4 +1,5 @@
-//! Retained messages: stored on every shard, from here and from the letters of the others.
+//! The retained messages of a shard. Every shard has all of them: changes that are made on one
+//! shard go to the others by letter.
 
 use std::{num::NonZeroU64, rc::Rc};
 
@@ -31,7 +32,7 @@ impl Retainable for Rc<Message> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Retention {
     pub(super) time: NonZeroU64,
-    /// The topic has no retained message any more, whatever the payload.
+    /// The change removes the retained message, even if there is a payload.
     pub(super) removes: bool,
 }
 
@@ -42,29 +43,29 @@ pub(super) struct RetainedMax {
     pub(super) bytes: usize,
 }
 
-/// There are as many retained messages as there may be.
+/// The limit of retained messages is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RetainedFull;
 
-/// The retained messages, as this shard knows them.
+/// The retained messages of this shard.
 #[derive(Debug)]
 pub(super) struct Retained {
     here: ShardId,
     store: RetainedStore<Rc<Message>>,
     /// The time of the latest change made or seen here.
     latest: u64,
-    /// Messages that have expired and were removed, and are not counted yet.
+    /// Expired messages that were removed and have not been counted yet.
     expired: u64,
-    /// The latest change at a moment that is no longer ago than [`TOMBSTONE_SPAN`] was before the
-    /// last look at tombstones.
+    /// A moment, and the latest change at that moment. It becomes `old` when [`TOMBSTONE_SPAN`] has
+    /// passed.
     noted: (Moment, u64),
-    /// A change that is longer ago than that.
+    /// All changes up to this one are older than [`TOMBSTONE_SPAN`].
     old: u64,
 }
 
 /// Messages that one sweep removes.
 const SWEPT_AT_ONCE: usize = 4096;
-/// A tombstone is kept for this long at least: every letter that is older has arrived by then.
+/// A tombstone is kept for at least this long: all older letters have arrived by then.
 pub(super) const TOMBSTONE_SPAN: Span = Span::from_secs(60);
 
 impl Retained {
@@ -73,9 +74,9 @@ impl Retained {
         Retained { here, store, latest: 0, expired: 0, noted: (now, 0), old: 0 }
     }
 
-    /// Stores or removes a retained message here. The first says what the other shards are to do,
-    /// if anything: they ask no limits of their own, so that all have the same. The second is
-    /// whether the message was stored as it was wanted. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
+    /// Stores or removes a retained message. Returns first what the other shards have to do, if
+    /// anything: they check no limits, so that all shards have the same messages. Returns second
+    /// whether there was room to store the message. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
     pub(super) fn change(
         &mut self,
         view: &MessageView<'_>,
@@ -92,11 +93,11 @@ impl Retained {
             if self.store.get(name).is_none() {
                 return (None, stored);
             }
-            // Better none than one that is out of date.
+            // The earlier message is out of date, so it is removed.
             removes = true;
         }
-        // Later than every change seen here, so that the newest wins on all shards, and over what
-        // an earlier process has left: also after a clock was set back, or begins in 1970.
+        // Later than every change seen here, so that the newest change wins on all shards, even if
+        // the clock was set back or begins in 1970.
         let time = wall_time.as_nanos().max(self.latest + 1);
         let time = NonZeroU64::new(time).expect("one more than another");
         let retention = Retention { time, removes };
@@ -104,7 +105,7 @@ impl Retained {
         (Some(retention), stored)
     }
 
-    /// Applies a change that was made on shard `by`. False when a newer one is known.
+    /// Applies a change that was made on shard `by`. False: a newer one is known.
     pub(super) fn apply(
         &mut self,
         view: &MessageView<'_>,
@@ -122,8 +123,8 @@ impl Retained {
         self.store.sequence()
     }
 
-    /// Whether a message of so many bytes, those of its topic among them, can be stored. What has
-    /// expired makes room for it.
+    /// Whether a message can be stored that has `bytes` bytes with its topic. Removes expired
+    /// messages to make room.
     pub(super) fn make_room(
         &mut self,
         name: TopicName<'_>,
@@ -152,20 +153,20 @@ impl Retained {
             && (self.store.limited().messages < maximum.messages || is_known())
     }
 
-    /// Removes messages whose time has passed, a bounded number of them. True: there may be more.
+    /// Removes expired messages, a bounded number. True: there may be more.
     pub(super) fn sweep(&mut self, now: Moment) -> bool {
         let swept = (0..SWEPT_AT_ONCE).take_while(|_| self.store.expire_next(now)).count();
         self.expired += swept as u64;
         swept == SWEPT_AT_ONCE
     }
 
-    /// How many messages have expired and were removed since the last call.
+    /// How many expired messages were removed since the last call.
     pub(super) fn take_expired(&mut self) -> u64 {
         std::mem::take(&mut self.expired)
     }
 
-    /// Forgets a bounded number of tombstones whose time has passed. True: there may be more.
-    /// How old they are does not follow from their stamps, which may be ahead of the clock.
+    /// Forgets a bounded number of old tombstones. True: there may be more. Their stamps do not
+    /// tell their age, because stamps may be ahead of the clock.
     pub(super) fn forget_tombstones(&mut self, now: Moment) -> bool {
         let (noted_at, latest) = self.noted;
         if now.since(noted_at) >= TOMBSTONE_SPAN {
@@ -175,13 +176,13 @@ impl Retained {
         self.store.forget_tombstones(self.old.saturating_add(1))
     }
 
-    /// Begins to read the messages that match a filter; `None` while there is none at all.
+    /// Begins to read the messages that match a filter; `None` if no message is retained at all.
     /// [MQTT-3.3.1-9]
     pub(super) fn open(&self, filter: TopicFilter<'_>) -> Option<Cursor> {
         (!self.store.is_empty()).then(|| self.store.open(filter))
     }
 
-    /// The next message of a cursor; looks at no more topics than `looks`.
+    /// The next message of a cursor. Looks at no more than `looks` topics.
     pub(super) fn next(
         &self,
         cursor: &mut Cursor,
@@ -191,17 +192,17 @@ impl Retained {
         self.store.next(cursor, missed, looks)
     }
 
-    /// Every topic with the change that decides about it, and its message unless that removed it.
+    /// Every topic with the stamp of its latest change, and its message if it has one.
     pub(super) fn iter(&self) -> impl Iterator<Item = (TopicName<'_>, Stamp, Option<&Message>)> {
         self.store.iter().map(|(name, stamp, message)| (name, stamp, message.map(Rc::as_ref)))
     }
 
-    /// What clients have had retained, as it counts in the limits.
+    /// The messages that count against limits, and their bytes.
     pub(super) fn limited(&self) -> Tally {
         self.store.limited()
     }
 
-    /// What all messages take, and tombstones.
+    /// Bytes of all messages and tombstones.
     pub(super) fn bytes(&self) -> usize {
         self.store.bytes()
     }

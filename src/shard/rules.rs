@@ -1,4 +1,4 @@
-//! What a shard keeps to, and what may change while the broker runs.
+//! The rules of the broker: limits, optional features, users. They may change while it runs.
 
 use std::rc::Rc;
 
@@ -8,19 +8,19 @@ use crate::{access::Policy, base::time::Span, routing::Strategies, session::queu
 /// The rules of the whole broker. All of them are replaced at once, by
 /// [`Brain::handle_rules`](super::ports::Brain::handle_rules) on every shard.
 ///
-/// A client is held to what its CONNACK has told it for as long as it is connected; a field that
-/// is told there says so. What has been let in stays in: no change of a rule ends a connection or a
-/// session, or removes a message or a subscription.
+/// Some fields are told to clients in CONNACK, and say so. A connected client keeps the values that
+/// its CONNACK has told it. No change of a rule ends a connection or a session, or removes a
+/// message or a subscription.
 #[derive(Clone, Debug)]
 pub struct Rules {
     pub limits: Limits,
     /// Told in CONNACK. A change holds for connections that come after it; a subscription keeps
     /// the QoS that it was granted.
     pub offer: Offer,
-    /// A change holds for the next client that is refused or sent away.
+    /// A change holds for the next client that is refused or referred.
     pub referral: Referral,
-    /// A change holds for the next CONNECT and the next AUTH that begins an exchange. Who is
-    /// connected stays connected.
+    /// A change holds for the next CONNECT, and the next AUTH that begins an exchange. Connected
+    /// clients stay connected.
     pub policy: Policy,
     /// How share groups choose among their members. A group keeps the strategy that it began with
     /// until its last member has left.
@@ -33,79 +33,80 @@ pub struct Rules {
 /// thousand subscriptions: less than a millisecond.
 pub const SLICE_STEPS: usize = 8192;
 
-/// What happens to a connected client for which a message comes when its queue is full.
+/// What happens to a connected client whose queue is full when a message comes for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenQueueFull {
-    /// It stays, and the message is dropped and counted.
+    /// The client stays connected. The message is dropped and counted.
     #[default]
     Drop,
-    /// It is disconnected, so that it knows that it has missed something.
+    /// The client is disconnected, so that it knows that it has missed something.
     Disconnect,
 }
 
-/// How much of everything. Each limit says what happens beyond it, and what a change of it does
-/// where that is not "it holds from the next packet or message on".
+/// The limits. Each field says what happens beyond the limit. A change holds from the next packet
+/// or message on, unless the field says otherwise.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Of a whole packet from a client, in bytes. A larger one closes the connection with Packet
-    /// too large. Told in CONNACK: a change holds for connections that come after it.
+    /// Bytes of a packet from a client. A larger packet closes the connection with Packet too
+    /// large. Told in CONNACK: a change holds for later connections.
     pub packet_size_max: usize,
-    /// Unsent bytes of one connection; beyond it a message at QoS 0 is dropped and counted, and
-    /// one at QoS 1 or 2 waits in the queue. The outboxes are the runtime's, which reads its
-    /// settings once: a change holds from the next start of the broker.
+    /// Unsent bytes of one connection. Beyond it, a QoS 0 message is dropped and counted, and a
+    /// QoS 1 or 2 message waits in the queue. The runtime reads this limit once, so a change holds
+    /// from the next start of the broker.
     pub outbox_bytes_max: usize,
-    /// QoS 1 and 2 messages in flight to one client, whose Receive Maximum may lower it; more wait
-    /// in its queue. A change holds for connections that come after it.
+    /// QoS 1 and 2 messages in flight to one client. The client's Receive Maximum may lower it.
+    /// Further messages wait in the queue. A change holds for later connections.
     pub inflight_max: u16,
-    /// What waits for one session. Beyond it a message is dropped and counted, and a connected
-    /// client may be disconnected with Quota exceeded. What waits already stays.
+    /// Messages that wait for one session, and their bytes. Beyond it, a message is dropped and
+    /// counted, and a connected client may be disconnected with Quota exceeded. Messages that
+    /// already wait stay.
     pub queue: QueueLimits,
-    /// Whether it is.
+    /// Whether such a client is disconnected.
     pub when_queue_full: WhenQueueFull,
-    /// QoS 2 messages that a client may have unreleased; beyond it Receive Maximum exceeded. The
-    /// specification counts QoS 1 messages, too, until they are acknowledged; here the broker alone
-    /// decides how long that takes, so a client is not disconnected for them. Told in CONNACK as
-    /// Receive Maximum: a change holds for connections that come after it. Clients before 5.0 are
-    /// told no limit and held to none. [MQTT-3.3.4-7] [MQTT-3.3.4-9]
+    /// Unreleased QoS 2 messages of a client. Beyond it, the client is disconnected with Receive
+    /// Maximum exceeded. The specification also counts unacknowledged QoS 1 messages. The broker
+    /// does not, because only the broker decides how long their acknowledgement takes. Told in
+    /// CONNACK: a change holds for later connections. Clients before 5.0 have no such limit.
+    /// [MQTT-3.3.4-7] [MQTT-3.3.4-9]
     pub receive_maximum: u16,
-    /// Topic Aliases that a client may use; a larger one is Topic Alias invalid. Told in CONNACK: a
-    /// change holds for connections that come after it.
+    /// Topic Aliases that a client may use. A larger one is answered Topic Alias invalid. Told in
+    /// CONNACK: a change holds for later connections.
     pub topic_alias_maximum: u16,
-    /// Topic Aliases that are used towards one client, within its own Topic Alias Maximum; further
-    /// topics are sent in full. 0 is for none. A change holds for connections that come after it.
+    /// Topic Aliases to one client, which its Topic Alias Maximum may lower. Further topics are
+    /// sent in full. 0 disables aliases. A change holds for later connections.
     pub topic_aliases_max: u16,
-    /// A longer Session Expiry Interval is cut to this many seconds; `u32::MAX` never expires. A
-    /// change holds for the next CONNECT, and for the next DISCONNECT that names an interval.
+    /// Seconds. A longer Session Expiry Interval is reduced to this; `u32::MAX` never expires. A
+    /// change holds for the next CONNECT, and the next DISCONNECT with an interval.
     pub session_expiry_max: u32,
-    /// A connection without CONNECT after this time is closed. A change holds for connections that
-    /// are accepted after it.
+    /// A connection without CONNECT after this time is closed. A change holds for later
+    /// connections.
     pub connect_timeout: Span,
     /// How long publishers are held back for a subscriber that cannot keep up.
     pub patience: Span,
-    /// Sessions of the whole broker; beyond it CONNECT is refused with Quota
-    /// exceeded. Sessions beyond a lowered limit stay.
+    /// Sessions of the whole broker. Beyond it, CONNECT is refused with Quota exceeded. Sessions
+    /// beyond a lowered limit stay.
     pub sessions_max: usize,
-    /// Levels of a topic; beyond it Topic Name invalid or Topic Filter invalid. Subscriptions and
-    /// retained messages beyond a lowered limit stay.
+    /// Levels of a topic. Beyond it, the answer is Topic Name invalid or Topic Filter invalid.
+    /// Subscriptions and retained messages beyond a lowered limit stay.
     pub topic_levels_max: usize,
-    /// User Properties of one message or Will; with more it is refused with Quota exceeded.
+    /// User Properties of one message or Will. With more, it is refused with Quota exceeded.
     pub user_properties_max: usize,
-    /// Bytes that they take in the packet, likewise.
+    /// Bytes of the User Properties of one message or Will. With more, it is refused likewise.
     pub user_property_bytes_max: usize,
-    /// Topic Filters of one SUBSCRIBE; those beyond are answered Quota exceeded.
+    /// Topic Filters of one SUBSCRIBE. Further ones are answered Quota exceeded.
     pub subscribe_filters_max: usize,
-    /// Subscriptions of one session; beyond it SUBSCRIBE is answered Quota exceeded. Subscriptions
+    /// Subscriptions of one session. Further filters are answered Quota exceeded. Subscriptions
     /// beyond a lowered limit stay.
     pub subscriptions_max: usize,
-    /// Bytes of their Topic Filters, likewise.
+    /// Bytes of the Topic Filters of one session, with the same answers.
     pub subscription_bytes_max: usize,
-    /// Retained messages; beyond it one for a new topic is refused with Quota exceeded, or not
-    /// stored where the client cannot be told. Messages beyond a lowered limit stay.
+    /// Retained messages. Beyond it, a message for a new topic is refused with Quota exceeded, or
+    /// not stored if the client cannot be told. Messages beyond a lowered limit stay.
     pub retained_max: usize,
-    /// Bytes of retained messages, likewise.
+    /// Bytes of retained messages, with the same answers.
     pub retained_bytes_max: usize,
-    /// Steps of the work for one packet, one session or one letter that are taken in a turn; what
-    /// goes beyond goes on in the next one. A step takes some hundred nanoseconds.
+    /// Steps of the work for one packet, one session or one letter in one turn. Further work is
+    /// done in the next turns. A step takes some hundred nanoseconds.
     pub slice_steps: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a shard is: its place in its broker, which never changes.
+//! Settings of a shard that never change: its place in the broker.
 
 use std::net::SocketAddr;
 
@@ -18,20 +18,20 @@ pub struct Settings {
     pub shard: ShardId,
     /// How many shards the broker has.
     pub shards: usize,
-    /// The same on all shards: a Client Identifier is at home where this hash says.
+    /// The seed of hashes, the same on all shards. The hash of a Client Identifier decides its
+    /// home.
     pub seed: Seed,
     pub started_at: Moment,
-    /// What the wall clock showed at the start. Nothing in a shard follows a wall clock that is set
-    /// later.
+    /// The wall clock at the start. A shard does not notice when the wall clock is set later.
     pub wall_clock: WallClock,
-    /// The sessions of all shards.
+    /// The number of sessions of all shards.
     pub sessions: SharedCount,
-    /// Where clients connect; an [`Arrival`](super::ports::Arrival) names a listener by its place.
+    /// All listeners. An [`Arrival`](super::ports::Arrival) refers to one by its place here.
     pub listeners: Vec<Listener>,
 }
 
 impl Settings {
-    /// The shard where a Client Identifier is at home.
+    /// The home shard of a Client Identifier.
     pub fn home(&self, client_id: &str) -> ShardId {
         let shards = u64::try_from(self.shards).expect("few shards");
         let index = self.seed.hash(client_id) % shards;

@@ -60,7 +60,7 @@ enum Offered {
     NoMember,
 }
 
-/// Gives messages to the members of share groups. Its parts are lent to it for one call.
+/// Gives messages to the members of share groups. It borrows parts of the shard for one call.
 #[derive(Debug)]
 pub(super) struct GroupDelivery<'a> {
     orphans: &'a mut Orphans,
@@ -69,8 +69,8 @@ pub(super) struct GroupDelivery<'a> {
     deliveries: &'a mut Deliveries,
     forwarding: &'a mut Forwarding,
     context: &'a mut Context,
-    /// Some members may belong to sessions that have ended, connected or disconnected without the
-    /// groups having been told.
+    /// Some members may belong to sessions that have ended, connected or disconnected since,
+    /// because the groups were not told yet.
     is_behind: bool,
 }
 
@@ -274,8 +274,8 @@ impl<'a> GroupDelivery<'a> {
         chosen.or_else(|| self.interest.next_shard(group))
     }
 
-    /// Gives a message to a member of one group; passes it on when there is none here any more
-    /// and another shard has one.
+    /// Gives a message to a member of one group. If this shard has no member any more, and another
+    /// shard has one, the message is passed on.
     pub(super) fn serve_group(
         &mut self,
         view: &MessageView<'_>,

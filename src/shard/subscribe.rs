@@ -1,4 +1,5 @@
-//! SUBSCRIBE: the filter enters the trie, the other shards hear of it, retained messages follow.
+//! SUBSCRIBE: adds filters to the trie, tells the other shards, and begins to replay retained
+//! messages.
 
 use super::{
     Shard,
@@ -56,7 +57,7 @@ impl Shard {
         self.answer_subscribe((id, subscriber), suback, told_at, ports);
     }
 
-    /// Sends the SUBACK, now or when every shard knows of all that other shards were told.
+    /// Sends the SUBACK, now or once all other shards have applied the new interest.
     fn answer_subscribe(
         &mut self,
         (id, subscriber): (ConnectionId, SubscriberId),
@@ -74,7 +75,7 @@ impl Shard {
         }
     }
 
-    /// Subscribes to one filter, and says the number of the interest that its SUBACK waits for; 0
+    /// Subscribes to one filter. Returns the number of the interest that the SUBACK waits for; 0
     /// for none.
     fn subscribe(
         &mut self,

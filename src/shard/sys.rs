@@ -22,7 +22,7 @@ use crate::{
     topic::TopicName,
 };
 
-/// What each shard has last said of itself.
+/// The latest counters of each shard.
 #[derive(Debug)]
 pub(super) struct SysTree {
     here: ShardId,
@@ -47,7 +47,7 @@ impl SysTree {
         was_asked && self.asked.is_empty()
     }
 
-    /// What a shard of this load says of itself, `uptime` after its start.
+    /// The values that a shard publishes about itself, `uptime` after its start.
     pub(super) fn own_values(&self, connections: u64, load: &Load, uptime: Span) -> Vec<Value> {
         let busy = load.busy.as_nanos() * 100 / uptime.as_nanos().max(1);
         let value = |name: &str, value: u64| {
@@ -62,8 +62,8 @@ impl SysTree {
         ]
     }
 
-    /// What the first shard says of the broker: the sums of what all shards have counted. Every
-    /// shard has all retained messages, so they are counted once.
+    /// The values that the first shard publishes about the broker: the sums over all shards. Every
+    /// shard has all retained messages, so these are counted once.
     pub(super) fn sums(&self, uptime: Span, retained: Tally) -> Vec<Value> {
         let mut sums = Counters::default();
         self.heard.iter().for_each(|counters| sums.add(counters));

@@ -1,6 +1,6 @@
-//! What a shard does by itself when its time has come.
+//! What a shard does at certain times, without an event from outside.
 //!
-//! A timer is a reminder to look, not an order: whoever it is for says whether anything is due.
+//! A timer is only a reminder to check: the code that it is for decides whether anything is due.
 
 use super::{
     Shard,
@@ -26,7 +26,7 @@ pub(super) enum Timer {
     Absence(SubscriberId),
     /// Publishers may have waited long enough for this subscriber.
     Patience(SubscriberId),
-    /// Members of share groups may inherit messages.
+    /// Orphaned messages may wait for members of share groups.
     Orphans,
     /// `$SYS` is to be published.
     Sys,
@@ -40,22 +40,22 @@ pub(super) enum Timer {
 #[derive(Debug)]
 pub(super) struct Timers {
     wheel: Wheel<Timer>,
-    /// Those that have come. The memory is used again.
+    /// Reminders that are due. The memory is reused.
     due: Vec<Timer>,
 }
 
-/// No reminder is set further ahead: what it is about may be long gone by then.
+/// No reminder is set further ahead, because its subject may no longer exist by then.
 const HORIZON: Span = Span::from_secs(60);
 /// How often retained messages that have expired are removed.
 const SWEEP_SPAN: Span = Span::from_secs(5);
 const FIRST_SYS_SPAN: Span = Span::from_millis(100);
-/// The time between two bounded steps of that.
+/// The time between two bounded steps of such a sweep.
 const SWEEP_PAUSE: Span = Span::from_millis(20);
 /// The time between two bounded steps of forgetting tombstones.
 const TOMBSTONES_PAUSE: Span = Span::from_millis(20);
 
 impl Timers {
-    /// Those of a shard that has just begun.
+    /// The reminders of a shard that starts.
     pub(super) fn new(now: Moment) -> Timers {
         let mut timers = Timers { wheel: Wheel::new(now), due: Vec::new() };
         timers.set(now + TOMBSTONE_SPAN, Timer::Tombstones);
@@ -67,12 +67,13 @@ impl Timers {
         self.wheel.insert(due, timer);
     }
 
-    /// When to remind of something that is due at this moment: then, or earlier if that is far.
+    /// When to set a reminder for something that is due at `due`: then, or earlier if that is far
+    /// ahead.
     pub(super) fn before(now: Moment, due: Moment) -> Moment {
         due.min(now + HORIZON)
     }
 
-    /// Takes the reminders that have come.
+    /// Takes the reminders that are due.
     pub(super) fn take_due(&mut self, now: Moment) -> Vec<Timer> {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.advance(now, &mut due);
@@ -105,7 +106,7 @@ impl Shard {
         self.context.timers.give_back(due);
     }
 
-    /// Does what it is time for. Says after which time the same reminder comes again.
+    /// Handles a reminder. Returns the time until the same reminder comes again.
     fn fire(&mut self, timer: Timer, ports: &mut impl Ports) -> Option<Span> {
         match timer {
             Timer::Connect(connection) => self.look_at_connect(connection, ports),
@@ -138,8 +139,8 @@ impl Shard {
         None
     }
 
-    /// Has `$SYS` published from now on, if it is to be. The first set comes at once, so that a new
-    /// subscriber finds one.
+    /// Begins to publish `$SYS`, if the rules say so. The first time is at once, so that a new
+    /// subscriber finds the topics.
     pub(super) fn watch_sys(&mut self) {
         let Some(interval) = self.context.rules.sys_interval.filter(|_| !self.sys_is_due) else {
             return;
@@ -156,17 +157,17 @@ impl Shard {
         }
     }
 
-    /// Looks at a connection's silence when its Keep Alive may have passed, or earlier.
+    /// Sets a reminder to check the Keep Alive of a connection at `deadline` or earlier.
     pub(super) fn watch_silence(&mut self, id: ConnectionId, deadline: Moment) {
         self.context.timers.set(Timers::before(self.context.now, deadline), Timer::KeepAlive(id));
     }
 
     /// [MQTT-3.1.2-22] [MQTT-3.1.2-24@3.1.1]
     fn look_at_keep_alive(&mut self, id: ConnectionId, ports: &mut impl Ports) {
-        // A connection that has gone meanwhile cannot be too silent.
+        // The connection may have ended meanwhile.
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.is_held() {
-            // Nothing is read from it, so it cannot be blamed for its silence.
+            // The shard does not read from the connection, so its silence does not count.
             connection.touch(self.context.now);
         }
         match connection.keep_alive_deadline() {

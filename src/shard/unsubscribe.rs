@@ -47,7 +47,7 @@ impl Shard {
         Ok(())
     }
 
-    /// A session has one subscription less.
+    /// Updates the counters and replays for a subscription that has ended.
     pub(super) fn forget_subscription(
         &mut self,
         subscriber: SubscriberId,

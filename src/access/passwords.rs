@@ -8,7 +8,10 @@ use std::{fs, io, path::Path, sync::Arc};
 use subtle::Choice;
 use thiserror::Error;
 
-use super::{Verification, hash::PasswordHash};
+use super::{
+    Verification,
+    hash::{HashProblem, PasswordHash},
+};
 
 /// The users of one password file.
 #[derive(Debug)]
@@ -75,7 +78,7 @@ impl PasswordEntry {
         if name.is_empty() {
             return Err(malformed(Problem::EmptyName));
         }
-        let hash = PasswordHash::parse(hash).map_err(malformed)?;
+        let hash = PasswordHash::parse(hash).map_err(|problem| malformed(problem.into()))?;
         Ok(PasswordEntry { name: name.to_owned(), hash, line })
     }
 }
@@ -113,18 +116,8 @@ pub enum Problem {
     EmptyName,
     #[error("the user has a line already: line {0}")]
     DuplicateUser(usize),
-    #[error("the password is not hashed: run `mosquitto_passwd -U` on the file")]
-    NotHashed,
-    #[error("unknown kind of hash: write it with `mosquitto_passwd -H sha512-pbkdf2`")]
-    UnknownHash,
-    #[error("the iterations are not a number from 1 to {}", super::hash::ITERATIONS_MAX)]
-    Iterations,
-    #[error("the salt is missing or is not base64")]
-    Salt,
-    #[error("the hash is missing or is not base64 of 64 bytes")]
-    Hash,
-    #[error("something follows the hash")]
-    ExtraField,
+    #[error(transparent)]
+    Hash(#[from] HashProblem),
 }
 
 #[cfg(test)]
@@ -183,20 +176,20 @@ carol:$6$DTxTM5BlXpl1pU9+$\
             ("alice".to_owned(), Problem::NoSeparator),
             (format!(":$6${salt}${hash}"), Problem::EmptyName),
             (format!("bob:$6${salt}${hash}"), Problem::DuplicateUser(2)),
-            ("dave:plain text".to_owned(), Problem::NotHashed),
-            ("dave:".to_owned(), Problem::NotHashed),
-            (format!("dave:$argon2id$v=19$m=1${salt}${hash}"), Problem::UnknownHash),
-            (format!("dave:$7$0${salt}${hash}"), Problem::Iterations),
-            (format!("dave:$7$-1${salt}${hash}"), Problem::Iterations),
-            (format!("dave:$7$+1${salt}${hash}"), Problem::Iterations),
-            (format!("dave:$7$1000001${salt}${hash}"), Problem::Iterations),
-            (format!("dave:$7$99999999999${salt}${hash}"), Problem::Iterations),
-            ("dave:$7".to_owned(), Problem::Iterations),
-            (format!("dave:$7$101$${hash}"), Problem::Salt),
-            (format!("dave:$7$101$~${hash}"), Problem::Salt),
-            (format!("dave:$7$101${salt}"), Problem::Hash),
-            (format!("dave:$7$101${salt}${salt}"), Problem::Hash),
-            (format!("dave:$6${salt}${hash}$"), Problem::ExtraField),
+            ("dave:plain text".to_owned(), HashProblem::NotHashed.into()),
+            ("dave:".to_owned(), HashProblem::NotHashed.into()),
+            (format!("dave:$argon2id$v=19$m=1${salt}${hash}"), HashProblem::UnknownHash.into()),
+            (format!("dave:$7$0${salt}${hash}"), HashProblem::Iterations.into()),
+            (format!("dave:$7$-1${salt}${hash}"), HashProblem::Iterations.into()),
+            (format!("dave:$7$+1${salt}${hash}"), HashProblem::Iterations.into()),
+            (format!("dave:$7$1000001${salt}${hash}"), HashProblem::Iterations.into()),
+            (format!("dave:$7$99999999999${salt}${hash}"), HashProblem::Iterations.into()),
+            ("dave:$7".to_owned(), HashProblem::Iterations.into()),
+            (format!("dave:$7$101$${hash}"), HashProblem::Salt.into()),
+            (format!("dave:$7$101$~${hash}"), HashProblem::Salt.into()),
+            (format!("dave:$7$101${salt}"), HashProblem::Hash.into()),
+            (format!("dave:$7$101${salt}${salt}"), HashProblem::Hash.into()),
+            (format!("dave:$6${salt}${hash}$"), HashProblem::ExtraField.into()),
         ] {
             match Passwords::parse(&format!("{FILE}{line}\n")) {
                 Err(PasswordFileError::Malformed { line: 6, problem }) => {

@@ -3,6 +3,7 @@
 use std::{ops::Range, rc::Rc};
 
 use super::{
+    arena::Slot,
     strategy::{Selector, Strategy},
     subscriber_list::{Entry, SubscriberList},
 };
@@ -13,6 +14,10 @@ use crate::{
     },
     topic::GroupName,
 };
+
+/// One group on this shard; free for reuse once no shard has a member of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub(super) Slot);
 
 /// How many members of a group one shard has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -26,12 +26,12 @@ mod trie;
 mod twin;
 
 pub use cursor::{Cursor, Step};
-pub use group::Counts;
+pub use group::{Counts, GroupId};
 pub use interest::InterestAcks;
 pub use matching::Matches;
 pub use missed::Missed;
 pub use retained::{Retainable, RetainedStore, Stamp, Tally};
-pub use shared::{GroupId, Groups, Joined, Left};
+pub use shared::{Groups, Joined, Left};
 pub use strategy::{Selector, Strategies, Strategy};
 pub use subscriber_list::{Entry, Options};
 pub use target::{GroupPlace, TargetId};

@@ -7,8 +7,8 @@
 use std::rc::Rc;
 
 use super::{
-    arena::{Arena, Slot},
-    group::{Counts, Group, Members},
+    arena::Arena,
+    group::{Counts, Group, GroupId, Members},
     index::Index,
     strategy::{Selector, Strategies, Strategy},
     subscriber_list::Entry,
@@ -21,10 +21,6 @@ use crate::{
     },
     topic::{GroupName, SharedFilter, TopicFilter},
 };
-
-/// The number of a group on this shard. It is reused once no shard has a member of the group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupId(Slot);
 
 /// All groups that this shard knows.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use super::{
     arena::Slot,
-    shared::GroupId,
+    group::GroupId,
     subscriber_list::{Entry, SubscriberList},
 };
 use crate::base::{

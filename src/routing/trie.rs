@@ -11,9 +11,9 @@
 
 use super::{
     arena::{Arena, Slot},
+    group::GroupId,
     index::Index,
     levels::{LevelId, LevelTable},
-    shared::GroupId,
     subscriber_list::Entry,
     target::{GroupPlace, Target, TargetId},
 };

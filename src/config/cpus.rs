@@ -26,7 +26,7 @@ impl CpuList {
     }
 }
 
-/// The CPUs that this process may use: what `sched_getaffinity` says, without a foreign call.
+/// The CPUs that this process may use. The same as `sched_getaffinity`, without a foreign call.
 pub(super) fn available() -> io::Result<CpuList> {
     from_status(&fs::read_to_string("/proc/self/status")?)
 }
@@ -96,7 +96,7 @@ fn display_range(cpus: &[usize]) -> String {
     }
 }
 
-/// The kernel knows fewer; the limit bounds what a range can make us allocate.
+/// More than the kernel supports. The limit bounds the memory for a range.
 const CPU_MAX: usize = 8191;
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ pub(super) struct LimitFlags {
     pub(super) session_expiry_max: u32,
     /// Maximum time that publishers are held back for a subscriber that cannot keep up, in
     /// milliseconds. Holding back begins when its outbox or queue is more than half full, or when
-    /// a fast queue becomes slower. 0 disables holding back
+    /// messages wait in a fast queue for more than 3 ms. 0 disables holding back
     #[arg(long, value_name = "MILLISECONDS", default_value = "500")]
     #[arg(value_parser = parse_millis(0, 60_000))]
     pub(super) patience: Span,

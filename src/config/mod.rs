@@ -59,7 +59,7 @@ pub struct Config {
 
     /// What clients may do.
     pub offer: Offer,
-    /// Where clients are sent that cannot be served here.
+    /// Other servers to which clients are referred.
     pub referral: Referral,
 
     /// How share groups choose among their members.
@@ -207,7 +207,7 @@ fn limits(flags: &LimitFlags, connect_timeout: Span) -> Limits {
 /// Topic Aliases that a client may use.
 const TOPIC_ALIAS_MAXIMUM: u16 = 32;
 
-/// Each connection has a session, and each message that is accepted can be queued.
+/// Checks that each connection can have a session, and that each accepted message can be queued.
 fn check_limits(limits: &LimitFlags) -> Result<(), Contradiction> {
     let &LimitFlags { connections_max: connections, sessions_max: sessions, .. } = limits;
     if sessions < connections {
@@ -220,13 +220,13 @@ fn check_limits(limits: &LimitFlags) -> Result<(), Contradiction> {
     Ok(())
 }
 
-/// The default has room for the largest packet.
+/// The flag, or a default with room for the largest packet.
 fn queue_bytes_max(flags: &LimitFlags) -> usize {
     let default = QUEUE_BYTES_DEFAULT.max(flags.packet_bytes_max as usize);
     flags.queue_bytes_max.unwrap_or(default)
 }
 
-/// Those for TCP in the order of their flags, then those for WebSocket.
+/// All listeners: those for TCP in the order of their flags, then those for WebSocket.
 fn listeners(flags: &NetworkFlags) -> Vec<Listener> {
     let policy = HandshakePolicy {
         path: flags.websocket_path.clone(),
@@ -267,8 +267,8 @@ fn check_listeners(network: &NetworkFlags, access: &AccessFlags) -> Result<(), C
     }
 }
 
-/// Gives each shard a CPU: those that were named in their order, else all that are available, in
-/// turns when there are more shards.
+/// Gives each shard a CPU: the named CPUs in their order, or all available ones. Shards share CPUs
+/// if there are more shards than available CPUs.
 fn shard_cpus(flags: &ShardFlags, available: &CpuList) -> Result<Vec<usize>, Contradiction> {
     if let Some(cpu) = flags.cpus.iter().flat_map(CpuList::iter).find(|&cpu| !available.has(cpu)) {
         return Err(Contradiction::CpuNotAvailable { cpu, available: available.clone() });
@@ -327,7 +327,7 @@ const QUEUE_BYTES_DEFAULT: usize = 16 << 20;
 /// Servers of one Server Reference.
 const SERVERS_MAX: usize = 16;
 
-/// A file of users shuts out whoever is none of them, unless both were asked for.
+/// A file of users refuses anonymous clients, unless the flags allow them as well.
 fn anonymous(flags: &AccessFlags) -> Anonymous {
     match (flags.allow_anonymous, &flags.password_file, &flags.scram_file) {
         (true, _, _) => Anonymous::Everywhere,

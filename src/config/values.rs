@@ -141,8 +141,8 @@ pub(super) fn log_format_parser() -> impl TypedValueParser<Value = LogFormat> {
     })
 }
 
-/// Parses a filter in the syntax of tracing's `EnvFilter`. That takes any word for a part of some
-/// program; here a word is a level, or names a part of the broker.
+/// Parses a filter in the syntax of tracing's `EnvFilter`, which accepts any word as the name of a
+/// part. Here a word has to be a level or a part of the broker.
 pub(super) fn parse_log_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map_err(|error| error.to_string())?;
     match text.split(',').map(str::trim).find(|directive| !is_known_directive(directive)) {

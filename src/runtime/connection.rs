@@ -98,7 +98,7 @@ pub(super) struct SocketFlags {
 }
 
 impl SocketFlags {
-    /// Whether nothing is to be handed in, for whatever reason.
+    /// Whether no bytes may be handed in, for any reason.
     fn is_held(self) -> bool {
         self.paused || self.throttled || self.follows
     }

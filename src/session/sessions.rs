@@ -55,7 +55,7 @@ impl Sessions {
         subscriber
     }
 
-    /// Ends a session. Nobody else gets its number before [`Sessions::release`].
+    /// Ends a session. No other session gets its number before [`Sessions::release`].
     pub fn remove(&mut self, subscriber: SubscriberId) -> Option<Session> {
         let session = self.place(subscriber)?.take()?;
         let hash = self.seed.hash(session.client_id());

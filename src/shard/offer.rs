@@ -86,7 +86,7 @@ impl Offer {
         Ok(())
     }
 
-    /// Whether a client may subscribe like this, at whatever QoS. [MQTT-3.8.3-2@3.1.1]
+    /// Whether a client may subscribe like this, at any QoS. [MQTT-3.8.3-2@3.1.1]
     pub(super) fn check_subscription(
         &self,
         subscription: Subscription<'_>,

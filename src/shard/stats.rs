@@ -155,7 +155,7 @@ impl Counters {
         self.topics().filter(|(topic, _)| is_way(topic)).map(|(_, count)| count).sum()
     }
 
-    /// The queue of a session had so many messages, and has so many now.
+    /// Notes how many messages the queue of a session had before, and how many it has now.
     pub(super) fn note_queue(&mut self, before: usize, now: usize) {
         self.queued = self.queued + now as u64 - before as u64;
     }
@@ -182,7 +182,7 @@ impl Counters {
     /// Counts a connection whose CONNECT was refused for this reason.
     pub(super) fn count_refused_connect(&mut self, reason: Reason) {
         match reason {
-            // Nobody knows what the broker offers before CONNACK has said it.
+            // A client cannot know which features are missing before its CONNACK.
             Reason::Packet(DecodeError::Protocol(
                 ProtocolError::QosNotSupported | ProtocolError::RetainNotSupported,
             )) => self.refused_connect += 1,

@@ -1,7 +1,7 @@
-//! `$SYS/broker/`: what the broker says of itself, as retained messages on an interval.
+//! `$SYS/broker/`: the broker publishes its counters as retained messages, at an interval.
 //!
-//! The first shard asks the others what they have counted. When all have answered, it publishes the
-//! sums, so that they are of one moment.
+//! The first shard asks the others for their counters. When all have answered, it publishes the
+//! sums, so that all sums are of one moment. docs/sys.md lists the topics.
 
 use std::fmt::Display;
 
@@ -39,7 +39,7 @@ impl SysTree {
         SysTree { here, heard: vec![Counters::default(); shards], asked: ShardSet::EMPTY }
     }
 
-    /// A shard says what it has counted. True: it was the last one that had been asked.
+    /// Takes the counters of a shard. True: all shards that were asked have answered now.
     pub(super) fn hear(&mut self, from: ShardId, counters: Counters) -> bool {
         self.heard[from.index()] = counters;
         let was_asked = self.asked.contains(from);
@@ -85,7 +85,7 @@ fn value(name: &str, value: impl Display) -> Value {
 }
 
 impl Shard {
-    /// Publishes this shard's load. The first shard asks all others what they have counted.
+    /// Publishes this shard's load. The first shard also asks all others for their counters.
     pub(super) fn publish_sys(&mut self, ports: &mut impl Ports) {
         let load = ports.load();
         let uptime = self.context.now.since(self.context.settings.started_at);
@@ -94,7 +94,7 @@ impl Shard {
         if self.context.settings.shard != ShardId::FIRST {
             return;
         }
-        // A shard that has not answered in all the time since it was asked counts as it did before.
+        // If a shard has not answered since the last time, its earlier counters are used.
         if !self.sys.asked.is_empty() || self.context.settings.shards == 1 {
             self.publish_sums(ports);
         }
@@ -104,13 +104,13 @@ impl Shard {
         }
     }
 
-    /// Tells the first shard what this one has counted.
+    /// Sends the counters of this shard to the first shard.
     pub(super) fn tell_counters(&mut self, ports: &mut impl Ports) {
         let own = self.counters().with_load(&ports.load());
         ports.letters(ShardId::FIRST).push(Letter::Counters(Box::new(own)));
     }
 
-    /// Publishes the sums of what all shards have counted.
+    /// Publishes the sums of the counters of all shards.
     pub(super) fn publish_sums(&mut self, ports: &mut impl Ports) {
         let own = self.counters().with_load(&ports.load());
         self.sys.hear(ShardId::FIRST, own);

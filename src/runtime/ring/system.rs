@@ -53,7 +53,7 @@ pub(in crate::runtime) enum Stack {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::runtime) enum Sharing {
     Alone,
-    /// Those that share it, too.
+    /// Other sockets that share it as well.
     Shared,
 }
 
@@ -91,7 +91,7 @@ pub(in crate::runtime) fn has_unread(socket: &TcpStream) -> bool {
     ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
 }
 
-/// Has the socket reset its connection when it is closed, whatever is on its way.
+/// Has the socket reset its connection when it is closed, even if bytes are unsent.
 pub(in crate::runtime) fn reset_when_closed(socket: &TcpStream) {
     // The call fails only for a descriptor that is not a socket.
     let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));

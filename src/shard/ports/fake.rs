@@ -24,7 +24,7 @@ pub(crate) enum Done {
 }
 
 impl FakePorts {
-    /// A world with so many shards.
+    /// Ports of a broker with `shards` shards.
     pub(crate) fn new(shards: usize) -> FakePorts {
         FakePorts {
             letters: (0..shards).map(|_| LetterBatch::default()).collect(),

@@ -10,7 +10,7 @@
 
 use thiserror::Error;
 
-/// Room for the head of any frame that is sent: a server's has no mask.
+/// Room for the head of any frame that is sent. A server's frame has no mask.
 pub const HEAD_ROOM: usize = 10;
 /// The longest head of a frame that is received.
 pub(super) const HEAD_BYTES_MAX: usize = 14;
@@ -26,10 +26,10 @@ const MASK_BYTES: usize = 4;
 const TWO_BYTES: u8 = 126;
 const EIGHT_BYTES: u8 = 127;
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opcode {
-    /// More of the data of the frame before.
+    /// Continues the data of the frame before.
     Continuation,
     Text,
     Binary,
@@ -51,7 +51,7 @@ impl Opcode {
         })
     }
 
-    /// The first byte of a frame that is whole by itself.
+    /// The first byte of an unfragmented frame.
     pub(super) const fn first_byte(self) -> u8 {
         let opcode = match self {
             Opcode::Continuation => 0x0,
@@ -69,7 +69,7 @@ impl Opcode {
     }
 }
 
-/// The first two bytes of a client's frame, checked as far as they go.
+/// The first two bytes of a client's frame, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start {
     pub(super) opcode: Opcode,
@@ -81,7 +81,7 @@ pub(super) struct Start {
 impl Start {
     pub(super) fn decode([first, second]: [u8; 2]) -> Result<Start, Failure> {
         if first & RESERVED != 0 {
-            // No extension has been agreed on that gives them a meaning.
+            // The bits have no meaning, because no extension is negotiated.
             return Err(Failure::ReservedBits);
         }
         if second & MASKED == 0 {
@@ -98,7 +98,7 @@ impl Start {
         Ok(start)
     }
 
-    /// The bytes of the whole head.
+    /// The length of the whole head, in bytes.
     pub(super) fn head_bytes(self) -> usize {
         let longer = match self.short_length {
             TWO_BYTES => 2,
@@ -109,7 +109,8 @@ impl Start {
     }
 }
 
-/// The rest of the head: the length of the payload, and its mask. `bytes` begin at the third.
+/// The rest of the head: the length of the payload, and its mask. `bytes` begin with the third
+/// byte.
 pub(super) fn decode_rest(start: Start, bytes: &[u8]) -> Result<(u64, [u8; MASK_BYTES]), Failure> {
     let (longer, mask) = bytes.split_at(bytes.len() - MASK_BYTES);
     let mask = mask.try_into().expect("it was split off with this length");
@@ -125,7 +126,7 @@ pub(super) fn decode_rest(start: Start, bytes: &[u8]) -> Result<(u64, [u8; MASK_
     Ok((length, mask))
 }
 
-/// Writes the head of a binary frame into the end of `room`, and says where it begins.
+/// Writes the head of a binary frame into the end of `room`, and returns where it begins.
 pub fn write_head(room: &mut [u8; HEAD_ROOM], payload_bytes: usize) -> usize {
     let first = Opcode::Binary.first_byte();
     match (u8::try_from(payload_bytes), u16::try_from(payload_bytes)) {
@@ -146,7 +147,7 @@ pub fn write_head(room: &mut [u8; HEAD_ROOM], payload_bytes: usize) -> usize {
     }
 }
 
-/// Takes the mask off, or puts it on. `mask` begins with the byte for the first of `bytes`.
+/// Masks or unmasks bytes. `mask` begins with the byte for the first of `bytes`.
 pub(super) fn unmask(bytes: &mut [u8], mask: [u8; MASK_BYTES]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
@@ -168,13 +169,13 @@ impl CloseCode {
     /// The server is stopping.
     pub const GOING_AWAY: CloseCode = CloseCode(1001);
     pub const PROTOCOL_ERROR: CloseCode = CloseCode(1002);
-    /// A kind of data that is not taken here.
+    /// A kind of data that is not accepted.
     pub const UNSUPPORTED_DATA: CloseCode = CloseCode(1003);
     /// Text that is not UTF-8.
     pub const INVALID_DATA: CloseCode = CloseCode(1007);
     pub const TOO_BIG: CloseCode = CloseCode(1009);
 
-    /// The code that a client closes with, if a client may use it.
+    /// The code of a client's Close frame, if a client may use it.
     pub(super) fn decode(code: u16) -> Option<CloseCode> {
         let used = [1000..=1003, 1007..=1014, 3000..=4999];
         used.iter().any(|range| range.contains(&code)).then_some(CloseCode(code))
@@ -215,7 +216,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What the client is told.
+    /// The code that tells the client.
     pub fn close_code(self) -> CloseCode {
         match self {
             Failure::Text => CloseCode::UNSUPPORTED_DATA,

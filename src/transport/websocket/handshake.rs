@@ -1,4 +1,4 @@
-//! The opening handshake: the HTTP request that asks for a WebSocket, and its answer.
+//! The opening handshake: the HTTP request for a WebSocket, and its answer.
 //!
 //! RFC 6455, section 4.2.
 
@@ -6,19 +6,20 @@ use base64ct::{Base64, Encoding};
 use sha1::{Digest, Sha1};
 use thiserror::Error;
 
-/// Who may open a WebSocket, and where.
+/// Which requests may open a WebSocket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HandshakePolicy {
-    /// The one path that there is; any, if none is set.
+    /// The only path that is accepted; any path if `None`.
     pub path: Option<String>,
-    /// Whose pages a browser may have loaded; any, if none is set. Other clients send no Origin.
+    /// The Origins whose web pages may connect; any if there are none. Only browsers send an
+    /// Origin.
     pub origins: Vec<String>,
 }
 
-/// What became of the bytes of a request.
+/// The result of reading a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// The request has not come whole.
+    /// The request is incomplete.
     Incomplete,
     /// The first `taken` bytes were the request, and `answer` is to be sent.
     Accepted {
@@ -74,7 +75,7 @@ impl Refusal {
         }
     }
 
-    /// The headers that tell a client what would be right.
+    /// The headers that tell a client what is supported.
     fn headers(self) -> &'static str {
         match self {
             Refusal::Method => "Allow: GET\r\n",
@@ -97,10 +98,10 @@ impl Refusal {
     }
 }
 
-/// Reads the request at the front of `bytes`, of which the first `searched` were there before.
+/// Reads the request at the front of `bytes`. The first `searched` bytes were read before.
 pub(super) fn read(bytes: &[u8], searched: usize, rules: &HandshakePolicy) -> Handshake {
     if bytes.first().is_some_and(|first| !first.is_ascii_uppercase()) {
-        // Whoever speaks MQTT or TLS to this listener need not wait for an answer.
+        // A client that sends MQTT or TLS to this listener is refused at once.
         return Handshake::Refused(Refusal::NotHttp);
     }
     let from = searched.saturating_sub(END.len() - 1);
@@ -108,7 +109,7 @@ pub(super) fn read(bytes: &[u8], searched: usize, rules: &HandshakePolicy) -> Ha
     match found.map(|place| from + place + END.len()) {
         Some(end) if end <= REQUEST_BYTES_MAX => match parse(&bytes[..end], rules) {
             Ok((taken, answer)) if taken == end => Handshake::Accepted { taken, answer },
-            // An empty line without CR has ended it before.
+            // The request has ended earlier, with an empty line without CR.
             Ok(_) => Handshake::Refused(Refusal::NotHttp),
             Err(refusal) => Handshake::Refused(refusal),
         },
@@ -179,7 +180,7 @@ fn is_welcome(origin: &str, rules: &HandshakePolicy) -> bool {
     rules.origins.is_empty() || rules.origins.iter().any(|known| known == origin)
 }
 
-/// The answer to the client's key: proof that somebody here knows WebSocket.
+/// The answer to the client's key, which proves that the server supports WebSocket.
 fn accept(headers: &Headers<'_, '_>) -> Result<String, Refusal> {
     let mut keys = headers.all("Sec-WebSocket-Key");
     let (Some(key), None) = (keys.next(), keys.next()) else { return Err(Refusal::Key) };
@@ -192,14 +193,14 @@ fn accept(headers: &Headers<'_, '_>) -> Result<String, Refusal> {
     Ok(Base64::encode_string(&digest))
 }
 
-/// Chooses `mqtt` whenever it is offered. Clients from before MQTT 3.1.1 offer another name only.
-/// [MQTT-6.0.0-4] [MQTT-6.0.0-4@3.1.1]
+/// Chooses `mqtt` if it is offered. Clients of MQTT 3.1 offer only another name. [MQTT-6.0.0-4]
+/// [MQTT-6.0.0-4@3.1.1]
 fn subprotocol(headers: &Headers<'_, '_>) -> Result<&'static str, Refusal> {
     let offers = |name| headers.tokens("Sec-WebSocket-Protocol").any(|offered| offered == name);
     SUBPROTOCOLS.into_iter().find(|name| offers(*name)).ok_or(Refusal::Subprotocol)
 }
 
-/// The headers of a request; those whose value is not UTF-8 count as empty.
+/// The headers of a request. A value that is not UTF-8 is taken as empty.
 struct Headers<'a, 'b>(&'a [httparse::Header<'b>]);
 
 impl<'b> Headers<'_, 'b> {
@@ -208,7 +209,7 @@ impl<'b> Headers<'_, 'b> {
         named.map(|header| str::from_utf8(header.value).unwrap_or_default().trim())
     }
 
-    /// The items of all headers of this name, which are lists with commas.
+    /// The items of all headers with this name, whose values are lists with commas.
     fn tokens(&self, name: &'static str) -> impl Iterator<Item = &'b str> {
         self.all(name).flat_map(|list| list.split(',')).map(str::trim)
     }
@@ -220,7 +221,7 @@ impl<'b> Headers<'_, 'b> {
 
 /// The end of a request without a body.
 const END: &[u8] = b"\r\n\r\n";
-/// A longer request is refused; browsers send a kilobyte or two, most of it cookies.
+/// Bytes of a request. A longer one is refused. Browsers send one or two KiB, mostly cookies.
 pub(super) const REQUEST_BYTES_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 64;
 const NONCE_BYTES: usize = 16;

@@ -1,4 +1,4 @@
-//! MQTT over WebSocket: RFC 6455 as a server speaks it, and section 6 of MQTT.
+//! MQTT over WebSocket: the server's half of RFC 6455, and section 6 of MQTT.
 //!
 //! ```text
 //!              request                  Close, either way
@@ -6,7 +6,7 @@
 //!       |     refused                                          ^
 //!       +------------------------------------------------------+
 //! ```
-//! Extensions are not offered: MQTT that is worth compressing is compressed by those who know it.
+//! No extension is supported, so there is no compression. Applications can compress their payloads.
 
 mod frame;
 mod handshake;
@@ -29,11 +29,11 @@ use super::{Received, TransportEnd};
 pub struct WebSocket {
     reader: FrameReader,
     stage: Stage,
-    /// The code of the Close frame that is owed.
+    /// The code of the Close frame to send.
     close: CloseCode,
-    /// Nothing more of what the client sends is looked at.
+    /// The input has ended: further bytes of the client are ignored.
     ended: bool,
-    /// The request as far as it has come, if that is not all of it.
+    /// The bytes of the request, while it is incomplete.
     request: Option<Box<Request>>,
 }
 
@@ -49,11 +49,11 @@ enum Stage {
     Closed,
 }
 
-// Most WebSockets do nothing most of the time.
+// Most WebSockets are idle most of the time.
 const _: () = assert!(size_of::<WebSocket>() <= 64, "an idle one takes one cache line");
 
 impl Default for WebSocket {
-    /// One that has been connected to, and was asked nothing yet.
+    /// A new connection, before its request.
     fn default() -> WebSocket {
         WebSocket {
             reader: FrameReader::new(),
@@ -66,12 +66,12 @@ impl Default for WebSocket {
 }
 
 impl WebSocket {
-    /// Whether there has been no answer to the request.
+    /// Whether the request has not been answered yet.
     pub fn is_requested(&self) -> bool {
         self.stage == Stage::Requested
     }
 
-    /// Takes received bytes: of the request, and of frames once that has been answered.
+    /// Takes received bytes: first the request, then frames.
     pub(super) fn receive(&mut self, bytes: &mut [u8], policy: &HandshakePolicy) -> Received {
         if self.is_requested() {
             self.receive_request(bytes, policy)
@@ -80,7 +80,7 @@ impl WebSocket {
         }
     }
 
-    /// Collects the request, and answers it when it is whole.
+    /// Collects the request, and answers it when it is complete.
     fn receive_request(&mut self, bytes: &mut [u8], policy: &HandshakePolicy) -> Received {
         let mut request = self.request.take().unwrap_or_default();
         let searched = request.bytes.len();
@@ -92,7 +92,7 @@ impl WebSocket {
             }
             Handshake::Accepted { taken, answer } => {
                 self.stage = Stage::Open;
-                // A client that did not wait for the answer has sent frames already.
+                // A client may send frames before it has the answer.
                 Received { answer, ..self.receive_frames(bytes, taken - searched) }
             }
             Handshake::Refused(refusal) => {
@@ -113,7 +113,7 @@ impl WebSocket {
         Received { mqtt, owes: self.reader.pong.is_some(), end, ..Received::default() }
     }
 
-    /// Bytes of a request that is not whole.
+    /// Bytes of an incomplete request.
     pub(super) fn held_bytes(&self) -> usize {
         self.request.as_ref().map_or(0, |request| request.bytes.capacity())
     }
@@ -122,8 +122,8 @@ impl WebSocket {
         drop(mem::take(&mut self.request));
     }
 
-    /// Takes received bytes out of their frames. The MQTT bytes lie together afterwards, in the
-    /// range of `bytes` that is returned.
+    /// Takes received bytes out of their frames. The MQTT bytes are moved together, to the range of
+    /// `bytes` that is returned.
     pub fn read(&mut self, bytes: &mut [u8]) -> (Range<usize>, Option<FramesEnd>) {
         if self.ended || self.stage != Stage::Open {
             return (0..0, None);
@@ -139,19 +139,19 @@ impl WebSocket {
         (data, end)
     }
 
-    /// The answer to the latest Ping, if it has not been taken. There is never more than one.
+    /// Takes the answer to the latest Ping. Never more than one waits.
     pub fn take_pong(&mut self) -> Option<Box<Control>> {
         self.reader.pong.take().filter(|_| self.stage == Stage::Open)
     }
 
-    /// Says with which code to close, unless the client or its frames have said so.
+    /// Sets the code to close with, unless the client or an invalid frame has determined it.
     pub fn set_close(&mut self, code: CloseCode) {
         if !self.ended {
             self.close = code;
         }
     }
 
-    /// The Close frame, once; no frame may follow it.
+    /// Takes the Close frame, once. No frame may follow it.
     pub fn take_close(&mut self) -> Option<[u8; 4]> {
         let was_open = self.stage == Stage::Open;
         self.stage = Stage::Closed;

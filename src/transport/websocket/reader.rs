@@ -1,4 +1,4 @@
-//! What a client sends once its WebSocket is open: frames in, MQTT bytes out.
+//! Reads the frames of an open WebSocket: frames in, MQTT bytes out.
 //!
 //! ```text
 //!            head is whole               payload is whole
@@ -6,8 +6,7 @@
 //!     |      and its payload empty                            ^
 //!     +-------------------------------------------------------+
 //! ```
-//! Payload goes on as it comes: nothing waits for the end of a frame but a control frame's own
-//! 125 bytes at the most.
+//! Payload is passed on as it comes. Only a control frame, of at most 125 bytes, waits for its end.
 
 use std::{ops::Range, str};
 
@@ -18,22 +17,22 @@ use super::frame::{
 /// Reads the frames of one client, however their bytes are split.
 #[derive(Debug)]
 pub(super) struct FrameReader {
-    /// Payload of the frame that is still to come.
+    /// Bytes of the frame's payload that have not come.
     left: u64,
     mask: [u8; 4],
     opcode: Opcode,
-    /// The head of a frame as far as it has come.
+    /// The bytes of an incomplete head.
     head: [u8; HEAD_BYTES_MAX],
     head_bytes: u8,
-    /// A message of data has begun, and its last frame has not.
+    /// A fragmented message has begun, and its last frame has not come.
     in_message: bool,
-    /// A Ping or a Close as far as it has come.
+    /// An incomplete Ping or Close.
     control: Option<Box<Control>>,
-    /// The answer to the latest Ping. The earlier ones are answered by it too.
+    /// The answer to the latest Ping. It answers all earlier ones, too.
     pub(super) pong: Option<Box<Control>>,
 }
 
-/// Why nothing more is read.
+/// Why reading has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FramesEnd {
     /// The client has closed, with this code.
@@ -41,7 +40,7 @@ pub enum FramesEnd {
     Failed(Failure),
 }
 
-/// A control frame as it is sent.
+/// A control frame to be sent.
 pub struct Control {
     frame: [u8; 2 + CONTROL_BYTES_MAX],
 }
@@ -60,8 +59,8 @@ impl FrameReader {
         }
     }
 
-    /// Takes all bytes up to the end, if that comes. The MQTT bytes among them are moved together
-    /// inside of `bytes`, and lie in the range that is returned. [MQTT-6.0.0-2]
+    /// Takes all bytes, or those up to the end of the WebSocket. The MQTT bytes among them are
+    /// moved together, to the range of `bytes` that is returned. [MQTT-6.0.0-2]
     /// [MQTT-6.0.0-2@3.1.1]
     pub(super) fn read(&mut self, bytes: &mut [u8]) -> (Range<usize>, Option<FramesEnd>) {
         let mut data = 0..0;
@@ -80,7 +79,7 @@ impl FrameReader {
         (data, None)
     }
 
-    /// Takes bytes of a head, or the rest of it, and says how many.
+    /// Takes bytes of a head, and returns how many.
     fn read_head(&mut self, bytes: &[u8]) -> Result<usize, FramesEnd> {
         let have = usize::from(self.head_bytes);
         let start = [self.head[0], self.head[1]];
@@ -101,7 +100,7 @@ impl FrameReader {
         Ok(taken)
     }
 
-    /// Whether a frame that begins like this may come now. A frame of text may not, ever.
+    /// Checks whether a frame that begins like this may come now. Text is never allowed.
     /// [MQTT-6.0.0-1] [MQTT-6.0.0-1@3.1.1]
     fn admit(&self, start: [u8; 2]) -> Result<(), Failure> {
         match (Start::decode(start)?.opcode, self.in_message) {
@@ -112,7 +111,7 @@ impl FrameReader {
         }
     }
 
-    /// The head is whole.
+    /// The head is complete.
     fn begin(&mut self, start: Start) -> Result<(), FramesEnd> {
         let rest = &self.head[2..usize::from(self.head_bytes)];
         (self.left, self.mask) = decode_rest(start, rest).map_err(FramesEnd::Failed)?;
@@ -126,7 +125,7 @@ impl FrameReader {
         if self.left == 0 { self.finish() } else { Ok(()) }
     }
 
-    /// Takes payload from `at` on, and says how much.
+    /// Takes payload from `at` on, and returns how many bytes.
     fn read_payload(
         &mut self,
         bytes: &mut [u8],
@@ -150,7 +149,7 @@ impl FrameReader {
         Ok(taken)
     }
 
-    /// The payload is whole.
+    /// The payload is complete.
     fn finish(&mut self) -> Result<(), FramesEnd> {
         match self.opcode {
             Opcode::Ping => self.pong = self.control.take(),
@@ -195,7 +194,7 @@ impl std::fmt::Debug for Control {
     }
 }
 
-/// Moves a piece of data behind the others, whose range grows by it.
+/// Moves a piece of data behind the data before, and extends the range.
 fn join(bytes: &mut [u8], data: &mut Range<usize>, piece: Range<usize>) {
     if data.start == data.end {
         *data = piece;
@@ -208,7 +207,7 @@ fn join(bytes: &mut [u8], data: &mut Range<usize>, piece: Range<usize>) {
     data.end += length;
 }
 
-/// The code of a Close frame; one without any is an ordinary end.
+/// The code of a Close frame. Without a code, it is a normal closure.
 fn decode_close(payload: &[u8]) -> Result<CloseCode, Failure> {
     match payload {
         [] => Ok(CloseCode::NORMAL),

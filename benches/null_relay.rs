@@ -30,7 +30,7 @@ use ringmq::{
         PublishProperties, QoS, ReasonCode, ReasonProperties, Suback, Subscribe, SubscribeFilters,
         SubscriptionOptions, UserProperties, Version, frame,
     },
-    runtime::{RuntimeConfig, Started, run},
+    runtime::{HangUps, RuntimeConfig, Started, run},
     shard::{
         letter::LetterBatch,
         ports::{Arrival, Brain, Closing, End, Ports},
@@ -76,7 +76,7 @@ fn config(cpu: usize, handle_signals: bool) -> RuntimeConfig {
         connections_surplus: 0,
         flush_time_max: Span::from_secs(5),
         partial_bytes_max: 64 << 20,
-        handle_signals,
+        signals: handle_signals.then(|| HangUps::catch().expect("signals can be handled")),
     }
 }
 

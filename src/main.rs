@@ -3,7 +3,11 @@
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
-use ringmq::{config::Config, runtime, server};
+use ringmq::{
+    config::Config,
+    runtime::{self, HangUps},
+    server,
+};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -12,6 +16,13 @@ fn main() -> ExitCode {
     // First of all, because memory that is used earlier may get huge pages. If this fails, the
     // runtime logs it when it starts.
     let _ = runtime::use_small_pages();
+    let hang_ups = match HangUps::catch() {
+        Ok(hang_ups) => hang_ups,
+        Err(error) => {
+            eprintln!("ringmq: cannot handle signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let config = match Config::from_command_line() {
         Ok(config) => config,
         Err(error) => {
@@ -19,7 +30,7 @@ fn main() -> ExitCode {
             return ExitCode::from(error.exit_status());
         }
     };
-    match server::run(&config) {
+    match server::run(&config, hang_ups) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringmq: {error:#}");

@@ -9,14 +9,14 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use self::log::Log;
 use crate::{
     access::{Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
     config::Config,
-    runtime::{self, RuntimeConfig, Started},
+    runtime::{self, HangUps, RuntimeConfig, Started},
     shard::{Shard, rules::Rules, settings::Settings},
     transport::{Listener, Protocol},
 };
@@ -29,7 +29,7 @@ const PARTIAL_BYTES_MAX: usize = 256 << 20;
 const CONNECTIONS_SURPLUS: usize = 256;
 
 /// Runs a broker until it is told to stop.
-pub fn run(config: &Config) -> Result<()> {
+pub fn run(config: &Config, hang_ups: HangUps) -> Result<()> {
     let log = Log::start(&config.log_filter, config.log_format);
     let rules = rules(config, None)?;
     let reload = reload(config, Arc::new(rules.clone()));
@@ -50,7 +50,7 @@ pub fn run(config: &Config) -> Result<()> {
         // The broker runs even if the banner cannot be written.
         drop(announce(config, started));
     };
-    runtime::run(&runtime_config(config), brain, on_ready, reload)?;
+    runtime::run(&runtime_config(config, hang_ups), brain, on_ready, reload)?;
     log.end();
     Ok(())
 }
@@ -94,7 +94,13 @@ fn policy(config: &Config, former: Option<&Policy>) -> Result<Policy> {
         Ok::<_, anyhow::Error>(users.after(former.and_then(|former| former.scram.as_deref())))
     };
     let passwords = config.password_file.as_ref().map(read_passwords).transpose()?;
+    if passwords.as_ref().is_some_and(Passwords::is_empty) {
+        warn!("the password file has no users: every password is refused");
+    }
     let scram = config.scram_file.as_ref().map(read_scram).transpose()?;
+    if scram.as_ref().is_some_and(ScramUsers::is_empty) {
+        warn!("the SCRAM file has no users: nobody can authenticate by SCRAM");
+    }
     Ok(Policy {
         passwords: passwords.map(Arc::new),
         scram: scram.map(Arc::new),
@@ -102,7 +108,7 @@ fn policy(config: &Config, former: Option<&Policy>) -> Result<Policy> {
     })
 }
 
-fn runtime_config(config: &Config) -> RuntimeConfig {
+fn runtime_config(config: &Config, hang_ups: HangUps) -> RuntimeConfig {
     RuntimeConfig {
         cpus: config.shard_cpus.clone(),
         listeners: config.listeners.clone(),
@@ -115,7 +121,7 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
         connections_surplus: CONNECTIONS_SURPLUS,
         flush_time_max: FLUSH_TIME_MAX,
         partial_bytes_max: PARTIAL_BYTES_MAX,
-        handle_signals: true,
+        signals: Some(hang_ups),
     }
 }
 

@@ -206,6 +206,26 @@ fn log_in(broker: &Broker, user_name: &str, client_id: &str) -> Option<Client> {
     (code == Some(ReasonCode::Success)).then_some(client)
 }
 
+/// The first read of the users waits for a pipe: the broker has begun then, and does not listen.
+#[test]
+fn a_sighup_before_the_broker_listens_is_obeyed_when_it_does() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("early-passwords");
+    // It may be left from a run that was ended.
+    drop(fs::remove_file(&path));
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let flags = ["--password-file", path.to_str().unwrap()];
+    let mut broker = Broker::ringmq_about_to_listen(1, "127.0.0.1:0", &flags);
+    let mut pipe = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, users(&["alice"])).unwrap();
+    broker.signal("HUP");
+    pipe.write_all(b"# nobody\n").unwrap();
+    drop(pipe);
+    broker.await_words("the password file has no users");
+    broker.await_words("the users were read again");
+    broker.stop();
+}
+
 /// Users are added and removed while clients publish; a file that is no file of users changes
 /// nothing; nobody loses a connection.
 #[test]

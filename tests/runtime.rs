@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use ringmq::{base::time::Span, runtime::RuntimeConfig};
+use ringmq::{
+    base::time::Span,
+    runtime::{HangUps, RuntimeConfig},
+};
 use runtime_toy::{Client, config, start};
 use signal_hook::{consts::SIGTERM, low_level};
 
@@ -268,7 +271,7 @@ fn a_stop_flushes_what_is_owed() {
 /// The other brokers of this process do not listen to signals.
 #[test]
 fn a_signal_stops_the_broker_in_order() {
-    let broker = start(RuntimeConfig { handle_signals: true, ..config(2) });
+    let broker = start(RuntimeConfig { signals: Some(HangUps::catch().unwrap()), ..config(2) });
     let mut client = broker.connect();
     client.say("!give 1000\n");
     assert_eq!(client.read(1).len(), 1);

@@ -43,6 +43,11 @@ impl Passwords {
         Ok(Passwords { users })
     }
 
+    /// Whether there is no user at all.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
     /// Returns the check whether `user_name` is a user and `password` its password.
     ///
     /// The password of an unknown name is checked against the hash of another user, and always
@@ -83,8 +88,10 @@ impl PasswordEntry {
     }
 }
 
-/// The lines that are neither empty nor comments, with their numbers, counted from one.
+/// The lines that are neither empty nor comments, with their numbers, counted from one. A byte
+/// order mark at the beginning is ignored.
 pub(super) fn lines_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = (1..).zip(text.lines().map(str::trim_end));
     lines.filter(|(_, text)| !text.is_empty() && !text.starts_with('#'))
 }
@@ -164,7 +171,16 @@ carol:$6$DTxTM5BlXpl1pU9+$\
     #[test]
     fn a_file_without_users_refuses_everyone() {
         let passwords = Arc::new(Passwords::parse("# nobody\n\n").unwrap());
+        assert!(passwords.is_empty());
         assert!(!Passwords::verification(&passwords, "alice", Some(b""))());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_name() {
+        let text = FILE.replace("# The users of the test.\n", "\u{feff}");
+        let passwords = Arc::new(Passwords::parse(&text).unwrap());
+        assert!(Passwords::verification(&passwords, "bob", Some("pässwort".as_bytes()))());
+        assert!(Passwords::parse("\u{feff}").unwrap().is_empty());
     }
 
     #[test]

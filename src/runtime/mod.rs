@@ -33,6 +33,7 @@ mod verify;
 pub use self::{
     fault::Fault,
     ring::system::{now, use_small_pages, wall_clock},
+    signals::HangUps,
     socketless::SocketlessOutbox,
     start::run,
     stop::StopHandle,
@@ -63,8 +64,8 @@ pub struct RuntimeConfig {
     pub flush_time_max: Span,
     /// Bytes of incomplete packets that one shard holds, for all its connections together.
     pub partial_bytes_max: usize,
-    /// Whether SIGTERM and SIGINT stop the broker.
-    pub handle_signals: bool,
+    /// The signals of the process are for the broker, if there is one of these.
+    pub signals: Option<HangUps>,
 }
 
 /// A broker that has begun to listen.

@@ -26,6 +26,24 @@ use tracing::info;
 
 use super::stop::Stop;
 
+/// SIGHUP ends the process no more. One that comes before the broker runs is remembered.
+#[derive(Clone, Debug)]
+pub struct HangUps(Arc<AtomicBool>);
+
+impl HangUps {
+    /// From now on. For the first line of a process.
+    pub fn catch() -> io::Result<HangUps> {
+        let came = Arc::new(AtomicBool::new(false));
+        flag::register(SIGHUP, Arc::clone(&came))?;
+        Ok(HangUps(came))
+    }
+
+    /// Whether one has come.
+    fn have_come(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Listens to signals until it is dropped.
 pub(super) struct Watch {
     handle: Handle,
@@ -37,6 +55,7 @@ impl Watch {
     /// `hang_up` is what SIGHUP does, on a thread that may read files and wait.
     pub(super) fn start(
         stop: Stop,
+        earlier: &HangUps,
         mut hang_up: impl FnMut() + Send + 'static,
     ) -> io::Result<Watch> {
         let stopping = Arc::new(AtomicBool::new(false));
@@ -50,8 +69,12 @@ impl Watch {
             .collect::<io::Result<_>>()?;
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
         let handle = signals.handle();
+        let has_hung_up = earlier.have_come();
         let watch = move || {
             let mut ignored = [false; 2];
+            if has_hung_up {
+                hang_up();
+            }
             for signal in signals.forever() {
                 match signal {
                     SIGHUP => hang_up(),

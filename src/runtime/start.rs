@@ -93,7 +93,9 @@ pub fn run<B: Brain + 'static>(
             rules_sender.send(&rules);
         }
     };
-    let watch = config.handle_signals.then(|| Watch::start(stop.clone(), hang_up)).transpose()?;
+    let watch =
+        config.signals.as_ref().map(|hang_ups| Watch::start(stop.clone(), hang_ups, hang_up));
+    let watch = watch.transpose()?;
     let stop_handle = StopHandle::new(stop);
     on_ready(&Started { listeners, cpus: config.cpus.clone(), connections_max, stop: stop_handle });
     let ended = join_all(threads);

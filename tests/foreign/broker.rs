@@ -38,11 +38,16 @@ impl Broker {
 
     /// Listening at this address of this machine.
     pub(crate) fn ringmq_at(shards: usize, address: &str, flags: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
-        command.args(["--listen", address, "--shards", &shards.to_string()]).args(flags);
-        let mut broker = Self::start(Kind::Ringmq, &mut command, 0);
+        let mut broker = Self::ringmq_about_to_listen(shards, address, flags);
         broker.port = broker.await_line(port_in_banner).expect("ringmq says where it listens");
         broker
+    }
+
+    /// The same, which may not listen yet.
+    pub(crate) fn ringmq_about_to_listen(shards: usize, address: &str, flags: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
+        command.args(["--listen", address, "--shards", &shards.to_string()]).args(flags);
+        Self::start(Kind::Ringmq, &mut command, 0)
     }
 
     /// With more flags, and a listener for MQTT over WebSocket.

@@ -300,7 +300,7 @@ pub(crate) fn config(shards: usize) -> RuntimeConfig {
         connections_surplus: 0,
         flush_time_max: Span::from_secs(5),
         partial_bytes_max: 64 << 20,
-        handle_signals: false,
+        signals: None,
     }
 }
 

@@ -59,6 +59,11 @@ impl ScramUsers {
         Ok(ScramUsers { users, mock_key: Mechanism::Sha512.hash(text.as_bytes()) })
     }
 
+    /// Whether there is no user at all.
+    pub fn is_empty(&self) -> bool {
+        self.users.iter().all(Vec::is_empty)
+    }
+
     /// Whether anyone can authenticate by this mechanism.
     pub fn offer(&self, mechanism: Mechanism) -> bool {
         !self.users[mechanism as usize].is_empty()

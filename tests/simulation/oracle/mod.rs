@@ -323,5 +323,7 @@ fn packets(
 
 /// A Maximum Packet Size for which answers may be too large.
 const SMALL: usize = 40;
+/// Bytes of an Assigned Client Identifier in CONNACK.
+const ASSIGNED: usize = 32;
 /// The QoS of a PUBLISH in its first byte.
 const QOS_BITS: u8 = 0b110;

@@ -49,7 +49,9 @@ impl Oracle {
                 self.conns[link].waiting = Some(bytes);
                 return Ok(());
             }
-            let excused = self.conns[link].packet_size_max < super::SMALL;
+            // A CONNACK with an Assigned Client Identifier is larger. [MQTT-3.2.2-16]
+            let assigned = if connect.client_id.is_empty() { super::ASSIGNED } else { 0 };
+            let excused = self.conns[link].packet_size_max < super::SMALL + assigned;
             return ensure(excused, "CONNECT is answered", || format!("link {link}"));
         };
         let Answer { reason_code, present, assigned } = answer;

@@ -1,104 +1,163 @@
-//! The acknowledgements of section 4.3, in both directions.
+//! The acknowledgements of section 4.3, in both directions: what each of them changes in a session,
+//! and what follows from it.
 
-use super::{Shard, ports::Ports, reason::Reason};
+use super::{Client, Shard, ports::Ports, reason::Reason};
 use crate::{
-    base::ids::{ConnectionId, SubscriberId},
-    mqtt::{Ack, Packet, ProtocolError, QoS, ReasonCode},
-    session::outbound::Received,
+    mqtt::{Ack, DecodeError, Frame, Packet, PacketType, ProtocolError, QoS, ReasonCode, Version},
+    session::{Session, outbound::Received},
 };
 
-impl Shard {
-    /// PUBACK: the client has received a QoS 1 message.
-    pub(super) fn handle_puback(
-        &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
-        ack: &Ack<'_>,
-        ports: &mut impl Ports,
-    ) {
-        let session = self.sessions.of_connected_mut(subscriber);
-        if session.outbound_mut().handle_puback(ack.packet_id) {
-            self.pump(subscriber, ports);
-        } else {
-            self.check_type(id, subscriber, (ack, QoS::AtLeastOnce), ports);
+/// What follows from an acknowledgement that a client has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AckEffect {
+    /// A message has been delivered or refused: the next one may be sent.
+    Delivered,
+    /// The client is sent PUBREL, with a reason if something is wrong.
+    Pubrel(Option<Reason>),
+    /// The client is sent PUBCOMP, likewise.
+    Pubcomp(Option<Reason>),
+    Nothing,
+    /// A message of another QoS is in flight with this Packet Identifier. [MQTT-4.13.1-1]
+    WrongType,
+}
+
+impl AckEffect {
+    /// Of a packet of this type, one of the four.
+    #[inline]
+    fn of(packet_type: PacketType, ack: &Ack<'_>, session: &mut Session) -> AckEffect {
+        match packet_type {
+            PacketType::Puback => AckEffect::of_puback(ack, session),
+            PacketType::Pubrec => AckEffect::of_pubrec(ack, session),
+            PacketType::Pubrel => AckEffect::of_pubrel(ack, session),
+            _ => AckEffect::of_pubcomp(ack, session),
         }
+    }
+
+    /// PUBACK: the client has received a QoS 1 message.
+    #[inline]
+    fn of_puback(ack: &Ack<'_>, session: &mut Session) -> AckEffect {
+        if session.outbound_mut().handle_puback(ack.packet_id) {
+            return AckEffect::Delivered;
+        }
+        AckEffect::of_nothing(ack, QoS::AtLeastOnce, session)
     }
 
     /// PUBREC: the client has received a QoS 2 message and is answered with PUBREL. [MQTT-4.3.3-4]
     /// [MQTT-4.3.3-5]
-    pub(super) fn handle_pubrec(
-        &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
-        ack: &Ack<'_>,
-        ports: &mut impl Ports,
-    ) {
+    #[inline]
+    fn of_pubrec(ack: &Ack<'_>, session: &mut Session) -> AckEffect {
         let refused = ack.reason_code.is_error();
-        let outbound = self.sessions.of_connected_mut(subscriber).outbound_mut();
+        let outbound = session.outbound_mut();
         match outbound.handle_pubrec(ack.packet_id, refused) {
-            Received::Release => {
-                let pubrel = Ack::success(ack.packet_id);
-                self.answer(id, &Packet::Pubrel(pubrel), ports);
-            }
-            Received::Refused => self.pump(subscriber, ports),
-            Received::Unknown if outbound.qos_of(ack.packet_id).is_some() => {
-                self.refuse_packet(id, ProtocolError::AcknowledgementType, ports);
-            }
-            Received::Unknown if refused => {}
-            Received::Unknown => {
-                let reason = Reason::NothingSent;
-                let pubrel = Packet::Pubrel(Ack::with_reason(ack.packet_id, reason.code()));
-                self.answer_with(id, &pubrel, Some(reason), ports);
-            }
+            Received::Release => AckEffect::Pubrel(None),
+            Received::Refused => AckEffect::Delivered,
+            Received::Unknown if outbound.qos_of(ack.packet_id).is_some() => AckEffect::WrongType,
+            Received::Unknown if refused => AckEffect::Nothing,
+            Received::Unknown => AckEffect::Pubrel(Some(Reason::NothingSent)),
         }
     }
 
     /// PUBREL: the client releases the Packet Identifier of its QoS 2 message. [MQTT-4.3.3-11]
-    pub(super) fn handle_pubrel(
-        &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
-        ack: &Ack<'_>,
-        ports: &mut impl Ports,
-    ) {
-        let inbound = self.sessions.of_connected_mut(subscriber).inbound_mut();
-        let known = inbound.handle_pubrel(ack.packet_id);
-        let reason = (!known).then_some(Reason::NothingReceived);
-        let reason_code = reason.map_or(ReasonCode::Success, Reason::code);
-        let pubcomp = Packet::Pubcomp(Ack::with_reason(ack.packet_id, reason_code));
-        self.answer_with(id, &pubcomp, reason, ports);
+    #[inline]
+    fn of_pubrel(ack: &Ack<'_>, session: &mut Session) -> AckEffect {
+        let is_known = session.inbound_mut().handle_pubrel(ack.packet_id);
+        AckEffect::Pubcomp((!is_known).then_some(Reason::NothingReceived))
     }
 
     /// PUBCOMP: a QoS 2 message to the client is complete.
-    pub(super) fn handle_pubcomp(
-        &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
-        ack: &Ack<'_>,
-        ports: &mut impl Ports,
-    ) {
-        let session = self.sessions.of_connected_mut(subscriber);
+    #[inline]
+    fn of_pubcomp(ack: &Ack<'_>, session: &mut Session) -> AckEffect {
         if session.outbound_mut().handle_pubcomp(ack.packet_id) {
-            self.pump(subscriber, ports);
-        } else {
-            self.check_type(id, subscriber, (ack, QoS::ExactlyOnce), ports);
+            return AckEffect::Delivered;
         }
+        AckEffect::of_nothing(ack, QoS::ExactlyOnce, session)
     }
 
-    /// Checks an acknowledgement that no message waited for. It is an error if a message of another
-    /// QoS is in flight with this Packet Identifier. If no message is, it belongs to an earlier
-    /// connection and is ignored. [MQTT-4.13.1-1]
-    fn check_type(
+    /// An acknowledgement that no message waited for. If no message is in flight with its Packet
+    /// Identifier, it belongs to an earlier connection and is ignored.
+    #[cold]
+    fn of_nothing(ack: &Ack<'_>, qos: QoS, session: &mut Session) -> AckEffect {
+        let in_flight = session.outbound_mut().qos_of(ack.packet_id);
+        let is_wrong = in_flight.is_some_and(|in_flight| in_flight != qos);
+        if is_wrong { AckEffect::WrongType } else { AckEffect::Nothing }
+    }
+}
+
+impl Shard {
+    /// Handles PUBACK, PUBREC, PUBREL or PUBCOMP.
+    #[inline]
+    pub(super) fn handle_ack(
         &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
-        (ack, qos): (&Ack<'_>, QoS),
+        client: Client,
+        (frame, version): (Frame<'_>, Version),
         ports: &mut impl Ports,
-    ) {
-        let outbound = self.sessions.of_connected_mut(subscriber).outbound_mut();
-        let in_flight = outbound.qos_of(ack.packet_id);
-        if in_flight.is_some_and(|in_flight| in_flight != qos) {
-            self.refuse_packet(id, ProtocolError::AcknowledgementType, ports);
+    ) -> Result<(), DecodeError> {
+        let ack = Ack::decode(frame, version)?;
+        let session = self.sessions.of_connected_mut(client.subscriber);
+        let effect = AckEffect::of(frame.packet_type(), &ack, session);
+        let answer = |reason: Option<Reason>| {
+            let reason_code = reason.map_or(ReasonCode::Success, Reason::code);
+            Ack::with_reason(ack.packet_id, reason_code)
+        };
+        match effect {
+            AckEffect::Delivered => self.pump(client.subscriber, ports),
+            AckEffect::Pubrel(reason) => {
+                self.answer(client.connection, &Packet::Pubrel(answer(reason)), reason, ports);
+            }
+            AckEffect::Pubcomp(reason) => {
+                self.answer(client.connection, &Packet::Pubcomp(answer(reason)), reason, ports);
+            }
+            AckEffect::Nothing => {}
+            AckEffect::WrongType => return Err(ProtocolError::AcknowledgementType.into()),
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::deliveries::tests::World, *};
+    use crate::mqtt::PacketId;
+
+    const FIRST: PacketId = PacketId::MIN;
+
+    /// What follows from these packets in turn, after one message of this QoS has been sent.
+    fn effects(qos: QoS, acks: &[(PacketType, Ack<'_>)]) -> Vec<AckEffect> {
+        let mut world = World::new(&[("a", qos)]);
+        world.deliver("a", qos);
+        let session = world.sessions.of_connected_mut(world.subscriber);
+        let effect = |&(packet_type, ref ack): &(_, _)| AckEffect::of(packet_type, ack, session);
+        acks.iter().map(effect).collect()
+    }
+
+    #[test]
+    fn each_acknowledgement_is_for_messages_of_its_qos() {
+        use PacketType::{Puback, Pubcomp, Pubrec};
+        let ack = Ack::success(FIRST);
+        let effects_of = |qos, first| effects(qos, &[(first, ack), (Puback, ack), (Pubcomp, ack)]);
+        let (ended, wrong) = (AckEffect::Delivered, AckEffect::WrongType);
+        let nothing = AckEffect::Nothing;
+        assert_eq!(effects_of(QoS::AtLeastOnce, Puback), [ended, nothing, nothing]);
+        assert_eq!(effects_of(QoS::AtLeastOnce, Pubrec), [wrong, ended, nothing]);
+        assert_eq!(effects_of(QoS::ExactlyOnce, Puback), [wrong, wrong, nothing]);
+        let release = AckEffect::Pubrel(None);
+        assert_eq!(effects_of(QoS::ExactlyOnce, Pubrec), [release, wrong, ended]);
+    }
+
+    #[test]
+    fn what_is_unknown_is_answered_with_a_reason_and_what_is_refused_is_over() {
+        let refused = Ack::with_reason(FIRST, ReasonCode::QuotaExceeded);
+        let pubrec = |ack| (PacketType::Pubrec, ack);
+        let unknown = AckEffect::Pubrel(Some(Reason::NothingSent));
+        assert_eq!(
+            effects(
+                QoS::ExactlyOnce,
+                &[pubrec(refused), pubrec(refused), pubrec(Ack::success(FIRST))]
+            ),
+            [AckEffect::Delivered, AckEffect::Nothing, unknown]
+        );
+        let unknown = AckEffect::Pubcomp(Some(Reason::NothingReceived));
+        let pubrel = (PacketType::Pubrel, Ack::success(FIRST));
+        assert_eq!(effects(QoS::AtMostOnce, &[pubrel]), [unknown]);
     }
 }

@@ -75,7 +75,7 @@ impl Shard {
             Step::Refuse(connect, reason) => self.refuse_kept(id, &connect, reason, ports),
             // A challenge cannot be made smaller. A client that does not accept it is not let in.
             Step::Send(auth) => {
-                self.answer_with(id, &Packet::Auth(auth.packet()), auth.reason(), ports);
+                self.answer(id, &Packet::Auth(auth.packet()), auth.reason(), ports);
             }
             Step::Fail => self.end(id, Cause::NotAuthenticated, ports),
         }
@@ -91,7 +91,7 @@ impl Shard {
         match packet {
             Packet::Auth(auth) => self.handle_auth(id, auth, ports),
             Packet::Disconnect(_) => self.end(id, Cause::Disconnect, ports),
-            _ => self.refuse_packet(id, ProtocolError::AuthExpected, ports),
+            _ => self.refuse(id, ProtocolError::AuthExpected, ports),
         }
     }
 
@@ -104,7 +104,7 @@ impl Shard {
         let connection = self.connections.connected_mut(id);
         match connection.handle_auth(auth, &self.context.rules.policy, ports) {
             Ok(step) => self.take_step(id, step, ports),
-            Err(error) => self.refuse_packet(id, error, ports),
+            Err(error) => self.refuse(id, error, ports),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
         ids::SubscriberId,
         time::{Moment, Span},
     },
-    mqtt::{Auth, Frame, ProtocolError, Version},
+    mqtt::{Auth, Frame, ProtocolError, Publish, Version},
     session::{client_aliases::ClientAliases, terms::Terms},
 };
 
@@ -215,6 +215,16 @@ impl MqttConnection {
 
     pub(super) fn set_authentication(&mut self, authentication: Authentication) {
         self.extras.get_or_insert_default().authentication = Some(Box::new(authentication));
+    }
+
+    /// Whether its client may send a PUBLISH like this, as its CONNACK has told it.
+    #[inline]
+    pub(super) fn check_publish(&self, publish: &Publish<'_>) -> Result<(), ProtocolError> {
+        if !publish.properties.subscription_identifiers.is_empty() {
+            // [MQTT-3.3.4-6]
+            return Err(ProtocolError::SubscriptionIdentifierFromClient);
+        }
+        self.rules.offer.check_message(publish.delivery.qos(), publish.retain)
     }
 
     /// Sets a Topic Alias, or fills in the topic that an alias stands for. [MQTT-3.3.2-8]

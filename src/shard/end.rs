@@ -1,7 +1,7 @@
 //! How connections end, and sessions: farewells, Wills, expiry.
 
 use super::{
-    Shard,
+    Client, Shard,
     connection::Stage,
     log,
     ports::Ports,
@@ -114,16 +114,15 @@ impl Cause {
 impl Shard {
     pub(super) fn handle_disconnect(
         &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
+        client: Client,
         disconnect: &Disconnect<'_>,
         ports: &mut impl Ports,
     ) {
         if let Some(interval) = disconnect.session_expiry_interval {
             let maximum = self.context.rules.limits.session_expiry_max;
-            let session = self.sessions.of_connected_mut(subscriber);
+            let session = self.sessions.of_connected_mut(client.subscriber);
             if let Err(error) = session.change_expiry(interval, maximum) {
-                return self.refuse_packet(id, error, ports);
+                return self.refuse(client.connection, error, ports);
             }
         }
         let cause = if disconnect.reason_code == ReasonCode::Success {
@@ -131,12 +130,17 @@ impl Shard {
         } else {
             Cause::DisconnectWithWill
         };
-        self.end(id, cause, ports);
+        self.end(client.connection, cause, ports);
     }
 
     /// Ends a connection because of what it sent. [MQTT-4.13.1-1]
-    pub(super) fn refuse(&mut self, id: ConnectionId, error: DecodeError, ports: &mut impl Ports) {
-        self.end(id, Cause::Error(error), ports);
+    pub(super) fn refuse(
+        &mut self,
+        id: ConnectionId,
+        error: impl Into<DecodeError>,
+        ports: &mut impl Ports,
+    ) {
+        self.end(id, Cause::Error(error.into()), ports);
     }
 
     /// Ends a connection. Its session goes on, or ends with it.

@@ -2,7 +2,7 @@
 //! or by a check that a flag asks for. Also how its publisher is told.
 
 use super::{
-    Shard,
+    Client, Shard,
     end::Cause,
     log::Notice,
     ports::Ports,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     access::{Principal, topics},
-    base::ids::{ConnectionId, SubscriberId},
+    base::ids::ConnectionId,
     mqtt::{
         ApplicationProperties, Connect, Delivery, Malformed, Publish, QoS, ReasonCode,
         UserProperties, Version, Will,
@@ -125,12 +125,12 @@ impl Shard {
     /// discarded and the client stays connected. [MQTT-3.3.5-2@3.1.1]
     pub(super) fn refuse_message(
         &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
+        client: Client,
         delivery: Delivery,
         reason: Reason,
         ports: &mut impl Ports,
     ) {
+        let id = client.connection;
         self.context.counters.refused_publish += 1;
         self.context.counters.count_refusal(reason);
         self.note(id, Notice::PublishRefused);
@@ -139,7 +139,7 @@ impl Shard {
             return self.connections.acknowledge(id, delivery, reason_code, ports);
         }
         if let Delivery::ExactlyOnce(packet_id) = delivery {
-            self.sessions.of_connected_mut(subscriber).inbound_mut().refuse(packet_id);
+            self.sessions.of_connected_mut(client.subscriber).inbound_mut().refuse(packet_id);
         }
         match delivery {
             Delivery::AtMostOnce if reason == Reason::PublishForbidden => {}

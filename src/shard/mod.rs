@@ -80,7 +80,7 @@ use crate::{
         time::Moment,
     },
     mqtt::{
-        Ack, DecodeError, Frame, Packet, ProtocolError, Publish, Version,
+        DecodeError, Frame, Packet, ProtocolError, Publish, Version,
         frame::{self, PacketType},
     },
     session::{Session, sessions::Sessions},
@@ -106,6 +106,13 @@ pub struct Shard {
     application: Vec<u8>,
     /// A reminder to publish `$SYS` is set.
     sys_is_due: bool,
+}
+
+/// A client that is connected, as the sender of a packet.
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    connection: ConnectionId,
+    subscriber: SubscriberId,
 }
 
 /// What became of a packet.
@@ -230,13 +237,14 @@ impl Shard {
         }
         if frame.packet_type() == PacketType::Connect {
             // A second CONNECT is an error even if it is malformed. [MQTT-3.1.0-2]
-            self.refuse_packet(id, ProtocolError::SecondConnect, ports);
+            self.refuse(id, ProtocolError::SecondConnect, ports);
             return Handled::Taken;
         }
         let version = connection.terms().version();
         let handled = match stage {
             Stage::Connected(subscriber) => {
-                self.handle_connected(id, subscriber, (frame, version), latest, ports)
+                let client = Client { connection: id, subscriber };
+                self.handle_connected(client, (frame, version), latest, ports)
             }
             _ => Packet::decode(frame, version)
                 .map(|packet| self.handle_unauthenticated(id, &packet, ports)),
@@ -257,7 +265,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> Handled {
         if frame.packet_type() != PacketType::Connect {
-            self.refuse(id, DecodeError::Protocol(ProtocolError::ConnectExpected), ports);
+            self.refuse(id, ProtocolError::ConnectExpected, ports);
             return Handled::Taken;
         }
         match Packet::decode(frame, crate::mqtt::Version::V5) {
@@ -274,8 +282,7 @@ impl Shard {
     /// own, because a `Packet` is large.
     fn handle_connected<'a>(
         &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
+        client: Client,
         (frame, version): (Frame<'a>, Version),
         latest: &mut &'a str,
         ports: &mut impl Ports,
@@ -283,63 +290,41 @@ impl Shard {
         match frame.packet_type() {
             // Matched by reference: a PUBLISH is too large to be moved for each message.
             PacketType::Publish => match &Publish::decode_next(frame, version, latest) {
-                Ok(publish) => self.handle_publish(id, subscriber, publish, ports),
+                Ok(publish) => self.handle_publish(client, publish, ports),
                 Err(error) => return Err(*error),
             },
-            PacketType::Puback => {
-                self.handle_puback(id, subscriber, &Ack::decode(frame, version)?, ports);
+            PacketType::Puback | PacketType::Pubrec | PacketType::Pubrel | PacketType::Pubcomp => {
+                self.handle_ack(client, (frame, version), ports)?;
             }
-            PacketType::Pubrec => {
-                self.handle_pubrec(id, subscriber, &Ack::decode(frame, version)?, ports);
-            }
-            PacketType::Pubrel => {
-                self.handle_pubrel(id, subscriber, &Ack::decode(frame, version)?, ports);
-            }
-            PacketType::Pubcomp => {
-                self.handle_pubcomp(id, subscriber, &Ack::decode(frame, version)?, ports);
-            }
-            _ => self.handle_seldom(id, subscriber, &Packet::decode(frame, version)?, ports),
+            _ => self.handle_seldom(client, &Packet::decode(frame, version)?, ports),
         }
         Ok(())
     }
 
     #[cold]
     #[inline(never)]
-    fn handle_seldom(
-        &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
-        packet: &Packet<'_>,
-        ports: &mut impl Ports,
-    ) {
+    fn handle_seldom(&mut self, client: Client, packet: &Packet<'_>, ports: &mut impl Ports) {
+        let id = client.connection;
         match packet {
             Packet::Subscribe(subscribe) => {
-                self.handle_subscribe(id, subscriber, subscribe, ports);
+                self.handle_subscribe(client, subscribe, ports);
             }
             Packet::Unsubscribe(unsubscribe) => {
-                self.handle_unsubscribe(id, subscriber, unsubscribe, ports);
+                self.handle_unsubscribe(client, unsubscribe, ports);
             }
-            Packet::Pingreq => self.answer(id, &Packet::Pingresp, ports),
+            Packet::Pingreq => self.answer(id, &Packet::Pingresp, None, ports),
             Packet::Disconnect(disconnect) => {
-                self.handle_disconnect(id, subscriber, disconnect, ports);
+                self.handle_disconnect(client, disconnect, ports);
             }
             Packet::Auth(auth) => self.handle_auth(id, auth, ports),
             // The caller handles all other packets of clients.
-            _ => self.refuse_packet(id, ProtocolError::ServerPacket, ports),
+            _ => self.refuse(id, ProtocolError::ServerPacket, ports),
         }
     }
 
-    fn refuse_packet(&mut self, id: ConnectionId, error: ProtocolError, ports: &mut impl Ports) {
-        self.refuse(id, DecodeError::Protocol(error), ports);
-    }
-
-    /// Sends a packet of the broker's own to a client.
-    fn answer(&mut self, id: ConnectionId, packet: &Packet<'_>, ports: &mut impl Ports) {
-        self.answer_with(id, packet, None, ports);
-    }
-
-    /// Sends a packet with a Reason String, if there is a reason.
-    fn answer_with(
+    /// Sends a packet of the broker's own to a client. The reason says in words why it is not a
+    /// better one.
+    fn answer(
         &mut self,
         id: ConnectionId,
         packet: &Packet<'_>,

@@ -4,14 +4,11 @@
 //! shard, and one letter goes to each other shard that wants it.
 
 use super::{
-    Shard, end::Cause, owed::Answer, ports::Ports, pressure::Publisher, retained::Retention,
-    share::GroupDelivery,
+    Client, Shard, end::Cause, owed::Answer, ports::Ports, pressure::Publisher,
+    retained::Retention, share::GroupDelivery,
 };
 use crate::{
-    base::{
-        ids::{ConnectionId, SubscriberId},
-        time::Span,
-    },
+    base::{ids::ConnectionId, time::Span},
     mqtt::{ProtocolError, Publish, ReasonCode},
     session::{
         inbound::Admission,
@@ -23,25 +20,18 @@ use crate::{
 impl Shard {
     pub(super) fn handle_publish(
         &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
+        client: Client,
         publish: &Publish<'_>,
         ports: &mut impl Ports,
     ) {
         self.context.counters.publishes_received += 1;
-        if !publish.properties.subscription_identifiers.is_empty() {
-            // [MQTT-3.3.4-6]
-            let error = ProtocolError::SubscriptionIdentifierFromClient;
-            return self.refuse_packet(id, error, ports);
-        }
-        let (qos, retain) = (publish.delivery.qos(), publish.retain);
-        let rules = self.connections.connected(id).rules();
-        if let Err(error) = rules.offer.check_message(qos, retain) {
-            return self.refuse_packet(id, error, ports);
+        let id = client.connection;
+        if let Err(error) = self.connections.connected(id).check_publish(publish) {
+            return self.refuse(id, error, ports);
         }
         let Some(alias) = publish.properties.topic_alias else {
             let topic = TopicName::from_valid(publish.topic);
-            return self.admit(id, subscriber, topic, publish, ports);
+            return self.admit(client, topic, publish, ports);
         };
         let mut topic = std::mem::take(&mut self.topic);
         topic.clear();
@@ -49,7 +39,7 @@ impl Shard {
         match self.connections.connected_mut(id).resolve_topic(alias, &mut topic) {
             Ok(()) => {
                 let topic = TopicName::from_valid(&topic);
-                self.admit(id, subscriber, topic, publish, ports);
+                self.admit(client, topic, publish, ports);
             }
             Err(cause) => {
                 if let Cause::Refused(reason) = cause {
@@ -64,29 +54,28 @@ impl Shard {
     /// Decides whether the message is routed, and acknowledges it. [MQTT-4.3.2-4] [MQTT-4.3.3-8]
     fn admit(
         &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
+        client: Client,
         topic: TopicName<'_>,
         publish: &Publish<'_>,
         ports: &mut impl Ports,
     ) {
+        let id = client.connection;
         let maximum = self.connections.connected(id).receive_maximum();
-        let session = self.sessions.of_connected_mut(subscriber);
+        let session = self.sessions.of_connected_mut(client.subscriber);
         let (seed, client_hash) = (self.context.settings.seed, session.client_hash());
         let reason_code =
             match session.inbound_mut().handle_publish(publish.delivery, maximum, seed) {
                 Admission::QuotaExceeded => {
                     let error = ProtocolError::ReceiveMaximumExceeded;
-                    return self.refuse_packet(id, error, ports);
+                    return self.refuse(id, error, ports);
                 }
                 Admission::AcknowledgeOnly => ReasonCode::Success,
                 Admission::Route => {
                     if let Err(reason) = self.judge_publish(id, topic, publish) {
                         let delivery = publish.delivery;
-                        return self.refuse_message(id, subscriber, delivery, reason, ports);
+                        return self.refuse_message(client, delivery, reason, ports);
                     }
-                    let publisher = (id, subscriber, client_hash);
-                    self.route_publish(publisher, topic, publish, ports)
+                    self.route_publish((client, client_hash), topic, publish, ports)
                 }
             };
         self.connections.acknowledge(id, publish.delivery, reason_code, ports);
@@ -94,7 +83,7 @@ impl Shard {
 
     fn route_publish(
         &mut self,
-        (id, subscriber, client_hash): (ConnectionId, SubscriberId, u32),
+        (client, client_hash): (Client, u32),
         topic: TopicName<'_>,
         publish: &Publish<'_>,
         ports: &mut impl Ports,
@@ -115,10 +104,10 @@ impl Shard {
             retain: publish.retain,
             expires_at: expiry
                 .map(|seconds| self.context.now + Span::from_secs(u64::from(seconds))),
-            publisher: Some(subscriber),
+            publisher: Some(client.subscriber),
             publisher_hash: client_hash,
         };
-        let matched = self.route(&view, Some(id), ports);
+        let matched = self.route(&view, Some(client.connection), ports);
         self.application = application;
         if matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
     }

@@ -2,7 +2,7 @@
 //! messages.
 
 use super::{
-    Shard,
+    Client, Shard,
     grant::{NotGranted, Wanted},
     log::Notice,
     ports::Ports,
@@ -10,7 +10,6 @@ use super::{
     suback::FilterAnswers,
 };
 use crate::{
-    base::ids::{ConnectionId, SubscriberId},
     mqtt::{Malformed, Packet, ReasonCode, Subscribe},
     routing::Entry,
     topic::Subscription,
@@ -19,11 +18,11 @@ use crate::{
 impl Shard {
     pub(super) fn handle_subscribe(
         &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
+        client: Client,
         subscribe: &Subscribe<'_>,
         ports: &mut impl Ports,
     ) {
+        let Client { connection: id, subscriber } = client;
         let version = self.connections.connected(id).terms().version();
         let subscription_id = subscribe.subscription_identifier.map_or(0, u32::from);
         let filters_max = self.context.rules.limits.subscribe_filters_max;
@@ -32,11 +31,11 @@ impl Shard {
         for (index, (text, options)) in subscribe.filters.iter().enumerate() {
             let Ok(subscription) = Subscription::parse(text) else {
                 // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
-                return self.refuse(id, Malformed::TopicFilter.into(), ports);
+                return self.refuse(id, Malformed::TopicFilter, ports);
             };
             let wanted = Wanted { subscription, options, has_identifier: subscription_id != 0 };
             let outcome = match wanted.grant(self.connections.connected(id)) {
-                Err(NotGranted::Wrong(error)) => return self.refuse_packet(id, error, ports),
+                Err(NotGranted::Wrong(error)) => return self.refuse(id, error, ports),
                 Err(NotGranted::Refused(reason)) => Err(reason),
                 Ok(_) if index >= filters_max => Err(Reason::SubscribeTooLong),
                 Ok(granted) => {
@@ -54,22 +53,23 @@ impl Shard {
             answers.push(outcome.map(|(_, reason_code)| reason_code));
         }
         let suback = (&answers.suback(subscribe.packet_id), answers.reason());
-        self.answer_subscribe((id, subscriber), suback, told_at, ports);
+        self.answer_subscribe(client, suback, told_at, ports);
     }
 
     /// Sends the SUBACK, now or once all other shards have applied the new interest.
     fn answer_subscribe(
         &mut self,
-        (id, subscriber): (ConnectionId, SubscriberId),
+        client: Client,
         suback: (&Packet<'_>, Option<Reason>),
         told_at: u64,
         ports: &mut impl Ports,
     ) {
         if told_at <= self.interest.applied_everywhere() {
             // [MQTT-3.8.4-1]
-            self.answer_with(id, suback.0, suback.1, ports);
-            return self.pump(subscriber, ports);
+            self.answer(client.connection, suback.0, suback.1, ports);
+            return self.pump(client.subscriber, ports);
         }
+        let id = client.connection;
         if let Err(cause) = self.connections.answer_once_applied(id, told_at, suback, ports) {
             self.end(id, cause, ports);
         }

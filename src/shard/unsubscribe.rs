@@ -1,8 +1,8 @@
 //! UNSUBSCRIBE, and the end of all subscriptions of a session.
 
-use super::{Shard, ports::Ports, reason::Reason, suback::FilterAnswers};
+use super::{Client, Shard, ports::Ports, reason::Reason, suback::FilterAnswers};
 use crate::{
-    base::ids::{ConnectionId, SubscriberId},
+    base::ids::SubscriberId,
     mqtt::{Malformed, ReasonCode, Unsubscribe},
     topic::Subscription,
 };
@@ -10,24 +10,24 @@ use crate::{
 impl Shard {
     pub(super) fn handle_unsubscribe(
         &mut self,
-        id: ConnectionId,
-        subscriber: SubscriberId,
+        client: Client,
         unsubscribe: &Unsubscribe<'_>,
         ports: &mut impl Ports,
     ) {
+        let Client { connection: id, subscriber } = client;
         let version = self.connections.connected(id).terms().version();
         let mut answers = FilterAnswers::new(version, unsubscribe.filters.count());
         for text in unsubscribe.filters.iter() {
             let Ok(subscription) = Subscription::parse(text) else {
                 // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
-                return self.refuse(id, Malformed::TopicFilter.into(), ports);
+                return self.refuse(id, Malformed::TopicFilter, ports);
             };
             let ended = self.unsubscribe(subscriber, text, subscription, ports);
             answers.push(ended.map(|()| ReasonCode::Success));
         }
         // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
         let unsuback = answers.unsuback(unsubscribe.packet_id);
-        self.answer_with(id, &unsuback, answers.reason(), ports);
+        self.answer(id, &unsuback, answers.reason(), ports);
     }
 
     /// Ends one subscription, if there is one with exactly this filter.

@@ -75,7 +75,7 @@ impl World {
         self.interest.subscribe(subscription, entry, &mut self.ports);
     }
 
-    fn deliver(&mut self, topic: &str, qos: QoS) {
+    pub(in crate::shard) fn deliver(&mut self, topic: &str, qos: QoS) {
         let World { deliveries, interest, sessions, context, ports, .. } = self;
         interest.find(TopicName::parse(topic).unwrap());
         let view = view(topic, b"", qos);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use hashbrown::HashTable;
 
-use super::Session;
+use super::{Link, Session};
 use crate::{
     access::Principal,
     base::{hash::Seed, ids::SubscriberId},
@@ -39,6 +39,11 @@ impl Sessions {
             self.get(subscriber).is_some_and(|session| session.client_id() == client_id)
         };
         self.by_client_id.find(self.seed.hash(client_id), is_it).copied()
+    }
+
+    /// The connection of the client with this Client Identifier, if it has one.
+    pub fn link_of(&self, client_id: &str) -> Option<Link> {
+        self.get(self.find(client_id)?)?.link()
     }
 
     /// Begins the session of a client that has none.

@@ -19,7 +19,7 @@ use crate::{
     access::Principal,
     base::ids::{ConnectionId, SubscriberId},
     mqtt::{Auth, Connect, DecodeError, Frame, Packet, ProtocolError},
-    session::{Link, Session, terms::Terms},
+    session::{Link, terms::Terms},
 };
 
 impl Shard {
@@ -35,8 +35,7 @@ impl Shard {
         let terms = Terms::of(connect, rules.limits.topic_aliases_max);
         let surplus = self.connections.connected(id).is_surplus();
         if let Err(reason) = rules.judge_connect(connect, surplus) {
-            let claim = Claim { client: connect.client_id, user: connect.user_name };
-            self.refuse_connect(id, terms, Some(claim), reason, ports);
+            self.refuse_connect(id, Claim::of_packet(connect, terms), reason, ports);
             return Handled::Taken;
         }
         let home = self.context.settings.home(connect.client_id);
@@ -45,7 +44,10 @@ impl Shard {
             ports.hand_over(id, home);
             return Handled::NotTaken;
         }
-        if self.comes_too_early(id, connect.client_id, ports) {
+        // Bytes that came on its earlier connection may contain a DISCONNECT, which decides what
+        // becomes of its Will and of its session.
+        let earlier = self.sessions.link_of(connect.client_id);
+        if earlier.is_some_and(|earlier| !ports.precede(earlier.connection, id)) {
             return Handled::NotTaken;
         }
         let kept = Box::new(KeptConnect::keep(connect, terms));
@@ -56,14 +58,6 @@ impl Shard {
         Handled::Taken
     }
 
-    /// Whether bytes that came on the client's earlier connection were not handled yet. They may
-    /// contain a DISCONNECT, which decides what becomes of the Will and of the session.
-    fn comes_too_early(&self, id: ConnectionId, client_id: &str, ports: &mut impl Ports) -> bool {
-        let earlier = self.sessions.find(client_id).and_then(|earlier| self.sessions.get(earlier));
-        let link = earlier.and_then(Session::link);
-        link.is_some_and(|link| !ports.precede(link.connection, id))
-    }
-
     /// Takes the step that follows from what the client has proven so far.
     fn take_step(&mut self, id: ConnectionId, step: Step, ports: &mut impl Ports) {
         match step {
@@ -72,7 +66,9 @@ impl Shard {
                 let answer = Answer::Connect(connect);
                 self.connections.owe(id, (Condition::Verdict(None), answer), ports);
             }
-            Step::Refuse(connect, reason) => self.refuse_kept(id, &connect, reason, ports),
+            Step::Refuse(connect, reason) => {
+                self.refuse_connect(id, Claim::of(&connect), reason, ports);
+            }
             // A challenge cannot be made smaller. A client that does not accept it is not let in.
             Step::Send(auth) => {
                 self.answer(id, &Packet::Auth(auth.packet()), auth.reason(), ports);
@@ -141,13 +137,13 @@ impl Shard {
         let stranger = self.connections.connected(id).principal();
         let principal = Rc::new(stranger.named(client_id, proof.user_name.as_deref()));
         if !connect.may_leave_will(&principal) {
-            return self.refuse_kept(id, &connect, Reason::WillForbidden, ports);
+            return self.refuse_connect(id, Claim::of(&connect), Reason::WillForbidden, ports);
         }
         self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
         let sessions_max = self.context.rules.limits.sessions_max;
         if resumed.is_none() && !self.context.settings.sessions.try_add(sessions_max) {
-            return self.refuse_kept(id, &connect, Reason::SessionsFull, ports);
+            return self.refuse_connect(id, Claim::of(&connect), Reason::SessionsFull, ports);
         }
         let subscriber = resumed.unwrap_or_else(|| self.sessions.create(Rc::clone(&principal)));
         self.attach(id, (subscriber, Rc::clone(&principal)), &mut connect);
@@ -169,12 +165,11 @@ impl Shard {
     /// Ends the client's earlier connection, and its session if it wants a clean start.
     /// [MQTT-3.1.4-3] [MQTT-3.1.2-4]
     fn end_earlier(&mut self, client_id: &str, clean_start: bool, ports: &mut impl Ports) {
-        let Some(earlier) = self.sessions.find(client_id) else { return };
-        if let Some(link) = self.sessions.get(earlier).and_then(Session::link) {
+        if let Some(link) = self.sessions.link_of(client_id) {
             self.end(link.connection, Cause::TakenOver, ports);
         }
         // The session may have ended together with its connection.
-        if clean_start && self.sessions.get(earlier).is_some() {
+        if let Some(earlier) = self.sessions.find(client_id).filter(|_| clean_start) {
             self.end_session(earlier, ports);
         }
     }
@@ -215,35 +210,14 @@ impl Shard {
         }
     }
 
-    fn refuse_kept(
-        &mut self,
-        id: ConnectionId,
-        connect: &KeptConnect,
-        reason: Reason,
-        ports: &mut impl Ports,
-    ) {
-        self.refuse_connect(id, connect.terms, Some(Claim::of(connect)), reason, ports);
-    }
-
-    /// Answers CONNECT with a refusal, and closes.
     fn refuse_connect(
         &mut self,
         id: ConnectionId,
-        terms: Terms,
-        claim: Option<Claim<'_>>,
+        claim: Claim<'_>,
         reason: Reason,
         ports: &mut impl Ports,
     ) {
-        self.context.counters.count_refusal(reason);
-        self.context.counters.count_refused_connect(reason);
-        let reason = self.context.rules.referral.instead_of(reason);
-        let refused = self.connections.refuse(id, terms, reason, &mut self.context, ports);
-        if let Some(connection) = refused {
-            let principal = connection.principal();
-            let listener = self.context.settings.listener_address(principal.listener());
-            let claim = claim.map(|claim| (claim, terms.version()));
-            log::refused(principal, claim, listener, reason);
-        }
+        self.connections.refuse(id, claim, reason, &mut self.context, ports);
     }
 
     /// Answers an invalid CONNECT, in the version that it names if that can be read.
@@ -254,9 +228,11 @@ impl Shard {
         error: DecodeError,
         ports: &mut impl Ports,
     ) {
-        let Some(version) = version_to_refuse(frame, error) else {
-            return self.refuse(id, error, ports);
-        };
-        self.refuse_connect(id, Terms::plain(version), None, Reason::Packet(error), ports);
+        match version_to_refuse(frame, error) {
+            Some(version) => {
+                self.refuse_connect(id, Claim::unread(version), Reason::Packet(error), ports);
+            }
+            None => self.refuse(id, error, ports),
+        }
     }
 }

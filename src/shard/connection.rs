@@ -171,6 +171,14 @@ impl MqttConnection {
         (self.keep_alive > 0).then(|| self.last_packet + span)
     }
 
+    /// The same. While the shard does not read from the connection, its silence does not count.
+    pub(super) fn silent_until(&mut self, now: Moment) -> Option<Moment> {
+        if self.is_held() {
+            self.touch(now);
+        }
+        self.keep_alive_deadline()
+    }
+
     /// Whether nothing is read from it now.
     #[inline]
     pub(super) fn is_held(&self) -> bool {

@@ -9,6 +9,7 @@ use super::{
     context::Context,
     end::Cause,
     letter::Letter,
+    log::{self, Claim},
     owed::{Answer, Condition, Due, Owed},
     ports::{Closing, Ports},
     pressure::Publisher,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     base::{
         hash::Set,
-        ids::{ConnectionId, ShardId},
+        ids::{ConnectionId, ShardId, SubscriberId},
         time::Moment,
     },
     mqtt::{Ack, Connack, Delivery, Disconnect, Packet, PacketType, ReasonCode, Version},
@@ -190,33 +191,43 @@ impl Connections {
     pub(super) fn refuse(
         &mut self,
         id: ConnectionId,
-        terms: Terms,
+        claim: Claim<'_>,
         reason: Reason,
         context: &mut Context,
         ports: &mut impl Ports,
-    ) -> Option<MqttConnection> {
+    ) {
+        context.counters.count_refusal(reason);
+        context.counters.count_refused_connect(reason);
+        let reason = context.rules.referral.instead_of(reason);
         let connack = Packet::Connack(Connack::refusal(reason.code()));
-        self.send_last(id, terms, (&connack, reason), context, ports);
+        self.send_last(id, claim.terms, (&connack, reason), context, ports);
         ports.close(id, Closing::Flush);
-        self.entries.remove(id)
+        if let Some(connection) = self.entries.remove(id) {
+            let principal = connection.principal();
+            let listener = context.settings.listener_address(principal.listener());
+            log::refused(principal, claim, listener, reason);
+        }
     }
 
-    /// Ends a connection, and tells its client why.
+    /// Ends a connection, and tells its client why. Returns the session that has lost it, if any.
     pub(super) fn end(
         &mut self,
         id: ConnectionId,
         cause: Cause,
         context: &mut Context,
         ports: &mut impl Ports,
-    ) -> Option<MqttConnection> {
+    ) -> Option<SubscriberId> {
         let connection = self.entries.remove(id)?;
+        context.counters.count_end(cause);
         self.say_farewell(id, &connection, cause, context, ports);
         match cause {
             Cause::ConnectTimeout => ports.close(id, Closing::Abort),
             cause if cause.is_of_the_transport() => ports.close(id, Closing::Abort),
             _ => ports.close(id, Closing::Flush),
         }
-        Some(connection)
+        let principal = connection.principal();
+        log::ended(principal, context.settings.listener_address(principal.listener()), cause);
+        connection.subscriber()
     }
 
     /// Tells a 5.0 client why its connection ends: in DISCONNECT, or in CONNACK if none was sent.

@@ -8,11 +8,14 @@ use std::rc::Rc;
 use super::{rules::Rules, settings::Settings, stats::Counters, timers::Timers};
 use crate::base::time::Moment;
 #[cfg(test)]
-use crate::base::{
-    hash::Seed,
-    ids::ShardId,
-    shared_count::SharedCount,
-    time::{WallClock, WallTime},
+use crate::{
+    base::{
+        hash::Seed,
+        ids::ShardId,
+        shared_count::SharedCount,
+        time::{WallClock, WallTime},
+    },
+    transport::{Listener, Protocol},
 };
 
 /// Settings, rules and the moment of a shard, and the counters and timers that its parts change.
@@ -55,7 +58,10 @@ impl Context {
             started_at: Moment::default(),
             wall_clock: WallClock::new(Moment::default(), WallTime::default()),
             sessions: SharedCount::default(),
-            listeners: Vec::new(),
+            listeners: vec![Listener {
+                address: "127.0.0.1:1883".parse().unwrap(),
+                protocol: Protocol::Tcp,
+            }],
         };
         Context::new(settings, &super::rules::tests::rules())
     }

@@ -2,8 +2,6 @@
 
 use super::{
     Client, Shard,
-    connection::Stage,
-    log,
     ports::Ports,
     reason::Reason,
     timers::{Timer, Timers},
@@ -125,10 +123,9 @@ impl Shard {
                 return self.refuse(client.connection, error, ports);
             }
         }
-        let cause = if disconnect.reason_code == ReasonCode::Success {
-            Cause::Disconnect
-        } else {
-            Cause::DisconnectWithWill
+        let cause = match disconnect.reason_code {
+            ReasonCode::Success => Cause::Disconnect,
+            _ => Cause::DisconnectWithWill,
         };
         self.end(client.connection, cause, ports);
     }
@@ -145,12 +142,8 @@ impl Shard {
 
     /// Ends a connection. Its session goes on, or ends with it.
     pub(super) fn end(&mut self, id: ConnectionId, cause: Cause, ports: &mut impl Ports) {
-        let ended = self.connections.end(id, cause, &mut self.context, ports);
-        let Some(connection) = ended else { return };
-        self.context.counters.count_end(cause);
-        let principal = connection.principal();
-        log::ended(principal, self.context.settings.listener_address(principal.listener()), cause);
-        if let Stage::Connected(subscriber) = connection.stage() {
+        let detached = self.connections.end(id, cause, &mut self.context, ports);
+        if let Some(subscriber) = detached {
             self.detach(subscriber, cause, ports);
         }
     }

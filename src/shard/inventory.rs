@@ -2,15 +2,15 @@
 //!
 //! Reads everything and changes nothing. The shard itself does not use it.
 
-use super::Shard;
+use super::{Shard, deliveries::Deliveries, retained::Retained};
 use crate::{
     base::{
         ids::{ShardId, ShardSet, SubscriberId},
         time::Moment,
     },
     routing::{Counts, Sizes, Stamp},
-    session::Session,
-    topic::{SharedFilter, TopicFilter},
+    session::{Session, message::Message},
+    topic::{SharedFilter, TopicFilter, TopicName},
 };
 
 /// Everything that one shard holds.
@@ -70,20 +70,15 @@ impl Shard {
     /// What the shard holds at this moment.
     pub fn inventory(&self, now: Moment) -> Inventory {
         let (held_back, aliases) = self.connections.held_back_and_aliases();
-        let retained = self.retained.iter().map(|(topic, stamp, message)| RetainedInventory {
-            topic: topic.as_str().to_owned(),
-            stamp,
-            payload: message.map(|message| message.view().payload.as_slice().to_vec()),
-            expired: message.is_some_and(|message| message.has_expired(now)),
-        });
+        let session = |it| SessionInventory::of(it, &self.deliveries, now);
         Inventory {
             connections: self.connections.len(),
             held_back,
             aliases,
-            sessions: self.sessions.iter().map(|(id, it)| self.session(id, it, now)).collect(),
+            sessions: self.sessions.iter().map(session).collect(),
             trie: self.interest.sizes(),
             groups: self.interest.group_count(),
-            retained: retained.collect(),
+            retained: self.retained.inventory(now),
             retained_bytes: self.retained.bytes(),
             timers: self.context.timers.len(),
             orphans: self.orphans.len(),
@@ -102,8 +97,14 @@ impl Shard {
     pub fn members(&self, shared: SharedFilter<'_>) -> Vec<(ShardId, Counts)> {
         self.interest.members(shared)
     }
+}
 
-    fn session(&self, id: SubscriberId, session: &Session, now: Moment) -> SessionInventory {
+impl SessionInventory {
+    fn of(
+        (id, session): (SubscriberId, &Session),
+        deliveries: &Deliveries,
+        now: Moment,
+    ) -> SessionInventory {
         let (outbound, queue) = (session.outbound(), &session.outbound().queue);
         SessionInventory {
             client_id: session.client_id().to_owned(),
@@ -114,8 +115,21 @@ impl Shard {
             queued: queue.len(),
             queued_bytes: queue.bytes(),
             queued_expired: queue.expired(now),
-            replays: self.deliveries.has_replays(id),
-            presses: self.deliveries.is_pressing(id),
+            replays: deliveries.has_replays(id),
+            presses: deliveries.is_pressing(id),
         }
+    }
+}
+
+impl Retained {
+    fn inventory(&self, now: Moment) -> Vec<RetainedInventory> {
+        let entry =
+            |(topic, stamp, message): (TopicName<'_>, Stamp, Option<&Message>)| RetainedInventory {
+                topic: topic.as_str().to_owned(),
+                stamp,
+                payload: message.map(|message| message.view().payload.as_slice().to_vec()),
+                expired: message.is_some_and(|message| message.has_expired(now)),
+            };
+        self.iter().map(entry).collect()
     }
 }

@@ -6,11 +6,17 @@
 
 use super::{
     Shard,
+    interest::Interest,
     ports::Ports,
     replays::SessionReplays,
+    stats::Counters,
     unfinished::{Owner, Steps, Work},
 };
-use crate::{base::ids::SubscriberId, session::Session, topic::Subscription};
+use crate::{
+    base::ids::SubscriberId,
+    session::{Session, queue::QueueLimits, sessions::Sessions},
+    topic::Subscription,
+};
 
 /// What is left of an ended session.
 #[derive(Debug)]
@@ -25,6 +31,72 @@ impl Leaving {
     fn steps(&self) -> usize {
         let replays = self.replays.as_ref().map_or(0, SessionReplays::len);
         self.filters.len().saturating_mul(Steps::FILTER).saturating_add(replays)
+    }
+
+    /// Removes some subscriptions. True: all of them have been removed.
+    fn go_on(
+        &mut self,
+        interest: &mut Interest,
+        counters: &mut Counters,
+        steps: &mut Steps,
+        ports: &mut impl Ports,
+    ) -> bool {
+        while let Some(text) = self.filters.pop() {
+            counters.subscriptions -= 1;
+            interest.unsubscribe(Subscription::from_valid(&text), self.subscriber, ports);
+            steps.spend(Steps::FILTER);
+            if steps.is_spent() {
+                return false;
+            }
+        }
+        while self.replays.as_mut().is_some_and(SessionReplays::drop_one) {
+            steps.spend(Steps::LOOK);
+            if steps.is_spent() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// A session whose share groups are told whether it is connected, and whether it has room again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Members {
+    pub(super) subscriber: SubscriberId,
+    /// The groups of the filters before this one have not been told.
+    pub(super) next: usize,
+}
+
+impl Members {
+    /// Tells some of the groups, from the last filter down. Returns what is left.
+    fn go_on(
+        mut self,
+        (sessions, interest): (&Sessions, &mut Interest),
+        limits: &QueueLimits,
+        steps: &mut Steps,
+        ports: &mut impl Ports,
+    ) -> Option<Members> {
+        // The session may have ended meanwhile.
+        let session = sessions.get(self.subscriber)?;
+        let online = session.link().is_some();
+        let has_room = !session.outbound().queue.is_above(50, limits);
+        // The list may have become shorter.
+        self.next = self.next.min(session.filters().len());
+        while let Some(place) = self.next.checked_sub(1) {
+            if steps.is_spent() {
+                return Some(self);
+            }
+            self.next = place;
+            steps.spend(Steps::LOOK);
+            let Some(text) = session.shared_filter_at(place) else { continue };
+            let Subscription::Shared(shared) = Subscription::from_valid(text) else { continue };
+            steps.spend(Steps::FILTER - Steps::LOOK);
+            interest.set_online(shared, self.subscriber, online, ports);
+            if online && has_room {
+                interest.set_room(shared, ports);
+            }
+        }
+        None
     }
 }
 
@@ -54,22 +126,21 @@ impl Shard {
         steps: &mut Steps,
         ports: &mut impl Ports,
     ) -> Option<Box<Leaving>> {
-        while let Some(text) = leaving.filters.pop() {
-            let subscription = Subscription::from_valid(&text);
-            self.forget_subscription(leaving.subscriber, subscription, ports);
-            steps.spend(Steps::FILTER);
-            if steps.is_spent() {
-                return Some(leaving);
-            }
-        }
-        while leaving.replays.as_mut().is_some_and(SessionReplays::drop_one) {
-            steps.spend(Steps::LOOK);
-            if steps.is_spent() {
-                return Some(leaving);
-            }
+        if !leaving.go_on(&mut self.interest, &mut self.context.counters, steps, ports) {
+            return Some(leaving);
         }
         self.sessions.release(leaving.subscriber);
         None
+    }
+
+    pub(super) fn tell_members(
+        &mut self,
+        members: Members,
+        steps: &mut Steps,
+        ports: &mut impl Ports,
+    ) -> Option<Members> {
+        let limits = &self.context.rules.limits.queue;
+        members.go_on((&self.sessions, &mut self.interest), limits, steps, ports)
     }
 
     /// Tells the share groups of a session whether it is connected.
@@ -81,42 +152,11 @@ impl Shard {
         let filters = session.filters().len();
         if filters * Steps::FILTER > self.context.rules.limits.slice_steps {
             let owner = Owner(session.client_hash());
-            return self.unfinished.push_members(owner, subscriber, filters);
+            return self.unfinished.push_members(owner, Members { subscriber, next: filters });
         }
-        let rest = self.tell_members(subscriber, filters, &mut Steps::new(usize::MAX), ports);
+        let members = Members { subscriber, next: filters };
+        let rest = self.tell_members(members, &mut Steps::new(usize::MAX), ports);
         debug_assert!(rest.is_none(), "there were steps enough for all of it");
-    }
-
-    /// Tells some share groups of a session whether it is connected, and whether it has room again:
-    /// the groups of the filters before `next`, from the last one down. Returns where to go on.
-    pub(super) fn tell_members(
-        &mut self,
-        subscriber: SubscriberId,
-        mut next: usize,
-        steps: &mut Steps,
-        ports: &mut impl Ports,
-    ) -> Option<usize> {
-        // The session may have ended meanwhile.
-        let session = self.sessions.get(subscriber)?;
-        let online = session.link().is_some();
-        let has_room = !session.outbound().queue.is_above(50, &self.context.rules.limits.queue);
-        // The list may have become shorter.
-        next = next.min(session.filters().len());
-        while let Some(place) = next.checked_sub(1) {
-            if steps.is_spent() {
-                return Some(next);
-            }
-            next = place;
-            steps.spend(Steps::LOOK);
-            let Some(text) = session.shared_filter_at(place) else { continue };
-            let Subscription::Shared(shared) = Subscription::from_valid(text) else { continue };
-            steps.spend(Steps::FILTER - Steps::LOOK);
-            self.interest.set_online(shared, subscriber, online, ports);
-            if online && has_room {
-                self.interest.set_room(shared, ports);
-            }
-        }
-        None
     }
 
     /// A member has sent some queued messages. Tells its groups, if the queue has room again.
@@ -127,5 +167,60 @@ impl Shard {
         }
         session.outbound_mut().queue.end_relief();
         self.set_members_online(member, ports);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::deliveries::tests::World, *};
+    use crate::mqtt::QoS;
+
+    const FILTERS: [&str; 3] = ["a", "$share/g/b", "$share/g/c"];
+
+    fn world() -> World {
+        World::new(&FILTERS.map(|filter| (filter, QoS::AtLeastOnce)))
+    }
+
+    #[test]
+    fn an_ended_session_loses_its_subscriptions_in_slices() {
+        let mut world = world();
+        world.context.counters.subscriptions = 3;
+        let filters = FILTERS.map(Box::from).to_vec();
+        let mut leaving = Leaving { subscriber: world.subscriber, filters, replays: None };
+        let World { interest, context, ports, .. } = &mut world;
+        let mut go_on = |steps| {
+            let steps = &mut Steps::new(steps);
+            let ended = leaving.go_on(interest, &mut context.counters, steps, ports);
+            (ended, context.counters.subscriptions, interest.group_count())
+        };
+        assert_eq!(go_on(2 * Steps::FILTER), (false, 1, 0));
+        assert_eq!(go_on(usize::MAX), (true, 0, 0));
+    }
+
+    #[test]
+    fn the_groups_of_a_session_are_told_in_slices_that_it_has_gone() {
+        let mut world = world();
+        let now = world.context.now;
+        let session = world.sessions.of_connected_mut(world.subscriber);
+        for filter in FILTERS {
+            let subscription = Subscription::parse(filter).unwrap();
+            let (seed, limits) = (world.context.settings.seed, &world.context.rules.limits);
+            session.subscribe(filter, subscription, limits.filters(), seed).unwrap();
+        }
+        session.disconnect(now, false);
+        let World { interest, sessions, context, ports, subscriber, .. } = &mut world;
+        let limits = &context.rules.limits.queue;
+        let mut members = Some(Members { subscriber: *subscriber, next: FILTERS.len() });
+        let mut slices = 0;
+        while let Some(left) = members {
+            let steps = &mut Steps::new(Steps::FILTER);
+            members = left.go_on((sessions, interest), limits, steps, ports);
+            slices += 1;
+        }
+        assert_eq!(slices, 3);
+        for filter in &FILTERS[1..] {
+            let Ok(Subscription::Shared(shared)) = Subscription::parse(filter) else { panic!() };
+            assert!(interest.find_group(shared).is_some_and(|group| !interest.has_online(group)));
+        }
     }
 }

@@ -14,7 +14,8 @@ use crate::{
         ids::ConnectionId,
         time::{Moment, Span},
     },
-    mqtt::Version,
+    mqtt::{Connect, Version},
+    session::terms::Terms,
 };
 
 /// Logs that a client has connected.
@@ -39,29 +40,41 @@ pub(super) fn connected(
 /// Who a client claims to be in a CONNECT that is refused.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim<'a> {
-    pub(super) client: &'a str,
-    pub(super) user: Option<&'a str>,
+    pub(super) terms: Terms,
+    /// The Client Identifier, if the packet could be read.
+    client: Option<&'a str>,
+    user: Option<&'a str>,
 }
 
 impl<'a> Claim<'a> {
     pub(super) fn of(connect: &'a KeptConnect) -> Claim<'a> {
-        Claim { client: &connect.client_id, user: connect.user_name.as_deref() }
+        let (client, user) = (Some(&*connect.client_id), connect.user_name.as_deref());
+        Claim { terms: connect.terms, client, user }
+    }
+
+    pub(super) fn of_packet(connect: &Connect<'a>, terms: Terms) -> Claim<'a> {
+        Claim { terms, client: Some(connect.client_id), user: connect.user_name }
+    }
+
+    /// Of a packet that could not be read.
+    pub(super) fn unread(version: Version) -> Claim<'a> {
+        Claim { terms: Terms::plain(version), client: None, user: None }
     }
 }
 
 /// Logs that a CONNECT was refused. Without a claim, the CONNECT could not be read.
 pub(super) fn refused(
     principal: &Principal,
-    claim: Option<(Claim<'_>, Version)>,
+    claim: Claim<'_>,
     listener: SocketAddr,
     reason: Reason,
 ) {
     info!(
-        client = claim.map(|(claim, _)| beginning(claim.client)),
-        user = claim.and_then(|(claim, _)| claim.user).map(beginning),
+        client = claim.client.map(beginning),
+        user = claim.user.map(beginning),
         peer = %principal.peer(),
         %listener,
-        version = claim.map(|(_, version)| words_of_version(version)),
+        version = claim.client.map(|_| words_of_version(claim.terms.version())),
         reason = reason.text(),
         "client refused"
     );

@@ -165,14 +165,10 @@ impl Shard {
     /// [MQTT-3.1.2-22] [MQTT-3.1.2-24@3.1.1]
     fn look_at_keep_alive(&mut self, id: ConnectionId, ports: &mut impl Ports) {
         // The connection may have ended meanwhile.
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.is_held() {
-            // The shard does not read from the connection, so its silence does not count.
-            connection.touch(self.context.now);
-        }
-        match connection.keep_alive_deadline() {
-            Some(deadline) if deadline <= self.context.now => self.end(id, Cause::KeepAlive, ports),
-            Some(deadline) => self.watch_silence(id, deadline),
+        let connection = self.connections.get_mut(id);
+        match connection.and_then(|connection| connection.silent_until(self.context.now)) {
+            Some(until) if until <= self.context.now => self.end(id, Cause::KeepAlive, ports),
+            Some(until) => self.watch_silence(id, until),
             None => {}
         }
     }

@@ -13,11 +13,12 @@
 
 use std::collections::VecDeque;
 
-use super::{Shard, leave::Leaving, ports::Ports};
-use crate::base::{
-    hash::{Map, Seed},
-    ids::SubscriberId,
+use super::{
+    Shard,
+    leave::{Leaving, Members},
+    ports::Ports,
 };
+use crate::base::hash::{Map, Seed};
 
 /// Work that goes on in the next turn.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub(super) enum Work {
     Leave(Box<Leaving>),
     /// Tell the share groups of a session whether it is connected and has room. The filters at
     /// places below this number are left.
-    Members(SubscriberId, usize),
+    Members(Members),
 }
 
 /// The owner of a row: the hash of a Client Identifier, or 0 for the broker itself.
@@ -97,17 +98,17 @@ impl Unfinished {
     }
 
     /// Adds the work to tell all share groups of a session.
-    pub(super) fn push_members(&mut self, owner: Owner, subscriber: SubscriberId, filters: usize) {
+    pub(super) fn push_members(&mut self, owner: Owner, members: Members) {
         let row = self.rows.get_mut(&owner).into_iter().flatten();
         for work in row {
-            if let Work::Members(other, next) = work
-                && *other == subscriber
+            if let Work::Members(earlier) = work
+                && earlier.subscriber == members.subscriber
             {
-                *next = filters;
+                *earlier = members;
                 return;
             }
         }
-        self.push(owner, Work::Members(subscriber, filters));
+        self.push(owner, Work::Members(members));
     }
 
     /// A crowded batch of letters has been posted.
@@ -167,10 +168,7 @@ impl Shard {
     fn do_some(&mut self, work: Work, steps: &mut Steps, ports: &mut impl Ports) -> Option<Work> {
         match work {
             Work::Leave(leaving) => self.leave(leaving, steps, ports).map(Work::Leave),
-            Work::Members(subscriber, next) => {
-                let next = self.tell_members(subscriber, next, steps, ports)?;
-                Some(Work::Members(subscriber, next))
-            }
+            Work::Members(members) => self.tell_members(members, steps, ports).map(Work::Members),
         }
     }
 }

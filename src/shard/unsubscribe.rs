@@ -43,18 +43,8 @@ impl Shard {
             return Err(Reason::NoSubscription);
         }
         self.deliveries.end_replay(subscriber, text);
-        self.forget_subscription(subscriber, subscription, ports);
-        Ok(())
-    }
-
-    /// Updates the counters and replays for a subscription that has ended.
-    pub(super) fn forget_subscription(
-        &mut self,
-        subscriber: SubscriberId,
-        subscription: Subscription<'_>,
-        ports: &mut impl Ports,
-    ) {
         self.context.counters.subscriptions -= 1;
         self.interest.unsubscribe(subscription, subscriber, ports);
+        Ok(())
     }
 }

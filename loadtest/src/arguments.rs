@@ -1,12 +1,13 @@
-//! The command line: a load, a server to try it on, or a comparison of runs.
+//! The command line: a scenario, the server `sink`, or a comparison of runs.
 
 use clap::{Parser, Subcommand};
 
 use crate::{report::compare::Compare, request::scenario::Scenario, sink::Sink};
 
-/// Drives an MQTT broker with load, accounts for every message, and says what it cost.
+/// Drives an MQTT broker with load, accounts for every message, and reports the cost.
 ///
-/// Exit status: 0, 1 when the broker broke what the QoS promises, 2 when there was no measurement.
+/// Exit status: 0 if all promises of the QoS were kept, 1 if the broker broke one, 2 if there was
+/// no measurement.
 #[derive(Debug, Parser)]
 #[command(name = "loadtest", version)]
 pub struct Arguments {

@@ -119,7 +119,8 @@ faults! {
 }
 
 faults! {
-    /// The bytes can be parsed, but say what the protocol does not allow, or not at this moment.
+    /// The bytes can be parsed, but the protocol does not allow their content, or not at this
+    /// moment.
     ///
     /// The variants of the second group depend on more than the packet. The code that knows the
     /// connection returns them.

@@ -143,7 +143,7 @@ fn unusual_topic(bytes: &[u8]) -> Result<&str, DecodeError> {
     if topic.contains(['+', '#']) { Err(Malformed::TopicName.into()) } else { Ok(topic) }
 }
 
-/// Reads the Variable Byte Integer at the front of `bytes` and says how many bytes it took.
+/// Reads the Variable Byte Integer at the front of `bytes`, and returns how many bytes it has.
 ///
 /// `Ok(None)` means that the rest of it has not arrived yet.
 #[inline]

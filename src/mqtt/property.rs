@@ -27,7 +27,7 @@ pub(super) const APPLICATION: Places = 1 << 17;
 
 /// Places that carry a message.
 const MESSAGE: Places = PUBLISH | WILL | APPLICATION;
-/// Places that say how something went.
+/// Places that carry the result of an operation.
 const RESULT: Places = CONNACK | ACK | DISCONNECT | AUTH;
 
 /// Writes down table 2-4 once: each property's identifier, name, type and places.

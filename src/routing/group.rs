@@ -131,7 +131,8 @@ impl Group {
         }
     }
 
-    /// The member of this shard that gets the message; `load` says what each has in flight.
+    /// The member of this shard that gets the message. `load` returns what a member has in flight
+    /// and queued.
     pub(super) fn choose_member(
         &mut self,
         selector: Selector,

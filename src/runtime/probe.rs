@@ -17,7 +17,7 @@ pub(super) struct Capacity {
     pub(super) surplus: usize,
 }
 
-/// Checks what the broker needs, and says how many connections it can hold.
+/// Checks what the broker needs, and returns how many connections it can hold.
 pub(super) fn probe(config: &RuntimeConfig) -> Result<Capacity, Fault> {
     check_config(config)?;
     check_locked_memory()?;

@@ -240,7 +240,7 @@ impl Interest {
         }
     }
 
-    /// Another shard says how many members it has of a share group.
+    /// Takes the number of members that another shard has of a share group.
     pub(super) fn hear_group(&mut self, from: ShardId, shared: SharedFilter<'_>, counts: Counts) {
         self.heard[from.index()].applied += 1;
         self.groups.set_remote(&mut self.trie, shared, from, counts);

@@ -44,7 +44,7 @@ struct Pressing {
     held: Option<Set<Publisher>>,
     /// Bytes that may still go beyond the limits.
     grace: usize,
-    /// Whether the first look has been taken.
+    /// Whether the subscriber has been checked for the first time.
     looked: bool,
 }
 
@@ -58,17 +58,17 @@ pub(super) struct Pressed {
     pub(super) holds: bool,
 }
 
-/// What a look at a pressing subscriber finds.
+/// The result of checking a subscriber that presses.
 #[derive(Debug)]
 pub(super) enum Looked {
     Nothing,
-    /// It is to be looked at once more then: patience will be over.
+    /// Check it once more at this moment, when the patience is over.
     Again(Moment),
     /// Patience is over: these publishers go on without it.
     Over(Set<Publisher>),
 }
 
-/// When a subscriber is looked at for the first time: a queue that was fast may stand still.
+/// When a subscriber is checked for the first time, because a fast queue may have stopped.
 pub(super) const FIRST_LOOK: Span = Span::from_millis(20);
 
 /// Bytes by which a session may exceed its limits while its publishers are held back: more than
@@ -133,7 +133,7 @@ impl Pressure {
         self.ease(subscriber)
     }
 
-    /// Looks whether a subscriber that has not caught up has been waited for as long as it may be.
+    /// Checks whether the patience with a subscriber that has not caught up is over.
     pub(super) fn look(&mut self, subscriber: SubscriberId, patience: Span, now: Moment) -> Looked {
         let Some(pressing) = self.pressing.get_mut(&subscriber) else { return Looked::Nothing };
         let over = pressing.since + patience;

@@ -1,16 +1,14 @@
-//! Why the broker answers as it does: the Reason Code and the Reason String of everything that it
-//! refuses, each said once.
+//! The Reason Code and the Reason String of everything that the broker refuses.
 //!
-//! The texts say what is wrong and what would help. They are written down here and never put
-//! together, so that an answer costs nothing but its bytes, and none says anything of other clients
-//! or of which users there are.
+//! A text names the problem, and what would help. All texts are constants, so that an answer costs
+//! nothing but its bytes, and reveals nothing about other clients or users.
 
 use crate::mqtt::{DecodeError, ReasonCode};
 
-/// Writes down the reasons once: each with its code and its text.
+/// Declares all reasons, each with its code and its text.
 macro_rules! reasons {
     ($($(#[$about:meta])* $name:ident = $code:ident, $text:literal;)+) => {
-        /// Why something is refused, or an answer is not all that was hoped for.
+        /// Why something is refused, or why an answer is not a plain success.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Reason {
             /// The bytes or the moment were wrong.
@@ -44,7 +42,7 @@ reasons! {
         "the Client Identifier is empty: only a client with Clean Session may leave it empty";
     WillForbidden = NotAuthorized,
         "the client may not publish to the Will Topic: $SYS and $share are reserved";
-    /// Neither which users there are nor which half was wrong.
+    /// The text does not tell whether the user exists.
     PasswordWrong = BadUserNameOrPassword,
         "the User Name or the Password is wrong";
     Anonymous = NotAuthorized,
@@ -57,7 +55,7 @@ reasons! {
         "the server does not support this Authentication Method: ask the administrator";
     NotAuthenticated = NotAuthorized,
         "authentication failed: check the user, the password and the order of messages";
-    /// Not a refusal, but the way on.
+    /// Not a refusal: it asks for the next step.
     FirstMessageMissing = ContinueAuthentication,
         "CONNECT had no Authentication Data: send the first message of the method in AUTH";
     SessionsFull = QuotaExceeded,

@@ -1,4 +1,5 @@
-//! What was sent compared with what came, and the promises that were broken.
+//! The balance of a phase: compares what was sent with what was delivered, and lists the promises
+//! that were broken.
 
 use std::ops::AddAssign;
 

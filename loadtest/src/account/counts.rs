@@ -1,4 +1,4 @@
-//! How many messages came, by what was right or wrong with them, and by QoS.
+//! How many messages arrived: in order, late, repeated, damaged or foreign, and by QoS.
 
 use std::ops::{AddAssign, Index, IndexMut};
 

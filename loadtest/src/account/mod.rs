@@ -1,5 +1,5 @@
-//! What came of a run: the messages that arrived or did not, how long they took, and what
-//! processes used meanwhile.
+//! The account of a run: which messages arrived, how long they took, and how much CPU time and
+//! memory the processes used.
 //!
 //! Sends nothing, and writes no text.
 

@@ -1,4 +1,4 @@
-//! What is known when a run has ended.
+//! The outcome of a run.
 
 use hdrhistogram::Histogram;
 use ringmq::base::time::{Moment, Span};

@@ -1,4 +1,4 @@
-//! What a process has used, as `/proc` tells it.
+//! CPU time, memory and context switches of a process, from `/proc`.
 
 use std::{fs, io, path::Path};
 

@@ -1,6 +1,6 @@
-//! Which messages have come, where order does not matter or a group shares them.
+//! Which messages have arrived, for topics where order does not matter and for share groups.
 //!
-//! Knows sequences only, one bit for each.
+//! Knows sequence numbers only, one bit for each.
 
 use super::stream::Arrival;
 

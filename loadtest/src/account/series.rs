@@ -1,5 +1,4 @@
-//! How a run went over time: what was sent and delivered, how long that took, and what both
-//! processes used.
+//! The course of a run: rates, latency, CPU use and memory of both processes over time.
 
 use ringmq::base::time::{Moment, Span};
 use serde::{Deserialize, Serialize};

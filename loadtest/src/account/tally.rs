@@ -1,4 +1,4 @@
-//! What one thread has counted in the present phase.
+//! The counts of one thread in the present phase.
 
 use std::{error::Error, ops::AddAssign};
 
@@ -45,7 +45,7 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlowReaderCounts {
     pub slow_delivered: u64,
-    /// Those whose connections the broker ended.
+    /// Slow readers whose connections the broker ended.
     pub slow_disconnected: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Received bytes that are not a whole packet yet.
+//! Received bytes of an incomplete packet.
 
 use std::os::fd::OwnedFd;
 

@@ -1,6 +1,7 @@
-//! Clients that send and receive: each with its connection, and what it writes and reads there.
+//! Clients that send and receive, each on a connection of its own.
 //!
-//! Knows one client at a time, and neither threads nor commands. It is told when and what to send.
+//! Knows one client at a time, and neither threads nor commands. The caller decides when a client
+//! sends, and what.
 
 pub mod connection;
 pub mod fault;

@@ -30,7 +30,7 @@ pub struct Subscriber {
     filters: Vec<String>,
     /// The publishers that it listens to.
     publishers: Range<u32>,
-    /// Those of their messages that it is to receive.
+    /// The sequence numbers of their messages that it is to receive.
     sequences: Range<u32>,
     intake: Intake,
     reading: Reading,

@@ -1,4 +1,4 @@
-//! The few packets that a load consists of, written and read with little work for each message.
+//! Fast encoding and decoding of the few packet types that make up a load.
 
 use std::ops::Range;
 

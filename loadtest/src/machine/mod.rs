@@ -1,4 +1,4 @@
-//! What the operating system gives: the clock, the CPUs, and sockets that never block.
+//! The operating system: the clock, the CPUs, and sockets that never block.
 //!
 //! Knows nothing of MQTT, of the load and of the run.
 

@@ -1,4 +1,4 @@
-//! The bytes behind the stamp, which show whether a payload has changed on its way.
+//! The bytes after the stamp, which show whether a payload was damaged on its way.
 
 use std::str::FromStr;
 

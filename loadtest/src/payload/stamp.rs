@@ -1,4 +1,4 @@
-//! What a payload says about its message.
+//! The stamp: publisher, sequence number and time, at the front of each payload.
 
 use ringmq::base::time::Moment;
 

@@ -1,4 +1,4 @@
-//! What is shown of a run: its summary, as text, as JSON and as a page, and runs side by side.
+//! Reports of a run: its summary as text, as JSON and as a page, and several runs side by side.
 //!
 //! Reads accounts and writes files; knows neither sockets nor threads.
 

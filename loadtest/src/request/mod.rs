@@ -1,6 +1,6 @@
-//! What is asked for: the flags, the scenarios, and the plan that they make.
+//! The request: the flags and scenarios, and the plan that is made from them.
 //!
-//! Opens nothing. What the rooms above need to know of the flags is in the [`plan::Plan`].
+//! Opens no sockets or files. The other rooms see the flags only through the [`plan::Plan`].
 
 pub mod addresses;
 pub mod flags;

@@ -1,4 +1,4 @@
-//! From flags to the [`Plan`] that they stand for.
+//! Makes the [`Plan`] from the flags.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 

@@ -1,4 +1,4 @@
-//! Where messages go.
+//! The topics of messages.
 
 use std::{str::FromStr, sync::Arc};
 

@@ -90,7 +90,7 @@ pub struct Subscription {
     pub filters: Vec<String>,
     /// The publishers whose messages it receives.
     pub publishers: Range<u32>,
-    /// Those of their messages that it receives.
+    /// The sequence numbers of their messages that it receives.
     pub sequences: Range<u32>,
     pub arrivals: Arrivals,
     pub reading: Reading,

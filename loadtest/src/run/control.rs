@@ -142,7 +142,7 @@ impl SharedState {
         before < expected && before + count >= expected
     }
 
-    /// Says how many deliveries are to come. True when they all have come already.
+    /// Sets how many deliveries are expected. True: all of them have come already.
     pub fn expect(&self, expected: u64) -> bool {
         self.expected.store(expected, SeqCst);
         self.delivered() >= expected

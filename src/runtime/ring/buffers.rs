@@ -39,7 +39,7 @@ impl Buffers {
         let table = Region::new(usize::from(count) * size_of::<BufRingEntry>());
         let memory = Region::new(usize::from(count) * size as usize);
         let address = table.start.as_ptr() as u64;
-        // SAFETY: the table outlives the ring's use of it: `Buffers` says who drops it when.
+        // SAFETY: the table outlives the ring's use of it: see the drop of `Buffers`.
         unsafe { ring.submitter().register_buf_ring_with_flags(address, count, GROUP, 0) }?;
         let mut buffers = Buffers { table, memory, count, size, tail: 0 };
         for index in 0..count {

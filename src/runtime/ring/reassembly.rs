@@ -86,7 +86,7 @@ impl ReassemblyBuffer {
         }
     }
 
-    /// Takes what belongs to this packet from the front of `bytes`, and says how many these are.
+    /// Takes the bytes of this packet from the front of `bytes`, and returns how many they are.
     pub(in crate::runtime) fn append(&mut self, bytes: &[u8]) -> Result<usize, OutOfMemory> {
         assert!(!self.in_flight, "bytes come in one way at a time");
         let Memory::Open(memory) = &mut self.memory else { return Ok(0) };

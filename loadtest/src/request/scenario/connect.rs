@@ -11,10 +11,10 @@ use crate::{
     },
 };
 
-/// Clients that connect, and then stay.
+/// Clients connect and stay connected.
 ///
-/// What is counted are connections: --rate is of connections, and latency is from when one was due
-/// until its CONNACK. With --hold they stay; --pid says what they cost.
+/// This scenario counts connections: --rate is connections per second, and latency is the time from
+/// when a connection was due until its CONNACK. Clients stay for --hold; --pid reports their cost.
 #[derive(Debug, Args)]
 pub struct Connect {
     #[arg(long, default_value_t = 10_000)]

@@ -10,7 +10,7 @@ use crate::request::{flags::LoadFlags, topics::TopicFlags, workload::Workload};
 pub struct FanIn {
     #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]
     publishers: u32,
-    /// With 0 the messages go nowhere.
+    /// Number of subscribers. With 0 no message is delivered.
     #[arg(long, default_value_t = 1)]
     subscribers: u32,
     #[command(flatten)]

@@ -3,9 +3,10 @@ use clap::{Args, value_parser};
 
 use crate::request::{flags::LoadFlags, topics::TopicFlags, workload::Workload};
 
-/// Few publishers to one topic that many subscribe to.
+/// Few publishers to one topic with many subscribers.
 ///
-/// With --topics each message goes to one of that many topics, and everybody subscribes to all.
+/// With --topics each message goes to one of that many topics, and all subscribers subscribe to
+/// all.
 #[derive(Debug, Args)]
 pub struct FanOut {
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..))]

@@ -11,10 +11,10 @@ use crate::{
     },
 };
 
-/// Many connections that do nothing, then one message to each.
+/// Many idle connections, then one message to each.
 ///
-/// Each subscribes to `bench/{id}/x`. With --pid the summary says what they cost the broker in
-/// memory.
+/// Each client subscribes to `bench/{id}/x`. With --pid the summary has the memory that the
+/// connections cost the broker.
 #[derive(Debug, Args)]
 pub struct Idle {
     #[arg(long, default_value_t = 10_000)]

@@ -1,6 +1,7 @@
-//! The shapes of load. One file per scenario: its flags, and the workload they stand for.
+//! The scenarios. Each file has the flags of one scenario, and makes its workload.
 //!
-//! A scenario says who publishes what and who receives it; it knows nothing of pacing and sockets.
+//! A scenario decides who publishes what and who receives it. It knows nothing of pacing and
+//! sockets.
 
 mod connect;
 mod fan_in;

@@ -10,12 +10,12 @@ use crate::request::{
 
 /// One of the loads of the Open MQTT Benchmark Suite, whole or scaled.
 ///
-/// The names say publishers, subscribers, topics and messages per second, of fan-out as delivered
-/// and of others as published. QoS 1 and 16 bytes, unless flags say otherwise.
+/// A name gives the numbers of publishers, subscribers, topics and messages per second: delivered
+/// messages for fan-out, published messages otherwise. QoS 1 and 16 bytes, unless flags are given.
 #[derive(Debug, Args)]
 pub struct Preset {
     name: Name,
-    /// Multiplies clients and rates; in a fan-out the subscribers, and so what is delivered.
+    /// Factor for clients and rates. For a fan-out it is the factor for subscribers only.
     #[arg(long, default_value_t = 1.0, value_parser = parse_scale)]
     scale: f64,
     #[command(flatten)]

@@ -10,10 +10,11 @@ use crate::{
     },
 };
 
-/// Clients that all lose their connections at once, and come back together.
+/// All clients lose their connections at once, and reconnect together.
 ///
-/// Each has subscribed to a topic of its own, and does so again. What is counted are connections:
-/// --rate is of connections, and latency is from when one was due until its SUBACK.
+/// Each client subscribes to a topic of its own, before and after. This scenario counts
+/// connections: --rate is connections per second, and latency is the time from when one was due
+/// until its SUBACK.
 #[derive(Debug, Args)]
 pub struct Reconnect {
     #[arg(long, default_value_t = 1000)]

@@ -12,10 +12,10 @@ use crate::{
     },
 };
 
-/// Retained messages that everybody subscribes to at the same moment.
+/// All subscribers subscribe to retained messages at the same moment.
 ///
-/// The messages are published first, one to a topic, and are removed at the end. What is measured
-/// is their replay: latency counts from the moment of subscribing.
+/// The messages are published first, one to each topic, and are removed at the end. This scenario
+/// measures their replay: latency is the time from the subscription until the message arrives.
 #[derive(Debug, Args)]
 pub struct Retained {
     #[arg(long, default_value_t = 1000)]
@@ -23,7 +23,7 @@ pub struct Retained {
     messages: u32,
     #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..))]
     subscribers: u32,
-    /// How long the broker has to store the messages before everybody subscribes.
+    /// Time that the broker has to store the messages before the subscribers subscribe.
     #[arg(long, default_value = "500ms", value_parser = parse_span)]
     settle: Span,
     #[command(flatten)]

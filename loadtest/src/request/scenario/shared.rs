@@ -9,8 +9,8 @@ use crate::request::{
 
 /// Publishers, each with a topic of its own, and one group that shares all their messages.
 ///
-/// Each message goes to exactly one member. Versions before 5.0 know no Shared Subscriptions, but
-/// many brokers have them there, too.
+/// Each message goes to exactly one member. The specification has Shared Subscriptions since 5.0;
+/// many brokers support them in earlier versions, too.
 #[derive(Debug, Args)]
 pub struct Shared {
     #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]

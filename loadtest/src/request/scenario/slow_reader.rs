@@ -6,21 +6,21 @@ use crate::request::{
     workload::{Reading, Subscription, Workload},
 };
 
-/// One topic, and among those who subscribe to it some who hardly read.
+/// Some subscribers of a topic read slowly.
 ///
-/// The account and the latency are of the others, who should not suffer. The slow ones may lose
-/// messages and their connections; they are counted apart.
+/// The account and the latency are those of the other subscribers, which should not be affected.
+/// The slow readers may lose messages and their connections. They are counted separately.
 #[derive(Debug, Args)]
 pub struct SlowReader {
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
     publishers: u32,
-    /// Those who read what comes.
+    /// Number of subscribers that read everything at once.
     #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..))]
     subscribers: u32,
-    /// Those who hardly read.
+    /// Number of subscribers that read slowly.
     #[arg(long, default_value_t = 1)]
     slow: u32,
-    /// Bytes per second that each slow one reads.
+    /// Bytes per second that each slow reader reads.
     #[arg(long, default_value_t = 1000)]
     slow_rate: u32,
     #[command(flatten)]

@@ -9,8 +9,9 @@ use crate::request::{
 
 /// Subscribers with large sets of wildcard filters, of which one matches.
 ///
-/// Publisher p sends to `bench/wild/p/value`, and everybody subscribes to `bench/wild/+/value`. The
-/// other filters begin like these topics, so that the broker has to look at them.
+/// Publisher p sends to `bench/wild/p/value`, and all subscribers subscribe to
+/// `bench/wild/+/value`. The other filters begin like these topics, so that the broker has to check
+/// them.
 #[derive(Debug, Args)]
 pub struct Wildcard {
     #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..))]

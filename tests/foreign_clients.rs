@@ -76,6 +76,12 @@ fn paho_mqtt_over_websocket_on_mosquitto() {
     on(Broker::mosquitto_with_websocket(), paho_mqtt);
 }
 
+/// It asks for Topic Aliases, and fails when it gets one.
+#[test]
+fn mqttjs_4_on_2_shards() {
+    on(Broker::ringmq_with(2, &[]), mqttjs_4);
+}
+
 #[test]
 fn mqttjs_over_websocket_on_1_shard() {
     over_websocket_on_ringmq(1, mqttjs);
@@ -175,6 +181,11 @@ fn mqttjs(broker: &Broker) {
     Script { program: "node", path: "tests/foreign/mqttjs.mjs" }.passes(broker, 33 + 27);
 }
 
+fn mqttjs_4(broker: &Broker) {
+    script::requires("target/foreign/node/node_modules/mqtt4/package.json");
+    Script { program: "node", path: "tests/foreign/mqttjs4.mjs" }.passes(broker, 1);
+}
+
 fn gmqtt(broker: &Broker) {
     Script { program: PYTHON, path: "tests/foreign/gmqtt_client.py" }.passes(broker, 22 + 19);
 }
@@ -184,7 +195,8 @@ fn mosquitto_clients(broker: &Broker) {
     Script { program: "bash", path: "tests/foreign/mosquitto.sh" }.passes(broker, 33);
 }
 
-/// SCRAM for those who ask for it; everyone else comes in without.
-const FLAGS: [&str; 3] = ["--scram-file", SCRAM_FILE, "--allow-anonymous"];
+/// SCRAM for those who ask for it; everyone else comes in without. Topic Aliases for those who can
+/// handle them.
+const FLAGS: [&str; 5] = ["--scram-file", SCRAM_FILE, "--allow-anonymous", "--topic-aliases", "32"];
 const PYTHON: &str = "target/foreign/venv/bin/python";
 const SCRAM_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/scram-users.txt");

@@ -146,8 +146,9 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "NUMBER", default_value = "1024")]
     pub(super) receive_maximum: NonZeroU16,
     /// Maximum number of Topic Aliases that the broker uses for long topics to one MQTT 5.0 client.
-    /// The Topic Alias Maximum of the client may lower it; 0 disables aliases
-    #[arg(long = "topic-aliases", value_name = "NUMBER", default_value = "32")]
+    /// The Topic Alias Maximum of the client may lower it. 0 disables aliases, because some clients
+    /// ask for them and fail when they get them, such as MQTT.js 4
+    #[arg(long = "topic-aliases", value_name = "NUMBER", default_value = "0")]
     pub(super) topic_aliases_max: u16,
     /// Maximum number of messages queued in one session
     #[arg(long = "max-queued", value_name = "NUMBER", default_value = "10000")]

@@ -45,7 +45,7 @@ pub(crate) struct Broker {
     effects: Effects,
     pub(crate) oracle: Oracle,
     step: u64,
-    mailbox_parcels_max: usize,
+    mailbox_items_max: usize,
     outbox_bytes_max: usize,
     /// Connections that each shard was handed by others, and that it has handed over.
     moved: Vec<(u64, u64)>,
@@ -106,7 +106,7 @@ impl Broker {
             effects: Effects::default(),
             oracle: Oracle::new(plan),
             step: 0,
-            mailbox_parcels_max: plan.mailbox_parcels_max,
+            mailbox_items_max: plan.mailbox_items_max,
             outbox_bytes_max: plan.limits.outbox_bytes_max,
             moved: vec![(0, 0); plan.shards],
             group_drops: 0,
@@ -312,7 +312,7 @@ impl Broker {
     /// Whether a shard has something for another one, and room to post it.
     pub(crate) fn can_post(&self, from: usize, to: usize) -> bool {
         let lane = &self.lanes[from][to];
-        lane.mailbox.len() < self.mailbox_parcels_max
+        lane.mailbox.len() < self.mailbox_items_max
             && (!lane.leaving.is_empty() || !self.places[from].letters[to].is_empty())
     }
 
@@ -320,14 +320,14 @@ impl Broker {
     pub(crate) fn post(&mut self, from: usize, to: usize) {
         let lane = &mut self.lanes[from][to];
         while let Some(link) = lane.leaving.pop_front() {
-            if lane.mailbox.len() >= self.mailbox_parcels_max {
+            if lane.mailbox.len() >= self.mailbox_items_max {
                 lane.leaving.push_front(link);
                 return;
             }
             lane.mailbox.push_back(QueuedMessage::Link(link));
         }
         let letters = &mut self.places[from].letters[to];
-        if letters.is_empty() || lane.mailbox.len() >= self.mailbox_parcels_max {
+        if letters.is_empty() || lane.mailbox.len() >= self.mailbox_items_max {
             return;
         }
         let batch = std::mem::take(letters);

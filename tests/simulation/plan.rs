@@ -35,7 +35,7 @@ pub(crate) struct Plan {
     pub(crate) offer: Offer,
     pub(crate) sys_interval: Option<Span>,
     pub(crate) strategies: Strategies,
-    pub(crate) mailbox_parcels_max: usize,
+    pub(crate) mailbox_items_max: usize,
     pub(crate) clients: usize,
     /// How many of them misbehave at times.
     pub(crate) hostile: usize,
@@ -90,7 +90,7 @@ impl Plan {
             offer,
             sys_interval: tells.then_some(SYS_INTERVAL),
             strategies: Strategies { default: random.pick(&STRATEGIES), ..Strategies::default() },
-            mailbox_parcels_max: random.pick(&[1, 2, 16]),
+            mailbox_items_max: random.pick(&[1, 2, 16]),
             clients,
             hostile: usize::from(random.chance(25)),
             steps: random.pick(&[300, 1_000, 2_000, 4_000]),

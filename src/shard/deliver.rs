@@ -102,6 +102,12 @@ impl DeliveryBuffers {
         &mut self.frames
     }
 
+    /// Whether the last deliveries have brought a session close to a limit.
+    #[inline]
+    pub(super) fn has_crowded(&self) -> bool {
+        !self.crowded.is_empty()
+    }
+
     /// Takes the sessions that the last deliveries have brought close to a limit.
     pub(super) fn take_crowded(&mut self) -> Vec<SubscriberId> {
         std::mem::take(&mut self.crowded)

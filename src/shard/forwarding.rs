@@ -39,6 +39,7 @@ impl Forwarding {
 
     /// Writes a letter for each other shard that the message is for. A message that changes a
     /// retained message is for all of them. Returns the shards whose batches are crowded now.
+    #[inline]
     pub(super) fn post(
         &mut self,
         view: &MessageView<'_>,
@@ -50,6 +51,9 @@ impl Forwarding {
         let mut shards = interested.union(self.group_shards);
         if retention.is_some() {
             shards = shards.union(self.peers);
+        }
+        if shards.is_empty() {
+            return ShardSet::EMPTY;
         }
         let mut crowded = ShardSet::EMPTY;
         for shard in shards.iter() {

@@ -164,10 +164,10 @@ impl Shard {
     /// gone. Returns how many bytes were taken.
     fn handle_packets(&mut self, id: ConnectionId, bytes: &[u8], ports: &mut impl Ports) -> usize {
         let (mut taken, mut latest) = (0, "");
-        while let Some(connection) = self.connections.get_mut(id) {
-            if connection.is_held() {
-                break;
-            }
+        while taken < bytes.len()
+            && let Some(connection) = self.connections.get_mut(id)
+            && !connection.is_held()
+        {
             match frame::split(&bytes[taken..], connection.rules().limits.packet_size_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {

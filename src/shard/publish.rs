@@ -159,11 +159,15 @@ impl Shard {
     }
 
     /// Makes a publisher wait for all subscribers that its last message crowded.
+    #[inline]
     pub(super) fn hold_for_crowded(
         &mut self,
         publisher: Option<Publisher>,
         ports: &mut impl Ports,
     ) {
+        if !self.deliveries.has_crowded() {
+            return;
+        }
         let clients = (&self.sessions, &mut self.connections);
         self.deliveries.hold_for_crowded(publisher, clients, &mut self.context, ports);
     }
@@ -188,7 +192,7 @@ impl Shard {
     ) {
         let interested = self.interest.shards();
         let crowded = self.forwarding.post(view, interested, retention, connection, ports);
-        if let Some(connection) = connection {
+        if let Some(connection) = connection.filter(|_| !crowded.is_empty()) {
             for shard in crowded.iter() {
                 self.connections.owe_until_posted(connection, shard, Answer::ReadOn, ports);
             }

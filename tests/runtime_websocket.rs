@@ -246,8 +246,11 @@ fn an_incomplete_packet_that_takes_too_much_memory_is_too_big() {
 
 #[test]
 fn what_asks_for_no_websocket_gets_an_http_error() {
-    let rules =
-        HandshakePolicy { path: Some("/mqtt".into()), origins: vec!["https://a.example".into()] };
+    let rules = HandshakePolicy {
+        path: Some("/mqtt".into()),
+        origins: vec!["https://a.example".into()],
+        ..HandshakePolicy::default()
+    };
     let listeners = vec![Listener::tcp(ANY_PORT), Listener::websocket(ANY_PORT, rules)];
     let broker = start(RuntimeConfig { listeners, ..config(2) });
     let with = |place: usize, line: &'static str| {

@@ -74,8 +74,8 @@ pub(super) struct NetworkFlags {
     #[arg(long, value_name = "PATH", value_parser = parse_path)]
     pub(super) websocket_path: Option<String>,
     /// Origin whose web pages may open a WebSocket, for example `https://example.com`. May be
-    /// repeated [default: any origin]
-    // Any web page can reach a loopback address through the browser that shows the page.
+    /// repeated. A listener on a loopback address also takes the pages of this machine [default:
+    /// any origin; on a loopback address the pages of this machine]
     #[arg(long, value_name = "ORIGIN", value_parser = parse_origin)]
     pub(super) websocket_origin: Vec<String>,
     /// Time that a client has to send its CONNECT, in seconds. A client that takes longer is

@@ -231,6 +231,7 @@ fn listeners(flags: &NetworkFlags) -> Vec<Listener> {
     let policy = HandshakePolicy {
         path: flags.websocket_path.clone(),
         origins: flags.websocket_origin.clone(),
+        ..HandshakePolicy::default()
     };
     let is_default = flags.listen.is_empty() && flags.listen_websocket.is_empty();
     let default = is_default.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));

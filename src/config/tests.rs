@@ -87,6 +87,7 @@ fn every_flag_reaches_its_field() {
     let policy = HandshakePolicy {
         path: Some("/mqtt".into()),
         origins: ["http://a", "https://b"].map(String::from).into(),
+        ..HandshakePolicy::default()
     };
     let tcp = ["127.0.0.1:0", "[::1]:0"].map(|at| Listener::tcp(at.parse().unwrap()));
     let websockets = ["127.0.0.1:0", "127.0.0.2:8083"]

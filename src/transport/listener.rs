@@ -28,6 +28,7 @@ impl Listener {
     }
 
     pub fn websocket(address: SocketAddr, policy: HandshakePolicy) -> Listener {
+        let policy = HandshakePolicy { is_loopback: address.ip().is_loopback(), ..policy };
         Listener { address, protocol: Protocol::WebSocket(policy) }
     }
 

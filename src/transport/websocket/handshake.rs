@@ -2,6 +2,8 @@
 //!
 //! RFC 6455, section 4.2.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use base64ct::{Base64, Encoding};
 use sha1::{Digest, Sha1};
 use thiserror::Error;
@@ -11,9 +13,13 @@ use thiserror::Error;
 pub struct HandshakePolicy {
     /// The only path that is accepted; any path if `None`.
     pub path: Option<String>,
-    /// The Origins whose web pages may connect; any if there are none. Only browsers send an
-    /// Origin.
+    /// The Origins whose web pages may connect. If there are none: on a loopback listener the pages
+    /// of this machine, elsewhere all. Only browsers send an Origin.
     pub origins: Vec<String>,
+    /// Only this machine reaches the listener. But a web page from anywhere runs in a browser of
+    /// this machine, and the page's own host name may lead here (DNS rebinding). So the Origin and
+    /// the Host must be of this machine, or be among the Origins.
+    pub is_loopback: bool,
 }
 
 /// The result of reading a request.
@@ -40,8 +46,10 @@ pub enum Refusal {
     Method,
     #[error("there is nothing at this path")]
     Path,
-    #[error("pages of this origin may not connect")]
+    #[error("pages of this origin may not connect: --websocket-origin names those that may")]
     Origin,
+    #[error("the Host header does not name this machine: --websocket-origin names other hosts")]
+    ForeignHost,
     #[error("the Host header is missing")]
     Host,
     #[error("MQTT is spoken over WebSocket here: an Upgrade header is missing")]
@@ -67,7 +75,7 @@ impl Refusal {
             | Refusal::Connection
             | Refusal::Key
             | Refusal::Subprotocol => "400 Bad Request",
-            Refusal::Origin => "403 Forbidden",
+            Refusal::Origin | Refusal::ForeignHost => "403 Forbidden",
             Refusal::Path => "404 Not Found",
             Refusal::Method => "405 Method Not Allowed",
             Refusal::Upgrade | Refusal::Version => "426 Upgrade Required",
@@ -131,9 +139,7 @@ fn parse(bytes: &[u8], rules: &HandshakePolicy) -> Result<(usize, String), Refus
     check_target(&request, rules)?;
     let headers = Headers(request.headers);
     check_upgrade(&headers)?;
-    if headers.all("Origin").any(|origin| !is_welcome(origin, rules)) {
-        return Err(Refusal::Origin);
-    }
+    check_origin(&headers, rules)?;
     let accept = accept(&headers)?;
     let subprotocol = subprotocol(&headers)?;
     let answer = format!(
@@ -176,8 +182,46 @@ fn check_upgrade(headers: &Headers<'_, '_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn is_welcome(origin: &str, rules: &HandshakePolicy) -> bool {
-    rules.origins.is_empty() || rules.origins.iter().any(|known| known == origin)
+fn check_origin(headers: &Headers<'_, '_>, rules: &HandshakePolicy) -> Result<(), Refusal> {
+    if !headers.all("Origin").all(|origin| rules.welcomes_origin(origin)) {
+        return Err(Refusal::Origin);
+    }
+    if !headers.all("Host").all(|host| rules.welcomes_host(host)) {
+        return Err(Refusal::ForeignHost);
+    }
+    Ok(())
+}
+
+impl HandshakePolicy {
+    fn welcomes_origin(&self, origin: &str) -> bool {
+        self.origins.iter().any(|known| known == origin)
+            || if self.is_loopback { is_local(authority(origin)) } else { self.origins.is_empty() }
+    }
+
+    fn welcomes_host(&self, host: &str) -> bool {
+        let is_known = |origin: &String| authority(origin).eq_ignore_ascii_case(host);
+        !self.is_loopback || is_local(host) || self.origins.iter().any(is_known)
+    }
+}
+
+/// What follows the scheme of an Origin. An Origin may also be `null`.
+fn authority(origin: &str) -> &str {
+    origin.split_once("://").map_or("", |(_, authority)| authority)
+}
+
+/// Whether a host, with a port or without, is this machine: `localhost`, 127.0.0.0/8 or `[::1]`.
+fn is_local(authority: &str) -> bool {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (authority, ""),
+    };
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_loopback = match inner {
+        Some(inner) => inner.parse().is_ok_and(|address: Ipv6Addr| address.is_loopback()),
+        None => host.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback()),
+    };
+    let has_port = port.bytes().all(|byte| byte.is_ascii_digit());
+    has_port && (is_loopback || host.eq_ignore_ascii_case("localhost"))
 }
 
 /// The answer to the client's key, which proves that the server supports WebSocket.
@@ -360,6 +404,7 @@ mod tests {
         let rules = HandshakePolicy {
             path: Some("/mqtt".into()),
             origins: vec!["https://a.example".into()],
+            is_loopback: false,
         };
         let is_accepted = |request: &str| match answer(request, &rules) {
             Handshake::Accepted { .. } => true,
@@ -374,5 +419,54 @@ mod tests {
         for other in ["https://b.example", "http://a.example", "null", "", "\u{fffd}"] {
             assert!(!is_accepted(&origin(other)), "{other}");
         }
+    }
+
+    /// What a request with these headers gets from a loopback listener with these Origins.
+    fn on_loopback(origins: &[&str], host: &str, origin: Option<&str>) -> Option<Refusal> {
+        let origins = origins.iter().map(|&origin| origin.to_owned()).collect();
+        let rules = HandshakePolicy { path: None, origins, is_loopback: true };
+        let origin = origin.map_or(String::new(), |origin| format!("Origin: {origin}\r\n"));
+        let request =
+            REQUEST.replace("Host: server.example.com\r\n", &format!("Host: {host}\r\n{origin}"));
+        match read(request.as_bytes(), 0, &rules) {
+            Handshake::Refused(refusal) => Some(refusal),
+            Handshake::Accepted { .. } => None,
+            Handshake::Incomplete => panic!("the request is whole"),
+        }
+    }
+
+    #[test]
+    fn on_loopback_only_pages_of_this_machine_and_named_ones_are_let_in() {
+        let from = |origin| on_loopback(&["https://a.example"], "localhost:8083", Some(origin));
+        let local =
+            ["http://localhost", "https://LOCALHOST:3000", "http://127.0.0.9:1", "http://[::1]:80"];
+        for origin in local.into_iter().chain(["https://a.example"]) {
+            assert_eq!(from(origin), None, "{origin}");
+        }
+        for origin in [
+            "http://a.example",
+            "https://b.example",
+            "null",
+            "http://localhost.b.example",
+            "http://localhost:1@b.example",
+            "http://127.0.0.1.b.example",
+            "http://[::2]",
+            "http://::1",
+            "file://",
+        ] {
+            assert_eq!(from(origin), Some(Refusal::Origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn on_loopback_a_host_name_from_elsewhere_is_refused() {
+        let to = |host| on_loopback(&["https://a.example:444"], host, None);
+        for host in ["localhost", "127.0.0.1:8083", "[::1]:8083", "[::1]", "A.example:444"] {
+            assert_eq!(to(host), None, "{host}");
+        }
+        for host in ["b.example:8083", "localhost.b.example", "10.0.0.1", ""] {
+            assert_eq!(to(host), Some(Refusal::ForeignHost), "{host}");
+        }
+        assert!(Refusal::ForeignHost.answer().starts_with("HTTP/1.1 403 "));
     }
 }

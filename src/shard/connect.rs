@@ -113,7 +113,7 @@ impl Shard {
         passed: bool,
         ports: &mut impl Ports,
     ) {
-        match self.crowded_peer(ports).filter(|_| passed) {
+        match self.context.crowded_peer(ports).filter(|_| passed) {
             Some(peer) => {
                 let answer = Answer::Connect(connect);
                 self.connections.owe_until_posted(id, peer, answer, ports);
@@ -158,7 +158,7 @@ impl Shard {
         let keep_alive = self.context.rules.keep_alive(&connect);
         let terms = (connect.terms.version(), keep_alive);
         log::connected(&principal, listener, terms, session_present);
-        self.set_members_online(subscriber, ports);
+        self.router.set_members_online(subscriber, &self.sessions, &self.context, ports);
         self.pump(subscriber, ports);
     }
 

@@ -5,13 +5,12 @@
 
 use std::rc::Rc;
 
-use super::{rules::Rules, settings::Settings, stats::Counters, timers::Timers};
-use crate::base::time::Moment;
+use super::{ports::Ports, rules::Rules, settings::Settings, stats::Counters, timers::Timers};
+use crate::base::{ids::ShardId, time::Moment};
 #[cfg(test)]
 use crate::{
     base::{
         hash::Seed,
-        ids::ShardId,
         shared_count::SharedCount,
         time::{WallClock, WallTime},
     },
@@ -44,6 +43,11 @@ impl Context {
             stopping: false,
             settings,
         }
+    }
+
+    /// A shard for which as many letters wait as should.
+    pub(super) fn crowded_peer(&self, ports: &mut impl Ports) -> Option<ShardId> {
+        self.settings.peers().find(|&peer| ports.letters(peer).is_crowded())
     }
 }
 

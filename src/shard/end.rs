@@ -153,9 +153,8 @@ impl Shard {
         self.context.counters.clients_connected -= 1;
         let session = self.sessions.of_connected_mut(subscriber);
         session.disconnect(self.context.now, !cause.deletes_will());
-        let (connections, context) = (&mut self.connections, &self.context);
-        self.deliveries.give_up((subscriber, session), connections, context, ports);
-        self.set_members_online(subscriber, ports);
+        let clients = (&self.sessions, &mut self.connections);
+        self.router.note_disconnected(subscriber, clients, &self.context, ports);
         self.look_at_absent(subscriber, ports);
     }
 
@@ -185,14 +184,11 @@ impl Shard {
     /// Ends a session and all that it held. [MQTT-3.1.2-23] [MQTT-4.1.0-2]
     pub(super) fn end_session(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
         self.publish_will(subscriber, ports);
-        let mut session = self.sessions.remove(subscriber).expect("a session ends once");
+        let session = self.sessions.remove(subscriber).expect("a session ends once");
         self.context.settings.sessions.remove();
         self.context.counters.note_queue(session.outbound().queue.len(), 0);
-        self.begin_leaving(subscriber, &mut session, ports);
-        // When the broker stops, the other members of the share groups end, too.
-        if !self.context.stopping && self.orphans.take_from(session.into_outbound()) {
-            self.context.timers.set(self.context.now, Timer::Orphans);
-        }
+        let (sessions, context) = (&mut self.sessions, &mut self.context);
+        self.router.end_session(subscriber, session, sessions, context, ports);
     }
 
     /// Publishes the Will of a session, once. [MQTT-3.1.2-8] [MQTT-3.1.2-14] [MQTT-3.1.2-15]

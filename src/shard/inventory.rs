@@ -70,19 +70,21 @@ impl Shard {
     /// What the shard holds at this moment.
     pub fn inventory(&self, now: Moment) -> Inventory {
         let (held_back, aliases) = self.connections.held_back_and_aliases();
-        let session = |it| SessionInventory::of(it, &self.deliveries, now);
+        let (interest, retained) = (self.router.interest(), self.router.retained());
+        let (orphans, unfinished) = self.router.waiting();
+        let session = |it| SessionInventory::of(it, self.router.deliveries(), now);
         Inventory {
             connections: self.connections.len(),
             held_back,
             aliases,
             sessions: self.sessions.iter().map(session).collect(),
-            trie: self.interest.sizes(),
-            groups: self.interest.group_count(),
-            retained: self.retained.inventory(now),
-            retained_bytes: self.retained.bytes(),
+            trie: interest.sizes(),
+            groups: interest.group_count(),
+            retained: retained.inventory(now),
+            retained_bytes: retained.bytes(),
             timers: self.context.timers.len(),
-            orphans: self.orphans.len(),
-            unfinished: self.unfinished.len(),
+            orphans,
+            unfinished,
             pending_subacks: self.connections.waiting_for_applied(),
             waiting_for_post: self.connections.waiting_for_posted(),
         }
@@ -90,12 +92,12 @@ impl Shard {
 
     /// How many sessions here subscribe to exactly this filter, and which other shards want it.
     pub fn interest(&self, filter: TopicFilter<'_>) -> (usize, ShardSet) {
-        self.interest.of_filter(filter)
+        self.router.interest().of_filter(filter)
     }
 
     /// How many members this shard believes that each shard has of a group.
     pub fn members(&self, shared: SharedFilter<'_>) -> Vec<(ShardId, Counts)> {
-        self.interest.members(shared)
+        self.router.interest().members(shared)
     }
 }
 

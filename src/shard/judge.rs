@@ -113,7 +113,7 @@ impl Shard {
             let maximum = rules.limits.retained();
             // A client that can be told is refused a message that there is no room for. For other
             // clients the message is delivered and not stored.
-            if !self.retained.make_room(topic, bytes, maximum, self.context.now) {
+            if !self.router.retained_mut().make_room(topic, bytes, maximum, self.context.now) {
                 return Err(Reason::RetainedFull);
             }
         }

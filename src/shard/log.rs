@@ -197,7 +197,7 @@ impl Shard {
     pub(super) fn note(&mut self, id: ConnectionId, notice: Notice) {
         if let Some(connection) = self.connections.get(id) {
             let principal = Rc::clone(connection.principal());
-            self.deliveries.notices_mut().note(notice, &principal, self.context.now);
+            self.router.note(notice, &principal, self.context.now);
         }
     }
 }

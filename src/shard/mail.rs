@@ -2,10 +2,8 @@
 
 use super::{
     Shard,
-    letter::{Arrived, Letter, LetterBatch, PublishLetter},
+    letter::{Letter, LetterBatch},
     ports::Ports,
-    pressure::Publisher,
-    retained::Retention,
 };
 use crate::base::ids::ShardId;
 
@@ -19,18 +17,24 @@ impl Shard {
         for letter in letters.iter() {
             match letter {
                 Letter::Publish(publish) => {
-                    self.read_publish(from, publish, letters.open(publish), ports);
+                    let clients = (&mut self.sessions, &mut self.connections);
+                    let message = (from, publish, &letters.open(publish));
+                    self.router.read_publish(message, clients, &mut self.context, ports);
                 }
                 Letter::Interest { filter, wanted } => {
-                    self.interest.hear_filter(from, letters.filter(*filter), *wanted);
+                    self.router.interest_mut().hear_filter(from, letters.filter(*filter), *wanted);
                 }
                 Letter::InterestApplied { upto } => {
-                    if self.interest.hear_applied(from, *upto) {
-                        self.connections.note_applied(self.interest.applied_everywhere());
+                    if self.router.interest_mut().hear_applied(from, *upto) {
+                        self.connections.note_applied(self.router.interest().applied_everywhere());
                     }
                 }
                 Letter::Group { share, filter, counts } => {
-                    self.interest.hear_group(from, letters.group(*share, *filter), *counts);
+                    self.router.interest_mut().hear_group(
+                        from,
+                        letters.group(*share, *filter),
+                        *counts,
+                    );
                 }
                 // A publisher that has gone meanwhile is ignored.
                 Letter::Press { publisher } => self.connections.press(*publisher),
@@ -45,29 +49,6 @@ impl Shard {
                 }
             }
         }
-        self.interest.confirm(from, ports);
-    }
-
-    fn read_publish(
-        &mut self,
-        from: ShardId,
-        letter: &PublishLetter,
-        arrived: Arrived<'_>,
-        ports: &mut impl Ports,
-    ) {
-        let update = letter.retained_at.and_then(|time| {
-            let retention = Retention { time, removes: letter.removes_retained };
-            let applied = self.retained.apply(&arrived.view, retention, from);
-            applied.then(|| self.retained.sequence())
-        });
-        if letter.to_subscribers {
-            self.interest.find(arrived.view.topic);
-            self.deliver_matches(&arrived.view, update, ports);
-        }
-        for group in arrived.groups.iter() {
-            self.groups().serve_group(&arrived.view, group, letter.hops, ports);
-        }
-        let publisher = arrived.publisher.map(|connection| Publisher { shard: from, connection });
-        self.hold_for_crowded(publisher, ports);
+        self.router.interest_mut().confirm(from, ports);
     }
 }

@@ -25,7 +25,6 @@ mod interest;
 pub mod inventory;
 mod judge;
 mod kept_connect;
-mod leave;
 pub mod letter;
 mod log;
 mod mail;
@@ -39,6 +38,7 @@ mod reason;
 pub mod referral;
 mod replays;
 mod retained;
+mod router;
 pub mod rules;
 pub mod settings;
 mod share;
@@ -57,22 +57,17 @@ use self::{
     connection::{MqttConnection, Stage},
     connections::Connections,
     context::Context,
-    deliveries::Deliveries,
     end::Cause,
-    forwarding::Forwarding,
-    interest::Interest,
     letter::LetterBatch,
-    orphans::Orphans,
     owed::{Answer, Due},
     ports::{Arrival, Brain, Closing, End, Ports},
     reason::Reason,
-    retained::Retained,
+    router::Router,
     rules::Rules,
     settings::Settings,
     stats::Counters,
     sys::SysTree,
     timers::Timer,
-    unfinished::Unfinished,
 };
 use crate::{
     base::{
@@ -83,7 +78,7 @@ use crate::{
         DecodeError, Frame, Packet, ProtocolError, Publish, Version,
         frame::{self, PacketType},
     },
-    session::{Session, sessions::Sessions},
+    session::sessions::Sessions,
 };
 
 /// One shard of the broker.
@@ -92,14 +87,9 @@ pub struct Shard {
     context: Context,
     connections: Connections,
     sessions: Sessions,
-    interest: Interest,
-    orphans: Orphans,
     authenticator: Authenticator,
-    retained: Retained,
-    unfinished: Unfinished,
+    router: Router,
     sys: SysTree,
-    deliveries: Deliveries,
-    forwarding: Forwarding,
     /// Memory for the topic and the properties of the message that is being published, if they
     /// differ from those in the packet. It is reused for each message.
     topic: String,
@@ -126,22 +116,18 @@ enum Handled {
 
 impl Shard {
     pub fn new(settings: Settings, rules: &Rules) -> Shard {
-        let Settings { shard, shards, seed, started_at, .. } = settings;
+        let context = Context::new(settings, rules);
+        let Settings { shard, shards, seed, .. } = context.settings;
         let mut shard = Shard {
             connections: Connections::new(shards),
             sessions: Sessions::new(seed),
-            interest: Interest::new(&settings, rules.strategies.clone()),
-            orphans: Orphans::default(),
             authenticator: Authenticator::new(),
-            retained: Retained::new(shard, started_at),
-            unfinished: Unfinished::new(seed),
+            router: Router::new(&context),
             sys: SysTree::new(shard, shards),
-            deliveries: Deliveries::new(seed),
-            forwarding: Forwarding::new(shards, settings.peers()),
             topic: String::new(),
             application: Vec::new(),
             sys_is_due: false,
-            context: Context::new(settings, rules),
+            context,
         };
         shard.watch_sys();
         shard
@@ -209,16 +195,11 @@ impl Shard {
         if !tells.contains(&frame.packet_type()) {
             return false;
         }
-        let crowded = self.crowded_peer(ports);
+        let crowded = self.context.crowded_peer(ports);
         if let Some(peer) = crowded {
             self.connections.owe_until_posted(id, peer, Answer::ReadOn, ports);
         }
         crowded.is_some()
-    }
-
-    /// A shard whose batch of letters is crowded, if there is one.
-    fn crowded_peer(&self, ports: &mut impl Ports) -> Option<ShardId> {
-        self.context.settings.peers().find(|&peer| ports.letters(peer).is_crowded())
     }
 
     /// `latest` is the topic of the latest PUBLISH among these bytes.
@@ -363,15 +344,8 @@ impl Shard {
 
     /// Sends to a connected session what it is owed, and eases the pressure that it causes.
     fn pump(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
-        let Shard { deliveries, sessions, retained, context, .. } = self;
-        let Some(relieved) = deliveries.pump(subscriber, sessions, retained, context, ports) else {
-            return;
-        };
-        if relieved {
-            self.resume_member(subscriber, ports);
-        }
         let clients = (&mut self.sessions, &mut self.connections);
-        self.deliveries.ease(subscriber, clients, &mut self.context, ports);
+        self.router.pump(subscriber, clients, &mut self.context, ports);
     }
 
     /// Does what had to wait for the end of the call: gives answers that are due, and disconnects
@@ -381,7 +355,7 @@ impl Shard {
         if self.connections.has_due() {
             self.give_due(ports);
         }
-        if self.deliveries.has_overrun() {
+        if self.router.has_overrun() {
             self.end_overrun(ports);
         }
     }
@@ -389,12 +363,8 @@ impl Shard {
     #[cold]
     #[inline(never)]
     fn end_overrun(&mut self, ports: &mut impl Ports) {
-        while let Some(subscriber) = self.deliveries.next_overrun() {
-            // The session may have been disconnected for an earlier delivery.
-            let link = self.sessions.get(subscriber).and_then(Session::link);
-            if let Some(link) = link {
-                self.end(link.connection, Cause::QuotaExceeded, ports);
-            }
+        while let Some(connection) = self.router.next_overrun(&self.sessions) {
+            self.end(connection, Cause::QuotaExceeded, ports);
         }
     }
 }
@@ -476,7 +446,7 @@ impl Brain for Shard {
     fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports) {
         self.context.now = now;
         self.connections.note_posted(to);
-        self.unfinished.note_posted();
+        self.router.note_posted();
         self.settle(ports);
     }
 
@@ -495,8 +465,8 @@ impl Brain for Shard {
     fn handle_time(&mut self, now: Moment, ports: &mut impl Ports) {
         self.context.now = now;
         self.fire_timers(ports);
-        if self.unfinished.can_go_on() {
-            self.go_on(ports);
+        if self.router.can_go_on() {
+            self.router.go_on(&mut self.sessions, &mut self.context, ports);
         }
         self.settle(ports);
     }
@@ -507,7 +477,7 @@ impl Brain for Shard {
     }
 
     fn next_deadline(&self) -> Option<Moment> {
-        let next_turn = self.unfinished.can_go_on().then_some(self.context.now);
+        let next_turn = self.router.can_go_on().then_some(self.context.now);
         next_turn.or_else(|| self.context.timers.next_due())
     }
 

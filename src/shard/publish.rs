@@ -3,10 +3,7 @@
 //! The message is judged and its topic is matched once. Then it is delivered to sessions of this
 //! shard, and one letter goes to each other shard that wants it.
 
-use super::{
-    Client, Shard, end::Cause, owed::Answer, ports::Ports, pressure::Publisher,
-    retained::Retention, share::GroupDelivery,
-};
+use super::{Client, Shard, end::Cause, ports::Ports};
 use crate::{
     base::{ids::ConnectionId, time::Span},
     mqtt::{ProtocolError, Publish, ReasonCode},
@@ -119,83 +116,7 @@ impl Shard {
         connection: Option<ConnectionId>,
         ports: &mut impl Ports,
     ) -> bool {
-        let retention = if view.retain { self.retain(view) } else { None };
-        let update = retention.map(|_| self.retained.sequence());
-        self.interest.find(view.topic);
-        self.deliver_matches(view, update, ports);
-        self.deliver_to_groups(view, ports);
-        let matched = self.interest.is_wanted();
-        self.forward(view, retention, connection, ports);
-        let shard = self.context.settings.shard;
-        let publisher = connection.map(|connection| Publisher { shard, connection });
-        self.hold_for_crowded(publisher, ports);
-        matched
-    }
-
-    /// Delivers to the sessions here whose filters have matched.
-    pub(super) fn deliver_matches(
-        &mut self,
-        view: &MessageView<'_>,
-        update: Option<u64>,
-        ports: &mut impl Ports,
-    ) {
-        let to = (&self.interest, &mut self.sessions);
-        self.deliveries.deliver_matches(view, update, to, &mut self.context, ports);
-    }
-
-    fn deliver_to_groups(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
-        for at in 0..self.interest.matched() {
-            if !self.interest.groups(at).is_empty() {
-                self.groups().deliver_to_groups(at, view, ports);
-            }
-        }
-    }
-
-    /// What gives messages to the members of share groups.
-    pub(super) fn groups(&mut self) -> GroupDelivery<'_> {
-        let out = (&mut self.deliveries, &mut self.forwarding);
-        let Shard { orphans, interest, sessions, context, unfinished, .. } = self;
-        GroupDelivery::new(orphans, interest, sessions, out, context, !unfinished.is_empty())
-    }
-
-    /// Makes a publisher wait for all subscribers that its last message crowded.
-    #[inline]
-    pub(super) fn hold_for_crowded(
-        &mut self,
-        publisher: Option<Publisher>,
-        ports: &mut impl Ports,
-    ) {
-        if !self.deliveries.has_crowded() {
-            return;
-        }
-        let clients = (&self.sessions, &mut self.connections);
-        self.deliveries.hold_for_crowded(publisher, clients, &mut self.context, ports);
-    }
-
-    fn retain(&mut self, view: &MessageView<'_>) -> Option<Retention> {
-        let maximum = self.context.rules.limits.retained();
-        let now = (self.context.now, self.context.settings.wall_clock.time_of(self.context.now));
-        let (retention, stored) = self.retained.change(view, now, maximum);
-        self.context.counters.refused_retained += u64::from(stored.is_err());
-        self.context.counters.dropped_expired += self.retained.take_expired();
-        retention
-    }
-
-    /// Writes letters to the other shards that want the message. The publisher waits for those
-    /// batches that are crowded now.
-    fn forward(
-        &mut self,
-        view: &MessageView<'_>,
-        retention: Option<Retention>,
-        connection: Option<ConnectionId>,
-        ports: &mut impl Ports,
-    ) {
-        let interested = self.interest.shards();
-        let crowded = self.forwarding.post(view, interested, retention, connection, ports);
-        if let Some(connection) = connection.filter(|_| !crowded.is_empty()) {
-            for shard in crowded.iter() {
-                self.connections.owe_until_posted(connection, shard, Answer::ReadOn, ports);
-            }
-        }
+        let clients = (&mut self.sessions, &mut self.connections);
+        self.router.route(view, connection, clients, &mut self.context, ports)
     }
 }

@@ -115,7 +115,7 @@ impl Shard {
     pub(super) fn adopt(&mut self, rules: &Rules) {
         let mut rules = rules.clone();
         rules.limits.outbox_bytes_max = self.context.rules.limits.outbox_bytes_max;
-        self.interest.set_strategies(rules.strategies.clone());
+        self.router.interest_mut().set_strategies(rules.strategies.clone());
         self.context.rules = Rc::new(rules);
         self.watch_sys();
     }

@@ -40,8 +40,10 @@ impl Shard {
                 Ok(_) if index >= filters_max => Err(Reason::SubscribeTooLong),
                 Ok(granted) => {
                     let entry = Entry { subscriber, options: granted.pack(), subscription_id };
-                    self.subscribe(text, subscription, entry, ports)
-                        .map(|number| (number, ReasonCode::granted(granted.qos())))
+                    let (sessions, context) = (&mut self.sessions, &mut self.context);
+                    let filter = (text, subscription);
+                    let told_at = self.router.subscribe(filter, entry, sessions, context, ports);
+                    told_at.map(|told_at| (told_at, ReasonCode::granted(granted.qos())))
                 }
             };
             if let Err(reason) = outcome {
@@ -64,7 +66,7 @@ impl Shard {
         told_at: u64,
         ports: &mut impl Ports,
     ) {
-        if told_at <= self.interest.applied_everywhere() {
+        if told_at <= self.router.interest().applied_everywhere() {
             // [MQTT-3.8.4-1]
             self.answer(client.connection, suback.0, suback.1, ports);
             return self.pump(client.subscriber, ports);
@@ -73,32 +75,5 @@ impl Shard {
         if let Err(cause) = self.connections.answer_once_applied(id, told_at, suback, ports) {
             self.end(id, cause, ports);
         }
-    }
-
-    /// Subscribes to one filter. Returns the number of the interest that the SUBACK waits for; 0
-    /// for none.
-    fn subscribe(
-        &mut self,
-        text: &str,
-        subscription: Subscription<'_>,
-        entry: Entry,
-        ports: &mut impl Ports,
-    ) -> Result<u64, Reason> {
-        let limits = &self.context.rules.limits;
-        if limits.is_too_deep(text) {
-            return Err(Reason::FilterTooDeep);
-        }
-        if self.deliveries.replays_are_full(entry.subscriber) {
-            return Err(Reason::ReplaysFull);
-        }
-        let session = self.sessions.of_connected_mut(entry.subscriber);
-        let is_new = session
-            .subscribe(text, subscription, limits.filters(), self.context.settings.seed)
-            .map_err(|_| Reason::SubscriptionsFull)?;
-        self.context.counters.subscriptions += u64::from(is_new);
-        if let Subscription::Plain(filter) = subscription {
-            self.deliveries.open_replay(filter, entry, is_new, &self.retained);
-        }
-        Ok(self.interest.subscribe(subscription, entry, ports))
     }
 }

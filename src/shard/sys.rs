@@ -115,7 +115,7 @@ impl Shard {
         let own = self.counters().with_load(&ports.load());
         self.sys.hear(ShardId::FIRST, own);
         let uptime = self.context.now.since(self.context.settings.started_at);
-        let sums = self.sys.sums(uptime, self.retained.limited());
+        let sums = self.sys.sums(uptime, self.router.retained().limited());
         self.publish_values(sums, ports);
     }
 

@@ -114,10 +114,11 @@ impl Shard {
             Timer::Absence(subscriber) => self.look_at_absence(subscriber, ports),
             Timer::Patience(subscriber) => {
                 let clients = (&mut self.sessions, &mut self.connections);
-                let context = &mut self.context;
-                self.deliveries.look_at_patience(subscriber, clients, context, ports);
+                self.router.look_at_patience(subscriber, clients, &mut self.context, ports);
             }
-            Timer::Orphans => return self.groups().redistribute(ports),
+            Timer::Orphans => {
+                return self.router.redistribute(&mut self.sessions, &mut self.context, ports);
+            }
             Timer::Sys => {
                 self.sys_is_due = self.context.rules.sys_interval.is_some();
                 if self.sys_is_due {
@@ -126,13 +127,11 @@ impl Shard {
                 return self.context.rules.sys_interval;
             }
             Timer::Sweep => {
-                self.deliveries.notices_mut().report(self.context.now);
-                let more = self.retained.sweep(self.context.now);
-                self.context.counters.dropped_expired += self.retained.take_expired();
+                let more = self.router.sweep(&mut self.context);
                 return Some(if more { SWEEP_PAUSE } else { SWEEP_SPAN });
             }
             Timer::Tombstones => {
-                let more = self.retained.forget_tombstones(self.context.now);
+                let more = self.router.retained_mut().forget_tombstones(self.context.now);
                 return Some(if more { TOMBSTONES_PAUSE } else { TOMBSTONE_SPAN });
             }
         }

@@ -13,11 +13,7 @@
 
 use std::collections::VecDeque;
 
-use super::{
-    Shard,
-    leave::{Leaving, Members},
-    ports::Ports,
-};
+use super::router::{Leaving, Members};
 use crate::base::hash::{Map, Seed};
 
 /// Work that goes on in the next turn.
@@ -39,7 +35,7 @@ pub(super) struct Owner(pub(super) u32);
 pub(super) struct Steps(usize);
 
 /// Slices of unfinished work in one turn, from one row or several.
-const SLICES_PER_TURN: usize = 2;
+pub(super) const SLICES_PER_TURN: usize = 2;
 
 impl Steps {
     pub(super) const FILTER: usize = 8;
@@ -47,6 +43,10 @@ impl Steps {
 
     pub(super) fn new(steps: usize) -> Steps {
         Steps(steps)
+    }
+
+    pub(super) fn left(&self) -> usize {
+        self.0
     }
 
     pub(super) fn is_spent(&self) -> bool {
@@ -111,20 +111,25 @@ impl Unfinished {
         self.push(owner, Work::Members(members));
     }
 
+    /// Nothing can be done before a crowded batch of letters has been posted.
+    pub(super) fn wait_for_post(&mut self) {
+        self.waits_for_post = true;
+    }
+
     /// A crowded batch of letters has been posted.
     pub(super) fn note_posted(&mut self) {
         self.waits_for_post = false;
     }
 
     /// The next work. The caller gives the rest of it back by [`Unfinished::put_back`].
-    fn next(&mut self) -> Option<(Owner, Work)> {
+    pub(super) fn next(&mut self) -> Option<(Owner, Work)> {
         let owner = self.round.pop_front()?;
         let work = self.rows.get_mut(&owner).and_then(VecDeque::pop_front);
         Some((owner, work.expect("a row in the round has work")))
     }
 
     /// Puts the rest of a work back, if there is any.
-    fn put_back(&mut self, owner: Owner, rest: Option<Work>) {
+    pub(super) fn put_back(&mut self, owner: Owner, rest: Option<Work>) {
         let row = self.rows.get_mut(&owner).expect("a row lasts while its work is done");
         if let Some(work) = rest {
             row.push_front(work);
@@ -143,32 +148,3 @@ impl Unfinished {
 
 /// Capacity for rows that is kept while there are none.
 const ROWS_KEPT: usize = 64;
-
-impl Shard {
-    /// Does some of the unfinished work.
-    #[cold]
-    pub(super) fn go_on(&mut self, ports: &mut impl Ports) {
-        let slice = self.context.rules.limits.slice_steps;
-        let mut left = slice * SLICES_PER_TURN;
-        while left > 0 && self.unfinished.can_go_on() {
-            if self.crowded_peer(ports).is_some() {
-                self.unfinished.waits_for_post = true;
-                return;
-            }
-            let Some((owner, work)) = self.unfinished.next() else { return };
-            let mut steps = Steps::new(slice.min(left));
-            left -= slice.min(left);
-            let rest = self.do_some(work, &mut steps, ports);
-            left += steps.0;
-            self.unfinished.put_back(owner, rest);
-        }
-    }
-
-    /// Does some of a work, and returns the rest.
-    fn do_some(&mut self, work: Work, steps: &mut Steps, ports: &mut impl Ports) -> Option<Work> {
-        match work {
-            Work::Leave(leaving) => self.leave(leaving, steps, ports).map(Work::Leave),
-            Work::Members(members) => self.tell_members(members, steps, ports).map(Work::Members),
-        }
-    }
-}

@@ -5,12 +5,16 @@
 //! number before that.
 
 use super::{
-    Shard,
-    interest::Interest,
-    ports::Ports,
-    replays::SessionReplays,
-    stats::Counters,
-    unfinished::{Owner, Steps, Work},
+    super::{
+        context::Context,
+        interest::Interest,
+        ports::Ports,
+        replays::SessionReplays,
+        stats::Counters,
+        timers::Timer,
+        unfinished::{Owner, SLICES_PER_TURN, Steps, Work},
+    },
+    Router,
 };
 use crate::{
     base::ids::SubscriberId,
@@ -20,7 +24,7 @@ use crate::{
 
 /// What is left of an ended session.
 #[derive(Debug)]
-pub(super) struct Leaving {
+pub(in crate::shard) struct Leaving {
     subscriber: SubscriberId,
     filters: Vec<Box<str>>,
     replays: Option<SessionReplays>,
@@ -61,10 +65,10 @@ impl Leaving {
 
 /// A session whose share groups are told whether it is connected, and whether it has room again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Members {
-    pub(super) subscriber: SubscriberId,
+pub(in crate::shard) struct Members {
+    pub(in crate::shard) subscriber: SubscriberId,
     /// The groups of the filters before this one have not been told.
-    pub(super) next: usize,
+    pub(in crate::shard) next: usize,
 }
 
 impl Members {
@@ -100,79 +104,141 @@ impl Members {
     }
 }
 
-impl Shard {
-    /// Begins to remove the subscriptions of an ended session. A few of them are removed at once.
-    pub(super) fn begin_leaving(
+impl Router {
+    /// A session has ended. A few of its subscriptions are removed at once. The other members of its
+    /// share groups get what it leaves, unless the broker stops: then they end, too.
+    pub(in crate::shard) fn end_session(
         &mut self,
         subscriber: SubscriberId,
-        session: &mut Session,
+        mut session: Session,
+        sessions: &mut Sessions,
+        context: &mut Context,
         ports: &mut impl Ports,
     ) {
         let replays = self.deliveries.take_replays(subscriber);
         let leaving = Box::new(Leaving { subscriber, filters: session.take_filters(), replays });
-        let needed = leaving.steps();
-        if needed > self.context.rules.limits.slice_steps {
-            let owner = Owner(session.client_hash());
-            return self.unfinished.push(owner, Work::Leave(leaving));
+        if leaving.steps() > context.rules.limits.slice_steps {
+            self.unfinished.push(Owner(session.client_hash()), Work::Leave(leaving));
+        } else {
+            let steps = &mut Steps::new(usize::MAX);
+            let rest = self.leave(leaving, steps, (sessions, context), ports);
+            debug_assert!(rest.is_none(), "there were steps enough for all of it");
         }
-        let rest = self.leave(leaving, &mut Steps::new(usize::MAX), ports);
-        debug_assert!(rest.is_none(), "there were steps enough for all of it");
-    }
-
-    /// Removes some subscriptions, and returns what is left.
-    pub(super) fn leave(
-        &mut self,
-        mut leaving: Box<Leaving>,
-        steps: &mut Steps,
-        ports: &mut impl Ports,
-    ) -> Option<Box<Leaving>> {
-        if !leaving.go_on(&mut self.interest, &mut self.context.counters, steps, ports) {
-            return Some(leaving);
+        if !context.stopping && self.orphans.take_from(session.into_outbound()) {
+            context.timers.set(context.now, Timer::Orphans);
         }
-        self.sessions.release(leaving.subscriber);
-        None
-    }
-
-    pub(super) fn tell_members(
-        &mut self,
-        members: Members,
-        steps: &mut Steps,
-        ports: &mut impl Ports,
-    ) -> Option<Members> {
-        let limits = &self.context.rules.limits.queue;
-        members.go_on((&self.sessions, &mut self.interest), limits, steps, ports)
     }
 
     /// Tells the share groups of a session whether it is connected.
-    pub(super) fn set_members_online(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
-        let session = self.sessions.get(subscriber).expect("it has just come or gone");
+    pub(in crate::shard) fn set_members_online(
+        &mut self,
+        subscriber: SubscriberId,
+        sessions: &Sessions,
+        context: &Context,
+        ports: &mut impl Ports,
+    ) {
+        let session = sessions.get(subscriber).expect("it has just come or gone");
         if !session.has_shared_filters() {
             return;
         }
-        let filters = session.filters().len();
-        if filters * Steps::FILTER > self.context.rules.limits.slice_steps {
-            let owner = Owner(session.client_hash());
-            return self.unfinished.push_members(owner, Members { subscriber, next: filters });
+        let limits = &context.rules.limits;
+        let members = Members { subscriber, next: session.filters().len() };
+        if members.next * Steps::FILTER > limits.slice_steps {
+            return self.unfinished.push_members(Owner(session.client_hash()), members);
         }
-        let members = Members { subscriber, next: filters };
-        let rest = self.tell_members(members, &mut Steps::new(usize::MAX), ports);
+        let steps = &mut Steps::new(usize::MAX);
+        let rest = members.go_on((sessions, &mut self.interest), &limits.queue, steps, ports);
         debug_assert!(rest.is_none(), "there were steps enough for all of it");
     }
 
     /// A member has sent some queued messages. Tells its groups, if the queue has room again.
-    pub(super) fn resume_member(&mut self, member: SubscriberId, ports: &mut impl Ports) {
-        let Some(session) = self.sessions.get_mut(member) else { return };
-        if session.outbound().queue.is_above(50, &self.context.rules.limits.queue) {
+    pub(super) fn resume_member(
+        &mut self,
+        member: SubscriberId,
+        sessions: &mut Sessions,
+        context: &Context,
+        ports: &mut impl Ports,
+    ) {
+        let Some(session) = sessions.get_mut(member) else { return };
+        if session.outbound().queue.is_above(50, &context.rules.limits.queue) {
             return;
         }
         session.outbound_mut().queue.end_relief();
-        self.set_members_online(member, ports);
+        self.set_members_online(member, sessions, context, ports);
+    }
+
+    /// Whether there is unfinished work that the next turn can go on with.
+    pub(in crate::shard) fn can_go_on(&self) -> bool {
+        self.unfinished.can_go_on()
+    }
+
+    /// A crowded batch of letters has been posted.
+    pub(in crate::shard) fn note_posted(&mut self) {
+        self.unfinished.note_posted();
+    }
+
+    /// Does some of the unfinished work.
+    #[cold]
+    pub(in crate::shard) fn go_on(
+        &mut self,
+        sessions: &mut Sessions,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let slice = context.rules.limits.slice_steps;
+        let mut left = slice * SLICES_PER_TURN;
+        while left > 0 && self.unfinished.can_go_on() {
+            if context.crowded_peer(ports).is_some() {
+                return self.unfinished.wait_for_post();
+            }
+            let Some((owner, work)) = self.unfinished.next() else { return };
+            let mut steps = Steps::new(slice.min(left));
+            left -= slice.min(left);
+            let rest = self.do_some(work, &mut steps, (sessions, context), ports);
+            left += steps.left();
+            self.unfinished.put_back(owner, rest);
+        }
+    }
+
+    /// Does some of a work, and returns the rest.
+    fn do_some(
+        &mut self,
+        work: Work,
+        steps: &mut Steps,
+        (sessions, context): (&mut Sessions, &mut Context),
+        ports: &mut impl Ports,
+    ) -> Option<Work> {
+        match work {
+            Work::Leave(leaving) => {
+                self.leave(leaving, steps, (sessions, context), ports).map(Work::Leave)
+            }
+            Work::Members(members) => {
+                let limits = &context.rules.limits.queue;
+                let told = members.go_on((sessions, &mut self.interest), limits, steps, ports);
+                told.map(Work::Members)
+            }
+        }
+    }
+
+    /// Removes some subscriptions, and returns what is left.
+    fn leave(
+        &mut self,
+        mut leaving: Box<Leaving>,
+        steps: &mut Steps,
+        (sessions, context): (&mut Sessions, &mut Context),
+        ports: &mut impl Ports,
+    ) -> Option<Box<Leaving>> {
+        if !leaving.go_on(&mut self.interest, &mut context.counters, steps, ports) {
+            return Some(leaving);
+        }
+        sessions.release(leaving.subscriber);
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::deliveries::tests::World, *};
+    use super::{super::super::deliveries::tests::World, *};
     use crate::mqtt::QoS;
 
     const FILTERS: [&str; 3] = ["a", "$share/g/b", "$share/g/c"];

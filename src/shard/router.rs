@@ -1,0 +1,340 @@
+//! Where messages go: to sessions of this shard, to members of share groups, to other shards, and
+//! into the store of retained messages.
+//!
+//! It keeps who wants what, what is stored and what is on its way. Sessions and connections are lent
+//! to it. It does not know how a client comes or goes, nor how a packet is answered.
+
+mod leave;
+
+use std::rc::Rc;
+
+pub(super) use self::leave::{Leaving, Members};
+use super::{
+    connections::Connections,
+    context::Context,
+    deliveries::Deliveries,
+    forwarding::Forwarding,
+    interest::Interest,
+    letter::{Arrived, PublishLetter},
+    log::Notice,
+    orphans::Orphans,
+    owed::Answer,
+    ports::Ports,
+    pressure::Publisher,
+    reason::Reason,
+    retained::{Retained, Retention},
+    share::GroupDelivery,
+    unfinished::Unfinished,
+};
+use crate::{
+    access::Principal,
+    base::{
+        ids::{ConnectionId, ShardId, SubscriberId},
+        time::{Moment, Span},
+    },
+    routing::Entry,
+    session::{Session, message::MessageView, sessions::Sessions},
+    topic::Subscription,
+};
+
+/// The messages of a shard, and who wants them.
+#[derive(Debug)]
+pub(super) struct Router {
+    interest: Interest,
+    retained: Retained,
+    deliveries: Deliveries,
+    orphans: Orphans,
+    forwarding: Forwarding,
+    unfinished: Unfinished,
+}
+
+impl Router {
+    pub(super) fn new(context: &Context) -> Router {
+        let settings = &context.settings;
+        Router {
+            interest: Interest::new(settings, context.rules.strategies.clone()),
+            retained: Retained::new(settings.shard, settings.started_at),
+            deliveries: Deliveries::new(settings.seed),
+            orphans: Orphans::default(),
+            forwarding: Forwarding::new(settings.shards, settings.peers()),
+            unfinished: Unfinished::new(settings.seed),
+        }
+    }
+
+    pub(super) fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
+    pub(super) fn interest_mut(&mut self) -> &mut Interest {
+        &mut self.interest
+    }
+
+    pub(super) fn retained(&self) -> &Retained {
+        &self.retained
+    }
+
+    pub(super) fn retained_mut(&mut self) -> &mut Retained {
+        &mut self.retained
+    }
+
+    pub(super) fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
+    }
+
+    /// How many orphaned messages wait, and how many works go on in the next turn.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.orphans.len(), self.unfinished.len())
+    }
+
+    /// Something that happens often has happened to this client.
+    pub(super) fn note(&mut self, notice: Notice, principal: &Rc<Principal>, now: Moment) {
+        self.deliveries.notices_mut().note(notice, principal, now);
+    }
+}
+
+/// The way of a message.
+impl Router {
+    /// Brings a message to all of its receivers, on all shards. Returns whether there are any.
+    #[inline]
+    pub(super) fn route(
+        &mut self,
+        view: &MessageView<'_>,
+        publisher: Option<ConnectionId>,
+        (sessions, connections): (&mut Sessions, &mut Connections),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) -> bool {
+        let retention = if view.retain { self.retain(view, context) } else { None };
+        let update = retention.map(|_| self.retained.sequence());
+        self.interest.find(view.topic);
+        self.deliveries.deliver_matches(view, update, (&self.interest, sessions), context, ports);
+        self.deliver_to_groups(view, sessions, context, ports);
+        let matched = self.interest.is_wanted();
+        self.forward(view, retention, (publisher, connections), ports);
+        let shard = context.settings.shard;
+        let publisher = publisher.map(|connection| Publisher { shard, connection });
+        if self.deliveries.has_crowded() {
+            let clients = (&*sessions, connections);
+            self.deliveries.hold_for_crowded(publisher, clients, context, ports);
+        }
+        matched
+    }
+
+    /// Brings a message that another shard has sent to its receivers here.
+    pub(super) fn read_publish(
+        &mut self,
+        (from, letter, arrived): (ShardId, &PublishLetter, &Arrived<'_>),
+        (sessions, connections): (&mut Sessions, &mut Connections),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let view = &arrived.view;
+        let update = letter.retained_at.and_then(|time| {
+            let retention = Retention { time, removes: letter.removes_retained };
+            let applied = self.retained.apply(view, retention, from);
+            applied.then(|| self.retained.sequence())
+        });
+        if letter.to_subscribers {
+            self.interest.find(view.topic);
+            let to = (&self.interest, &mut *sessions);
+            self.deliveries.deliver_matches(view, update, to, context, ports);
+        }
+        for group in arrived.groups.iter() {
+            self.groups(sessions, context).serve_group(view, group, letter.hops, ports);
+        }
+        let publisher = arrived.publisher.map(|connection| Publisher { shard: from, connection });
+        if self.deliveries.has_crowded() {
+            let clients = (&*sessions, connections);
+            self.deliveries.hold_for_crowded(publisher, clients, context, ports);
+        }
+    }
+
+    #[inline]
+    fn deliver_to_groups(
+        &mut self,
+        view: &MessageView<'_>,
+        sessions: &mut Sessions,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        for at in 0..self.interest.matched() {
+            if !self.interest.groups(at).is_empty() {
+                self.groups(sessions, context).deliver_to_groups(at, view, ports);
+            }
+        }
+    }
+
+    /// What gives messages to the members of share groups.
+    fn groups<'a>(
+        &'a mut self,
+        sessions: &'a mut Sessions,
+        context: &'a mut Context,
+    ) -> GroupDelivery<'a> {
+        let Router { orphans, interest, deliveries, forwarding, unfinished, .. } = self;
+        let out = (deliveries, forwarding);
+        GroupDelivery::new(orphans, interest, sessions, out, context, !unfinished.is_empty())
+    }
+
+    fn retain(&mut self, view: &MessageView<'_>, context: &mut Context) -> Option<Retention> {
+        let maximum = context.rules.limits.retained();
+        let now = (context.now, context.settings.wall_clock.time_of(context.now));
+        let (retention, stored) = self.retained.change(view, now, maximum);
+        context.counters.refused_retained += u64::from(stored.is_err());
+        context.counters.dropped_expired += self.retained.take_expired();
+        retention
+    }
+
+    /// Writes letters to the other shards that want the message. The publisher waits for those
+    /// batches that are crowded now.
+    #[inline]
+    fn forward(
+        &mut self,
+        view: &MessageView<'_>,
+        retention: Option<Retention>,
+        (publisher, connections): (Option<ConnectionId>, &mut Connections),
+        ports: &mut impl Ports,
+    ) {
+        let interested = self.interest.shards();
+        let crowded = self.forwarding.post(view, interested, retention, publisher, ports);
+        if let Some(publisher) = publisher.filter(|_| !crowded.is_empty()) {
+            for shard in crowded.iter() {
+                connections.owe_until_posted(publisher, shard, Answer::ReadOn, ports);
+            }
+        }
+    }
+}
+
+/// What sessions are owed.
+impl Router {
+    /// Sends to a connected session what it is owed, and eases the pressure that it causes.
+    #[inline]
+    pub(super) fn pump(
+        &mut self,
+        subscriber: SubscriberId,
+        (sessions, connections): (&mut Sessions, &mut Connections),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let pumped = self.deliveries.pump(subscriber, sessions, &self.retained, context, ports);
+        let Some(relieved) = pumped else { return };
+        if relieved {
+            self.resume_member(subscriber, sessions, context, ports);
+        }
+        self.deliveries.ease(subscriber, (sessions, connections), context, ports);
+    }
+
+    /// Patience with a subscriber may be at its end.
+    pub(super) fn look_at_patience(
+        &mut self,
+        subscriber: SubscriberId,
+        clients: (&mut Sessions, &mut Connections),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        self.deliveries.look_at_patience(subscriber, clients, context, ports);
+    }
+
+    /// The connection of a session has ended: nobody waits for it any longer, and its share groups
+    /// are told.
+    pub(super) fn note_disconnected(
+        &mut self,
+        subscriber: SubscriberId,
+        (sessions, connections): (&Sessions, &mut Connections),
+        context: &Context,
+        ports: &mut impl Ports,
+    ) {
+        let session = sessions.get(subscriber).expect("it has just gone");
+        self.deliveries.give_up((subscriber, session), connections, context, ports);
+        self.set_members_online(subscriber, sessions, context, ports);
+    }
+
+    #[inline]
+    pub(super) fn has_overrun(&self) -> bool {
+        self.deliveries.has_overrun()
+    }
+
+    /// Takes the connection of a client that is to be disconnected because its queue is full.
+    pub(super) fn next_overrun(&mut self, sessions: &Sessions) -> Option<ConnectionId> {
+        loop {
+            let subscriber = self.deliveries.next_overrun()?;
+            // The session may have been disconnected for an earlier delivery.
+            let link = sessions.get(subscriber).and_then(Session::link);
+            if let Some(link) = link {
+                return Some(link.connection);
+            }
+        }
+    }
+
+    /// Brings some orphaned messages to other members. Returns the time until the next turn, if any
+    /// are left.
+    pub(super) fn redistribute(
+        &mut self,
+        sessions: &mut Sessions,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) -> Option<Span> {
+        self.groups(sessions, context).redistribute(ports)
+    }
+
+    /// Removes some retained messages that have expired, and writes to the log what is due. Returns
+    /// whether more have expired.
+    pub(super) fn sweep(&mut self, context: &mut Context) -> bool {
+        self.deliveries.notices_mut().report(context.now);
+        let more = self.retained.sweep(context.now);
+        context.counters.dropped_expired += self.retained.take_expired();
+        more
+    }
+}
+
+/// Subscriptions.
+impl Router {
+    /// Subscribes a session to one filter. Returns the number of the interest that its SUBACK waits
+    /// for; 0 for none.
+    pub(super) fn subscribe(
+        &mut self,
+        (text, subscription): (&str, Subscription<'_>),
+        entry: Entry,
+        sessions: &mut Sessions,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) -> Result<u64, Reason> {
+        let limits = &context.rules.limits;
+        if limits.is_too_deep(text) {
+            return Err(Reason::FilterTooDeep);
+        }
+        if self.deliveries.replays_are_full(entry.subscriber) {
+            return Err(Reason::ReplaysFull);
+        }
+        let session = sessions.of_connected_mut(entry.subscriber);
+        let is_new = session
+            .subscribe(text, subscription, limits.filters(), context.settings.seed)
+            .map_err(|_| Reason::SubscriptionsFull)?;
+        context.counters.subscriptions += u64::from(is_new);
+        if let Subscription::Plain(filter) = subscription {
+            self.deliveries.open_replay(filter, entry, is_new, &self.retained);
+        }
+        Ok(self.interest.subscribe(subscription, entry, ports))
+    }
+
+    /// Ends one subscription of a session, if it has one with exactly this filter.
+    /// [MQTT-3.10.4-1] [MQTT-3.10.4-2]
+    pub(super) fn unsubscribe(
+        &mut self,
+        (text, subscription): (&str, Subscription<'_>),
+        subscriber: SubscriberId,
+        sessions: &mut Sessions,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) -> Result<(), Reason> {
+        if !sessions.of_connected_mut(subscriber).unsubscribe(text, subscription) {
+            return Err(Reason::NoSubscription);
+        }
+        self.deliveries.end_replay(subscriber, text);
+        context.counters.subscriptions -= 1;
+        self.interest.unsubscribe(subscription, subscriber, ports);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,10 +7,8 @@ use super::{
     timers::{Timer, Timers},
 };
 use crate::{
-    access::topics,
     base::ids::{ConnectionId, SubscriberId},
     mqtt::{DecodeError, Disconnect, ReasonCode},
-    session::message::MessageView,
 };
 
 /// Why a connection ends.
@@ -191,23 +189,9 @@ impl Shard {
         self.router.end_session(subscriber, session, sessions, context, ports);
     }
 
-    /// Publishes the Will of a session, once. [MQTT-3.1.2-8] [MQTT-3.1.2-14] [MQTT-3.1.2-15]
+    /// Publishes the Will of a session, once.
     fn publish_will(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
-        let session = self.sessions.get_mut(subscriber).expect("a session outlives its Will");
-        let client_hash = session.client_hash();
-        let Some(will) = session.take_will() else { return };
-        let message = will.message.view();
-        // The rules may have changed since its CONNECT.
-        if !topics::may_publish(session.principal(), message.topic, message.payload.as_slice()) {
-            self.context.counters.refused_publish += 1;
-            return;
-        }
-        let view = MessageView {
-            expires_at: will.message_expiry.map(|span| self.context.now + span),
-            publisher: Some(subscriber),
-            publisher_hash: client_hash,
-            ..message
-        };
-        self.route(&view, None, ports);
+        let clients = (&mut self.sessions, &mut self.connections);
+        self.router.publish_will(subscriber, clients, &mut self.context, ports);
     }
 }

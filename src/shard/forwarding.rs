@@ -77,3 +77,47 @@ impl Forwarding {
         crowded
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::{
+        super::{
+            letter::{Letter, LetterBatch},
+            ports::fake::FakePorts,
+        },
+        *,
+    };
+    use crate::{mqtt::QoS, session::message::tests::view, topic::Subscription};
+
+    /// How many letters each of three shards is sent, and for how many share groups.
+    fn post(forwarding: &mut Forwarding, retention: Option<Retention>) -> [(usize, usize); 3] {
+        let mut ports = FakePorts::new(3);
+        let mut interested = ShardSet::EMPTY;
+        interested.insert(ShardId::new(1).unwrap());
+        let view = view("a", b"", QoS::AtMostOnce);
+        let crowded = forwarding.post(&view, interested, retention, None, &mut ports);
+        assert_eq!(crowded.iter().count(), 0);
+        let groups = |letters: &LetterBatch| {
+            let groups = letters.iter().map(|letter| match letter {
+                Letter::Publish(publish) => letters.open(publish).groups.iter().count(),
+                _ => 0,
+            });
+            (letters.iter().count(), groups.sum())
+        };
+        [groups(&ports.letters[0]), groups(&ports.letters[1]), groups(&ports.letters[2])]
+    }
+
+    #[test]
+    fn each_shard_gets_one_letter_with_its_groups_and_a_change_of_a_retained_message_goes_to_all() {
+        let shard = |index| ShardId::new(index).unwrap();
+        let mut forwarding = Forwarding::new(3, [shard(1), shard(2)].into_iter());
+        let Ok(Subscription::Shared(group)) = Subscription::parse("$share/g/a") else { panic!() };
+        assert_eq!(post(&mut forwarding, None), [(0, 0), (1, 0), (0, 0)]);
+        (0..2).for_each(|_| forwarding.add_group(shard(2), group));
+        assert_eq!(post(&mut forwarding, None), [(0, 0), (1, 0), (1, 2)]);
+        let retention = Some(Retention { time: NonZeroU64::MIN, removes: false });
+        assert_eq!(post(&mut forwarding, retention), [(0, 0), (1, 0), (1, 0)]);
+    }
+}

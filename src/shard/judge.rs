@@ -3,16 +3,17 @@
 
 use super::{
     Client, Shard,
+    connection::MqttConnection,
+    context::Context,
     end::Cause,
     log::Notice,
     ports::Ports,
     reason::Reason,
-    retained::RetainedMax,
+    retained::{Retained, RetainedMax},
     rules::{Limits, Rules},
 };
 use crate::{
     access::{Principal, topics},
-    base::ids::ConnectionId,
     mqtt::{
         ApplicationProperties, Connect, Delivery, Malformed, Publish, QoS, ReasonCode,
         UserProperties, Version, Will,
@@ -95,31 +96,32 @@ impl Rules {
     }
 }
 
-impl Shard {
-    #[inline]
-    pub(super) fn judge_publish(
-        &mut self,
-        id: ConnectionId,
-        topic: TopicName<'_>,
-        publish: &Publish<'_>,
-    ) -> Result<(), Reason> {
-        let connection = self.connections.connected(id);
-        let rules = &self.context.rules;
-        rules.judge_publish(connection.principal(), topic, publish)?;
-        let version = connection.terms().version();
-        let is_told = || publish.delivery.qos() > QoS::AtMostOnce && version == Version::V5;
-        if publish.retain && !publish.payload.is_empty() && is_told() {
-            let bytes = Candidate::of(topic, publish).bytes();
-            let maximum = rules.limits.retained();
-            // A client that can be told is refused a message that there is no room for. For other
-            // clients the message is delivered and not stored.
-            if !self.router.retained_mut().make_room(topic, bytes, maximum, self.context.now) {
-                return Err(Reason::RetainedFull);
-            }
+/// What stands against a PUBLISH of the client of a connection.
+#[inline]
+pub(super) fn judge_publish(
+    connection: &MqttConnection,
+    topic: TopicName<'_>,
+    publish: &Publish<'_>,
+    retained: &mut Retained,
+    context: &Context,
+) -> Result<(), Reason> {
+    let rules = &context.rules;
+    rules.judge_publish(connection.principal(), topic, publish)?;
+    let version = connection.terms().version();
+    let is_told = || publish.delivery.qos() > QoS::AtMostOnce && version == Version::V5;
+    if publish.retain && !publish.payload.is_empty() && is_told() {
+        let bytes = Candidate::of(topic, publish).bytes();
+        let maximum = rules.limits.retained();
+        // A client that can be told is refused a message that there is no room for. For other
+        // clients the message is delivered and not stored.
+        if !retained.make_room(topic, bytes, maximum, context.now) {
+            return Err(Reason::RetainedFull);
         }
-        Ok(())
     }
+    Ok(())
+}
 
+impl Shard {
     /// Refuses a message. A 5.0 client is told; an earlier one gets a normal acknowledgement. At
     /// QoS 0 only DISCONNECT can tell a client. If the topic is forbidden, a QoS 0 message is
     /// discarded and the client stays connected. [MQTT-3.3.5-2@3.1.1]
@@ -189,5 +191,58 @@ impl<'a> Candidate<'a> {
     fn is_what_it_says(&self) -> bool {
         self.application.payload_format_indicator != Some(1)
             || std::str::from_utf8(self.payload).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::{super::connection::tests::connected, *};
+    use crate::{
+        base::ids::ShardId,
+        mqtt::{PacketId, PublishProperties},
+    };
+
+    fn judge(
+        version: Version,
+        topic: &str,
+        change: impl FnOnce(&mut Publish<'_>),
+    ) -> Option<Reason> {
+        let mut context = Context::of_shard(1);
+        let rules = Rc::make_mut(&mut context.rules);
+        rules.limits.retained_max = 0;
+        rules.offer.validates_payload_format = true;
+        let connection = connected(&Connect::new(version, "client"), rules.clone());
+        let mut retained = Retained::new(ShardId::FIRST, context.now);
+        let delivery = Delivery::AtLeastOnce(PacketId::MIN);
+        let properties = PublishProperties::default();
+        let (dup, retain, payload) = (false, false, &b"\xFF"[..]);
+        let mut publish = Publish { dup, retain, delivery, topic, properties, payload };
+        change(&mut publish);
+        let topic = TopicName::from_valid(topic);
+        judge_publish(&connection, topic, &publish, &mut retained, &context).err()
+    }
+
+    #[test]
+    fn what_is_forbidden_too_deep_or_not_what_it_says_is_refused() {
+        assert_eq!(judge(Version::V5, "a", |_| ()), None);
+        assert_eq!(judge(Version::V5, "$SYS/a", |_| ()), Some(Reason::PublishForbidden));
+        assert_eq!(judge(Version::V5, "1/2/3/4/5/6/7/8/9", |_| ()), Some(Reason::TopicTooDeep));
+        let text = |publish: &mut Publish<'_>| {
+            publish.properties.application.payload_format_indicator = Some(1);
+        };
+        assert_eq!(judge(Version::V5, "a", text), Some(Reason::PayloadNotText));
+    }
+
+    #[test]
+    fn only_a_client_that_can_be_told_is_refused_a_retained_message_without_room() {
+        let retain = |publish: &mut Publish<'_>| publish.retain = true;
+        let untold = |publish: &mut Publish<'_>| {
+            (publish.retain, publish.delivery) = (true, Delivery::AtMostOnce);
+        };
+        assert_eq!(judge(Version::V5, "a", retain), Some(Reason::RetainedFull));
+        assert_eq!(judge(Version::V5, "a", untold), None);
+        assert_eq!(judge(Version::V311, "a", retain), None);
     }
 }

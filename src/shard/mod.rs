@@ -190,9 +190,7 @@ impl Shard {
         frame: &Frame<'_>,
         ports: &mut impl Ports,
     ) -> bool {
-        let tells =
-            [PacketType::Connect, PacketType::Auth, PacketType::Subscribe, PacketType::Unsubscribe];
-        if !tells.contains(&frame.packet_type()) {
+        if !is_told_to_others(frame.packet_type()) {
             return false;
         }
         let crowded = self.context.crowded_peer(ports);
@@ -367,6 +365,12 @@ impl Shard {
             self.end(connection, Cause::QuotaExceeded, ports);
         }
     }
+}
+
+/// Whether other shards may hear of what a packet of this type changes.
+fn is_told_to_others(packet_type: PacketType) -> bool {
+    use PacketType::{Auth, Connect, Subscribe, Unsubscribe};
+    matches!(packet_type, Connect | Auth | Subscribe | Unsubscribe)
 }
 
 impl Brain for Shard {

@@ -3,7 +3,7 @@
 //! The message is judged and its topic is matched once. Then it is delivered to sessions of this
 //! shard, and one letter goes to each other shard that wants it.
 
-use super::{Client, Shard, end::Cause, ports::Ports};
+use super::{Client, Shard, end::Cause, judge::judge_publish, ports::Ports};
 use crate::{
     base::{ids::ConnectionId, time::Span},
     mqtt::{ProtocolError, Publish, ReasonCode},
@@ -68,7 +68,10 @@ impl Shard {
                 }
                 Admission::AcknowledgeOnly => ReasonCode::Success,
                 Admission::Route => {
-                    if let Err(reason) = self.judge_publish(id, topic, publish) {
+                    let connection = self.connections.connected(id);
+                    let (retained, context) = (self.router.retained_mut(), &self.context);
+                    let judged = judge_publish(connection, topic, publish, retained, context);
+                    if let Err(reason) = judged {
                         let delivery = publish.delivery;
                         return self.refuse_message(client, delivery, reason, ports);
                     }

@@ -27,14 +27,19 @@ use super::{
     unfinished::Unfinished,
 };
 use crate::{
-    access::Principal,
+    access::{Principal, topics},
     base::{
         ids::{ConnectionId, ShardId, SubscriberId},
         time::{Moment, Span},
     },
+    mqtt::QoS,
     routing::Entry,
-    session::{Session, message::MessageView, sessions::Sessions},
-    topic::Subscription,
+    session::{
+        Session,
+        message::{MessageView, Payload},
+        sessions::Sessions,
+    },
+    topic::{Subscription, TopicName},
 };
 
 /// The messages of a shard, and who wants them.
@@ -118,6 +123,53 @@ impl Router {
             self.deliveries.hold_for_crowded(publisher, clients, context, ports);
         }
         matched
+    }
+
+    /// Publishes the Will of a session, once. [MQTT-3.1.2-8] [MQTT-3.1.2-14] [MQTT-3.1.2-15]
+    pub(super) fn publish_will(
+        &mut self,
+        subscriber: SubscriberId,
+        (sessions, connections): (&mut Sessions, &mut Connections),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let session = sessions.get_mut(subscriber).expect("a session outlives its Will");
+        let client_hash = session.client_hash();
+        let Some(will) = session.take_will() else { return };
+        let message = will.message.view();
+        // The rules may have changed since its CONNECT.
+        if !topics::may_publish(session.principal(), message.topic, message.payload.as_slice()) {
+            context.counters.refused_publish += 1;
+            return;
+        }
+        let view = MessageView {
+            expires_at: will.message_expiry.map(|span| context.now + span),
+            publisher: Some(subscriber),
+            publisher_hash: client_hash,
+            ..message
+        };
+        self.route(&view, None, (sessions, connections), context, ports);
+    }
+
+    /// Publishes a value of the broker's own.
+    pub(super) fn publish_value(
+        &mut self,
+        (topic, value): (&str, &str),
+        clients: (&mut Sessions, &mut Connections),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let view = MessageView {
+            topic: TopicName::from_valid(topic),
+            application: &[],
+            payload: Payload::Small(value.as_bytes()),
+            qos: QoS::AtMostOnce,
+            retain: context.rules.offer.retain,
+            expires_at: None,
+            publisher: None,
+            publisher_hash: 0,
+        };
+        self.route(&view, None, clients, context, ports);
     }
 
     /// Brings a message that another shard has sent to its receivers here.

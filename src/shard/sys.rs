@@ -16,10 +16,7 @@ use crate::{
         ids::{ShardId, ShardSet},
         time::Span,
     },
-    mqtt::QoS,
     routing::Tally,
-    session::message::{MessageView, Payload},
-    topic::TopicName,
 };
 
 /// The latest counters of each shard.
@@ -90,7 +87,7 @@ impl Shard {
         let load = ports.load();
         let uptime = self.context.now.since(self.context.settings.started_at);
         let values = self.sys.own_values(self.connections.len() as u64, &load, uptime);
-        self.publish_values(values, ports);
+        self.publish_values(&values, ports);
         if self.context.settings.shard != ShardId::FIRST {
             return;
         }
@@ -116,22 +113,13 @@ impl Shard {
         self.sys.hear(ShardId::FIRST, own);
         let uptime = self.context.now.since(self.context.settings.started_at);
         let sums = self.sys.sums(uptime, self.router.retained().limited());
-        self.publish_values(sums, ports);
+        self.publish_values(&sums, ports);
     }
 
-    fn publish_values(&mut self, values: Vec<Value>, ports: &mut impl Ports) {
+    fn publish_values(&mut self, values: &[Value], ports: &mut impl Ports) {
         for (topic, value) in values {
-            let view = MessageView {
-                topic: TopicName::from_valid(&topic),
-                application: &[],
-                payload: Payload::Small(value.as_bytes()),
-                qos: QoS::AtMostOnce,
-                retain: self.context.rules.offer.retain,
-                expires_at: None,
-                publisher: None,
-                publisher_hash: 0,
-            };
-            self.route(&view, None, ports);
+            let clients = (&mut self.sessions, &mut self.connections);
+            self.router.publish_value((topic, value), clients, &mut self.context, ports);
         }
     }
 }

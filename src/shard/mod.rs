@@ -8,6 +8,7 @@
 
 mod ack;
 mod auth;
+mod brain;
 mod budget;
 mod connack;
 mod connect;
@@ -50,30 +51,23 @@ mod timers;
 mod unfinished;
 mod unsubscribe;
 
-use std::{rc::Rc, sync::Arc};
-
 use self::{
     auth::Authenticator,
     connection::{MqttConnection, Stage},
     connections::Connections,
     context::Context,
     end::Cause,
-    letter::LetterBatch,
     owed::{Answer, Due},
-    ports::{Arrival, Brain, Closing, End, Ports},
+    ports::Ports,
     reason::Reason,
     router::Router,
     rules::Rules,
     settings::Settings,
     stats::Counters,
     sys::SysTree,
-    timers::Timer,
 };
 use crate::{
-    base::{
-        ids::{ConnectionId, ShardId, SubscriberId},
-        time::Moment,
-    },
+    base::ids::{ConnectionId, SubscriberId},
     mqtt::{
         DecodeError, Frame, Packet, ProtocolError, Publish, Version,
         frame::{self, PacketType},
@@ -371,131 +365,4 @@ impl Shard {
 fn is_told_to_others(packet_type: PacketType) -> bool {
     use PacketType::{Auth, Connect, Subscribe, Unsubscribe};
     matches!(packet_type, Connect | Auth | Subscribe | Unsubscribe)
-}
-
-impl Brain for Shard {
-    fn handle_accepted(
-        &mut self,
-        now: Moment,
-        connection: ConnectionId,
-        arrival: Arrival,
-        ports: &mut impl Ports,
-    ) {
-        self.context.now = now;
-        self.context.counters.connections_accepted += u64::from(!arrival.handed_over);
-        if self.context.stopping {
-            self.context.counters.count_end(Cause::ShuttingDown);
-            return ports.close(connection, Closing::Abort);
-        }
-        self.connections
-            .insert(connection, MqttConnection::new(arrival, now, Rc::clone(&self.context.rules)));
-        let due = now + self.context.rules.limits.connect_timeout;
-        self.context.timers.set(due, Timer::Connect(connection));
-    }
-
-    fn handle_bytes(
-        &mut self,
-        now: Moment,
-        connection: ConnectionId,
-        bytes: &[u8],
-        ports: &mut impl Ports,
-    ) -> usize {
-        self.context.now = now;
-        let taken = self.handle_packets(connection, bytes, ports);
-        self.settle(ports);
-        taken
-    }
-
-    fn packet_size(&self, connection: ConnectionId, begun: &[u8]) -> Option<usize> {
-        let packet_size_max = self.connections.get(connection)?.rules().limits.packet_size_max;
-        frame::packet_size(begun).filter(|&size| size <= packet_size_max)
-    }
-
-    fn handle_end(
-        &mut self,
-        now: Moment,
-        connection: ConnectionId,
-        end: End,
-        ports: &mut impl Ports,
-    ) {
-        self.context.now = now;
-        let cause = match end {
-            End::Finished => Cause::Finished,
-            End::Broken => Cause::Broken,
-            End::HandshakeRefused => Cause::HandshakeRefused,
-            End::FramesRefused => Cause::FramesRefused,
-            End::PartialOverflow => Cause::PartialOverflow,
-        };
-        self.end(connection, cause, ports);
-        self.settle(ports);
-    }
-
-    fn handle_drained(&mut self, now: Moment, connection: ConnectionId, ports: &mut impl Ports) {
-        self.context.now = now;
-        self.pump_connection(connection, ports);
-    }
-
-    fn handle_letters(
-        &mut self,
-        now: Moment,
-        from: ShardId,
-        letters: &LetterBatch,
-        ports: &mut impl Ports,
-    ) {
-        self.context.now = now;
-        self.read_letters(from, letters, ports);
-        self.settle(ports);
-    }
-
-    fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports) {
-        self.context.now = now;
-        self.connections.note_posted(to);
-        self.router.note_posted();
-        self.settle(ports);
-    }
-
-    fn handle_verdict(
-        &mut self,
-        now: Moment,
-        connection: ConnectionId,
-        passed: bool,
-        ports: &mut impl Ports,
-    ) {
-        self.context.now = now;
-        self.connections.note_verdict(connection, passed);
-        self.settle(ports);
-    }
-
-    fn handle_time(&mut self, now: Moment, ports: &mut impl Ports) {
-        self.context.now = now;
-        self.fire_timers(ports);
-        if self.router.can_go_on() {
-            self.router.go_on(&mut self.sessions, &mut self.context, ports);
-        }
-        self.settle(ports);
-    }
-
-    fn handle_rules(&mut self, now: Moment, rules: &Arc<Rules>, _: &mut impl Ports) {
-        self.context.now = now;
-        self.adopt(rules);
-    }
-
-    fn next_deadline(&self) -> Option<Moment> {
-        let next_turn = self.router.can_go_on().then_some(self.context.now);
-        next_turn.or_else(|| self.context.timers.next_due())
-    }
-
-    fn handle_stop(&mut self, now: Moment, ports: &mut impl Ports) {
-        self.context.now = now;
-        self.context.stopping = true;
-        for connection in self.connections.ids() {
-            if self.connections.get(connection).is_some_and(|it| it.subscriber().is_some()) {
-                self.end(connection, Cause::ShuttingDown, ports);
-            } else {
-                self.connections.remove(connection);
-                self.context.counters.count_end(Cause::ShuttingDown);
-                ports.close(connection, Closing::Abort);
-            }
-        }
-    }
 }

@@ -1,8 +1,8 @@
 //! Where messages go: to sessions of this shard, to members of share groups, to other shards, and
 //! into the store of retained messages.
 //!
-//! It keeps who wants what, what is stored and what is on its way. Sessions and connections are lent
-//! to it. It does not know how a client comes or goes, nor how a packet is answered.
+//! It keeps who wants what, what is stored and what is on its way. Sessions and connections are
+//! lent to it. It does not know how a client comes or goes, nor how a packet is answered.
 
 mod leave;
 

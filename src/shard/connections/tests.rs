@@ -2,6 +2,7 @@ use std::{num::NonZeroU32, rc::Rc};
 
 use super::{
     super::{
+        end::Cause,
         kept_connect::KeptConnect,
         ports::{
             Arrival,
@@ -14,7 +15,8 @@ use super::{
 };
 use crate::{
     base::ids::SubscriberId,
-    mqtt::{Connect, PacketId},
+    mqtt::{Ack, Connack, Connect, Delivery, Packet, PacketId, ReasonCode, Version},
+    session::terms::Terms,
 };
 
 const ONE: ConnectionId = ConnectionId { slot: 0, generation: 1 };

@@ -105,8 +105,8 @@ impl Members {
 }
 
 impl Router {
-    /// A session has ended. A few of its subscriptions are removed at once. The other members of its
-    /// share groups get what it leaves, unless the broker stops: then they end, too.
+    /// A session has ended. A few of its subscriptions are removed at once. The other members of
+    /// its share groups get what it leaves, unless the broker stops: then they end, too.
     pub(in crate::shard) fn end_session(
         &mut self,
         subscriber: SubscriberId,

@@ -1,0 +1,192 @@
+//! What is written to connections besides messages: answers, acknowledgements and last packets.
+
+use super::{
+    super::{
+        connection::{MqttConnection, Stage},
+        context::Context,
+        end::Cause,
+        log::{self, Claim},
+        owed::{Answer, Condition},
+        ports::{Closing, Ports},
+        reason::Reason,
+        referral::Written,
+    },
+    Connections,
+};
+use crate::{
+    base::ids::{ConnectionId, SubscriberId},
+    mqtt::{Ack, Connack, Delivery, Disconnect, Packet, PacketType, ReasonCode, Version},
+    session::terms::Terms,
+};
+
+/// The packets that are written to connections.
+impl Connections {
+    /// Sends a packet to a client, with a Reason String if there is a reason. An error: the packet
+    /// is larger than the client accepts, and the caller has to end the connection.
+    /// [MQTT-3.1.2-24]
+    pub(in crate::shard) fn answer(
+        &mut self,
+        id: ConnectionId,
+        packet: &Packet<'_>,
+        reason: Option<Reason>,
+        ports: &mut impl Ports,
+    ) -> Result<(), Cause> {
+        let Some(connection) = self.entries.get(id) else { return Ok(()) };
+        if connection.terms().write(packet, reason.map(Reason::text), &mut self.frame) {
+            ports.send(id, &self.frame);
+            self.written += 1;
+            return Ok(());
+        }
+        Err(match packet {
+            Packet::Connack(_) => Cause::ConnackTooLarge,
+            _ => Cause::AnswerTooLarge,
+        })
+    }
+
+    /// As [`Connections::answer`], once all other shards have applied the interest up to a number.
+    pub(in crate::shard) fn answer_once_applied(
+        &mut self,
+        id: ConnectionId,
+        number: u64,
+        (packet, reason): (&Packet<'_>, Option<Reason>),
+        ports: &mut impl Ports,
+    ) -> Result<(), Cause> {
+        let mut frame = Vec::new();
+        let terms = self.connected(id).terms();
+        if !terms.write(packet, reason.map(Reason::text), &mut frame) {
+            return Err(Cause::AnswerTooLarge);
+        }
+        self.owe(id, (Condition::Applied(number), Answer::Packets(frame)), ports);
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Acknowledges a PUBLISH, now or when its publisher is no longer held back.
+    pub(in crate::shard) fn acknowledge(
+        &mut self,
+        id: ConnectionId,
+        delivery: Delivery,
+        reason_code: ReasonCode,
+        ports: &mut impl Ports,
+    ) {
+        let (packet_type, packet_id) = match delivery {
+            Delivery::AtMostOnce => return,
+            Delivery::AtLeastOnce(packet_id) => (PacketType::Puback, packet_id),
+            Delivery::ExactlyOnce(packet_id) => (PacketType::Pubrec, packet_id),
+        };
+        let connection = self.entries.connected_mut(id);
+        self.frame.clear();
+        let ack = Ack::with_reason(packet_id, reason_code);
+        ack.encode(packet_type, connection.terms().version(), &mut self.frame);
+        self.written += 1;
+        if !connection.keeps_back(&self.frame) {
+            ports.send(id, &self.frame);
+        }
+    }
+
+    /// Acknowledges a PUBLISH that is refused, with the reason.
+    pub(in crate::shard) fn acknowledge_refused(
+        &mut self,
+        id: ConnectionId,
+        delivery: Delivery,
+        reason: Reason,
+        ports: &mut impl Ports,
+    ) {
+        let ack = |packet_id| Ack::with_reason(packet_id, reason.code());
+        let packet = match delivery {
+            Delivery::AtMostOnce => return,
+            Delivery::AtLeastOnce(packet_id) => Packet::Puback(ack(packet_id)),
+            Delivery::ExactlyOnce(packet_id) => Packet::Pubrec(ack(packet_id)),
+        };
+        let connection = self.entries.connected_mut(id);
+        // A client that has taken a CONNACK also takes this smaller packet.
+        let _ = connection.terms().write(&packet, Some(reason.text()), &mut self.frame);
+        self.written += 1;
+        if !connection.keeps_back(&self.frame) {
+            ports.send(id, &self.frame);
+        }
+    }
+
+    /// Answers CONNECT with a refusal, and closes. [MQTT-3.1.4-2] [MQTT-3.2.2-7]
+    pub(in crate::shard) fn refuse(
+        &mut self,
+        id: ConnectionId,
+        claim: Claim<'_>,
+        reason: Reason,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        context.counters.count_refusal(reason);
+        context.counters.count_refused_connect(reason);
+        let reason = context.rules.referral.instead_of(reason);
+        let connack = Packet::Connack(Connack::refusal(reason.code()));
+        self.send_last(id, claim.terms, (&connack, reason), context, ports);
+        ports.close(id, Closing::Flush);
+        if let Some(connection) = self.entries.remove(id) {
+            let principal = connection.principal();
+            let listener = context.settings.listener_address(principal.listener());
+            log::refused(principal, claim, listener, reason);
+        }
+    }
+
+    /// Ends a connection, and tells its client why. Returns the session that has lost it, if any.
+    pub(in crate::shard) fn end(
+        &mut self,
+        id: ConnectionId,
+        cause: Cause,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) -> Option<SubscriberId> {
+        let connection = self.entries.remove(id)?;
+        context.counters.count_end(cause);
+        self.say_farewell(id, &connection, cause, context, ports);
+        match cause {
+            Cause::ConnectTimeout => ports.close(id, Closing::Abort),
+            cause if cause.is_of_the_transport() => ports.close(id, Closing::Abort),
+            _ => ports.close(id, Closing::Flush),
+        }
+        let principal = connection.principal();
+        log::ended(principal, context.settings.listener_address(principal.listener()), cause);
+        connection.subscriber()
+    }
+
+    /// Tells a 5.0 client why its connection ends: in DISCONNECT, or in CONNACK if none was sent.
+    /// [MQTT-3.14.0-1] [MQTT-4.12.0-4]
+    fn say_farewell(
+        &mut self,
+        id: ConnectionId,
+        connection: &MqttConnection,
+        cause: Cause,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let Some(reason) = cause.farewell() else { return };
+        let reason = context.rules.referral.instead_of(reason);
+        let farewell = match connection.stage() {
+            Stage::Connected(_) => Packet::Disconnect(Disconnect::with_reason(reason.code())),
+            Stage::Authenticating => Packet::Connack(Connack::refusal(reason.code())),
+            _ => return,
+        };
+        if connection.terms().version() == Version::V5 {
+            self.send_last(id, connection.terms(), (&farewell, reason), context, ports);
+        }
+    }
+
+    /// Sends the last packet of a connection, unless it is larger than the client accepts even
+    /// without anything optional. [MQTT-3.1.2-24]
+    fn send_last(
+        &mut self,
+        id: ConnectionId,
+        terms: Terms,
+        (packet, reason): (&Packet<'_>, Reason),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let written = context.rules.referral.write_last(terms, packet, reason, &mut self.frame);
+        context.counters.redirected += u64::from(written == Written::WithReference);
+        if written != Written::NotTaken {
+            ports.send(id, &self.frame);
+            self.written += 1;
+        }
+    }
+}

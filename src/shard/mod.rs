@@ -1,8 +1,8 @@
 //! The brain of one core: the MQTT logic for the connections and sessions of one shard.
 //!
 //! Pure: bytes, letters and moments come in through [`Brain`], effects go out through [`Ports`].
-//! Knows no ring, no sockets, no threads and no clock. This file owns the state and calls the
-//! function that handles each packet; the other files have these functions.
+//! Knows no ring, no sockets, no threads and no clock. [`Shard`] is the coordinator: it calls the
+//! objects that it consists of, and says which function handles which packet.
 
 #![forbid(unsafe_code)]
 
@@ -88,8 +88,6 @@ pub struct Shard {
     /// differ from those in the packet. It is reused for each message.
     topic: String,
     application: Vec<u8>,
-    /// A reminder to publish `$SYS` is set.
-    sys_is_due: bool,
 }
 
 /// A client that is connected, as the sender of a packet.
@@ -120,7 +118,6 @@ impl Shard {
             sys: SysTree::new(shard, shards),
             topic: String::new(),
             application: Vec::new(),
-            sys_is_due: false,
             context,
         };
         shard.watch_sys();

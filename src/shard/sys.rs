@@ -26,6 +26,8 @@ pub(super) struct SysTree {
     heard: Vec<Counters>,
     /// The shards that were asked and have not answered.
     asked: ShardSet,
+    /// A reminder to publish `$SYS` is set.
+    is_due: bool,
 }
 
 /// A Topic Name under `$SYS/broker/` and the payload that is published to it.
@@ -33,7 +35,22 @@ type Value = (String, String);
 
 impl SysTree {
     pub(super) fn new(here: ShardId, shards: usize) -> SysTree {
-        SysTree { here, heard: vec![Counters::default(); shards], asked: ShardSet::EMPTY }
+        let heard = vec![Counters::default(); shards];
+        SysTree { here, heard, asked: ShardSet::EMPTY, is_due: false }
+    }
+
+    /// The rules want `$SYS` at this interval. Returns the time until it is first published, if no
+    /// reminder is set yet. That is soon, so that a new subscriber finds the topics.
+    pub(super) fn begin(&mut self, interval: Option<Span>) -> Option<Span> {
+        let interval = interval.filter(|_| !self.is_due)?;
+        self.is_due = true;
+        Some(FIRST_SPAN.min(interval))
+    }
+
+    /// A reminder has come. False: the rules do not want `$SYS` any more.
+    pub(super) fn is_wanted(&mut self, interval: Option<Span>) -> bool {
+        self.is_due = interval.is_some();
+        self.is_due
     }
 
     /// Takes the counters of a shard. True: all shards that were asked have answered now.
@@ -76,6 +93,8 @@ impl SysTree {
         values
     }
 }
+
+const FIRST_SPAN: Span = Span::from_millis(100);
 
 fn value(name: &str, value: impl Display) -> Value {
     (format!("$SYS/broker/{name}"), value.to_string())
@@ -165,5 +184,15 @@ mod tests {
                 Some(value)
             );
         }
+    }
+
+    #[test]
+    fn a_reminder_is_set_once_while_the_rules_want_any() {
+        let mut sys = SysTree::new(ShardId::FIRST, 1);
+        let interval = Some(Span::from_secs(10));
+        assert_eq!((sys.begin(None), sys.begin(interval)), (None, Some(FIRST_SPAN)));
+        assert_eq!((sys.begin(interval), sys.is_wanted(interval)), (None, true));
+        assert!(!sys.is_wanted(None));
+        assert_eq!(sys.begin(Some(Span::from_millis(1))), Some(Span::from_millis(1)));
     }
 }

@@ -48,7 +48,6 @@ pub(super) struct Timers {
 const HORIZON: Span = Span::from_secs(60);
 /// How often retained messages that have expired are removed.
 const SWEEP_SPAN: Span = Span::from_secs(5);
-const FIRST_SYS_SPAN: Span = Span::from_millis(100);
 /// The time between two bounded steps of such a sweep.
 const SWEEP_PAUSE: Span = Span::from_millis(20);
 /// The time between two bounded steps of forgetting tombstones.
@@ -120,8 +119,7 @@ impl Shard {
                 return self.router.redistribute(&mut self.sessions, &mut self.context, ports);
             }
             Timer::Sys => {
-                self.sys_is_due = self.context.rules.sys_interval.is_some();
-                if self.sys_is_due {
+                if self.sys.is_wanted(self.context.rules.sys_interval) {
                     self.publish_sys(ports);
                 }
                 return self.context.rules.sys_interval;
@@ -138,14 +136,11 @@ impl Shard {
         None
     }
 
-    /// Begins to publish `$SYS`, if the rules say so. The first time is at once, so that a new
-    /// subscriber finds the topics.
+    /// Begins to publish `$SYS`, if the rules say so.
     pub(super) fn watch_sys(&mut self) {
-        let Some(interval) = self.context.rules.sys_interval.filter(|_| !self.sys_is_due) else {
-            return;
-        };
-        self.sys_is_due = true;
-        self.context.timers.set(self.context.now + FIRST_SYS_SPAN.min(interval), Timer::Sys);
+        if let Some(first) = self.sys.begin(self.context.rules.sys_interval) {
+            self.context.timers.set(self.context.now + first, Timer::Sys);
+        }
     }
 
     /// [MQTT-3.1.4-1@3.1.1]

@@ -12,7 +12,10 @@ use std::{
 
 use ringmq::{
     base::ids::ConnectionId,
-    mqtt::{Connect, ConnectProperties, Delivery, QoS, Version},
+    mqtt::{
+        Connect, ConnectProperties, Delivery, Packet, PacketId, QoS, Unsubscribe,
+        UnsubscribeFilters, UserProperties, Version,
+    },
     shard::letter::LetterBatch,
     topic::TopicFilter,
 };
@@ -109,6 +112,50 @@ fn forwarding_by_topic_alias_allocates_nothing() {
     count(&mut bench, publisher, &bytes, 10);
     let (allocations, sent) = count(&mut bench, publisher, &bytes, 1000);
     assert_eq!((allocations, sent), (0, 9000));
+}
+
+/// The bytes of an UNSUBSCRIBE.
+fn unsubscribe(filter: &str) -> Vec<u8> {
+    let unsubscribe = Unsubscribe {
+        packet_id: PacketId::MIN,
+        user_properties: UserProperties::default(),
+        filters: UnsubscribeFilters::List(&[filter]),
+    };
+    let mut bytes = Vec::new();
+    Packet::Unsubscribe(unsubscribe).encode(Version::V311, &mut bytes);
+    bytes
+}
+
+fn hear_interest(bench: &mut Workbench, filter: &str, wanted: bool) {
+    let mut letters = LetterBatch::default();
+    letters.push_interest(TopicFilter::from_valid(filter), wanted);
+    bench.hear(&letters);
+}
+
+/// Filters come and go, here and on the other shard. Tables may grow once; a single byte for each
+/// filter would be more than that.
+#[test]
+fn filters_that_come_and_go_leave_no_memory_behind() {
+    let mut bench = Workbench::new(2);
+    let client = bench.client(Version::V311);
+    let mut held = Vec::new();
+    for round in 0..24 {
+        // Other names in each round, of the same lengths.
+        let name = |n| format!("churn/{round:02}/{n:04}/+");
+        let filters: Vec<String> = (0..2_000).map(name).collect();
+        for filter in &filters {
+            bench.subscribe(client, Version::V311, filter, QoS::AtLeastOnce);
+            hear_interest(&mut bench, filter, true);
+        }
+        for filter in &filters {
+            bench.ask(client, &unsubscribe(filter));
+            hear_interest(&mut bench, filter, false);
+        }
+        drop(filters);
+        held.push(LIVE.get());
+    }
+    let grown = held[23].saturating_sub(held[2]);
+    assert!(grown <= 16 << 10, "{held:?}");
 }
 
 /// What 10,000 clients with one subscription each may take of a shard's memory. The runtime's part

@@ -80,6 +80,10 @@ impl Cause {
             Cause::FramesRefused => "the WebSocket frames are wrong, or are text",
             Cause::PartialOverflow => "incomplete packets take too much memory together",
             Cause::ConnectTimeout => "no CONNECT came in time",
+            Cause::Error(DecodeError::PacketTooLarge) => {
+                "the client sent a packet larger than --max-packet-size"
+            }
+            Cause::ShuttingDown => "the broker stops",
             Cause::ConnackTooLarge => "CONNACK is larger than the Maximum Packet Size in CONNECT",
             _ => self.farewell().map_or("", Reason::text),
         }

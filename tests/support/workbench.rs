@@ -91,7 +91,12 @@ impl Workbench {
             user_properties: UserProperties::default(),
             filters: SubscribeFilters::List(&filters[..]),
         };
-        self.hand_in(id, &encode(&Packet::Subscribe(subscribe), version));
+        self.ask(id, &encode(&Packet::Subscribe(subscribe), version));
+    }
+
+    /// Hands in a SUBSCRIBE or an UNSUBSCRIBE, and what the other shard has to say to it.
+    pub(crate) fn ask(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.hand_in(id, bytes);
         self.apply_interest();
     }
 

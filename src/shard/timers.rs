@@ -36,6 +36,13 @@ pub(super) enum Timer {
     Sweep,
 }
 
+impl Timer {
+    /// Whether a client is ended for what has not come from it.
+    fn judges_silence(self) -> bool {
+        matches!(self, Timer::Connect(_) | Timer::KeepAlive(_))
+    }
+}
+
 /// The reminders of a shard.
 #[derive(Debug)]
 pub(super) struct Timers {
@@ -46,6 +53,10 @@ pub(super) struct Timers {
 
 /// No reminder is set further ahead, because its subject may no longer exist by then.
 const HORIZON: Span = Span::from_secs(60);
+/// Reminders that come later than this are late.
+const LATE: Span = Span::from_secs(1);
+/// The time for reading what has come while the process stood still.
+const READING_SPAN: Span = Span::from_secs(1);
 /// How often retained messages that have expired are removed.
 const SWEEP_SPAN: Span = Span::from_secs(5);
 /// The time between two bounded steps of such a sweep.
@@ -72,6 +83,11 @@ impl Timers {
         due.min(now + HORIZON)
     }
 
+    /// Whether the first reminder should have come long ago.
+    fn are_late(&self, now: Moment) -> bool {
+        self.next_due().is_some_and(|due| due + LATE < now)
+    }
+
     /// Takes the reminders that are due.
     pub(super) fn take_due(&mut self, now: Moment) -> Vec<Timer> {
         let mut due = std::mem::take(&mut self.due);
@@ -95,10 +111,18 @@ impl Timers {
 }
 
 impl Shard {
+    /// Handles the reminders that are due.
+    ///
+    /// When they are late, the process or the machine has stood still, and bytes of clients wait
+    /// unread. Then the clients are judged by their silence once these bytes have been read.
     pub(super) fn fire_timers(&mut self, ports: &mut impl Ports) {
-        let due = self.context.timers.take_due(self.context.now);
+        let now = self.context.now;
+        let stood_still = self.context.timers.are_late(now);
+        let due = self.context.timers.take_due(now);
         for &timer in &due {
-            if let Some(pause) = self.fire(timer, ports) {
+            if stood_still && timer.judges_silence() {
+                self.context.timers.set(now + READING_SPAN, timer);
+            } else if let Some(pause) = self.fire(timer, ports) {
                 self.context.timers.set(self.context.now + pause, timer);
             }
         }

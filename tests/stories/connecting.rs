@@ -114,6 +114,29 @@ fn a_connection_without_connect_is_closed_in_time() {
     assert_eq!(world.counters().ended_connect_timeout, 1);
 }
 
+/// After a pause of the whole process, such as SIGSTOP, the broker reads first what has come.
+#[test]
+fn nobody_is_cut_for_the_silence_of_a_broker_that_stood_still() {
+    everywhere(|shards, version| {
+        let mut world = World::new(shards);
+        let terms = Connect { keep_alive: 10, ..connect(version, "pings") };
+        let [pings, quiet] =
+            ["pings", "quiet"].map(|client_id| join(&mut world, &Connect { client_id, ..terms }));
+        let late = world.open(version);
+        world.stand_still(Span::from_secs(92));
+        // The first turn reads the bytes of some clients only.
+        world.pass(Span::from_millis(50));
+        assert!(![pings, quiet, late].into_iter().any(|client| world.is_closed(client)));
+        world.send(pings, &bytes(&Packet::Pingreq, version));
+        world.send(late, &bytes(&Packet::Connect(connect(version, "late")), version));
+        world.pass(Span::from_secs(3));
+        assert!(!world.is_closed(pings) && !world.is_closed(late));
+        assert!(world.is_closed(quiet), "silence is judged a second later");
+        world.pass(Span::from_secs(20));
+        assert!(world.is_closed(pings));
+    });
+}
+
 /// [MQTT-3.1.2-22] [MQTT-3.2.2-22] [MQTT-3.1.2-24@3.1.1]
 #[test]
 fn silence_of_one_and_a_half_keep_alives_ends_the_connection() {

@@ -360,6 +360,11 @@ impl World {
         }
     }
 
+    /// The whole process stands still.
+    pub(crate) fn stand_still(&mut self, span: Span) {
+        self.now = self.now + span;
+    }
+
     /// Every shard is told other rules than those that the broker began with.
     pub(crate) fn change_rules(&mut self, change: impl FnOnce(&mut Rules)) {
         change(&mut self.rules);

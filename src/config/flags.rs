@@ -205,8 +205,9 @@ pub(super) struct LimitFlags {
     #[arg(long = "max-retained-bytes", value_name = "BYTES", default_value = "1GiB")]
     #[arg(value_parser = parse_bytes::<usize>(0, 1 << 40))]
     pub(super) retained_bytes_max: usize,
-    /// Maximum time that a session outlives its connection, in seconds. 4294967295 means for ever
-    #[arg(long, value_name = "SECONDS", default_value_t = u32::MAX)]
+    /// Maximum time that a session outlives its connection, in seconds, also of clients before 5.0
+    /// without Clean Session. A week by default; 4294967295 means for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = 604_800)]
     pub(super) session_expiry_max: u32,
     /// Maximum time that publishers are held back for a subscriber that cannot keep up, in
     /// milliseconds. Holding back begins when its outbox or queue is more than half full, or when

@@ -41,7 +41,7 @@ fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
         (10_000, 16 << 20)
     );
     assert_eq!(config.limits.outbox_bytes_max, 1 << 20);
-    assert_eq!(config.limits.session_expiry_max, u32::MAX);
+    assert_eq!(config.limits.session_expiry_max, 7 * 24 * 3600);
     assert_eq!(config.limits.patience, Span::from_millis(500));
     assert_eq!((config.password_file, config.scram_file), (None, None));
     assert_eq!(config.share_strategies.default, Strategy::RoundRobin);

@@ -75,6 +75,7 @@ fn config(cpu: usize, handle_signals: bool) -> RuntimeConfig {
         connections_max: 20_000,
         connections_surplus: 0,
         flush_time_max: Span::from_secs(5),
+        stop_time_max: Span::from_secs(10),
         partial_bytes_max: 64 << 20,
         signals: handle_signals.then(|| HangUps::catch().expect("signals can be handled")),
     }

@@ -120,6 +120,7 @@ fn runtime_config(config: &Config, hang_ups: HangUps) -> RuntimeConfig {
         connections_max: config.connections_max,
         connections_surplus: CONNECTIONS_SURPLUS,
         flush_time_max: FLUSH_TIME_MAX,
+        stop_time_max: config.stop_timeout,
         partial_bytes_max: PARTIAL_BYTES_MAX,
         signals: Some(hang_ups),
     }

@@ -21,20 +21,23 @@ use std::{
 use broker::Broker;
 use client::{Client, connect, encode, resident, subscribe};
 use ringmq::mqtt::{
-    Connect, Delivery, Packet, Publish, PublishProperties, QoS, ReasonCode, Version, Will,
-    WillProperties,
+    Ack, Connect, Delivery, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Version,
+    Will, WillProperties,
 };
 
 fn publish(version: Version, topic: &str, payload: &[u8]) -> Vec<u8> {
-    let publish = Publish {
+    encode(&Packet::Publish(small_publish(topic, payload)), version)
+}
+
+fn small_publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
+    Publish {
         dup: false,
         retain: false,
         delivery: Delivery::AtMostOnce,
         topic,
         properties: PublishProperties::default(),
         payload,
-    };
-    encode(&Packet::Publish(publish), version)
+    }
 }
 
 fn descriptors(broker: &Broker) -> usize {
@@ -299,6 +302,63 @@ fn a_stopping_broker_says_farewell_and_ends_with_status_0() {
         drop((modern, old));
         broker.await_end();
     }
+}
+
+/// A subscriber of `t` that has not read yet, and so many messages for it that are acknowledged.
+fn owed(broker: &Broker, messages: u16) -> Client {
+    let mut reader = Client::connect(broker, Version::V5, "reader");
+    reader.subscribe("t", QoS::AtLeastOnce);
+    let mut writer = Client::connect(broker, Version::V5, "writer");
+    for n in 1..=messages {
+        let delivery = Delivery::AtLeastOnce(PacketId::new(n).unwrap());
+        let payload = n.to_be_bytes();
+        let publish = Publish { delivery, ..small_publish("t", &payload) };
+        writer.send(&encode(&Packet::Publish(publish), Version::V5));
+    }
+    for _ in 1..=messages {
+        assert_eq!(writer.next(|packet| matches!(packet, Packet::Puback(_))), Some(true));
+    }
+    reader
+}
+
+#[test]
+fn what_is_acknowledged_reaches_a_connected_reader_before_the_broker_stops() {
+    const MESSAGES: u16 = 5_000;
+    for shards in [1, 2] {
+        let mut broker = Broker::ringmq_with(shards, &["--patience", "0"]);
+        let mut reader = owed(&broker, MESSAGES);
+        broker.ask_to_stop();
+        let mut expected = 1..=MESSAGES;
+        let code = loop {
+            let seen = reader.next(|packet| match packet {
+                Packet::Publish(publish) => {
+                    assert_eq!(publish.payload, expected.next().unwrap().to_be_bytes());
+                    Ok(publish.delivery)
+                }
+                Packet::Disconnect(disconnect) => Err(disconnect.reason_code),
+                other => panic!("{other:?}"),
+            });
+            match seen.expect("DISCONNECT comes first") {
+                Ok(Delivery::AtLeastOnce(packet_id)) => {
+                    let ack = Packet::Puback(Ack::success(packet_id));
+                    reader.send(&encode(&ack, Version::V5));
+                }
+                Ok(other) => panic!("{other:?}"),
+                Err(code) => break code,
+            }
+        };
+        assert_eq!((expected.next(), code), (None, ReasonCode::ServerShuttingDown));
+        broker.await_end();
+    }
+}
+
+#[test]
+fn a_reader_that_does_not_read_does_not_keep_the_broker_from_stopping() {
+    let mut broker = Broker::ringmq_with(2, &["--patience", "0", "--stop-timeout", "1"]);
+    let reader = owed(&broker, 500);
+    broker.ask_to_stop();
+    broker.await_end();
+    drop(reader);
 }
 
 #[test]

@@ -57,6 +57,9 @@ pub struct Config {
     pub connections_max: usize,
     pub limits: Limits,
 
+    /// How long a stop may take.
+    pub stop_timeout: Span,
+
     /// What clients may do.
     pub offer: Offer,
     /// Other servers to which clients are referred.
@@ -110,6 +113,7 @@ impl Config {
             busy_poll: shards.busy_poll,
             connections_max: limits.connections_max,
             limits: self::limits(&limits, network.connect_timeout),
+            stop_timeout: network.stop_timeout,
             share_strategies: share_strategies(sharing, &offer)?,
             offer: self::offer(&offer),
             referral: self::referral(&referral)?,

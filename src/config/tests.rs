@@ -32,6 +32,7 @@ fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
     assert_eq!(config.shard_cpus, [0, 1, 2, 3, 6]);
     assert_eq!(config.shards(), 5);
     assert_eq!(config.limits.connect_timeout, Span::from_secs(10));
+    assert_eq!(config.stop_timeout, Span::from_secs(5));
     assert_eq!(config.busy_poll, Span::ZERO);
     assert_eq!((config.connections_max, config.limits.sessions_max), (100_000, 1_000_000));
     assert_eq!(config.limits.packet_size_max, 1 << 20);

@@ -16,6 +16,7 @@ use super::{
     mailbox::MailboxItem,
     reload::RulesReceiver,
     ring::{Completion, Outcome, buffers::Buffers, operation::Operation, system},
+    stop::{Draining, Stop, StopTimes},
     trim::{self, Trimmer},
 };
 use crate::{
@@ -41,7 +42,9 @@ pub(super) struct EventLoop<B> {
     bell_watched: bool,
     /// When the alarm that is set in the ring goes off.
     alarm: Option<Moment>,
-    /// When a stop that has begun must be over.
+    /// A stop has begun, and messages that wait for clients are sent first.
+    draining: Option<Draining>,
+    /// When the connections are being closed: when that must be over.
     stopping: Option<Moment>,
     trimmer: Trimmer,
     /// When the log last said that the broker is full.
@@ -76,6 +79,7 @@ impl<B: Brain> EventLoop<B> {
             inbox,
             bell_watched: false,
             alarm: None,
+            draining: None,
             stopping: None,
             trimmer: Trimmer::default(),
             full_told: None,
@@ -109,7 +113,9 @@ impl<B: Brain> EventLoop<B> {
         let stop = self.stopping.filter(|until| *until > self.driver.now);
         let wanted =
             [self.brain.next_deadline(), self.driver.next_deadline(), self.listeners.next_retry()];
-        let others = [stop, self.gives_up_at(), self.trimmer.due()];
+        let look = self.draining.as_ref().filter(|_| self.stopping.is_none());
+        let look = look.map(|draining| draining.next_look);
+        let others = [stop, look, self.gives_up_at(), self.trimmer.due()];
         wanted.into_iter().chain(others).flatten().min()
     }
 
@@ -192,13 +198,13 @@ impl<B: Brain> EventLoop<B> {
             Outcome::Failed(error) => {
                 self.driver.counters.accept_errors += 1;
                 warn!(listener, %error, "cannot accept connections, trying again soon");
-                if self.stopping.is_none() {
+                if self.draining.is_none() {
                     self.listeners.retry_later(listener, self.driver.now + ACCEPT_RETRY);
                 }
             }
             Outcome::Done(_) | Outcome::Passing => {}
         }
-        if self.stopping.is_none() {
+        if self.draining.is_none() {
             self.listeners.accept_again(listener, &mut self.driver.ring);
         }
     }
@@ -212,7 +218,7 @@ impl<B: Brain> EventLoop<B> {
             self.driver.counters.connections_refused += 1;
             return;
         };
-        if self.stopping.is_some() {
+        if self.draining.is_some() {
             return;
         }
         let transport = Transport::new(&self.listeners.listener(listener).protocol);
@@ -295,7 +301,7 @@ impl<B: Brain> EventLoop<B> {
         }
         self.driver.handle_time();
         self.trim_memory();
-        if self.stopping.is_none() {
+        if self.draining.is_none() {
             self.listeners.handle_time(now, &mut self.driver.ring);
         }
         if self.stopping.is_some_and(|until| until <= now) {
@@ -312,18 +318,47 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
-    /// Begins the orderly stop: accepts no new client, and has the brain take leave of all others.
-    pub(super) fn stop(&mut self, now: Moment, flush_time_max: Span) {
+    /// Goes on with the orderly stop: accepts no new client, has the brain send what waits for its
+    /// clients, and then take leave of all of them.
+    pub(super) fn stop(&mut self, now: Moment, times: StopTimes, stop: &Stop) {
         if self.stopping.is_some() {
             return;
         }
         self.driver.now = now;
-        self.driver.stopping = true;
-        self.stopping = Some(now + flush_time_max);
-        self.listeners.end_all(&mut self.driver.ring);
-        self.brain.handle_stop(now, &mut self.driver);
-        self.close_all(Closing::Flush);
-        self.driver.flush();
+        let begun = self.draining.is_none();
+        let draining = self.draining.get_or_insert_with(|| Draining::new(now, times));
+        let over = draining.over;
+        if begun {
+            self.listeners.end_all(&mut self.driver.ring);
+            self.brain.handle_drain(now, &mut self.driver);
+            self.driver.flush();
+        }
+        if self.drain(now, stop) {
+            self.driver.stopping = true;
+            self.stopping = Some(over.min(now + times.flush_time_max));
+            self.brain.handle_stop(now, &mut self.driver);
+            self.close_all(Closing::Flush);
+            self.driver.flush();
+        }
+    }
+
+    /// Whether all shards have sent what waits for their clients, or the time for it is over.
+    fn drain(&mut self, now: Moment, stop: &Stop) -> bool {
+        let Some(draining) = &mut self.draining else { return false };
+        if draining.until <= now {
+            return true;
+        }
+        if now < draining.next_look && !stop.is_drained() {
+            return false;
+        }
+        draining.next_look = now + DRAIN_LOOK;
+        let mail = &self.driver.mail;
+        let drained = !mail.is_held_up() && !mail.has_unread() && self.brain.is_drained();
+        if drained && !draining.told {
+            draining.told = true;
+            stop.tell_drained();
+        }
+        drained && stop.is_drained()
     }
 
     fn close_all(&mut self, closing: Closing) {
@@ -360,6 +395,8 @@ impl<B: Brain> EventLoop<B> {
     }
 }
 
+/// How often a shard looks whether messages still wait for clients.
+const DRAIN_LOOK: Span = Span::from_millis(20);
 /// Mailbox items of one peer that one turn handles.
 const ITEMS_PER_TURN: usize = 8;
 /// Time that a shard whose stop is overdue has before it is abandoned.

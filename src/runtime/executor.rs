@@ -17,7 +17,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use super::{
     event_loop::{EventLoop, GRACE},
     ring::{sleeper::Sleeper, system},
-    stop::Stop,
+    stop::{Stop, StopTimes},
 };
 use crate::{
     base::time::{Moment, Span},
@@ -38,7 +38,7 @@ pub(super) struct TurnLoop {
     pub(super) stop: Stop,
     pub(super) sleeper: Sleeper,
     pub(super) busy_poll: Span,
-    pub(super) flush_time_max: Span,
+    pub(super) stop_times: StopTimes,
 }
 
 /// How the shard waits for the next turn.
@@ -66,7 +66,7 @@ impl TurnLoop {
             }
             event_loop.turn(start);
             if self.stop.is_asked() {
-                event_loop.stop(start, self.flush_time_max);
+                event_loop.stop(start, self.stop_times, &self.stop);
                 if event_loop.is_done() && !done_told {
                     done_told = true;
                     self.stop.tell_done();

@@ -62,6 +62,8 @@ pub struct RuntimeConfig {
     pub connections_surplus: usize,
     /// How long a client may take to read its outbox after its connection was closed.
     pub flush_time_max: Span,
+    /// How long a stop may take. Most of it is for sending what waits for connected clients.
+    pub stop_time_max: Span,
     /// Bytes of incomplete packets that one shard holds, for all its connections together.
     pub partial_bytes_max: usize,
     /// The signals of the process are for the broker, if there is one of these.

@@ -25,7 +25,7 @@ use super::{
     reload::{RulesReceiver, rules_lanes},
     ring::{Ring, RingAddress, buffers::Buffers, sleeper::Sleeper},
     signals::Watch,
-    stop::Stop,
+    stop::{Stop, StopTimes},
     verify::{self, Verifier},
 };
 use crate::{
@@ -189,7 +189,10 @@ impl ShardSetup {
             stop: self.stop,
             sleeper,
             busy_poll: self.config.busy_poll,
-            flush_time_max: self.config.flush_time_max,
+            stop_times: StopTimes {
+                stop_time_max: self.config.stop_time_max,
+                flush_time_max: self.config.flush_time_max,
+            },
         };
         let limits = DriverLimits {
             outbox_bytes_max: self.config.outbox_bytes_max,

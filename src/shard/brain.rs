@@ -131,17 +131,25 @@ impl Brain for Shard {
         next_turn.or_else(|| self.context.timers.next_due())
     }
 
+    fn handle_drain(&mut self, now: Moment, ports: &mut impl Ports) {
+        self.context.now = now;
+        self.context.stopping = true;
+        self.end_strangers(ports);
+    }
+
+    fn is_drained(&self) -> bool {
+        self.sessions.iter().all(|(_, session)| {
+            let outbound = session.outbound();
+            session.link().is_none() || (outbound.queue.is_empty() && !outbound.is_resending())
+        })
+    }
+
     fn handle_stop(&mut self, now: Moment, ports: &mut impl Ports) {
         self.context.now = now;
         self.context.stopping = true;
+        self.end_strangers(ports);
         for connection in self.connections.ids() {
-            if self.connections.get(connection).is_some_and(|it| it.subscriber().is_some()) {
-                self.end(connection, Cause::ShuttingDown, ports);
-            } else {
-                self.connections.remove(connection);
-                self.context.counters.count_end(Cause::ShuttingDown);
-                ports.close(connection, Closing::Abort);
-            }
+            self.end(connection, Cause::ShuttingDown, ports);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Client, Shard,
-    ports::Ports,
+    ports::{Closing, Ports},
     reason::Reason,
     timers::{Timer, Timers},
 };
@@ -112,6 +112,17 @@ impl Cause {
 }
 
 impl Shard {
+    /// Ends the connections whose clients have not been let in: the broker stops.
+    pub(super) fn end_strangers(&mut self, ports: &mut impl Ports) {
+        for id in self.connections.ids() {
+            if self.connections.connected(id).subscriber().is_none() {
+                self.connections.remove(id);
+                self.context.counters.count_end(Cause::ShuttingDown);
+                ports.close(id, Closing::Abort);
+            }
+        }
+    }
+
     pub(super) fn handle_disconnect(
         &mut self,
         client: Client,

@@ -211,6 +211,15 @@ pub trait Brain {
     /// When the shard next has something to do even if nothing comes.
     fn next_deadline(&self) -> Option<Moment>;
 
+    /// The broker is about to stop: the brain takes no more messages, and goes on sending those
+    /// that wait for connected clients.
+    fn handle_drain(&mut self, _now: Moment, _ports: &mut impl Ports) {}
+
+    /// Whether no message waits for a connected client any more.
+    fn is_drained(&self) -> bool {
+        true
+    }
+
     /// The broker is stopping: the brain tells every client and closes its connection.
     fn handle_stop(&mut self, now: Moment, ports: &mut impl Ports);
 }

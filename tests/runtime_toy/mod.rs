@@ -299,6 +299,7 @@ pub(crate) fn config(shards: usize) -> RuntimeConfig {
         connections_max: 100_000,
         connections_surplus: 0,
         flush_time_max: Span::from_secs(5),
+        stop_time_max: Span::from_secs(10),
         partial_bytes_max: 64 << 20,
         signals: None,
     }

@@ -8,7 +8,7 @@ mod workbench;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forwarding::{
     AT_LEAST_ONCE, EXACTLY_ONCE, acknowledged, across, long_topic, publisher_for_elsewhere, qos_0,
-    subscriber,
+    shared, subscriber,
 };
 use mimalloc::MiMalloc;
 use ringmq::mqtt::{Delivery, QoS};
@@ -28,6 +28,8 @@ fn within_a_shard(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(10));
     let mut forward = qos_0(10, 1);
     group.bench_function("QoS 0 to 1, ten in a run", |b| b.iter(&mut forward));
+    let mut forward = shared(8);
+    group.bench_function("QoS 0 to one member of 8", |b| b.iter(&mut forward));
     group.throughput(Throughput::Elements(101));
     for (name, aliases) in [("5.0", 0), ("by alias", 8)] {
         let mut forward = long_topic(aliases);

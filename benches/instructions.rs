@@ -77,6 +77,7 @@ const FORWARDING: &[(&str, PrepareNow)] = &[
     ("forward QoS 0 to 1", || Box::new(forwarding::qos_0(1, 1))),
     ("forward QoS 0 to 101", || Box::new(forwarding::qos_0(1, 101))),
     ("forward QoS 0 to 1, ten in a run", || Box::new(forwarding::qos_0(10, 1))),
+    ("forward QoS 0 to one member of 8", || Box::new(forwarding::shared(8))),
     ("forward QoS 1 to 1, acknowledged", || Box::new(forwarding::acknowledged(AT_LEAST_ONCE))),
     ("forward QoS 2 to 1, acknowledged", || Box::new(forwarding::acknowledged(EXACTLY_ONCE))),
     ("long topic QoS 0 to 101, 5.0", || Box::new(forwarding::long_topic(0))),

@@ -29,6 +29,22 @@ pub(crate) fn qos_0(run: usize, subscribers: u64) -> impl FnMut() {
     }
 }
 
+/// A message at QoS 0 to one of so many members of a share group.
+pub(crate) fn shared(members: u64) -> impl FnMut() {
+    let mut bench = Workbench::new(1);
+    let publisher = bench.client(VERSION);
+    for _ in 0..members {
+        let id = bench.client(VERSION);
+        bench.subscribe(id, VERSION, &format!("$share/g/{TOPIC}"), QoS::AtMostOnce);
+    }
+    let publish = publish(VERSION, Delivery::AtMostOnce, TOPIC, &PAYLOAD);
+    move || {
+        let before = bench.ports.sent;
+        bench.hand_in(publisher, &publish);
+        assert_eq!(bench.ports.sent - before, 1);
+    }
+}
+
 /// A message with a long topic at QoS 0 to 101 clients that take so many Topic Aliases.
 pub(crate) fn long_topic(topic_alias_maximum: u16) -> impl FnMut() {
     let mut bench = Workbench::new(1);

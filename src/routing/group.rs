@@ -295,6 +295,11 @@ impl Members {
         changed
     }
 
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
     /// Sets whether all members here are full. True: that has changed.
     pub(super) fn set_full(&mut self, full: bool) -> bool {
         std::mem::replace(&mut self.full, full) != full

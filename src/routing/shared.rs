@@ -179,7 +179,12 @@ impl Groups {
 
     /// Notes whether all members of this shard have full queues. True: the other shards must be
     /// told the new [`Groups::counts`].
+    #[inline]
     pub fn set_full(&mut self, group: GroupId, full: bool) -> bool {
+        // Every message asks, and hardly any changes it.
+        if self.arena[group.0].members().is_full() == full {
+            return false;
+        }
         let change = |members: &mut Members| members.set_full(full);
         self.arena[group.0].change_members(self.here, change)
     }

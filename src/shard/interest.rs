@@ -156,6 +156,7 @@ impl Interest {
     }
 
     /// Notes whether all members here have full queues.
+    #[inline]
     pub(super) fn set_full(&mut self, group: GroupId, full: bool, ports: &mut impl Ports) {
         if self.groups.set_full(group, full) {
             let name = Rc::clone(self.groups.name(group));

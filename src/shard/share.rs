@@ -42,8 +42,8 @@ const LOOKS_MAX: usize = 1024;
 struct Attempt {
     selector: Selector,
     origin: Origin,
-    /// Whether the message is offered to absent members, too.
-    absent: bool,
+    /// Whether no other shard is tried after this one.
+    is_last: bool,
 }
 
 /// The outcome of an attempt.
@@ -128,10 +128,8 @@ impl<'a> GroupDelivery<'a> {
         hops: u8,
         ports: &mut impl Ports,
     ) -> Option<ShardId> {
-        let others_take = self.interest.others_take(group);
         let is_last = usize::from(hops) >= self.context.settings.shards;
-        let attempt =
-            Attempt { selector, origin: Origin::of(hops), absent: is_last || !others_take };
+        let attempt = Attempt { selector, origin: Origin::of(hops), is_last };
         match self.offer_to_members(view, group, attempt, ports) {
             Offered::Taken { instead_of } => {
                 self.interest.set_full(group, false, ports);
@@ -152,7 +150,7 @@ impl<'a> GroupDelivery<'a> {
                     self.interest.set_full(group, true, ports);
                 }
                 let next = if is_last { None } else { self.next_shard(group, selector) };
-                if full && others_take && next.is_some() {
+                if full && next.is_some() && self.interest.others_take(group) {
                     self.relieve_member(member);
                 } else if full && hops == 0 && self.drops_clients() {
                     self.deliveries.note_overrun(member);
@@ -216,7 +214,8 @@ impl<'a> GroupDelivery<'a> {
         };
         let member = first.subscriber;
         let [online, absent] = interest.others(group, member);
-        let absent = absent.take(if attempt.absent { LOOKS_MAX } else { 0 });
+        let looks = if attempt.is_last || !interest.others_take(group) { LOOKS_MAX } else { 0 };
+        let absent = absent.take(looks);
         let taken = online.take(LOOKS_MAX).chain(absent).any(|entry| offer(entry).is_ok());
         match dropped {
             Dropped::QueueFull if taken => Offered::Taken { instead_of: Some(member) },

@@ -135,7 +135,7 @@ impl Shard {
         let id = client.connection;
         self.context.counters.refused_publish += 1;
         self.context.counters.count_refusal(reason);
-        self.note(id, Notice::PublishRefused);
+        self.note(id, Notice::PublishRefused(reason));
         if self.connections.connected(id).terms().version() != Version::V5 {
             let reason_code = ReasonCode::Success;
             return self.connections.acknowledge(id, delivery, reason_code, ports);

@@ -112,22 +112,25 @@ pub(super) enum Notice {
     OutboxFull,
     QueueFull,
     TooLarge,
-    PublishRefused,
-    SubscriptionRefused,
+    PublishRefused(Reason),
+    SubscriptionRefused(Reason),
 }
 
 const NOTICES: usize = 5;
 
 impl Notice {
-    const ALL: [Notice; NOTICES] = [
-        Notice::OutboxFull,
-        Notice::QueueFull,
-        Notice::TooLarge,
-        Notice::PublishRefused,
-        Notice::SubscriptionRefused,
-    ];
+    /// Its place in [`Notices`]. Refusals of one kind share a place, whatever their reasons are.
+    fn place(self) -> usize {
+        match self {
+            Notice::OutboxFull => 0,
+            Notice::QueueFull => 1,
+            Notice::TooLarge => 2,
+            Notice::PublishRefused(_) => 3,
+            Notice::SubscriptionRefused(_) => 4,
+        }
+    }
 
-    /// Logs how often the event happened, and to which client last.
+    /// Logs how often the event happened, to which client last, and for which reason last.
     fn log(self, count: u64, principal: &Principal) {
         let (client, user) = (principal.client_id(), principal.user_name());
         match self {
@@ -143,9 +146,13 @@ impl Notice {
             Notice::TooLarge => {
                 warn!(count, client, user, "messages dropped: the client takes none so large");
             }
-            Notice::PublishRefused => info!(count, client, user, "messages of a client refused"),
-            Notice::SubscriptionRefused => {
-                info!(count, client, user, "subscriptions of a client refused");
+            Notice::PublishRefused(reason) => {
+                let reason = reason.text();
+                info!(count, client, user, reason, "messages of a client refused");
+            }
+            Notice::SubscriptionRefused(reason) => {
+                let reason = reason.text();
+                info!(count, client, user, reason, "subscriptions of a client refused");
             }
         }
     }
@@ -160,17 +167,17 @@ struct Pending {
     /// Until when events are only counted; `None` if none was logged lately.
     quiet_until: Option<Moment>,
     count: u64,
-    /// The client that it happened to last.
-    latest: Option<Rc<Principal>>,
+    /// The last event, and the client that it happened to.
+    latest: Option<(Notice, Rc<Principal>)>,
 }
 
 impl Notices {
     /// Notes that the event has happened to this client.
     pub(super) fn note(&mut self, notice: Notice, principal: &Rc<Principal>, now: Moment) {
-        let pending = &mut self.0[notice as usize];
+        let pending = &mut self.0[notice.place()];
         if pending.is_quiet(now) {
             pending.count += 1;
-            pending.latest = Some(Rc::clone(principal));
+            pending.latest = Some((notice, Rc::clone(principal)));
         } else {
             pending.quiet_until = Some(now + QUIET_SPAN);
             notice.log(1, principal);
@@ -179,12 +186,12 @@ impl Notices {
 
     /// Logs the events that were counted since the last line. Called every few seconds.
     pub(super) fn report(&mut self, now: Moment) {
-        for (notice, pending) in Notice::ALL.into_iter().zip(&mut self.0) {
+        for pending in &mut self.0 {
             if pending.is_quiet(now) {
                 continue;
             }
             pending.quiet_until = None;
-            if let Some(principal) = pending.latest.take() {
+            if let Some((notice, principal)) = pending.latest.take() {
                 pending.quiet_until = Some(now + QUIET_SPAN);
                 notice.log(std::mem::take(&mut pending.count), &principal);
             }

@@ -49,7 +49,7 @@ impl Shard {
             if let Err(reason) = outcome {
                 self.context.counters.refused_subscriptions += 1;
                 self.context.counters.count_refusal(reason);
-                self.note(id, Notice::SubscriptionRefused);
+                self.note(id, Notice::SubscriptionRefused(reason));
             }
             told_at = told_at.max(outcome.map_or(0, |(number, _)| number));
             answers.push(outcome.map(|(_, reason_code)| reason_code));

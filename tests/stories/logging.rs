@@ -9,13 +9,14 @@ use ringmq::{
     access::{Anonymous, Passwords, Policy},
     base::time::Span,
     mqtt::{Connect, Delivery, Packet, QoS, Version},
+    shard::rules::Limits,
 };
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     join_as,
-    packets::{bytes, connect, disconnect},
+    packets::{at, bytes, connect, disconnect, id, subscribe},
     publish, subscriber,
     world::{World, limits},
 };
@@ -175,4 +176,41 @@ fn what_happens_often_is_counted_and_said_now_and_then() {
     let counts = warnings.iter().filter_map(|line| line.split("count=").nth(1));
     let counts = counts.filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok());
     assert_eq!(counts.sum::<u64>(), dropped);
+}
+
+/// A line counts refusals of any reason, and gives the reason of the last one.
+#[test]
+fn what_is_refused_is_logged_with_the_reason_of_the_last_refusal() {
+    crate::everywhere(|shards, version| {
+        let limits = Limits { subscriptions_max: 1, topic_levels_max: 3, ..limits() };
+        let lines = logged(|| {
+            let mut world = World::with(shards, &limits, &Policy::default());
+            let client = join_as(&mut world, version, "sensor");
+            for topic in ["$SYS/a", "$SYS/b", "a/b/c/d"] {
+                let delivery = Delivery::AtLeastOnce(id(1));
+                publish(&mut world, client, version, topic, delivery, "x");
+            }
+            let filters = [("a", at(QoS::AtMostOnce)), ("b", at(QoS::AtMostOnce))];
+            world.send(client, &subscribe(version, 2, &filters));
+            world.pass(Span::from_secs(20));
+        });
+        let (forbidden, deep) = (
+            "the client may not publish to this Topic Name: $SYS and $share are reserved",
+            "the Topic Name has more levels than the server allows: use fewer levels",
+        );
+        let full =
+            "the session has reached its limit of subscriptions: unsubscribe, or use a wildcard";
+        let line = |count: u32, what: &str, reason: &str| {
+            let whose = "client=\"sensor\"";
+            format!("INFO {what} of a client refused count={count} {whose} reason=\"{reason}\"")
+        };
+        assert_eq!(
+            about(&lines, "of a client refused"),
+            [
+                line(1, "messages", forbidden),
+                line(1, "subscriptions", full),
+                line(2, "messages", deep)
+            ]
+        );
+    });
 }

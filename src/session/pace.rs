@@ -14,46 +14,45 @@ const BACKLOG_MIN: u64 = 128;
 /// the queue came until that message left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// How many messages have left.
-    left: u64,
-    /// The present measurement: when it began, how many messages had left then, and how many will
-    /// have left at its end.
+    /// The measurement that goes on: when it began, how many messages waited then, and how many
+    /// have left since.
     since: Moment,
-    from: u64,
-    until: u64,
-    /// The last complete measurement: this many messages left within this time.
-    measured: Option<(u64, Span)>,
+    waited: u64,
+    left: u64,
+    /// How many messages left within [`WAIT_MAX`] by the last whole measurement.
+    measured: Option<u64>,
 }
 
 impl Pace {
-    /// Begins to measure, with the first message that waits.
+    /// The first message waits from now on.
     pub(super) fn new(now: Moment) -> Pace {
-        Pace { left: 0, since: now, from: 0, until: 1, measured: None }
+        Pace { since: now, waited: 1, left: 0, measured: None }
     }
 
-    /// Notes that messages have left, and how many still wait.
+    /// So many messages have left, and so many still wait.
     pub(super) fn note_left(&mut self, messages: usize, waiting: usize, now: Moment) {
         self.left += messages as u64;
         let elapsed = now.since(self.since);
-        if self.left >= self.until && elapsed >= MEASURED_MIN {
-            self.measured = Some((self.left - self.from, elapsed));
-            self.since = now;
-            self.from = self.left;
-            self.until = self.left + waiting.max(1) as u64;
+        if self.left >= self.waited && elapsed >= MEASURED_MIN {
+            let measured = Some(within_wait_max(self.left, elapsed));
+            *self = Pace { since: now, waited: waiting.max(1) as u64, left: 0, measured };
         }
     }
 
-    /// How many messages may wait, so that none waits for longer than [`WAIT_MAX`]. `None`: the
-    /// queue is slow, or its rate is not known yet.
+    /// How many messages may wait such that none waits for long. `None`: the queue is slow, or its
+    /// rate is not known yet.
     pub(super) fn backlog_max(&self, now: Moment) -> Option<usize> {
-        let (left, span) = self.measured?;
-        let last = left * WAIT_MAX.as_nanos() / span.as_nanos();
-        // If the queue has stopped since, its rate is lower than in the last measurement.
-        let elapsed = now.since(self.since).as_nanos().max(1);
-        let now_at_most = (self.until - self.from) * WAIT_MAX.as_nanos() / elapsed;
+        let last = self.measured?;
+        // A queue that has come to a standstill is slower than it was.
+        let now_at_most = within_wait_max(self.waited, now.since(self.since));
         let backlog = last.min(now_at_most);
         (backlog >= BACKLOG_MIN).then(|| usize::try_from(backlog).unwrap_or(usize::MAX))
     }
+}
+
+/// How many messages leave within [`WAIT_MAX`] if so many leave within a span.
+fn within_wait_max(messages: u64, span: Span) -> u64 {
+    messages * WAIT_MAX.as_nanos() / span.as_nanos().max(1)
 }
 
 #[cfg(test)]

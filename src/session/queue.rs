@@ -87,7 +87,7 @@ impl Queue {
     /// Whether publishers are to be held back: more than half of what may wait does, or messages
     /// wait for longer than they would have to at the rate at which they leave.
     pub fn is_crowded(&self, now: Moment, limits: &QueueLimits) -> bool {
-        self.is_above(50, limits) || self.backlog_max(now).is_some_and(|max| self.len() > max)
+        self.is_half_full(limits) || self.backlog_max(now).is_some_and(|max| self.len() > max)
     }
 
     /// Whether publishers that were held back for it may go on.
@@ -100,8 +100,13 @@ impl Queue {
         self.0.as_ref()?.pace.backlog_max(now)
     }
 
+    /// Whether more than half of what may wait does.
+    pub fn is_half_full(&self, limits: &QueueLimits) -> bool {
+        self.is_above(50, limits)
+    }
+
     /// Whether more waits than `share` hundredths of the limits.
-    pub fn is_above(&self, share: usize, limits: &QueueLimits) -> bool {
+    fn is_above(&self, share: usize, limits: &QueueLimits) -> bool {
         self.len().saturating_mul(100) > limits.messages_max.saturating_mul(share)
             || self.bytes().saturating_mul(100) > limits.bytes_max.saturating_mul(share)
     }

@@ -83,7 +83,7 @@ impl Members {
         // The session may have ended meanwhile.
         let session = sessions.get(self.subscriber)?;
         let online = session.link().is_some();
-        let has_room = !session.outbound().queue.is_above(50, limits);
+        let has_room = !session.outbound().queue.is_half_full(limits);
         // The list may have become shorter.
         self.next = self.next.min(session.filters().len());
         while let Some(place) = self.next.checked_sub(1) {
@@ -160,7 +160,7 @@ impl Router {
         ports: &mut impl Ports,
     ) {
         let Some(session) = sessions.get_mut(member) else { return };
-        if session.outbound().queue.is_above(50, &context.rules.limits.queue) {
+        if session.outbound().queue.is_half_full(&context.rules.limits.queue) {
             return;
         }
         session.outbound_mut().queue.end_relief();

@@ -325,15 +325,13 @@ impl<B: Brain> EventLoop<B> {
             return;
         }
         self.driver.now = now;
-        let begun = self.draining.is_none();
-        let draining = self.draining.get_or_insert_with(|| Draining::new(now, times));
-        let over = draining.over;
-        if begun {
+        if self.draining.is_none() {
+            self.draining = Some(Draining::new(now, times));
             self.listeners.end_all(&mut self.driver.ring);
             self.brain.handle_drain(now, &mut self.driver);
             self.driver.flush();
         }
-        if self.drain(now, stop) {
+        if let Some(over) = self.drain(now, stop) {
             self.driver.stopping = true;
             self.stopping = Some(over.min(now + times.flush_time_max));
             self.brain.handle_stop(now, &mut self.driver);
@@ -342,14 +340,15 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
-    /// Whether all shards have sent what waits for their clients, or the time for it is over.
-    fn drain(&mut self, now: Moment, stop: &Stop) -> bool {
-        let Some(draining) = &mut self.draining else { return false };
+    /// When the whole stop must be over, once all shards have sent what waits for their clients or
+    /// the time for that is over.
+    fn drain(&mut self, now: Moment, stop: &Stop) -> Option<Moment> {
+        let draining = self.draining.as_mut().expect("a stop begins with draining");
         if draining.until <= now {
-            return true;
+            return Some(draining.over);
         }
         if now < draining.next_look && !stop.is_drained() {
-            return false;
+            return None;
         }
         draining.next_look = now + DRAIN_LOOK;
         let mail = &self.driver.mail;
@@ -358,7 +357,7 @@ impl<B: Brain> EventLoop<B> {
             draining.told = true;
             stop.tell_drained();
         }
-        drained && stop.is_drained()
+        (drained && stop.is_drained()).then_some(draining.over)
     }
 
     fn close_all(&mut self, closing: Closing) {

@@ -53,9 +53,7 @@ impl Stop {
 
     /// Notes that a shard has sent what waited for its clients, and all its letters.
     pub(super) fn tell_drained(&self) {
-        if self.undrained.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.bells.ring_all();
-        }
+        self.count_down(&self.undrained);
     }
 
     pub(super) fn is_drained(&self) -> bool {
@@ -65,13 +63,18 @@ impl Stop {
     /// Notes that a shard has closed its last connection. Letters and connections may still come to
     /// it until all shards have.
     pub(super) fn tell_done(&self) {
-        if self.shards_left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.bells.ring_all();
-        }
+        self.count_down(&self.shards_left);
     }
 
     pub(super) fn is_over(&self) -> bool {
         self.shards_left.load(Ordering::Relaxed) == 0
+    }
+
+    /// One shard fewer. The last one wakes all.
+    fn count_down(&self, shards: &AtomicUsize) {
+        if shards.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.bells.ring_all();
+        }
     }
 }
 

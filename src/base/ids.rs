@@ -66,6 +66,9 @@ impl ShardSet {
     pub fn iter(self) -> impl Iterator<Item = ShardId> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
+            if rest == 0 {
+                return None;
+            }
             let index = rest.trailing_zeros() as usize;
             rest &= rest.wrapping_sub(1);
             ShardId::new(index)

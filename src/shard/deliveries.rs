@@ -100,12 +100,6 @@ impl Deliveries {
         }
     }
 
-    /// Whether the last deliveries have brought a session close to a limit.
-    #[inline]
-    pub(super) fn has_crowded(&self) -> bool {
-        self.buffers.has_crowded()
-    }
-
     /// One message, to be offered to sessions of the caller's choice.
     pub(super) fn fanout<'a, P: Ports>(
         &'a mut self,

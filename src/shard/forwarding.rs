@@ -52,9 +52,6 @@ impl Forwarding {
         if retention.is_some() {
             shards = shards.union(self.peers);
         }
-        if shards.is_empty() {
-            return ShardSet::EMPTY;
-        }
         let mut crowded = ShardSet::EMPTY;
         for shard in shards.iter() {
             let keys = &mut self.group_keys[shard.index()];

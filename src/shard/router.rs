@@ -118,10 +118,8 @@ impl Router {
         self.forward(view, retention, (publisher, connections), ports);
         let shard = context.settings.shard;
         let publisher = publisher.map(|connection| Publisher { shard, connection });
-        if self.deliveries.has_crowded() {
-            let clients = (&*sessions, connections);
-            self.deliveries.hold_for_crowded(publisher, clients, context, ports);
-        }
+        let clients = (&*sessions, connections);
+        self.deliveries.hold_for_crowded(publisher, clients, context, ports);
         matched
     }
 
@@ -195,10 +193,8 @@ impl Router {
             self.groups(sessions, context).serve_group(view, group, letter.hops, ports);
         }
         let publisher = arrived.publisher.map(|connection| Publisher { shard: from, connection });
-        if self.deliveries.has_crowded() {
-            let clients = (&*sessions, connections);
-            self.deliveries.hold_for_crowded(publisher, clients, context, ports);
-        }
+        let clients = (&*sessions, connections);
+        self.deliveries.hold_for_crowded(publisher, clients, context, ports);
     }
 
     #[inline]
@@ -248,10 +244,9 @@ impl Router {
     ) {
         let interested = self.interest.shards();
         let crowded = self.forwarding.post(view, interested, retention, publisher, ports);
-        if let Some(publisher) = publisher.filter(|_| !crowded.is_empty()) {
-            for shard in crowded.iter() {
-                connections.owe_until_posted(publisher, shard, Answer::ReadOn, ports);
-            }
+        let Some(publisher) = publisher else { return };
+        for shard in crowded.iter() {
+            connections.owe_until_posted(publisher, shard, Answer::ReadOn, ports);
         }
     }
 }

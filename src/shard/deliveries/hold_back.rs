@@ -21,6 +21,20 @@ impl Deliveries {
     pub(in crate::shard) fn hold_for_crowded(
         &mut self,
         publisher: Option<Publisher>,
+        clients: (&Sessions, &mut Connections),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        if self.buffers.has_crowded() {
+            self.hold_for_each_crowded(publisher, clients, context, ports);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn hold_for_each_crowded(
+        &mut self,
+        publisher: Option<Publisher>,
         (sessions, connections): (&Sessions, &mut Connections),
         context: &mut Context,
         ports: &mut impl Ports,

@@ -74,14 +74,10 @@ impl Connections {
             Delivery::AtLeastOnce(packet_id) => (PacketType::Puback, packet_id),
             Delivery::ExactlyOnce(packet_id) => (PacketType::Pubrec, packet_id),
         };
-        let connection = self.entries.connected_mut(id);
         self.frame.clear();
-        let ack = Ack::with_reason(packet_id, reason_code);
-        ack.encode(packet_type, connection.terms().version(), &mut self.frame);
-        self.written += 1;
-        if !connection.keeps_back(&self.frame) {
-            ports.send(id, &self.frame);
-        }
+        let version = self.connected(id).terms().version();
+        Ack::with_reason(packet_id, reason_code).encode(packet_type, version, &mut self.frame);
+        self.send_acknowledgement(id, ports);
     }
 
     /// Acknowledges a PUBLISH that is refused, with the reason.
@@ -98,11 +94,17 @@ impl Connections {
             Delivery::AtLeastOnce(packet_id) => Packet::Puback(ack(packet_id)),
             Delivery::ExactlyOnce(packet_id) => Packet::Pubrec(ack(packet_id)),
         };
-        let connection = self.entries.connected_mut(id);
         // A client that has taken a CONNACK also takes this smaller packet.
-        let _ = connection.terms().write(&packet, Some(reason.text()), &mut self.frame);
+        let terms = self.connected(id).terms();
+        let _ = terms.write(&packet, Some(reason.text()), &mut self.frame);
+        self.send_acknowledgement(id, ports);
+    }
+
+    /// Sends the acknowledgement that has been written, or keeps it back with its publisher.
+    #[inline]
+    fn send_acknowledgement(&mut self, id: ConnectionId, ports: &mut impl Ports) {
         self.written += 1;
-        if !connection.keeps_back(&self.frame) {
+        if !self.entries.connected_mut(id).keeps_back(&self.frame) {
             ports.send(id, &self.frame);
         }
     }

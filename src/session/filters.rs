@@ -153,19 +153,17 @@ impl Many {
     }
 
     fn remove(&mut self, filter: &str) {
-        let Some(place) = self.place(filter) else { return };
         let Many { list, places, bytes, seed } = self;
-        if let Ok(found) = places.find_entry(seed.hash(filter), |&other| other == place) {
-            found.remove();
-        }
-        let last = list.len() - 1;
-        if let Some(moved) = list.last().filter(|_| place as usize != last)
-            && let Some(entry) =
-                places.find_mut(seed.hash(&**moved), |&other| other as usize == last)
-        {
-            *entry = place;
-        }
+        let is_it = |&place: &u32| *list[place as usize] == *filter;
+        let Ok(found) = places.find_entry(seed.hash(filter), is_it) else { return };
+        let (place, _) = found.remove();
         *bytes -= list.swap_remove(place as usize).len();
+        // The last filter has taken the place, unless it was the last one itself.
+        if let Some(moved) = list.get(place as usize) {
+            let last = list.len();
+            let entry = places.find_mut(seed.hash(&**moved), |&other| other as usize == last);
+            *entry.expect("every filter has an entry") = place;
+        }
     }
 }
 

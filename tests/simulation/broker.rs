@@ -133,6 +133,7 @@ impl Broker {
             links: &mut self.links,
             effects: &mut self.effects,
             planted: &mut self.planted,
+            now: self.now,
             outbox_bytes_max: self.outbox_bytes_max,
             called_for,
         };
@@ -205,10 +206,12 @@ impl Broker {
     }
 
     /// So many of the client's bytes arrive.
-    pub(crate) fn arrive(&mut self, link: usize, count: usize) {
-        let link = &mut self.links[link];
+    pub(crate) fn arrive(&mut self, index: usize, count: usize) {
+        let link = &mut self.links[index];
         let count = count.min(link.upstream.len());
+        let before = link.unread.len();
         link.unread.extend(link.upstream.drain(..count));
+        self.oracle.arrived(index, &link.unread[before..]);
         link.feedable = true;
     }
 
@@ -424,7 +427,8 @@ impl Broker {
 
     /// When the first shard wants to be called.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
-        self.shards.iter().filter_map(Brain::next_deadline).min()
+        let shards = self.shards.iter().filter_map(Brain::next_deadline);
+        shards.chain(self.next_release()).min()
     }
 }
 

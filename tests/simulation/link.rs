@@ -8,6 +8,8 @@ use ringmq::{
     shard::ports::Closing,
 };
 
+use crate::precede::Follow;
+
 /// How far the broker's end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -43,6 +45,10 @@ pub(crate) struct Link {
     /// So much is unsent that nothing more is read.
     pub(crate) throttled: bool,
     pub(crate) wants_drained: bool,
+    /// It waits until the bytes of an earlier link have been handed in.
+    pub(crate) follows: Option<Follow>,
+    /// It has waited.
+    pub(crate) may_follow: bool,
     /// The client has closed its sending side.
     pub(crate) half_closed: bool,
     pub(crate) end_told: bool,
@@ -69,6 +75,8 @@ impl Link {
             paused: false,
             throttled: false,
             wants_drained: false,
+            follows: None,
+            may_follow: false,
             half_closed: false,
             end_told: false,
             reset: false,
@@ -83,7 +91,8 @@ impl Link {
 
     /// Whether the shard can be handed bytes.
     pub(crate) fn takes_bytes(&self) -> bool {
-        self.is_open() && !self.paused && !self.throttled && !self.reset
+        let is_held = self.paused || self.throttled || self.follows.is_some();
+        self.is_open() && !is_held && !self.reset
     }
 
     /// Whether all that the client has sent before closing its side has been taken or handed in.

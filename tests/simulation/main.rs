@@ -11,6 +11,7 @@ mod oracle;
 mod plan;
 mod planted;
 mod ports;
+mod precede;
 mod random;
 mod run;
 #[path = "../stories/story.rs"]

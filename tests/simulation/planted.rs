@@ -99,6 +99,7 @@ faults! {
     UnboundQueue = "a session's queue is never full",
     UnboundRetained = "retained messages are never too many",
     ForgetToClose = "a connection is not closed",
+    OvertakeBytes = "a takeover does not wait for what has arrived on the earlier connection",
     CountMoved = "a connection that another shard hands over is counted as a new one",
     RefuseMessage = "a PUBACK says that a message was refused, though it was not",
 }

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use ringmq::{
-    base::ids::{ConnectionId, ShardId},
+    base::{
+        ids::{ConnectionId, ShardId},
+        time::Moment,
+    },
     shard::{
         letter::LetterBatch,
         ports::{Closing, Load, Ports, Secret, Verification},
@@ -22,7 +25,7 @@ pub(crate) struct Place {
     free: Vec<u32>,
     pub(crate) letters: Vec<LetterBatch>,
     pub(crate) verdicts: Vec<(ConnectionId, bool)>,
-    random: Random,
+    pub(crate) random: Random,
 }
 
 /// What a shard has made happen in one call.
@@ -49,6 +52,10 @@ pub(crate) enum Effect {
         link: usize,
     },
     Resumed {
+        link: usize,
+    },
+    /// It waits until the bytes of an earlier link have been handed in.
+    Follows {
         link: usize,
     },
     HandedOver {
@@ -88,6 +95,14 @@ impl Effects {
         self.list.iter().filter_map(|effect| match *effect {
             Effect::Paused { link } => Some((link, true)),
             Effect::Resumed { link } => Some((link, false)),
+            _ => None,
+        })
+    }
+
+    /// Links that have begun to wait for an earlier one.
+    pub(crate) fn follows(&self) -> impl Iterator<Item = usize> {
+        self.list.iter().filter_map(|effect| match *effect {
+            Effect::Follows { link } => Some(link),
             _ => None,
         })
     }
@@ -142,13 +157,14 @@ pub(crate) struct SimulatedPorts<'a> {
     pub(crate) links: &'a mut [Link],
     pub(crate) effects: &'a mut Effects,
     pub(crate) planted: &'a mut Planted,
+    pub(crate) now: Moment,
     pub(crate) outbox_bytes_max: usize,
     /// The link that the shard is called for, if it is for one.
     pub(crate) called_for: Option<usize>,
 }
 
 impl SimulatedPorts<'_> {
-    fn open(&mut self, id: ConnectionId) -> Option<(usize, &mut Link)> {
+    pub(crate) fn open(&mut self, id: ConnectionId) -> Option<(usize, &mut Link)> {
         let index = self.place.find(id)?;
         let link = &mut self.links[index];
         (link.phase == Phase::Open).then_some((index, link))
@@ -239,6 +255,10 @@ impl Ports for SimulatedPorts<'_> {
             self.place.release(connection);
             self.effects.list.push(Effect::HandedOver { link: index, home });
         }
+    }
+
+    fn precede(&mut self, earlier: ConnectionId, later: ConnectionId) -> bool {
+        self.may_follow(earlier, later)
     }
 
     fn letters(&mut self, to: ShardId) -> &mut LetterBatch {

@@ -312,6 +312,10 @@ impl Run {
                 return Ok(true);
             }
         }
+        if let Some(link) = self.some_link(Broker::can_release) {
+            self.broker.release(link)?;
+            return Ok(true);
+        }
         let Some(link) = self.some_link(Broker::is_drained) else { return Ok(false) };
         self.broker.tell_drained(link)?;
         Ok(true)
@@ -367,6 +371,7 @@ impl Run {
     fn reset(&mut self, index: usize) {
         let link = &mut self.broker.links[index];
         link.reset = true;
+        self.broker.oracle.reset(index);
         link.upstream.clear();
         link.downstream.clear();
         self.resets.push(index);

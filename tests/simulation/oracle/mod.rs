@@ -7,6 +7,7 @@ mod connack;
 mod groups;
 mod limits;
 mod model;
+mod precedence;
 mod replays;
 mod replicas;
 mod routing;
@@ -104,6 +105,8 @@ pub(crate) struct Oracle {
     filters: BTreeSet<String>,
     /// Messages begun at QoS 2, by the client and the payload.
     begun_exactly: BTreeMap<(usize, Vec<u8>), u32>,
+    /// How often bytes have arrived.
+    arrivals: u64,
     trace: u64,
     steps: u64,
     telling: bool,
@@ -130,6 +133,7 @@ impl Oracle {
             debts: Vec::new(),
             filters: BTreeSet::new(),
             begun_exactly: BTreeMap::new(),
+            arrivals: 0,
             trace: 0,
             steps: 0,
             telling: false,
@@ -155,6 +159,7 @@ impl Oracle {
     }
 
     fn judge(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
+        self.note_arrivals(seen);
         self.take_answered(seen)?;
         match seen.event {
             Event::Bytes { link, bytes } => self.take_bytes(seen, link, bytes)?,

@@ -10,7 +10,7 @@ use ringmq::{
     },
 };
 
-use super::Seen;
+use super::{Seen, precedence::Arrivals};
 
 /// One connection.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ pub(super) struct Conn {
     pub(super) waiting: Option<Vec<u8>>,
     /// Answers that the broker owes it, in order.
     pub(super) replies: VecDeque<Reply>,
+    pub(super) arrivals: Arrivals,
     pub(super) aliases_in: BTreeMap<u16, String>,
     pub(super) aliases_out: BTreeMap<u16, String>,
 }
@@ -85,6 +86,7 @@ impl Conn {
             last_packet: Moment::default(),
             waiting: None,
             replies: VecDeque::new(),
+            arrivals: Arrivals::default(),
             aliases_in: BTreeMap::new(),
             aliases_out: BTreeMap::new(),
         }

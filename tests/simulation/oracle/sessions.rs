@@ -68,7 +68,7 @@ impl Oracle {
             client_id.to_owned()
         })?;
         if let Some(session) = known {
-            self.take_over(seen, session, connect.clean_start)?;
+            self.take_over(seen, session, link, connect.clean_start)?;
         }
         let resumed = self.current.get(client_id).copied();
         ensure(
@@ -105,9 +105,11 @@ impl Oracle {
         &mut self,
         seen: &Seen<'_>,
         session: usize,
+        link: usize,
         clean_start: bool,
     ) -> Result<(), Violation> {
         if let Some(earlier) = self.sessions[session].link {
+            self.check_precedence(seen, earlier, link)?;
             self.conns[earlier].leaving = true;
             ensure(
                 seen.effects.closed().any(|closed| closed == earlier),

@@ -47,6 +47,8 @@ pub fn run(config: &Config, hang_ups: HangUps) -> Result<()> {
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);
     let on_ready = |started: &Started| {
+        let (version, connections_max) = (env!("CARGO_PKG_VERSION"), started.connections_max);
+        info!(version, shards = started.cpus.len(), connections_max, "started");
         // The broker runs even if the banner cannot be written.
         drop(announce(config, started));
     };

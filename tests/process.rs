@@ -283,6 +283,22 @@ fn sighup_reads_the_users_again() {
 }
 
 #[test]
+fn the_log_tells_an_orderly_stop_from_other_ends() {
+    for (signal, words) in
+        [("TERM", "SIGTERM: the broker stops"), ("INT", "SIGINT: the broker stops")]
+    {
+        let mut broker = Broker::ringmq(2);
+        broker.signal(signal);
+        broker.await_end();
+        let version = env!("CARGO_PKG_VERSION");
+        let started = format!(" INFO started version=\"{version}\" shards=2 connections_max=");
+        for words in [&*started, words, " INFO stopped"] {
+            assert!(broker.has_said(words), "{words}");
+        }
+    }
+}
+
+#[test]
 fn a_stopping_broker_says_farewell_and_ends_with_status_0() {
     for shards in [1, 2] {
         let mut broker = Broker::ringmq(shards);

@@ -80,7 +80,8 @@ impl Watch {
                     SIGHUP => hang_up(),
                     SIGUSR1 => note_ignored("SIGUSR1", &mut ignored[0]),
                     SIGUSR2 => note_ignored("SIGUSR2", &mut ignored[1]),
-                    _ => {
+                    signal => {
+                        note_stop(if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
                         stopping.store(true, Ordering::Relaxed);
                         stop.ask();
                     }
@@ -103,6 +104,11 @@ impl Drop for Watch {
             drop(thread.join());
         }
     }
+}
+
+/// Logs that the broker stops, so that the log tells an orderly stop from other ends.
+fn note_stop(signal: &str) {
+    info!("{signal}: the broker stops");
 }
 
 /// Logs that a signal is ignored, the first time that it comes.

@@ -232,6 +232,10 @@ impl Shard {
             Some(version) => {
                 self.refuse_connect(id, Claim::unread(version), Reason::Packet(error), ports);
             }
+            // A TLS record begins like a CONNECT with reserved flags.
+            None if frame.first & 0xf != 0 => {
+                self.refuse(id, ProtocolError::ConnectExpected, ports);
+            }
             None => self.refuse(id, error, ports),
         }
     }

@@ -141,7 +141,13 @@ impl Notice {
                 );
             }
             Notice::QueueFull => {
-                warn!(count, client, user, "messages dropped: the queue of the session is full");
+                warn!(
+                    count,
+                    client,
+                    user,
+                    "messages dropped: the queue of the session is full (--max-queued, \
+                     --max-queued-bytes)"
+                );
             }
             Notice::TooLarge => {
                 warn!(count, client, user, "messages dropped: the client takes none so large");

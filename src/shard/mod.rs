@@ -165,7 +165,7 @@ impl Shard {
                     }
                 }
                 Err(error) => {
-                    self.refuse(id, error, ports);
+                    self.refuse_header(id, bytes[taken], error, ports);
                     taken = bytes.len();
                 }
             }
@@ -223,6 +223,25 @@ impl Shard {
             self.refuse(id, error, ports);
         }
         Handled::Taken
+    }
+
+    /// Ends a connection because of a fixed header. The first bytes may be of another protocol,
+    /// such as HTTP, and are then no CONNECT rather than a CONNECT with an error.
+    #[cold]
+    #[inline(never)]
+    fn refuse_header(
+        &mut self,
+        id: ConnectionId,
+        first: u8,
+        error: DecodeError,
+        ports: &mut impl Ports,
+    ) {
+        let is_fresh = matches!(self.connections.connected(id).stage(), Stage::Fresh);
+        if is_fresh && first >> 4 != PacketType::Connect as u8 {
+            self.refuse(id, ProtocolError::ConnectExpected, ports);
+        } else {
+            self.refuse(id, error, ports);
+        }
     }
 
     /// The first packet is CONNECT, and nothing else. [MQTT-3.1.0-1]

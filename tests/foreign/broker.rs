@@ -150,6 +150,11 @@ impl Broker {
         line.expect(words)
     }
 
+    /// Whether a line that was awaited, or that came before it, has these words.
+    pub(crate) fn has_said(&self, words: &str) -> bool {
+        self.log.iter().any(|line| line.contains(words))
+    }
+
     fn await_line<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> Option<T> {
         loop {
             let line = self.lines.recv_timeout(PATIENCE).ok()?;

@@ -149,6 +149,28 @@ fn bytes_that_are_no_connect_are_logged_and_a_silent_visitor_is_not() {
     assert!(lines[0].starts_with("INFO connection ended before CONNECT peer="), "{}", lines[0]);
 }
 
+/// Scanners and misdirected clients speak other protocols. The log does not blame a CONNECT.
+#[test]
+fn bytes_of_another_protocol_are_logged_as_no_connect() {
+    for first in [
+        &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        b"\0\0\0\x0c",
+        b"\x16\x03\x01\0\xc8\x01",
+    ] {
+        let lines = logged(|| {
+            let mut world = World::new(1);
+            let visitor = world.open(Version::V5);
+            world.send(visitor, first);
+            assert!(world.is_closed(visitor));
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].starts_with("INFO connection ended before CONNECT peer="), "{}", lines[0]);
+        let reason = " reason=\"the first packet is not a CONNECT\"";
+        assert!(lines[0].ends_with(reason), "{}", lines[0]);
+    }
+}
+
 /// A subscriber that never reads loses thousands of messages, and the log gets a few lines.
 #[test]
 fn what_happens_often_is_counted_and_said_now_and_then() {

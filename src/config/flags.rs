@@ -141,6 +141,13 @@ pub(super) struct LimitFlags {
     #[arg(long = "max-packet-size", value_name = "BYTES", default_value = "1MiB")]
     #[arg(value_parser = parse_bytes::<u32>(256, 256 << 20))]
     pub(super) packet_bytes_max: u32,
+    /// Maximum size of a packet that comes before CONNACK, in bytes or with a unit such as KiB or
+    /// MB. Raise it for a CONNECT with a larger Will or password
+    // The default has room for the largest Will payload and for as much again: topic, User Name, a
+    // token as password, and User Properties.
+    #[arg(long = "max-connect-size", value_name = "BYTES", default_value = "128KiB")]
+    #[arg(value_parser = parse_bytes::<u32>(256, 256 << 20))]
+    pub(super) connect_bytes_max: u32,
     /// Maximum number of unacknowledged QoS 1 and 2 messages to one client. The Receive Maximum of
     /// the client may lower it
     #[arg(long = "max-inflight", value_name = "NUMBER", default_value = "64")]

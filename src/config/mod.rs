@@ -182,6 +182,7 @@ pub enum Contradiction {
 fn limits(flags: &LimitFlags, connect_timeout: Span) -> Limits {
     Limits {
         packet_size_max: flags.packet_bytes_max as usize,
+        connect_size_max: flags.connect_bytes_max as usize,
         outbox_bytes_max: flags.outbox_bytes_max,
         inflight_max: flags.inflight_max.get(),
         queue: QueueLimits {

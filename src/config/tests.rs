@@ -71,7 +71,8 @@ fn every_flag_reaches_its_field() {
         "--listen 0 --listen [::1]:0 --listen-websocket 0 --listen-websocket 127.0.0.2 \
          --websocket-path /mqtt --websocket-origin http://a --websocket-origin https://b \
          --connect-timeout 3 --shards 2 --cpus 6,1 --busy-poll 50 \
-         --max-connections 7 --max-sessions 8 --max-packet-size 64KiB --max-inflight 9 \
+         --max-connections 7 --max-sessions 8 --max-packet-size 64KiB \
+         --max-connect-size 5KiB --max-inflight 9 \
          --receive-maximum 11 --when-queue-full disconnect --max-queued 12 \
          --max-queued-bytes 1MiB --outbox-bytes 8KiB \
          --max-topic-levels 13 --max-user-properties 14 --max-user-property-bytes 2KiB \
@@ -99,7 +100,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!(limits.connect_timeout, Span::from_secs(3));
     assert_eq!(config.busy_poll, Span::from_micros(50));
     assert_eq!((config.connections_max, limits.sessions_max), (7, 8));
-    assert_eq!(limits.packet_size_max, 64 << 10);
+    assert_eq!((limits.packet_size_max, limits.connect_size_max), (64 << 10, 5 << 10));
     assert_eq!((limits.inflight_max, limits.receive_maximum), (9, 11));
     assert_eq!((limits.queue.messages_max, limits.queue.bytes_max), (12, 1 << 20));
     assert_eq!(limits.when_queue_full, WhenQueueFull::Disconnect);

@@ -53,7 +53,7 @@ impl Brain for Shard {
     }
 
     fn packet_size(&self, connection: ConnectionId, begun: &[u8]) -> Option<usize> {
-        let packet_size_max = self.connections.get(connection)?.rules().limits.packet_size_max;
+        let packet_size_max = self.connections.get(connection)?.packet_size_max();
         frame::packet_size(begun).filter(|&size| size <= packet_size_max)
     }
 

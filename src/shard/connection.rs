@@ -17,7 +17,7 @@ use crate::{
         ids::SubscriberId,
         time::{Moment, Span},
     },
-    mqtt::{Auth, Frame, ProtocolError, Publish, Version},
+    mqtt::{Auth, DecodeError, Frame, PacketType, ProtocolError, Publish, Version},
     session::{client_aliases::ClientAliases, terms::Terms},
 };
 
@@ -45,6 +45,8 @@ pub(super) struct MqttConnection {
     stage: Stage,
     /// Valid once its CONNECT has been taken.
     terms: Terms,
+    /// Bytes of a packet that the client may send: fewer before its CONNECT is accepted.
+    packet_size_max: usize,
     /// Seconds; 0 is never.
     keep_alive: u16,
     last_packet: Moment,
@@ -75,7 +77,9 @@ struct Extras {
 
 impl MqttConnection {
     pub(super) fn new(arrival: Arrival, now: Moment, rules: Rc<Rules>) -> MqttConnection {
+        let limits = &rules.limits;
         MqttConnection {
+            packet_size_max: limits.connect_size_max.min(limits.packet_size_max),
             rules,
             principal: Rc::new(Principal::stranger(arrival.listener, arrival.peer)),
             surplus: arrival.surplus,
@@ -121,6 +125,26 @@ impl MqttConnection {
         self.terms
     }
 
+    /// Bytes of a packet that the client may send now.
+    #[inline]
+    pub(super) fn packet_size_max(&self) -> usize {
+        self.packet_size_max
+    }
+
+    /// Why the connection ends when a fixed header with this first byte has this error. The first
+    /// bytes may be of another protocol, such as HTTP, and are then no CONNECT rather than a wrong
+    /// one.
+    #[cold]
+    pub(super) fn cause_of(&self, first: u8, error: DecodeError) -> Cause {
+        let is_connect = first >> 4 == PacketType::Connect as u8;
+        match (self.stage, error) {
+            (Stage::Fresh, _) if !is_connect => Cause::Error(ProtocolError::ConnectExpected.into()),
+            (Stage::Connected(_), _) => Cause::Error(error),
+            (_, DecodeError::PacketTooLarge) => Cause::ConnectTooLarge,
+            _ => Cause::Error(error),
+        }
+    }
+
     pub(super) fn subscriber(&self) -> Option<SubscriberId> {
         match self.stage {
             Stage::Connected(subscriber) => Some(subscriber),
@@ -155,6 +179,7 @@ impl MqttConnection {
         self.terms = connect.terms;
         self.is_bridge = connect.is_bridge;
         self.keep_alive = rules.keep_alive(connect);
+        self.packet_size_max = rules.limits.packet_size_max;
         self.rules = rules;
     }
 

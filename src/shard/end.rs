@@ -29,6 +29,8 @@ pub(super) enum Cause {
     PartialOverflow,
     /// The bytes or the moment were wrong.
     Error(DecodeError),
+    /// A packet before the client was let in was larger than such a packet may be.
+    ConnectTooLarge,
     KeepAlive,
     ConnectTimeout,
     TakenOver,
@@ -59,6 +61,7 @@ impl Cause {
             | Cause::ConnackTooLarge
             | Cause::ConnectTimeout => None,
             Cause::Error(error) => Some(Reason::Packet(error)),
+            Cause::ConnectTooLarge => Some(Reason::Packet(DecodeError::PacketTooLarge)),
             Cause::KeepAlive => Some(Reason::Silent),
             Cause::TakenOver => Some(Reason::TakenOver),
             Cause::QuotaExceeded => Some(Reason::QueueFull),
@@ -82,6 +85,9 @@ impl Cause {
             Cause::ConnectTimeout => "no CONNECT came in time",
             Cause::Error(DecodeError::PacketTooLarge) => {
                 "the client sent a packet larger than --max-packet-size"
+            }
+            Cause::ConnectTooLarge => {
+                "the client sent a packet larger than --max-connect-size before CONNACK"
             }
             Cause::ShuttingDown => "the broker stops",
             Cause::ConnackTooLarge => "CONNACK is larger than the Maximum Packet Size in CONNECT",

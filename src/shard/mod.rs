@@ -145,7 +145,7 @@ impl Shard {
             && let Some(connection) = self.connections.get_mut(id)
             && !connection.is_held()
         {
-            match frame::split(&bytes[taken..], connection.rules().limits.packet_size_max) {
+            match frame::split(&bytes[taken..], connection.packet_size_max()) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     connection.touch(self.context.now);
@@ -165,7 +165,8 @@ impl Shard {
                     }
                 }
                 Err(error) => {
-                    self.refuse_header(id, bytes[taken], error, ports);
+                    let cause = connection.cause_of(bytes[taken], error);
+                    self.end(id, cause, ports);
                     taken = bytes.len();
                 }
             }
@@ -223,25 +224,6 @@ impl Shard {
             self.refuse(id, error, ports);
         }
         Handled::Taken
-    }
-
-    /// Ends a connection because of a fixed header. The first bytes may be of another protocol,
-    /// such as HTTP, and are then no CONNECT rather than a CONNECT with an error.
-    #[cold]
-    #[inline(never)]
-    fn refuse_header(
-        &mut self,
-        id: ConnectionId,
-        first: u8,
-        error: DecodeError,
-        ports: &mut impl Ports,
-    ) {
-        let is_fresh = matches!(self.connections.connected(id).stage(), Stage::Fresh);
-        if is_fresh && first >> 4 != PacketType::Connect as u8 {
-            self.refuse(id, ProtocolError::ConnectExpected, ports);
-        } else {
-            self.refuse(id, error, ports);
-        }
     }
 
     /// The first packet is CONNECT, and nothing else. [MQTT-3.1.0-1]

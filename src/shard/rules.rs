@@ -50,6 +50,9 @@ pub struct Limits {
     /// Bytes of a packet from a client. A larger packet closes the connection with Packet too
     /// large. Told in CONNACK: a change holds for later connections.
     pub packet_size_max: usize,
+    /// Bytes of a packet of a client whose CONNECT has not been accepted. A larger packet closes
+    /// the connection. A change holds for later connections.
+    pub connect_size_max: usize,
     /// Unsent bytes of one connection. Beyond it, a QoS 0 message is dropped and counted, and a
     /// QoS 1 or 2 message waits in the queue. The runtime reads this limit once, so a change holds
     /// from the next start of the broker.
@@ -130,6 +133,7 @@ pub(super) mod tests {
         Rules {
             limits: Limits {
                 packet_size_max: 1 << 20,
+                connect_size_max: 128 << 10,
                 outbox_bytes_max: 64 << 10,
                 inflight_max: 100,
                 queue: QueueLimits { messages_max: 100, bytes_max: 1 << 20 },

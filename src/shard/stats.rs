@@ -124,6 +124,8 @@ counters! {
     refused_sessions => "connections/refused/too-many-sessions",
     /// Connections refused because too many clients waited to be authenticated.
     refused_busy => "connections/refused/busy",
+    /// Connections closed because a packet before CONNACK was larger than such a packet may be.
+    refused_connect_size => "connections/refused/connect-too-large",
     /// Connections refused for a wrong or missing password, or another failed authentication.
     refused_authentication => "connections/refused/authentication",
     /// Connections refused in CONNACK for any other reason.
@@ -165,6 +167,7 @@ impl Counters {
             Cause::Disconnect | Cause::DisconnectWithWill => self.ended_by_client += 1,
             Cause::Finished | Cause::Broken => self.ended_abruptly += 1,
             Cause::Error(error) => self.count_error(error),
+            Cause::ConnectTooLarge => self.refused_connect_size += 1,
             Cause::KeepAlive => self.ended_keep_alive += 1,
             Cause::ConnectTimeout => self.ended_connect_timeout += 1,
             Cause::TakenOver => self.ended_taken_over += 1,

@@ -155,6 +155,7 @@ fn limits(random: &mut Random, narrow: bool) -> Limits {
     };
     Limits {
         packet_size_max: 1 << 20,
+        connect_size_max: 128 << 10,
         outbox_bytes_max: if narrow { random.pick(&[100, 300, 2_000]) } else { 1 << 20 },
         inflight_max: random.pick(&[1, 2, 5, 64]),
         queue,

@@ -5,12 +5,12 @@ use std::{io::Write, sync::Arc};
 use ringmq::{
     access::{Anonymous, Passwords, Policy},
     base::time::Span,
-    mqtt::{Connect, Packet, Version},
+    mqtt::{Connect, Delivery, Packet, Version},
 };
 
 use crate::{
     everywhere, join, join_as,
-    packets::{bytes, connect, disconnect, resume},
+    packets::{bytes, connect, disconnect, publish, resume, will},
     world::{World, limits},
 };
 
@@ -201,6 +201,29 @@ fn a_packet_that_is_too_large_is_refused_by_its_length_alone() {
     world.send(client, b"\x30\xff\xff\xff\x7f");
     assert_eq!(world.received(client), ["DISCONNECT PacketTooLarge"]);
     assert_eq!(world.counters().ended_too_large, 1);
+}
+
+/// The largest Will fits. What is larger than a CONNECT may be is refused before its bytes come,
+/// and the client that has been let in may send it.
+#[test]
+fn before_connack_a_packet_may_be_as_large_as_a_connect_with_its_will() {
+    everywhere(|shards, version| {
+        let mut world = World::new(shards);
+        let payload = vec![b'x'; 65_535];
+        let with_will = Connect { will: Some(will("t", &payload)), ..connect(version, "will") };
+        let client = world.open(version);
+        world.send(client, &bytes(&Packet::Connect(with_will), version));
+        assert!(!world.is_closed(client));
+        let large = "x".repeat(limits().connect_size_max);
+        let large = publish("t", Delivery::AtMostOnce, &large);
+        world.send(client, &bytes(&Packet::Publish(large), version));
+        assert!(!world.is_closed(client));
+        let stranger = world.open(version);
+        // 128 KiB and the fixed header.
+        world.send(stranger, b"\x10\x80\x80\x08");
+        assert!(world.is_closed(stranger));
+        assert_eq!(world.counters().refused_connect_size, 1);
+    });
 }
 
 /// [MQTT-3.14.4-2] [MQTT-4.13.2-1]

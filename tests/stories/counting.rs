@@ -174,6 +174,13 @@ const WAYS: &[(&str, Act, Way)] = &[
         |it| it.ended_too_large,
     ),
     (
+        "a large CONNECT",
+        |world, v| {
+            knock(world, v, &[0x10, 0xff, 0xff, 0xff, 0x7f]);
+        },
+        |it| it.refused_connect_size,
+    ),
+    (
         "a forbidden Will",
         |world, v| {
             let forbidden = Connect { will: Some(will("$SYS/x", b"")), ..connect(v, "a") };

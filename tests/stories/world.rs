@@ -186,6 +186,7 @@ const SECRET_BITS: u64 = 0x002C_79CA_DEB4;
 pub(crate) fn limits() -> Limits {
     Limits {
         packet_size_max: 1 << 20,
+        connect_size_max: 128 << 10,
         outbox_bytes_max: 1 << 20,
         inflight_max: 64,
         queue: QueueLimits { messages_max: 10_000, bytes_max: 16 << 20 },

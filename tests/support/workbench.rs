@@ -212,6 +212,7 @@ fn encode(packet: &Packet<'_>, version: Version) -> Vec<u8> {
 fn limits() -> Limits {
     Limits {
         packet_size_max: 1 << 20,
+        connect_size_max: 128 << 10,
         outbox_bytes_max: 1 << 20,
         inflight_max: 64,
         queue: QueueLimits { messages_max: 1000, bytes_max: 1 << 20 },

@@ -62,6 +62,13 @@ impl<'a> Accepted<'a> {
         Packet::Connack(connack)
     }
 
+    /// Whether the client accepts a CONNACK as large as this one. Session Present changes nothing
+    /// in its size.
+    pub(super) fn fits(&self) -> bool {
+        let Packet::Connack(connack) = self.connack() else { return true };
+        self.is_taken(connack)
+    }
+
     fn is_taken(&self, connack: Connack<'_>) -> bool {
         self.connect.terms.write(&Packet::Connack(connack), None, &mut Vec::new())
     }

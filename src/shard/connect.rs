@@ -139,6 +139,9 @@ impl Shard {
         if !connect.may_leave_will(&principal) {
             return self.refuse_connect(id, Claim::of(&connect), Reason::WillForbidden, ports);
         }
+        if !Accepted::new(&self.context.rules, &connect, false, proof.data.as_deref()).fits() {
+            return self.end(id, Cause::ConnackTooLarge, ports);
+        }
         self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
         let sessions_max = self.context.rules.limits.sessions_max;
@@ -151,9 +154,7 @@ impl Shard {
         let data = proof.data.as_deref();
         let accepted = Accepted::new(&self.context.rules, &connect, session_present, data);
         let answered = self.connections.answer(id, &accepted.connack(), None, ports);
-        if let Err(cause) = answered {
-            return self.end(id, cause, ports);
-        }
+        answered.expect("the size of the CONNACK has been looked at");
         let listener = self.context.settings.listener_address(principal.listener());
         let keep_alive = self.context.rules.keep_alive(&connect);
         let terms = (connect.terms.version(), keep_alive);

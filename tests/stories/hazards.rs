@@ -178,6 +178,27 @@ fn nothing_comes_before_connack_and_nothing_instead_of_it() {
     }
 }
 
+/// The client that cannot be told that it is let in takes nothing over, and leaves no session.
+#[test]
+fn a_connect_whose_connack_is_too_large_changes_nothing() {
+    for shards in crate::SHARDS {
+        let mut world = World::new(shards);
+        let earlier = join_as(&mut world, Version::V5, "tiny");
+        for client_id in ["tiny", ""] {
+            let client = world.open(Version::V5);
+            let mut connect = resume(Version::V5, client_id);
+            connect.properties.maximum_packet_size = std::num::NonZeroU32::new(8);
+            world.send(client, &bytes(&Packet::Connect(connect), Version::V5));
+            assert_eq!(world.received(client), [""; 0]);
+            assert!(world.is_closed(client));
+        }
+        world.send(earlier, &bytes(&Packet::Pingreq, Version::V5));
+        assert_eq!(world.received(earlier), ["PINGRESP"]);
+        let counters = world.counters();
+        assert_eq!((counters.clients_connected, counters.clients_total), (1, 1));
+    }
+}
+
 /// [MQTT-3.14.2-1]
 #[test]
 fn a_second_connect_is_a_protocol_error_whatever_is_in_it() {

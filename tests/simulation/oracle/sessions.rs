@@ -50,8 +50,10 @@ impl Oracle {
                 return Ok(());
             }
             // A CONNACK with an Assigned Client Identifier is larger. [MQTT-3.2.2-16]
+            // Nothing has come of the CONNECT then.
             let assigned = if connect.client_id.is_empty() { super::ASSIGNED } else { 0 };
-            let excused = self.conns[link].packet_size_max < super::SMALL + assigned;
+            let maximum = connect.properties.maximum_packet_size;
+            let excused = maximum.is_some_and(|it| (it.get() as usize) < super::SMALL + assigned);
             return ensure(excused, "CONNECT is answered", || format!("link {link}"));
         };
         let Answer { reason_code, present, assigned } = answer;

@@ -77,6 +77,8 @@ fn config(cpu: usize, handle_signals: bool) -> RuntimeConfig {
         flush_time_max: Span::from_secs(5),
         stop_time_max: Span::from_secs(10),
         partial_bytes_max: 64 << 20,
+        stranger_bytes_max: 64 << 20,
+        packet_timeout: Span::from_secs(60),
         signals: handle_signals.then(|| HangUps::catch().expect("signals can be handled")),
     }
 }

@@ -23,8 +23,10 @@ use crate::{
 
 /// How long a client may take to read its outbox after its connection was closed.
 const FLUSH_TIME_MAX: Span = Span::from_secs(5);
-/// Incomplete packets that one shard holds, all its connections together: 256 MiB.
+/// Incomplete packets that one shard holds for clients that have been let in.
 const PARTIAL_BYTES_MAX: usize = 256 << 20;
+/// The same for all others: the largest CONNECT of a hundred clients at once.
+const STRANGER_BYTES_MAX: usize = 16 << 20;
 /// Connections beyond `--max-connections` that are accepted only to be told so.
 const CONNECTIONS_SURPLUS: usize = 256;
 
@@ -124,6 +126,8 @@ fn runtime_config(config: &Config, hang_ups: HangUps) -> RuntimeConfig {
         flush_time_max: FLUSH_TIME_MAX,
         stop_time_max: config.stop_timeout,
         partial_bytes_max: PARTIAL_BYTES_MAX,
+        stranger_bytes_max: STRANGER_BYTES_MAX,
+        packet_timeout: config.packet_timeout,
         signals: Some(hang_ups),
     }
 }

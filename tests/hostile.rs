@@ -8,7 +8,10 @@ mod broker;
 #[path = "support/client.rs"]
 mod client;
 
-use std::{io::Write, num::NonZeroU16};
+use std::{
+    io::{ErrorKind, Write},
+    num::NonZeroU16,
+};
 
 use broker::Broker;
 use client::{Client, encode, resident};
@@ -35,7 +38,7 @@ struct Kind {
     cost_max: u64,
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind { name: "publishes past Receive Maximum", act: past_receive_maximum, cost_max: 1 << 10 },
     Kind { name: "never acknowledges", act: never_acknowledges, cost_max: 8 * (16 << 10) },
     Kind { name: "uses 65,535 Topic Aliases", act: every_alias, cost_max: 1 << 10 },
@@ -47,10 +50,11 @@ const KINDS: [Kind; 8] = [
     Kind { name: "publishes 1 MB of User Properties", act: labelled_message, cost_max: 16 << 10 },
     Kind { name: "the same at QoS 0", act: labelled_in_passing, cost_max: 16 << 10 },
     Kind {
-        name: "connects with 1 MB of User Properties",
+        name: "connects with 100 KB of User Properties",
         act: labelled_client,
         cost_max: 16 << 10,
     },
+    Kind { name: "begins a CONNECT of 1 MB", act: oversized_connect, cost_max: 1 << 10 },
     Kind {
         name: "begins a packet of 256 MB behind a SUBSCRIBE",
         act: oversized_while_paused,
@@ -86,6 +90,51 @@ fn hostile_clients_are_answered_and_cost_what_they_may() {
         broker.stop();
     }
     assert_eq!(excess, Vec::<&str>::new());
+}
+
+/// Strangers begin a CONNECT, as large as may be, and do not end it: more of them than there is
+/// memory for. Clients that were let in are in the middle of a packet meanwhile.
+#[test]
+fn strangers_do_not_take_the_memory_of_clients() {
+    const STRANGERS: usize = 600;
+    let broker = Broker::ringmq(2);
+    let before = resident(&broker);
+    let payload = vec![b'x'; 100 << 10];
+    let message = Packet::Publish(publish("t", Delivery::AtLeastOnce(PacketId::MIN), &payload));
+    let message = encode(&message, V5);
+    let mut innocent: Vec<Client> =
+        (0..30).map(|n| Client::connect(&broker, V5, &format!("innocent {n}"))).collect();
+    let (begin, end) = message.split_at(message.len() / 2);
+    for client in &mut innocent {
+        client.send(begin);
+    }
+    let mut begun = b"\x10\xfc\xff\x07\0\x04MQTT\x05".to_vec();
+    begun.resize(127 << 10, 0);
+    let strangers: Vec<Client> = (0..STRANGERS)
+        .map(|_| {
+            let mut stranger = Client::open(&broker, V5);
+            // The broker may end it before all is written.
+            drop(stranger.stream.write_all(&begun));
+            stranger
+        })
+        .collect();
+    for client in &mut innocent {
+        client.send(end);
+        assert_eq!(client.next(|packet| matches!(packet, Packet::Puback(_))), Some(true));
+    }
+    Client::connect(&broker, V5, "witness").ping();
+    let ended = strangers.iter().filter(|stranger| is_ended(stranger)).count();
+    // Two shards keep 16 MiB each.
+    assert!(ended >= STRANGERS - 2 * 130, "{ended} were ended");
+    let cost = resident(&broker) - before;
+    assert!(cost < 60 << 10, "they take {cost} KiB");
+    broker.stop();
+}
+
+/// Whether the broker has closed the connection.
+fn is_ended(client: &Client) -> bool {
+    client.stream.set_nonblocking(true).unwrap();
+    !matches!(client.stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Lets all clients act, of whom all end in the same way.
@@ -191,7 +240,7 @@ fn labelled_in_passing(broker: &Broker) -> String {
 
 fn labelled_client(broker: &Broker) -> String {
     let labels = labels();
-    let pairs: Vec<(&str, &str)> = labels.iter().map(|(a, b)| (&**a, &**b)).collect();
+    let pairs: Vec<(&str, &str)> = labels.iter().map(|(a, b)| (&**a, &**b)).take(100).collect();
     each(|n| {
         let mut client = Client::open(broker, V5);
         let client_id = format!("proud {n}");
@@ -205,6 +254,15 @@ fn labelled_client(broker: &Broker) -> String {
                 other => panic!("{other:?}"),
             })
             .unwrap()
+    })
+}
+
+fn oversized_connect(broker: &Broker) -> String {
+    each(|_| {
+        let mut client = Client::open(broker, V5);
+        client.send(b"\x10\xc0\x84\x3d\0\x04MQTT");
+        assert_eq!(client.next(|_| ()), None);
+        "closed".to_owned()
     })
 }
 

@@ -249,6 +249,23 @@ fn incomplete_packets_have_a_budget() {
 }
 
 #[test]
+fn a_packet_that_does_not_come_along_ends_its_connection() {
+    let hasty = RuntimeConfig { packet_timeout: Span::from_millis(100), ..config(1) };
+    let broker = start(hasty);
+    let mut idle = broker.connect();
+    assert_eq!(idle.ask("whole"), "whole");
+    let mut stuck = broker.connect();
+    stuck.say("\n half a line");
+    assert_eq!(stuck.line(), "");
+    assert_eq!(stuck.line(), "", "closed");
+    assert_eq!(idle.ask("idle"), "idle");
+    let mut large = broker.connect();
+    large.say(&block(600_000)[..100_000]);
+    assert_eq!(large.line(), "");
+    assert_eq!(idle.ask("!tell"), "finished 0 broken 0 refused 0");
+}
+
+#[test]
 fn a_stop_flushes_what_is_owed() {
     let broker = start(config(2));
     let mut clients: Vec<Client> = (0..20).map(|_| broker.connect()).collect();

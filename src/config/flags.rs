@@ -83,6 +83,11 @@ pub(super) struct NetworkFlags {
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = parse_seconds(1, 3600))]
     pub(super) connect_timeout: Span,
+    /// Time in which the rest of an incomplete packet has to come, or 1 KiB of it, in seconds. Else
+    /// its client is disconnected
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    #[arg(value_parser = parse_seconds(1, 3600))]
+    pub(super) packet_timeout: Span,
     /// Time that a stop may take, in seconds. Most of it is for sending the messages that wait for
     /// connected clients; what the clients do not take in this time is lost
     #[arg(long, value_name = "SECONDS", default_value = "5")]

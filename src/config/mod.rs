@@ -57,6 +57,8 @@ pub struct Config {
     pub connections_max: usize,
     pub limits: Limits,
 
+    /// A packet of which less than 1 KiB comes in this time ends its connection.
+    pub packet_timeout: Span,
     /// How long a stop may take.
     pub stop_timeout: Span,
 
@@ -113,6 +115,7 @@ impl Config {
             busy_poll: shards.busy_poll,
             connections_max: limits.connections_max,
             limits: self::limits(&limits, network.connect_timeout),
+            packet_timeout: network.packet_timeout,
             stop_timeout: network.stop_timeout,
             share_strategies: share_strategies(sharing, &offer)?,
             offer: self::offer(&offer),

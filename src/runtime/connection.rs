@@ -8,8 +8,16 @@ use std::{
     },
 };
 
-use super::{outbox::Outbox, ring::reassembly::ReassemblyBuffer};
-use crate::{base::ids::ShardId, shard::ports::Arrival, transport::Transport};
+use super::{
+    outbox::Outbox,
+    partials::{Pool, Progress, Share},
+    ring::reassembly::ReassemblyBuffer,
+};
+use crate::{
+    base::ids::ShardId,
+    shard::ports::{Arrival, Payer},
+    transport::Transport,
+};
 
 /// How far a connection has come.
 ///
@@ -61,6 +69,11 @@ pub(super) struct SocketConnection {
     pub(super) flags: SocketFlags,
     /// Bytes that came after the connection was closed.
     pub(super) discarded: usize,
+    /// Who pays for its incomplete packet.
+    pub(super) payer: Payer,
+    /// What it has of the memory for incomplete packets.
+    pub(super) share: Share,
+    pub(super) progress: Progress,
 }
 
 /// What is true of a connection besides its phase.
@@ -132,6 +145,9 @@ impl SocketConnection {
             transport,
             flags: SocketFlags::default(),
             discarded: 0,
+            payer: Payer::default(),
+            share: Share::default(),
+            progress: Progress::default(),
         }
     }
 
@@ -165,6 +181,20 @@ impl SocketConnection {
         self.transport.held_bytes()
             + self.kept.len()
             + self.reassembly.as_ref().map_or(0, |reassembly| reassembly.room())
+    }
+
+    /// How many bytes of the packet that is arriving have come.
+    pub(super) fn come(&self) -> usize {
+        self.reassembly.as_ref().map_or(self.kept.len(), |reassembly| reassembly.len())
+    }
+
+    /// The pool that the memory for its incomplete packet is from.
+    pub(super) fn pool(&self) -> Pool {
+        match self.phase {
+            Phase::Open | Phase::Moving(_) if self.payer.is_let_in => Pool::Clients,
+            Phase::Open | Phase::Moving(_) => Pool::Strangers,
+            Phase::Flushing | Phase::Lingering | Phase::Dead => Pool::Leaving,
+        }
     }
 
     pub(super) fn unsent(&self) -> usize {

@@ -13,6 +13,7 @@ use super::{
     load::LoadCounters,
     mailbox::Mail,
     outbox::Outbox,
+    partials::{PartialLimits, Partials},
     precede::Follower,
     random::Random,
     ring::{Outcome, Ring, RingAddress, system},
@@ -27,16 +28,15 @@ use crate::{
     mesh::WakePeer,
     shard::{
         letter::LetterBatch,
-        ports::{Closing, Load, Ports, Secret, Verification},
+        ports::{Closing, Load, Payer, Ports, Secret, Verification},
     },
 };
 
 /// What a shard may use.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_field_names, reason = "limits are named like this everywhere")]
 pub(super) struct DriverLimits {
     pub(super) outbox_bytes_max: usize,
-    pub(super) partial_bytes_max: usize,
+    pub(super) partials: PartialLimits,
     pub(super) flush_time_max: Span,
 }
 
@@ -70,8 +70,8 @@ pub(super) struct Driver {
     /// How the rings of all shards are reached.
     addresses: Arc<[RingAddress]>,
     touched: Vec<ConnectionId>,
-    /// Bytes that are kept for all connections together.
-    pub(super) kept_bytes: usize,
+    /// The memory for incomplete packets.
+    pub(super) partials: Partials,
     /// The large packet that is being handed in; otherwise empty.
     pub(super) handed_in: Bytes,
     /// Deadlines of the connections that flush or linger, soonest first.
@@ -122,7 +122,7 @@ impl Driver {
             limits,
             addresses,
             touched: Vec::new(),
-            kept_bytes: 0,
+            partials: Partials::new(limits.partials),
             handed_in: Bytes::new(),
             flushing: VecDeque::new(),
             lingering: VecDeque::new(),
@@ -171,6 +171,7 @@ impl Driver {
     pub(super) fn kill(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.phase = Phase::Dead;
+            self.note_kept(id);
             self.touch(id);
         }
     }
@@ -192,6 +193,7 @@ impl Driver {
             Closing::Flush => Phase::Flushing,
             Closing::Abort => Phase::Dead,
         };
+        self.note_kept(id);
         if closing == Closing::Flush {
             self.flushing.push_back((self.now + self.limits.flush_time_max, id));
         }
@@ -242,6 +244,7 @@ impl Driver {
     /// Hands in kept bytes, or the end of the connection, in the next turn, if there are any.
     pub(super) fn feed_later(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.progress.begin(self.now);
         if !connection.flags.feed_due {
             connection.flags.feed_due = true;
             self.due.push(Due::Feed(id));
@@ -354,6 +357,7 @@ impl Driver {
         }
         self.forget_kept(id);
         let mut connection = self.connections.remove(id).expect(PRESENT);
+        self.partials.release(connection.share);
         if let Some(outbox) = connection.outbox.take() {
             self.drop_outbox(outbox);
         }
@@ -362,7 +366,7 @@ impl Driver {
     /// Sends a connection to its home shard.
     fn send_off(&mut self, id: ConnectionId, home: ShardId) {
         let connection = self.connections.remove(id).expect(PRESENT);
-        self.kept_bytes -= connection.kept_len();
+        self.partials.release(connection.share);
         let SocketConnection {
             socket, listener, permit, kept, reassembly, transport, flags, ..
         } = connection;
@@ -377,9 +381,11 @@ impl Driver {
         let mut connection = SocketConnection::new(socket, listener, transport, permit);
         connection.kept = kept;
         connection.reassembly = reassembly;
-        self.kept_bytes += connection.kept_len();
         connection.flags.finished = finished;
-        self.insert(connection)
+        connection.progress.begin(self.now);
+        let id = self.insert(connection);
+        self.note_kept(id);
+        id
     }
 
     pub(super) fn insert(&mut self, connection: SocketConnection) -> ConnectionId {
@@ -411,7 +417,7 @@ impl Driver {
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let first = |queue: &VecDeque<(Moment, ConnectionId)>| queue.front().map(|&(at, _)| at);
         let ends = first(&self.flushing).into_iter().chain(first(&self.lingering));
-        ends.chain(self.next_release()).min()
+        ends.chain(self.next_release()).chain(self.partials.next_look()).min()
     }
 
     /// Frees the memory that nothing has needed for a while.
@@ -488,6 +494,13 @@ impl Ports for Driver {
 
     fn precede(&mut self, earlier: ConnectionId, later: ConnectionId) -> bool {
         self.may_follow(earlier, later)
+    }
+
+    fn bill(&mut self, id: ConnectionId, payer: Payer) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.payer = payer;
+            self.note_kept(id);
+        }
     }
 
     fn letters(&mut self, to: ShardId) -> &mut LetterBatch {

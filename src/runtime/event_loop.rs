@@ -102,6 +102,7 @@ impl<B: Brain> EventLoop<B> {
         self.handle_completions();
         self.driver.release_followers();
         self.handle_mail();
+        self.driver.relieve(&mut self.brain);
         self.handle_rules();
         self.handle_verdicts();
         self.handle_time();
@@ -300,6 +301,7 @@ impl<B: Brain> EventLoop<B> {
             self.brain.handle_time(now, &mut self.driver);
         }
         self.driver.handle_time();
+        self.driver.look_at_packets(&mut self.brain);
         self.trim_memory();
         if self.draining.is_none() {
             self.listeners.handle_time(now, &mut self.driver.ring);

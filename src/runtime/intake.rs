@@ -35,6 +35,7 @@ impl<B: Brain> EventLoop<B> {
                 _ => {}
             }
             self.driver.break_off_if_send_failed(id, &mut self.brain);
+            self.driver.relieve(&mut self.brain);
         }
         if let Some(buffer) = completion.buffer {
             self.buffers.give_back(buffer);
@@ -51,13 +52,13 @@ impl<B: Brain> EventLoop<B> {
         let protocol = &self.listeners.listener(connection.listener).protocol;
         let held_before = connection.transport.held_bytes();
         let received = connection.transport.receive(bytes, protocol);
-        let held = connection.transport.held_bytes();
-        self.driver.kept_bytes = self.driver.kept_bytes - held_before + held;
+        if held_before != connection.transport.held_bytes() {
+            self.driver.note_kept(id);
+        }
         if received.owes || !received.answer.is_empty() {
             self.driver.note_answer(id, &received);
         }
-        let in_bounds = self.driver.hand_in(id, &bytes[received.mqtt], &mut self.brain);
-        if !in_bounds || self.driver.keeps_too_much(held) {
+        if !self.driver.hand_in(id, &bytes[received.mqtt], &mut self.brain) {
             return self.driver.handle_overflow(id, &mut self.brain);
         }
         if let Some(end) = received.end {
@@ -103,7 +104,7 @@ impl Driver {
     }
 
     /// Hands bytes to the brain in place, after those that are kept, and keeps those that the brain
-    /// does not take. False: the shard keeps too many bytes.
+    /// does not take. False: out of memory.
     #[must_use]
     pub(super) fn hand_in(
         &mut self,

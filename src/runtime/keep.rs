@@ -7,22 +7,28 @@
 use std::mem;
 
 use super::{
+    connection::SocketConnection,
     driver::{Driver, present},
     outbox::SHARED_BYTES_MIN,
+    partials::{Holder, Pool},
     ring::reassembly::ReassemblyBuffer,
 };
-use crate::{base::ids::ConnectionId, shard::ports::Brain};
+use crate::{
+    base::ids::ConnectionId,
+    shard::ports::{Brain, End},
+};
 
 impl Driver {
-    /// Keeps bytes that cannot be taken yet. False: the shard keeps too many bytes, and this
-    /// connection must be closed.
+    /// Keeps bytes that cannot be taken yet. False: out of memory.
     #[must_use]
     pub(super) fn keep(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
         let connection = present(&mut self.connections, id);
         if bytes.is_empty() || !connection.keeps_bytes() {
             return true;
         }
-        let before = connection.kept_len();
+        if connection.share.is_empty() {
+            connection.progress.begin(self.now);
+        }
         let mut rest = bytes;
         if let Some(reassembly) = &mut connection.reassembly {
             let Ok(landed) = reassembly.append(bytes) else { return false };
@@ -34,13 +40,61 @@ impl Driver {
             }
             connection.kept.extend_from_slice(rest);
         }
-        self.kept_bytes += connection.kept_len() - before;
-        self.kept_bytes <= self.limits.partial_bytes_max
+        self.note_kept(id);
+        self.watch(id);
+        true
     }
 
-    /// Whether the shard keeps too many bytes, `more` of which have just been added.
-    pub(super) fn keeps_too_much(&self, more: usize) -> bool {
-        more > 0 && self.kept_bytes > self.limits.partial_bytes_max
+    /// Notes how many bytes are kept for a connection, and for whom.
+    pub(super) fn note_kept(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let (pool, kept) = (connection.pool(), connection.kept_len());
+        self.partials.note(&mut connection.share, pool, kept);
+    }
+
+    /// Watches that the packet that is arriving on a connection comes along.
+    fn watch(&mut self, id: ConnectionId) {
+        let connection = present(&mut self.connections, id);
+        if connection.progress.begin_watch(connection.come(), self.now) {
+            self.partials.watch(id, self.now);
+        }
+    }
+
+    /// Ends connections whose incomplete packets take too much memory.
+    #[inline]
+    pub(super) fn relieve(&mut self, brain: &mut impl Brain) {
+        for pool in [Pool::Strangers, Pool::Clients] {
+            if self.partials.is_short(pool) {
+                self.relieve_pool(pool, brain);
+            }
+        }
+    }
+
+    #[cold]
+    fn relieve_pool(&mut self, pool: Pool, brain: &mut impl Brain) {
+        let connections = self.connections.iter();
+        let holders = connections.filter(|(_, it)| it.pool() == pool && !it.share.is_empty());
+        let holders = holders.map(|(id, it)| it.as_holder(id)).collect();
+        for id in self.partials.payers(pool, holders, self.now) {
+            self.handle_overflow(id, brain);
+        }
+    }
+
+    /// Ends connections whose packets have been incomplete for too long.
+    pub(super) fn look_at_packets(&mut self, brain: &mut impl Brain) {
+        while let Some((id, is_late)) = self.partials.next_due(self.now) {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            let takes_too_long = connection.progress.end_watch(connection.come());
+            if !connection.is_open() || connection.come() == 0 {
+                continue;
+            }
+            // What has not been read is not the client's fault.
+            if takes_too_long && !is_late && connection.takes_bytes() {
+                brain.handle_end(self.now, id, End::PacketTimeout, self);
+            } else {
+                self.watch(id);
+            }
+        }
     }
 
     /// Makes a reassembly buffer for the packet that begins with the kept bytes, if the packet is
@@ -59,12 +113,11 @@ impl Driver {
         // Reserved memory may be resident before it is used. While half of the budget is free, a
         // packet gets room for all of it; otherwise only for some more bytes than have come.
         let room = size.min(ROOM_MAX);
-        let is_generous = self.kept_bytes + room <= self.limits.partial_bytes_max / 2;
-        let room = if is_generous { room } else { 0 };
+        let room = if self.partials.is_roomy(connection.pool(), room) { room } else { 0 };
         let Ok(reassembly) = ReassemblyBuffer::new(kept, size, room) else { return false };
-        self.kept_bytes = self.kept_bytes - kept.len() + reassembly.room();
         connection.reassembly = Some(Box::new(reassembly));
         self.chunks.give_back_kept(mem::take(&mut connection.kept));
+        self.note_kept(id);
         true
     }
 
@@ -86,28 +139,23 @@ impl Driver {
         Some(missing.unwrap_or(coming).clamp(1, coming))
     }
 
-    /// A receive into the reassembly buffer has ended. False: the shard keeps too many bytes, or
-    /// is out of memory.
+    /// A receive into the reassembly buffer has ended. False: out of memory.
     #[must_use]
     pub(super) fn complete_reassembly(&mut self, id: ConnectionId, received: usize) -> bool {
         self.counters.bytes_received += received as u64;
         let connection = present(&mut self.connections, id);
         let reassembly = connection.reassembly.as_mut().expect("the kernel has received into it");
-        let before = reassembly.room();
         let has_room = reassembly.complete(received).is_ok();
-        self.kept_bytes += reassembly.room() - before;
-        has_room && (received == 0 || self.kept_bytes <= self.limits.partial_bytes_max)
+        self.note_kept(id);
+        has_room
     }
 
     /// Forgets the reassembly buffer, unless the kernel still writes to it. The connection may have
     /// gone, as for all that follows: the brain ends connections by identifiers that it has kept.
     pub(super) fn forget_reassembly(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if let Some(reassembly) =
-            connection.reassembly.take_if(|reassembly| !reassembly.is_in_flight())
-        {
-            self.kept_bytes -= reassembly.room();
-        }
+        connection.reassembly.take_if(|reassembly| !reassembly.is_in_flight());
+        self.note_kept(id);
     }
 
     /// Forgets the kept bytes: the brain will not be handed any more.
@@ -116,32 +164,44 @@ impl Driver {
         let kept = self.take_kept(id);
         self.chunks.give_back_kept(kept);
         if let Some(connection) = self.connections.get_mut(id) {
-            self.kept_bytes -= connection.transport.held_bytes();
             connection.transport.forget_held();
         }
+        self.note_kept(id);
     }
 
     /// Takes the kept bytes that follow the reassembly buffer, to hand them in.
     pub(super) fn take_kept(&mut self, id: ConnectionId) -> Vec<u8> {
         let Some(connection) = self.connections.get_mut(id) else { return Vec::new() };
         let kept = mem::take(&mut connection.kept);
-        self.kept_bytes -= kept.len();
+        self.note_kept(id);
         kept
     }
 
     /// Puts back what is left of the kept bytes after `taken` of them were taken.
     pub(super) fn put_back(&mut self, id: ConnectionId, mut kept: Vec<u8>, taken: usize) {
         kept.drain(..taken);
+        let now = self.now;
         match self.connections.get_mut(id) {
             Some(connection) if !kept.is_empty() && connection.keeps_bytes() => {
                 if kept.len() < kept.capacity() / 4 {
                     kept.shrink_to(2 * kept.len());
                 }
-                self.kept_bytes += kept.len();
                 connection.kept = kept;
+                if taken > 0 {
+                    connection.progress.begin(now);
+                }
+                self.note_kept(id);
+                self.watch(id);
             }
             _ => self.chunks.give_back_kept(kept),
         }
+    }
+}
+
+impl SocketConnection {
+    fn as_holder(&self, id: ConnectionId) -> Holder {
+        let (payer, bytes) = (self.payer.account, self.kept_len());
+        Holder { id, payer, bytes, since: self.progress.since() }
     }
 }
 

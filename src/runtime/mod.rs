@@ -17,6 +17,7 @@ mod listen;
 mod load;
 mod mailbox;
 mod outbox;
+mod partials;
 mod precede;
 mod probe;
 mod random;
@@ -64,8 +65,12 @@ pub struct RuntimeConfig {
     pub flush_time_max: Span,
     /// How long a stop may take. Most of it is for sending what waits for connected clients.
     pub stop_time_max: Span,
-    /// Bytes of incomplete packets that one shard holds, for all its connections together.
+    /// Bytes of incomplete packets that one shard holds, for all clients that have been let in.
     pub partial_bytes_max: usize,
+    /// The same for all other connections.
+    pub stranger_bytes_max: usize,
+    /// A packet of which less than 1 KiB comes in this time ends its connection.
+    pub packet_timeout: Span,
     /// The signals of the process are for the broker, if there is one of these.
     pub signals: Option<HangUps>,
 }

@@ -20,6 +20,7 @@ use super::{
     fault::Fault,
     listen::{self, ListeningSockets},
     mailbox::{MAILBOX_ITEMS_MAX, Mail, MailboxItem},
+    partials::PartialLimits,
     probe::{Capacity, probe},
     random::Random,
     reload::{RulesReceiver, rules_lanes},
@@ -196,7 +197,11 @@ impl ShardSetup {
         };
         let limits = DriverLimits {
             outbox_bytes_max: self.config.outbox_bytes_max,
-            partial_bytes_max: self.config.partial_bytes_max,
+            partials: PartialLimits {
+                clients_max: self.config.partial_bytes_max,
+                strangers_max: self.config.stranger_bytes_max,
+                packet_timeout: self.config.packet_timeout,
+            },
             flush_time_max: self.config.flush_time_max,
         };
         let tools = DriverParts {

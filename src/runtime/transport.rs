@@ -47,9 +47,8 @@ impl Driver {
         }
     }
 
-    /// The shard keeps too many bytes: closes the connection that has sent the latest of them.
+    /// Ends a connection because its incomplete packet takes too much memory.
     pub(super) fn handle_overflow(&mut self, id: ConnectionId, brain: &mut impl Brain) {
-        debug!("incomplete packets take too much memory: their latest sender has to go");
         self.forget_kept(id);
         let connection = self.present(id);
         if connection.transport.set_close(CloseCause::TooLarge) {

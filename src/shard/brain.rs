@@ -7,7 +7,7 @@ use super::{
     connection::MqttConnection,
     end::Cause,
     letter::LetterBatch,
-    ports::{Arrival, Brain, Closing, End, Ports},
+    ports::{Arrival, Brain, Closing, End, Payer, Ports},
     rules::Rules,
     timers::Timer,
 };
@@ -33,8 +33,10 @@ impl Brain for Shard {
             self.context.counters.count_end(Cause::ShuttingDown);
             return ports.close(connection, Closing::Abort);
         }
-        self.connections
-            .insert(connection, MqttConnection::new(arrival, now, Rc::clone(&self.context.rules)));
+        let rules = Rc::clone(&self.context.rules);
+        self.connections.insert(connection, MqttConnection::new(arrival, now, rules));
+        let account = self.context.account_of(None, arrival.peer.ip());
+        ports.bill(connection, Payer { account, is_let_in: false });
         let due = now + self.context.rules.limits.connect_timeout;
         self.context.timers.set(due, Timer::Connect(connection));
     }
@@ -71,6 +73,7 @@ impl Brain for Shard {
             End::HandshakeRefused => Cause::HandshakeRefused,
             End::FramesRefused => Cause::FramesRefused,
             End::PartialOverflow => Cause::PartialOverflow,
+            End::PacketTimeout => Cause::PacketTimeout,
         };
         self.end(connection, cause, ports);
         self.settle(ports);

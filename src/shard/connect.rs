@@ -12,7 +12,7 @@ use super::{
     kept_connect::{KeptConnect, version_to_refuse},
     log::{self, Claim},
     owed::{Answer, Condition},
-    ports::Ports,
+    ports::{Payer, Ports},
     reason::Reason,
 };
 use crate::{
@@ -148,6 +148,8 @@ impl Shard {
         if resumed.is_none() && !self.context.settings.sessions.try_add(sessions_max) {
             return self.refuse_connect(id, Claim::of(&connect), Reason::SessionsFull, ports);
         }
+        let account = self.context.account_of(proof.user_name.as_deref(), principal.peer().ip());
+        ports.bill(id, Payer { account, is_let_in: true });
         let subscriber = resumed.unwrap_or_else(|| self.sessions.create(Rc::clone(&principal)));
         self.attach(id, (subscriber, Rc::clone(&principal)), &mut connect);
         let session_present = resumed.is_some();

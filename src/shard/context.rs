@@ -3,7 +3,7 @@
 //! The shard lends them to its parts with each call. Knows nothing of connections, sessions or
 //! messages.
 
-use std::rc::Rc;
+use std::{net::IpAddr, rc::Rc};
 
 use super::{ports::Ports, rules::Rules, settings::Settings, stats::Counters, timers::Timers};
 use crate::base::{ids::ShardId, time::Moment};
@@ -42,6 +42,17 @@ impl Context {
             timers: Timers::new(now),
             stopping: false,
             settings,
+        }
+    }
+
+    /// A number for who pays: the proven user, else the address, or the first 64 bits of an IPv6
+    /// address.
+    pub(super) fn account_of(&self, user: Option<&str>, ip: IpAddr) -> u64 {
+        let seed = self.settings.seed;
+        match (user, ip) {
+            (Some(user), _) => seed.hash(user),
+            (None, IpAddr::V4(ip)) => seed.hash(&ip.to_bits()),
+            (None, IpAddr::V6(ip)) => seed.hash(&(ip.to_bits() >> 64)),
         }
     }
 

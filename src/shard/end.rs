@@ -25,8 +25,10 @@ pub(super) enum Cause {
     HandshakeRefused,
     /// The client sent invalid WebSocket frames, or text.
     FramesRefused,
-    /// The incomplete packets of the shard took too much memory.
+    /// Incomplete packets took too much memory, most of it for the account of this client.
     PartialOverflow,
+    /// The client has begun a packet and did not send the rest.
+    PacketTimeout,
     /// The bytes or the moment were wrong.
     Error(DecodeError),
     /// A packet before the client was let in was larger than such a packet may be.
@@ -63,6 +65,7 @@ impl Cause {
             Cause::Error(error) => Some(Reason::Packet(error)),
             Cause::ConnectTooLarge => Some(Reason::Packet(DecodeError::PacketTooLarge)),
             Cause::KeepAlive => Some(Reason::Silent),
+            Cause::PacketTimeout => Some(Reason::PacketIncomplete),
             Cause::TakenOver => Some(Reason::TakenOver),
             Cause::QuotaExceeded => Some(Reason::QueueFull),
             Cause::Refused(reason) => Some(reason),
@@ -81,7 +84,9 @@ impl Cause {
             Cause::Broken => "the connection broke, or was reset by the client",
             Cause::HandshakeRefused => "the request for a WebSocket was refused",
             Cause::FramesRefused => "the WebSocket frames are wrong, or are text",
-            Cause::PartialOverflow => "incomplete packets take too much memory together",
+            Cause::PartialOverflow => {
+                "incomplete packets take too much memory, most of it for this user or address"
+            }
             Cause::ConnectTimeout => "no CONNECT came in time",
             Cause::Error(DecodeError::PacketTooLarge) => {
                 "the client sent a packet larger than --max-packet-size"

@@ -28,6 +28,15 @@ pub struct Arrival {
     pub handed_over: bool,
 }
 
+/// Who pays for the memory that a connection takes before the brain takes its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Payer {
+    /// The same number for all connections of one account.
+    pub account: u64,
+    /// The client has been let in.
+    pub is_let_in: bool,
+}
+
 /// How a connection ended from the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -40,8 +49,12 @@ pub enum End {
     HandshakeRefused,
     /// As `Broken`, after invalid WebSocket frames, or text.
     FramesRefused,
-    /// As `Broken`, because the incomplete packets of the shard took too much memory.
+    /// As `Broken`, because incomplete packets took too much memory, most of it for the account of
+    /// this client.
     PartialOverflow,
+    /// The client has begun a packet and does not send the rest. It may still read, so the shard
+    /// owes a [`Ports::close`].
+    PacketTimeout,
 }
 
 /// How the shard wants a connection closed. Either way the shard hears no more of it.
@@ -117,6 +130,9 @@ pub trait Ports {
 
     /// Gives the connection to its home shard, with all bytes not taken. The shard forgets it.
     fn hand_over(&mut self, connection: ConnectionId, home: ShardId);
+
+    /// From now on this account pays for the incomplete packets of the connection.
+    fn bill(&mut self, _connection: ConnectionId, _payer: Payer) {}
 
     /// Whether all bytes that have arrived on `earlier` have been handed in. If not, `later` waits
     /// until they have, or until a second has passed. Then its bytes are handed in again, and this

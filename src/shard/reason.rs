@@ -98,6 +98,8 @@ reasons! {
         "no QoS 2 message from the client waits for release with this Packet Identifier";
     Silent = KeepAliveTimeout,
         "no packet arrived within one and a half times the Keep Alive: send PINGREQ when idle";
+    PacketIncomplete = QuotaExceeded,
+        "a packet was begun and its rest did not arrive in time: send whole packets";
     TakenOver = SessionTakenOver,
         "another client connected with this Client Identifier: each client needs its own";
     QueueFull = QuotaExceeded,

@@ -92,8 +92,11 @@ counters! {
     /// Connections closed because a packet, or the answer to it, was larger than the Maximum Packet
     /// Size of its receiver.
     ended_too_large => "connections/ended/packet-too-large",
-    /// Connections closed because the incomplete packets of a shard took too much memory.
+    /// Connections closed because incomplete packets took too much memory, most of it for the
+    /// account of the client.
     ended_partial_overflow => "connections/ended/partial-overflow",
+    /// Connections closed because a packet stayed incomplete for too long.
+    ended_packet_timeout => "connections/ended/packet-timeout",
     /// Times that the system could not accept a connection.
     accept_errors => "connections/accept-errors",
     /// Connections whose request for a WebSocket was answered with an error.
@@ -178,6 +181,7 @@ impl Counters {
             Cause::HandshakeRefused => self.refused_handshake += 1,
             Cause::FramesRefused => self.ended_websocket += 1,
             Cause::PartialOverflow => self.ended_partial_overflow += 1,
+            Cause::PacketTimeout => self.ended_packet_timeout += 1,
             Cause::ShuttingDown => self.ended_shutting_down += 1,
         }
     }

@@ -37,7 +37,7 @@ use ringmq::{
     runtime::{Fault, RuntimeConfig, Started, run},
     shard::{
         letter::{Letter, LetterBatch},
-        ports::{Arrival, Brain, Closing, End, Ports},
+        ports::{Arrival, Brain, Closing, End, Payer, Ports},
         rules::Rules,
     },
     transport::{Listener, websocket::HandshakePolicy},
@@ -48,7 +48,7 @@ pub(crate) struct Toy {
     resumes: VecDeque<(Moment, ConnectionId)>,
     naps: VecDeque<(Moment, ConnectionId)>,
     fills: Vec<(ConnectionId, usize)>,
-    ended: [u32; 5],
+    ended: [u32; 6],
     /// Connections that wait for a letter, by the number of the letter that they have sent.
     relays: VecDeque<(u64, ConnectionId)>,
     letters_sent: u64,
@@ -62,7 +62,7 @@ impl Toy {
             resumes: VecDeque::new(),
             naps: VecDeque::new(),
             fills: Vec::new(),
-            ended: [0; 5],
+            ended: [0; 6],
             relays: VecDeque::new(),
             letters_sent: 0,
             notes: 0,
@@ -131,7 +131,7 @@ impl Toy {
                 ports.send(id, told.as_bytes());
             }
             "!refused" => {
-                let [_, _, handshakes, frames, _] = self.ended;
+                let [_, _, handshakes, frames, ..] = self.ended;
                 let told = format!("handshakes {handshakes} frames {frames}\n");
                 ports.send(id, told.as_bytes());
             }
@@ -171,11 +171,13 @@ impl Brain for Toy {
     fn handle_accepted(
         &mut self,
         _: Moment,
-        _: ConnectionId,
+        connection: ConnectionId,
         arrival: Arrival,
-        _: &mut impl Ports,
+        ports: &mut impl Ports,
     ) {
         assert!(arrival.peer.ip().is_loopback());
+        // Each connection pays for itself.
+        ports.bill(connection, Payer { account: connection.slot.into(), is_let_in: true });
     }
 
     fn handle_bytes(
@@ -215,7 +217,7 @@ impl Brain for Toy {
     fn handle_end(&mut self, _: Moment, id: ConnectionId, end: End, ports: &mut impl Ports) {
         self.ended[end as usize] += 1;
         self.fills.retain(|(filled, _)| *filled != id);
-        if end == End::Finished {
+        if matches!(end, End::Finished | End::PacketTimeout) {
             ports.close(id, Closing::Flush);
         }
     }
@@ -301,6 +303,8 @@ pub(crate) fn config(shards: usize) -> RuntimeConfig {
         flush_time_max: Span::from_secs(5),
         stop_time_max: Span::from_secs(10),
         partial_bytes_max: 64 << 20,
+        stranger_bytes_max: 64 << 20,
+        packet_timeout: Span::from_secs(60),
         signals: None,
     }
 }

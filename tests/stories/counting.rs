@@ -236,6 +236,11 @@ const WAYS: &[(&str, Act, Way)] = &[
         |it| it.ended_partial_overflow,
     ),
     (
+        "a packet without an end",
+        |world, v| end_as(world, v, End::PacketTimeout),
+        |it| it.ended_packet_timeout,
+    ),
+    (
         "the broker's end, before CONNECT",
         |world, v| {
             world.open(v);

@@ -48,7 +48,7 @@ impl ReassemblyBuffer {
     }
 
     /// How many bytes have come.
-    fn len(&self) -> usize {
+    pub(in crate::runtime) fn len(&self) -> usize {
         match &self.memory {
             Memory::Open(memory) => memory.len(),
             Memory::Whole(packet) => packet.len(),

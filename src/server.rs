@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use self::log::Log;
 use crate::{
-    access::{Passwords, Policy, scram::ScramUsers},
+    access::{Accounts, Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
     config::Config,
     runtime::{self, HangUps, RuntimeConfig, Started},
@@ -45,6 +45,7 @@ pub fn run(config: &Config, hang_ups: HangUps) -> Result<()> {
         started_at,
         wall_clock: runtime::wall_clock(),
         sessions: SharedCount::default(),
+        accounts: Accounts::new(seed),
         listeners: config.listeners.clone(),
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod hash;
 mod passwords;
 mod principal;
@@ -13,6 +14,7 @@ pub mod topics;
 
 use std::{fmt, sync::Arc};
 
+pub use self::account::{Account, AccountName, Accounts, Charge, Kind};
 pub use self::passwords::{PasswordFileError, Passwords, Problem};
 pub use self::principal::Principal;
 use self::scram::{Exchange, Mechanism, ScramUsers};

@@ -1,6 +1,11 @@
 //! Who a client is.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use super::{Account, AccountName, Accounts};
 
 /// Who a client is, from its CONNECT to the end of its session: a Will is published after its
 /// connection has gone, and messages are kept for a client that is not connected.
@@ -18,20 +23,31 @@ pub struct Principal {
     /// Its peer address. IP and port are separate fields, because a `SocketAddr` is larger.
     peer_ip: IpAddr,
     peer_port: u16,
+    /// Who pays for what the broker keeps for it.
+    account: Arc<Account>,
 }
 
 impl Principal {
     /// The principal of a connection before its CONNECT.
-    pub fn stranger(listener: u16, peer: SocketAddr) -> Principal {
+    pub fn stranger(listener: u16, peer: SocketAddr, accounts: &Accounts) -> Principal {
         let (peer_ip, peer_port) = (peer.ip(), peer.port());
-        Principal { client_id: Box::default(), user_name: None, listener, peer_ip, peer_port }
+        let account = accounts.of(AccountName::of_address(peer_ip));
+        let client_id = Box::default();
+        Principal { client_id, user_name: None, listener, peer_ip, peer_port, account }
     }
 
     /// The principal of the same connection after its CONNECT.
     #[must_use]
-    pub fn named(&self, client_id: &str, user_name: Option<&str>) -> Principal {
+    pub fn named(
+        &self,
+        client_id: &str,
+        user_name: Option<&str>,
+        accounts: &Accounts,
+    ) -> Principal {
+        let user = user_name.map(|name| accounts.of(AccountName::User(name.into())));
+        let account = user.unwrap_or_else(|| Arc::clone(&self.account));
         let user_name = user_name.map(Box::from);
-        Principal { client_id: client_id.into(), user_name, ..self.clone() }
+        Principal { client_id: client_id.into(), user_name, account, ..self.clone() }
     }
 
     pub fn client_id(&self) -> &str {
@@ -50,5 +66,10 @@ impl Principal {
 
     pub fn peer(&self) -> SocketAddr {
         SocketAddr::new(self.peer_ip, self.peer_port)
+    }
+
+    /// Who pays for what the broker keeps for the client: the proven user, else its address.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 }

@@ -70,12 +70,13 @@ const BRIDGES: &str = "$SYS/broker/connection/";
 mod tests {
     use std::net::SocketAddr;
 
-    use super::*;
+    use super::{super::Accounts, *};
 
     fn may(client_id: &str, topic: &str, payload: &[u8]) -> bool {
-        let stranger = Principal::stranger(0, SocketAddr::from(([127, 0, 0, 1], 1)));
+        let accounts = Accounts::default();
+        let stranger = Principal::stranger(0, SocketAddr::from(([127, 0, 0, 1], 1)), &accounts);
         let topic = TopicName::parse(topic).unwrap();
-        may_publish(&stranger.named(client_id, None), topic, payload)
+        may_publish(&stranger.named(client_id, None, &accounts), topic, payload)
     }
 
     #[test]

@@ -5,7 +5,10 @@ use super::{
     sessions::Sessions,
     *,
 };
-use crate::mqtt::{QoS, Version};
+use crate::{
+    access::Accounts,
+    mqtt::{QoS, Version},
+};
 
 const SEED: Seed = Seed::new(1);
 const ROOM: FiltersMax = FiltersMax { count: 2, bytes: 20 };
@@ -15,8 +18,8 @@ fn at(seconds: u64) -> Moment {
 }
 
 pub(super) fn principal(client_id: &str) -> Rc<Principal> {
-    let stranger = Principal::stranger(0, std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
-    Rc::new(stranger.named(client_id, None))
+    let (peer, accounts) = ("127.0.0.1:1".parse().unwrap(), &Accounts::default());
+    Rc::new(Principal::stranger(0, peer, accounts).named(client_id, None, accounts))
 }
 
 /// A session that lasts for `expiry_interval` seconds and whose Will is delayed by `will_delay`.

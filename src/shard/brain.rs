@@ -33,10 +33,11 @@ impl Brain for Shard {
             self.context.counters.count_end(Cause::ShuttingDown);
             return ports.close(connection, Closing::Abort);
         }
-        let rules = Rc::clone(&self.context.rules);
-        self.connections.insert(connection, MqttConnection::new(arrival, now, rules));
-        let account = self.context.account_of(None, arrival.peer.ip());
+        let (accounts, rules) = (&self.context.settings.accounts, &self.context.rules);
+        let arrived = MqttConnection::new(arrival, accounts, now, Rc::clone(rules));
+        let account = arrived.principal().account().number();
         ports.bill(connection, Payer { account, is_let_in: false });
+        self.connections.insert(connection, arrived);
         let due = now + self.context.rules.limits.connect_timeout;
         self.context.timers.set(due, Timer::Connect(connection));
     }

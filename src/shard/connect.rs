@@ -135,7 +135,9 @@ impl Shard {
         }
         let client_id = connect.named();
         let stranger = self.connections.connected(id).principal();
-        let principal = Rc::new(stranger.named(client_id, proof.user_name.as_deref()));
+        let accounts = &self.context.settings.accounts;
+        let user_name = proof.user_name.as_deref();
+        let principal = Rc::new(stranger.named(client_id, user_name, accounts));
         if !connect.may_leave_will(&principal) {
             return self.refuse_connect(id, Claim::of(&connect), Reason::WillForbidden, ports);
         }
@@ -148,7 +150,7 @@ impl Shard {
         if resumed.is_none() && !self.context.settings.sessions.try_add(sessions_max) {
             return self.refuse_connect(id, Claim::of(&connect), Reason::SessionsFull, ports);
         }
-        let account = self.context.account_of(proof.user_name.as_deref(), principal.peer().ip());
+        let account = principal.account().number();
         ports.bill(id, Payer { account, is_let_in: true });
         let subscriber = resumed.unwrap_or_else(|| self.sessions.create(Rc::clone(&principal)));
         self.attach(id, (subscriber, Rc::clone(&principal)), &mut connect);

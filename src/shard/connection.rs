@@ -6,13 +6,13 @@ use super::{
     auth::{Authentication, Step},
     end::Cause,
     kept_connect::KeptConnect,
-    owed::Account,
+    owed::Debt,
     ports::{Arrival, Ports},
     reason::Reason,
     rules::Rules,
 };
 use crate::{
-    access::{Policy, Principal},
+    access::{Accounts, Policy, Principal},
     base::{
         ids::SubscriberId,
         time::{Moment, Span},
@@ -51,7 +51,7 @@ pub(super) struct MqttConnection {
     keep_alive: u16,
     last_packet: Moment,
     /// What the connection is owed.
-    account: Account,
+    debt: Debt,
     extras: Option<Box<Extras>>,
 }
 
@@ -76,19 +76,24 @@ struct Extras {
 }
 
 impl MqttConnection {
-    pub(super) fn new(arrival: Arrival, now: Moment, rules: Rc<Rules>) -> MqttConnection {
+    pub(super) fn new(
+        arrival: Arrival,
+        accounts: &Accounts,
+        now: Moment,
+        rules: Rc<Rules>,
+    ) -> MqttConnection {
         let limits = &rules.limits;
         MqttConnection {
             packet_size_max: limits.connect_size_max.min(limits.packet_size_max),
             rules,
-            principal: Rc::new(Principal::stranger(arrival.listener, arrival.peer)),
+            principal: Rc::new(Principal::stranger(arrival.listener, arrival.peer, accounts)),
             surplus: arrival.surplus,
             is_bridge: false,
             stage: Stage::Fresh,
             terms: Terms::plain(Version::V311),
             keep_alive: 0,
             last_packet: now,
-            account: Account::default(),
+            debt: Debt::default(),
             extras: None,
         }
     }
@@ -207,30 +212,30 @@ impl MqttConnection {
     /// Whether nothing is read from it now.
     #[inline]
     pub(super) fn is_held(&self) -> bool {
-        self.account.is_held()
+        self.debt.is_held()
     }
 
     /// Whether this packet has to wait. It is then handed in again later.
     #[inline]
     pub(super) fn stalls(&mut self, frame: &Frame<'_>) -> bool {
-        self.account.stalls(frame)
+        self.debt.stalls(frame)
     }
 
     /// Keeps an acknowledgement of a PUBLISH back, if the publisher is pressed. True: it was kept.
     #[inline]
     pub(super) fn keeps_back(&mut self, acknowledgement: &[u8]) -> bool {
-        self.account.keeps_back(acknowledgement)
+        self.debt.keeps_back(acknowledgement)
     }
 
     /// What the connection is owed.
     #[inline]
-    pub(super) fn account(&self) -> &Account {
-        &self.account
+    pub(super) fn debt(&self) -> &Debt {
+        &self.debt
     }
 
     #[inline]
-    pub(super) fn account_mut(&mut self) -> &mut Account {
-        &mut self.account
+    pub(super) fn debt_mut(&mut self) -> &mut Debt {
+        &mut self.debt
     }
 
     /// Handles an AUTH of the client.

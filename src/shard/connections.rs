@@ -90,7 +90,7 @@ impl Connections {
     /// How many connections are held back, and how many topics stand behind aliases.
     pub(super) fn held_back_and_aliases(&self) -> (usize, usize) {
         let connections = || self.entries.iter().map(|(_, connection)| connection);
-        let held_back = connections().filter(|it| it.account().is_held_back()).count();
+        let held_back = connections().filter(|it| it.debt().is_held_back()).count();
         (held_back, connections().map(MqttConnection::alias_count).sum())
     }
 }
@@ -105,7 +105,7 @@ impl Connections {
         ports: &mut impl Ports,
     ) {
         if let Some(connection) = self.entries.get_mut(id) {
-            self.owed.owe(id, connection.account_mut(), condition, answer);
+            self.owed.owe(id, connection.debt_mut(), condition, answer);
             ports.pause(id);
         }
     }
@@ -134,7 +134,7 @@ impl Connections {
     /// The password of a client has been checked.
     pub(super) fn note_verdict(&mut self, id: ConnectionId, passed: bool) {
         if let Some(connection) = self.entries.get_mut(id) {
-            self.owed.note_verdict(id, connection.account_mut(), passed);
+            self.owed.note_verdict(id, connection.debt_mut(), passed);
         }
     }
 
@@ -149,7 +149,7 @@ impl Connections {
         loop {
             let id = self.owed.next_ready()?;
             let connection = self.entries.get_mut(id);
-            let due = connection.and_then(|it| self.owed.take_due(id, it.account_mut()));
+            let due = connection.and_then(|it| self.owed.take_due(id, it.debt_mut()));
             if let Some(due) = due {
                 return Some((id, due));
             }
@@ -169,7 +169,7 @@ impl Connections {
     /// One more subscriber presses this publisher, which may have gone meanwhile.
     pub(super) fn press(&mut self, id: ConnectionId) {
         if let Some(publisher) = self.get_mut(id) {
-            publisher.account_mut().press();
+            publisher.debt_mut().press();
         }
     }
 
@@ -177,7 +177,7 @@ impl Connections {
     pub(super) fn ease(&mut self, id: ConnectionId, now: Moment, ports: &mut impl Ports) {
         let Some(publisher) = self.get_mut(id) else { return };
         let was_held = publisher.is_held();
-        let acknowledgements = publisher.account_mut().ease();
+        let acknowledgements = publisher.debt_mut().ease();
         if !acknowledgements.is_empty() {
             ports.send(id, &acknowledgements);
         }

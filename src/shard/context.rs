@@ -3,12 +3,13 @@
 //! The shard lends them to its parts with each call. Knows nothing of connections, sessions or
 //! messages.
 
-use std::{net::IpAddr, rc::Rc};
+use std::rc::Rc;
 
 use super::{ports::Ports, rules::Rules, settings::Settings, stats::Counters, timers::Timers};
 use crate::base::{ids::ShardId, time::Moment};
 #[cfg(test)]
 use crate::{
+    access::Accounts,
     base::{
         hash::Seed,
         shared_count::SharedCount,
@@ -45,17 +46,6 @@ impl Context {
         }
     }
 
-    /// A number for who pays: the proven user, else the address, or the first 64 bits of an IPv6
-    /// address.
-    pub(super) fn account_of(&self, user: Option<&str>, ip: IpAddr) -> u64 {
-        let seed = self.settings.seed;
-        match (user, ip) {
-            (Some(user), _) => seed.hash(user),
-            (None, IpAddr::V4(ip)) => seed.hash(&ip.to_bits()),
-            (None, IpAddr::V6(ip)) => seed.hash(&(ip.to_bits() >> 64)),
-        }
-    }
-
     /// A shard for which as many letters wait as should.
     pub(super) fn crowded_peer(&self, ports: &mut impl Ports) -> Option<ShardId> {
         self.settings.peers().find(|&peer| ports.letters(peer).is_crowded())
@@ -73,6 +63,7 @@ impl Context {
             started_at: Moment::default(),
             wall_clock: WallClock::new(Moment::default(), WallTime::default()),
             sessions: SharedCount::default(),
+            accounts: Accounts::default(),
             listeners: vec![Listener {
                 address: "127.0.0.1:1883".parse().unwrap(),
                 protocol: Protocol::Tcp,

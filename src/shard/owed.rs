@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!            owe                    a condition has come to hold
-//!   packet -------> Account, Owed ------------------------------> Due -> sent, or handled
+//!   packet -------> Debt, Owed ------------------------------> Due -> sent, or handled
 //! ```
-//! Each connection has an [`Account`] with two queues of answers. The first one holds the
+//! Each connection has a [`Debt`] with two queues of answers. The first one holds the
 //! acknowledgements of PUBLISH packets; the client is read from while they wait. The second one
 //! holds all other answers; nothing is read from the client until they have been given. Each queue
 //! keeps its order. No connection waits for the answers of another one.
@@ -61,7 +61,7 @@ pub(super) enum Due {
 
 /// What one connection is owed. Most connections are owed nothing, and pay one pointer for that.
 #[derive(Debug, Default)]
-pub(super) struct Account(Option<Box<Rows>>);
+pub(super) struct Debt(Option<Box<Rows>>);
 
 #[derive(Debug, Default)]
 struct Rows {
@@ -81,7 +81,7 @@ const QOS_BITS: u8 = 0b110;
 /// About sixty acknowledgements. The windows of most clients are smaller.
 pub(super) const ACKNOWLEDGEMENT_BYTES_MAX: usize = 256;
 
-impl Account {
+impl Debt {
     /// Whether nothing is read from the connection now.
     #[inline]
     pub(super) fn is_held(&self) -> bool {
@@ -187,11 +187,11 @@ impl Owed {
     }
 
     /// Owes a connection an answer. The caller must read nothing from it while
-    /// [`Account::is_held`].
+    /// [`Debt::is_held`].
     pub(super) fn owe(
         &mut self,
         connection: ConnectionId,
-        account: &mut Account,
+        debt: &mut Debt,
         condition: Condition,
         answer: Answer,
     ) {
@@ -204,7 +204,7 @@ impl Owed {
             // The verdict names the connection.
             Condition::Verdict(_) => {}
         }
-        account.0.get_or_insert_default().answers.push_back((condition, answer));
+        debt.0.get_or_insert_default().answers.push_back((condition, answer));
     }
 
     /// All other shards have applied what they were told up to this number.
@@ -225,13 +225,8 @@ impl Owed {
     }
 
     /// The password in the CONNECT of a connection has been checked.
-    pub(super) fn note_verdict(
-        &mut self,
-        connection: ConnectionId,
-        account: &mut Account,
-        passed: bool,
-    ) {
-        let answers = account.0.iter_mut().flat_map(|rows| &mut rows.answers);
+    pub(super) fn note_verdict(&mut self, connection: ConnectionId, debt: &mut Debt, passed: bool) {
+        let answers = debt.0.iter_mut().flat_map(|rows| &mut rows.answers);
         for (condition, _) in answers {
             if *condition == Condition::Verdict(None) {
                 *condition = Condition::Verdict(Some(passed));
@@ -253,18 +248,14 @@ impl Owed {
 
     /// Takes the oldest answer of a connection, if it no longer has to wait. The next answer is
     /// checked afterwards.
-    pub(super) fn take_due(
-        &mut self,
-        connection: ConnectionId,
-        account: &mut Account,
-    ) -> Option<Due> {
-        let answers = &mut account.0.as_mut()?.answers;
+    pub(super) fn take_due(&mut self, connection: ConnectionId, debt: &mut Debt) -> Option<Due> {
+        let answers = &mut debt.0.as_mut()?.answers;
         let (condition, answer) =
             answers.pop_front_if(|(condition, _)| self.has_come(*condition))?;
         if !answers.is_empty() {
             self.ready.push_front(connection);
         }
-        account.forget_empty_rows();
+        debt.forget_empty_rows();
         Some(match answer {
             Answer::ReadOn => Due::ReadOn,
             Answer::Packets(packets) => Due::Packets(packets),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::{
+    access::Accounts,
     base::{
         hash::Seed,
         ids::ShardId,
@@ -26,6 +27,8 @@ pub struct Settings {
     pub wall_clock: WallClock,
     /// The number of sessions of all shards.
     pub sessions: SharedCount,
+    /// Who pays for what all shards keep for clients.
+    pub accounts: Accounts,
     /// All listeners. An [`Arrival`](super::ports::Arrival) refers to one by its place here.
     pub listeners: Vec<Listener>,
 }

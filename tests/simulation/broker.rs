@@ -4,6 +4,7 @@
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use ringmq::{
+    access::Accounts,
     base::{
         hash::Seed,
         ids::{ConnectionId, ShardId},
@@ -74,6 +75,7 @@ impl Broker {
     pub(crate) fn new(plan: &Plan, now: Moment) -> Broker {
         let planted = Planted::new(plan);
         let sessions = SharedCount::default();
+        let accounts = Accounts::new(Seed::new(plan.seed));
         let settings = |shard| Settings {
             shard,
             shards: plan.shards,
@@ -81,6 +83,7 @@ impl Broker {
             started_at: now,
             wall_clock: plan.wall_clock(now),
             sessions: sessions.clone(),
+            accounts: accounts.clone(),
             listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
         };
         let mut rules = Rules {

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use ringmq::{
-    access::Policy,
+    access::{Accounts, Policy},
     base::{
         hash::Seed,
         ids::{ConnectionId, ShardId},
@@ -237,6 +237,7 @@ impl World {
             started_at: now,
             wall_clock: WallClock::new(now, WallTime::default()),
             sessions: SharedCount::default(),
+            accounts: Accounts::new(Seed::new(42)),
             listeners: [[127, 0, 0, 1], [0, 0, 0, 0]]
                 .map(|ip| Listener::tcp(SocketAddr::from((ip, 1883))))
                 .into(),

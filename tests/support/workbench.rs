@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use ringmq::{
-    access::Policy,
+    access::{Accounts, Policy},
     base::{
         hash::Seed,
         ids::{ConnectionId, ShardId},
@@ -51,6 +51,7 @@ impl Workbench {
             started_at: now,
             wall_clock: WallClock::new(now, WallTime::default()),
             sessions: SharedCount::default(),
+            accounts: Accounts::new(Seed::new(1)),
             listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
         };
         let rules = Rules {

@@ -8,7 +8,7 @@ use super::{
     *,
 };
 use crate::{
-    access::{Anonymous, Passwords, scram::ScramUsers},
+    access::{Accounts, Anonymous, Passwords, scram::ScramUsers},
     base::time::Moment,
     mqtt::Version,
     session::terms::Terms,
@@ -30,7 +30,7 @@ fn context(change: impl FnOnce(&mut Policy)) -> Context {
 fn connection(rules: &Rc<Rules>) -> MqttConnection {
     let peer = "127.0.0.1:1".parse().unwrap();
     let arrival = Arrival { listener: 0, peer, surplus: false, handed_over: false };
-    MqttConnection::new(arrival, Moment::default(), Rc::clone(rules))
+    MqttConnection::new(arrival, &Accounts::default(), Moment::default(), Rc::clone(rules))
 }
 
 fn kept(user_name: Option<&str>) -> KeptConnect {

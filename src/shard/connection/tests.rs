@@ -7,7 +7,7 @@ const NOW: Moment = Moment::from_nanos(1_000);
 pub(in crate::shard) fn connection() -> MqttConnection {
     let peer = "127.0.0.1:1".parse().unwrap();
     let arrival = Arrival { listener: 0, peer, surplus: false, handed_over: false };
-    MqttConnection::new(arrival, Moment::default(), Rc::new(rules()))
+    MqttConnection::new(arrival, &Accounts::default(), Moment::default(), Rc::new(rules()))
 }
 
 /// A connection whose client has been let in with this CONNECT, and told these rules.

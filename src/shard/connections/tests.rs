@@ -14,6 +14,7 @@ use super::{
     *,
 };
 use crate::{
+    access::Accounts,
     base::ids::SubscriberId,
     mqtt::{Ack, Connack, Connect, Delivery, Packet, PacketId, ReasonCode, Version},
     session::terms::Terms,
@@ -26,7 +27,7 @@ const NOW: Moment = Moment::from_nanos(1_000);
 fn connection() -> MqttConnection {
     let peer = "127.0.0.1:1".parse().unwrap();
     let arrival = Arrival { listener: 0, peer, surplus: false, handed_over: false };
-    MqttConnection::new(arrival, Moment::default(), Rc::new(rules()))
+    MqttConnection::new(arrival, &Accounts::default(), Moment::default(), Rc::new(rules()))
 }
 
 /// One connection, and a world with one shard.

@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    access::Principal,
+    access::{Accounts, Principal},
     base::{
         ids::{ConnectionId, ShardId},
         time::Span,
@@ -40,8 +40,9 @@ pub(in crate::shard) fn connect(
     client_id: &str,
     connection: ConnectionId,
 ) -> SubscriberId {
-    let stranger = Principal::stranger(0, "127.0.0.1:1".parse().unwrap());
-    let principal = Rc::new(stranger.named(client_id, None));
+    let (peer, accounts) = ("127.0.0.1:1".parse().unwrap(), &Accounts::default());
+    let principal = Principal::stranger(0, peer, accounts).named(client_id, None, accounts);
+    let principal = Rc::new(principal);
     let subscriber = sessions.create(Rc::clone(&principal));
     let link = Link { connection, terms: Terms::plain(Version::V311) };
     sessions.of_connected_mut(subscriber).connect(principal, link, 1, 0, None);

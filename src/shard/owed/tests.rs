@@ -28,13 +28,13 @@ fn connect() -> Answer {
     Answer::Connect(Box::new(connect))
 }
 
-/// Everything that is due, for two connections with these accounts.
-fn due(owed: &mut Owed, accounts: [&mut Account; 2]) -> Vec<(ConnectionId, String)> {
-    let [one, other] = accounts;
+/// Everything that is due, for two connections with these debts.
+fn due(owed: &mut Owed, debts: [&mut Debt; 2]) -> Vec<(ConnectionId, String)> {
+    let [one, other] = debts;
     let mut due = Vec::new();
     while let Some(id) = owed.next_ready() {
-        let account = if id == ONE { &mut *one } else { &mut *other };
-        let answer = match owed.take_due(id, account) {
+        let debt = if id == ONE { &mut *one } else { &mut *other };
+        let answer = match owed.take_due(id, debt) {
             Some(Due::ReadOn) => "read on".to_owned(),
             Some(Due::Packets(packets)) => String::from_utf8(packets).unwrap(),
             Some(Due::Connect(_, passed)) => format!("connect {passed}"),
@@ -47,7 +47,7 @@ fn due(owed: &mut Owed, accounts: [&mut Account; 2]) -> Vec<(ConnectionId, Strin
 
 #[test]
 fn an_answer_comes_when_its_number_has_been_applied_and_nobody_waits_for_another() {
-    let (mut owed, mut one, mut other) = (Owed::new(2), Account::default(), Account::default());
+    let (mut owed, mut one, mut other) = (Owed::new(2), Debt::default(), Debt::default());
     owed.owe(ONE, &mut one, Condition::Applied(7), packets("one"));
     owed.owe(OTHER, &mut other, Condition::Applied(5), packets("other"));
     assert!(one.is_held() && other.is_held());
@@ -63,7 +63,7 @@ fn an_answer_comes_when_its_number_has_been_applied_and_nobody_waits_for_another
 
 #[test]
 fn the_answers_of_one_connection_keep_their_order() {
-    let (mut owed, mut one, mut other) = (Owed::new(3), Account::default(), Account::default());
+    let (mut owed, mut one, mut other) = (Owed::new(3), Debt::default(), Debt::default());
     let posting = owed.posting(shard(1));
     owed.owe(ONE, &mut one, posting, Answer::ReadOn);
     owed.owe(ONE, &mut one, Condition::Applied(1), packets("second"));
@@ -77,7 +77,7 @@ fn the_answers_of_one_connection_keep_their_order() {
 
 #[test]
 fn whoever_comes_after_a_batch_was_posted_waits_for_the_next_one() {
-    let (mut owed, mut one, mut other) = (Owed::new(2), Account::default(), Account::default());
+    let (mut owed, mut one, mut other) = (Owed::new(2), Debt::default(), Debt::default());
     owed.owe(ONE, &mut one, owed.posting(shard(1)), Answer::ReadOn);
     owed.note_posted(shard(1));
     owed.owe(OTHER, &mut other, owed.posting(shard(1)), Answer::ReadOn);
@@ -90,7 +90,7 @@ fn whoever_comes_after_a_batch_was_posted_waits_for_the_next_one() {
 #[test]
 fn a_connect_is_answered_by_its_verdict() {
     for passed in [true, false] {
-        let (mut owed, mut one, mut other) = (Owed::new(1), Account::default(), Account::default());
+        let (mut owed, mut one, mut other) = (Owed::new(1), Debt::default(), Debt::default());
         owed.owe(ONE, &mut one, Condition::Verdict(None), connect());
         assert!(due(&mut owed, [&mut one, &mut other]).is_empty() && one.is_held());
         owed.note_verdict(ONE, &mut one, passed);
@@ -101,40 +101,40 @@ fn a_connect_is_answered_by_its_verdict() {
 
 #[test]
 fn a_verdict_for_a_connection_that_waits_for_none_changes_nothing() {
-    let (mut owed, mut one, mut other) = (Owed::new(1), Account::default(), Account::default());
+    let (mut owed, mut one, mut other) = (Owed::new(1), Debt::default(), Debt::default());
     owed.note_verdict(ONE, &mut one, true);
     assert!(due(&mut owed, [&mut one, &mut other]).is_empty());
 }
 
 #[test]
 fn acknowledgements_of_a_pressed_publisher_wait_in_order_until_nobody_presses_it() {
-    let mut account = Account::default();
-    assert!(!account.keeps_back(b"at once"));
-    account.press();
-    account.press();
-    assert!(account.keeps_back(b"1") && account.keeps_back(b"2"));
-    assert!(account.is_held_back() && !account.is_held());
-    assert!(account.ease().is_empty() && account.keeps_back(b"3"));
-    assert_eq!(account.ease(), b"123");
-    assert!(account.0.is_none() && !account.is_held_back());
+    let mut debt = Debt::default();
+    assert!(!debt.keeps_back(b"at once"));
+    debt.press();
+    debt.press();
+    assert!(debt.keeps_back(b"1") && debt.keeps_back(b"2"));
+    assert!(debt.is_held_back() && !debt.is_held());
+    assert!(debt.ease().is_empty() && debt.keeps_back(b"3"));
+    assert_eq!(debt.ease(), b"123");
+    assert!(debt.0.is_none() && !debt.is_held_back());
 }
 
 #[test]
 fn a_pressed_publisher_is_read_on_until_its_acknowledgements_are_too_many() {
-    let mut account = Account::default();
-    assert!(!account.stalls(&frame_of(PUBLISH_QOS_0)));
-    account.press();
-    assert!(!account.stalls(&frame_of(PINGREQ)) && !account.stalls(&frame_of(PUBLISH_QOS_1)));
-    account.keeps_back(&[0; ACKNOWLEDGEMENT_BYTES_MAX]);
-    assert!(!account.stalls(&frame_of(PINGREQ)));
-    assert!(account.stalls(&frame_of(PUBLISH_QOS_1)) && account.is_held());
-    account.ease();
-    assert!(!account.is_held());
+    let mut debt = Debt::default();
+    assert!(!debt.stalls(&frame_of(PUBLISH_QOS_0)));
+    debt.press();
+    assert!(!debt.stalls(&frame_of(PINGREQ)) && !debt.stalls(&frame_of(PUBLISH_QOS_1)));
+    debt.keeps_back(&[0; ACKNOWLEDGEMENT_BYTES_MAX]);
+    assert!(!debt.stalls(&frame_of(PINGREQ)));
+    assert!(debt.stalls(&frame_of(PUBLISH_QOS_1)) && debt.is_held());
+    debt.ease();
+    assert!(!debt.is_held());
 }
 
 #[test]
 fn a_pressed_publisher_at_qos_0_waits_at_once() {
-    let mut account = Account::default();
-    account.press();
-    assert!(account.stalls(&frame_of(PUBLISH_QOS_0)) && account.is_held());
+    let mut debt = Debt::default();
+    debt.press();
+    assert!(debt.stalls(&frame_of(PUBLISH_QOS_0)) && debt.is_held());
 }

@@ -79,6 +79,7 @@ fn config(cpu: usize, handle_signals: bool) -> RuntimeConfig {
         partial_bytes_max: 64 << 20,
         stranger_bytes_max: 64 << 20,
         packet_timeout: Span::from_secs(60),
+        stalled_timeout: Span::from_secs(60),
         signals: handle_signals.then(|| HangUps::catch().expect("signals can be handled")),
     }
 }

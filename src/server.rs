@@ -129,6 +129,7 @@ fn runtime_config(config: &Config, hang_ups: HangUps) -> RuntimeConfig {
         partial_bytes_max: PARTIAL_BYTES_MAX,
         stranger_bytes_max: STRANGER_BYTES_MAX,
         packet_timeout: config.packet_timeout,
+        stalled_timeout: config.stalled_timeout,
         signals: Some(hang_ups),
     }
 }

@@ -265,6 +265,26 @@ fn a_packet_that_does_not_come_along_ends_its_connection() {
     assert_eq!(idle.ask("!tell"), "finished 0 broken 2 refused 0");
 }
 
+/// Its neighbour has as much waiting for it, and reads a little now and then.
+#[test]
+fn a_client_that_reads_nothing_of_what_waits_is_ended() {
+    let hasty = RuntimeConfig { stalled_timeout: Span::from_millis(400), ..config(1) };
+    let broker = start(hasty);
+    let mut idle = broker.connect();
+    assert_eq!(idle.ask("idle"), "idle");
+    let [mut deaf, mut slow] = [broker.connect(), broker.connect()];
+    deaf.say("!give 50000000\n");
+    slow.say("!give 50000000\n");
+    let mut left = 50_000_000;
+    while !idle.ask("!tell").starts_with("finished 0 broken 1 ") {
+        left -= slow.read(200_000.min(left)).len();
+        assert!(left > 0, "the deaf client is still there");
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    assert_eq!(slow.read(left).len(), left);
+    assert_eq!(slow.ask("after"), "after");
+}
+
 #[test]
 fn a_stop_flushes_what_is_owed() {
     let broker = start(config(2));

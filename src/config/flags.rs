@@ -88,6 +88,11 @@ pub(super) struct NetworkFlags {
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     #[arg(value_parser = parse_seconds(1, 3600))]
     pub(super) packet_timeout: Span,
+    /// Time that a client may read nothing of what waits for it, in seconds. A client that reads
+    /// nothing for longer is disconnected
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    #[arg(value_parser = parse_seconds(1, 86_400))]
+    pub(super) stalled_timeout: Span,
     /// Time that a stop may take, in seconds. Most of it is for sending the messages that wait for
     /// connected clients; what the clients do not take in this time is lost
     #[arg(long, value_name = "SECONDS", default_value = "5")]

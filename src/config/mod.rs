@@ -59,6 +59,8 @@ pub struct Config {
 
     /// A packet of which less than 1 KiB comes in this time ends its connection.
     pub packet_timeout: Span,
+    /// A client that reads nothing of what waits for it for this time is disconnected.
+    pub stalled_timeout: Span,
     /// How long a stop may take.
     pub stop_timeout: Span,
 
@@ -116,6 +118,7 @@ impl Config {
             connections_max: limits.connections_max,
             limits: self::limits(&limits, network.connect_timeout),
             packet_timeout: network.packet_timeout,
+            stalled_timeout: network.stalled_timeout,
             stop_timeout: network.stop_timeout,
             share_strategies: share_strategies(sharing, &offer)?,
             offer: self::offer(&offer),

@@ -70,7 +70,8 @@ fn every_flag_reaches_its_field() {
     let config = accepted(
         "--listen 0 --listen [::1]:0 --listen-websocket 0 --listen-websocket 127.0.0.2 \
          --websocket-path /mqtt --websocket-origin http://a --websocket-origin https://b \
-         --connect-timeout 3 --packet-timeout 4 --shards 2 --cpus 6,1 --busy-poll 50 \
+         --connect-timeout 3 --packet-timeout 4 \
+         --stalled-timeout 5 --shards 2 --cpus 6,1 --busy-poll 50 \
          --max-connections 7 --max-sessions 8 --max-packet-size 64KiB \
          --max-connect-size 5KiB --max-inflight 9 \
          --receive-maximum 11 --when-queue-full disconnect --max-queued 12 \
@@ -98,7 +99,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!(config.shard_cpus, [6, 1]);
     let limits = &config.limits;
     assert_eq!(limits.connect_timeout, Span::from_secs(3));
-    assert_eq!(config.packet_timeout, Span::from_secs(4));
+    assert_eq!([config.packet_timeout, config.stalled_timeout], [4, 5].map(Span::from_secs));
     assert_eq!(config.busy_poll, Span::from_micros(50));
     assert_eq!((config.connections_max, limits.sessions_max), (7, 8));
     assert_eq!((limits.packet_size_max, limits.connect_size_max), (64 << 10, 5 << 10));

@@ -12,6 +12,7 @@ use super::{
     outbox::Outbox,
     partials::{Pool, Progress, Share},
     ring::reassembly::ReassemblyBuffer,
+    stalled::Reading,
 };
 use crate::{
     base::ids::ShardId,
@@ -74,6 +75,7 @@ pub(super) struct SocketConnection {
     /// What it has of the memory for incomplete packets.
     pub(super) share: Share,
     pub(super) progress: Progress,
+    pub(super) reading: Reading,
 }
 
 /// What is true of a connection besides its phase.
@@ -148,6 +150,7 @@ impl SocketConnection {
             payer: Payer::default(),
             share: Share::default(),
             progress: Progress::default(),
+            reading: Reading::default(),
         }
     }
 

@@ -17,6 +17,7 @@ use super::{
     precede::Follower,
     random::Random,
     ring::{Outcome, Ring, RingAddress, system},
+    stalled::Stalls,
     verify::Verifier,
 };
 use crate::{
@@ -38,6 +39,8 @@ pub(super) struct DriverLimits {
     pub(super) outbox_bytes_max: usize,
     pub(super) partials: PartialLimits,
     pub(super) flush_time_max: Span,
+    /// How long a client may read nothing of what waits for it.
+    pub(super) stalled_timeout: Span,
 }
 
 impl DriverLimits {
@@ -72,6 +75,7 @@ pub(super) struct Driver {
     touched: Vec<ConnectionId>,
     /// The memory for incomplete packets.
     pub(super) partials: Partials,
+    pub(super) stalls: Stalls,
     /// The large packet that is being handed in; otherwise empty.
     pub(super) handed_in: Bytes,
     /// Deadlines of the connections that flush or linger, soonest first.
@@ -123,6 +127,7 @@ impl Driver {
             addresses,
             touched: Vec::new(),
             partials: Partials::new(limits.partials),
+            stalls: Stalls::new(limits.stalled_timeout),
             handed_in: Bytes::new(),
             flushing: VecDeque::new(),
             lingering: VecDeque::new(),
@@ -206,6 +211,7 @@ impl Driver {
         let outbox = connection.outbox.as_mut().expect("a send is under way from it");
         let sent = outcome.bytes();
         outbox.complete(sent, &mut self.chunks);
+        connection.reading.note_sent(sent);
         self.counters.bytes_sent += sent as u64;
         if matches!(outcome, Outcome::Failed(_)) {
             connection.flags.send_failed = true;
@@ -314,6 +320,7 @@ impl Driver {
         let Some(outbox) = &mut connection.outbox else { return };
         if !outbox.is_in_flight() && outbox.unsent() > 0 && connection.phase != Phase::Dead {
             self.ring.send(id, &connection.socket, outbox);
+            self.watch_reading(id);
         }
     }
 
@@ -417,7 +424,10 @@ impl Driver {
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let first = |queue: &VecDeque<(Moment, ConnectionId)>| queue.front().map(|&(at, _)| at);
         let ends = first(&self.flushing).into_iter().chain(first(&self.lingering));
-        ends.chain(self.next_release()).chain(self.partials.next_look()).min()
+        ends.chain(self.next_release())
+            .chain(self.partials.next_look())
+            .chain(self.stalls.next_look())
+            .min()
     }
 
     /// Frees the memory that nothing has needed for a while.

@@ -302,6 +302,7 @@ impl<B: Brain> EventLoop<B> {
         }
         self.driver.handle_time();
         self.driver.look_at_packets(&mut self.brain);
+        self.driver.look_at_readers(&mut self.brain);
         self.trim_memory();
         if self.draining.is_none() {
             self.listeners.handle_time(now, &mut self.driver.ring);

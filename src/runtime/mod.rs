@@ -25,6 +25,7 @@ mod reload;
 mod ring;
 mod signals;
 mod socketless;
+mod stalled;
 mod start;
 mod stop;
 mod transport;
@@ -71,6 +72,8 @@ pub struct RuntimeConfig {
     pub stranger_bytes_max: usize,
     /// A packet of which less than 1 KiB comes in this time ends its connection.
     pub packet_timeout: Span,
+    /// A client that has unsent bytes and reads none for this time is disconnected.
+    pub stalled_timeout: Span,
     /// The signals of the process are for the broker, if there is one of these.
     pub signals: Option<HangUps>,
 }

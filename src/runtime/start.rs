@@ -203,6 +203,7 @@ impl ShardSetup {
                 packet_timeout: self.config.packet_timeout,
             },
             flush_time_max: self.config.flush_time_max,
+            stalled_timeout: self.config.stalled_timeout,
         };
         let tools = DriverParts {
             ring,

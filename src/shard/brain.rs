@@ -75,6 +75,7 @@ impl Brain for Shard {
             End::FramesRefused => Cause::FramesRefused,
             End::PartialOverflow => Cause::PartialOverflow,
             End::PacketTimeout => Cause::PacketTimeout,
+            End::Stalled => Cause::Stalled,
         };
         self.end(connection, cause, ports);
         self.settle(ports);

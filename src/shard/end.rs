@@ -29,6 +29,8 @@ pub(super) enum Cause {
     PartialOverflow,
     /// The client has begun a packet and did not send the rest.
     PacketTimeout,
+    /// The client has not read what waits for it.
+    Stalled,
     /// The bytes or the moment were wrong.
     Error(DecodeError),
     /// A packet before the client was let in was larger than such a packet may be.
@@ -66,6 +68,7 @@ impl Cause {
             Cause::ConnectTooLarge => Some(Reason::Packet(DecodeError::PacketTooLarge)),
             Cause::KeepAlive => Some(Reason::Silent),
             Cause::PacketTimeout => Some(Reason::PacketIncomplete),
+            Cause::Stalled => Some(Reason::NothingRead),
             Cause::TakenOver => Some(Reason::TakenOver),
             Cause::QuotaExceeded => Some(Reason::QueueFull),
             Cause::Refused(reason) => Some(reason),

@@ -55,6 +55,8 @@ pub enum End {
     /// The client has begun a packet and does not send the rest. It may still read, so the shard
     /// owes a [`Ports::close`].
     PacketTimeout,
+    /// Bytes wait for the client, and it reads none. The shard owes a [`Ports::close`].
+    Stalled,
 }
 
 /// How the shard wants a connection closed. Either way the shard hears no more of it.

@@ -100,6 +100,8 @@ reasons! {
         "no packet arrived within one and a half times the Keep Alive: send PINGREQ when idle";
     PacketIncomplete = QuotaExceeded,
         "a packet was begun and its rest did not arrive in time: send whole packets";
+    NothingRead = QuotaExceeded,
+        "the client has read nothing for a long time, although bytes were waiting for it";
     TakenOver = SessionTakenOver,
         "another client connected with this Client Identifier: each client needs its own";
     QueueFull = QuotaExceeded,

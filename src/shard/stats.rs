@@ -97,6 +97,8 @@ counters! {
     ended_partial_overflow => "connections/ended/partial-overflow",
     /// Connections closed because a packet stayed incomplete for too long.
     ended_packet_timeout => "connections/ended/packet-timeout",
+    /// Connections closed because the client did not read what waited for it.
+    ended_stalled => "connections/ended/stalled",
     /// Times that the system could not accept a connection.
     accept_errors => "connections/accept-errors",
     /// Connections whose request for a WebSocket was answered with an error.
@@ -182,6 +184,7 @@ impl Counters {
             Cause::FramesRefused => self.ended_websocket += 1,
             Cause::PartialOverflow => self.ended_partial_overflow += 1,
             Cause::PacketTimeout => self.ended_packet_timeout += 1,
+            Cause::Stalled => self.ended_stalled += 1,
             Cause::ShuttingDown => self.ended_shutting_down += 1,
         }
     }

@@ -48,7 +48,7 @@ pub(crate) struct Toy {
     resumes: VecDeque<(Moment, ConnectionId)>,
     naps: VecDeque<(Moment, ConnectionId)>,
     fills: Vec<(ConnectionId, usize)>,
-    ended: [u32; 6],
+    ended: [u32; 7],
     /// Connections that wait for a letter, by the number of the letter that they have sent.
     relays: VecDeque<(u64, ConnectionId)>,
     letters_sent: u64,
@@ -62,7 +62,7 @@ impl Toy {
             resumes: VecDeque::new(),
             naps: VecDeque::new(),
             fills: Vec::new(),
-            ended: [0; 6],
+            ended: [0; 7],
             relays: VecDeque::new(),
             letters_sent: 0,
             notes: 0,
@@ -217,7 +217,7 @@ impl Brain for Toy {
     fn handle_end(&mut self, _: Moment, id: ConnectionId, end: End, ports: &mut impl Ports) {
         self.ended[end as usize] += 1;
         self.fills.retain(|(filled, _)| *filled != id);
-        if matches!(end, End::Finished | End::PacketTimeout) {
+        if matches!(end, End::Finished | End::PacketTimeout | End::Stalled) {
             ports.close(id, Closing::Flush);
         }
     }
@@ -305,6 +305,7 @@ pub(crate) fn config(shards: usize) -> RuntimeConfig {
         partial_bytes_max: 64 << 20,
         stranger_bytes_max: 64 << 20,
         packet_timeout: Span::from_secs(60),
+        stalled_timeout: Span::from_secs(60),
         signals: None,
     }
 }

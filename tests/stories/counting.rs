@@ -235,6 +235,7 @@ const WAYS: &[(&str, Act, Way)] = &[
         |world, v| end_as(world, v, End::PartialOverflow),
         |it| it.ended_partial_overflow,
     ),
+    ("no reading", |world, v| end_as(world, v, End::Stalled), |it| it.ended_stalled),
     (
         "a packet without an end",
         |world, v| end_as(world, v, End::PacketTimeout),

@@ -3,6 +3,7 @@
 use ringmq::{
     base::time::Span,
     mqtt::{Connect, ConnectProperties, Packet, QoS, Version, Will, WillProperties},
+    shard::ports::End,
 };
 
 use crate::{
@@ -39,6 +40,8 @@ fn a_will_is_published_on_every_end_but_disconnect() {
         assert_eq!(leave("disconnect", &|w, c| w.send(c, &disconnect(version))), 0);
         assert_eq!(leave("reset", &|w, c| w.break_off(c)), 1);
         assert_eq!(leave("finish", &|w, c| w.finish(c)), 1);
+        assert_eq!(leave("deafness", &|w, c| w.break_off_for(c, End::Stalled)), 1);
+        assert_eq!(leave("half a packet", &|w, c| w.break_off_for(c, End::PacketTimeout)), 1);
         assert_eq!(leave("garbage", &|w, c| w.send(c, &[0xFF, 0xFF])), 1);
         assert_eq!(leave("silence", &|w, _| w.pass(Span::from_secs(16))), 1);
         let take_over = |w: &mut World, _: usize| {

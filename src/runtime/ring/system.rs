@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io,
     net::{SocketAddr, TcpListener, TcpStream},
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     time::{Duration, SystemTime},
 };
 
@@ -91,6 +91,15 @@ pub(in crate::runtime) fn has_unread(socket: &TcpStream) -> bool {
     ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
 }
 
+/// Bytes that the kernel has taken and that the peer has not acknowledged.
+pub(in crate::runtime) fn unacknowledged(socket: &TcpStream) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the call writes one integer to where the pointer points.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    // The call fails only for a descriptor that is not a socket.
+    if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
 /// Has the socket reset its connection when it is closed, even if bytes are unsent.
 pub(in crate::runtime) fn reset_when_closed(socket: &TcpStream) {
     // The call fails only for a descriptor that is not a socket.
@@ -123,6 +132,7 @@ const PROBES: u32 = 6;
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
@@ -160,6 +170,27 @@ mod tests {
         let refused = bound_socket(address, Stack::Single, Sharing::Alone).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
         bound_socket(address, Stack::Single, Sharing::Shared).unwrap();
+    }
+
+    #[test]
+    fn what_a_peer_has_not_taken_is_unacknowledged() {
+        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        let listener =
+            listen(bound_socket(address, Stack::Single, Sharing::Shared).unwrap(), 1).unwrap();
+        let mut reader = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut writer, _) = listener.accept().unwrap();
+        assert_eq!(unacknowledged(&writer), 0);
+        writer.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(bytes) = writer.write(&[0; 8 << 10]) {
+            sent += bytes;
+        }
+        let before = unacknowledged(&writer);
+        assert!(before > 0 && before <= sent as u64);
+        reader.read_exact(&mut vec![0; sent]).unwrap();
+        while unacknowledged(&writer) > 0 {
+            std::thread::yield_now();
+        }
     }
 
     #[test]

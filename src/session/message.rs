@@ -129,11 +129,19 @@ impl Message {
     }
 
     pub fn has_expired(&self, now: Moment) -> bool {
-        self.expires_at.is_some_and(|at| at <= now)
+        has_expired(self.expires_at, now)
     }
 }
 
+fn has_expired(expires_at: Option<Moment>, now: Moment) -> bool {
+    expires_at.is_some_and(|at| at <= now)
+}
+
 impl MessageView<'_> {
+    pub fn has_expired(&self, now: Moment) -> bool {
+        has_expired(self.expires_at, now)
+    }
+
     /// What is left of the Message Expiry Interval, in seconds, rounded up. [MQTT-3.3.2-6]
     pub fn expiry_left(&self, now: Moment) -> Option<u32> {
         let left = self.expires_at?.since(now) + Span::from_nanos(999_999_999);

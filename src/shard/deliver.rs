@@ -270,7 +270,8 @@ impl<'a, P: Ports> Fanout<'a, P> {
         }
     }
 
-    /// As [`Fanout::deliver`], but returns an error instead of dropping the message.
+    /// As [`Fanout::deliver`], but returns an error instead of dropping the message. A message that
+    /// has expired and that cannot be sent at once is counted and not queued.
     #[inline]
     pub(super) fn offer(
         &mut self,
@@ -357,6 +358,11 @@ impl<'a, P: Ports> Fanout<'a, P> {
         session: &mut Session,
         form: Form<'_>,
     ) -> Result<(), Dropped> {
+        if self.view.has_expired(self.now) {
+            // It may have expired on its way from another shard. [MQTT-3.3.2-5]
+            self.counters.dropped_expired += 1;
+            return Ok(());
+        }
         // While the window is open, no acknowledgement may come that sends the queue. So ask to be
         // told when the outbox drains.
         if let Some(link) = session.link().filter(|_| session.outbound().has_room()) {

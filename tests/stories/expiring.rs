@@ -62,6 +62,27 @@ fn the_queue_of_an_absent_session_has_room_once_its_messages_have_expired() {
 }
 
 #[test]
+fn a_message_that_has_expired_before_it_could_be_sent_is_not_queued() {
+    for shards in SHARDS {
+        let queue = QueueLimits { messages_max: 2, bytes_max: 1 << 20 };
+        let mut world = World::with(shards, &Limits { queue, ..limits() }, &Policy::default());
+        let properties = receive_maximum(1);
+        let reader = join(&mut world, &Connect { properties, ..connect(V5, "reader") });
+        world.send(reader, &subscribe(V5, 1, &[("t", at(QoS::AtLeastOnce))]));
+        let writer = join_as(&mut world, V5, "writer");
+        for payload in ["1", "2", "3"] {
+            publish(&mut world, writer, V5, "t", Delivery::AtLeastOnce(id(1)), payload);
+        }
+        let mut expired = packet("t", Delivery::AtLeastOnce(id(1)), "old");
+        expired.properties.message_expiry_interval = Some(0);
+        world.send(writer, &bytes(&Packet::Publish(expired), V5));
+        let counters = world.counters();
+        assert_eq!((counters.queued, counters.dropped_expired), (2, 1));
+        assert_eq!(counters.dropped_queue_full, 0);
+    }
+}
+
+#[test]
 fn a_client_is_held_to_the_messages_that_are_alive() {
     for shards in SHARDS {
         let mut world = world_with_queues_of(shards, 4);

@@ -21,8 +21,8 @@ pub struct Cursor {
     position: String,
     /// The store's sequence when the cursor was opened.
     started_at: u64,
-    /// Whether messages that the subscriber publishes itself are left out.
-    pub no_local: bool,
+    /// Updates up to this one are left out if the subscriber has made them itself.
+    not_own_until: u64,
 }
 
 /// The result of a step of a [`Cursor`].
@@ -113,12 +113,18 @@ impl Cursor {
             progress: Progress::Unread,
             position,
             started_at,
-            no_local: false,
+            not_own_until: 0,
         }
     }
 
     pub fn filter(&self) -> TopicFilter<'_> {
         self.filter.as_filter()
+    }
+
+    /// The subscription has No Local, or has it no longer. `latest` is the number of the store's
+    /// latest update.
+    pub fn set_no_local(&mut self, no_local: bool, latest: u64) {
+        self.not_own_until = if no_local { u64::MAX } else { self.not_own_until.min(latest) };
     }
 
     /// The message, unless the cursor has to skip it.
@@ -128,8 +134,8 @@ impl Cursor {
         kept: &'a Kept<M>,
         missed: &Missed,
     ) -> Option<&'a M> {
-        let timely =
-            kept.sequence <= self.started_at || missed.contains(kept.sequence, self.no_local);
+        let not_own = kept.sequence <= self.not_own_until;
+        let timely = kept.sequence <= self.started_at || missed.contains(kept.sequence, not_own);
         kept.message.as_ref().filter(|_| timely && self.filter().matches(name))
     }
 

@@ -30,8 +30,8 @@ impl Missed {
         self.others.is_open = false;
     }
 
-    pub(super) fn contains(&self, sequence: u64, no_local: bool) -> bool {
-        self.others.contains(sequence) || (!no_local && self.own.contains(sequence))
+    pub(super) fn contains(&self, sequence: u64, not_own: bool) -> bool {
+        self.others.contains(sequence) || (!not_own && self.own.contains(sequence))
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
         for (sequence, own) in [(1, false), (2, true), (3, false), (4, true)] {
             missed.note(sequence, own, false);
         }
-        let known = |no_local| (0..9).filter(|&it| missed.contains(it, no_local)).count();
+        let known = |not_own| (0..9).filter(|&it| missed.contains(it, not_own)).count();
         assert_eq!((known(true), known(false)), (2, 4));
     }
 

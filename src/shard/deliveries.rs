@@ -158,12 +158,13 @@ impl Deliveries {
             RetainHandling::DoNotSend => false,
         };
         if let Some(mut cursor) = retained.open(filter).filter(|_| wanted) {
-            cursor.no_local = options.no_local;
+            cursor.set_no_local(options.no_local, retained.sequence());
             let subscription_id = entry.subscription_id;
             let replay = Replay { cursor, qos: options.qos, subscription_id, is_partly };
             self.replays.begin(entry.subscriber, replay);
         } else if let Some(replays) = self.replays.of(entry.subscriber) {
-            replays.replace(filter.as_str(), options, entry.subscription_id);
+            let identifier = entry.subscription_id;
+            replays.replace(filter.as_str(), options, identifier, retained.sequence());
         }
     }
 

@@ -120,19 +120,20 @@ impl SessionReplays {
         self.next += 1;
     }
 
-    /// The subscription has been replaced by one with these options and this identifier. The rest
-    /// of the replay is sent with them. [MQTT-3.8.4-4]
+    /// The subscription has been replaced by one with these options and this identifier, after this
+    /// update of the retained messages. The rest of the replay is sent with them. [MQTT-3.8.4-4]
     pub(super) fn replace(
         &mut self,
         filter: &str,
         options: SubscriptionOptions,
         subscription_id: u32,
+        latest: u64,
     ) {
         let number = self.find(filter);
         if let Some(replay) = number.and_then(|number| self.waiting.get_mut(&number)) {
             (replay.qos, replay.subscription_id) = (options.qos, subscription_id);
             // Messages that No Local kept from the earlier subscription are not for the new one.
-            replay.cursor.no_local |= options.no_local;
+            replay.cursor.set_no_local(options.no_local, latest);
         }
     }
 
@@ -220,8 +221,8 @@ mod tests {
             replays.begin(ONE, replay(filter, id));
         }
         let options = SubscriptionOptions::with_qos(QoS::AtMostOnce);
-        replays.of(ONE).unwrap().replace("c", options, 6);
-        replays.of(ONE).unwrap().replace("none", options, 7);
+        replays.of(ONE).unwrap().replace("c", options, 6, 0);
+        replays.of(ONE).unwrap().replace("none", options, 7, 0);
         replays.end(ONE, "d");
         replays.end(ONE, "none");
         for id in [2, 6, 4] {

@@ -235,3 +235,43 @@ fn a_replay_goes_on_for_a_subscription_that_replaces_its_own_without_asking_agai
         }
     }
 }
+
+/// As long as there is No Local, the subscriber does not ask for what it publishes itself.
+#[test]
+fn what_a_subscriber_publishes_in_mid_replay_comes_if_it_has_given_up_no_local() {
+    for shards in SHARDS {
+        let (mut world, _) = world_with_twenty(shards, &narrow());
+        let reader = join_as(&mut world, V5, "reader");
+        world.reads(reader, false);
+        let no_local = SubscriptionOptions { no_local: true, ..at(QoS::AtMostOnce) };
+        world.send(reader, &subscribe(V5, 1, &[("r/+", no_local)]));
+        change(&mut world, reader, 10..15);
+        let retain_handling = RetainHandling::DoNotSend;
+        let local = SubscriptionOptions { retain_handling, ..at(QoS::AtMostOnce) };
+        world.send(reader, &subscribe(V5, 2, &[("r/+", local)]));
+        change(&mut world, reader, 15..20);
+        assert!(world.counters().dropped_outbox_full >= 2);
+        world.reads(reader, true);
+        let found = payloads_by_topic(&mut world, reader);
+        assert_eq!(found.len(), 15, "{found:?}");
+        for number in 15..20 {
+            assert_eq!(found[&format!("r/{number}")], ["new"]);
+        }
+    }
+}
+
+#[test]
+fn a_retained_message_that_was_not_sent_live_comes_by_each_replay_that_is_open() {
+    for shards in SHARDS {
+        let (mut world, writer) = world_with_twenty(shards, &narrow());
+        let reader = join_as(&mut world, V5, "reader");
+        world.reads(reader, false);
+        let filters = [("r/+", at(QoS::AtMostOnce)), ("r/#", at(QoS::AtMostOnce))];
+        world.send(reader, &subscribe(V5, 1, &filters));
+        change(&mut world, writer, 10..20);
+        assert!(world.counters().dropped_outbox_full >= 5);
+        world.reads(reader, true);
+        let found = payloads_by_topic(&mut world, reader);
+        assert_eq!(found["r/19"], ["new", "new"]);
+    }
+}

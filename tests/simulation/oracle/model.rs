@@ -120,6 +120,7 @@ pub(super) struct Session {
     /// What was routed to it and not sent yet, in order.
     pub(super) expected: Vec<Expected>,
     pub(super) tickets: Vec<Ticket>,
+    pub(super) used: Vec<UsedTicket>,
     /// The last message sent of each publisher, topic and pair of QoS.
     pub(super) last: BTreeMap<(String, String, u8, u8), usize>,
     /// Everything that was sent to it, by emission.
@@ -261,6 +262,24 @@ pub(super) struct Ticket {
     /// The step in which the subscription has ended or was replaced.
     pub(super) until: Option<u64>,
     /// The message has come after the subscription, and may come by its replay if this session
-    /// has missed it: at which QoS it should have come live.
-    pub(super) missed_at: Option<QoS>,
+    /// has missed what should have come live.
+    pub(super) live: Option<Live>,
+    /// A message of the session's own has taken the place of this one, and No Local keeps it from
+    /// the subscription.
+    pub(super) waived: bool,
+}
+
+/// How a retained message should have come when it was new.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Live {
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+}
+
+/// A ticket by which a message has come, as far as is known: others looked alike.
+#[derive(Debug)]
+pub(super) struct UsedTicket {
+    pub(super) ticket: Ticket,
+    /// The filters of the others.
+    pub(super) others: Vec<String>,
 }

@@ -4,13 +4,14 @@ use ringmq::mqtt::QoS;
 
 use super::{
     Oracle, Seen,
-    model::{Emission, Publication, Session, Subscription, Ticket},
+    model::{Emission, Live, Publication, Session, Subscription, Ticket, UsedTicket},
 };
 use crate::matching::matches;
 
 impl Session {
     /// The subscription has ended, and its replay with it.
     pub(super) fn end_tickets(&mut self, step: u64, filter: &str) {
+        self.doubt_used(filter);
         for ticket in self.tickets.iter_mut().filter(|ticket| ticket.filter == filter) {
             ticket.until.get_or_insert(step);
         }
@@ -22,6 +23,7 @@ impl Session {
         if asks {
             return self.end_tickets(step, &by.text);
         }
+        self.doubt_used(&by.text);
         let (qos, identifier) = (by.options.qos, by.identifier);
         let mut earlier = Vec::new();
         for ticket in &mut self.tickets {
@@ -35,13 +37,46 @@ impl Session {
         self.tickets.extend(earlier);
     }
 
-    /// A retained message has come as a subscription had asked for it that was replaced in the same
-    /// call. Which of those that look alike has come, nobody knows.
-    pub(super) fn use_up(&mut self, used: &Ticket) {
-        if used.until.is_some() {
-            for other in self.tickets.iter_mut().filter(|it| it.emission == used.emission) {
-                other.certain = false;
+    /// A retained message has come by the ticket at this place, or by one of those that look alike.
+    pub(super) fn use_up(&mut self, place: usize, alike: &[usize]) {
+        let others = alike.iter().filter(|&&other| other != place);
+        let others = others.map(|&other| self.tickets[other].filter.clone()).collect();
+        let used = self.tickets.remove(place);
+        for other in self.tickets.iter_mut().filter(|it| it.emission == used.emission) {
+            // A subscription that was replaced in the same call had asked for it.
+            other.certain &= used.until.is_none();
+            // It was missed live: each replay that is open sends it.
+            if used.live.is_some() {
+                other.live = None;
             }
+        }
+        self.used.push(UsedTicket { ticket: used, others });
+    }
+
+    /// A replay ends or changes. Where a message has come by this replay or another, the other
+    /// one's may still come, and neither must.
+    fn doubt_used(&mut self, filter: &str) {
+        let concerns = |used: &UsedTicket| {
+            !used.others.is_empty()
+                && (used.ticket.filter == filter || used.others.iter().any(|it| it == filter))
+        };
+        let (doubted, rest) = std::mem::take(&mut self.used).into_iter().partition(concerns);
+        self.used = rest;
+        for UsedTicket { ticket, others } in Vec::from_iter(doubted) {
+            let is_other =
+                |it: &&mut Ticket| it.emission == ticket.emission && others.contains(&it.filter);
+            self.tickets.iter_mut().filter(is_other).for_each(|it| it.certain = false);
+            self.tickets.push(Ticket { certain: false, ..ticket });
+        }
+    }
+
+    /// A new retained message of the session's own takes the place of others that subscriptions
+    /// with No Local have asked for.
+    fn waive(&mut self, is_replaced: impl Fn(usize) -> bool) {
+        let Session { subscriptions, tickets, .. } = self;
+        for it in subscriptions.iter().filter(|it| it.is_current() && it.options.no_local) {
+            let tickets = tickets.iter_mut().filter(|ticket| ticket.filter == it.text);
+            tickets.filter(|it| is_replaced(it.emission)).for_each(|it| it.waived = true);
         }
     }
 }
@@ -62,14 +97,14 @@ impl Oracle {
                     && !(own && it.options.no_local)
                     && matches(&it.text, &publication.topic)
             });
-            let live_qos = session
+            let live = session
                 .subscriptions
                 .iter()
                 .filter(|it| it.share().is_none() && it.is_current())
                 .filter(|it| !(own && it.options.no_local))
-                .filter(|it| matches(&it.text, &publication.topic))
-                .map(|it| it.options.qos.min(publication.qos))
-                .max();
+                .filter(|it| matches(&it.text, &publication.topic));
+            let retain = live.clone().any(|it| it.options.retain_as_published);
+            let qos = live.map(|it| it.options.qos.min(publication.qos)).max();
             let tickets = asking.map(|it| Ticket {
                 emission,
                 qos: it.options.qos,
@@ -78,24 +113,36 @@ impl Oracle {
                 certain: false,
                 since: seen.step,
                 until: None,
-                missed_at: live_qos,
+                live: qos.map(|qos| Live { qos, retain }),
+                waived: false,
             });
             let tickets: Vec<Ticket> = tickets.collect();
             session.tickets.extend(tickets);
+            let is_replaced = |other: usize| {
+                other != emission && self.emissions[other].publication.topic == publication.topic
+            };
+            if own {
+                session.waive(is_replaced);
+            }
         }
     }
 
     /// After the call: who has got the message live, or has it in its queue, has not missed it.
     pub(super) fn settle_misses(&mut self, seen: &Seen<'_>) {
         let (before, after) = seen.counters;
-        let drops = after.dropped_queue_full + after.dropped_too_large
+        let kept_drops = after.dropped_queue_full + after.dropped_too_large
             > before.dropped_queue_full + before.dropped_too_large;
+        let drops = kept_drops || after.dropped_outbox_full > before.dropped_outbox_full;
         for session in self.sessions.iter_mut().filter(|it| it.home == seen.shard) {
             let got = &session.got;
             session.tickets.retain(|ticket| {
-                let kept = ticket.missed_at.is_some_and(|qos| qos > QoS::AtMostOnce) && !drops;
-                let is_new = ticket.missed_at.is_some() && ticket.since == seen.step;
-                !is_new || !(kept || got.contains(&ticket.emission))
+                let Some(live) = ticket.live.filter(|_| ticket.since == seen.step) else {
+                    return true;
+                };
+                let kept = live.qos > QoS::AtMostOnce && !kept_drops;
+                // With RETAIN a live message looks like a replayed one.
+                let came = got.contains(&ticket.emission) && !(live.retain && drops);
+                !kept && !came
             });
         }
     }
@@ -117,8 +164,7 @@ impl Oracle {
                 let Some(latest) = self.retained[at].message(topic) else { continue };
                 let publication = &self.emissions[latest].publication;
                 let alive = publication.expires_at.is_none_or(|expires_at| expires_at > now);
-                let own = publication.publisher == session.client_id;
-                if alive && !own && !self.has_later(session, ticket, at) {
+                if alive && !ticket.waived && !self.has_later(session, ticket, at) {
                     left_out.push(format!("{topic} for {}", session.client_id));
                 }
             }

@@ -320,11 +320,13 @@ impl Oracle {
         let certain = self.find_tickets(seen, sight, true);
         let uncertain = self.find_tickets(seen, sight, false);
         let place = certain.chain(uncertain).find(ended).unwrap_or(place);
+        let alike = self.find_tickets(seen, sight, true);
+        let alike: Vec<usize> = alike.chain(self.find_tickets(seen, sight, false)).collect();
         let session = &mut self.sessions[sight.session];
-        let ticket = session.tickets.remove(place);
-        session.use_up(&ticket);
-        session.got.insert(ticket.emission);
-        self.check_interval(seen, sight, ticket.emission)
+        let emission = session.tickets[place].emission;
+        session.use_up(place, &alike);
+        session.got.insert(emission);
+        self.check_interval(seen, sight, emission)
     }
 
     /// A retained message that was replaced or removed in this very call: it was sent before that,

@@ -142,6 +142,7 @@ impl Oracle {
             flights: Vec::new(),
             expected: Vec::new(),
             tickets: Vec::new(),
+            used: Vec::new(),
             last: std::collections::BTreeMap::new(),
             got: std::collections::BTreeSet::new(),
         });

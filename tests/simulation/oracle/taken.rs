@@ -253,7 +253,8 @@ impl Oracle {
                 certain: true,
                 since: seen.step,
                 until: None,
-                missed_at: None,
+                live: None,
+                waived: false,
             });
         }
     }

@@ -209,6 +209,77 @@ fn log_in(broker: &Broker, user_name: &str, client_id: &str) -> Option<Client> {
     (code == Some(ReasonCode::Success)).then_some(client)
 }
 
+/// A file with the user `alice`, whose password takes a long time to check.
+fn slow_users(name: &str, hash: &str) -> String {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, format!("alice:{hash}\n")).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// `correct-horse` with a million rounds, and with ten thousand.
+const SLOWEST_HASH: &str = "$7$1000000$MDEyMzQ1Njc4OWFi$\
+    tiI3Q8kCkMYa6WWzuTO6UcahVOWjcsFnAXVae91+pUcU4TTknecd2ccp4eohBgBdU5xPLyTsq0nms2OCP5ULWA==";
+const SLOW_HASH: &str = "$7$10000$MDEyMzQ1Njc4OWFi$\
+    e32KhIHyR5jTTZxwoYzVzrxSGJIF89bvbrq/0ZggzewDWtDz3y3BxDUKJ124YD4wPZsPnbp3LV48nk4M50gDFw==";
+
+/// A CONNECT of `alice`.
+fn claim(client_id: &str, password: &[u8]) -> Vec<u8> {
+    let mut connect = Connect::new(Version::V5, client_id);
+    connect.user_name = Some("alice");
+    connect.password = Some(password);
+    encode(&Packet::Connect(connect), Version::V5)
+}
+
+#[test]
+fn a_stopping_broker_waits_for_no_password_check() {
+    let users = slow_users("slowest-passwords", SLOWEST_HASH);
+    for shards in [1, 2] {
+        let flags = ["--password-file", &users, "--stop-timeout", "1"];
+        let mut broker = Broker::ringmq_with(shards, &flags);
+        let clients: Vec<Client> = (0..100)
+            .map(|n| {
+                let mut client = Client::open(&broker, Version::V5);
+                client.send(&claim(&format!("{n}"), b"correct-horse"));
+                client
+            })
+            .collect();
+        // Its answer shows that the CONNECT packets before it have come.
+        let mut last = Client::open(&broker, Version::V5);
+        last.send(&connect(Version::V5, "anonymous"));
+        assert_eq!(last.next(|packet| matches!(packet, Packet::Connack(_))), Some(true));
+        broker.ask_to_stop();
+        broker.await_end();
+        drop(clients);
+    }
+}
+
+/// Two hundred clients of one address keep the threads busy. A client of another address logs in
+/// again and again meanwhile.
+#[test]
+fn a_crowd_with_slow_passwords_does_not_keep_others_from_logging_in() {
+    let users = slow_users("slow-passwords", SLOW_HASH);
+    let broker = Broker::ringmq_with(2, &["--password-file", &users]);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for n in 0..200 {
+            let (port, stop) = (broker.port(), &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let mut client = Client::open_from(port, Version::V5, [127, 0, 0, 2]);
+                    client.send(&claim(&format!("crowd {n}"), b"guess"));
+                    client.next(|_| ());
+                }
+            });
+        }
+        let let_in = (0..10)
+            .map(|n| log_in(&broker, "alice", &format!("innocent {n}")).is_some())
+            .collect::<Vec<bool>>();
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(let_in, [true; 10]);
+    });
+    broker.stop();
+}
+
 /// The first read of the users waits for a pipe: the broker has begun then, and does not listen.
 #[test]
 fn a_sighup_before_the_broker_listens_is_obeyed_when_it_does() {

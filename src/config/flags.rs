@@ -79,7 +79,8 @@ pub(super) struct NetworkFlags {
     #[arg(long, value_name = "ORIGIN", value_parser = parse_origin)]
     pub(super) websocket_origin: Vec<String>,
     /// Time that a client has to send its CONNECT, in seconds. A client that takes longer is
-    /// disconnected
+    /// disconnected. A client whose password cannot be checked within half of this time is refused
+    /// with Server busy
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = parse_seconds(1, 3600))]
     pub(super) connect_timeout: Span,

@@ -39,7 +39,7 @@ use crate::{
     shard::{
         offer::Offer,
         referral::Referral,
-        rules::{Limits, SLICE_STEPS},
+        rules::{Limits, PASSWORD_CHECKS_MAX, SLICE_STEPS},
     },
     transport::{Listener, websocket::HandshakePolicy},
 };
@@ -212,6 +212,7 @@ fn limits(flags: &LimitFlags, connect_timeout: Span) -> Limits {
         retained_max: flags.retained_max,
         retained_bytes_max: flags.retained_bytes_max,
         slice_steps: SLICE_STEPS,
+        password_checks_max: PASSWORD_CHECKS_MAX,
     }
 }
 

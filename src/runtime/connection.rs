@@ -11,7 +11,7 @@ use std::{
 use super::{
     outbox::Outbox,
     partials::{Pool, Progress, Share},
-    ring::reassembly::ReassemblyBuffer,
+    ring::{reassembly::ReassemblyBuffer, system},
     stalled::Reading,
 };
 use crate::{
@@ -198,6 +198,15 @@ impl SocketConnection {
             Phase::Open | Phase::Moving(_) => Pool::Strangers,
             Phase::Flushing | Phase::Lingering | Phase::Dead => Pool::Leaving,
         }
+    }
+
+    /// Whether the client has closed its side and all that it sent has been handed in. It is not
+    /// known while a receive is under way.
+    pub(super) fn has_gone(&self) -> bool {
+        self.receive == Receive::Idle
+            && self.kept.is_empty()
+            && self.reassembly.is_none()
+            && (self.flags.finished || system::has_ended(&self.socket))
     }
 
     pub(super) fn unsent(&self) -> usize {

@@ -517,8 +517,16 @@ impl Ports for Driver {
         self.mail.letters(to)
     }
 
-    fn verify(&mut self, connection: ConnectionId, verification: Verification) -> bool {
-        self.verifier.ask(connection, verification)
+    fn can_verify(&self) -> bool {
+        self.verifier.can_ask()
+    }
+
+    fn verify(&mut self, connection: ConnectionId, verification: Verification) {
+        self.verifier.ask(connection, verification);
+    }
+
+    fn has_gone(&mut self, id: ConnectionId) -> bool {
+        self.open(id).is_none_or(|connection| connection.has_gone())
     }
 
     fn random(&mut self) -> u64 {

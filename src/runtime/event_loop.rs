@@ -289,9 +289,7 @@ impl<B: Brain> EventLoop<B> {
 
     fn handle_verdicts(&mut self) {
         while let Some((id, passed)) = self.driver.verdict() {
-            if self.driver.get(id).is_some_and(|connection| connection.is_open()) {
-                self.brain.handle_verdict(self.driver.now, id, passed, &mut self.driver);
-            }
+            self.brain.handle_verdict(self.driver.now, id, passed, &mut self.driver);
         }
     }
 

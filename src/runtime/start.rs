@@ -50,7 +50,7 @@ pub fn run<B: Brain + 'static>(
     let shards = config.cpus.len();
     let (listeners, sockets) = listen::bind_all(&config.listeners, shards)?;
     let bells = Bells::new(shards)?;
-    let (verifiers, verify_threads) = verify::start(&bells)?;
+    let verifiers = verify::start(&bells)?;
     let (rules_sender, rules_receivers) = rules_lanes(&bells);
     let stop = Stop::new(shards, bells.clone());
     let connection_count = ConnectionCount::new(connections_max, surplus);
@@ -101,10 +101,6 @@ pub fn run<B: Brain + 'static>(
     on_ready(&Started { listeners, cpus: config.cpus.clone(), connections_max, stop: stop_handle });
     let ended = join_all(threads);
     drop(watch);
-    for thread in verify_threads {
-        // A panic of the thread was reported already, and no shard is left to wait for a verdict.
-        drop(thread.join());
-    }
     ended
 }
 

@@ -1,12 +1,17 @@
 //! Slow checks on threads of their own, so that a password hash does not delay a turn.
+//!
+//! A shard keeps the checks that wait, and gives the threads only so many that none of them is
+//! idle. Nobody waits for the end of a thread: a check cannot be broken off.
 
-use std::{io, thread, thread::JoinHandle};
+use std::{io, thread};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use tracing::warn;
 
 use super::{
     bell::Bells,
     lane::{LaneReceiver, LaneSender, NotSent, lanes},
+    ring::system,
 };
 use crate::{
     base::ids::{ConnectionId, ShardId},
@@ -28,21 +33,23 @@ pub(super) struct Verifier {
     /// None once the shard has ended.
     questions: Option<Sender<Question>>,
     verdicts: LaneReceiver<Verdict>,
-    /// Questions without a verdict.
+    /// Questions without a verdict, and how many there may be.
     open: usize,
+    open_max: usize,
 }
 
 impl Verifier {
-    /// False: too many wait already.
-    pub(super) fn ask(&mut self, connection: ConnectionId, verification: Verification) -> bool {
-        // The lane has room for each verdict, so that no thread has to wait for a shard.
-        if self.open == VERDICTS_MAX {
-            return false;
-        }
+    /// Whether fewer questions of this shard are open than may be.
+    pub(super) fn can_ask(&self) -> bool {
+        self.questions.is_some() && self.open < self.open_max
+    }
+
+    /// Asks, if it can.
+    pub(super) fn ask(&mut self, connection: ConnectionId, verification: Verification) {
+        let Some(questions) = self.questions.as_ref().filter(|_| self.can_ask()) else { return };
         let question = Question { shard: self.me, connection, verification };
-        let asked = self.questions.as_ref().is_some_and(|it| it.try_send(question).is_ok());
-        self.open += usize::from(asked);
-        asked
+        // The channel has room for the open questions of all shards.
+        self.open += usize::from(questions.try_send(question).is_ok());
     }
 
     /// Stops asking, so that the threads can end even if the shard's memory is leaked.
@@ -57,24 +64,40 @@ impl Verifier {
     }
 }
 
-/// Starts the threads. They end when each shard has dropped or ended its [`Verifier`].
-pub(super) fn start(bells: &Bells) -> io::Result<(Vec<Verifier>, Vec<JoinHandle<()>>)> {
-    let (questions, asked) = bounded::<Question>(QUESTIONS_MAX);
-    let (answers, verdicts) = lanes(bells, VERDICTS_MAX);
-    let threads = (0..THREADS)
-        .map(|_| {
-            let (asked, answers) = (asked.clone(), answers.clone());
-            let name = "ringmq-verify".to_owned();
-            thread::Builder::new().name(name).spawn(move || verify(&asked, &answers))
-        })
-        .collect::<io::Result<_>>()?;
-    let verifier =
-        |(me, verdicts)| Verifier { me, questions: Some(questions.clone()), verdicts, open: 0 };
-    let verifiers = bells.shards().zip(verdicts).map(verifier).collect();
-    Ok((verifiers, threads))
+/// Starts the threads: one for two CPUs that the process may use. They end by themselves when each
+/// shard has dropped or ended its [`Verifier`].
+pub(super) fn start(bells: &Bells) -> io::Result<Vec<Verifier>> {
+    let threads = (thread::available_parallelism()?.get() / 2).max(1);
+    start_threads(bells, threads)
+}
+
+fn start_threads(bells: &Bells, threads: usize) -> io::Result<Vec<Verifier>> {
+    let shards = bells.shards().count();
+    let open_max = open_max(shards, threads);
+    let (questions, asked) = bounded::<Question>(shards * open_max);
+    let (answers, verdicts) = lanes(bells, open_max);
+    for _ in 0..threads {
+        let (asked, answers) = (asked.clone(), answers.clone());
+        let name = "ringmq-verify".to_owned();
+        thread::Builder::new().name(name).spawn(move || verify(&asked, &answers))?;
+    }
+    let verifier = |(me, verdicts)| {
+        let questions = Some(questions.clone());
+        Verifier { me, questions, verdicts, open: 0, open_max }
+    };
+    Ok(bells.shards().zip(verdicts).map(verifier).collect())
+}
+
+/// Questions of one shard without a verdict. Together the shards keep all threads busy, and a
+/// question waits for few others.
+fn open_max(shards: usize, threads: usize) -> usize {
+    (2 * threads).div_ceil(shards).max(2)
 }
 
 fn verify(asked: &Receiver<Question>, answers: &[LaneSender<Verdict>]) {
+    if let Err(error) = system::lower_priority(NICE) {
+        warn!(%error, "password checks run at normal priority");
+    }
     for Question { shard, connection, verification } in asked {
         let passed = verification();
         // A shard that has ended needs no verdict, and its lane is never full.
@@ -86,11 +109,8 @@ fn verify(asked: &Receiver<Question>, answers: &[LaneSender<Verdict>]) {
     }
 }
 
-/// Verifications of all shards that may wait. Further ones are refused.
-const QUESTIONS_MAX: usize = 1024;
-const THREADS: usize = 2;
-/// Questions of one shard without a verdict: those that wait, and those that a thread works on.
-const VERDICTS_MAX: usize = QUESTIONS_MAX + THREADS;
+/// The shards come first: under load a thread gets about a tenth of the CPU that it shares.
+const NICE: i32 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -98,39 +118,44 @@ mod tests {
 
     use super::*;
 
+    const CONNECTION: ConnectionId = ConnectionId { slot: 3, generation: 1 };
+
     #[test]
     fn a_verdict_comes_back_to_the_shard_that_asked() {
         let bells = Bells::new(2).unwrap();
-        let (mut verifiers, threads) = start(&bells).unwrap();
-        let connection = ConnectionId { slot: 3, generation: 1 };
+        let mut verifiers = start(&bells).unwrap();
         for passed in [true, false] {
-            assert!(verifiers[1].ask(connection, Box::new(move || passed)));
+            verifiers[1].ask(CONNECTION, Box::new(move || passed));
             bells.listen(ShardId::new(1).unwrap()).read_exact(&mut [0; 1]).unwrap();
-            assert_eq!(verifiers[1].verdict(), Some((connection, passed)));
+            assert_eq!(verifiers[1].verdict(), Some((CONNECTION, passed)));
         }
         assert_eq!(verifiers[0].verdict(), None);
-        drop(verifiers);
-        for thread in threads {
-            thread.join().unwrap();
-        }
     }
 
     #[test]
-    fn too_many_questions_are_refused() {
+    fn a_shard_that_has_asked_enough_asks_again_after_a_verdict() {
         let bells = Bells::new(1).unwrap();
-        let (mut verifiers, threads) = start(&bells).unwrap();
+        let mut verifiers = start_threads(&bells, 1).unwrap();
         let (let_go, hold) = bounded::<()>(0);
-        let connection = ConnectionId { slot: 0, generation: 0 };
-        let mut ask = || {
+        let mut asked = 0;
+        while verifiers[0].can_ask() {
             let hold = hold.clone();
-            verifiers[0].ask(connection, Box::new(move || hold.recv().is_ok()))
-        };
-        let accepted = (0..=QUESTIONS_MAX + THREADS).filter(|_| ask()).count();
-        assert!((QUESTIONS_MAX..=QUESTIONS_MAX + THREADS).contains(&accepted));
-        drop(let_go);
-        drop(verifiers);
-        for thread in threads {
-            thread.join().unwrap();
+            verifiers[0].ask(CONNECTION, Box::new(move || hold.recv().is_ok()));
+            asked += 1;
+        }
+        assert_eq!(asked, 2);
+        let_go.send(()).unwrap();
+        bells.listen(ShardId::FIRST).read_exact(&mut [0; 1]).unwrap();
+        assert_eq!(verifiers[0].verdict(), Some((CONNECTION, true)));
+        assert!(verifiers[0].can_ask());
+        verifiers[0].end();
+        assert!(!verifiers[0].can_ask());
+    }
+
+    #[test]
+    fn all_threads_are_busy_and_the_questions_ahead_are_few() {
+        for (shards, threads, expected) in [(1, 1, 2), (2, 1, 2), (1, 8, 16), (16, 8, 2)] {
+            assert_eq!(open_max(shards, threads), expected);
         }
     }
 }

@@ -7,9 +7,12 @@ use std::rc::Rc;
 
 use super::{
     budget::Budget,
+    checks::{Check, Checks, ChecksFull},
     connection::{MqttConnection, Stage},
+    connections::Connections,
     context::Context,
     kept_connect::{KeptConnect, WAITING_BYTES_MAX},
+    owed::Verdict,
     ports::Ports,
     reason::Reason,
 };
@@ -53,14 +56,17 @@ impl<'a> Credentials<'a> {
 pub(super) enum Step {
     /// The client is let in.
     LetIn(Box<KeptConnect>, Proof),
-    /// CONNECT is answered after its password has been checked.
-    Wait(Box<KeptConnect>),
+    /// CONNECT is answered after its password has been checked. The check of another connection
+    /// may have had to make room.
+    Wait(Box<KeptConnect>, Option<ConnectionId>),
     /// CONNECT is answered with a refusal.
     Refuse(Box<KeptConnect>, Reason),
     /// The client is sent an AUTH. It has to answer, or a re-authentication is complete.
     Send(AuthAnswer),
     /// The client has not proven who it is: its connection ends.
     Fail,
+    /// The client has gone.
+    Leave,
 }
 
 /// An AUTH packet of the broker's.
@@ -94,16 +100,22 @@ impl AuthAnswer {
 pub(super) struct Authenticator {
     /// Memory of the CONNECT packets that wait to be answered.
     waiting: Budget,
+    /// Password checks that wait for a thread, by the account of the client's address.
+    checks: Checks<u64>,
 }
 
 impl Authenticator {
-    pub(super) fn new() -> Authenticator {
-        Authenticator { waiting: Budget::new(WAITING_BYTES_MAX) }
+    pub(super) fn new(context: &Context) -> Authenticator {
+        let checks_max = context.rules.limits.password_checks_max;
+        Authenticator {
+            waiting: Budget::new(WAITING_BYTES_MAX),
+            checks: Checks::new(checks_max, context.settings.seed),
+        }
     }
 
     /// Begins with a CONNECT. Its client is let in or refused at once, or the connection waits.
     pub(super) fn begin(
-        &self,
+        &mut self,
         (id, connection): (ConnectionId, &mut MqttConnection),
         connect: Box<KeptConnect>,
         credentials: Credentials<'_>,
@@ -112,7 +124,7 @@ impl Authenticator {
     ) -> Step {
         match credentials {
             Credentials::Password(password) => {
-                self.check_password((id, connection), connect, password, context, ports)
+                self.check_password((id, connection), connect, password, context)
             }
             Credentials::Method(method, data) => {
                 self.begin_exchange(connection, connect, (method, data), context, ports)
@@ -121,12 +133,11 @@ impl Authenticator {
     }
 
     fn check_password(
-        &self,
+        &mut self,
         (id, connection): (ConnectionId, &mut MqttConnection),
         mut connect: Box<KeptConnect>,
         password: Option<&[u8]>,
         context: &Context,
-        ports: &mut impl Ports,
     ) -> Step {
         let is_loopback = context.settings.is_loopback(connection.principal().listener());
         let policy = &context.rules.policy;
@@ -137,13 +148,51 @@ impl Authenticator {
                 if connect.wait(&self.waiting, 0).is_err() {
                     return Step::Refuse(connect, Reason::AuthenticationsFull);
                 }
-                if !ports.verify(id, verification) {
-                    return Step::Refuse(connect, Reason::PasswordChecksFull);
+                let check = Check { connection: id, verification };
+                match self.checks.push(address_of(connection), check) {
+                    Ok(displaced) => {
+                        connection.wait(Stage::Waiting, connect.terms);
+                        Step::Wait(connect, displaced)
+                    }
+                    Err(ChecksFull) => Step::Refuse(connect, Reason::PasswordChecksFull),
                 }
-                connection.wait(Stage::Waiting, connect.terms);
-                Step::Wait(connect)
             }
         }
+    }
+
+    /// Gives checks that wait to the threads, as many as they take, except those of clients that
+    /// have gone. Bytes that came with the CONNECT of `latest` may still be on their way to the
+    /// shard, so it is not asked whether that client has gone.
+    pub(super) fn go_on(
+        &mut self,
+        latest: Option<ConnectionId>,
+        connections: &mut Connections,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        while ports.can_verify()
+            && let Some(Check { connection, verification }) = self.checks.pop()
+        {
+            if latest != Some(connection) && ports.has_gone(connection) {
+                context.counters.checks_dropped += 1;
+                connections.note_verdict(connection, Verdict::Gone);
+            } else {
+                context.counters.checks_run += 1;
+                ports.verify(connection, verification);
+            }
+        }
+    }
+
+    /// Forgets the check of a connection that ends, or that has waited for too long.
+    pub(super) fn forget_check(&mut self, id: ConnectionId, connection: &MqttConnection) {
+        if connection.stage() == Stage::Waiting {
+            self.checks.forget(&address_of(connection), id);
+        }
+    }
+
+    /// Forgets all checks that wait.
+    pub(super) fn forget_checks(&mut self) {
+        self.checks.clear();
     }
 
     /// Takes a CONNECT that names an Authentication Method. It is kept until it can be answered,
@@ -172,13 +221,22 @@ impl Authenticator {
     }
 }
 
-/// A CONNECT whose password has been checked.
-pub(super) fn conclude_check(connect: Box<KeptConnect>, passed: bool) -> Step {
-    if !passed {
-        return Step::Refuse(connect, Reason::PasswordWrong);
+/// The account of a client that has not proven who it is: that of its address.
+fn address_of(connection: &MqttConnection) -> u64 {
+    connection.principal().account().number()
+}
+
+/// A CONNECT whose password has been checked, or will not be.
+pub(super) fn conclude_check(connect: Box<KeptConnect>, verdict: Verdict) -> Step {
+    match verdict {
+        Verdict::Passed => {
+            let proof = Proof { user_name: connect.user_name.clone(), data: None };
+            Step::LetIn(connect, proof)
+        }
+        Verdict::Wrong => Step::Refuse(connect, Reason::PasswordWrong),
+        Verdict::Busy => Step::Refuse(connect, Reason::PasswordChecksFull),
+        Verdict::Gone => Step::Leave,
     }
-    let proof = Proof { user_name: connect.user_name.clone(), data: None };
-    Step::LetIn(connect, proof)
 }
 
 /// The state of an authentication by AUTH packets.

@@ -7,6 +7,7 @@ use super::{
     connection::MqttConnection,
     end::Cause,
     letter::LetterBatch,
+    owed::Verdict,
     ports::{Arrival, Brain, Closing, End, Payer, Ports},
     rules::Rules,
     timers::Timer,
@@ -113,7 +114,8 @@ impl Brain for Shard {
         ports: &mut impl Ports,
     ) {
         self.context.now = now;
-        self.connections.note_verdict(connection, passed);
+        self.connections.note_verdict(connection, Verdict::of(passed));
+        self.give_checks(None, ports);
         self.settle(ports);
     }
 

@@ -11,7 +11,7 @@ use super::{
     end::Cause,
     kept_connect::{KeptConnect, version_to_refuse},
     log::{self, Claim},
-    owed::{Answer, Condition},
+    owed::{Answer, Condition, Verdict},
     ports::{Payer, Ports},
     reason::Reason,
 };
@@ -62,9 +62,14 @@ impl Shard {
     fn take_step(&mut self, id: ConnectionId, step: Step, ports: &mut impl Ports) {
         match step {
             Step::LetIn(connect, proof) => self.accept(id, *connect, &proof, ports),
-            Step::Wait(connect) => {
+            Step::Wait(connect, displaced) => {
                 let answer = Answer::Connect(connect);
                 self.connections.owe(id, (Condition::Verdict(None), answer), ports);
+                if let Some(displaced) = displaced {
+                    self.connections.note_verdict(displaced, Verdict::Busy);
+                }
+                self.watch_check(id);
+                self.give_checks(Some(id), ports);
             }
             Step::Refuse(connect, reason) => {
                 self.refuse_connect(id, Claim::of(&connect), reason, ports);
@@ -74,7 +79,13 @@ impl Shard {
                 self.answer(id, &Packet::Auth(auth.packet()), auth.reason(), ports);
             }
             Step::Fail => self.end(id, Cause::NotAuthenticated, ports),
+            Step::Leave => self.end(id, Cause::Finished, ports),
         }
+    }
+
+    /// Gives password checks that wait to threads that have none.
+    pub(super) fn give_checks(&mut self, latest: Option<ConnectionId>, ports: &mut impl Ports) {
+        self.authenticator.go_on(latest, &mut self.connections, &mut self.context, ports);
     }
 
     /// Before CONNACK a client sends AUTH and DISCONNECT, and nothing else. [MQTT-3.1.2-30]
@@ -110,15 +121,15 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         connect: Box<KeptConnect>,
-        passed: bool,
+        verdict: Verdict,
         ports: &mut impl Ports,
     ) {
-        match self.context.crowded_peer(ports).filter(|_| passed) {
+        match self.context.crowded_peer(ports).filter(|_| verdict == Verdict::Passed) {
             Some(peer) => {
                 let answer = Answer::Connect(connect);
                 self.connections.owe_until_posted(id, peer, answer, ports);
             }
-            None => self.take_step(id, conclude_check(connect, passed), ports),
+            None => self.take_step(id, conclude_check(connect, verdict), ports),
         }
     }
 

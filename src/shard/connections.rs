@@ -12,7 +12,7 @@ use super::{
     connection::MqttConnection,
     context::Context,
     letter::Letter,
-    owed::{Answer, Condition, Due, Owed},
+    owed::{Answer, Condition, Due, Owed, Verdict},
     ports::Ports,
     pressure::Publisher,
 };
@@ -131,10 +131,10 @@ impl Connections {
         self.owed.note_posted(to);
     }
 
-    /// The password of a client has been checked.
-    pub(super) fn note_verdict(&mut self, id: ConnectionId, passed: bool) {
+    /// The password of a client has been checked, or will not be. The client may have gone.
+    pub(super) fn note_verdict(&mut self, id: ConnectionId, verdict: Verdict) {
         if let Some(connection) = self.entries.get_mut(id) {
-            self.owed.note_verdict(id, connection.debt_mut(), passed);
+            self.owed.note_verdict(id, connection.debt_mut(), verdict);
         }
     }
 

@@ -128,6 +128,7 @@ impl Cause {
 impl Shard {
     /// Ends the connections whose clients have not been let in: the broker stops.
     pub(super) fn end_strangers(&mut self, ports: &mut impl Ports) {
+        self.authenticator.forget_checks();
         for id in self.connections.ids() {
             if self.connections.connected(id).subscriber().is_none() {
                 self.connections.remove(id);
@@ -169,6 +170,9 @@ impl Shard {
 
     /// Ends a connection. Its session goes on, or ends with it.
     pub(super) fn end(&mut self, id: ConnectionId, cause: Cause, ports: &mut impl Ports) {
+        if let Some(connection) = self.connections.get(id) {
+            self.authenticator.forget_check(id, connection);
+        }
         let detached = self.connections.end(id, cause, &mut self.context, ports);
         if let Some(subscriber) = detached {
             self.detach(subscriber, cause, ports);

@@ -10,6 +10,7 @@ mod ack;
 mod auth;
 mod brain;
 mod budget;
+mod checks;
 mod connack;
 mod connect;
 mod connection;
@@ -113,7 +114,7 @@ impl Shard {
         let mut shard = Shard {
             connections: Connections::new(shards),
             sessions: Sessions::new(seed),
-            authenticator: Authenticator::new(),
+            authenticator: Authenticator::new(&context),
             router: Router::new(&context),
             sys: SysTree::new(shard, shards),
             topic: String::new(),
@@ -318,7 +319,7 @@ impl Shard {
                     ports.send(id, &packets);
                     self.pump_connection(id, ports);
                 }
-                Due::Connect(connect, passed) => self.answer_connect(id, connect, passed, ports),
+                Due::Connect(connect, verdict) => self.answer_connect(id, connect, verdict, ports),
             }
             self.connections.read_on(id, self.context.now, ports);
         }

@@ -35,8 +35,35 @@ pub(super) enum Condition {
     Applied(u64),
     /// This many crowded batches have been posted to that shard.
     Posted(ShardId, u64),
-    /// The password has been checked; `None` until then.
-    Verdict(Option<bool>),
+    /// The password has been checked, or will not be; `None` until then.
+    Verdict(Option<Verdict>),
+}
+
+impl Condition {
+    /// A CONNECT that waits for something else has passed its check before.
+    fn verdict(self) -> Verdict {
+        match self {
+            Condition::Verdict(Some(verdict)) => verdict,
+            _ => Verdict::Passed,
+        }
+    }
+}
+
+/// What has become of the check of a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Passed,
+    Wrong,
+    /// The check would take too long.
+    Busy,
+    /// The client has gone, and was not waited for.
+    Gone,
+}
+
+impl Verdict {
+    pub(super) fn of(passed: bool) -> Verdict {
+        if passed { Verdict::Passed } else { Verdict::Wrong }
+    }
 }
 
 /// What is done for a connection once its condition has come to hold.
@@ -46,7 +73,7 @@ pub(super) enum Answer {
     ReadOn,
     /// The shard sends these packets.
     Packets(Vec<u8>),
-    /// The shard lets the client in, or refuses it if its password was wrong.
+    /// The shard lets the client in, or refuses it: as the verdict says.
     Connect(Box<KeptConnect>),
 }
 
@@ -55,8 +82,7 @@ pub(super) enum Answer {
 pub(super) enum Due {
     ReadOn,
     Packets(Vec<u8>),
-    /// False: the password was wrong.
-    Connect(Box<KeptConnect>, bool),
+    Connect(Box<KeptConnect>, Verdict),
 }
 
 /// What one connection is owed. Most connections are owed nothing, and pay one pointer for that.
@@ -224,12 +250,17 @@ impl Owed {
         self.ready.extend(posted.waiting.drain(..));
     }
 
-    /// The password in the CONNECT of a connection has been checked.
-    pub(super) fn note_verdict(&mut self, connection: ConnectionId, debt: &mut Debt, passed: bool) {
+    /// The password in the CONNECT of a connection has been checked, or will not be.
+    pub(super) fn note_verdict(
+        &mut self,
+        connection: ConnectionId,
+        debt: &mut Debt,
+        verdict: Verdict,
+    ) {
         let answers = debt.0.iter_mut().flat_map(|rows| &mut rows.answers);
         for (condition, _) in answers {
             if *condition == Condition::Verdict(None) {
-                *condition = Condition::Verdict(Some(passed));
+                *condition = Condition::Verdict(Some(verdict));
             }
         }
         self.ready.push_back(connection);
@@ -259,9 +290,7 @@ impl Owed {
         Some(match answer {
             Answer::ReadOn => Due::ReadOn,
             Answer::Packets(packets) => Due::Packets(packets),
-            Answer::Connect(connect) => {
-                Due::Connect(connect, condition != Condition::Verdict(Some(false)))
-            }
+            Answer::Connect(connect) => Due::Connect(connect, condition.verdict()),
         })
     }
 

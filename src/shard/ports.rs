@@ -146,9 +146,18 @@ pub trait Ports {
     /// The letters waiting to go to another shard at the end of this turn.
     fn letters(&mut self, to: ShardId) -> &mut LetterBatch;
 
+    /// Whether the threads that verify take another verification of this shard now. If not, they do
+    /// after the next verdict.
+    fn can_verify(&self) -> bool;
+
     /// Runs `verification` on another thread and answers with [`Brain::handle_verdict`].
-    /// False: too many are waiting, and it was dropped.
-    fn verify(&mut self, connection: ConnectionId, verification: Verification) -> bool;
+    fn verify(&mut self, connection: ConnectionId, verification: Verification);
+
+    /// Whether the client has closed the connection and all that it sent has been handed in.
+    /// While a connection is paused, the shard is not told of its end.
+    fn has_gone(&mut self, _connection: ConnectionId) -> bool {
+        false
+    }
 
     /// A random number for choices. The next ones can be computed from it, so a client is never
     /// told one.
@@ -211,7 +220,7 @@ pub trait Brain {
     /// A crowded batch of letters has been posted: connections that wait for that shard may go on.
     fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports);
 
-    /// A verification has ended.
+    /// A verification has ended. Its connection may have gone meanwhile.
     fn handle_verdict(
         &mut self,
         now: Moment,

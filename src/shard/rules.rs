@@ -33,6 +33,9 @@ pub struct Rules {
 /// thousand subscriptions: less than a millisecond.
 pub const SLICE_STEPS: usize = 8192;
 
+/// Password checks that wait: each takes the memory of one CONNECT.
+pub const PASSWORD_CHECKS_MAX: usize = 1024;
+
 /// What happens to a connected client whose queue is full when a message comes for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenQueueFull {
@@ -84,6 +87,10 @@ pub struct Limits {
     /// A connection without CONNECT after this time is closed. A change holds for later
     /// connections.
     pub connect_timeout: Span,
+    /// Password checks of one shard that wait for a thread. Beyond it, the address that has most
+    /// of them loses the last one, and its client is refused with Server busy. A shard reads this
+    /// limit once, when it starts.
+    pub password_checks_max: usize,
     /// How long publishers are held back for a subscriber that cannot keep up.
     pub patience: Span,
     /// Sessions of the whole broker. Beyond it, CONNECT is refused with Quota exceeded. Sessions
@@ -143,6 +150,7 @@ pub(super) mod tests {
                 topic_aliases_max: 10,
                 session_expiry_max: 1_000,
                 connect_timeout: Span::from_secs(10),
+                password_checks_max: 100,
                 patience: Span::from_secs(10),
                 sessions_max: 100,
                 topic_levels_max: 8,

@@ -135,6 +135,10 @@ counters! {
     refused_authentication => "connections/refused/authentication",
     /// Connections refused in CONNACK for any other reason.
     refused_connect => "connections/refused/connect",
+    /// Passwords that a thread has begun to check.
+    checks_run => "logins/password-checks",
+    /// Password checks that were not begun, because their client had gone.
+    checks_dropped => "logins/dropped",
     /// Clients that were told to use another server. Why they were refused is counted, too.
     redirected => "connections/redirected",
 }

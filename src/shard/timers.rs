@@ -6,6 +6,7 @@ use super::{
     Shard,
     connection::{MqttConnection, Stage},
     end::Cause,
+    owed::Verdict,
     ports::Ports,
     retained::TOMBSTONE_SPAN,
 };
@@ -20,6 +21,8 @@ use crate::base::{
 pub(super) enum Timer {
     /// CONNECT should have come.
     Connect(ConnectionId),
+    /// The password of the client should have been checked.
+    Check(ConnectionId),
     /// The client may have been silent for too long.
     KeepAlive(ConnectionId),
     /// The session of an absent client may end, or its Will be due.
@@ -133,6 +136,7 @@ impl Shard {
     fn fire(&mut self, timer: Timer, ports: &mut impl Ports) -> Option<Span> {
         match timer {
             Timer::Connect(connection) => self.look_at_connect(connection, ports),
+            Timer::Check(connection) => self.look_at_check(connection),
             Timer::KeepAlive(connection) => self.look_at_keep_alive(connection, ports),
             Timer::Absence(subscriber) => self.look_at_absence(subscriber, ports),
             Timer::Patience(subscriber) => {
@@ -169,9 +173,25 @@ impl Shard {
 
     /// [MQTT-3.1.4-1@3.1.1]
     fn look_at_connect(&mut self, id: ConnectionId, ports: &mut impl Ports) {
+        // A password check has a time limit of its own.
         let stage = self.connections.get(id).map(MqttConnection::stage);
-        if stage.is_some_and(|stage| !matches!(stage, Stage::Connected(_))) {
+        if stage.is_some_and(|stage| matches!(stage, Stage::Fresh | Stage::Authenticating)) {
             self.end(id, Cause::ConnectTimeout, ports);
+        }
+    }
+
+    /// A client whose password waits to be checked is answered after half of the time that it had
+    /// for CONNECT: many clients give up when no CONNACK comes in ten seconds.
+    pub(super) fn watch_check(&mut self, id: ConnectionId) {
+        let wait = Span::from_nanos(self.context.rules.limits.connect_timeout.as_nanos() / 2);
+        self.context.timers.set(self.context.now + wait, Timer::Check(id));
+    }
+
+    fn look_at_check(&mut self, id: ConnectionId) {
+        let connection = self.connections.get(id);
+        if let Some(connection) = connection.filter(|it| it.stage() == Stage::Waiting) {
+            self.authenticator.forget_check(id, connection);
+            self.connections.note_verdict(id, Verdict::Busy);
         }
     }
 

@@ -52,6 +52,8 @@ pub(crate) struct Toy {
     /// Connections that wait for a letter, by the number of the letter that they have sent.
     relays: VecDeque<(u64, ConnectionId)>,
     letters_sent: u64,
+    /// Connections that wait for a thread.
+    unverified: VecDeque<ConnectionId>,
     notes: u32,
 }
 
@@ -65,7 +67,16 @@ impl Toy {
             ended: [0; 7],
             relays: VecDeque::new(),
             letters_sent: 0,
+            unverified: VecDeque::new(),
             notes: 0,
+        }
+    }
+
+    fn verify(&mut self, ports: &mut impl Ports) {
+        while ports.can_verify()
+            && let Some(id) = self.unverified.pop_front()
+        {
+            ports.verify(id, Box::new(|| true));
         }
     }
 
@@ -102,7 +113,8 @@ impl Toy {
             }
             "!verify" => {
                 ports.pause(id);
-                assert!(ports.verify(id, Box::new(|| true)));
+                self.unverified.push_back(id);
+                self.verify(ports);
                 return false;
             }
             "!bye" => {
@@ -257,6 +269,7 @@ impl Brain for Toy {
         passed: bool,
         ports: &mut impl Ports,
     ) {
+        self.verify(ports);
         ports.send(id, if passed { b"passed\n" } else { b"failed\n" });
         ports.resume(id);
     }

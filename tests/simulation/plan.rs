@@ -100,7 +100,7 @@ impl Plan {
             operations,
             turns,
             chunk_max: if bulky { 100_000 } else { random.pick(&[3, 40, 1000]) },
-            with_passwords: random.chance(3),
+            with_passwords: random.chance(10),
             stops: random.chance(10),
             pauses: random.chance(30),
             hoards: random.chance(30),
@@ -176,6 +176,7 @@ fn limits(random: &mut Random, narrow: bool) -> Limits {
         retained_max: if narrow { random.between(1, 4) } else { 10_000 },
         retained_bytes_max: 64 << 20,
         slice_steps: random.pick(&[1, 8, 100, SLICE_STEPS]),
+        password_checks_max: random.pick(&[1, 2, 1024]),
     }
 }
 

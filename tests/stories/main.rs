@@ -14,6 +14,7 @@ mod fairness;
 mod hazards;
 mod limits;
 mod logging;
+mod logins;
 mod narrowing;
 mod packets;
 mod payloads;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     thread,
 };
@@ -41,6 +41,9 @@ pub(crate) struct Surroundings {
     next_slot: u32,
     letters: Vec<LetterBatch>,
     verdicts: Vec<(ConnectionId, bool)>,
+    /// Password checks that the threads work on, and how many they take.
+    open_checks: usize,
+    open_checks_max: usize,
     random: u64,
     outbox_bytes_max: usize,
 }
@@ -84,6 +87,8 @@ pub(crate) struct World {
     pub(crate) full: bool,
     /// Letters between shards wait.
     pub(crate) mail_waits: bool,
+    /// The threads that check passwords do not come to an end.
+    pub(crate) verdicts_wait: bool,
 }
 
 fn key(id: ConnectionId) -> (u32, u32) {
@@ -147,9 +152,17 @@ impl Ports for Surroundings {
         &mut self.letters[to.index()]
     }
 
-    fn verify(&mut self, connection: ConnectionId, verification: Verification) -> bool {
+    fn can_verify(&self) -> bool {
+        self.open_checks < self.open_checks_max
+    }
+
+    fn verify(&mut self, connection: ConnectionId, verification: Verification) {
+        self.open_checks += 1;
         self.verdicts.push((connection, verification()));
-        true
+    }
+
+    fn has_gone(&mut self, connection: ConnectionId) -> bool {
+        self.wire(connection).is_none_or(|wire| wire.finished && wire.unread.is_empty())
     }
 
     fn random(&mut self) -> u64 {
@@ -207,6 +220,7 @@ pub(crate) fn limits() -> Limits {
         retained_max: 10_000,
         retained_bytes_max: 64 << 20,
         slice_steps: ringmq::shard::rules::SLICE_STEPS,
+        password_checks_max: 1024,
     }
 }
 
@@ -257,6 +271,8 @@ impl World {
             next_slot: 0,
             letters: (0..shards).map(|_| LetterBatch::default()).collect(),
             verdicts: Vec::new(),
+            open_checks: 0,
+            open_checks_max: 2,
             random: shard.index() as u64,
             outbox_bytes_max: rules.limits.outbox_bytes_max,
         };
@@ -268,6 +284,7 @@ impl World {
             rules,
             full: false,
             mail_waits: false,
+            verdicts_wait: false,
         }
     }
 
@@ -278,9 +295,18 @@ impl World {
 
     /// A new connection to one of the listeners: 0 is on loopback, 1 is not.
     pub(crate) fn open_on(&mut self, version: Version, listener: u16) -> usize {
+        self.open_at(version, listener, IpAddr::from([127, 0, 0, 1]))
+    }
+
+    /// A new connection from this address.
+    pub(crate) fn open_from(&mut self, version: Version, ip: IpAddr) -> usize {
+        self.open_at(version, 1, ip)
+    }
+
+    fn open_at(&mut self, version: Version, listener: u16, ip: IpAddr) -> usize {
         let client = self.clients.len();
         let shard = client % self.shards.len();
-        let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
+        let peer = SocketAddr::new(ip, 40_000);
         self.clients.push(Client {
             shard,
             id: None,
@@ -373,6 +399,14 @@ impl World {
         let rules = Arc::new(self.rules.clone());
         for (shard, around) in self.shards.iter_mut().zip(&mut self.around) {
             shard.handle_rules(self.now, &rules, around);
+        }
+        self.run();
+    }
+
+    /// The broker is about to stop, and takes leave of those that it has not let in.
+    pub(crate) fn drain_clients(&mut self) {
+        for (shard, around) in self.shards.iter_mut().zip(&mut self.around) {
+            shard.handle_drain(self.now, around);
         }
         self.run();
     }
@@ -524,8 +558,12 @@ impl World {
     }
 
     fn tell_verdicts(&mut self, shard: usize) -> bool {
+        if self.verdicts_wait {
+            return false;
+        }
         let verdicts = std::mem::take(&mut self.around[shard].verdicts);
         for (id, passed) in &verdicts {
+            self.around[shard].open_checks -= 1;
             self.shards[shard].handle_verdict(self.now, *id, *passed, &mut self.around[shard]);
         }
         !verdicts.is_empty()

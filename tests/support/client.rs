@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -11,6 +11,8 @@ use ringmq::mqtt::{
     Connect, Packet, PacketId, QoS, ReasonCode, Subscribe, SubscribeFilters, SubscriptionOptions,
     UserProperties, Version, frame,
 };
+
+use rustix::net::{AddressFamily, SocketType, bind, socket};
 
 use crate::broker::Broker;
 
@@ -25,7 +27,15 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn open(broker: &Broker, version: Version) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", broker.port())).unwrap();
+        Client::open_from(broker.port(), version, [127, 0, 0, 1])
+    }
+
+    /// From this address of the machine.
+    pub(crate) fn open_from(port: u16, version: Version, ip: [u8; 4]) -> Client {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&socket, &SocketAddr::from((ip, 0))).unwrap();
+        rustix::net::connect(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+        let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();

@@ -10,9 +10,12 @@ use std::{
 
 use rustix::{
     event::{EventfdFlags, eventfd},
-    io::ioctl_fionread,
-    net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt},
-    process::{Rlimit, getrlimit, setrlimit},
+    io::{Errno, ioctl_fionread},
+    net::{
+        AddressFamily, RecvFlags, SocketFlags, SocketType, bind, ipproto, recv, socket_with,
+        sockopt,
+    },
+    process::{Rlimit, getrlimit, setpriority_process, setrlimit},
     thread::disable_transparent_huge_pages,
     time::{ClockId, clock_gettime},
 };
@@ -98,6 +101,20 @@ pub(in crate::runtime) fn unacknowledged(socket: &TcpStream) -> u64 {
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     // The call fails only for a descriptor that is not a socket.
     if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+/// Whether the other side has closed the connection, and all that it sent has been received.
+pub(in crate::runtime) fn has_ended(socket: &TcpStream) -> bool {
+    match recv(socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((_, bytes)) => bytes == 0,
+        Err(error) => error != Errno::AGAIN && error != Errno::INTR,
+    }
+}
+
+/// Makes this thread yield to threads of normal priority that want its CPU.
+pub(in crate::runtime) fn lower_priority(nice: i32) -> io::Result<()> {
+    // On Linux this is about the calling thread, and not about all of its process.
+    Ok(setpriority_process(None, nice)?)
 }
 
 /// Has the socket reset its connection when it is closed, even if bytes are unsent.

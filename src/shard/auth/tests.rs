@@ -2,7 +2,10 @@ use std::sync::Arc;
 
 use super::{
     super::{
-        ports::{Arrival, fake::FakePorts},
+        ports::{
+            Arrival,
+            fake::{Done, FakePorts},
+        },
         rules::Rules,
     },
     *,
@@ -45,7 +48,7 @@ fn begin(
     credentials: Credentials<'_>,
     ports: &mut FakePorts,
 ) -> Step {
-    let authenticator = Authenticator::new();
+    let mut authenticator = Authenticator::new(context);
     authenticator.begin((ONE, connection), Box::new(kept(user_name)), credentials, context, ports)
 }
 
@@ -69,19 +72,58 @@ fn a_client_without_a_name_is_let_in_where_the_policy_says() {
 fn a_password_is_checked_before_the_client_is_let_in() {
     let passwords = Arc::new(Passwords::parse(PASSWORDS).unwrap());
     let context = context(|policy| policy.passwords = Some(passwords));
-    let mut ports = FakePorts { verifies: true, ..FakePorts::new(1) };
     let mut connection = connection(&context.rules);
     let password = Credentials::Password(Some(b"correct-horse"));
+    let mut ports = FakePorts::new(1);
     let step = begin(&context, &mut connection, Some("alice"), password, &mut ports);
-    let Step::Wait(connect) = step else { panic!("{step:?}") };
+    let Step::Wait(connect, None) = step else { panic!("{step:?}") };
     assert_eq!(connection.stage(), Stage::Waiting);
-    let let_in = conclude_check(connect, true);
+    let let_in = conclude_check(connect, Verdict::Passed);
     let Step::LetIn(connect, proof) = let_in else { panic!("{let_in:?}") };
     assert_eq!(proof.user_name.as_deref(), Some("alice"));
-    assert!(matches!(conclude_check(connect, false), Step::Refuse(_, Reason::PasswordWrong)));
-    ports.verifies = false;
-    let full = begin(&context, &mut connection, Some("alice"), password, &mut ports);
-    assert!(matches!(full, Step::Refuse(_, Reason::PasswordChecksFull)));
+    let wrong = conclude_check(connect, Verdict::Wrong);
+    let Step::Refuse(connect, Reason::PasswordWrong) = wrong else { panic!("{wrong:?}") };
+    let busy = conclude_check(connect, Verdict::Busy);
+    let Step::Refuse(connect, Reason::PasswordChecksFull) = busy else { panic!("{busy:?}") };
+    assert!(matches!(conclude_check(connect, Verdict::Gone), Step::Leave));
+}
+
+/// One client waits while the threads have enough to do, and makes room for one of another address.
+#[test]
+fn checks_wait_for_a_thread_and_those_of_clients_that_have_gone_are_dropped() {
+    let passwords = Arc::new(Passwords::parse(PASSWORDS).unwrap());
+    let mut context = context(|policy| policy.passwords = Some(passwords));
+    Rc::make_mut(&mut context.rules).limits.password_checks_max = 3;
+    let mut authenticator = Authenticator::new(&context);
+    let mut connections = Connections::new(1);
+    let mut ports = FakePorts::new(1);
+    let id = |slot| ConnectionId { slot, generation: 0 };
+    let password = Credentials::Password(Some(b"correct-horse"));
+    let peers = ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"];
+    let mut answers = Vec::new();
+    for (slot, peer) in (0..).zip(peers) {
+        let peer = format!("{peer}:1").parse().unwrap();
+        let arrival = Arrival { listener: 0, peer, surplus: false, handed_over: false };
+        let rules = Rc::clone(&context.rules);
+        let accounts = &context.settings.accounts;
+        let connection = MqttConnection::new(arrival, accounts, context.now, rules);
+        connections.insert(id(slot), connection);
+        let client = (id(slot), connections.connected_mut(id(slot)));
+        let connect = Box::new(kept(Some("alice")));
+        answers.push(match authenticator.begin(client, connect, password, &context, &mut ports) {
+            Step::Wait(_, displaced) => displaced.map_or(-1, |id| i64::from(id.slot)),
+            Step::Refuse(_, Reason::PasswordChecksFull) => -2,
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(answers, [-1, -1, -1, -2, 2]);
+    authenticator.forget_check(id(0), connections.connected(id(0)));
+    authenticator.go_on(None, &mut connections, &mut context, &mut ports);
+    assert!(ports.done.is_empty());
+    (ports.verifies, ports.gone) = (true, Some(id(1)));
+    authenticator.go_on(None, &mut connections, &mut context, &mut ports);
+    assert_eq!(ports.done, [Done::Verifies(id(4))]);
+    assert_eq!((context.counters.checks_run, context.counters.checks_dropped), (1, 1));
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn due(owed: &mut Owed, debts: [&mut Debt; 2]) -> Vec<(ConnectionId, String)> {
         let answer = match owed.take_due(id, debt) {
             Some(Due::ReadOn) => "read on".to_owned(),
             Some(Due::Packets(packets)) => String::from_utf8(packets).unwrap(),
-            Some(Due::Connect(_, passed)) => format!("connect {passed}"),
+            Some(Due::Connect(_, verdict)) => format!("connect {verdict:?}"),
             None => continue,
         };
         due.push((id, answer));
@@ -89,12 +89,12 @@ fn whoever_comes_after_a_batch_was_posted_waits_for_the_next_one() {
 
 #[test]
 fn a_connect_is_answered_by_its_verdict() {
-    for passed in [true, false] {
+    for verdict in [Verdict::Passed, Verdict::Wrong, Verdict::Busy, Verdict::Gone] {
         let (mut owed, mut one, mut other) = (Owed::new(1), Debt::default(), Debt::default());
         owed.owe(ONE, &mut one, Condition::Verdict(None), connect());
         assert!(due(&mut owed, [&mut one, &mut other]).is_empty() && one.is_held());
-        owed.note_verdict(ONE, &mut one, passed);
-        assert_eq!(due(&mut owed, [&mut one, &mut other]), [(ONE, format!("connect {passed}"))]);
+        owed.note_verdict(ONE, &mut one, verdict);
+        assert_eq!(due(&mut owed, [&mut one, &mut other]), [(ONE, format!("connect {verdict:?}"))]);
         assert!(!one.is_held());
     }
 }
@@ -102,7 +102,7 @@ fn a_connect_is_answered_by_its_verdict() {
 #[test]
 fn a_verdict_for_a_connection_that_waits_for_none_changes_nothing() {
     let (mut owed, mut one, mut other) = (Owed::new(1), Debt::default(), Debt::default());
-    owed.note_verdict(ONE, &mut one, true);
+    owed.note_verdict(ONE, &mut one, Verdict::Passed);
     assert!(due(&mut owed, [&mut one, &mut other]).is_empty());
 }
 

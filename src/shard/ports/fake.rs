@@ -12,6 +12,8 @@ pub(crate) struct FakePorts {
     pub(crate) room: usize,
     /// Whether a password may still be given to a thread to check.
     pub(crate) verifies: bool,
+    /// The connection whose client has gone.
+    pub(crate) gone: Option<ConnectionId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,7 @@ pub(crate) enum Done {
     Resumed(ConnectionId),
     Closed(ConnectionId),
     WatchesDrain(ConnectionId),
+    Verifies(ConnectionId),
 }
 
 impl FakePorts {
@@ -70,8 +73,16 @@ impl Ports for FakePorts {
         &mut self.letters[to.index()]
     }
 
-    fn verify(&mut self, _: ConnectionId, _: Verification) -> bool {
+    fn can_verify(&self) -> bool {
         self.verifies
+    }
+
+    fn verify(&mut self, connection: ConnectionId, _: Verification) {
+        self.done.push(Done::Verifies(connection));
+    }
+
+    fn has_gone(&mut self, connection: ConnectionId) -> bool {
+        self.gone == Some(connection)
     }
 
     fn random(&mut self) -> u64 {

@@ -93,8 +93,10 @@ impl Oracle {
         let wrong = connect.user_name.is_some();
         // A clean start may find the store full after it has ended its own session.
         let excused = match reason_code {
-            ReasonCode::QuotaExceeded | ReasonCode::ServerUnavailable => full,
-            ReasonCode::BadUserNameOrPassword => wrong,
+            ReasonCode::QuotaExceeded => full,
+            // A password may have to wait for too long.
+            ReasonCode::ServerUnavailable => full || wrong,
+            ReasonCode::ServerBusy | ReasonCode::BadUserNameOrPassword => wrong,
             _ => false,
         };
         ensure(excused, "a client is refused for a reason", || {

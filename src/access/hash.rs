@@ -7,7 +7,7 @@ use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
 
 /// What is kept of a password.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct PasswordHash {
     scheme: Scheme,
     salt: Vec<u8>,
@@ -32,7 +32,7 @@ pub enum HashProblem {
 }
 
 /// How the hash was made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
     /// `$6$`: SHA-512 over the password and then the salt.
     Salted,
@@ -53,6 +53,15 @@ impl PasswordHash {
         let hash = parse_hash(fields.next())?;
         let parsed = PasswordHash { scheme, salt, hash };
         fields.next().map_or(Ok(parsed), |_| Err(HashProblem::ExtraField))
+    }
+
+    /// All that there is of it, in bytes.
+    pub(super) fn parts(&self) -> [Vec<u8>; 3] {
+        let iterations = match self.scheme {
+            Scheme::Salted => 0,
+            Scheme::Pbkdf2 { iterations } => iterations,
+        };
+        [iterations.to_be_bytes().to_vec(), self.salt.clone(), self.hash.to_vec()]
     }
 
     /// Whether this is the hash of `password`. Takes as long for a wrong one as for the right one.

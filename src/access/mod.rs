@@ -9,6 +9,7 @@ mod account;
 mod hash;
 mod passwords;
 mod principal;
+mod remembered;
 pub mod scram;
 pub mod topics;
 
@@ -17,6 +18,7 @@ use std::{fmt, sync::Arc};
 pub use self::account::{Account, AccountName, Accounts, Charge, Kind};
 pub use self::passwords::{PasswordFileError, Passwords, Problem};
 pub use self::principal::Principal;
+pub use self::remembered::{Mark, Remembered, Ticket};
 use self::scram::{Exchange, Mechanism, ScramUsers};
 
 /// 128 unpredictable bits.

@@ -57,10 +57,7 @@ impl Passwords {
         user_name: &str,
         password: Option<&[u8]>,
     ) -> Verification {
-        let (index, known) = match passwords.find(user_name) {
-            Ok(index) => (index, true),
-            Err(index) => (index.min(passwords.users.len().saturating_sub(1)), false),
-        };
+        let (index, known) = (passwords.place_of(user_name), passwords.find(user_name).is_ok());
         let may_pass = Choice::from(u8::from(known && password.is_some()));
         let passwords = Arc::clone(passwords);
         let password = password.unwrap_or_default().to_vec();
@@ -68,6 +65,22 @@ impl Passwords {
             let user = passwords.users.get(index);
             user.is_some_and(|user| (user.hash.verify(&password) & may_pass).into())
         })
+    }
+
+    /// The hash of the user's password.
+    pub(super) fn hash_of(&self, user_name: &str) -> Option<&PasswordHash> {
+        self.find(user_name).ok().map(|index| &self.users[index].hash)
+    }
+
+    /// The same. An unknown name gets the hash of another user, if there is any.
+    pub(super) fn hash_for(&self, user_name: &str) -> Option<&PasswordHash> {
+        self.users.get(self.place_of(user_name)).map(|user| &user.hash)
+    }
+
+    /// The place of the user in the list, or of another one.
+    fn place_of(&self, user_name: &str) -> usize {
+        let last = self.users.len().saturating_sub(1);
+        self.find(user_name).unwrap_or_else(|index| index.min(last))
     }
 
     /// The place of the user in the list, or the place where it would be.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::{
     budget::Budget,
-    checks::{Check, Checks, ChecksFull},
+    checks::{Check, Checks, ChecksFull, Claim},
     connection::{MqttConnection, Stage},
     connections::Connections,
     context::Context,
@@ -18,10 +18,13 @@ use super::{
 };
 use crate::{
     access::{
-        Decision, Policy,
+        Decision, Policy, Remembered,
         scram::{Exchange, MESSAGE_BYTES_MAX, Outcome},
     },
-    base::ids::ConnectionId,
+    base::{
+        ids::ConnectionId,
+        time::{Moment, Span},
+    },
     mqtt::{Auth, Connect, ProtocolError, ReasonCode, ReasonProperties},
 };
 
@@ -102,6 +105,10 @@ pub(super) struct Authenticator {
     waiting: Budget,
     /// Password checks that wait for a thread, by the account of the client's address.
     checks: Checks<u64>,
+    /// What the checks are about that the threads work on: a few.
+    at_work: Vec<(ConnectionId, Claim)>,
+    /// Passwords that were proven lately.
+    remembered: Remembered,
 }
 
 impl Authenticator {
@@ -110,6 +117,8 @@ impl Authenticator {
         Authenticator {
             waiting: Budget::new(WAITING_BYTES_MAX),
             checks: Checks::new(checks_max, context.settings.seed),
+            at_work: Vec::new(),
+            remembered: Remembered::new(context.settings.seed),
         }
     }
 
@@ -119,12 +128,12 @@ impl Authenticator {
         (id, connection): (ConnectionId, &mut MqttConnection),
         connect: Box<KeptConnect>,
         credentials: Credentials<'_>,
-        context: &Context,
+        context: &mut Context,
         ports: &mut impl Ports,
     ) -> Step {
         match credentials {
             Credentials::Password(password) => {
-                self.check_password((id, connection), connect, password, context)
+                self.check_password((id, connection), connect, password, context, ports)
             }
             Credentials::Method(method, data) => {
                 self.begin_exchange(connection, connect, (method, data), context, ports)
@@ -135,9 +144,10 @@ impl Authenticator {
     fn check_password(
         &mut self,
         (id, connection): (ConnectionId, &mut MqttConnection),
-        mut connect: Box<KeptConnect>,
+        connect: Box<KeptConnect>,
         password: Option<&[u8]>,
-        context: &Context,
+        context: &mut Context,
+        ports: &mut impl Ports,
     ) -> Step {
         let is_loopback = context.settings.is_loopback(connection.principal().listener());
         let policy = &context.rules.policy;
@@ -145,18 +155,62 @@ impl Authenticator {
             Decision::Granted => Step::LetIn(connect, Proof::default()),
             Decision::NotAuthorized => Step::Refuse(connect, Reason::Anonymous),
             Decision::Verify(verification) => {
-                if connect.wait(&self.waiting, 0).is_err() {
-                    return Step::Refuse(connect, Reason::AuthenticationsFull);
+                let claim = self.claim(&connect, password, policy, ports);
+                if self.recognizes(claim.as_ref(), connection, context) {
+                    return conclude_check(connect, Verdict::Passed);
                 }
-                let check = Check { connection: id, verification };
-                match self.checks.push(address_of(connection), check) {
-                    Ok(displaced) => {
-                        connection.wait(Stage::Waiting, connect.terms);
-                        Step::Wait(connect, displaced)
-                    }
-                    Err(ChecksFull) => Step::Refuse(connect, Reason::PasswordChecksFull),
-                }
+                let check = Check { connection: id, verification, claim };
+                self.wait_for_thread(connection, connect, check)
             }
+        }
+    }
+
+    /// What a CONNECT with a password claims, if that can be remembered.
+    fn claim(
+        &mut self,
+        connect: &KeptConnect,
+        password: Option<&[u8]>,
+        policy: &Policy,
+        ports: &mut impl Ports,
+    ) -> Option<Claim> {
+        let (user_name, passwords) = (connect.user_name.clone()?, policy.passwords.as_ref()?);
+        let mark = self.remembered.mark(passwords, &user_name, password?, || ports.secret())?;
+        Some(Claim { user_name, mark })
+    }
+
+    /// Whether the password of the client was proven lately.
+    fn recognizes(
+        &mut self,
+        claim: Option<&Claim>,
+        connection: &mut MqttConnection,
+        context: &mut Context,
+    ) -> bool {
+        let ticket = claim.and_then(|Claim { user_name, mark }| {
+            self.remembered.recognize(user_name, *mark, context.now)
+        });
+        context.counters.checks_remembered += u64::from(ticket.is_some());
+        let is_known = ticket.is_some();
+        if let Some(ticket) = ticket {
+            connection.keep_ticket(ticket);
+        }
+        is_known
+    }
+
+    fn wait_for_thread(
+        &mut self,
+        connection: &mut MqttConnection,
+        mut connect: Box<KeptConnect>,
+        check: Check,
+    ) -> Step {
+        if connect.wait(&self.waiting, 0).is_err() {
+            return Step::Refuse(connect, Reason::AuthenticationsFull);
+        }
+        match self.checks.push(address_of(connection), check) {
+            Ok(displaced) => {
+                connection.wait(Stage::Waiting, connect.terms);
+                Step::Wait(connect, displaced)
+            }
+            Err(ChecksFull) => Step::Refuse(connect, Reason::PasswordChecksFull),
         }
     }
 
@@ -171,16 +225,50 @@ impl Authenticator {
         ports: &mut impl Ports,
     ) {
         while ports.can_verify()
-            && let Some(Check { connection, verification }) = self.checks.pop()
+            && let Some(Check { connection: id, verification, claim }) = self.checks.pop()
         {
-            if latest != Some(connection) && ports.has_gone(connection) {
+            let Some(connection) = connections.get_mut(id) else { continue };
+            if latest != Some(id) && ports.has_gone(id) {
                 context.counters.checks_dropped += 1;
-                connections.note_verdict(connection, Verdict::Gone);
+                connections.note_verdict(id, Verdict::Gone);
+            } else if self.recognizes(claim.as_ref(), connection, context) {
+                connections.note_verdict(id, Verdict::Passed);
             } else {
                 context.counters.checks_run += 1;
-                ports.verify(connection, verification);
+                self.at_work.extend(claim.map(|claim| (id, claim)));
+                ports.verify(id, verification);
             }
         }
+    }
+
+    /// Notes that a thread has checked a password. Its client may have gone meanwhile; the password
+    /// is remembered all the same.
+    pub(super) fn note_verdict(
+        &mut self,
+        id: ConnectionId,
+        passed: bool,
+        connections: &mut Connections,
+        now: Moment,
+    ) {
+        let place = self.at_work.iter().position(|(connection, _)| *connection == id);
+        let claim = place.map(|place| self.at_work.swap_remove(place).1);
+        if let Some(Claim { user_name, mark }) = claim.filter(|_| passed) {
+            let ticket = self.remembered.remember(user_name, mark, now);
+            if let (Some(ticket), Some(connection)) = (ticket, connections.get_mut(id)) {
+                connection.keep_ticket(ticket);
+            }
+        }
+        connections.note_verdict(id, Verdict::of(passed));
+    }
+
+    /// Forgets passwords that no connected client has used for a while.
+    pub(super) fn forget_unused(&mut self, now: Moment) {
+        self.remembered.forget_unused(now, REMEMBERED_SPAN);
+    }
+
+    /// Forgets the passwords of users that other rules change.
+    pub(super) fn forget_changed(&mut self, before: &Policy, after: &Policy) {
+        self.remembered.forget_changed(before.passwords.as_deref(), after.passwords.as_deref());
     }
 
     /// Forgets the check of a connection that ends, or that has waited for too long.
@@ -344,6 +432,8 @@ impl Authentication {
     }
 }
 
+/// How long a password is remembered after its last client has gone.
+const REMEMBERED_SPAN: Span = Span::from_secs(15 * 60);
 /// Bytes that an exchange may hold, of the client's messages and its own.
 const EXCHANGE_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
 

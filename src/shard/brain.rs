@@ -7,7 +7,6 @@ use super::{
     connection::MqttConnection,
     end::Cause,
     letter::LetterBatch,
-    owed::Verdict,
     ports::{Arrival, Brain, Closing, End, Payer, Ports},
     rules::Rules,
     timers::Timer,
@@ -114,7 +113,7 @@ impl Brain for Shard {
         ports: &mut impl Ports,
     ) {
         self.context.now = now;
-        self.connections.note_verdict(connection, Verdict::of(passed));
+        self.authenticator.note_verdict(connection, passed, &mut self.connections, now);
         self.give_checks(None, ports);
         self.settle(ports);
     }

@@ -9,7 +9,7 @@
 use std::{collections::VecDeque, fmt, hash::Hash};
 
 use crate::{
-    access::Verification,
+    access::{Mark, Verification},
     base::{
         hash::{Map, Seed},
         ids::ConnectionId,
@@ -30,6 +30,15 @@ pub(super) struct Checks<K> {
 pub(super) struct Check {
     pub(super) connection: ConnectionId,
     pub(super) verification: Verification,
+    /// What is remembered if the check passes.
+    pub(super) claim: Option<Claim>,
+}
+
+/// A user, and the mark of the password that the client says is the user's.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) user_name: Box<str>,
+    pub(super) mark: Mark,
 }
 
 /// So many checks wait that no other one can.
@@ -124,7 +133,7 @@ mod tests {
     }
 
     fn check(slot: u32) -> Check {
-        Check { connection: id(slot), verification: Box::new(|| true) }
+        Check { connection: id(slot), verification: Box::new(|| true), claim: None }
     }
 
     fn slots(checks: &mut Checks<char>) -> Vec<u32> {

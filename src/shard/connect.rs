@@ -53,7 +53,7 @@ impl Shard {
         let kept = Box::new(KeptConnect::keep(connect, terms));
         let client = (id, self.connections.connected_mut(id));
         let credentials = Credentials::of(connect);
-        let step = self.authenticator.begin(client, kept, credentials, &self.context, ports);
+        let step = self.authenticator.begin(client, kept, credentials, &mut self.context, ports);
         self.take_step(id, step, ports);
         Handled::Taken
     }

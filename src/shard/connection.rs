@@ -12,7 +12,7 @@ use super::{
     rules::Rules,
 };
 use crate::{
-    access::{Accounts, Policy, Principal},
+    access::{Accounts, Policy, Principal, Ticket},
     base::{
         ids::SubscriberId,
         time::{Moment, Span},
@@ -52,6 +52,8 @@ pub(super) struct MqttConnection {
     last_packet: Moment,
     /// What the connection is owed.
     debt: Debt,
+    /// Held while a client is connected whose password is remembered.
+    ticket: Option<Ticket>,
     extras: Option<Box<Extras>>,
 }
 
@@ -94,6 +96,7 @@ impl MqttConnection {
             keep_alive: 0,
             last_packet: now,
             debt: Debt::default(),
+            ticket: None,
             extras: None,
         }
     }
@@ -225,6 +228,11 @@ impl MqttConnection {
     #[inline]
     pub(super) fn keeps_back(&mut self, acknowledgement: &[u8]) -> bool {
         self.debt.keeps_back(acknowledgement)
+    }
+
+    /// Keeps this ticket for as long as the connection lasts.
+    pub(super) fn keep_ticket(&mut self, ticket: Ticket) {
+        self.ticket = Some(ticket);
     }
 
     /// What the connection is owed.

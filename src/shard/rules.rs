@@ -125,6 +125,7 @@ impl Shard {
     pub(super) fn adopt(&mut self, rules: &Rules) {
         let mut rules = rules.clone();
         rules.limits.outbox_bytes_max = self.context.rules.limits.outbox_bytes_max;
+        self.authenticator.forget_changed(&self.context.rules.policy, &rules.policy);
         self.router.interest_mut().set_strategies(rules.strategies.clone());
         self.context.rules = Rc::new(rules);
         self.watch_sys();

@@ -137,6 +137,8 @@ counters! {
     refused_connect => "connections/refused/connect",
     /// Passwords that a thread has begun to check.
     checks_run => "logins/password-checks",
+    /// Passwords that were not checked, because they had been proven lately.
+    checks_remembered => "logins/remembered",
     /// Password checks that were not begun, because their client had gone.
     checks_dropped => "logins/dropped",
     /// Clients that were told to use another server. Why they were refused is counted, too.

@@ -37,6 +37,8 @@ pub(super) enum Timer {
     Tombstones,
     /// Retained messages may have expired.
     Sweep,
+    /// Passwords may be forgotten.
+    Passwords,
 }
 
 impl Timer {
@@ -62,6 +64,8 @@ const LATE: Span = Span::from_secs(1);
 const READING_SPAN: Span = Span::from_secs(1);
 /// How often retained messages that have expired are removed.
 const SWEEP_SPAN: Span = Span::from_secs(5);
+/// How often passwords that nobody has used are forgotten.
+const PASSWORDS_SPAN: Span = Span::from_secs(60);
 /// The time between two bounded steps of such a sweep.
 const SWEEP_PAUSE: Span = Span::from_millis(20);
 /// The time between two bounded steps of forgetting tombstones.
@@ -73,6 +77,7 @@ impl Timers {
         let mut timers = Timers { wheel: Wheel::new(now), due: Vec::new() };
         timers.set(now + TOMBSTONE_SPAN, Timer::Tombstones);
         timers.set(now + SWEEP_SPAN, Timer::Sweep);
+        timers.set(now + PASSWORDS_SPAN, Timer::Passwords);
         timers
     }
 
@@ -155,6 +160,10 @@ impl Shard {
             Timer::Sweep => {
                 let more = self.router.sweep(&mut self.context);
                 return Some(if more { SWEEP_PAUSE } else { SWEEP_SPAN });
+            }
+            Timer::Passwords => {
+                self.authenticator.forget_unused(self.context.now);
+                return Some(PASSWORDS_SPAN);
             }
             Timer::Tombstones => {
                 let more = self.router.retained_mut().forget_tombstones(self.context.now);

@@ -40,11 +40,24 @@ fn ip(last: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, last])
 }
 
-/// Says in a CONNECT from this address that it is `ada`.
+/// A CONNECT from this address with the right password.
 fn log_in(world: &mut World, version: Version, client_id: &str, from: IpAddr) -> usize {
+    claim(world, (version, client_id, b"secret"), from)
+}
+
+/// The same with a wrong password.
+fn guess(world: &mut World, version: Version, client_id: &str, from: IpAddr) -> usize {
+    claim(world, (version, client_id, b"guess"), from)
+}
+
+fn claim(
+    world: &mut World,
+    (version, client_id, password): (Version, &str, &[u8]),
+    from: IpAddr,
+) -> usize {
     let client = world.open_from(version, from);
-    let password = Some(&b"secret"[..]);
-    let connect = Connect { user_name: Some("ada"), password, ..connect(version, client_id) };
+    let (user_name, password) = (Some("ada"), Some(password));
+    let connect = Connect { user_name, password, ..connect(version, client_id) };
     world.send(client, &bytes(&Packet::Connect(connect), version));
     client
 }
@@ -76,8 +89,7 @@ fn a_check_that_would_take_too_long_is_answered_in_time_with_server_busy() {
 fn a_check_is_dropped_when_its_client_has_gone() {
     everywhere(|shards, version| {
         let mut world = busy(shards, 100);
-        let clients: Vec<usize> =
-            (0..10).map(|_| log_in(&mut world, version, "c", ip(1))).collect();
+        let clients: Vec<usize> = (0..10).map(|_| guess(&mut world, version, "c", ip(1))).collect();
         assert_eq!(world.counters().checks_run, AT_WORK);
         for &client in &clients[2..5] {
             world.break_off(client);
@@ -90,8 +102,8 @@ fn a_check_is_dropped_when_its_client_has_gone() {
         world.run();
         let counters = world.counters();
         assert_eq!((counters.checks_run, counters.checks_dropped), (AT_WORK + 2, 3));
-        assert_eq!(world.received(clients[9]), ["CONNACK Success"]);
-        assert!((0..9).all(|n| world.is_closed(clients[n])));
+        assert_eq!(world.received(clients[9]).len(), 1);
+        assert!((0..10).all(|n| world.is_closed(clients[n])));
     });
 }
 
@@ -114,7 +126,7 @@ fn what_comes_with_connect_and_before_the_end_of_the_stream_is_handled() {
 fn addresses_take_turns_so_that_a_crowd_of_one_address_delays_others_by_little() {
     let mut world = busy(1, 100);
     let crowd: Vec<usize> =
-        (0..50).map(|n| log_in(&mut world, V5, &format!("crowd {n}"), ip(1))).collect();
+        (0..50).map(|n| guess(&mut world, V5, &format!("crowd {n}"), ip(1))).collect();
     let innocent = log_in(&mut world, V5, "innocent", ip(2));
     world.verdicts_wait = false;
     let mut turns = 0;
@@ -130,7 +142,7 @@ fn addresses_take_turns_so_that_a_crowd_of_one_address_delays_others_by_little()
 fn when_as_many_wait_as_may_who_has_most_makes_room() {
     let mut world = busy(1, 4);
     let crowd: Vec<usize> =
-        (0..7).map(|n| log_in(&mut world, V5, &format!("crowd {n}"), ip(1))).collect();
+        (0..7).map(|n| guess(&mut world, V5, &format!("crowd {n}"), ip(1))).collect();
     assert_eq!(world.received(crowd[6]), ["CONNACK ServerBusy"]);
     let innocent = log_in(&mut world, V5, "innocent", ip(2));
     assert_eq!(world.received(crowd[5]), ["CONNACK ServerBusy"]);
@@ -139,7 +151,7 @@ fn when_as_many_wait_as_may_who_has_most_makes_room() {
     world.verdicts_wait = false;
     world.run();
     assert_eq!(world.received(innocent), ["CONNACK Success"]);
-    assert!((0..5).all(|n| world.received(crowd[n]) == ["CONNACK Success"]));
+    assert!((0..5).all(|n| world.received(crowd[n]) == ["CONNACK BadUserNameOrPassword"]));
 }
 
 #[test]
@@ -156,5 +168,90 @@ fn a_stopping_broker_runs_no_more_checks() {
         assert!(!world.is_closed(stays));
         world.stop();
         assert_eq!(world.received(stays), ["DISCONNECT ServerShuttingDown"]);
+    }
+}
+
+#[test]
+fn a_password_that_was_proven_is_not_checked_again() {
+    everywhere(|shards, version| {
+        let mut world = World::with(shards, &limits(), &policy());
+        let first = log_in(&mut world, version, "c", ip(1));
+        assert_eq!(world.received(first), ["CONNACK Success"]);
+        // Another client of the user, too, if it is at home on the same shard.
+        for _ in 0..10 {
+            world.send(first, &disconnect(version));
+            let again = log_in(&mut world, version, "c", ip(2));
+            assert_eq!(world.received(again), ["CONNACK Success"]);
+            world.break_off(again);
+        }
+        let counters = world.counters();
+        assert_eq!((counters.checks_run, counters.checks_remembered), (1, 10));
+        let wrong = guess(&mut world, version, "c", ip(1));
+        assert_eq!(world.received(wrong), ["CONNACK BadUserNameOrPassword"]);
+        assert_eq!(world.counters().checks_run, 2);
+    });
+}
+
+#[test]
+fn clients_of_one_user_that_come_at_once_cost_few_checks() {
+    let mut world = busy(1, 100);
+    let clients: Vec<usize> =
+        (0..50).map(|n| log_in(&mut world, V5, &format!("{n}"), ip(1))).collect();
+    world.verdicts_wait = false;
+    world.run();
+    assert!(clients.iter().all(|&client| world.received(client) == ["CONNACK Success"]));
+    let counters = world.counters();
+    assert_eq!((counters.checks_run, counters.checks_remembered), (AT_WORK, 50 - AT_WORK));
+}
+
+#[test]
+fn a_password_is_remembered_while_a_client_is_connected_and_for_a_quarter_of_an_hour_more() {
+    for shards in crate::SHARDS {
+        let mut world = World::with(shards, &limits(), &policy());
+        // It stays until another one takes its session over.
+        log_in(&mut world, V5, "c", ip(1));
+        let checks_after = |world: &mut World, minutes: u64| {
+            world.pass(Span::from_secs(60 * minutes));
+            let client = log_in(world, V5, "c", ip(1));
+            assert_eq!(world.received(client), ["CONNACK Success"]);
+            (client, world.counters().checks_run)
+        };
+        let (client, checks) = checks_after(&mut world, 120);
+        assert_eq!(checks, 1);
+        world.break_off(client);
+        let (client, checks) = checks_after(&mut world, 14);
+        assert_eq!(checks, 1);
+        world.break_off(client);
+        assert_eq!(checks_after(&mut world, 17).1, 2);
+    }
+}
+
+/// The same password with another salt.
+const CHANGED: &str = "ada:$7$101$YW5vdGhlciBzYWx0$\
+    rR4BzPuPzK1q34O+mxuZ/QVn+9FeUgKmOVTKAwiYY02fyShEIHiMnmrj3jWsd/kIcFe0BMC/sQMbvqU0odUxIA==";
+
+#[test]
+fn a_user_whose_line_changes_or_goes_proves_its_password_again() {
+    for shards in crate::SHARDS {
+        let mut world = World::with(shards, &limits(), &policy());
+        let answer = |world: &mut World, expected: &str, checks| {
+            let client = log_in(world, V5, "c", ip(1));
+            assert_eq!(world.received(client), [expected]);
+            assert_eq!(world.counters().checks_run, checks);
+        };
+        answer(&mut world, "CONNACK Success", 1);
+        world.change_rules(|_| ());
+        answer(&mut world, "CONNACK Success", 1);
+        let told = |world: &mut World, file: &str| {
+            let passwords = Passwords::parse(file).expect("a password file");
+            world.change_rules(|rules| rules.policy.passwords = Some(Arc::new(passwords)));
+        };
+        told(&mut world, CHANGED);
+        answer(&mut world, "CONNACK Success", 2);
+        told(&mut world, &CHANGED.replace("ada:", "bob:"));
+        answer(&mut world, "CONNACK BadUserNameOrPassword", 3);
+        told(&mut world, CHANGED);
+        answer(&mut world, "CONNACK Success", 4);
+        answer(&mut world, "CONNACK Success", 4);
     }
 }

@@ -42,7 +42,7 @@ fn kept(user_name: Option<&str>) -> KeptConnect {
 }
 
 fn begin(
-    context: &Context,
+    context: &mut Context,
     connection: &mut MqttConnection,
     user_name: Option<&str>,
     credentials: Credentials<'_>,
@@ -56,10 +56,10 @@ fn begin(
 fn a_client_without_a_name_is_let_in_where_the_policy_says() {
     let mut ports = FakePorts::new(1);
     for (anonymous, is_let_in) in [(Anonymous::Everywhere, true), (Anonymous::Refused, false)] {
-        let context = context(|policy| policy.anonymous = anonymous);
+        let mut context = context(|policy| policy.anonymous = anonymous);
         let mut connection = connection(&context.rules);
         let password = Credentials::Password(None);
-        match begin(&context, &mut connection, None, password, &mut ports) {
+        match begin(&mut context, &mut connection, None, password, &mut ports) {
             Step::LetIn(_, proof) => assert!(is_let_in && proof.user_name.is_none()),
             Step::Refuse(_, reason) => assert!(!is_let_in && reason == Reason::Anonymous),
             other => panic!("{other:?}"),
@@ -71,11 +71,11 @@ fn a_client_without_a_name_is_let_in_where_the_policy_says() {
 #[test]
 fn a_password_is_checked_before_the_client_is_let_in() {
     let passwords = Arc::new(Passwords::parse(PASSWORDS).unwrap());
-    let context = context(|policy| policy.passwords = Some(passwords));
+    let mut context = context(|policy| policy.passwords = Some(passwords));
     let mut connection = connection(&context.rules);
     let password = Credentials::Password(Some(b"correct-horse"));
     let mut ports = FakePorts::new(1);
-    let step = begin(&context, &mut connection, Some("alice"), password, &mut ports);
+    let step = begin(&mut context, &mut connection, Some("alice"), password, &mut ports);
     let Step::Wait(connect, None) = step else { panic!("{step:?}") };
     assert_eq!(connection.stage(), Stage::Waiting);
     let let_in = conclude_check(connect, Verdict::Passed);
@@ -110,11 +110,13 @@ fn checks_wait_for_a_thread_and_those_of_clients_that_have_gone_are_dropped() {
         connections.insert(id(slot), connection);
         let client = (id(slot), connections.connected_mut(id(slot)));
         let connect = Box::new(kept(Some("alice")));
-        answers.push(match authenticator.begin(client, connect, password, &context, &mut ports) {
-            Step::Wait(_, displaced) => displaced.map_or(-1, |id| i64::from(id.slot)),
-            Step::Refuse(_, Reason::PasswordChecksFull) => -2,
-            other => panic!("{other:?}"),
-        });
+        answers.push(
+            match authenticator.begin(client, connect, password, &mut context, &mut ports) {
+                Step::Wait(_, displaced) => displaced.map_or(-1, |id| i64::from(id.slot)),
+                Step::Refuse(_, Reason::PasswordChecksFull) => -2,
+                other => panic!("{other:?}"),
+            },
+        );
     }
     assert_eq!(answers, [-1, -1, -1, -2, 2]);
     authenticator.forget_check(id(0), connections.connected(id(0)));
@@ -129,14 +131,14 @@ fn checks_wait_for_a_thread_and_those_of_clients_that_have_gone_are_dropped() {
 #[test]
 fn an_exchange_goes_on_by_the_method_that_it_began_with() {
     let users = Arc::new(ScramUsers::parse(SCRAM_USERS).unwrap());
-    let context = context(|policy| policy.scram = Some(users));
+    let mut context = context(|policy| policy.scram = Some(users));
     let mut ports = FakePorts::new(1);
     let mut connection = connection(&context.rules);
     let other = Credentials::Method("PLAIN", None);
-    let refused = begin(&context, &mut connection, None, other, &mut ports);
+    let refused = begin(&mut context, &mut connection, None, other, &mut ports);
     assert!(matches!(refused, Step::Refuse(_, Reason::AuthenticationMethodUnknown)));
     let step =
-        begin(&context, &mut connection, None, Credentials::Method(METHOD, None), &mut ports);
+        begin(&mut context, &mut connection, None, Credentials::Method(METHOD, None), &mut ports);
     let Step::Send(asked) = step else { panic!("{step:?}") };
     assert_eq!((asked.packet().method, asked.packet().data), (Some(METHOD), None));
     assert_eq!(asked.reason(), Some(Reason::FirstMessageMissing));

@@ -16,14 +16,12 @@ use super::{Account, AccountName, Accounts};
 pub struct Principal {
     /// Empty until CONNECT has been taken.
     client_id: Box<str>,
-    /// The proven User Name; `None` for an anonymous client, even if it has sent a name.
-    user_name: Option<Box<str>>,
     /// Which of the configured listeners accepted its connection, counted from zero.
     listener: u16,
     /// Its peer address. IP and port are separate fields, because a `SocketAddr` is larger.
     peer_ip: IpAddr,
     peer_port: u16,
-    /// Who pays for what the broker keeps for it.
+    /// Who pays for what the broker keeps for it: the proven user, else the address.
     account: Arc<Account>,
 }
 
@@ -33,7 +31,7 @@ impl Principal {
         let (peer_ip, peer_port) = (peer.ip(), peer.port());
         let account = accounts.of(AccountName::of_address(peer_ip));
         let client_id = Box::default();
-        Principal { client_id, user_name: None, listener, peer_ip, peer_port, account }
+        Principal { client_id, listener, peer_ip, peer_port, account }
     }
 
     /// The principal of the same connection after its CONNECT.
@@ -46,17 +44,20 @@ impl Principal {
     ) -> Principal {
         let user = user_name.map(|name| accounts.of(AccountName::User(name.into())));
         let account = user.unwrap_or_else(|| Arc::clone(&self.account));
-        let user_name = user_name.map(Box::from);
-        Principal { client_id: client_id.into(), user_name, account, ..self.clone() }
+        Principal { client_id: client_id.into(), account, ..self.clone() }
     }
 
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    /// The User Name that the client has proven to be; `None` for an anonymous one.
+    /// The User Name that the client has proven to be; `None` for an anonymous one, even if it has
+    /// sent a name.
     pub fn user_name(&self) -> Option<&str> {
-        self.user_name.as_deref()
+        match self.account.name() {
+            AccountName::User(name) => Some(name),
+            AccountName::Ipv4(_) | AccountName::Ipv6(_) => None,
+        }
     }
 
     /// Which of the configured listeners accepted its connection, counted from zero.

@@ -17,6 +17,10 @@ impl SharedCount {
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
     }
 
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Subtracts one.
     ///
     /// # Panics

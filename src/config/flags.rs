@@ -142,7 +142,9 @@ pub(super) struct LimitFlags {
     #[arg(long = "max-connections", value_name = "NUMBER", default_value = "100000")]
     #[arg(value_parser = parse_count(1, 1 << 24))]
     pub(super) connections_max: usize,
-    /// Maximum number of sessions in the broker, connected or not
+    /// Maximum number of sessions in the broker, connected or not. When there is no room for
+    /// another one, the longest absent session of the user, or of the address of anonymous clients,
+    /// that has most sessions ends. A user or address with no more than its fair share loses none
     #[arg(long = "max-sessions", value_name = "NUMBER", default_value = "1000000")]
     #[arg(value_parser = parse_count(1, 1 << 28))]
     pub(super) sessions_max: usize,

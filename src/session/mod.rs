@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod absent;
 pub mod client_aliases;
 pub mod filters;
 pub mod inbound;
@@ -18,7 +19,7 @@ pub mod terms;
 pub mod topic_aliases;
 pub mod will;
 
-use std::rc::Rc;
+use std::{mem, rc::Rc};
 
 use self::{
     filters::{Filters, FiltersFull, FiltersMax},
@@ -29,7 +30,7 @@ use self::{
     will::Will,
 };
 use crate::{
-    access::Principal,
+    access::{Kind, Principal},
     base::{
         hash::Seed,
         ids::ConnectionId,
@@ -65,6 +66,13 @@ pub struct Session {
     will: Option<Box<Will>>,
 }
 
+/// Its account has one session fewer.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.principal.account().subtract(Kind::Sessions, 1);
+    }
+}
+
 /// What delivery must know of a session's connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
@@ -74,6 +82,7 @@ pub struct Link {
 
 impl Session {
     fn new(principal: Rc<Principal>, hash: u64) -> Session {
+        principal.account().add(Kind::Sessions, 1);
         Session {
             principal,
             // The other half of the hash decides the home of the client.
@@ -125,6 +134,8 @@ impl Session {
         will: Option<Box<Will>>,
     ) {
         debug_assert_eq!(principal.client_id(), self.client_id(), "a session is one client's");
+        principal.account().add(Kind::Sessions, 1);
+        self.principal.account().subtract(Kind::Sessions, 1);
         self.principal = principal;
         self.link = Some(link);
         self.topic_aliases = None;
@@ -270,8 +281,8 @@ impl Session {
     }
 
     /// The messages to the client, some of which other members of share groups take over.
-    pub fn into_outbound(self) -> Outbound {
-        self.outbound
+    pub fn into_outbound(mut self) -> Outbound {
+        mem::take(&mut self.outbound)
     }
 
     /// The number of messages in flight to the client or queued.

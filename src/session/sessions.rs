@@ -1,10 +1,13 @@
 //! The sessions that are at home on a shard.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use hashbrown::HashTable;
 
-use super::{Link, Session};
+use super::{
+    Link, Session,
+    absent::{Absent, Newcomer},
+};
 use crate::{
     access::Principal,
     base::{hash::Seed, ids::SubscriberId},
@@ -17,13 +20,20 @@ pub struct Sessions {
     free: Vec<SubscriberId>,
     by_client_id: HashTable<SubscriberId>,
     seed: Seed,
+    absent: Absent,
 }
 
 const CHUNK: usize = 64;
 
 impl Sessions {
     pub fn new(seed: Seed) -> Sessions {
-        Sessions { chunks: Vec::new(), free: Vec::new(), by_client_id: HashTable::new(), seed }
+        Sessions {
+            chunks: Vec::new(),
+            free: Vec::new(),
+            by_client_id: HashTable::new(),
+            seed,
+            absent: Absent::new(seed),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -63,6 +73,7 @@ impl Sessions {
     /// Ends a session. No other session gets its number before [`Sessions::release`].
     pub fn remove(&mut self, subscriber: SubscriberId) -> Option<Session> {
         let session = self.place(subscriber)?.take()?;
+        self.absent.remove(subscriber);
         let hash = self.seed.hash(session.client_id());
         if let Ok(found) = self.by_client_id.find_entry(hash, |&other| other == subscriber) {
             found.remove();
@@ -74,6 +85,25 @@ impl Sessions {
     pub fn release(&mut self, subscriber: SubscriberId) {
         debug_assert!(self.get(subscriber).is_none(), "the session has ended");
         self.free.push(subscriber);
+    }
+
+    /// The client has gone, and the session stays.
+    pub fn note_absent(&mut self, subscriber: SubscriberId) {
+        if let Some(session) = self.get(subscriber) {
+            let account = Arc::clone(session.principal().account());
+            self.absent.add(subscriber, &account);
+        }
+    }
+
+    /// The client has come to its session, which may be new.
+    pub fn note_present(&mut self, subscriber: SubscriberId) {
+        self.absent.remove(subscriber);
+    }
+
+    /// The absent session that has to go so that an account can have another one, if there is room
+    /// for `maximum` sessions in the broker; `None` if none has to go.
+    pub fn victim(&self, newcomer: &Newcomer, maximum: usize) -> Option<SubscriberId> {
+        self.absent.victim(newcomer, maximum)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (SubscriberId, &Session)> {

@@ -11,7 +11,7 @@ use super::{
     connection::{MqttConnection, Stage},
     connections::Connections,
     context::Context,
-    kept_connect::{KeptConnect, WAITING_BYTES_MAX},
+    kept_connect::{KeptConnect, WAITING_BYTES_MAX, WaitingFull},
     owed::Verdict,
     ports::Ports,
     reason::Reason,
@@ -120,6 +120,11 @@ impl Authenticator {
             at_work: Vec::new(),
             remembered: Remembered::new(context.settings.seed),
         }
+    }
+
+    /// Counts a CONNECT against the memory of those that wait.
+    pub(super) fn have_wait(&self, connect: &mut KeptConnect) -> Result<(), WaitingFull> {
+        connect.wait(&self.waiting, 0)
     }
 
     /// Begins with a CONNECT. Its client is let in or refused at once, or the connection waits.

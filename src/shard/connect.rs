@@ -6,7 +6,8 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 
 use super::{
     Handled, Shard,
-    auth::{Credentials, Proof, Step, conclude_check},
+    admit::Entrance,
+    auth::{Credentials, Step, conclude_check},
     connack::Accepted,
     end::Cause,
     kept_connect::{KeptConnect, version_to_refuse},
@@ -61,7 +62,9 @@ impl Shard {
     /// Takes the step that follows from what the client has proven so far.
     fn take_step(&mut self, id: ConnectionId, step: Step, ports: &mut impl Ports) {
         match step {
-            Step::LetIn(connect, proof) => self.accept(id, *connect, &proof, ports),
+            Step::LetIn(connect, proof) => {
+                self.accept(id, Box::new(Entrance::new(*connect, proof)), ports);
+            }
             Step::Wait(connect, displaced) => {
                 let answer = Answer::Connect(connect);
                 self.connections.owe(id, (Condition::Verdict(None), answer), ports);
@@ -134,13 +137,13 @@ impl Shard {
     }
 
     /// Lets the client in: takes its session over, resumes it or begins a new one.
-    fn accept(
+    pub(super) fn accept(
         &mut self,
         id: ConnectionId,
-        mut connect: KeptConnect,
-        proof: &Proof,
+        mut entrance: Box<Entrance>,
         ports: &mut impl Ports,
     ) {
+        let Entrance { connect, proof, .. } = &mut *entrance;
         if connect.client_id.is_empty() {
             connect.assigned = Some(self.assign_client_id(ports).into());
         }
@@ -150,28 +153,29 @@ impl Shard {
         let user_name = proof.user_name.as_deref();
         let principal = Rc::new(stranger.named(client_id, user_name, accounts));
         if !connect.may_leave_will(&principal) {
-            return self.refuse_connect(id, Claim::of(&connect), Reason::WillForbidden, ports);
+            return self.refuse_connect(id, Claim::of(connect), Reason::WillForbidden, ports);
         }
-        if !Accepted::new(&self.context.rules, &connect, false, proof.data.as_deref()).fits() {
+        if !Accepted::new(&self.context.rules, connect, false, proof.data.as_deref()).fits() {
             return self.end(id, Cause::ConnackTooLarge, ports);
         }
+        self.end_candidate(client_id, id, ports);
         self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
-        let sessions_max = self.context.rules.limits.sessions_max;
-        if resumed.is_none() && !self.context.settings.sessions.try_add(sessions_max) {
-            return self.refuse_connect(id, Claim::of(&connect), Reason::SessionsFull, ports);
+        let is_lasting = self.context.rules.session_expiry(connect) > 0;
+        if resumed.is_none() && !self.take_place(principal.account(), is_lasting, ports) {
+            return self.ask_for_place(id, entrance, principal.account(), ports);
         }
         let account = principal.account().number();
         ports.bill(id, Payer { account, is_let_in: true });
         let subscriber = resumed.unwrap_or_else(|| self.sessions.create(Rc::clone(&principal)));
-        self.attach(id, (subscriber, Rc::clone(&principal)), &mut connect);
+        self.attach(id, (subscriber, Rc::clone(&principal)), connect);
         let session_present = resumed.is_some();
         let data = proof.data.as_deref();
-        let accepted = Accepted::new(&self.context.rules, &connect, session_present, data);
+        let accepted = Accepted::new(&self.context.rules, connect, session_present, data);
         let answered = self.connections.answer(id, &accepted.connack(), None, ports);
         answered.expect("the size of the CONNACK has been looked at");
         let listener = self.context.settings.listener_address(principal.listener());
-        let keep_alive = self.context.rules.keep_alive(&connect);
+        let keep_alive = self.context.rules.keep_alive(connect);
         let terms = (connect.terms.version(), keep_alive);
         log::connected(&principal, listener, terms, session_present);
         self.router.set_members_online(subscriber, &self.sessions, &self.context, ports);
@@ -203,6 +207,7 @@ impl Shard {
         connection.connect(known, connect, Rc::clone(rules));
         let deadline = connection.keep_alive_deadline();
         let window = connect.receive_maximum.min(rules.limits.inflight_max);
+        self.sessions.note_present(subscriber);
         let session = self.sessions.get_mut(subscriber).expect("it was found or created");
         let link = Link { connection: id, terms: connect.terms };
         let (expiry, will) = (rules.session_expiry(connect), connect.will.take());
@@ -226,7 +231,7 @@ impl Shard {
         }
     }
 
-    fn refuse_connect(
+    pub(super) fn refuse_connect(
         &mut self,
         id: ConnectionId,
         claim: Claim<'_>,

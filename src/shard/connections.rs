@@ -138,6 +138,14 @@ impl Connections {
         }
     }
 
+    /// The shard that was asked for a place for the session of a client has answered, or has not in
+    /// time. The client may have gone meanwhile.
+    pub(super) fn note_place(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.entries.get_mut(id) {
+            self.owed.note_place(id, connection.debt_mut());
+        }
+    }
+
     /// Whether an answer may be due to anyone.
     #[inline]
     pub(super) fn has_due(&self) -> bool {

@@ -186,7 +186,9 @@ impl Shard {
         session.disconnect(self.context.now, !cause.deletes_will());
         let clients = (&self.sessions, &mut self.connections);
         self.router.note_disconnected(subscriber, clients, &self.context, ports);
-        self.look_at_absent(subscriber, ports);
+        if !self.look_at_absent(subscriber, ports) {
+            self.sessions.note_absent(subscriber);
+        }
     }
 
     /// Does what is due for a session whose client is away. True: it has ended.

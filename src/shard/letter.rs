@@ -16,7 +16,10 @@ use crate::{
     },
     mqtt::QoS,
     routing::Counts,
-    session::message::{MessageView, Payload},
+    session::{
+        absent::Newcomer,
+        message::{MessageView, Payload},
+    },
     topic::{ShareName, SharedFilter, TopicFilter, TopicName},
 };
 
@@ -54,6 +57,11 @@ pub enum Letter {
     Press { publisher: ConnectionId },
     /// The publisher may go on.
     Ease { publisher: ConnectionId },
+    /// The sender has no place for a session of the client on this connection. The receiver ends an
+    /// absent session, if one has to go.
+    AskPlace { connection: ConnectionId, newcomer: Newcomer, is_lasting: bool },
+    /// The answer, whether a session has gone or not.
+    PlaceLookedFor { connection: ConnectionId },
     /// The first shard asks what this one has counted.
     AskCounters,
     /// The counters of the sender.

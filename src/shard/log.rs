@@ -114,9 +114,11 @@ pub(super) enum Notice {
     TooLarge,
     PublishRefused(Reason),
     SubscriptionRefused(Reason),
+    /// An absent session had to go for another one.
+    Evicted,
 }
 
-const NOTICES: usize = 5;
+const NOTICES: usize = 6;
 
 impl Notice {
     /// Its place in [`Notices`]. Refusals of one kind share a place, whatever their reasons are.
@@ -127,6 +129,7 @@ impl Notice {
             Notice::TooLarge => 2,
             Notice::PublishRefused(_) => 3,
             Notice::SubscriptionRefused(_) => 4,
+            Notice::Evicted => 5,
         }
     }
 
@@ -159,6 +162,11 @@ impl Notice {
             Notice::SubscriptionRefused(reason) => {
                 let reason = reason.text();
                 info!(count, client, user, reason, "subscriptions of a client refused");
+            }
+            Notice::Evicted => {
+                let account = principal.account().name();
+                let text = "absent sessions ended: --max-sessions is reached";
+                info!(count, client, user, %account, "{text}");
             }
         }
     }

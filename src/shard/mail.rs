@@ -41,6 +41,12 @@ impl Shard {
                 Letter::Ease { publisher } => {
                     self.connections.ease(*publisher, self.context.now, ports);
                 }
+                Letter::AskPlace { connection, newcomer, is_lasting } => {
+                    self.make_place(newcomer, *is_lasting, ports);
+                    let letter = Letter::PlaceLookedFor { connection: *connection };
+                    ports.letters(from).push(letter);
+                }
+                Letter::PlaceLookedFor { connection } => self.connections.note_place(*connection),
                 Letter::AskCounters => self.tell_counters(ports),
                 Letter::Counters(counters) => {
                     if self.sys.hear(from, (**counters).clone()) {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod ack;
+mod admit;
 mod auth;
 mod brain;
 mod budget;
@@ -53,6 +54,7 @@ mod unfinished;
 mod unsubscribe;
 
 use self::{
+    admit::Candidates,
     auth::Authenticator,
     connection::{MqttConnection, Stage},
     connections::Connections,
@@ -83,6 +85,7 @@ pub struct Shard {
     connections: Connections,
     sessions: Sessions,
     authenticator: Authenticator,
+    candidates: Candidates,
     router: Router,
     sys: SysTree,
     /// Memory for the topic and the properties of the message that is being published, if they
@@ -115,6 +118,7 @@ impl Shard {
             connections: Connections::new(shards),
             sessions: Sessions::new(seed),
             authenticator: Authenticator::new(&context),
+            candidates: Candidates::new(seed),
             router: Router::new(&context),
             sys: SysTree::new(shard, shards),
             topic: String::new(),
@@ -320,6 +324,7 @@ impl Shard {
                     self.pump_connection(id, ports);
                 }
                 Due::Connect(connect, verdict) => self.answer_connect(id, connect, verdict, ports),
+                Due::Enter(entrance) => self.accept(id, entrance, ports),
             }
             self.connections.read_on(id, self.context.now, ports);
         }

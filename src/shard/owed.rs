@@ -19,7 +19,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::kept_connect::KeptConnect;
+use super::{admit::Entrance, kept_connect::KeptConnect};
 use crate::{
     base::ids::{ConnectionId, ShardId},
     mqtt::{Frame, PacketType},
@@ -37,6 +37,8 @@ pub(super) enum Condition {
     Posted(ShardId, u64),
     /// The password has been checked, or will not be; `None` until then.
     Verdict(Option<Verdict>),
+    /// Another shard has been asked for a place for a session, and has answered.
+    Place { is_told: bool },
 }
 
 impl Condition {
@@ -75,6 +77,8 @@ pub(super) enum Answer {
     Packets(Vec<u8>),
     /// The shard lets the client in, or refuses it: as the verdict says.
     Connect(Box<KeptConnect>),
+    /// The shard lets the client in, if there is a place for its session.
+    Enter(Box<Entrance>),
 }
 
 /// An answer that no longer has to wait.
@@ -83,6 +87,7 @@ pub(super) enum Due {
     ReadOn,
     Packets(Vec<u8>),
     Connect(Box<KeptConnect>, Verdict),
+    Enter(Box<Entrance>),
 }
 
 /// What one connection is owed. Most connections are owed nothing, and pay one pointer for that.
@@ -227,8 +232,8 @@ impl Owed {
                 self.waiting_for_applied.insert((number, self.waited), connection);
             }
             Condition::Posted(to, _) => self.posted[to.index()].waiting.push(connection),
-            // The verdict names the connection.
-            Condition::Verdict(_) => {}
+            // What they wait for names the connection.
+            Condition::Verdict(_) | Condition::Place { .. } => {}
         }
         debt.0.get_or_insert_default().answers.push_back((condition, answer));
     }
@@ -266,6 +271,17 @@ impl Owed {
         self.ready.push_back(connection);
     }
 
+    /// The shard that was asked for a place has answered, or its time is over.
+    pub(super) fn note_place(&mut self, connection: ConnectionId, debt: &mut Debt) {
+        let answers = debt.0.iter_mut().flat_map(|rows| &mut rows.answers);
+        for (condition, _) in answers {
+            if let Condition::Place { is_told } = condition {
+                *is_told = true;
+                self.ready.push_back(connection);
+            }
+        }
+    }
+
     /// Whether something may be due for anyone.
     #[inline]
     pub(super) fn has_ready(&self) -> bool {
@@ -291,6 +307,7 @@ impl Owed {
             Answer::ReadOn => Due::ReadOn,
             Answer::Packets(packets) => Due::Packets(packets),
             Answer::Connect(connect) => Due::Connect(connect, condition.verdict()),
+            Answer::Enter(entrance) => Due::Enter(entrance),
         })
     }
 
@@ -299,6 +316,7 @@ impl Owed {
             Condition::Applied(number) => number <= self.applied,
             Condition::Posted(to, batches) => batches <= self.posted[to.index()].batches,
             Condition::Verdict(verdict) => verdict.is_some(),
+            Condition::Place { is_told } => is_told,
         }
     }
 

@@ -93,8 +93,9 @@ pub struct Limits {
     pub password_checks_max: usize,
     /// How long publishers are held back for a subscriber that cannot keep up.
     pub patience: Span,
-    /// Sessions of the whole broker. Beyond it, CONNECT is refused with Quota exceeded. Sessions
-    /// beyond a lowered limit stay.
+    /// Sessions of the whole broker. Beyond it, an absent session of the account that has most of
+    /// them ends. If none has to go, CONNECT is refused with Quota exceeded. Sessions beyond a
+    /// lowered limit stay until there are new ones.
     pub sessions_max: usize,
     /// Levels of a topic. Beyond it, the answer is Topic Name invalid or Topic Filter invalid.
     /// Subscriptions and retained messages beyond a lowered limit stay.

@@ -65,6 +65,8 @@ counters! {
     clients_total => "clients/total",
     /// Sessions that ended because their Session Expiry Interval passed.
     clients_expired => "clients/expired",
+    /// Absent sessions that ended because the limit of sessions was reached.
+    clients_evicted => "clients/evicted",
     /// Subscriptions of all sessions.
     subscriptions => "subscriptions/count",
     /// Filters of SUBSCRIBE packets that were refused in SUBACK.

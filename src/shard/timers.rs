@@ -27,6 +27,8 @@ pub(super) enum Timer {
     KeepAlive(ConnectionId),
     /// The session of an absent client may end, or its Will be due.
     Absence(SubscriberId),
+    /// A CONNECT may have waited long enough for a place for its session.
+    Place(ConnectionId),
     /// Publishers may have waited long enough for this subscriber.
     Patience(SubscriberId),
     /// Orphaned messages may wait for members of share groups.
@@ -143,6 +145,7 @@ impl Shard {
             Timer::Connect(connection) => self.look_at_connect(connection, ports),
             Timer::Check(connection) => self.look_at_check(connection),
             Timer::KeepAlive(connection) => self.look_at_keep_alive(connection, ports),
+            Timer::Place(connection) => self.connections.note_place(connection),
             Timer::Absence(subscriber) => self.look_at_absence(subscriber, ports),
             Timer::Patience(subscriber) => {
                 let clients = (&mut self.sessions, &mut self.connections);

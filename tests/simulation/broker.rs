@@ -1,7 +1,11 @@
 //! All shards of one broker in one thread, the mesh between them, and each single thing that can
 //! happen to them. What happens next is chosen elsewhere.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use ringmq::{
     access::Accounts,
@@ -46,6 +50,8 @@ pub(crate) struct Broker {
     effects: Effects,
     pub(crate) oracle: Oracle,
     step: u64,
+    /// How many addresses the clients come from.
+    addresses: usize,
     mailbox_items_max: usize,
     outbox_bytes_max: usize,
     /// Connections that each shard was handed by others, and that it has handed over.
@@ -109,6 +115,7 @@ impl Broker {
             effects: Effects::default(),
             oracle: Oracle::new(plan),
             step: 0,
+            addresses: plan.addresses(),
             mailbox_items_max: plan.mailbox_items_max,
             outbox_bytes_max: plan.limits.outbox_bytes_max,
             moved: vec![(0, 0); plan.shards],
@@ -152,6 +159,8 @@ impl Broker {
             Event::Bytes { link, bytes } => Event::Bytes { link, bytes: &bytes[..taken] },
             other => other,
         };
+        let survivors =
+            (after.clients_evicted > before.clients_evicted).then(|| self.client_ids(shard));
         let seen = Seen {
             step: self.step,
             now: self.now,
@@ -159,11 +168,18 @@ impl Broker {
             event,
             effects: &self.effects,
             counters: (&before, &after),
+            survivors: survivors.as_ref(),
         };
         self.oracle.observe(&seen)?;
         self.check_drop(shard, &before, &after)?;
         self.check_count(shard, &after)?;
         Ok(taken)
+    }
+
+    /// The Client Identifiers of all sessions of a shard.
+    fn client_ids(&self, shard: usize) -> BTreeSet<String> {
+        let inventory = self.shards[shard].inventory(self.now);
+        inventory.sessions.into_iter().map(|session| session.client_id).collect()
     }
 
     /// Every connection is open, or has gone in one way.
@@ -195,9 +211,10 @@ impl Broker {
         let handed_over = entry.phase != Phase::Coming;
         self.moved[shard].0 += u64::from(handed_over);
         (entry.shard, entry.id, entry.phase) = (shard, id, Phase::Open);
+        let address = u8::try_from(entry.client % self.addresses).expect("a few addresses");
         let arrival = Arrival {
             listener: 0,
-            peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),
+            peer: SocketAddr::from(([127, 0, 0, address], 40_000)),
             surplus: false,
             handed_over: handed_over && !self.planted.is(Fault::CountMoved),
         };

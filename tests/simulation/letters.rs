@@ -51,6 +51,12 @@ pub(crate) fn altered(batch: &LetterBatch, fault: Fault, random: &mut Random) ->
             Letter::Ease { .. } if fault == Fault::LoseEase => {}
             Letter::Ease { publisher } => out.push(Letter::Ease { publisher: *publisher }),
             Letter::AskCounters => out.push(Letter::AskCounters),
+            &Letter::AskPlace { connection, newcomer, is_lasting } => {
+                out.push(Letter::AskPlace { connection, newcomer, is_lasting });
+            }
+            &Letter::PlaceLookedFor { connection } => {
+                out.push(Letter::PlaceLookedFor { connection });
+            }
             Letter::Counters(counters) => out.push(Letter::Counters(counters.clone())),
         }
     }

@@ -108,6 +108,11 @@ impl Plan {
         }
     }
 
+    /// How many addresses the clients come from, each of which is an account.
+    pub(crate) fn addresses(&self) -> usize {
+        1 + usize::try_from(self.seed / 3 % 3).expect("less than three")
+    }
+
     /// The clock of the machine may be right, begin in 1970, or be far ahead.
     pub(crate) fn wall_clock(&self, now: Moment) -> WallClock {
         const SHOWS: [u64; 3] = [1_790_000_000_000_000_000, 0, u64::MAX / 2];

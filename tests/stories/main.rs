@@ -2,6 +2,7 @@
 //!
 //! Everything runs in one thread on a clock of its own; see [`world`].
 
+mod accounts;
 mod aliases;
 mod authenticating;
 mod bridging;

@@ -200,6 +200,7 @@ fn the_broker_has_so_many_sessions_wherever_they_are_at_home() {
     for shards in crate::SHARDS {
         let mut world =
             World::with(shards, &Limits { sessions_max: 10, ..limits() }, &Policy::default());
+        // Connected clients lose no session.
         let clients: Vec<usize> = (0..10)
             .map(|n| join(&mut world, &resume(Version::V5, &format!("client {n}"))))
             .collect();

@@ -85,6 +85,8 @@ pub(crate) struct World {
     pub(crate) now: Moment,
     /// New connections are more than the runtime may hold.
     pub(crate) full: bool,
+    /// Where new connections come from.
+    pub(crate) peer: [u8; 4],
     /// Letters between shards wait.
     pub(crate) mail_waits: bool,
     /// The threads that check passwords do not come to an end.
@@ -283,6 +285,7 @@ impl World {
             now,
             rules,
             full: false,
+            peer: [127, 0, 0, 1],
             mail_waits: false,
             verdicts_wait: false,
         }
@@ -295,7 +298,7 @@ impl World {
 
     /// A new connection to one of the listeners: 0 is on loopback, 1 is not.
     pub(crate) fn open_on(&mut self, version: Version, listener: u16) -> usize {
-        self.open_at(version, listener, IpAddr::from([127, 0, 0, 1]))
+        self.open_at(version, listener, IpAddr::from(self.peer))
     }
 
     /// A new connection from this address.

@@ -38,6 +38,7 @@ fn due(owed: &mut Owed, debts: [&mut Debt; 2]) -> Vec<(ConnectionId, String)> {
             Some(Due::ReadOn) => "read on".to_owned(),
             Some(Due::Packets(packets)) => String::from_utf8(packets).unwrap(),
             Some(Due::Connect(_, verdict)) => format!("connect {verdict:?}"),
+            Some(Due::Enter(_)) => "enter".to_owned(),
             None => continue,
         };
         due.push((id, answer));

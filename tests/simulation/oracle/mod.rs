@@ -4,6 +4,7 @@
 //! It has one list of sessions with one list of subscriptions each, and matches by section 4.7.
 
 mod connack;
+mod evicted;
 mod groups;
 mod limits;
 mod model;
@@ -49,6 +50,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) effects: &'a Effects,
     /// Before and after.
     pub(crate) counters: (&'a Counters, &'a Counters),
+    /// The Client Identifiers of all sessions after the call, if any had to go for others.
+    pub(crate) survivors: Option<&'a BTreeSet<String>>,
 }
 
 /// What a shard was called for.
@@ -86,6 +89,8 @@ pub(crate) struct Oracle {
     seed: Seed,
     limits: Limits,
     offer: Offer,
+    addresses: usize,
+    with_passwords: bool,
     tells_sys: bool,
     /// The clients from this one on misbehave at times.
     hostile_from: usize,
@@ -93,6 +98,10 @@ pub(crate) struct Oracle {
     sessions: Vec<Session>,
     /// The session of each Client Identifier.
     current: BTreeMap<String, usize>,
+    /// Sessions that had to go in this call, and have not been ended here.
+    evicted: VecDeque<usize>,
+    /// How often a client has gone.
+    absences: u64,
     emissions: Vec<Emission>,
     /// From each shard to each: what is not known to have arrived.
     underway: Vec<Vec<VecDeque<usize>>>,
@@ -121,11 +130,15 @@ impl Oracle {
             seed: Seed::new(plan.seed),
             limits: plan.limits.clone(),
             offer: plan.offer.clone(),
+            addresses: plan.addresses(),
+            with_passwords: plan.with_passwords,
             hostile_from: plan.clients - plan.hostile,
             tells_sys: plan.sys_interval.is_some(),
             conns: Vec::new(),
             sessions: Vec::new(),
             current: BTreeMap::new(),
+            evicted: VecDeque::new(),
+            absences: 0,
             emissions: Vec::new(),
             underway: (0..plan.shards).map(|_| row()).collect(),
             retained: (0..plan.shards).map(|_| routing::Replica::default()).collect(),
@@ -160,10 +173,14 @@ impl Oracle {
 
     fn judge(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
         self.note_arrivals(seen);
+        self.note_evicted(seen)?;
         self.take_answered(seen)?;
         match seen.event {
             Event::Bytes { link, bytes } => self.take_bytes(seen, link, bytes)?,
-            Event::Letters { from, upto } => self.take_letters(seen, from, upto),
+            Event::Letters { from, upto } => {
+                self.take_letters(seen, from, upto);
+                self.evict_for_others(seen)?;
+            }
             Event::Time => self.take_time(seen),
             Event::Accepted { link } => self.conns[link].accept(seen),
             _ => {}

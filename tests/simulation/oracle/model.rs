@@ -108,6 +108,10 @@ pub(super) struct Session {
     /// Its client misbehaves at times, and may have begun a packet that swallows all others.
     pub(super) hostile: bool,
     pub(super) home: usize,
+    /// Who pays for it.
+    pub(super) account: String,
+    /// The larger, the later its client has gone.
+    pub(super) absent_since: u64,
     pub(super) link: Option<usize>,
     pub(super) ended_at: Option<u64>,
     pub(super) expiry: u32,

@@ -18,7 +18,9 @@ use crate::violation::{Violation, ensure};
 impl Oracle {
     /// The CONNECT packets whose passwords have been checked are answered, in whatever call.
     pub(super) fn take_answered(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
-        for link in 0..self.conns.len() {
+        let mut answered: Vec<usize> = seen.effects.sent().map(|(link, _)| link).collect();
+        answered.dedup();
+        for link in answered {
             let Some(bytes) = self.conns[link].waiting.take() else { continue };
             let frame = mqtt::frame::split(&bytes, bytes.len()).ok().flatten();
             let connect = frame.and_then(|frame| Connect::decode(frame).ok());
@@ -43,7 +45,8 @@ impl Oracle {
     ) -> Result<(), Violation> {
         self.conns[link].version = connect.version;
         let Some(answer) = self.connack_of(seen, link, connect)? else {
-            if connect.password.is_some() {
+            let is_new = !self.current.contains_key(connect.client_id);
+            if connect.password.is_some() || (is_new && !self.has_place()) {
                 let mut bytes = Vec::new();
                 connect.encode(&mut bytes);
                 self.conns[link].waiting = Some(bytes);
@@ -78,6 +81,9 @@ impl Oracle {
             "Session Present says whether there is one",
             || format!("{client_id} is told {present}"),
         )?;
+        if resumed.is_none() {
+            self.evict_for_place(seen)?;
+        }
         let session = resumed.unwrap_or_else(|| self.create(client_id, self.conns[link].client));
         self.attach(seen, link, session, connect);
         Ok(())
@@ -89,7 +95,7 @@ impl Oracle {
         reason_code: ReasonCode,
         known: bool,
     ) -> Result<(), Violation> {
-        let full = !known && self.current.len() >= self.limits.sessions_max;
+        let full = !known && !self.has_place();
         let wrong = connect.user_name.is_some();
         // A clean start may find the store full after it has ended its own session.
         let excused = match reason_code {
@@ -134,6 +140,8 @@ impl Oracle {
             client_id: client_id.to_owned(),
             hostile: client >= self.hostile_from,
             home,
+            account: String::new(),
+            absent_since: 0,
             link: None,
             ended_at: None,
             expiry: 0,
@@ -154,6 +162,7 @@ impl Oracle {
 
     fn attach(&mut self, seen: &Seen<'_>, link: usize, at: usize, connect: &Connect<'_>) {
         let keep_alive = self.keep_alive(connect);
+        let account = self.account_of(self.conns[link].client, connect);
         let conn = &mut self.conns[link];
         let properties = &connect.properties;
         conn.session = Some(at);
@@ -176,6 +185,7 @@ impl Oracle {
         for flight in session.flights.iter_mut().filter(|flight| !flight.released) {
             flight.doubtful |= flight.len + LENGTH_SLACK > packet_size_max;
         }
+        session.account = account;
         session.link = Some(link);
         session.expiry = asked.min(self.limits.session_expiry_max);
         session.ends_at = None;
@@ -195,11 +205,20 @@ impl Oracle {
         });
     }
 
+    /// Who pays for the session of a client that was let in.
+    fn account_of(&self, client: usize, connect: &Connect<'_>) -> String {
+        let user = connect.user_name.filter(|_| self.with_passwords);
+        let address = || format!("address {}", client % self.addresses);
+        user.map_or_else(address, |user| format!("user {user}"))
+    }
+
     /// The session is without a connection now.
     pub(super) fn detach(&mut self, seen: &Seen<'_>, at: usize, deletes_will: bool) {
         self.forgive_debts_of(at);
+        self.absences += 1;
         let session = &mut self.sessions[at];
         session.link = None;
+        session.absent_since = self.absences;
         let lasts = seconds(session.expiry);
         session.ends_at = (session.expiry != u32::MAX).then(|| seen.now + lasts);
         if deletes_will {

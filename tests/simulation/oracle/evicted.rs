@@ -1,0 +1,86 @@
+//! Absent sessions that have to go because there is no room for another one.
+
+use std::collections::BTreeSet;
+
+use super::{Oracle, Seen, sessions::has_struck};
+use crate::violation::{Violation, ensure};
+
+impl Oracle {
+    /// Finds out which sessions had to go in this call, longest absent first, and whether these
+    /// were the right ones.
+    pub(super) fn note_evicted(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
+        let (before, after) = seen.counters;
+        let count = after.clients_evicted - before.clients_evicted;
+        let Some(survivors) = seen.survivors.filter(|_| count > 0) else { return Ok(()) };
+        let has_gone = |&at: &usize| {
+            let session = &self.sessions[at];
+            session.home == seen.shard
+                && session.link.is_none()
+                && !session.ends_at.is_some_and(|ends_at| has_struck(ends_at, seen.now))
+                && !survivors.contains(&session.client_id)
+        };
+        let mut gone: Vec<usize> = self.current.values().copied().filter(has_gone).collect();
+        gone.sort_by_key(|&at| self.sessions[at].absent_since);
+        ensure(gone.len() as u64 == count, "a session that has to go is counted", || {
+            format!("{count} are counted, and {gone:?} have gone")
+        })?;
+        for &at in &gone {
+            self.check_evicted(at, &gone)?;
+        }
+        self.evicted = gone.into();
+        Ok(())
+    }
+
+    /// The longest absent session of an account goes, and only beyond a fair share.
+    fn check_evicted(&self, at: usize, gone: &[usize]) -> Result<(), Violation> {
+        let session = &self.sessions[at];
+        let is_earlier = |other: &usize| {
+            let it = &self.sessions[*other];
+            it.home == session.home
+                && it.account == session.account
+                && it.link.is_none()
+                && it.absent_since < session.absent_since
+                && !gone.contains(other)
+        };
+        let tell = || format!("{} of {}", session.client_id, session.account);
+        let earlier = self.current.values().find(|at| is_earlier(at));
+        ensure(earlier.is_none(), "the longest absent session goes first", tell)?;
+        let account = |at: &usize| &self.sessions[*at].account;
+        let held = self.current.values().filter(|at| *account(at) == session.account).count();
+        let holders: BTreeSet<_> = self.current.values().map(account).collect();
+        // The account may be the one that needs another session, or that account has had none.
+        let share = self.limits.sessions_max / (holders.len() + 1);
+        ensure(held + 1 > share.max(1), "an account keeps its fair share of sessions", tell)
+    }
+
+    /// Makes room for a session as the shard has done.
+    pub(super) fn evict_for_place(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
+        if !self.has_place() {
+            let victim = self.evicted.pop_front();
+            let victim = victim.filter(|&at| self.sessions[at].ended_at.is_none());
+            ensure(victim.is_some(), "there is a place for each session", || {
+                format!("there are {}", self.current.len())
+            })?;
+            if let Some(at) = victim {
+                self.end_session(seen, at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the sessions that had to go for other shards.
+    pub(super) fn evict_for_others(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
+        while let Some(at) = self.evicted.pop_front() {
+            ensure(!self.has_place(), "no session goes while there is room", || {
+                self.sessions[at].client_id.clone()
+            })?;
+            self.end_session(seen, at);
+        }
+        Ok(())
+    }
+
+    /// Whether there is a place for another session.
+    pub(super) fn has_place(&self) -> bool {
+        self.current.len() < self.limits.sessions_max
+    }
+}

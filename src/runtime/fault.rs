@@ -19,10 +19,11 @@ pub enum Fault {
     #[error("this kernel does not support multishot receive: ringmq needs Linux 6.0 or later")]
     KernelTooOld,
     #[error(
-        "the limit of locked memory is {available} bytes, and a shard needs {needed}: raise the \
-         limit with `ulimit -l`, LimitMEMLOCK= (systemd) or --ulimit memlock= (container)"
+        "the limit of locked memory is {available} bytes for all processes of a user, and {shards} \
+         shards need {needed}: raise the limit with `ulimit -l`, LimitMEMLOCK= (systemd) or \
+         --ulimit memlock= (container), or set --shards lower"
     )]
-    LockedMemory { available: u64, needed: u64 },
+    LockedMemory { available: u64, needed: u64, shards: usize },
     #[error(
         "the limit of open files is {available}, and the broker needs {needed} before its first \
          connection: raise the limit with `ulimit -n`, LimitNOFILE= (systemd) or \
@@ -35,8 +36,8 @@ pub enum Fault {
     Ring(io::Error),
     #[error("cannot register receive buffers with the kernel: {0}")]
     Buffers(io::Error),
-    #[error("cannot run shard {shard} on CPU {cpu}: {reason}")]
-    Executor { shard: ShardId, cpu: usize, reason: String },
+    #[error("cannot run shard {shard} on CPU {cpu}: {error}")]
+    Executor { shard: ShardId, cpu: usize, error: io::Error },
     #[error("shard {0} stopped unexpectedly")]
     ShardLost(ShardId),
     #[error("the configuration of the runtime is inconsistent: {0}")]

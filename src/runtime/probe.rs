@@ -1,5 +1,7 @@
 //! Whether this machine lets a broker run, and how large it lets it become.
 
+use std::io;
+
 use super::{
     RuntimeConfig,
     fault::Fault,
@@ -20,9 +22,9 @@ pub(super) struct Capacity {
 /// Checks what the broker needs, and returns how many connections it can hold.
 pub(super) fn probe(config: &RuntimeConfig) -> Result<Capacity, Fault> {
     check_config(config)?;
-    check_locked_memory()?;
+    check_locked_memory(config)?;
     system::use_small_pages()?;
-    Ring::new(PROBE_ENTRIES).map(drop)?;
+    Ring::new(PROBE_ENTRIES).map(drop).map_err(|fault| fault_of_shard(fault, config))?;
     limit_connections(config)
 }
 
@@ -37,12 +39,43 @@ fn check_config(config: &RuntimeConfig) -> Result<(), Fault> {
     sound(config.recv_buffer_bytes > 0, "recv_buffer_bytes is not zero")
 }
 
-/// The executor refuses to run with less lockable memory. The kernel may count its rings and
-/// buffers against the limit.
-fn check_locked_memory() -> Result<(), Fault> {
+/// The executor refuses to run with less lockable memory. All shards may need more: whether the
+/// kernel counts their rings against the limit is known only when they are made.
+fn check_locked_memory(config: &RuntimeConfig) -> Result<(), Fault> {
     let (available, _) = system::limit(Resource::Memlock);
-    let needed = LOCKED_BYTES_PER_SHARD;
-    if available < needed { Err(Fault::LockedMemory { available, needed }) } else { Ok(()) }
+    let enough = available >= LOCKED_BYTES_MIN;
+    if enough { Ok(()) } else { Err(locked_memory_fault(available, config)) }
+}
+
+/// The fault that keeps a shard from being made, in the words that name the remedy: the kernel says
+/// only that memory is missing when the limit of locked memory is reached.
+pub(super) fn fault_of_shard(fault: Fault, config: &RuntimeConfig) -> Fault {
+    let (available, _) = system::limit(Resource::Memlock);
+    if is_out_of_memory(&fault) && available < u64::MAX {
+        locked_memory_fault(available, config)
+    } else {
+        fault
+    }
+}
+
+fn is_out_of_memory(fault: &Fault) -> bool {
+    match fault {
+        Fault::Ring(error) | Fault::Buffers(error) | Fault::Executor { error, .. } => {
+            error.kind() == io::ErrorKind::OutOfMemory
+        }
+        _ => false,
+    }
+}
+
+fn locked_memory_fault(available: u64, config: &RuntimeConfig) -> Fault {
+    Fault::LockedMemory { available, needed: locked_bytes(config), shards: config.cpus.len() }
+}
+
+/// Enough locked memory for all shards.
+fn locked_bytes(config: &RuntimeConfig) -> u64 {
+    let shards = u64::try_from(config.cpus.len()).unwrap_or(u64::MAX);
+    let of_ring = LOCKED_BYTES_PER_ENTRY * u64::from(config.ring_entries);
+    (shards * (LOCKED_BYTES_PER_SHARD + of_ring)).max(LOCKED_BYTES_MIN)
 }
 
 /// As many connections as configured, or fewer if the process may not have enough descriptors.
@@ -61,8 +94,27 @@ fn limit_connections(config: &RuntimeConfig) -> Result<Capacity, Fault> {
 const PROBE_ENTRIES: u32 = 8;
 /// The surplus is at most this fraction of all connections.
 const SURPLUS_PART: usize = 16;
-const LOCKED_BYTES_PER_SHARD: u64 = 512 << 10;
+/// What the executor asks for.
+const LOCKED_BYTES_MIN: u64 = 512 << 10;
+/// The rings of the executor, measured, and some.
+const LOCKED_BYTES_PER_SHARD: u64 = 256 << 10;
+/// One entry of the submission queue and several of the completion queue, and some.
+const LOCKED_BYTES_PER_ENTRY: u64 = 160;
 /// Log, journal, control plane.
 const DESCRIPTORS_RESERVED: usize = 64;
 /// Rings, event counters and what the executor has.
 const DESCRIPTORS_PER_SHARD: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lack_of_memory_is_told_as_the_limit_of_locked_memory() {
+        let error = |kind: io::ErrorKind| io::Error::from(kind);
+        assert!(is_out_of_memory(&Fault::Ring(error(io::ErrorKind::OutOfMemory))));
+        assert!(is_out_of_memory(&Fault::Buffers(error(io::ErrorKind::OutOfMemory))));
+        assert!(!is_out_of_memory(&Fault::Ring(error(io::ErrorKind::Other))));
+        assert!(!is_out_of_memory(&Fault::NoRing));
+    }
+}

@@ -21,7 +21,7 @@ use super::{
     listen::{self, ListeningSockets},
     mailbox::{MAILBOX_ITEMS_MAX, Mail, MailboxItem},
     partials::PartialLimits,
-    probe::{Capacity, probe},
+    probe::{Capacity, fault_of_shard, probe},
     random::Random,
     reload::{RulesReceiver, rules_lanes},
     ring::{Ring, RingAddress, buffers::Buffers, sleeper::Sleeper},
@@ -167,7 +167,8 @@ impl ShardSetup {
         let me = self.endpoint.me();
         let cpu = self.cpu;
         let prepared = Prepared::make(me, cpu, &self.config)
-            .and_then(|prepared| Ok((prepared.ring.address()?, prepared)));
+            .and_then(|prepared| Ok((prepared.ring.address()?, prepared)))
+            .map_err(|fault| fault_of_shard(fault, &self.config));
         let Prepared { executor, ring, buffers, sleeper } = match prepared {
             Ok((address, prepared)) => {
                 drop(self.report.send((me, Ok(address))));
@@ -235,7 +236,7 @@ impl Prepared {
         let executor = executor::make(cpu).map_err(|error| Fault::Executor {
             shard: me,
             cpu,
-            reason: error.to_string(),
+            error: error.into(),
         })?;
         let mut ring = Ring::new(config.ring_entries)?;
         let buffers = ring.lend_buffers(config.recv_buffers, config.recv_buffer_bytes)?;

@@ -112,6 +112,12 @@ impl Span {
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
+
+    /// What is left when `other` is taken away; zero if that is more.
+    #[must_use]
+    pub const fn saturating_sub(self, other: Span) -> Span {
+        Span(self.0.saturating_sub(other.0))
+    }
 }
 
 impl Add<Span> for Moment {

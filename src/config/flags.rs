@@ -234,9 +234,11 @@ pub(super) struct LimitFlags {
     /// without Clean Session. A week by default; 4294967295 means for ever
     #[arg(long, value_name = "SECONDS", default_value_t = 604_800)]
     pub(super) session_expiry_max: u32,
-    /// Maximum time that publishers are held back for a subscriber that cannot keep up, in
-    /// milliseconds. Holding back begins when its outbox or queue is more than half full, or when
-    /// messages wait in a fast queue for more than 3 ms. 0 disables holding back
+    /// Time in a minute that publishers are held back for the subscribers of one user, or else of
+    /// one address, that cannot keep up, in milliseconds. For fast subscribers they are held back
+    /// as long as these need. A publisher waits for all others at most 100 ms in any 10 s. Holding
+    /// back begins when an outbox or queue is more than half full, or when messages wait in a fast
+    /// queue for more than 3 ms. 0 disables holding back
     #[arg(long, value_name = "MILLISECONDS", default_value = "500")]
     #[arg(value_parser = parse_millis(0, 60_000))]
     pub(super) patience: Span,

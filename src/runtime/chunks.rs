@@ -1,13 +1,15 @@
 //! The memory that a shard lends to connections with unsent bytes.
 
 use super::outbox::Outbox;
-use crate::transport::Head;
+use crate::{base::time::Moment, transport::Head};
 
 /// Empty chunks and outboxes, kept for the next connection that needs one.
 ///
 /// Memory beyond the limits goes back to the allocator. So does memory that lies idle, so that the
 /// shard does not keep the memory of a burst.
 pub(super) struct Chunks {
+    /// The moment of the turn.
+    pub(super) now: Moment,
     small: Pool<Vec<u8>>,
     large: Pool<Vec<u8>>,
     outboxes: Pool<Box<Outbox>>,
@@ -17,6 +19,7 @@ pub(super) struct Chunks {
 impl Default for Chunks {
     fn default() -> Chunks {
         Chunks {
+            now: Moment::default(),
             small: Pool::new(SMALL_MAX),
             large: Pool::new(LARGE_MAX),
             outboxes: Pool::new(SMALL_MAX),
@@ -46,6 +49,7 @@ impl Chunks {
     pub(super) fn outbox(&mut self, head: Option<Head>) -> Box<Outbox> {
         let mut outbox = self.outboxes.take().unwrap_or_else(|| Box::new(Outbox::new()));
         outbox.set_head(head);
+        (outbox.since, outbox.moved) = (self.now, self.now);
         outbox
     }
 

@@ -70,6 +70,8 @@ pub(super) struct SocketConnection {
     pub(super) flags: SocketFlags,
     /// Bytes that came after the connection was closed.
     pub(super) discarded: usize,
+    /// Bytes that have left the outbox since the brain asked, or since it was empty.
+    pub(super) left: u64,
     /// Who pays for its incomplete packet.
     pub(super) payer: Payer,
     /// What it has of the memory for incomplete packets.
@@ -147,6 +149,7 @@ impl SocketConnection {
             transport,
             flags: SocketFlags::default(),
             discarded: 0,
+            left: 0,
             payer: Payer::default(),
             share: Share::default(),
             progress: Progress::default(),

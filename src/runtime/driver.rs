@@ -29,7 +29,7 @@ use crate::{
     mesh::WakePeer,
     shard::{
         letter::LetterBatch,
-        ports::{Closing, Load, Payer, Ports, Secret, Verification},
+        ports::{Backlog, Closing, Load, Payer, Ports, Secret, Verification},
     },
 };
 
@@ -212,6 +212,8 @@ impl Driver {
         let sent = outcome.bytes();
         outbox.complete(sent, &mut self.chunks);
         connection.reading.note_sent(sent);
+        outbox.moved = self.now;
+        connection.left += sent as u64;
         self.counters.bytes_sent += sent as u64;
         if matches!(outcome, Outcome::Failed(_)) {
             connection.flags.send_failed = true;
@@ -449,6 +451,15 @@ impl Ports for Driver {
         open.map_or(0, |open| self.limits.outbox_bytes_max.saturating_sub(open.unsent()))
     }
 
+    fn take_backlog(&mut self, connection: ConnectionId) -> Backlog {
+        let Some(connection) = self.connections.get_mut(connection) else {
+            return Backlog::default();
+        };
+        let outbox = connection.outbox.as_ref();
+        let (since, moved) = outbox.map(|outbox| (outbox.since, outbox.moved)).unzip();
+        Backlog { since, moved, taken: mem::take(&mut connection.left) }
+    }
+
     #[inline]
     fn send(&mut self, id: ConnectionId, frame: &[u8]) {
         self.send_with(id, frame, None);
@@ -553,6 +564,9 @@ impl Driver {
             return;
         }
         let head = connection.transport.head();
+        if connection.outbox.is_none() && !connection.flags.wants_drained {
+            connection.left = 0;
+        }
         let outbox = connection.outbox.get_or_insert_with(|| self.chunks.outbox(head));
         outbox.append(frame, &mut self.chunks);
         if let Some(payload) = payload {

@@ -98,6 +98,7 @@ impl<B: Brain> EventLoop<B> {
     /// submitted when the ring is entered next.
     pub(super) fn turn(&mut self, now: Moment) {
         self.driver.now = now;
+        self.driver.chunks.now = now;
         self.handle_due();
         self.handle_completions();
         self.driver.release_followers();

@@ -17,7 +17,7 @@ use std::{collections::VecDeque, mem};
 use bytes::Bytes;
 
 use super::{chunks::Chunks, ring::vector::Vector};
-use crate::transport::Head;
+use crate::{base::time::Moment, transport::Head};
 
 /// Payloads of this size and more are sent by reference. Copying a smaller one is cheaper.
 pub(super) const SHARED_BYTES_MIN: usize = 8 << 10;
@@ -27,6 +27,10 @@ pub(super) struct Outbox {
     pieces: VecDeque<Piece>,
     unsent: usize,
     in_flight: bool,
+    /// Since when there have been unsent bytes.
+    pub(super) since: Moment,
+    /// When some were sent last, or have begun to wait.
+    pub(super) moved: Moment,
     vector: Box<Vector>,
     /// The kind of head that the transport puts before the bytes of each send, if it has one.
     head: Option<Head>,
@@ -52,7 +56,17 @@ impl Outbox {
     pub(super) fn new() -> Outbox {
         let vector = Vector::new();
         let pieces = VecDeque::new();
-        Outbox { pieces, unsent: 0, in_flight: false, vector, head: None, open_pieces: 0 }
+        let since = Moment::default();
+        Outbox {
+            pieces,
+            unsent: 0,
+            in_flight: false,
+            since,
+            moved: since,
+            vector,
+            head: None,
+            open_pieces: 0,
+        }
     }
 
     /// Sets the kind of head for the frames that are appended from now on; `None` for no frames.

@@ -58,6 +58,9 @@ struct Waiting {
     expiries: BinaryHeap<Reverse<(Moment, u64)>>,
     messages: usize,
     bytes: usize,
+    /// How many messages have left towards the client, and since when there have been any.
+    taken: u64,
+    since: Moment,
     /// Since when no message has left the queue, although a message found no room.
     stuck_since: Option<Moment>,
     /// Messages of share groups went to other members because the queue was full.
@@ -76,6 +79,16 @@ impl Queue {
 
     pub fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |waiting| waiting.bytes)
+    }
+
+    /// How many messages have left towards the client since the queue was empty.
+    pub fn taken(&self) -> u64 {
+        self.0.as_ref().map_or(0, |waiting| waiting.taken)
+    }
+
+    /// Since when messages have been waiting.
+    pub fn since(&self) -> Option<Moment> {
+        self.0.as_ref().map(|waiting| waiting.since)
     }
 
     /// How many messages have expired and are still in the queue.
@@ -121,7 +134,7 @@ impl Queue {
         if self.len() >= limits.messages_max || bytes > limits.bytes_max {
             return Err(QueueFull);
         }
-        self.0.get_or_insert_with(|| Box::new(Waiting::new(Pace::new(now)))).push(queued);
+        self.0.get_or_insert_with(|| Box::new(Waiting::new(Pace::new(now), now))).push(queued);
         Ok(())
     }
 
@@ -172,13 +185,15 @@ impl Queue {
 }
 
 impl Waiting {
-    fn new(pace: Pace) -> Waiting {
+    fn new(pace: Pace, since: Moment) -> Waiting {
         Waiting {
             places: VecDeque::new(),
             first: 0,
             expiries: BinaryHeap::new(),
             messages: 0,
             bytes: 0,
+            taken: 0,
+            since,
             stuck_since: None,
             relieved: false,
             pace,
@@ -199,6 +214,7 @@ impl Waiting {
         let queued = self.places.front_mut()?.take()?;
         self.stuck_since = None;
         self.messages -= 1;
+        self.taken += 1;
         self.bytes -= queued.message.size();
         self.pace.note_left(1, self.messages, now);
         self.tidy();
@@ -233,8 +249,8 @@ impl Waiting {
         let wasted = SPARE_PLACES + 2 * self.messages;
         if self.places.len() > wasted || self.expiries.len() > wasted {
             let places = std::mem::take(&mut self.places);
-            let Waiting { stuck_since, relieved, pace, .. } = *self;
-            *self = Waiting { stuck_since, relieved, ..Waiting::new(pace) };
+            let Waiting { stuck_since, relieved, taken, since, pace, .. } = *self;
+            *self = Waiting { taken, stuck_since, relieved, ..Waiting::new(pace, since) };
             places.into_iter().flatten().for_each(|queued| self.push(queued));
         }
     }

@@ -13,11 +13,12 @@ use super::{
     context::Context,
     letter::Letter,
     owed::{Answer, Condition, Due, Owed, Verdict},
+    patience::Patience,
     ports::Ports,
-    pressure::Publisher,
+    pressure::{Held, Publisher},
+    timers::Timer,
 };
 use crate::base::{
-    hash::Set,
     ids::{ConnectionId, ShardId},
     time::Moment,
 };
@@ -175,17 +176,51 @@ impl Connections {
     }
 
     /// One more subscriber presses this publisher, which may have gone meanwhile.
-    pub(super) fn press(&mut self, id: ConnectionId) {
-        if let Some(publisher) = self.get_mut(id) {
-            publisher.debt_mut().press();
+    pub(super) fn press(&mut self, id: ConnectionId, patience: Patience, context: &mut Context) {
+        let Some(publisher) = self.get_mut(id) else { return };
+        let wait_over = publisher.debt_mut().press(patience, context.now);
+        if let Some(due) = wait_over {
+            context.timers.set(due, Timer::Wait(id));
         }
     }
 
     /// One subscriber fewer presses this publisher, which may have gone meanwhile.
-    pub(super) fn ease(&mut self, id: ConnectionId, now: Moment, ports: &mut impl Ports) {
+    pub(super) fn ease(
+        &mut self,
+        id: ConnectionId,
+        patience: Patience,
+        now: Moment,
+        ports: &mut impl Ports,
+    ) {
         let Some(publisher) = self.get_mut(id) else { return };
         let was_held = publisher.is_held();
-        let acknowledgements = publisher.debt_mut().ease();
+        let acknowledgements = publisher.debt_mut().ease(patience, now);
+        self.go_on(id, was_held, (acknowledgements, now), ports);
+    }
+
+    /// This publisher may have waited for subscribers that read slowly for as long as it should.
+    pub(super) fn look_at_wait(
+        &mut self,
+        id: ConnectionId,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let Some(publisher) = self.get_mut(id) else { return };
+        let was_held = publisher.is_held();
+        if let Some(acknowledgements) = publisher.debt_mut().end_wait(context.now) {
+            context.counters.waits_ended += 1;
+            self.go_on(id, was_held, (acknowledgements, context.now), ports);
+        }
+    }
+
+    /// Gives a publisher its acknowledgements, and reads from it again.
+    fn go_on(
+        &mut self,
+        id: ConnectionId,
+        was_held: bool,
+        (acknowledgements, now): (Vec<u8>, Moment),
+        ports: &mut impl Ports,
+    ) {
         if !acknowledgements.is_empty() {
             ports.send(id, &acknowledgements);
         }
@@ -195,27 +230,44 @@ impl Connections {
     }
 
     /// Makes a publisher wait for a subscriber here that cannot keep up with it.
-    pub(super) fn hold(&mut self, publisher: Publisher, here: ShardId, ports: &mut impl Ports) {
-        if publisher.shard == here {
-            return self.press(publisher.connection);
+    pub(super) fn hold(
+        &mut self,
+        publisher: Publisher,
+        patience: Patience,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let Publisher { shard, connection } = publisher;
+        if shard == context.settings.shard {
+            return self.press(connection, patience, context);
         }
-        let letter = Letter::Press { publisher: publisher.connection };
-        ports.letters(publisher.shard).push(letter);
+        ports.letters(shard).push(Letter::Press { publisher: connection, patience });
+    }
+
+    /// A publisher that waits for a subscriber here with this patience goes on.
+    pub(super) fn let_go(
+        &mut self,
+        Publisher { shard, connection }: Publisher,
+        patience: Patience,
+        context: &Context,
+        ports: &mut impl Ports,
+    ) {
+        if shard == context.settings.shard {
+            return self.ease(connection, patience, context.now, ports);
+        }
+        ports.letters(shard).push(Letter::Ease { publisher: connection, patience });
     }
 
     /// Publishers that have waited for a subscriber here go on.
     pub(super) fn release(
         &mut self,
-        publishers: Set<Publisher>,
+        held: Option<Held>,
         context: &Context,
         ports: &mut impl Ports,
     ) {
-        for Publisher { shard, connection } in publishers {
-            if shard == context.settings.shard {
-                self.ease(connection, context.now, ports);
-            } else {
-                ports.letters(shard).push(Letter::Ease { publisher: connection });
-            }
+        let Some(Held { patience, publishers }) = held else { return };
+        for publisher in publishers {
+            self.let_go(publisher, patience, context, ports);
         }
     }
 

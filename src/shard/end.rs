@@ -185,7 +185,7 @@ impl Shard {
         let session = self.sessions.of_connected_mut(subscriber);
         session.disconnect(self.context.now, !cause.deletes_will());
         let clients = (&self.sessions, &mut self.connections);
-        self.router.note_disconnected(subscriber, clients, &self.context, ports);
+        self.router.note_disconnected(subscriber, clients, &mut self.context, ports);
         if !self.look_at_absent(subscriber, ports) {
             self.sessions.note_absent(subscriber);
         }

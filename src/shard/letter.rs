@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 
-use super::stats::Counters;
+use super::{patience::Patience, stats::Counters};
 use crate::{
     base::{
         ids::{ConnectionId, SHARDS_MAX},
@@ -54,9 +54,9 @@ pub enum Letter {
     /// How many members of a share group the sender has.
     Group { share: TextRange, filter: TextRange, counts: Counts },
     /// A subscriber of the sender cannot keep up with this publisher, which is to be held back.
-    Press { publisher: ConnectionId },
+    Press { publisher: ConnectionId, patience: Patience },
     /// The publisher may go on.
-    Ease { publisher: ConnectionId },
+    Ease { publisher: ConnectionId, patience: Patience },
     /// The sender has no place for a session of the client on this connection. The receiver ends an
     /// absent session, if one has to go.
     AskPlace { connection: ConnectionId, newcomer: Newcomer, is_lasting: bool },

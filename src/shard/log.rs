@@ -112,13 +112,14 @@ pub(super) enum Notice {
     OutboxFull,
     QueueFull,
     TooLarge,
+    PatienceOver,
     PublishRefused(Reason),
     SubscriptionRefused(Reason),
     /// An absent session had to go for another one.
     Evicted,
 }
 
-const NOTICES: usize = 6;
+const NOTICES: usize = 7;
 
 impl Notice {
     /// Its place in [`Notices`]. Refusals of one kind share a place, whatever their reasons are.
@@ -130,6 +131,7 @@ impl Notice {
             Notice::PublishRefused(_) => 3,
             Notice::SubscriptionRefused(_) => 4,
             Notice::Evicted => 5,
+            Notice::PatienceOver => 6,
         }
     }
 
@@ -154,6 +156,14 @@ impl Notice {
             }
             Notice::TooLarge => {
                 warn!(count, client, user, "messages dropped: the client takes none so large");
+            }
+            Notice::PatienceOver => {
+                info!(
+                    count,
+                    client,
+                    user,
+                    "publishers no longer wait for a client that cannot keep up (--patience)"
+                );
             }
             Notice::PublishRefused(reason) => {
                 let reason = reason.text();

@@ -37,9 +37,11 @@ impl Shard {
                     );
                 }
                 // A publisher that has gone meanwhile is ignored.
-                Letter::Press { publisher } => self.connections.press(*publisher),
-                Letter::Ease { publisher } => {
-                    self.connections.ease(*publisher, self.context.now, ports);
+                Letter::Press { publisher, patience } => {
+                    self.connections.press(*publisher, *patience, &mut self.context);
+                }
+                Letter::Ease { publisher, patience } => {
+                    self.connections.ease(*publisher, *patience, self.context.now, ports);
                 }
                 Letter::AskPlace { connection, newcomer, is_lasting } => {
                     self.make_place(newcomer, *is_lasting, ports);

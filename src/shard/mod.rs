@@ -34,6 +34,7 @@ mod mail;
 pub mod offer;
 mod orphans;
 mod owed;
+pub mod patience;
 pub mod ports;
 mod pressure;
 mod publish;
@@ -52,6 +53,7 @@ mod sys;
 mod timers;
 mod unfinished;
 mod unsubscribe;
+mod waits;
 
 use self::{
     admit::Candidates,

@@ -19,9 +19,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{admit::Entrance, kept_connect::KeptConnect};
+use super::{admit::Entrance, kept_connect::KeptConnect, patience::Patience, waits::Waits};
 use crate::{
-    base::ids::{ConnectionId, ShardId},
+    base::{
+        ids::{ConnectionId, ShardId},
+        time::Moment,
+    },
     mqtt::{Frame, PacketType},
 };
 
@@ -96,8 +99,8 @@ pub(super) struct Debt(Option<Box<Rows>>);
 
 #[derive(Debug, Default)]
 struct Rows {
-    /// How many subscribers press this connection, because they cannot keep up with it.
-    presses: u32,
+    /// For which subscribers this connection waits, because they cannot keep up with it.
+    waits: Waits,
     /// A PUBLISH has come that is not taken while the connection is pressed.
     stalled: bool,
     /// PUBACK and PUBREC packets that are kept back while the connection is pressed. Without them
@@ -121,7 +124,7 @@ impl Debt {
 
     /// Whether the connection is held, or acknowledgements of it are kept back.
     pub(super) fn is_held_back(&self) -> bool {
-        self.0.as_ref().is_some_and(|rows| rows.presses > 0) || self.is_held()
+        self.0.as_ref().is_some_and(|rows| rows.waits.is_waiting()) || self.is_held()
     }
 
     /// Whether this packet is a PUBLISH that cannot be taken while the connection is pressed. It is
@@ -137,34 +140,38 @@ impl Debt {
         self.0.as_mut().is_some_and(|rows| rows.keeps_back(acknowledgement))
     }
 
-    /// One more subscriber presses the connection.
-    pub(super) fn press(&mut self) {
-        self.0.get_or_insert_default().presses += 1;
+    /// One more subscriber presses the connection. Returns when the wait for it is over, if it is
+    /// limited.
+    pub(super) fn press(&mut self, patience: Patience, now: Moment) -> Option<Moment> {
+        self.0.get_or_insert_default().waits.press(patience, now)
     }
 
     /// One subscriber fewer presses the connection. After the last one, returns the
     /// acknowledgements that were kept back, and takes a PUBLISH again.
-    pub(super) fn ease(&mut self) -> Vec<u8> {
+    pub(super) fn ease(&mut self, patience: Patience, now: Moment) -> Vec<u8> {
         let rows = self.0.as_mut().expect("each easing answers one press");
-        rows.presses = rows.presses.checked_sub(1).expect("each easing answers one press");
-        if rows.presses > 0 {
-            return Vec::new();
-        }
-        rows.stalled = false;
-        let acknowledgements = std::mem::take(&mut rows.acknowledgements);
+        rows.waits.ease(patience, now);
+        let acknowledgements = rows.go_on();
         self.forget_empty_rows();
         acknowledgements
     }
 
+    /// Ends the wait for subscribers that read slowly, if it has been long enough. Returns what
+    /// [`Debt::ease`] does. `None`: it has not, or has ended before.
+    pub(super) fn end_wait(&mut self, now: Moment) -> Option<Vec<u8>> {
+        let rows = self.0.as_mut()?;
+        rows.waits.end_if_over(now).then(|| rows.go_on())
+    }
+
     fn forget_empty_rows(&mut self) {
-        self.0.take_if(|rows| rows.presses == 0 && rows.answers.is_empty());
+        self.0.take_if(|rows| rows.answers.is_empty() && rows.waits.are_forgotten());
     }
 }
 
 impl Rows {
     /// At QoS 0 there is no acknowledgement to keep back.
     fn stalls(&mut self, frame: &Frame<'_>) -> bool {
-        self.stalled = self.presses > 0
+        self.stalled = self.waits.is_waiting()
             && frame.packet_type() == PacketType::Publish
             && (frame.first & QOS_BITS == 0
                 || self.acknowledgements.len() >= ACKNOWLEDGEMENT_BYTES_MAX);
@@ -172,10 +179,20 @@ impl Rows {
     }
 
     fn keeps_back(&mut self, acknowledgement: &[u8]) -> bool {
-        if self.presses > 0 {
+        if self.waits.is_waiting() {
             self.acknowledgements.extend_from_slice(acknowledgement);
         }
-        self.presses > 0
+        self.waits.is_waiting()
+    }
+
+    /// Unless the connection waits for anyone, returns the acknowledgements that were kept back,
+    /// and takes a PUBLISH again.
+    fn go_on(&mut self) -> Vec<u8> {
+        if self.waits.is_waiting() {
+            return Vec::new();
+        }
+        self.stalled = false;
+        std::mem::take(&mut self.acknowledgements)
     }
 }
 

@@ -93,6 +93,17 @@ pub struct Load {
     pub accept_errors: u64,
 }
 
+/// How a client takes the unsent bytes of its connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backlog {
+    /// Since when there have been unsent bytes; `None` if there are none.
+    pub since: Option<Moment>,
+    /// When some have left last, or have begun to wait.
+    pub moved: Option<Moment>,
+    /// Bytes that have left since then, or since they were counted last.
+    pub taken: u64,
+}
+
 /// What a shard may ask of the world. No call blocks, and none calls the shard back.
 ///
 /// Calls that name a connection which has gone do nothing.
@@ -103,6 +114,9 @@ pub trait Ports {
     /// always accepted. If they exceed the limit by far, the runtime stops reading from the client
     /// until the client has read some of them.
     fn outbox_room(&self, connection: ConnectionId) -> usize;
+
+    /// How the client takes what is in the connection's outbox. A later call counts from this one.
+    fn take_backlog(&mut self, connection: ConnectionId) -> Backlog;
 
     /// Appends a copy of `frame` to the outbox. It is sent when the turn ends.
     fn send(&mut self, connection: ConnectionId, frame: &[u8]);

@@ -287,11 +287,10 @@ impl Router {
         &mut self,
         subscriber: SubscriberId,
         (sessions, connections): (&Sessions, &mut Connections),
-        context: &Context,
+        context: &mut Context,
         ports: &mut impl Ports,
     ) {
-        let session = sessions.get(subscriber).expect("it has just gone");
-        self.deliveries.give_up((subscriber, session), connections, context, ports);
+        self.deliveries.give_up(subscriber, connections, context, ports);
         self.set_members_online(subscriber, sessions, context, ports);
     }
 

@@ -91,7 +91,8 @@ pub struct Limits {
     /// of them loses the last one, and its client is refused with Server busy. A shard reads this
     /// limit once, when it starts.
     pub password_checks_max: usize,
-    /// How long publishers are held back for a subscriber that cannot keep up.
+    /// How long publishers are held back in a minute for the subscribers of one account that cannot
+    /// keep up. A change holds from the next check of a subscriber on.
     pub patience: Span,
     /// Sessions of the whole broker. Beyond it, an absent session of the account that has most of
     /// them ends. If none has to go, CONNECT is refused with Quota exceeded. Sessions beyond a

@@ -77,6 +77,8 @@ counters! {
     holds => "pressure/holds",
     /// Times that a subscriber did not catch up while its publishers were held back.
     patience_exhausted => "pressure/exhausted",
+    /// Times that a publisher went on because it had waited long enough for slow subscribers.
+    waits_ended => "pressure/waits-ended",
     /// Connections that ended with DISCONNECT.
     ended_by_client => "connections/ended/disconnect",
     /// Connections that the client closed without DISCONNECT, or that broke.

@@ -31,6 +31,8 @@ pub(super) enum Timer {
     Place(ConnectionId),
     /// Publishers may have waited long enough for this subscriber.
     Patience(SubscriberId),
+    /// This publisher may have waited long enough for subscribers that read slowly.
+    Wait(ConnectionId),
     /// Orphaned messages may wait for members of share groups.
     Orphans,
     /// `$SYS` is to be published.
@@ -150,6 +152,9 @@ impl Shard {
             Timer::Patience(subscriber) => {
                 let clients = (&mut self.sessions, &mut self.connections);
                 self.router.look_at_patience(subscriber, clients, &mut self.context, ports);
+            }
+            Timer::Wait(publisher) => {
+                self.connections.look_at_wait(publisher, &mut self.context, ports);
             }
             Timer::Orphans => {
                 return self.router.redistribute(&mut self.sessions, &mut self.context, ports);

@@ -47,9 +47,11 @@ pub(crate) fn altered(batch: &LetterBatch, fault: Fault, random: &mut Random) ->
                 out.push_group(group, counts);
             }
             Letter::InterestApplied { upto } => out.push(Letter::InterestApplied { upto: *upto }),
-            Letter::Press { publisher } => out.push(Letter::Press { publisher: *publisher }),
+            &Letter::Press { publisher, patience } => {
+                out.push(Letter::Press { publisher, patience });
+            }
             Letter::Ease { .. } if fault == Fault::LoseEase => {}
-            Letter::Ease { publisher } => out.push(Letter::Ease { publisher: *publisher }),
+            &Letter::Ease { publisher, patience } => out.push(Letter::Ease { publisher, patience }),
             Letter::AskCounters => out.push(Letter::AskCounters),
             &Letter::AskPlace { connection, newcomer, is_lasting } => {
                 out.push(Letter::AskPlace { connection, newcomer, is_lasting });

@@ -41,6 +41,8 @@ pub(crate) struct Link {
     pub(crate) outbox: VecDeque<u8>,
     /// Sent by the broker, not received by the client.
     pub(crate) downstream: VecDeque<u8>,
+    /// How many bytes were sent by the broker since the shard asked.
+    pub(crate) sent: u64,
     pub(crate) paused: bool,
     /// So much is unsent that nothing more is read.
     pub(crate) throttled: bool,
@@ -71,6 +73,7 @@ impl Link {
             upstream: VecDeque::new(),
             unread: Vec::new(),
             outbox: VecDeque::new(),
+            sent: 0,
             downstream: VecDeque::new(),
             paused: false,
             throttled: false,
@@ -115,6 +118,7 @@ impl Link {
     /// Moves so many bytes from the outbox into the network.
     pub(crate) fn send(&mut self, count: usize) {
         let count = count.min(self.outbox.len());
+        self.sent += count as u64;
         self.downstream.extend(self.outbox.drain(..count));
         if self.phase == Phase::Flushing && self.outbox.is_empty() {
             self.phase = Phase::Closed;

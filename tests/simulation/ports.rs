@@ -8,7 +8,7 @@ use ringmq::{
     },
     shard::{
         letter::LetterBatch,
-        ports::{Closing, Load, Ports, Secret, Verification},
+        ports::{Backlog, Closing, Load, Ports, Secret, Verification},
     },
 };
 
@@ -193,6 +193,12 @@ impl Ports for SimulatedPorts<'_> {
         let link = self.place.find(connection).map(|index| &self.links[index]);
         link.filter(|link| link.is_open())
             .map_or(0, |link| self.outbox_bytes_max.saturating_sub(link.outbox.len()))
+    }
+
+    fn take_backlog(&mut self, connection: ConnectionId) -> Backlog {
+        let link = self.place.find(connection).map(|index| &mut self.links[index]);
+        let taken = link.map_or(0, |link| std::mem::take(&mut link.sent));
+        Backlog { since: None, moved: None, taken }
     }
 
     fn send(&mut self, connection: ConnectionId, frame: &[u8]) {

@@ -20,6 +20,7 @@ use crate::{
 const PAYLOAD: &str = "0123456789012345678901234567890123456789";
 
 mod messages;
+mod patience;
 
 fn narrow() -> Limits {
     Limits {

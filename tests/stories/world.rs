@@ -23,7 +23,7 @@ use ringmq::{
         Shard,
         letter::LetterBatch,
         offer::Offer,
-        ports::{Arrival, Brain, Closing, End, Load, Ports, Secret, Verification},
+        ports::{Arrival, Backlog, Brain, Closing, End, Load, Ports, Secret, Verification},
         referral::Referral,
         rules::{Limits, Rules, WhenQueueFull},
         settings::Settings,
@@ -46,6 +46,8 @@ pub(crate) struct Surroundings {
     open_checks_max: usize,
     random: u64,
     outbox_bytes_max: usize,
+    /// The moment of the call.
+    now: Moment,
 }
 
 /// One connection as the runtime would keep it.
@@ -57,6 +59,10 @@ struct Wire {
     unread: Vec<u8>,
     /// Bytes to the client that it has not read.
     outbox: VecDeque<u8>,
+    /// Since when there are any, and how many it has read since then or since the shard asked.
+    since: Option<Moment>,
+    moved: Option<Moment>,
+    taken: u64,
     paused: bool,
     asked_drained: bool,
     finished: bool,
@@ -109,8 +115,18 @@ impl Ports for Surroundings {
         wire.map_or(0, |wire| self.outbox_bytes_max.saturating_sub(wire.outbox.len()))
     }
 
+    fn take_backlog(&mut self, connection: ConnectionId) -> Backlog {
+        let Some(wire) = self.wire(connection) else { return Backlog::default() };
+        let since = wire.since.filter(|_| !wire.outbox.is_empty());
+        Backlog { since, moved: wire.moved, taken: std::mem::take(&mut wire.taken) }
+    }
+
     fn send(&mut self, connection: ConnectionId, frame: &[u8]) {
+        let now = self.now;
         if let Some(wire) = self.wire(connection) {
+            if wire.outbox.is_empty() && !wire.asked_drained {
+                (wire.since, wire.moved, wire.taken) = (Some(now), Some(now), 0);
+            }
             wire.outbox.extend(frame);
         }
     }
@@ -277,6 +293,7 @@ impl World {
             open_checks_max: 2,
             random: shard.index() as u64,
             outbox_bytes_max: rules.limits.outbox_bytes_max,
+            now,
         };
         World {
             shards: ShardId::all(shards).map(|shard| Shard::new(settings(shard), &rules)).collect(),
@@ -354,6 +371,23 @@ impl World {
         self.run();
     }
 
+    /// The client reads so many bytes, although it has stopped to read all that it is sent.
+    pub(crate) fn read_some(&mut self, client: usize, bytes: usize) {
+        let Client { shard, id: Some(id), .. } = self.clients[client] else { return };
+        let around = &mut self.around[shard];
+        let limit = around.outbox_bytes_max;
+        let Some(wire) = around.wire(id) else { return };
+        let bytes = bytes.min(wire.outbox.len());
+        self.clients[client].received.extend(wire.outbox.drain(..bytes));
+        wire.taken += bytes as u64;
+        wire.moved = if bytes > 0 { Some(self.now) } else { wire.moved };
+        let has_drained = wire.outbox.len() <= limit / 4;
+        if has_drained && std::mem::take(&mut wire.asked_drained) {
+            self.shards[shard].handle_drained(self.now, id, around);
+        }
+        self.run();
+    }
+
     /// The client's connection breaks, as a reset does.
     pub(crate) fn break_off(&mut self, client: usize) {
         self.break_off_for(client, End::Broken);
@@ -383,7 +417,7 @@ impl World {
         let until = self.now + span;
         while self.now < until {
             let step = Span::from_nanos((until - self.now).as_nanos().min(50_000_000));
-            self.now = self.now + step;
+            self.stand_still(step);
             for (shard, around) in self.shards.iter_mut().zip(&mut self.around) {
                 shard.handle_time(self.now, around);
             }
@@ -394,6 +428,7 @@ impl World {
     /// The whole process stands still.
     pub(crate) fn stand_still(&mut self, span: Span) {
         self.now = self.now + span;
+        self.around.iter_mut().for_each(|around| around.now = self.now);
     }
 
     /// Every shard is told other rules than those that the broker began with.
@@ -599,6 +634,7 @@ impl World {
         for (&(slot, generation), wire) in &mut self.around[shard].connections {
             let client = &mut self.clients[wire.client];
             if client.reads && !wire.outbox.is_empty() {
+                wire.taken += wire.outbox.len() as u64;
                 client.received.extend(wire.outbox.drain(..));
                 moved = true;
             }

@@ -23,7 +23,7 @@ use ringmq::{
         Shard,
         letter::{Letter, LetterBatch},
         offer::Offer,
-        ports::{Arrival, Brain, Closing, Load, Ports, Secret, Verification},
+        ports::{Arrival, Backlog, Brain, Closing, Load, Ports, Secret, Verification},
         referral::Referral,
         rules::{Limits, Rules, WhenQueueFull},
         settings::Settings,
@@ -147,6 +147,10 @@ impl Nothing {
 impl Ports for Nothing {
     fn outbox_room(&self, _: ConnectionId) -> usize {
         1 << 20
+    }
+
+    fn take_backlog(&mut self, _: ConnectionId) -> Backlog {
+        Backlog::default()
     }
 
     fn send(&mut self, _: ConnectionId, frame: &[u8]) {

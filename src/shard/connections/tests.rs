@@ -74,10 +74,11 @@ fn a_connection_that_has_gone_is_owed_nothing() {
 #[test]
 fn a_publisher_that_is_eased_gets_its_acknowledgements() {
     let (mut connections, mut ports) = connections();
-    connections.press(ONE);
+    let mut context = Context::of_shard(1);
+    connections.press(ONE, Patience::Earned, &mut context);
     assert!(connections.connected_mut(ONE).keeps_back(b"1"));
     assert_eq!((ports.done.len(), connections.held_back_and_aliases().0), (0, 1));
-    connections.ease(ONE, NOW, &mut ports);
+    connections.ease(ONE, Patience::Earned, NOW, &mut ports);
     assert_eq!(ports.done, [Done::Sent(ONE, b"1".to_vec())]);
     assert!(!connections.connected_mut(ONE).keeps_back(b"2"));
 }
@@ -108,7 +109,7 @@ fn an_answer_that_the_client_does_not_take_ends_the_connection() {
 
 #[test]
 fn acknowledgements_wait_while_the_publisher_is_pressed() {
-    let (mut connections, _, mut ports) = let_in(&Connect::new(Version::V311, "client"));
+    let (mut connections, mut context, mut ports) = let_in(&Connect::new(Version::V311, "client"));
     let mut acknowledge = |connections: &mut Connections, delivery| {
         connections.acknowledge(ONE, delivery, ReasonCode::Success, &mut ports);
         std::mem::take(&mut ports.done)
@@ -117,7 +118,7 @@ fn acknowledgements_wait_while_the_publisher_is_pressed() {
     let puback = Done::Sent(ONE, b"\x40\x02\0\x01".to_vec());
     assert!(acknowledge(&mut connections, Delivery::AtMostOnce).is_empty());
     assert_eq!(acknowledge(&mut connections, delivery), [puback]);
-    connections.press(ONE);
+    connections.press(ONE, Patience::Earned, &mut context);
     assert!(acknowledge(&mut connections, delivery).is_empty());
 }
 

@@ -4,14 +4,16 @@ use super::{
     super::{
         connections::Connections,
         context::Context,
+        log::Notice,
+        patience::{Patience, Terms},
         ports::Ports,
-        pressure::{FIRST_LOOK, Looked, Publisher},
+        pressure::{Change, Looked, Publisher, QueueSeen, Seen},
         timers::Timer,
     },
     Deliveries,
 };
 use crate::{
-    base::ids::SubscriberId,
+    base::{hash::Seed, ids::SubscriberId},
     session::{Session, sessions::Sessions},
 };
 
@@ -70,16 +72,27 @@ impl Deliveries {
         if publisher.shard == context.settings.shard && publisher.connection == link.connection {
             return;
         }
-        let pressed = self.pressure.press(subscriber, session.client_id(), publisher, context.now);
-        if pressed.begins {
-            let due = context.now + context.rules.limits.patience.min(FIRST_LOOK);
-            context.timers.set(due, Timer::Patience(subscriber));
+        if !self.pressure.is_pressing(subscriber) {
+            self.begin_press((subscriber, session), context, ports);
             ports.notify_drained(link.connection);
         }
-        if pressed.holds {
+        if let Some(patience) = self.pressure.hold(subscriber, publisher) {
             context.counters.holds += 1;
-            connections.hold(publisher, context.settings.shard, ports);
+            connections.hold(publisher, patience, context, ports);
         }
+    }
+
+    fn begin_press(
+        &mut self,
+        (subscriber, session): (SubscriberId, &Session),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let terms = Terms::of(&context.rules.limits);
+        let account = account_of(session, context.settings.seed);
+        let press = (account, look_at(session, ports));
+        let due = self.pressure.begin(subscriber, press, &terms, context.now);
+        context.timers.set(due, Timer::Patience(subscriber));
     }
 
     /// Lets the publishers go on once the subscriber has caught up.
@@ -114,7 +127,9 @@ impl Deliveries {
         context.counters.dropped_expired += queue.expire(context.now) as u64;
         context.counters.note_queue(before, queue.len());
         if queue.has_eased(context.now, &limits.queue) {
-            connections.release(self.pressure.ease(subscriber), context, ports);
+            let (terms, seen) = (Terms::of(limits), look_at(session, ports));
+            let held = self.pressure.end(subscriber, Some(seen), &terms, context.now);
+            connections.release(held, context, ports);
         }
     }
 
@@ -127,26 +142,69 @@ impl Deliveries {
         ports: &mut impl Ports,
     ) {
         self.ease(subscriber, (sessions, connections), context, ports);
-        let patience = context.rules.limits.patience;
-        match self.pressure.look(subscriber, patience, context.now) {
-            Looked::Nothing => {}
-            Looked::Again(due) => context.timers.set(due, Timer::Patience(subscriber)),
-            Looked::Over(released) => {
-                context.counters.patience_exhausted += 1;
-                connections.release(released, context, ports);
+        if !self.pressure.is_pressing(subscriber) {
+            return;
+        }
+        let session = sessions.of_connected_mut(subscriber);
+        let (terms, seen) = (Terms::of(&context.rules.limits), look_at(session, ports));
+        let looked = self.pressure.look(subscriber, seen, &terms, context.now);
+        let Some(Looked { again, change }) = looked else { return };
+        context.timers.set(again, Timer::Patience(subscriber));
+        match change {
+            Change::Nothing => {}
+            Change::Patience(before) => {
+                self.change_patience((subscriber, before), connections, context, ports);
             }
+            Change::LetGo(held) => connections.release(Some(held), context, ports),
+            Change::Over(held) => {
+                context.counters.patience_exhausted += 1;
+                let principal = session.principal();
+                self.buffers.notices_mut().note(Notice::PatienceOver, principal, context.now);
+                connections.release(Some(held), context, ports);
+            }
+        }
+    }
+
+    /// Those that wait for a subscriber with this patience go on waiting with another one.
+    fn change_patience(
+        &self,
+        (subscriber, before): (SubscriberId, Patience),
+        connections: &mut Connections,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let Some((patience, publishers)) = self.pressure.held(subscriber) else { return };
+        for &publisher in publishers {
+            connections.hold(publisher, patience, context, ports);
+            connections.let_go(publisher, before, context, ports);
         }
     }
 
     /// The connection of a session has ended, so its publishers go on.
     pub(in crate::shard) fn give_up(
         &mut self,
-        (subscriber, session): (SubscriberId, &Session),
+        subscriber: SubscriberId,
         connections: &mut Connections,
-        context: &Context,
+        context: &mut Context,
         ports: &mut impl Ports,
     ) {
-        let released = self.pressure.give_up(subscriber, session.client_id(), context.now);
-        connections.release(released, context, ports);
+        if self.pressure.is_pressing(subscriber) {
+            let terms = Terms::of(&context.rules.limits);
+            let held = self.pressure.end(subscriber, None, &terms, context.now);
+            connections.release(held, context, ports);
+        }
     }
+}
+
+/// How a connected session takes what it is sent.
+fn look_at(session: &Session, ports: &mut impl Ports) -> Seen {
+    let queue = &session.outbound().queue;
+    let queue = QueueSeen { since: queue.since(), taken: queue.taken(), waiting: queue.len() };
+    let outbox = session.link().map(|link| ports.take_backlog(link.connection));
+    Seen { outbox: outbox.unwrap_or_default(), queue }
+}
+
+/// The account of a session, by its hash.
+fn account_of(session: &Session, seed: Seed) -> u64 {
+    seed.hash(session.principal().account().name())
 }

@@ -9,6 +9,7 @@ const OTHER: ConnectionId = ConnectionId { slot: 2, generation: 0 };
 const PUBLISH_QOS_0: &[u8] = b"\x30\x03\0\x01a";
 const PUBLISH_QOS_1: &[u8] = b"\x32\x05\0\x01a\0\x01";
 const PINGREQ: &[u8] = b"\xC0\0";
+const NOW: Moment = Moment::from_nanos(1_000);
 
 fn shard(index: usize) -> ShardId {
     ShardId::new(index).unwrap()
@@ -111,12 +112,12 @@ fn a_verdict_for_a_connection_that_waits_for_none_changes_nothing() {
 fn acknowledgements_of_a_pressed_publisher_wait_in_order_until_nobody_presses_it() {
     let mut debt = Debt::default();
     assert!(!debt.keeps_back(b"at once"));
-    debt.press();
-    debt.press();
+    debt.press(Patience::Earned, NOW);
+    debt.press(Patience::Earned, NOW);
     assert!(debt.keeps_back(b"1") && debt.keeps_back(b"2"));
     assert!(debt.is_held_back() && !debt.is_held());
-    assert!(debt.ease().is_empty() && debt.keeps_back(b"3"));
-    assert_eq!(debt.ease(), b"123");
+    assert!(debt.ease(Patience::Earned, NOW).is_empty() && debt.keeps_back(b"3"));
+    assert_eq!(debt.ease(Patience::Earned, NOW), b"123");
     assert!(debt.0.is_none() && !debt.is_held_back());
 }
 
@@ -124,18 +125,35 @@ fn acknowledgements_of_a_pressed_publisher_wait_in_order_until_nobody_presses_it
 fn a_pressed_publisher_is_read_on_until_its_acknowledgements_are_too_many() {
     let mut debt = Debt::default();
     assert!(!debt.stalls(&frame_of(PUBLISH_QOS_0)));
-    debt.press();
+    debt.press(Patience::Earned, NOW);
     assert!(!debt.stalls(&frame_of(PINGREQ)) && !debt.stalls(&frame_of(PUBLISH_QOS_1)));
     debt.keeps_back(&[0; ACKNOWLEDGEMENT_BYTES_MAX]);
     assert!(!debt.stalls(&frame_of(PINGREQ)));
     assert!(debt.stalls(&frame_of(PUBLISH_QOS_1)) && debt.is_held());
-    debt.ease();
+    debt.ease(Patience::Earned, NOW);
     assert!(!debt.is_held());
 }
 
 #[test]
 fn a_pressed_publisher_at_qos_0_waits_at_once() {
     let mut debt = Debt::default();
-    debt.press();
+    debt.press(Patience::Earned, NOW);
     assert!(debt.stalls(&frame_of(PUBLISH_QOS_0)) && debt.is_held());
+}
+
+#[test]
+fn a_publisher_waits_for_slow_subscribers_until_its_allowance_is_used_up() {
+    let mut debt = Debt::default();
+    let over = debt.press(Patience::Granted, NOW).unwrap();
+    assert!(debt.keeps_back(b"1") && debt.stalls(&frame_of(PUBLISH_QOS_0)));
+    assert_eq!(debt.end_wait(NOW), None);
+    assert_eq!(debt.end_wait(over), Some(b"1".to_vec()));
+    assert!(!debt.is_held_back() && !debt.keeps_back(b"2"));
+    assert_eq!(debt.end_wait(over), None);
+    debt.press(Patience::Earned, over);
+    assert!(debt.stalls(&frame_of(PUBLISH_QOS_0)));
+    debt.ease(Patience::Granted, over);
+    assert!(debt.is_held());
+    debt.ease(Patience::Earned, over);
+    assert!(!debt.is_held());
 }

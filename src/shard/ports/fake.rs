@@ -10,6 +10,8 @@ pub(crate) struct FakePorts {
     pub(crate) done: Vec<Done>,
     /// What every outbox has room for.
     pub(crate) room: usize,
+    /// What has left every outbox.
+    pub(crate) backlog: Backlog,
     /// Whether a password may still be given to a thread to check.
     pub(crate) verifies: bool,
     /// The connection whose client has gone.
@@ -39,6 +41,10 @@ impl FakePorts {
 impl Ports for FakePorts {
     fn outbox_room(&self, _: ConnectionId) -> usize {
         self.room
+    }
+
+    fn take_backlog(&mut self, _: ConnectionId) -> Backlog {
+        std::mem::take(&mut self.backlog)
     }
 
     fn send(&mut self, connection: ConnectionId, frame: &[u8]) {

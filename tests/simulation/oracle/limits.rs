@@ -58,7 +58,10 @@ impl Broker {
         if dropped == 0 {
             return Ok(());
         }
-        if after.publishes_sent > before.publishes_sent || ended {
+        // What is too large for its client leaves the queue and is not sent.
+        let left = after.publishes_sent > before.publishes_sent
+            || after.dropped_too_large > before.dropped_too_large;
+        if left || ended {
             self.group_drops += dropped;
             return Ok(());
         }
@@ -76,7 +79,7 @@ impl Broker {
             self.group_drops += dropped;
         }
         ensure(!full.is_empty(), "a queue is full of messages that are alive", || {
-            format!("shard {at}: {:?}", inventory.sessions)
+            format!("shard {at}: {dropped} dropped, {limits:?}, {:?}", inventory.sessions)
         })
     }
 

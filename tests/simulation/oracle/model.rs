@@ -268,8 +268,8 @@ pub(super) struct Ticket {
     /// The message has come after the subscription, and may come by its replay if this session
     /// has missed what should have come live.
     pub(super) live: Option<Live>,
-    /// A message of the session's own has taken the place of this one, and No Local keeps it from
-    /// the subscription.
+    /// The message is no longer retained, and none that the subscription wants has taken its place
+    /// for good: a replay may come to the topic when there is nothing to send.
     pub(super) waived: bool,
 }
 

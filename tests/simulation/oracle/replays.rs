@@ -70,13 +70,18 @@ impl Session {
         }
     }
 
-    /// A new retained message of the session's own takes the place of others that subscriptions
-    /// with No Local have asked for.
-    fn waive(&mut self, is_replaced: impl Fn(usize) -> bool) {
+    /// The retained message of a topic has changed, and those that subscriptions have asked for are
+    /// gone. Nothing need come in their place if nothing is retained now or soon, or if it is the
+    /// session's own and the subscription has No Local.
+    fn waive(&mut self, is_lost: bool, is_of_topic: impl Fn(usize) -> bool) {
         let Session { subscriptions, tickets, .. } = self;
-        for it in subscriptions.iter().filter(|it| it.is_current() && it.options.no_local) {
-            let tickets = tickets.iter_mut().filter(|ticket| ticket.filter == it.text);
-            tickets.filter(|it| is_replaced(it.emission)).for_each(|it| it.waived = true);
+        let has_no_local = |filter: &str| {
+            subscriptions
+                .iter()
+                .any(|it| it.is_current() && it.options.no_local && it.text == filter)
+        };
+        for ticket in tickets.iter_mut().filter(|it| is_of_topic(it.emission)) {
+            ticket.waived |= is_lost || has_no_local(&ticket.filter);
         }
     }
 }
@@ -89,6 +94,9 @@ impl Oracle {
         if retention.is_none() {
             return;
         }
+        let is_kept = self.is_retained(seen.shard, emission);
+        let is_lost = self.retained[seen.shard].message(&publication.topic).is_none()
+            || (is_kept && publication.expires_at.is_some());
         for session in self.sessions.iter_mut().filter(|it| it.home == seen.shard) {
             let own = publication.publisher == session.client_id;
             let asking = session.subscriptions.iter().filter(|it| {
@@ -118,11 +126,11 @@ impl Oracle {
             });
             let tickets: Vec<Ticket> = tickets.collect();
             session.tickets.extend(tickets);
-            let is_replaced = |other: usize| {
+            let is_of_topic = |other: usize| {
                 other != emission && self.emissions[other].publication.topic == publication.topic
             };
-            if own {
-                session.waive(is_replaced);
+            if is_lost || (own && is_kept) {
+                session.waive(is_lost, is_of_topic);
             }
         }
     }

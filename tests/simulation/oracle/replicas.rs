@@ -161,8 +161,8 @@ impl Broker {
             ensure(counts == [0; 7], "nothing is left of those who have gone", || {
                 format!("shard {at}: {left:?}")
             })?;
-            // Tombstones are forgotten, and retained messages swept, by a timer each.
-            let timers = 2 + usize::from(self.oracle.tells_sys());
+            // Tombstones and passwords are forgotten, and retained messages swept, by a timer each.
+            let timers = 3 + usize::from(self.oracle.tells_sys());
             ensure(left.timers == timers, "no timer is left", || format!("shard {at}: {left:?}"))?;
             let tombstones = left.retained.iter().filter(|kept| kept.payload.is_none()).count();
             ensure(tombstones == 0, "tombstones are forgotten", || format!("{left:?}"))?;

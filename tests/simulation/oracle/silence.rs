@@ -42,8 +42,9 @@ impl Oracle {
         let connect_timeout = self.limits.connect_timeout;
         let open = self.conns.iter_mut().enumerate();
         for (link, conn) in open.filter(|(_, it)| it.at == Some(seen.shard) && !it.closed) {
-            let timely =
-                conn.connected || !has_struck(conn.accepted_at + connect_timeout, seen.now);
+            // What a CONNECT waits for has a time limit of its own.
+            let is_answered = conn.connected || conn.waiting.is_some();
+            let timely = is_answered || !has_struck(conn.accepted_at + connect_timeout, seen.now);
             ensure(timely, "who never says CONNECT is let go", || format!("link {link}"))?;
             if !conn.silent_at().is_some_and(|at| has_struck(at, seen.now)) {
                 continue;

@@ -21,6 +21,8 @@ pub struct Matches {
     shards: ShardSet,
     /// All nodes that the name has reached; those of the latest level are at the end.
     reached: Vec<NodeId>,
+    /// The walk was given up, because it had reached too many nodes.
+    is_cut: bool,
     recent: Recent,
 }
 
@@ -33,6 +35,12 @@ impl Matches {
     /// The other shards that have subscribers of any filter that matches.
     pub fn shards(&self) -> ShardSet {
         self.shards
+    }
+
+    /// Whether the walk was given up, so that nothing is known but that it is long.
+    #[inline]
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// Whether no client wants this message, on this shard or another.
@@ -51,19 +59,30 @@ impl Matches {
 impl Trie {
     /// Finds all filters that match this name.
     pub fn matches(&self, name: TopicName<'_>, matches: &mut Matches) {
-        let Matches { targets, shards, recent, .. } = matches;
+        self.matches_within(name, usize::MAX, matches);
+    }
+
+    /// As [`Trie::matches`], but gives the walk up when it has reached more than `nodes_max` nodes.
+    pub fn matches_within(&self, name: TopicName<'_>, nodes_max: usize, matches: &mut Matches) {
+        let Matches { targets, shards, recent, is_cut, .. } = matches;
+        *is_cut = false;
         if let Some(found) = recent.find(name, self.seed, self.changes) {
             targets.clear();
             targets.extend(found.targets());
             *shards = found.shards;
             return;
         }
-        self.walk(name, matches);
+        if !self.walk(name, nodes_max, matches) {
+            matches.begin(self.root);
+            matches.is_cut = true;
+            return;
+        }
         let Matches { targets, shards, recent, .. } = matches;
         recent.keep(name, self.seed, self.changes, (targets, *shards));
     }
 
-    fn walk(&self, name: TopicName<'_>, matches: &mut Matches) {
+    /// False: the walk was given up.
+    fn walk(&self, name: TopicName<'_>, nodes_max: usize, matches: &mut Matches) -> bool {
         matches.begin(self.root);
         // [MQTT-4.7.2-1]
         let mut wildcards = !name.is_reserved();
@@ -75,13 +94,17 @@ impl Trie {
             self.descend(level, wildcards, latest.clone(), matches);
             latest = latest.end..matches.reached.len();
             if latest.is_empty() {
-                return;
+                return true;
+            }
+            if latest.end > nodes_max {
+                return false;
             }
             wildcards = true;
         }
         for index in latest {
             self.collect(self.node(matches.reached[index]).end, matches);
         }
+        true
     }
 
     /// Follows one level of the name, from the nodes that the level before it has reached.

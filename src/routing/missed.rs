@@ -24,7 +24,7 @@ impl Missed {
         those.note(sequence, delivered);
     }
 
-    /// Notes that the subscriber cannot miss the latest update.
+    /// Ends all ranges, because the latest update may reach the subscriber later than others.
     pub fn end_ranges(&mut self) {
         self.own.is_open = false;
         self.others.is_open = false;
@@ -56,12 +56,29 @@ impl Ranges {
             self.is_open = false;
             return;
         }
+        if self.list.last().is_some_and(|last| *last.end() >= sequence) {
+            return self.note_late(sequence);
+        }
         let grows = self.is_open || self.list.len() == RANGES_MAX;
         match self.list.last_mut() {
             Some(last) if grows => *last = *last.start()..=sequence,
             _ => self.list.push(sequence..=sequence),
         }
         self.is_open = true;
+    }
+
+    /// Notes an update whose message took longer than that of a later update.
+    fn note_late(&mut self, sequence: u64) {
+        if self.contains(sequence) {
+            return;
+        }
+        let after = self.list.partition_point(|range| *range.start() <= sequence);
+        if self.list.len() < RANGES_MAX {
+            self.list.insert(after, sequence..=sequence);
+        } else {
+            let next = &mut self.list[after];
+            *next = sequence..=*next.end();
+        }
     }
 
     fn contains(&self, sequence: u64) -> bool {
@@ -86,6 +103,24 @@ mod tests {
         let known: Vec<u64> = (0..20).filter(|&it| missed.contains(it, true)).collect();
         // Those between were for others.
         assert_eq!(known, [5, 6, 7, 8, 12]);
+    }
+
+    #[test]
+    fn what_was_missed_late_is_known_too() {
+        let mut missed = Missed::default();
+        for (sequence, delivered) in [(3, true), (5, false), (6, true), (9, false), (7, false)] {
+            missed.note(sequence, false, delivered);
+            missed.end_ranges();
+        }
+        let known: Vec<u64> = (0..20).filter(|&it| missed.contains(it, true)).collect();
+        assert_eq!(known, [5, 7, 9]);
+        let mut full = Missed::default();
+        (1..=RANGES_MAX as u64).for_each(|n| {
+            full.note(10 * n, false, false);
+            full.end_ranges();
+        });
+        full.note(15, false, false);
+        assert!(full.contains(15, true) && full.others.list.len() == RANGES_MAX);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod strategy;
 mod subscriber_list;
 mod target;
 mod trie;
+mod walk;
 
 #[cfg(test)]
 mod twin;
@@ -36,3 +37,4 @@ pub use strategy::{Selector, Strategies, Strategy};
 pub use subscriber_list::{Entry, Options};
 pub use target::{GroupPlace, TargetId};
 pub use trie::{Sizes, Subscribed, Trie, Unsubscribed};
+pub use walk::Walk;

@@ -12,6 +12,7 @@ use super::{
     index::Index,
     strategy::{Selector, Strategies, Strategy},
     subscriber_list::Entry,
+    target::GroupPlace,
     trie::Trie,
 };
 use crate::{
@@ -223,6 +224,16 @@ impl Groups {
     /// The name of a group. Messages keep it, and it may outlive the group.
     pub fn name(&self, group: GroupId) -> &Rc<GroupName> {
         self.arena[group.0].name()
+    }
+
+    /// The number of the latest group that was opened.
+    pub fn latest(&self) -> u64 {
+        self.opened
+    }
+
+    /// The group that had this place when it was read, unless it has ended since.
+    pub fn at(&self, place: GroupPlace) -> Option<GroupId> {
+        place.group.filter(|group| self.arena[group.0].number() == place.number)
     }
 
     pub fn len(&self) -> usize {

@@ -188,6 +188,16 @@ impl Trie {
         (target.subscribers.entries().len(), target.interest)
     }
 
+    /// The number of a filter that somebody uses.
+    pub fn target_of(&self, filter: TopicFilter<'_>) -> Option<TargetId> {
+        self.find(filter).map(|(_, id)| id)
+    }
+
+    /// The other shards that have subscribers of one filter.
+    pub fn shards(&self, target: TargetId) -> ShardSet {
+        self.targets[target.0].interest
+    }
+
     /// The share groups on one filter, in the order in which they were opened.
     pub fn groups(&self, target: TargetId) -> &[GroupPlace] {
         self.targets[target.0].groups()
@@ -485,6 +495,10 @@ mod tests {
         let mut matches = Matches::default();
         trie.matches(crate::topic::TopicName::parse(&name).unwrap(), &mut matches);
         assert_eq!(matches.targets().len(), 1 << DEPTH);
+        assert!(!matches.is_cut());
+        let name = crate::topic::TopicName::parse(&name).unwrap();
+        trie.matches_within(name, 1 << (DEPTH - 1), &mut matches);
+        assert!(matches.is_cut() && matches.is_empty());
     }
 
     const FILTERS: u32 = 100_000;

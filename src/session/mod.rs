@@ -47,6 +47,8 @@ pub struct Session {
     principal: Rc<Principal>,
     /// A hash of the Client Identifier, the same on all shards.
     client_hash: u32,
+    /// How many sessions the shard had begun when this one began, this one included.
+    number: u64,
     /// The connection of the session; `None` while the client is not connected.
     link: Option<Link>,
     /// The Topic Aliases to the client on that connection, once a topic was sent. [MQTT-3.3.2-7]
@@ -81,12 +83,13 @@ pub struct Link {
 }
 
 impl Session {
-    fn new(principal: Rc<Principal>, hash: u64) -> Session {
+    fn new(principal: Rc<Principal>, hash: u64, number: u64) -> Session {
         principal.account().add(Kind::Sessions, 1);
         Session {
             principal,
             // The other half of the hash decides the home of the client.
             client_hash: (hash >> 32) as u32,
+            number,
             link: None,
             topic_aliases: None,
             inbound: Inbound::default(),
@@ -114,6 +117,12 @@ impl Session {
     #[inline]
     pub fn client_hash(&self) -> u32 {
         self.client_hash
+    }
+
+    /// How many sessions the shard had begun when this one began, this one included.
+    #[inline]
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The connection of the session; `None` while the client is not connected.

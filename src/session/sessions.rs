@@ -19,6 +19,8 @@ pub struct Sessions {
     chunks: Vec<Box<[Option<Session>]>>,
     free: Vec<SubscriberId>,
     by_client_id: HashTable<SubscriberId>,
+    /// How many have ever begun.
+    begun: u64,
     seed: Seed,
     absent: Absent,
 }
@@ -31,6 +33,7 @@ impl Sessions {
             chunks: Vec::new(),
             free: Vec::new(),
             by_client_id: HashTable::new(),
+            begun: 0,
             seed,
             absent: Absent::new(seed),
         }
@@ -38,6 +41,11 @@ impl Sessions {
 
     pub fn len(&self) -> usize {
         self.by_client_id.len()
+    }
+
+    /// How many have ever begun: the number of the latest one.
+    pub fn begun(&self) -> u64 {
+        self.begun
     }
 
     pub fn is_empty(&self) -> bool {
@@ -61,9 +69,10 @@ impl Sessions {
         let client_id = principal.client_id();
         let hash = self.seed.hash(client_id);
         debug_assert!(self.find(client_id).is_none(), "a Client Identifier has one session");
+        self.begun += 1;
         let subscriber = self.free.pop().unwrap_or_else(|| self.grow());
         self.chunks[subscriber.index() / CHUNK][subscriber.index() % CHUNK] =
-            Some(Session::new(principal, hash));
+            Some(Session::new(principal, hash, self.begun));
         let (seed, chunks) = (self.seed, &self.chunks);
         let rehash = |&subscriber: &SubscriberId| seed.hash(client_id_of(chunks, subscriber));
         self.by_client_id.insert_unique(hash, subscriber, rehash);

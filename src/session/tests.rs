@@ -24,7 +24,7 @@ pub(super) fn principal(client_id: &str) -> Rc<Principal> {
 
 /// A session that lasts for `expiry_interval` seconds and whose Will is delayed by `will_delay`.
 fn session(expiry_interval: u32, will_delay: u64) -> Session {
-    let mut session = Session::new(principal("client"), 7 << 32);
+    let mut session = Session::new(principal("client"), 7 << 32, 1);
     let connection = ConnectionId { slot: 0, generation: 0 };
     let will = Will {
         message: Rc::new(Message::keep(&view("will", b"", QoS::AtMostOnce))),

@@ -122,7 +122,8 @@ impl Brain for Shard {
         self.context.now = now;
         self.fire_timers(ports);
         if self.router.can_go_on() {
-            self.router.go_on(&mut self.sessions, &mut self.context, ports);
+            let clients = (&mut self.sessions, &mut self.connections);
+            self.router.go_on(clients, &mut self.context, ports);
         }
         self.settle(ports);
     }
@@ -144,10 +145,11 @@ impl Brain for Shard {
     }
 
     fn is_drained(&self) -> bool {
-        self.sessions.iter().all(|(_, session)| {
-            let outbound = session.outbound();
-            session.link().is_none() || (outbound.queue.is_empty() && !outbound.is_resending())
-        })
+        !self.router.is_placing()
+            && self.sessions.iter().all(|(_, session)| {
+                let outbound = session.outbound();
+                session.link().is_none() || (outbound.queue.is_empty() && !outbound.is_resending())
+            })
     }
 
     fn handle_stop(&mut self, now: Moment, ports: &mut impl Ports) {

@@ -229,6 +229,38 @@ impl Connections {
         }
     }
 
+    /// Makes a publisher wait until its message has been brought to all who want it here.
+    pub(super) fn begin_placing(
+        &mut self,
+        publisher: Publisher,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        if publisher.shard != context.settings.shard {
+            return self.hold(publisher, Patience::Earned, context, ports);
+        }
+        if let Some(connection) = self.get_mut(publisher.connection) {
+            connection.debt_mut().begin_placing(context.now);
+            ports.pause(publisher.connection);
+        }
+    }
+
+    /// A publisher goes on: its message has been brought to all who want it here.
+    pub(super) fn end_placing(
+        &mut self,
+        publisher: Publisher,
+        context: &Context,
+        ports: &mut impl Ports,
+    ) {
+        if publisher.shard != context.settings.shard {
+            return self.let_go(publisher, Patience::Earned, context, ports);
+        }
+        let id = publisher.connection;
+        let Some(connection) = self.get_mut(id) else { return };
+        let acknowledgements = connection.debt_mut().end_placing(context.now);
+        self.go_on(id, true, (acknowledgements, context.now), ports);
+    }
+
     /// Makes a publisher wait for a subscriber here that cannot keep up with it.
     pub(super) fn hold(
         &mut self,

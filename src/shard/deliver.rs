@@ -214,6 +214,11 @@ impl<'a, P: Ports> Fanout<'a, P> {
         Fanout { update: Some((update, replays)), ..self }
     }
 
+    /// As this, for a message that is kept already.
+    pub(super) fn of_kept(self, message: &Rc<Message>) -> Fanout<'a, P> {
+        Fanout { kept: Some(Rc::clone(message)), ..self }
+    }
+
     /// As this, to a member of a share group.
     pub(super) fn by(self, share: Share<'a>) -> Fanout<'a, P> {
         Fanout { share: Some(share), ..self }
@@ -245,11 +250,9 @@ impl<'a, P: Ports> Fanout<'a, P> {
     /// Notes whether a session with open replays has got an update of the retained messages.
     #[cold]
     fn note_update(&mut self, subscriber: SubscriberId, delivered: bool) {
-        if let Some((update, replays)) = &mut self.update
-            && let Some(replays) = replays.of(subscriber)
-        {
+        if let Some((update, replays)) = &mut self.update {
             let own = self.view.publisher == Some(subscriber);
-            replays.missed.note(*update, own, delivered);
+            replays.note(subscriber, *update, own, delivered);
         }
     }
 

@@ -4,10 +4,12 @@
 //! The shard lends it sessions and connections. Knows neither where a message comes from nor how
 //! clients connect and disconnect.
 
+mod audience;
 mod hold_back;
 mod pump;
 mod receivers;
 
+pub(super) use self::audience::{Audience, Placed};
 use self::receivers::Receivers;
 use super::{
     context::Context,
@@ -92,12 +94,20 @@ impl Deliveries {
             }
             return;
         }
-        receivers.join(interest, sessions, view);
+        receivers.clear();
+        for index in 0..interest.matched() {
+            receivers.join(interest.subscribers(index), sessions, view);
+        }
         for receiver in receivers.drain() {
             if let Some(session) = sessions.get_mut(receiver.subscriber) {
                 fanout.deliver(receiver.subscriber, session, receiver.granted, &receiver.ids);
             }
         }
+    }
+
+    /// The message of an update of the retained messages comes to its receivers over several turns.
+    pub(super) fn note_split(&mut self, update: u64) {
+        self.replays.note_split(update);
     }
 
     /// One message, to be offered to sessions of the caller's choice.

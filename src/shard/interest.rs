@@ -11,6 +11,7 @@ use super::{
     letter::{GroupKeys, Letter},
     ports::Ports,
     settings::Settings,
+    unfinished::Steps,
 };
 use crate::{
     base::{
@@ -19,7 +20,7 @@ use crate::{
     },
     routing::{
         Counts, Entry, GroupId, GroupPlace, Groups, InterestAcks, Matches, Selector, Sizes,
-        Strategies, Strategy, Trie,
+        Strategies, Strategy, TargetId, Trie, Walk,
     },
     session::message::MessageView,
     topic::{GroupName, SharedFilter, Subscription, TopicFilter, TopicName},
@@ -38,6 +39,17 @@ pub(super) struct Interest {
     heard: Vec<Heard>,
     /// The filters that match the message that is being routed.
     matches: Matches,
+}
+
+/// A filter that a walk has found, and who wants it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'a> {
+    pub(super) target: TargetId,
+    /// The subscribers here.
+    pub(super) entries: &'a [Entry],
+    pub(super) groups: &'a [GroupPlace],
+    /// The other shards that have subscribers.
+    pub(super) shards: ShardSet,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -262,10 +274,62 @@ impl Interest {
         }
     }
 
-    /// Matches a Topic Name. The functions below return parts of the result.
+    /// Matches a Topic Name. The functions below return parts of the result. Gives up beyond so
+    /// many nodes.
     #[inline]
-    pub(super) fn find(&mut self, name: TopicName<'_>) {
-        self.trie.matches(name, &mut self.matches);
+    pub(super) fn find(&mut self, name: TopicName<'_>, nodes_max: usize) {
+        self.trie.matches_within(name, nodes_max, &mut self.matches);
+    }
+
+    /// The steps that it takes at most to bring the message to all who want it, or `usize::MAX` if
+    /// it was given up to find them.
+    #[inline]
+    pub(super) fn weight(&self) -> usize {
+        if self.matches.is_cut() {
+            return usize::MAX;
+        }
+        let weigh = |&target: &TargetId| {
+            let (entries, groups) = (self.trie.subscribers(target), self.trie.groups(target));
+            entries.len() * Steps::RECEIVER + groups.len() * Steps::LONG_GROUP
+        };
+        self.matches.targets().iter().map(weigh).sum()
+    }
+
+    /// Each filter that matched, and who wants it.
+    pub(super) fn found(&self) -> impl Iterator<Item = Found<'_>> {
+        self.matches.targets().iter().map(|&target| found(&self.trie, target))
+    }
+
+    /// Whether it was given up to find who wants the message.
+    pub(super) fn is_cut(&self) -> bool {
+        self.matches.is_cut()
+    }
+
+    /// Goes on with a walk. `collect` takes what it finds, and returns the steps that this takes.
+    /// True: the walk has ended.
+    pub(super) fn walk_on(
+        &self,
+        name: TopicName<'_>,
+        walk: &mut Walk,
+        steps: &mut Steps,
+        mut collect: impl FnMut(Found<'_>) -> usize,
+    ) -> bool {
+        self.trie.walk_on(name, walk, steps.left_mut(), |it| collect(found(&self.trie, it)))
+    }
+
+    /// The number of a filter that somebody uses.
+    pub(super) fn target(&self, filter: TopicFilter<'_>) -> Option<TargetId> {
+        self.trie.target_of(filter)
+    }
+
+    /// The number of the latest share group.
+    pub(super) fn latest_group(&self) -> u64 {
+        self.groups.latest()
+    }
+
+    /// The group that had this place when it was read, unless it has ended since.
+    pub(super) fn group_at(&self, place: GroupPlace) -> Option<GroupId> {
+        self.groups.at(place)
     }
 
     /// Whether any client wants the message, on this shard or another.
@@ -366,6 +430,11 @@ impl Interest {
     pub(super) fn members(&self, shared: SharedFilter<'_>) -> Vec<(ShardId, Counts)> {
         self.groups.find(shared).map_or_else(Vec::new, |group| self.groups.all_counts(group))
     }
+}
+
+fn found(trie: &Trie, target: TargetId) -> Found<'_> {
+    let (entries, groups) = (trie.subscribers(target), trie.groups(target));
+    Found { target, entries, groups, shards: trie.shards(target) }
 }
 
 #[cfg(test)]

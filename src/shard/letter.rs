@@ -142,6 +142,15 @@ impl<'a> GroupKeys<'a> {
         }
     }
 
+    /// Bytes of one group in the text of many.
+    pub fn len_of(group: SharedFilter<'_>) -> usize {
+        group.share.as_str().len() + group.filter.as_str().len() + 2
+    }
+
+    pub fn as_text(self) -> &'a str {
+        self.0
+    }
+
     pub fn iter(self) -> impl Iterator<Item = SharedFilter<'a>> {
         let mut parts = self.0.split_terminator('\0');
         std::iter::from_fn(move || {

@@ -103,6 +103,8 @@ struct Rows {
     waits: Waits,
     /// A PUBLISH has come that is not taken while the connection is pressed.
     stalled: bool,
+    /// A message of the connection is being brought to those who want it, which presses it, too.
+    is_placing: bool,
     /// PUBACK and PUBREC packets that are kept back while the connection is pressed. Without them
     /// a publisher with a window stops by itself. Its other packets are still read.
     acknowledgements: Vec<u8>,
@@ -119,7 +121,7 @@ impl Debt {
     /// Whether nothing is read from the connection now.
     #[inline]
     pub(super) fn is_held(&self) -> bool {
-        self.0.as_ref().is_some_and(|rows| rows.stalled || !rows.answers.is_empty())
+        self.0.as_ref().is_some_and(|rows| rows.is_held())
     }
 
     /// Whether the connection is held, or acknowledgements of it are kept back.
@@ -146,6 +148,20 @@ impl Debt {
         self.0.get_or_insert_default().waits.press(patience, now)
     }
 
+    /// A message of the connection is brought to those who want it over several turns. Until then
+    /// nothing is read from it, and the message is not acknowledged.
+    pub(super) fn begin_placing(&mut self, now: Moment) {
+        let rows = self.0.get_or_insert_default();
+        rows.waits.press(Patience::Earned, now);
+        rows.is_placing = true;
+    }
+
+    /// The message has come to all who want it. Returns what [`Debt::ease`] does.
+    pub(super) fn end_placing(&mut self, now: Moment) -> Vec<u8> {
+        self.0.as_mut().expect("the placing has begun").is_placing = false;
+        self.ease(Patience::Earned, now)
+    }
+
     /// One subscriber fewer presses the connection. After the last one, returns the
     /// acknowledgements that were kept back, and takes a PUBLISH again.
     pub(super) fn ease(&mut self, patience: Patience, now: Moment) -> Vec<u8> {
@@ -169,6 +185,10 @@ impl Debt {
 }
 
 impl Rows {
+    fn is_held(&self) -> bool {
+        self.stalled || self.is_placing || !self.answers.is_empty()
+    }
+
     /// At QoS 0 there is no acknowledgement to keep back.
     fn stalls(&mut self, frame: &Frame<'_>) -> bool {
         self.stalled = self.waits.is_waiting()

@@ -26,60 +26,81 @@ pub(super) struct Replay {
 
 /// The replays of all sessions. Most sessions have none.
 #[derive(Debug)]
-pub(super) struct Replays(Map<SubscriberId, SessionReplays>);
+pub(super) struct Replays {
+    sessions: Map<SubscriberId, SessionReplays>,
+    /// The latest update whose message takes several turns. Until a session has got it or missed
+    /// it, no range of missed updates may extend over it.
+    split_at: u64,
+}
 
 impl Replays {
     pub(super) fn new(seed: Seed) -> Replays {
-        Replays(Map::with_hasher(seed))
+        Replays { sessions: Map::with_hasher(seed), split_at: 0 }
     }
 
     /// Adds a replay for a session, after its other ones. It replaces an earlier replay for the
     /// same filter.
     pub(super) fn begin(&mut self, subscriber: SubscriberId, replay: Replay) {
-        let seed = *self.0.hasher();
-        self.0.entry(subscriber).or_insert_with(|| SessionReplays::new(seed)).begin(replay);
+        let seed = *self.sessions.hasher();
+        self.sessions.entry(subscriber).or_insert_with(|| SessionReplays::new(seed)).begin(replay);
     }
 
     pub(super) fn are_full(&self, subscriber: SubscriberId) -> bool {
-        self.0.get(&subscriber).is_some_and(|replays| replays.waiting.len() >= REPLAYS_MAX)
+        self.sessions.get(&subscriber).is_some_and(|replays| replays.waiting.len() >= REPLAYS_MAX)
     }
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.sessions.is_empty()
     }
 
     pub(super) fn has_any(&self, subscriber: SubscriberId) -> bool {
-        self.0.contains_key(&subscriber)
+        self.sessions.contains_key(&subscriber)
     }
 
     pub(super) fn of(&mut self, subscriber: SubscriberId) -> Option<&mut SessionReplays> {
-        self.0.get_mut(&subscriber)
+        self.sessions.get_mut(&subscriber)
+    }
+
+    /// The message of the latest update comes to its receivers over several turns.
+    pub(super) fn note_split(&mut self, update: u64) {
+        self.split_at = update;
+    }
+
+    /// Notes whether a session with open replays has got the message of an update. `own`: the
+    /// session has published it.
+    pub(super) fn note(&mut self, subscriber: SubscriberId, update: u64, own: bool, got: bool) {
+        let Some(replays) = self.sessions.get_mut(&subscriber) else { return };
+        if replays.ranges_end < self.split_at {
+            replays.ranges_end = self.split_at;
+            replays.missed.end_ranges();
+        }
+        replays.missed.note(update, own, got);
     }
 
     /// A subscription of a session has ended.
     pub(super) fn end(&mut self, subscriber: SubscriberId, filter: &str) {
-        let Some(replays) = self.0.get_mut(&subscriber) else { return };
+        let Some(replays) = self.sessions.get_mut(&subscriber) else { return };
         replays.end(filter);
         self.forget_if_over(subscriber);
     }
 
     /// Ends the oldest replay of a session.
     pub(super) fn end_oldest(&mut self, subscriber: SubscriberId) {
-        let Some(replays) = self.0.get_mut(&subscriber) else { return };
+        let Some(replays) = self.sessions.get_mut(&subscriber) else { return };
         replays.end_oldest();
         self.forget_if_over(subscriber);
     }
 
     fn forget_if_over(&mut self, subscriber: SubscriberId) {
-        if self.0.get(&subscriber).is_some_and(|replays| replays.waiting.is_empty()) {
-            self.0.remove(&subscriber);
+        if self.sessions.get(&subscriber).is_some_and(|replays| replays.waiting.is_empty()) {
+            self.sessions.remove(&subscriber);
         }
     }
 
     /// The session has ended. Returns the rest of its replays, which the caller drops in slices.
     pub(super) fn take(&mut self, subscriber: SubscriberId) -> Option<SessionReplays> {
-        if self.0.is_empty() { None } else { self.0.remove(&subscriber) }
+        if self.sessions.is_empty() { None } else { self.sessions.remove(&subscriber) }
     }
 }
 
@@ -92,6 +113,8 @@ pub(super) struct SessionReplays {
     next: u64,
     /// Retained messages that were published since, and that the session was not sent live.
     pub(super) missed: Missed,
+    /// The latest split update when ranges of missed updates were ended for one.
+    ranges_end: u64,
     seed: Seed,
 }
 
@@ -105,6 +128,7 @@ impl SessionReplays {
             by_filter: HashTable::new(),
             next: 0,
             missed: Missed::default(),
+            ranges_end: 0,
             seed,
         }
     }

@@ -5,10 +5,16 @@
 //! lent to it. It does not know how a client comes or goes, nor how a packet is answered.
 
 mod leave;
+mod place;
+mod placements;
 
 use std::rc::Rc;
 
-pub(super) use self::leave::{Leaving, Members};
+pub(super) use self::{
+    leave::{Leaving, Members},
+    place::Placement,
+};
+use self::{place::Scope, placements::Placements};
 use super::{
     connections::Connections,
     context::Context,
@@ -29,7 +35,7 @@ use super::{
 use crate::{
     access::{Principal, topics},
     base::{
-        ids::{ConnectionId, ShardId, SubscriberId},
+        ids::{ConnectionId, ShardId, ShardSet, SubscriberId},
         time::{Moment, Span},
     },
     mqtt::QoS,
@@ -51,6 +57,7 @@ pub(super) struct Router {
     orphans: Orphans,
     forwarding: Forwarding,
     unfinished: Unfinished,
+    placements: Placements,
 }
 
 impl Router {
@@ -63,6 +70,7 @@ impl Router {
             orphans: Orphans::default(),
             forwarding: Forwarding::new(settings.shards, settings.peers()),
             unfinished: Unfinished::new(settings.seed),
+            placements: Placements::new(settings.seed),
         }
     }
 
@@ -99,7 +107,8 @@ impl Router {
 
 /// The way of a message.
 impl Router {
-    /// Brings a message to all of its receivers, on all shards. Returns whether there are any.
+    /// Brings a message to all of its receivers, on all shards, or begins to. Returns whether there
+    /// are any, as far as is known.
     #[inline]
     pub(super) fn route(
         &mut self,
@@ -111,15 +120,21 @@ impl Router {
     ) -> bool {
         let retention = if view.retain { self.retain(view, context) } else { None };
         let update = retention.map(|_| self.retained.sequence());
-        self.interest.find(view.topic);
+        let shard = context.settings.shard;
+        let sender = publisher.map(|connection| Publisher { shard, connection });
+        self.interest.find(view.topic, context.rules.limits.nodes_at_once());
+        if self.is_too_much(view.publisher_hash, context) {
+            let way = (sender, Scope::Everyone(retention));
+            self.place_later((view, update), way, (sessions, connections), context, ports);
+            return true;
+        }
         self.deliveries.deliver_matches(view, update, (&self.interest, sessions), context, ports);
         self.deliver_to_groups(view, sessions, context, ports);
         let matched = self.interest.is_wanted();
-        self.forward(view, retention, (publisher, connections), ports);
-        let shard = context.settings.shard;
-        let publisher = publisher.map(|connection| Publisher { shard, connection });
+        let letter = (self.interest.shards(), retention);
+        self.forward(view, letter, (publisher, &mut *connections), ports);
         let clients = (&*sessions, connections);
-        self.deliveries.hold_for_crowded(publisher, clients, context, ports);
+        self.deliveries.hold_for_crowded(sender, clients, context, ports);
         matched
     }
 
@@ -184,17 +199,25 @@ impl Router {
             let applied = self.retained.apply(view, retention, from);
             applied.then(|| self.retained.sequence())
         });
+        let sender = arrived.publisher.map(|connection| Publisher { shard: from, connection });
         if letter.to_subscribers {
-            self.interest.find(view.topic);
+            self.interest.find(view.topic, context.rules.limits.nodes_at_once());
+        }
+        if self.is_letter_too_much(letter.to_subscribers, view.publisher_hash, context) {
+            let (subscribers, groups) = (letter.to_subscribers, arrived.groups.as_text().into());
+            let scope = Scope::Here { subscribers, groups, served: 0, hops: letter.hops };
+            let (message, way) = ((view, update), (sender, scope));
+            return self.place_later(message, way, (sessions, connections), context, ports);
+        }
+        if letter.to_subscribers {
             let to = (&self.interest, &mut *sessions);
             self.deliveries.deliver_matches(view, update, to, context, ports);
         }
         for group in arrived.groups.iter() {
             self.groups(sessions, context).serve_group(view, group, letter.hops, ports);
         }
-        let publisher = arrived.publisher.map(|connection| Publisher { shard: from, connection });
         let clients = (&*sessions, connections);
-        self.deliveries.hold_for_crowded(publisher, clients, context, ports);
+        self.deliveries.hold_for_crowded(sender, clients, context, ports);
     }
 
     #[inline]
@@ -238,11 +261,10 @@ impl Router {
     fn forward(
         &mut self,
         view: &MessageView<'_>,
-        retention: Option<Retention>,
+        (interested, retention): (ShardSet, Option<Retention>),
         (publisher, connections): (Option<ConnectionId>, &mut Connections),
         ports: &mut impl Ports,
     ) {
-        let interested = self.interest.shards();
         let crowded = self.forwarding.post(view, interested, retention, publisher, ports);
         let Some(publisher) = publisher else { return };
         for shard in crowded.iter() {
@@ -359,7 +381,14 @@ impl Router {
         if let Subscription::Plain(filter) = subscription {
             self.deliveries.open_replay(filter, entry, is_new, &self.retained);
         }
-        Ok(self.interest.subscribe(subscription, entry, ports))
+        let told_at = self.interest.subscribe(subscription, entry, ports);
+        if let Subscription::Plain(filter) = subscription
+            && is_new
+        {
+            let target = || self.interest.target(filter);
+            self.placements.note_subscription(target, entry.subscriber);
+        }
+        Ok(told_at)
     }
 
     /// Ends one subscription of a session, if it has one with exactly this filter.

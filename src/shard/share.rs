@@ -72,6 +72,8 @@ pub(super) struct GroupDelivery<'a> {
     /// Some members may belong to sessions that have ended, connected or disconnected since,
     /// because the groups were not told yet.
     is_behind: bool,
+    /// How many members were asked in vain whether they have room.
+    looks: usize,
 }
 
 impl<'a> GroupDelivery<'a> {
@@ -83,7 +85,22 @@ impl<'a> GroupDelivery<'a> {
         context: &'a mut Context,
         is_behind: bool,
     ) -> GroupDelivery<'a> {
-        GroupDelivery { orphans, interest, sessions, deliveries, forwarding, context, is_behind }
+        let looks = 0;
+        GroupDelivery {
+            orphans,
+            interest,
+            sessions,
+            deliveries,
+            forwarding,
+            context,
+            is_behind,
+            looks,
+        }
+    }
+
+    /// How many members were asked in vain whether they have room, since this was made.
+    pub(super) fn looks(&self) -> usize {
+        self.looks
     }
 
     /// Brings a message to one member of each share group on the filter that matched as number
@@ -104,7 +121,12 @@ impl<'a> GroupDelivery<'a> {
         }
     }
 
-    fn deliver_to_group(&mut self, view: &MessageView<'_>, group: GroupId, ports: &mut impl Ports) {
+    pub(super) fn deliver_to_group(
+        &mut self,
+        view: &MessageView<'_>,
+        group: GroupId,
+        ports: &mut impl Ports,
+    ) {
         let selector = self.interest.selector(view, group, ports);
         match self.interest.choose_shard(group, selector) {
             Some(shard) if shard == self.context.settings.shard => {
@@ -216,7 +238,12 @@ impl<'a> GroupDelivery<'a> {
         let [online, absent] = interest.others(group, member);
         let looks = if attempt.is_last || !interest.others_take(group) { LOOKS_MAX } else { 0 };
         let absent = absent.take(looks);
-        let taken = online.take(LOOKS_MAX).chain(absent).any(|entry| offer(entry).is_ok());
+        let mut looks = 0;
+        let taken = online.take(LOOKS_MAX).chain(absent).any(|entry| {
+            looks += 1;
+            offer(entry).is_ok()
+        });
+        self.looks += looks;
         match dropped {
             Dropped::QueueFull if taken => Offered::Taken { instead_of: Some(member) },
             _ if taken => Offered::Taken { instead_of: None },
@@ -240,6 +267,7 @@ impl<'a> GroupDelivery<'a> {
             if !self.is_behind {
                 return Some(chosen);
             }
+            self.looks += 1;
             let member = chosen.subscriber;
             let name = Rc::clone(interest.name(group));
             let Some(session) = sessions.get(member) else {

@@ -45,6 +45,8 @@ counters! {
     dropped_expired => "messages/dropped/expired",
     /// Messages for a share group that had no member left.
     dropped_no_member => "messages/dropped/no-member",
+    /// Messages that took several turns to reach all who want them.
+    split_messages => "messages/split",
     /// Messages that the client was not allowed to publish.
     refused_publish => "messages/refused",
     /// Retained messages not stored because the store was full.

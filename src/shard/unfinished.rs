@@ -13,7 +13,10 @@
 
 use std::collections::VecDeque;
 
-use super::router::{Leaving, Members};
+use super::{
+    router::{Leaving, Members, Placement},
+    rules::Limits,
+};
 use crate::base::hash::{Map, Seed};
 
 /// Work that goes on in the next turn.
@@ -24,6 +27,8 @@ pub(super) enum Work {
     /// Tell the share groups of a session whether it is connected and has room. The filters at
     /// places below this number are left.
     Members(Members),
+    /// Bring a message to all who want it.
+    Place(Box<Placement>),
 }
 
 /// The owner of a row: the hash of a Client Identifier, or 0 for the broker itself.
@@ -39,6 +44,10 @@ pub(super) const SLICES_PER_TURN: usize = 2;
 
 impl Steps {
     pub(super) const FILTER: usize = 8;
+    pub(super) const GROUP: usize = 8;
+    /// A share group of which many members are asked whether they have room.
+    pub(super) const LONG_GROUP: usize = 128;
+    pub(super) const RECEIVER: usize = 2;
     pub(super) const LOOK: usize = 1;
 
     pub(super) fn new(steps: usize) -> Steps {
@@ -49,12 +58,24 @@ impl Steps {
         self.0
     }
 
+    pub(super) fn left_mut(&mut self) -> &mut usize {
+        &mut self.0
+    }
+
     pub(super) fn is_spent(&self) -> bool {
         self.0 == 0
     }
 
     pub(super) fn spend(&mut self, steps: usize) {
         self.0 = self.0.saturating_sub(steps);
+    }
+}
+
+impl Limits {
+    /// Nodes of the trie that a message may reach while it is handled at once. More are reached
+    /// within slices.
+    pub(super) fn nodes_at_once(&self) -> usize {
+        self.slice_steps / 8
     }
 }
 
@@ -95,6 +116,12 @@ impl Unfinished {
             VecDeque::new()
         });
         row.push_back(work);
+    }
+
+    /// Whether a message of this client is being brought to those who want it.
+    pub(super) fn is_placing(&self, owner: Owner) -> bool {
+        let mut row = self.rows.get(&owner).into_iter().flatten();
+        row.any(|work| matches!(work, Work::Place(_)))
     }
 
     /// Adds the work to tell all share groups of a session.

@@ -83,10 +83,14 @@ impl Plan {
         // shards.
         let may_tell = !narrow && (shards == 1 || !offer.retain);
         let tells = may_tell && random.chance(30);
+        let mut limits = limits(&mut random, narrow);
+        if random.chance(25) {
+            limits.slice_steps = random.pick(&[1, 8, 30, 100]);
+        }
         Plan {
             seed,
             shards,
-            limits: limits(&mut random, narrow),
+            limits,
             offer,
             sys_interval: tells.then_some(SYS_INTERVAL),
             strategies: Strategies { default: random.pick(&STRATEGIES), ..Strategies::default() },
@@ -180,7 +184,7 @@ fn limits(random: &mut Random, narrow: bool) -> Limits {
         subscription_bytes_max: 64 << 20,
         retained_max: if narrow { random.between(1, 4) } else { 10_000 },
         retained_bytes_max: 64 << 20,
-        slice_steps: random.pick(&[1, 8, 100, SLICE_STEPS]),
+        slice_steps: SLICE_STEPS,
         password_checks_max: random.pick(&[1, 2, 1024]),
     }
 }

@@ -14,6 +14,8 @@ use crate::{
     world::{World, limits},
 };
 
+mod splitting;
+
 const V5: Version = Version::V5;
 const GROUPS: usize = 10_000;
 /// Share groups or subscriptions that a turn of a narrow broker gets done at most.

@@ -1,11 +1,12 @@
 //! The sessions that a message is for if several filters match, each session once.
 
-use super::super::{granted::Granted, interest::Interest};
+use super::super::granted::Granted;
 use crate::{
     base::{
         hash::{Map, Seed},
         ids::SubscriberId,
     },
+    routing::Entry,
     session::{Session, message::MessageView, sessions::Sessions},
 };
 
@@ -30,35 +31,38 @@ impl Receivers {
         Receivers { receivers: Vec::new(), place_of: Map::with_hasher(seed) }
     }
 
-    /// Collects the receivers of all matching filters, each session once.
-    pub(super) fn join(
-        &mut self,
-        interest: &Interest,
-        sessions: &Sessions,
-        view: &MessageView<'_>,
-    ) {
+    /// Forgets the receivers of the message before.
+    pub(super) fn clear(&mut self) {
+        self.receivers.clear();
         self.place_of.clear();
-        for index in 0..interest.matched() {
-            for entry in interest.subscribers(index) {
-                let granted = Granted::unpack(entry.options);
-                // [MQTT-3.8.3-3]
-                if granted.no_local() && view.publisher == Some(entry.subscriber) {
-                    continue;
-                }
-                let principal = || sessions.get(entry.subscriber).map(Session::principal);
-                if granted.is_partly()
-                    && !principal().is_some_and(|principal| granted.admits(principal, view.topic))
-                {
-                    continue;
-                }
-                let receivers = &mut self.receivers;
-                let place = *self.place_of.entry(entry.subscriber).or_insert(receivers.len());
-                if place == receivers.len() {
-                    receivers.push(Receiver::new(entry.subscriber, granted));
-                }
-                receivers[place].join(granted, entry.subscription_id);
+    }
+
+    /// Adds subscribers of a matching filter, each session once.
+    pub(super) fn join(&mut self, entries: &[Entry], sessions: &Sessions, view: &MessageView<'_>) {
+        for entry in entries {
+            let granted = Granted::unpack(entry.options);
+            // [MQTT-3.8.3-3]
+            if granted.no_local() && view.publisher == Some(entry.subscriber) {
+                continue;
             }
+            let principal = || sessions.get(entry.subscriber).map(Session::principal);
+            if granted.is_partly()
+                && !principal().is_some_and(|principal| granted.admits(principal, view.topic))
+            {
+                continue;
+            }
+            let receivers = &mut self.receivers;
+            let place = *self.place_of.entry(entry.subscriber).or_insert(receivers.len());
+            if place == receivers.len() {
+                receivers.push(Receiver::new(entry.subscriber, granted));
+            }
+            receivers[place].join(granted, entry.subscription_id);
         }
+    }
+
+    /// Takes one receiver. No more may be added afterwards.
+    pub(super) fn pop(&mut self) -> Option<Receiver> {
+        self.receivers.pop()
     }
 
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Receiver> {
@@ -67,6 +71,13 @@ impl Receivers {
 }
 
 impl Receiver {
+    /// The receiver by one subscription.
+    pub(super) fn of_entry(entry: Entry) -> Receiver {
+        let mut receiver = Receiver::new(entry.subscriber, Granted::unpack(entry.options));
+        receiver.ids.extend((entry.subscription_id != 0).then_some(entry.subscription_id));
+        receiver
+    }
+
     fn new(subscriber: SubscriberId, granted: Granted) -> Receiver {
         Receiver { subscriber, granted, ids: Vec::new() }
     }

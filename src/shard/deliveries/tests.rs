@@ -78,7 +78,7 @@ impl World {
 
     pub(in crate::shard) fn deliver(&mut self, topic: &str, qos: QoS) {
         let World { deliveries, interest, sessions, context, ports, .. } = self;
-        interest.find(TopicName::parse(topic).unwrap());
+        interest.find(TopicName::parse(topic).unwrap(), usize::MAX);
         let view = view(topic, b"", qos);
         deliveries.deliver_matches(&view, None, (interest, sessions), context, ports);
     }

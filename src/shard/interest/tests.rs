@@ -74,10 +74,10 @@ fn a_message_is_for_those_here_and_for_the_shards_that_have_said_so() {
     let Subscription::Plain(filter) = parsed("a/+") else { panic!("no share group") };
     interest.subscribe(parsed("a/b"), entry(ONE), &mut ports);
     interest.hear_filter(shard(2), filter, true);
-    interest.find(name("a/b"));
+    interest.find(name("a/b"), usize::MAX);
     assert_eq!((interest.matched(), interest.subscribers(0)), (1, &[entry(ONE)][..]));
     assert!(interest.shards().iter().eq([shard(2)]));
-    interest.find(name("b"));
+    interest.find(name("b"), usize::MAX);
     assert!(!interest.is_wanted());
 }
 

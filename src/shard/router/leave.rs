@@ -6,6 +6,7 @@
 
 use super::{
     super::{
+        connections::Connections,
         context::Context,
         interest::Interest,
         ports::Ports,
@@ -181,7 +182,7 @@ impl Router {
     #[cold]
     pub(in crate::shard) fn go_on(
         &mut self,
-        sessions: &mut Sessions,
+        (sessions, connections): (&mut Sessions, &mut Connections),
         context: &mut Context,
         ports: &mut impl Ports,
     ) {
@@ -194,7 +195,8 @@ impl Router {
             let Some((owner, work)) = self.unfinished.next() else { return };
             let mut steps = Steps::new(slice.min(left));
             left -= slice.min(left);
-            let rest = self.do_some(work, &mut steps, (sessions, context), ports);
+            let clients = (&mut *sessions, &mut *connections);
+            let rest = self.do_some(work, &mut steps, clients, context, ports);
             left += steps.left();
             self.unfinished.put_back(owner, rest);
         }
@@ -205,7 +207,8 @@ impl Router {
         &mut self,
         work: Work,
         steps: &mut Steps,
-        (sessions, context): (&mut Sessions, &mut Context),
+        (sessions, connections): (&mut Sessions, &mut Connections),
+        context: &mut Context,
         ports: &mut impl Ports,
     ) -> Option<Work> {
         match work {
@@ -216,6 +219,10 @@ impl Router {
                 let limits = &context.rules.limits.queue;
                 let told = members.go_on((sessions, &mut self.interest), limits, steps, ports);
                 told.map(Work::Members)
+            }
+            Work::Place(placement) => {
+                let clients = (sessions, connections);
+                self.place(placement, steps, clients, context, ports).map(Work::Place)
             }
         }
     }

@@ -41,7 +41,7 @@ impl Members {
 
     fn publish(&mut self, qos: QoS) {
         let topic = TopicName::parse("a").unwrap();
-        self.world.interest.find(topic);
+        self.world.interest.find(topic, usize::MAX);
         self.groups(|mut groups, ports| groups.deliver_to_groups(0, &view("a", b"", qos), ports));
     }
 

@@ -28,7 +28,7 @@ use ringmq::{
     mqtt::{self, Packet, Version},
     shard::{
         offer::Offer,
-        rules::{Limits, WhenQueueFull},
+        rules::{Limits, SLICE_STEPS, WhenQueueFull},
         stats::Counters,
     },
 };
@@ -298,6 +298,11 @@ impl Oracle {
 
     pub(crate) fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Whether messages may take several turns to come to all who want them.
+    pub(crate) fn splits(&self) -> bool {
+        self.limits.slice_steps < SLICE_STEPS
     }
 
     pub(crate) fn tells_sys(&self) -> bool {

@@ -135,16 +135,26 @@ impl Oracle {
         }
     }
 
+    /// A session has got a message live that took several turns, so it has not missed it.
+    pub(super) fn settle_split(&mut self, session: usize, emission: usize) {
+        if self.splits() {
+            let tickets = &mut self.sessions[session].tickets;
+            tickets.retain(|ticket| ticket.live.is_none() || ticket.emission != emission);
+        }
+    }
+
     /// After the call: who has got the message live, or has it in its queue, has not missed it.
     pub(super) fn settle_misses(&mut self, seen: &Seen<'_>) {
-        let (before, after) = seen.counters;
+        let (splits, (before, after)) = (self.splits(), seen.counters);
         let kept_drops = after.dropped_queue_full + after.dropped_too_large
             > before.dropped_queue_full + before.dropped_too_large;
         let drops = kept_drops || after.dropped_outbox_full > before.dropped_outbox_full;
         for session in self.sessions.iter_mut().filter(|it| it.home == seen.shard) {
             let got = &session.got;
             session.tickets.retain(|ticket| {
-                let Some(live) = ticket.live.filter(|_| ticket.since == seen.step) else {
+                // A message that takes several turns is got or missed in a later call.
+                let Some(live) = ticket.live.filter(|_| ticket.since == seen.step && !splits)
+                else {
                     return true;
                 };
                 let kept = live.qos > QoS::AtMostOnce && !kept_drops;

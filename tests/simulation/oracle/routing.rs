@@ -113,8 +113,9 @@ impl Oracle {
             let gone = session.ended_at.is_some_and(|ended| ended < seen.step);
             if session.home == seen.shard
                 && !gone
-                && let Some(expected) = expect(seen, session, number, emission, reaches)
+                && let Some(mut expected) = self.expect(seen, session, number, reaches)
             {
+                expected.immediate &= !self.splits();
                 additions.push((at, expected));
             }
         }
@@ -208,45 +209,50 @@ impl Oracle {
     }
 }
 
-/// What a session is to get of a message, if anything.
-///
-/// Packets and letters are taken in their order, so that it is known who subscribes to what at that
-/// moment. Timers fire in any order: a session may have ended before or after another's Will.
-fn expect(
-    seen: &Seen<'_>,
-    session: &Session,
-    number: usize,
-    emission: &Emission,
-    reaches: bool,
-) -> Option<Expected> {
-    let publication = &emission.publication;
-    let exact = !matches!(seen.event, Event::Time | Event::Stop);
-    let own = publication.publisher == session.client_id;
-    let counts = |it: &&Subscription| {
-        it.is_current() || (!exact && it.until.is_some_and(|until| until >= seen.step))
-    };
-    let all: Vec<&Subscription> = session
-        .subscriptions
-        .iter()
-        .filter(|it| counts(it) && it.share().is_none())
-        .filter(|it| !(own && it.options.no_local) && matches(&it.text, &publication.topic))
-        .collect();
-    let highest = all.iter().map(|it| publication.qos.min(it.options.qos)).max()?;
-    if highest == QoS::AtMostOnce && session.link.is_none() {
-        return None;
+impl Oracle {
+    /// What a session is to get of a message, if anything.
+    ///
+    /// Packets and letters are taken in their order, so that it is known who subscribes to what at
+    /// that moment. Timers fire in any order: a session may have ended before or after another's
+    /// Will.
+    fn expect(
+        &self,
+        seen: &Seen<'_>,
+        session: &Session,
+        number: usize,
+        reaches: bool,
+    ) -> Option<Expected> {
+        let emission = &self.emissions[number];
+        let publication = &emission.publication;
+        let exact = !matches!(seen.event, Event::Time | Event::Stop);
+        let own = publication.publisher == session.client_id;
+        let counts = |it: &&Subscription| {
+            it.is_current() || (!exact && it.until.is_some_and(|until| until >= seen.step))
+        };
+        let all: Vec<&Subscription> = session
+            .subscriptions
+            .iter()
+            .filter(|it| counts(it) && it.share().is_none())
+            .filter(|it| !(own && it.options.no_local) && matches(&it.text, &publication.topic))
+            .collect();
+        let highest = all.iter().map(|it| publication.qos.min(it.options.qos)).max()?;
+        // A client that comes back before its turn is sent a message at QoS 0.
+        if highest == QoS::AtMostOnce && session.link.is_none() && !self.splits() {
+            return None;
+        }
+        let mut identifiers: Vec<u32> =
+            all.iter().map(|it| it.identifier).filter(|&identifier| identifier > 0).collect();
+        identifiers.sort_unstable();
+        Some(Expected {
+            emission: number,
+            certain: reaches && all.iter().all(|it| it.is_current()),
+            qos: highest,
+            immediate: highest == QoS::AtMostOnce,
+            retain: publication.retain && all.iter().any(|it| it.options.retain_as_published),
+            identifiers,
+            since: seen.step,
+        })
     }
-    let mut identifiers: Vec<u32> =
-        all.iter().map(|it| it.identifier).filter(|&identifier| identifier > 0).collect();
-    identifiers.sort_unstable();
-    Some(Expected {
-        emission: number,
-        certain: reaches && all.iter().all(|it| it.is_current()),
-        qos: highest,
-        immediate: highest == QoS::AtMostOnce,
-        retain: publication.retain && all.iter().any(|it| it.options.retain_as_published),
-        identifiers,
-        since: seen.step,
-    })
 }
 
 /// How often a shard looks for retained messages whose time has passed.

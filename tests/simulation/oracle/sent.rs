@@ -9,7 +9,7 @@ use ringmq::{
 
 use super::{
     Oracle, Seen,
-    model::{Expected, Flight, Publication, Reply, Session},
+    model::{Emission, Expected, Flight, Publication, Reply, Session, Subscription},
     packets,
 };
 use crate::matching::matches;
@@ -297,12 +297,21 @@ impl Oracle {
                 let expected = self.sessions[sight.session].expected.remove(place);
                 self.check_interval(seen, sight, expected.emission)?;
                 self.sessions[sight.session].got.insert(expected.emission);
+                self.settle_split(sight.session, expected.emission);
                 self.note_order(sight, expected.emission);
                 return Ok(());
             }
             if let Some(place) = self.find_ticket(seen, sight, certain) {
                 return self.use_ticket(seen, sight, place);
             }
+        }
+        if let Some(number) = self.find_split(sight) {
+            let session = &mut self.sessions[sight.session];
+            session.expected.retain(|expected| expected.emission != number);
+            session.got.insert(number);
+            self.settle_split(sight.session, number);
+            self.note_order(sight, number);
+            return Ok(());
         }
         if self.find_group(sight)? {
             return Ok(());
@@ -508,6 +517,44 @@ impl Oracle {
         }
         ensure(!taken, "one member of a share group gets a message", || sight.tell())?;
         Ok(false)
+    }
+
+    /// A message that took several turns, and came as the subscriptions of the session said at some
+    /// time since it was published. Whoever has subscribed since then gets a message of another
+    /// shard only, because its letter came later. Of messages that look alike, nobody knows which
+    /// one came.
+    fn find_split(&self, sight: &Sight<'_>) -> Option<usize> {
+        let session = &self.sessions[sight.session];
+        let may_be = |&number: &usize| {
+            let Emission { publication, shard, step, again, .. } = &self.emissions[number];
+            let expected = session.expected.iter().any(|it| it.emission == number);
+            let late = *again || (*shard != session.home && !session.got.contains(&number));
+            publication.topic == sight.topic
+                && publication.payload == sight.publish.payload
+                && publication.is_said_by(sight.publish, self.conns[sight.link].version)
+                && (publication.retain || !sight.publish.retain)
+                && (expected || late)
+                && self.keeps_order(sight, number)
+                && self.has_asked_so(sight, publication, *step)
+        };
+        (0..self.emissions.len()).filter(|_| self.splits()).find(may_be)
+    }
+
+    /// Whether subscriptions that the session has had since a step ask for the QoS and all of the
+    /// identifiers that a message came with.
+    fn has_asked_so(&self, sight: &Sight<'_>, publication: &Publication, since: u64) -> bool {
+        let session = &self.sessions[sight.session];
+        let own = publication.publisher == session.client_id;
+        let asks = |it: &&Subscription| {
+            it.share().is_none()
+                && it.until.is_none_or(|until| until >= since)
+                && !(own && it.options.no_local)
+                && matches(&it.text, &sight.topic)
+        };
+        let asking = || session.subscriptions.iter().filter(asks);
+        let has = |identifier: &u32| asking().any(|it| it.identifier == *identifier);
+        asking().any(|it| it.options.qos.min(publication.qos) == sight.qos)
+            && sight.identifiers.iter().all(has)
     }
 
     /// Why a message may not have been sent.

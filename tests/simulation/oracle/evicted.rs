@@ -10,18 +10,23 @@ impl Oracle {
     /// were the right ones.
     pub(super) fn note_evicted(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
         let (before, after) = seen.counters;
-        let count = after.clients_evicted - before.clients_evicted;
+        let count =
+            usize::try_from(after.clients_evicted - before.clients_evicted).expect("few sessions");
         let Some(survivors) = seen.survivors.filter(|_| count > 0) else { return Ok(()) };
         let has_gone = |&at: &usize| {
             let session = &self.sessions[at];
             session.home == seen.shard
                 && session.link.is_none()
-                && !session.ends_at.is_some_and(|ends_at| has_struck(ends_at, seen.now))
                 && !survivors.contains(&session.client_id)
         };
-        let mut gone: Vec<usize> = self.current.values().copied().filter(has_gone).collect();
+        let all_gone = self.current.values().copied().filter(has_gone);
+        let (mut expired, mut gone): (Vec<_>, Vec<_>) =
+            all_gone.partition(|&at| self.has_expired(at, seen));
+        // A session may have to go when it has expired and its timer has not come yet.
+        expired.sort_by_key(|&at| self.sessions[at].absent_since);
+        gone.extend(expired.into_iter().take(count.saturating_sub(gone.len())));
         gone.sort_by_key(|&at| self.sessions[at].absent_since);
-        ensure(gone.len() as u64 == count, "a session that has to go is counted", || {
+        ensure(gone.len() == count, "a session that has to go is counted", || {
             format!("{count} are counted, and {gone:?} have gone")
         })?;
         for &at in &gone {
@@ -58,6 +63,12 @@ impl Oracle {
         if !self.has_place() {
             let victim = self.evicted.pop_front();
             let victim = victim.filter(|&at| self.sessions[at].ended_at.is_none());
+            // One that expires in the same call leaves its place, too.
+            let victim = victim.or_else(|| {
+                let is_here = |at: &usize| self.sessions[*at].home == seen.shard;
+                let mut here = self.current.values().copied().filter(is_here);
+                here.find(|&at| self.has_expired(at, seen))
+            });
             ensure(victim.is_some(), "there is a place for each session", || {
                 format!("there are {}", self.current.len())
             })?;
@@ -77,6 +88,10 @@ impl Oracle {
             self.end_session(seen, at);
         }
         Ok(())
+    }
+
+    fn has_expired(&self, at: usize, seen: &Seen<'_>) -> bool {
+        self.sessions[at].ends_at.is_some_and(|ends_at| has_struck(ends_at, seen.now))
     }
 
     /// Whether there is a place for another session.

@@ -45,7 +45,7 @@ pub fn run(config: &Config, hang_ups: HangUps) -> Result<()> {
         started_at,
         wall_clock: runtime::wall_clock(),
         sessions: SharedCount::default(),
-        accounts: Accounts::new(seed),
+        accounts: Accounts::with_exempt(seed, config.exempt.clone()),
         listeners: config.listeners.clone(),
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);

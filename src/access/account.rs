@@ -14,6 +14,7 @@ use std::{
     },
 };
 
+use super::share::Network;
 use crate::base::hash::{Map, Seed};
 
 /// The name of who pays: a proven User Name, or the address of a client that is anonymous or has
@@ -58,13 +59,15 @@ impl fmt::Display for AccountName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Connections,
+    /// The connections among these whose clients have not been let in.
+    Strangers,
     Sessions,
     RetainedMessages,
     RetainedBytes,
 }
 
 impl Kind {
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
 }
 
 /// What one payer holds in the whole broker. It lasts as long as anyone refers to it.
@@ -72,6 +75,7 @@ impl Kind {
 pub struct Account {
     name: AccountName,
     number: u64,
+    is_exempt: bool,
     held: [AtomicUsize; Kind::COUNT],
     registry: Arc<Registry>,
 }
@@ -86,6 +90,16 @@ impl Account {
         self.number
     }
 
+    /// Whether it comes from an address that is held to no share.
+    pub fn is_exempt(&self) -> bool {
+        self.is_exempt
+    }
+
+    /// How many connections all accounts have.
+    pub fn connections(&self) -> usize {
+        self.registry.connections.load(Ordering::Relaxed)
+    }
+
     /// How much the account holds now.
     pub fn held(&self, kind: Kind) -> usize {
         // Relaxed, here and below: the numbers guard no other memory.
@@ -98,6 +112,9 @@ impl Account {
     }
 
     pub fn add(&self, kind: Kind, amount: usize) {
+        if kind == Kind::Connections {
+            self.registry.connections.fetch_add(amount, Ordering::Relaxed);
+        }
         let before = self.held[kind as usize].fetch_add(amount, Ordering::Relaxed);
         if before == 0 && amount > 0 {
             self.registry.holders[kind as usize].fetch_add(1, Ordering::Relaxed);
@@ -109,6 +126,9 @@ impl Account {
     pub fn subtract(&self, kind: Kind, amount: usize) {
         let before = self.held[kind as usize].fetch_sub(amount, Ordering::Relaxed);
         assert!(before >= amount, "each subtraction answers an addition");
+        if kind == Kind::Connections {
+            self.registry.connections.fetch_sub(amount, Ordering::Relaxed);
+        }
         if before == amount && amount > 0 {
             self.registry.holders[kind as usize].fetch_sub(1, Ordering::Relaxed);
         }
@@ -157,10 +177,17 @@ pub struct Accounts(Arc<Registry>);
 
 impl Accounts {
     pub fn new(seed: Seed) -> Accounts {
+        Accounts::with_exempt(seed, Vec::new())
+    }
+
+    /// The same. Addresses of these networks are held to no share.
+    pub fn with_exempt(seed: Seed, exempt: Vec<Network>) -> Accounts {
         Accounts(Arc::new(Registry {
             known: Lock::new(Map::with_hasher(seed)),
             holders: Default::default(),
             begun: AtomicU64::new(0),
+            connections: AtomicUsize::new(0),
+            exempt,
         }))
     }
 
@@ -173,6 +200,7 @@ impl Accounts {
         let account = Arc::new(Account {
             name: name.clone(),
             number: self.0.begun.fetch_add(1, Ordering::Relaxed),
+            is_exempt: self.0.exempt.iter().any(|network| network.has(&name)),
             held: Default::default(),
             registry: Arc::clone(&self.0),
         });
@@ -204,6 +232,9 @@ struct Registry {
     holders: [AtomicUsize; Kind::COUNT],
     /// How many accounts have begun.
     begun: AtomicU64,
+    /// How many connections all accounts have.
+    connections: AtomicUsize,
+    exempt: Vec<Network>,
 }
 
 impl Registry {

@@ -11,6 +11,7 @@ mod passwords;
 mod principal;
 mod remembered;
 pub mod scram;
+pub mod share;
 pub mod topics;
 
 use std::{fmt, sync::Arc};

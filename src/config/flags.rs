@@ -8,12 +8,13 @@ use super::{
     cpus::CpuList,
     values::{
         Feature, LogFormat, feature_parser, log_format_parser, parse_address, parse_bytes,
-        parse_count, parse_log_filter, parse_micros, parse_millis, parse_origin, parse_path,
-        parse_power_of_two, parse_qos, parse_seconds, parse_server, parse_share_group,
+        parse_count, parse_log_filter, parse_micros, parse_millis, parse_network, parse_origin,
+        parse_path, parse_power_of_two, parse_qos, parse_seconds, parse_server, parse_share_group,
         parse_topic_name, parse_websocket_address, parse_when_queue_full, strategy_parser,
     },
 };
 use crate::{
+    access::share::Network,
     base::{ids::SHARDS_MAX, time::Span},
     mqtt::QoS,
     routing::Strategy,
@@ -138,10 +139,15 @@ pub(super) struct AccessFlags {
 
 #[derive(Args, Debug)]
 pub(super) struct LimitFlags {
-    /// Maximum number of connections to the broker
+    /// Maximum number of connections to the broker. The last eighth is kept for users, and for
+    /// addresses of anonymous clients, that have less than their share
     #[arg(long = "max-connections", value_name = "NUMBER", default_value = "100000")]
     #[arg(value_parser = parse_count(1, 1 << 24))]
     pub(super) connections_max: usize,
+    /// Network whose clients are many, such as those behind a load balancer or a NAT: ADDRESS or
+    /// ADDRESS/PREFIX. It is held to no share. May be repeated [default: none]
+    #[arg(long = "exempt-address", value_name = "NETWORK", value_parser = parse_network)]
+    pub(super) exempt: Vec<Network>,
     /// Maximum number of sessions in the broker, connected or not. When there is no room for
     /// another one, the longest absent session of the user, or of the address of anonymous clients,
     /// that has most sessions ends. A user or address with no more than its fair share loses none

@@ -29,7 +29,7 @@ use self::{
     values::{Feature, PORT},
 };
 use crate::{
-    access::Anonymous,
+    access::{Anonymous, share::Network},
     base::{
         ids::{SHARDS_MAX, ShardId},
         time::Span,
@@ -55,6 +55,8 @@ pub struct Config {
     pub busy_poll: Span,
 
     pub connections_max: usize,
+    /// Networks that are held to no share.
+    pub exempt: Vec<Network>,
     pub limits: Limits,
 
     /// A packet of which less than 1 KiB comes in this time ends its connection.
@@ -116,6 +118,7 @@ impl Config {
             shard_cpus,
             busy_poll: shards.busy_poll,
             connections_max: limits.connections_max,
+            exempt: limits.exempt.clone(),
             limits: self::limits(&limits, network.connect_timeout),
             packet_timeout: network.packet_timeout,
             stalled_timeout: network.stalled_timeout,

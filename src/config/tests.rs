@@ -66,6 +66,14 @@ fn one_default_follows_the_other() {
 }
 
 #[test]
+fn networks_may_be_exempt() {
+    let exempt = [("10.0.0.0", Some(8)), ("::1", None)]
+        .map(|(ip, prefix)| Network::new(ip.parse().unwrap(), prefix).unwrap());
+    assert_eq!(accepted("--exempt-address 10.0.0.0/8 --exempt-address ::1").exempt, exempt);
+    assert!(accepted("").exempt.is_empty());
+}
+
+#[test]
 fn every_flag_reaches_its_field() {
     let config = accepted(
         "--listen 0 --listen [::1]:0 --listen-websocket 0 --listen-websocket 127.0.0.2 \

@@ -10,7 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
-    access::topics,
+    access::{share::Network, topics},
     base::time::Span,
     mqtt::QoS,
     routing::Strategy,
@@ -219,6 +219,18 @@ pub(super) fn parse_server(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Parses ADDRESS or ADDRESS/PREFIX.
+pub(super) fn parse_network(text: &str) -> Result<Network, String> {
+    let (ip, prefix) = match text.split_once('/') {
+        Some((ip, prefix)) => (ip, Some(prefix.parse().map_err(|_| NO_NETWORK)?)),
+        None => (text, None),
+    };
+    let ip = ip.parse().map_err(|_| NO_NETWORK)?;
+    Ok(Network::new(ip, prefix).ok_or(NO_NETWORK)?)
+}
+
+const NO_NETWORK: &str = "not an address, such as 192.0.2.1, or a network, such as 2001:db8::/48";
+
 /// Parses a Topic Name that clients may publish to and that longer topics can begin with.
 pub(super) fn parse_topic_name(text: &str) -> Result<Box<str>, String> {
     let name = TopicName::parse(text).map_err(|error| error.to_string())?;
@@ -397,6 +409,16 @@ mod tests {
             ["", ":1", "a b", "a:0", "a:65536", "a:b", "::1", "[::1", "[]:1", "[::1]1883", &long]
         {
             assert!(parse_server(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_has_an_address_and_a_prefix_that_fits() {
+        for text in ["192.0.2.1", "10.0.0.0/8", "::/0", "2001:db8::/48", "::1/128"] {
+            assert!(parse_network(text).is_ok(), "{text:?}");
+        }
+        for text in ["", "localhost", "10.0.0.0/33", "10.0.0.0/", "::/129", "::/-1", "1.2.3"] {
+            assert!(parse_network(text).is_err(), "{text:?}");
         }
     }
 

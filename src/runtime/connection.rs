@@ -123,12 +123,13 @@ impl SocketFlags {
 
 impl SocketConnection {
     /// Listener and peer address. A client that has gone already may have no address any more.
-    pub(super) fn arrival(&self) -> Arrival {
+    pub(super) fn arrival(&self, connections_max: usize) -> Arrival {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut peer = self.socket.peer_addr().unwrap_or(unknown);
         // A dual-stack socket reports IPv4 clients with IPv4-mapped IPv6 addresses.
         peer.set_ip(peer.ip().to_canonical());
-        Arrival { listener: self.listener, peer, surplus: self.permit.surplus, handed_over: false }
+        let (listener, surplus) = (self.listener, self.permit.surplus);
+        Arrival { listener, peer, surplus, connections_max, handed_over: false }
     }
 
     pub(super) fn new(
@@ -257,6 +258,10 @@ pub(super) struct ConnectionPermit {
 impl ConnectionCount {
     pub(super) fn new(max: usize, surplus_max: usize) -> ConnectionCount {
         ConnectionCount { count: Arc::default(), max, surplus_max }
+    }
+
+    pub(super) fn max(&self) -> usize {
+        self.max
     }
 
     /// A permit, if there is one.

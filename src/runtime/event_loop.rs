@@ -225,7 +225,7 @@ impl<B: Brain> EventLoop<B> {
         }
         let transport = Transport::new(&self.listeners.listener(listener).protocol);
         let connection = SocketConnection::new(socket, listener, transport, permit);
-        let arrival = connection.arrival();
+        let arrival = connection.arrival(self.connection_count.max());
         let id = self.driver.insert(connection);
         self.brain.handle_accepted(self.driver.now, id, arrival, &mut self.driver);
     }
@@ -257,7 +257,10 @@ impl<B: Brain> EventLoop<B> {
             }
             MailboxItem::Connection(moved) => {
                 let id = self.driver.adopt(*moved);
-                let arrival = self.driver.get(id).map(|connection| connection.arrival());
+                let arrival = self
+                    .driver
+                    .get(id)
+                    .map(|connection| connection.arrival(self.connection_count.max()));
                 if let Some(arrival) = arrival {
                     let arrival = Arrival { handed_over: true, ..arrival };
                     self.brain.handle_accepted(now, id, arrival, &mut self.driver);

@@ -9,11 +9,13 @@
 //!                    '---> refused
 //! ```
 
+use std::rc::Rc;
+
 use super::{
     Shard,
     auth::Proof,
     connection::Stage,
-    connections::Connections,
+    connections::{Connections, Room},
     end::Cause,
     kept_connect::KeptConnect,
     letter::Letter,
@@ -25,7 +27,7 @@ use super::{
     timers::Timer,
 };
 use crate::{
-    access::Account,
+    access::{Account, AccountName},
     base::{
         hash::{Map, Seed},
         ids::{ConnectionId, ShardId, ShardSet},
@@ -108,6 +110,47 @@ impl Limits {
 const KEPT_PART: usize = 32;
 
 impl Shard {
+    /// Lets a client in, if there is room for its connection. A client that takes its own earlier
+    /// connection over needs none.
+    pub(super) fn enter(
+        &mut self,
+        id: ConnectionId,
+        entrance: Box<Entrance>,
+        ports: &mut impl Ports,
+    ) {
+        if self.sessions.link_of(entrance.connect.named()).is_none()
+            && let Err(reason) = self.make_room(id, entrance.proof.user_name.as_deref(), ports)
+        {
+            let claim = Claim::of(&entrance.connect);
+            return self.refuse_connect(id, claim, reason, ports);
+        }
+        self.accept(id, entrance, ports);
+    }
+
+    /// Makes room for a connection. The connection of another client may end for it.
+    fn make_room(
+        &mut self,
+        id: ConnectionId,
+        user_name: Option<&str>,
+        ports: &mut impl Ports,
+    ) -> Result<(), Reason> {
+        let stranger = Rc::clone(self.connections.connected(id).principal());
+        let name = AccountName::of(user_name, stranger.peer().ip());
+        let account = self.context.settings.accounts.of(name);
+        match self.connections.room_for(id, &account) {
+            Room::Free => Ok(()),
+            Room::Made(victim) => {
+                self.end(victim, Cause::Share, ports);
+                Ok(())
+            }
+            Room::Full => Err(Reason::ConnectionsFull),
+            Room::Kept => {
+                self.router.note(Notice::ConnectionRefused, &stranger, self.context.now);
+                Err(Reason::ConnectionShare)
+            }
+        }
+    }
+
     /// Ends an earlier connection of a client whose CONNECT waits for a place still.
     /// [MQTT-3.1.4-3]
     pub(super) fn end_candidate(

@@ -5,8 +5,10 @@ use std::{rc::Rc, sync::Arc};
 use super::{
     Shard,
     connection::MqttConnection,
+    connections::Connections,
     end::Cause,
     letter::LetterBatch,
+    log::Notice,
     ports::{Arrival, Brain, Closing, End, Payer, Ports},
     rules::Rules,
     timers::Timer,
@@ -35,6 +37,11 @@ impl Brain for Shard {
         }
         let (accounts, rules) = (&self.context.settings.accounts, &self.context.rules);
         let arrived = MqttConnection::new(arrival, accounts, now, Rc::clone(rules));
+        if !arrival.handed_over && Connections::has_no_room_for(&arrived) {
+            self.context.counters.refused_share += 1;
+            self.router.note(Notice::ConnectionRefused, arrived.principal(), now);
+            return ports.close(connection, Closing::Abort);
+        }
         let account = arrived.principal().account().number();
         ports.bill(connection, Payer { account, is_let_in: false });
         self.connections.insert(connection, arrived);

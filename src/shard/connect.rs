@@ -34,7 +34,8 @@ impl Shard {
     ) -> Handled {
         let rules = &self.context.rules;
         let terms = Terms::of(connect, rules.limits.topic_aliases_max);
-        let surplus = self.connections.connected(id).is_surplus();
+        let surplus =
+            self.connections.connected(id).is_surplus() && !self.connections.may_make_room(id);
         if let Err(reason) = rules.judge_connect(connect, surplus) {
             self.refuse_connect(id, Claim::of_packet(connect, terms), reason, ports);
             return Handled::Taken;
@@ -63,7 +64,7 @@ impl Shard {
     fn take_step(&mut self, id: ConnectionId, step: Step, ports: &mut impl Ports) {
         match step {
             Step::LetIn(connect, proof) => {
-                self.accept(id, Box::new(Entrance::new(*connect, proof)), ports);
+                self.enter(id, Box::new(Entrance::new(*connect, proof)), ports);
             }
             Step::Wait(connect, displaced) => {
                 let answer = Answer::Connect(connect);

@@ -12,7 +12,7 @@ use super::{
     rules::Rules,
 };
 use crate::{
-    access::{Accounts, Policy, Principal, Ticket},
+    access::{Accounts, Kind, Policy, Principal, Ticket},
     base::{
         ids::SubscriberId,
         time::{Moment, Span},
@@ -40,13 +40,15 @@ pub(super) struct MqttConnection {
     principal: Rc<Principal>,
     /// The connection exceeds the limit, and was accepted only to be told so.
     surplus: bool,
+    /// How many connections the broker may hold.
+    connections_max: u32,
     /// The client is a bridge, as mosquitto marks it in CONNECT.
     is_bridge: bool,
     stage: Stage,
     /// Valid once its CONNECT has been taken.
     terms: Terms,
     /// Bytes of a packet that the client may send: fewer before its CONNECT is accepted.
-    packet_size_max: usize,
+    packet_size_max: u32,
     /// Seconds; 0 is never.
     keep_alive: u16,
     last_packet: Moment,
@@ -55,6 +57,16 @@ pub(super) struct MqttConnection {
     /// Held while a client is connected whose password is remembered.
     ticket: Option<Ticket>,
     extras: Option<Box<Extras>>,
+}
+
+/// Its account has one connection fewer.
+impl Drop for MqttConnection {
+    fn drop(&mut self) {
+        self.principal.account().subtract(Kind::Connections, 1);
+        if self.subscriber().is_none() {
+            self.principal.account().subtract(Kind::Strangers, 1);
+        }
+    }
 }
 
 /// How far a connection has come.
@@ -85,11 +97,15 @@ impl MqttConnection {
         rules: Rc<Rules>,
     ) -> MqttConnection {
         let limits = &rules.limits;
+        let principal = Principal::stranger(arrival.listener, arrival.peer, accounts);
+        principal.account().add(Kind::Connections, 1);
+        principal.account().add(Kind::Strangers, 1);
         MqttConnection {
-            packet_size_max: limits.connect_size_max.min(limits.packet_size_max),
+            packet_size_max: small(limits.connect_size_max.min(limits.packet_size_max)),
             rules,
-            principal: Rc::new(Principal::stranger(arrival.listener, arrival.peer, accounts)),
+            principal: Rc::new(principal),
             surplus: arrival.surplus,
+            connections_max: small(arrival.connections_max),
             is_bridge: false,
             stage: Stage::Fresh,
             terms: Terms::plain(Version::V311),
@@ -118,6 +134,11 @@ impl MqttConnection {
         self.surplus
     }
 
+    /// How many connections the broker may hold.
+    pub(super) fn connections_max(&self) -> usize {
+        self.connections_max as usize
+    }
+
     pub(super) fn is_bridge(&self) -> bool {
         self.is_bridge
     }
@@ -136,7 +157,7 @@ impl MqttConnection {
     /// Bytes of a packet that the client may send now.
     #[inline]
     pub(super) fn packet_size_max(&self) -> usize {
-        self.packet_size_max
+        self.packet_size_max as usize
     }
 
     /// Why the connection ends when a fixed header with this first byte has this error. The first
@@ -183,11 +204,14 @@ impl MqttConnection {
         rules: Rc<Rules>,
     ) {
         self.stage = Stage::Connected(subscriber);
+        principal.account().add(Kind::Connections, 1);
+        self.principal.account().subtract(Kind::Connections, 1);
+        self.principal.account().subtract(Kind::Strangers, 1);
         self.principal = principal;
         self.terms = connect.terms;
         self.is_bridge = connect.is_bridge;
         self.keep_alive = rules.keep_alive(connect);
-        self.packet_size_max = rules.limits.packet_size_max;
+        self.packet_size_max = small(rules.limits.packet_size_max);
         self.rules = rules;
     }
 
@@ -296,6 +320,11 @@ impl MqttConnection {
     pub(super) fn alias_count(&self) -> usize {
         self.extras.as_ref().map_or(0, |extras| extras.aliases.count())
     }
+}
+
+/// A limit in four bytes.
+fn small(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@
 //! nothing is written to it.
 
 mod entries;
+mod room;
 mod written;
 
 use self::entries::Entries;
+pub(super) use self::room::Room;
 use super::{
     connection::MqttConnection,
     context::Context,

@@ -38,6 +38,8 @@ pub(super) enum Cause {
     KeepAlive,
     ConnectTimeout,
     TakenOver,
+    /// The connection had to go for another one: its account had most of them.
+    Share,
     QuotaExceeded,
     /// A message was refused, and no acknowledgement could say so.
     Refused(Reason),
@@ -70,6 +72,7 @@ impl Cause {
             Cause::PacketTimeout => Some(Reason::PacketIncomplete),
             Cause::Stalled => Some(Reason::NothingRead),
             Cause::TakenOver => Some(Reason::TakenOver),
+            Cause::Share => Some(Reason::ConnectionShare),
             Cause::QuotaExceeded => Some(Reason::QueueFull),
             Cause::Refused(reason) => Some(reason),
             Cause::NotAuthenticated => Some(Reason::NotAuthenticated),

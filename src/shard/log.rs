@@ -117,9 +117,11 @@ pub(super) enum Notice {
     SubscriptionRefused(Reason),
     /// An absent session had to go for another one.
     Evicted,
+    /// A connection was closed at once, or refused: its account has its share.
+    ConnectionRefused,
 }
 
-const NOTICES: usize = 7;
+const NOTICES: usize = 8;
 
 impl Notice {
     /// Its place in [`Notices`]. Refusals of one kind share a place, whatever their reasons are.
@@ -132,6 +134,7 @@ impl Notice {
             Notice::SubscriptionRefused(_) => 4,
             Notice::Evicted => 5,
             Notice::PatienceOver => 6,
+            Notice::ConnectionRefused => 7,
         }
     }
 
@@ -177,6 +180,10 @@ impl Notice {
                 let account = principal.account().name();
                 let text = "absent sessions ended: --max-sessions is reached";
                 info!(count, client, user, %account, "{text}");
+            }
+            Notice::ConnectionRefused => {
+                let account = principal.account().name();
+                info!(count, %account, "connections refused: the account has its share");
             }
         }
     }

@@ -24,6 +24,8 @@ pub struct Arrival {
     pub peer: SocketAddr,
     /// The broker already holds as many connections as it may.
     pub surplus: bool,
+    /// How many connections the broker may hold.
+    pub connections_max: usize,
     /// Another shard has had the connection before, and has counted it.
     pub handed_over: bool,
 }

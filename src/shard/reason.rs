@@ -62,6 +62,8 @@ reasons! {
         "the server has reached its limit of sessions: connect again when some have expired";
     ConnectionsFull = QuotaExceeded,
         "the server has reached its limit of connections: connect again later";
+    ConnectionShare = QuotaExceeded,
+        "this user or address has its share of all connections: close some, or connect later";
     FullUseAnother = UseAnotherServer,
         "this server is full: use a server in the Server Reference for now";
     StoppedUseAnother = UseAnotherServer,

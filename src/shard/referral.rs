@@ -27,9 +27,10 @@ impl Referral {
     /// the reasons that this one is full or shutting down.
     pub(super) fn instead_of(&self, reason: Reason) -> Reason {
         match (self, reason) {
-            (Referral::Temporary(_), Reason::SessionsFull | Reason::ConnectionsFull) => {
-                Reason::FullUseAnother
-            }
+            (
+                Referral::Temporary(_),
+                Reason::SessionsFull | Reason::ConnectionsFull | Reason::ConnectionShare,
+            ) => Reason::FullUseAnother,
             (Referral::Temporary(_), Reason::ShuttingDown) => Reason::StoppedUseAnother,
             _ => reason,
         }

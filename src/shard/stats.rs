@@ -113,6 +113,8 @@ counters! {
     ended_websocket => "connections/ended/websocket-frame",
     /// Connections closed because the queue of the client was full.
     ended_quota => "connections/ended/quota-exceeded",
+    /// Connections closed in favour of others, because their account had most of them.
+    ended_share => "connections/ended/share",
     /// Connections closed because a message was refused and no acknowledgement could say so.
     ended_refused => "connections/ended/refused",
     /// Connections closed because the broker stops.
@@ -131,6 +133,8 @@ counters! {
     refused_payload_format => "refused/payload-format",
     /// Connections refused because the broker held as many as it may.
     refused_connections => "connections/refused/too-many-connections",
+    /// Connections refused because what was left was kept for others than their account.
+    refused_share => "connections/refused/share",
     /// Connections refused because the broker held as many sessions as it may.
     refused_sessions => "connections/refused/too-many-sessions",
     /// Connections refused because too many clients waited to be authenticated.
@@ -188,6 +192,7 @@ impl Counters {
             Cause::KeepAlive => self.ended_keep_alive += 1,
             Cause::ConnectTimeout => self.ended_connect_timeout += 1,
             Cause::TakenOver => self.ended_taken_over += 1,
+            Cause::Share => self.ended_share += 1,
             Cause::QuotaExceeded => self.ended_quota += 1,
             Cause::Refused(_) => self.ended_refused += 1,
             Cause::NotAuthenticated => self.refused_authentication += 1,
@@ -210,6 +215,7 @@ impl Counters {
             )) => self.refused_connect += 1,
             Reason::Packet(error) => self.count_error(error),
             Reason::ConnectionsFull => self.refused_connections += 1,
+            Reason::ConnectionShare => self.refused_share += 1,
             Reason::SessionsFull => self.refused_sessions += 1,
             Reason::AuthenticationsFull | Reason::PasswordChecksFull => self.refused_busy += 1,
             Reason::Anonymous | Reason::PasswordWrong | Reason::AuthenticationMethodUnknown => {

@@ -216,6 +216,7 @@ impl Broker {
             listener: 0,
             peer: SocketAddr::from(([127, 0, 0, address], 40_000)),
             surplus: false,
+            connections_max: 10_000,
             handed_over: handed_over && !self.planted.is(Fault::CountMoved),
         };
         self.call(shard, Event::Accepted { link }, |brain, now, ports| {

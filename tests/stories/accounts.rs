@@ -177,3 +177,80 @@ fn a_client_waits_for_another_shard_for_a_second_at_most() {
         assert_eq!(world.received(client), ["CONNACK QuotaExceeded"]);
     }
 }
+
+/// A broker that may hold 64 connections, of which the crowd has these.
+fn with_crowd(shards: usize, count: usize) -> World {
+    let mut world = World::new(shards);
+    world.connections_max = 64;
+    world.peer = CROWD;
+    for n in 0..count {
+        assert!(
+            answer(&mut world, &connect(Version::V5, &format!("crowd {n}"))).1.contains("Succ")
+        );
+    }
+    world
+}
+
+#[test]
+fn an_address_that_nobody_competes_with_has_all_connections() {
+    for shards in SHARDS {
+        let mut world = with_crowd(shards, 64);
+        world.full = true;
+        let (_, refused) = answer(&mut world, &connect(Version::V5, "one more"));
+        assert_eq!(refused, "CONNACK QuotaExceeded");
+        let counters = world.counters();
+        assert_eq!((counters.refused_connections, counters.refused_share), (1, 0));
+    }
+}
+
+#[test]
+fn the_last_connections_are_kept_for_who_has_less_than_a_share() {
+    for shards in SHARDS {
+        let mut world = with_crowd(shards, 55);
+        world.peer = [198, 51, 100, 1];
+        assert!(answer(&mut world, &connect(Version::V5, "innocent")).1.contains("Success"));
+        world.peer = CROWD;
+        let (late, refused) = answer(&mut world, &connect(Version::V5, "late"));
+        assert_eq!((refused.as_str(), world.is_closed(late)), ("CONNACK QuotaExceeded", true));
+        let (_, back) = answer(&mut world, &connect(Version::V5, "crowd 3"));
+        assert!(back.contains("Success"), "it takes its own connection over");
+        world.peer = [198, 51, 100, 2];
+        for n in 0..8 {
+            let name = format!("innocent {n}");
+            assert!(answer(&mut world, &connect(Version::V311, &name)).1.contains("Success"));
+        }
+        assert_eq!(world.counters().refused_share, 1);
+    }
+}
+
+#[test]
+fn a_connection_of_the_crowd_goes_for_somebody_who_has_none() {
+    for shards in SHARDS {
+        let mut world = with_crowd(shards, 64);
+        world.full = true;
+        for n in 0..20 {
+            world.peer = [198, 51, 100, n];
+            let name = format!("innocent {n}");
+            assert!(answer(&mut world, &connect(Version::V5, &name)).1.contains("Success"));
+        }
+        let counters = world.counters();
+        assert_eq!((counters.ended_share, counters.clients_connected), (20, 64));
+    }
+}
+
+#[test]
+fn who_opens_connections_without_end_is_closed_at_once_in_the_end() {
+    for shards in SHARDS {
+        let mut world = with_crowd(shards, 0);
+        world.peer = [198, 51, 100, 1];
+        assert!(answer(&mut world, &connect(Version::V5, "innocent")).1.contains("Success"));
+        world.peer = CROWD;
+        let flood: Vec<usize> = (0..100).map(|_| world.open(Version::V5)).collect();
+        world.run();
+        let open = flood.iter().filter(|&&client| !world.is_closed(client)).count();
+        // Seven eighths of all, and the crowd has more than its half.
+        assert_eq!((open, world.counters().refused_share), (55, 45));
+        world.peer = [198, 51, 100, 2];
+        assert!(answer(&mut world, &connect(Version::V5, "another")).1.contains("Success"));
+    }
+}

@@ -91,6 +91,8 @@ pub(crate) struct World {
     pub(crate) now: Moment,
     /// New connections are more than the runtime may hold.
     pub(crate) full: bool,
+    /// How many connections the runtime may hold.
+    pub(crate) connections_max: usize,
     /// Where new connections come from.
     pub(crate) peer: [u8; 4],
     /// Letters between shards wait.
@@ -302,6 +304,7 @@ impl World {
             now,
             rules,
             full: false,
+            connections_max: 10_000,
             peer: [127, 0, 0, 1],
             mail_waits: false,
             verdicts_wait: false,
@@ -335,7 +338,8 @@ impl World {
             reads: true,
             closed: false,
         });
-        let arrival = Arrival { listener, peer, surplus: self.full, handed_over: false };
+        let (surplus, connections_max) = (self.full, self.connections_max);
+        let arrival = Arrival { listener, peer, surplus, connections_max, handed_over: false };
         self.adopt(shard, client, arrival, Vec::new());
         client
     }

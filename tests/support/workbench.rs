@@ -78,7 +78,8 @@ impl Workbench {
         let id = ConnectionId { slot: self.clients, generation: 0 };
         self.clients += 1;
         let peer = SocketAddr::from(([127, 0, 0, 1], 9));
-        let arrival = Arrival { listener: 0, peer, surplus: false, handed_over: false };
+        let (surplus, connections_max) = (false, 10_000);
+        let arrival = Arrival { listener: 0, peer, surplus, connections_max, handed_over: false };
         self.shard.handle_accepted(self.now, id, arrival, &mut self.ports);
         self.hand_in(id, &encode(&Packet::Connect(*connect), connect.version));
         id

@@ -32,7 +32,8 @@ fn context(change: impl FnOnce(&mut Policy)) -> Context {
 
 fn connection(rules: &Rc<Rules>) -> MqttConnection {
     let peer = "127.0.0.1:1".parse().unwrap();
-    let arrival = Arrival { listener: 0, peer, surplus: false, handed_over: false };
+    let (surplus, connections_max) = (false, 10_000);
+    let arrival = Arrival { listener: 0, peer, surplus, connections_max, handed_over: false };
     MqttConnection::new(arrival, &Accounts::default(), Moment::default(), Rc::clone(rules))
 }
 
@@ -103,7 +104,8 @@ fn checks_wait_for_a_thread_and_those_of_clients_that_have_gone_are_dropped() {
     let mut answers = Vec::new();
     for (slot, peer) in (0..).zip(peers) {
         let peer = format!("{peer}:1").parse().unwrap();
-        let arrival = Arrival { listener: 0, peer, surplus: false, handed_over: false };
+        let (surplus, connections_max) = (false, 10_000);
+        let arrival = Arrival { listener: 0, peer, surplus, connections_max, handed_over: false };
         let rules = Rc::clone(&context.rules);
         let accounts = &context.settings.accounts;
         let connection = MqttConnection::new(arrival, accounts, context.now, rules);

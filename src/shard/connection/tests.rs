@@ -6,7 +6,8 @@ const NOW: Moment = Moment::from_nanos(1_000);
 /// A connection that has just come.
 pub(in crate::shard) fn connection() -> MqttConnection {
     let peer = "127.0.0.1:1".parse().unwrap();
-    let arrival = Arrival { listener: 0, peer, surplus: false, handed_over: false };
+    let (surplus, connections_max) = (false, 10_000);
+    let arrival = Arrival { listener: 0, peer, surplus, connections_max, handed_over: false };
     MqttConnection::new(arrival, &Accounts::default(), Moment::default(), Rc::new(rules()))
 }
 

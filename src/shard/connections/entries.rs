@@ -8,6 +8,8 @@ use crate::base::ids::ConnectionId;
 pub(super) struct Entries {
     slots: Vec<Option<(u32, MqttConnection)>>,
     count: usize,
+    /// Where the next look at some of them begins.
+    look_at: usize,
 }
 
 impl Entries {
@@ -50,6 +52,22 @@ impl Entries {
     #[inline]
     pub(super) fn connected_mut(&mut self, id: ConnectionId) -> &mut MqttConnection {
         self.get_mut(id).expect("it lasts until its packet has been handled")
+    }
+
+    /// The connections in some slots: each time the next ones.
+    pub(super) fn some(
+        &mut self,
+        slots: usize,
+    ) -> impl Iterator<Item = (ConnectionId, &MqttConnection)> {
+        let slots = slots.min(self.slots.len());
+        let from = if self.look_at < self.slots.len() { self.look_at } else { 0 };
+        self.look_at = from + slots;
+        let numbered = || self.slots.iter().zip(0u32..);
+        let round = numbered().skip(from).chain(numbered());
+        round.take(slots).filter_map(|(entry, slot)| {
+            let (generation, connection) = entry.as_ref()?;
+            Some((ConnectionId { slot, generation: *generation }, connection))
+        })
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &MqttConnection)> {

@@ -18,6 +18,7 @@ use super::{
     ring::{Completion, Outcome, buffers::Buffers, operation::Operation, system},
     stop::{Draining, Stop, StopTimes},
     trim::{self, Trimmer},
+    turn::{Phase, TurnSteps},
 };
 use crate::{
     base::{
@@ -34,6 +35,8 @@ pub(super) struct EventLoop<B> {
     pub(super) brain: B,
     pub(super) driver: Driver,
     pub(super) buffers: Buffers,
+    /// What the turn is spent on.
+    pub(super) steps: TurnSteps,
     completions: Vec<Completion>,
     due: Vec<Due>,
     pub(super) listeners: ListeningSockets,
@@ -72,6 +75,7 @@ impl<B: Brain> EventLoop<B> {
             brain,
             driver,
             buffers,
+            steps: TurnSteps::default(),
             completions: Vec::new(),
             due: Vec::new(),
             listeners,
@@ -99,14 +103,18 @@ impl<B: Brain> EventLoop<B> {
     pub(super) fn turn(&mut self, now: Moment) {
         self.driver.now = now;
         self.driver.chunks.now = now;
+        self.steps.begin(self.brain.steps());
         self.handle_due();
         self.handle_completions();
         self.driver.release_followers();
+        self.steps.end_phase(Phase::Connections, self.brain.steps());
         self.handle_mail();
+        self.steps.end_phase(Phase::Letters, self.brain.steps());
         self.driver.relieve(&mut self.brain);
         self.handle_rules();
         self.handle_verdicts();
         self.handle_time();
+        self.steps.end_phase(Phase::Time, self.brain.steps());
         self.driver.flush();
     }
 
@@ -150,7 +158,11 @@ impl<B: Brain> EventLoop<B> {
     fn handle_one_due(&mut self, due: Due) {
         let now = self.driver.now;
         match due {
-            Due::Feed(id) => self.driver.feed_kept(id, &mut self.brain),
+            Due::Feed(id) => {
+                let before = self.brain.steps();
+                self.driver.feed_kept(id, &mut self.brain);
+                self.steps.note(id, self.brain.steps() - before);
+            }
             Due::Drained(id) => {
                 if self.driver.get(id).is_some_and(|connection| connection.is_open()) {
                     self.brain.handle_drained(now, id, &mut self.driver);
@@ -176,7 +188,11 @@ impl<B: Brain> EventLoop<B> {
 
     fn handle_completion(&mut self, completion: Completion) {
         match completion.operation {
-            Operation::Receive(id) => self.handle_received(id, &completion),
+            Operation::Receive(id) => {
+                let before = self.brain.steps();
+                self.handle_received(id, &completion);
+                self.steps.note(id, self.brain.steps() - before);
+            }
             Operation::Send(id) => {
                 self.driver.handle_sent(id, &completion.outcome);
                 self.driver.break_off_if_send_failed(id, &mut self.brain);

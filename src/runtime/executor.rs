@@ -107,7 +107,7 @@ impl TurnLoop {
             Wait::Not => {
                 event_loop.driver.ring.turn_over();
                 let now = system::now();
-                event_loop.driver.counters.count_turn(start, now);
+                event_loop.end_turn(start, now);
                 return now;
             }
             Wait::Nap => nap(event_loop, start),
@@ -120,7 +120,7 @@ impl TurnLoop {
     async fn sleep<B: Brain>(&self, event_loop: &mut EventLoop<B>, start: Moment) {
         event_loop.set_alarm();
         event_loop.driver.ring.turn_over();
-        event_loop.driver.counters.count_turn(start, system::now());
+        event_loop.end_turn(start, system::now());
         event_loop.driver.ring.signal(true);
         // Completions that came before signalling was switched on were not signalled: check again.
         if !event_loop.driver.ring.has_news() && event_loop.driver.mail.announce_sleep() {
@@ -135,7 +135,7 @@ impl TurnLoop {
 /// Submits pending operations and waits in the ring for a completion, for a short while.
 fn nap<B: Brain>(event_loop: &mut EventLoop<B>, start: Moment) {
     let now = system::now();
-    event_loop.driver.counters.count_turn(start, now);
+    event_loop.end_turn(start, now);
     if !event_loop.driver.mail.announce_sleep() {
         return event_loop.driver.ring.turn_over();
     }

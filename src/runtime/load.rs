@@ -2,6 +2,7 @@
 
 use hdrhistogram::Histogram;
 
+use super::turn;
 use crate::{
     base::time::{Moment, Span},
     shard::ports::Load,
@@ -11,6 +12,7 @@ use crate::{
 pub(super) struct LoadCounters {
     turns: Histogram<u32>,
     busy: Span,
+    long_turns: u64,
     pub(super) bytes_received: u64,
     pub(super) bytes_sent: u64,
     pub(super) connections_refused: u64,
@@ -25,6 +27,7 @@ impl Default for LoadCounters {
         LoadCounters {
             turns,
             busy: Span::ZERO,
+            long_turns: 0,
             bytes_received: 0,
             bytes_sent: 0,
             connections_refused: 0,
@@ -39,6 +42,7 @@ impl LoadCounters {
     pub(super) fn count_turn(&mut self, start: Moment, end: Moment) {
         let span = end.since(start);
         self.busy = self.busy + span;
+        self.long_turns += u64::from(turn::is_long(span));
         self.turns.saturating_record((span.as_nanos() / TICK_NANOS).max(1));
     }
 
@@ -46,6 +50,7 @@ impl LoadCounters {
         Load {
             busy: self.busy,
             turns: self.turns.len(),
+            long_turns: self.long_turns,
             turn_p50: self.turn_at(0.5),
             turn_p99: self.turn_at(0.99),
             bytes_received: self.bytes_received,
@@ -79,9 +84,10 @@ mod tests {
         };
         (0..98).for_each(|_| turn(&mut counters, 10));
         (0..2).for_each(|_| turn(&mut counters, 5_000));
+        turn(&mut counters, 10_001);
         let load = counters.load();
-        assert_eq!(load.turns, 100);
-        assert_eq!(load.busy, Span::from_micros(98 * 10 + 2 * 5_000));
+        assert_eq!((load.turns, load.long_turns), (101, 1));
+        assert_eq!(load.busy, Span::from_micros(98 * 10 + 2 * 5_000 + 10_001));
         assert_eq!(load.turn_p50.as_nanos() / 1_000, 10);
         assert_eq!(load.turn_p99.as_millis(), 5);
     }

@@ -30,6 +30,7 @@ mod start;
 mod stop;
 mod transport;
 mod trim;
+mod turn;
 mod verify;
 
 pub use self::{

@@ -140,6 +140,14 @@ impl Brain for Shard {
         self.adopt(rules);
     }
 
+    fn steps(&self) -> u64 {
+        self.context.steps()
+    }
+
+    fn client_id(&self, connection: ConnectionId) -> Option<&str> {
+        self.connections.get(connection).map(|it| it.principal().client_id())
+    }
+
     fn next_deadline(&self) -> Option<Moment> {
         let next_turn = self.router.can_go_on().then_some(self.context.now);
         next_turn.or_else(|| self.context.timers.next_due())

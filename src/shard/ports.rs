@@ -79,6 +79,8 @@ pub struct Load {
     pub busy: Span,
     /// Turns taken.
     pub turns: u64,
+    /// Turns that took longer than 10 ms.
+    pub long_turns: u64,
     /// Half of all turns were shorter than this.
     pub turn_p50: Span,
     /// All but one turn in a hundred were shorter than this.
@@ -250,6 +252,17 @@ pub trait Brain {
 
     /// New rules hold from now on.
     fn handle_rules(&mut self, now: Moment, rules: &Arc<Rules>, ports: &mut impl Ports);
+
+    /// The steps that the brain has done since it began: packets, messages to receivers, letters,
+    /// reminders. A step takes some hundred nanoseconds.
+    fn steps(&self) -> u64 {
+        0
+    }
+
+    /// The Client Identifier of a connection, for the log.
+    fn client_id(&self, _connection: ConnectionId) -> Option<&str> {
+        None
+    }
 
     /// When the shard next has something to do even if nothing comes.
     fn next_deadline(&self) -> Option<Moment>;

@@ -10,12 +10,15 @@ macro_rules! counters {
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
             $($(#[$meaning])* pub $field: u64,)*
+            /// Messages that were put into queues or taken out of them. Not published.
+            pub queue_steps: u64,
         }
 
         impl Counters {
             /// Adds what another shard has counted.
             pub fn add(&mut self, other: &Counters) {
                 $(self.$field += other.$field;)*
+                self.queue_steps += other.queue_steps;
             }
 
             /// Each counter with its topic below `$SYS/broker/`.
@@ -170,6 +173,15 @@ impl Counters {
         }
     }
 
+    /// The steps that were done for packets and for receivers of messages.
+    pub(super) fn steps(&self) -> u64 {
+        self.messages_received
+            + self.publishes_sent
+            + self.queue_steps
+            + self.dropped_outbox_full
+            + self.dropped_too_large
+    }
+
     /// Connections that have ended or been refused: the sum of all ways, each of which counts by
     /// itself.
     pub fn ended(&self) -> u64 {
@@ -181,6 +193,7 @@ impl Counters {
     /// Notes how many messages the queue of a session had before, and how many it has now.
     pub(super) fn note_queue(&mut self, before: usize, now: usize) {
         self.queued = self.queued + now as u64 - before as u64;
+        self.queue_steps += 1;
     }
 
     pub(super) fn count_end(&mut self, cause: Cause) {

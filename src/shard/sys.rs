@@ -71,6 +71,7 @@ impl SysTree {
             value("connections", connections),
             value("load/busy-percent", busy),
             value("load/turns", load.turns),
+            value("load/long-turns", load.long_turns),
             value("load/turn-p50-ns", load.turn_p50.as_nanos()),
             value("load/turn-p99-ns", load.turn_p99.as_nanos()),
         ]

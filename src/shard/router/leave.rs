@@ -193,11 +193,13 @@ impl Router {
                 return self.unfinished.wait_for_post();
             }
             let Some((owner, work)) = self.unfinished.next() else { return };
-            let mut steps = Steps::new(slice.min(left));
-            left -= slice.min(left);
+            let given = slice.min(left);
+            let mut steps = Steps::new(given);
+            left -= given;
             let clients = (&mut *sessions, &mut *connections);
             let rest = self.do_some(work, &mut steps, clients, context, ports);
             left += steps.left();
+            context.other_steps += (given - steps.left()) as u64;
             self.unfinished.put_back(owner, rest);
         }
     }

@@ -227,6 +227,11 @@ pub(super) struct LimitFlags {
     #[arg(long = "max-subscription-bytes", value_name = "BYTES", default_value = "16MiB")]
     #[arg(value_parser = parse_bytes::<usize>(256, 1 << 40))]
     pub(super) subscription_bytes_max: usize,
+    /// Maximum number of patterns of text and `+` that the Topic Filters in one session begin with.
+    /// It bounds the time that they add to a message
+    #[arg(long = "max-wildcard-patterns", value_name = "NUMBER", default_value = "512")]
+    #[arg(value_parser = parse_count(1, 1 << 28))]
+    pub(super) wildcard_patterns_max: usize,
     /// Maximum number of retained messages in the broker
     #[arg(long = "max-retained", value_name = "NUMBER", default_value = "1000000")]
     #[arg(value_parser = parse_count(0, 1 << 28))]

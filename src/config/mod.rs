@@ -212,6 +212,7 @@ fn limits(flags: &LimitFlags, connect_timeout: Span) -> Limits {
         subscribe_filters_max: flags.subscribe_filters_max,
         subscriptions_max: flags.subscriptions_max,
         subscription_bytes_max: flags.subscription_bytes_max,
+        wildcard_patterns_max: flags.wildcard_patterns_max,
         retained_max: flags.retained_max,
         retained_bytes_max: flags.retained_bytes_max,
         slice_steps: SLICE_STEPS,

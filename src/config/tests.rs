@@ -78,7 +78,7 @@ fn every_flag_reaches_its_field() {
     let config = accepted(
         "--listen 0 --listen [::1]:0 --listen-websocket 0 --listen-websocket 127.0.0.2 \
          --websocket-path /mqtt --websocket-origin http://a --websocket-origin https://b \
-         --connect-timeout 3 --packet-timeout 4 \
+         --connect-timeout 3 --packet-timeout 4 --max-wildcard-patterns 33 \
          --stalled-timeout 5 --shards 2 --cpus 6,1 --busy-poll 50 \
          --max-connections 7 --max-sessions 8 --max-packet-size 64KiB \
          --max-connect-size 5KiB --max-inflight 9 \
@@ -117,7 +117,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!(limits.outbox_bytes_max, 8 << 10);
     assert_eq!(limits.topic_levels_max, 13);
     assert_eq!((limits.user_properties_max, limits.user_property_bytes_max), (14, 2 << 10));
-    assert_eq!(limits.subscribe_filters_max, 15);
+    assert_eq!((limits.subscribe_filters_max, limits.wildcard_patterns_max), (15, 33));
     assert_eq!((limits.subscriptions_max, limits.subscription_bytes_max), (16, 3 << 10));
     assert_eq!((limits.retained_max, limits.retained_bytes_max), (17, 4 << 10));
     assert_eq!((limits.session_expiry_max, limits.patience), (3600, Span::ZERO));

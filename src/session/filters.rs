@@ -26,16 +26,20 @@ impl Default for Filters {
     }
 }
 
-/// How many filters a session may have, and how many bytes of them.
+/// How many filters a session may have, how many bytes of them, and how many patterns with a `+`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FiltersMax {
     pub count: usize,
     pub bytes: usize,
+    pub patterns: usize,
 }
 
-/// The session has as many filters as it may. The filter was not added.
+/// Which limit of a session is reached. The filter was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FiltersFull;
+pub enum FiltersFull {
+    Filters,
+    Patterns,
+}
 
 /// A list longer than this is hashed.
 const FEW_MAX: usize = 16;
@@ -75,7 +79,7 @@ impl Filters {
         seed: Seed,
     ) -> Result<(), FiltersFull> {
         if self.len() >= maximum.count || self.bytes() + filter.len() > maximum.bytes {
-            return Err(FiltersFull);
+            return Err(FiltersFull::Filters);
         }
         self.add(filter, seed);
         Ok(())

@@ -13,6 +13,7 @@ pub mod inbound;
 pub mod message;
 pub mod outbound;
 mod pace;
+mod patterns;
 pub mod queue;
 pub mod sessions;
 pub mod terms;
@@ -25,6 +26,7 @@ use self::{
     filters::{Filters, FiltersFull, FiltersMax},
     inbound::Inbound,
     outbound::Outbound,
+    patterns::Patterns,
     terms::Terms,
     topic_aliases::TopicAliases,
     will::Will,
@@ -56,6 +58,7 @@ pub struct Session {
     inbound: Inbound,
     outbound: Outbound,
     filters: Filters,
+    patterns: Patterns,
     /// How many of the filters belong to shared subscriptions.
     shared_filters: u32,
     /// Seconds that the session outlives its connection; `u32::MAX` never expires.
@@ -95,6 +98,7 @@ impl Session {
             inbound: Inbound::default(),
             outbound: Outbound::default(),
             filters: Filters::default(),
+            patterns: Patterns::default(),
             shared_filters: 0,
             expiry_interval: 0,
             ends_at: None,
@@ -229,18 +233,26 @@ impl Session {
         if self.filters.contains(text) {
             return Ok(false);
         }
-        self.filters.try_add(text, maximum, seed)?;
+        let filter = subscription.filter();
+        if !self.patterns.try_add(filter, maximum.patterns, seed) {
+            return Err(FiltersFull::Patterns);
+        }
+        if let Err(full) = self.filters.try_add(text, maximum, seed) {
+            self.patterns.remove(filter, seed);
+            return Err(full);
+        }
         self.shared_filters += u32::from(matches!(subscription, Subscription::Shared(_)));
         Ok(true)
     }
 
     /// Forgets a subscription. False: there is none with exactly this filter.
     /// [MQTT-3.10.4-1]
-    pub fn unsubscribe(&mut self, text: &str, subscription: Subscription<'_>) -> bool {
+    pub fn unsubscribe(&mut self, text: &str, subscription: Subscription<'_>, seed: Seed) -> bool {
         if !self.filters.contains(text) {
             return false;
         }
         self.filters.remove(text);
+        self.patterns.remove(subscription.filter(), seed);
         self.shared_filters -= u32::from(matches!(subscription, Subscription::Shared(_)));
         true
     }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 const SEED: Seed = Seed::new(1);
-const ROOM: FiltersMax = FiltersMax { count: 2, bytes: 20 };
+const ROOM: FiltersMax = FiltersMax { count: 2, bytes: 20, patterns: 1 };
 
 fn at(seconds: u64) -> Moment {
     Moment::from_nanos(Span::from_secs(seconds).as_nanos())
@@ -83,14 +83,15 @@ fn a_session_has_so_many_subscriptions_and_no_more() {
         session.subscribe(text, subscription, ROOM, SEED)
     };
     assert_eq!(subscribe("$share/g/a"), Ok(true));
-    assert_eq!(subscribe("0123456789ab"), Err(FiltersFull));
+    assert_eq!(subscribe("0123456789ab"), Err(FiltersFull::Filters));
     assert_eq!((subscribe("b"), subscribe("b")), (Ok(true), Ok(false)));
-    assert_eq!(subscribe("c"), Err(FiltersFull));
+    assert_eq!(subscribe("c"), Err(FiltersFull::Filters));
+    assert_eq!(subscribe("+/b"), Err(FiltersFull::Patterns));
     assert_eq!(session.shared_filter_at(0), Some("$share/g/a"));
     assert_eq!(session.shared_filter_at(1), None);
     let shared = Subscription::parse("$share/g/a").unwrap();
-    assert!(session.unsubscribe("$share/g/a", shared));
-    assert!(!session.unsubscribe("$share/g/a", shared));
+    assert!(session.unsubscribe("$share/g/a", shared, SEED));
+    assert!(!session.unsubscribe("$share/g/a", shared, SEED));
     assert!(!session.has_shared_filters());
     assert_eq!(session.take_filters(), ["b".into()]);
 }

@@ -160,7 +160,11 @@ impl Limits {
     }
 
     pub(super) fn filters(&self) -> FiltersMax {
-        FiltersMax { count: self.subscriptions_max, bytes: self.subscription_bytes_max }
+        FiltersMax {
+            count: self.subscriptions_max,
+            bytes: self.subscription_bytes_max,
+            patterns: self.wildcard_patterns_max,
+        }
     }
 
     pub(super) fn retained(&self) -> RetainedMax {

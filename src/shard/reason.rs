@@ -3,7 +3,10 @@
 //! A text names the problem, and what would help. All texts are constants, so that an answer costs
 //! nothing but its bytes, and reveals nothing about other clients or users.
 
-use crate::mqtt::{DecodeError, ReasonCode};
+use crate::{
+    mqtt::{DecodeError, ReasonCode},
+    session::filters::FiltersFull,
+};
 
 /// Declares all reasons, each with its code and its text.
 macro_rules! reasons {
@@ -90,6 +93,8 @@ reasons! {
         "the SUBSCRIBE has more Topic Filters than the server allows: send several packets";
     SubscriptionsFull = QuotaExceeded,
         "the session has reached its limit of subscriptions: unsubscribe, or use a wildcard";
+    PatternsFull = QuotaExceeded,
+        "the Topic Filters of the session have '+' at too many different places: use fewer, or #";
     ReplaysFull = QuotaExceeded,
         "too many subscriptions wait for retained messages: read them, then subscribe again";
     NoSubscription = NoSubscriptionExisted,
@@ -112,6 +117,15 @@ reasons! {
         "the response is larger than the Maximum Packet Size in CONNECT";
     ShuttingDown = ServerShuttingDown,
         "the server is shutting down: connect again later";
+}
+
+impl From<FiltersFull> for Reason {
+    fn from(full: FiltersFull) -> Reason {
+        match full {
+            FiltersFull::Filters => Reason::SubscriptionsFull,
+            FiltersFull::Patterns => Reason::PatternsFull,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -376,7 +376,7 @@ impl Router {
         let session = sessions.of_connected_mut(entry.subscriber);
         let is_new = session
             .subscribe(text, subscription, limits.filters(), context.settings.seed)
-            .map_err(|_| Reason::SubscriptionsFull)?;
+            .map_err(Reason::from)?;
         context.counters.subscriptions += u64::from(is_new);
         if let Subscription::Plain(filter) = subscription {
             self.deliveries.open_replay(filter, entry, is_new, &self.retained);
@@ -401,7 +401,8 @@ impl Router {
         context: &mut Context,
         ports: &mut impl Ports,
     ) -> Result<(), Reason> {
-        if !sessions.of_connected_mut(subscriber).unsubscribe(text, subscription) {
+        let seed = context.settings.seed;
+        if !sessions.of_connected_mut(subscriber).unsubscribe(text, subscription, seed) {
             return Err(Reason::NoSubscription);
         }
         self.deliveries.end_replay(subscriber, text);

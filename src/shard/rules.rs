@@ -112,6 +112,9 @@ pub struct Limits {
     pub subscriptions_max: usize,
     /// Bytes of the Topic Filters of one session, with the same answers.
     pub subscription_bytes_max: usize,
+    /// Patterns of text and `+` that the Topic Filters of one session begin with, with the same
+    /// answers.
+    pub wildcard_patterns_max: usize,
     /// Retained messages. Beyond it, a message for a new topic is refused with Quota exceeded, or
     /// not stored if the client cannot be told. Messages beyond a lowered limit stay.
     pub retained_max: usize,
@@ -162,6 +165,7 @@ pub(super) mod tests {
                 subscribe_filters_max: 8,
                 subscriptions_max: 100,
                 subscription_bytes_max: 1_000,
+                wildcard_patterns_max: 100,
                 retained_max: 100,
                 retained_bytes_max: 1 << 20,
                 slice_steps: SLICE_STEPS,

@@ -132,6 +132,8 @@ counters! {
     refused_subscribe_filters => "refused/filters-in-subscribe",
     /// Subscriptions beyond those of one session, or beyond their bytes.
     refused_session_filters => "refused/subscriptions-of-session",
+    /// Subscriptions whose patterns of text and `+` were more than one session may have.
+    refused_wildcard_patterns => "refused/wildcard-patterns",
     /// Payloads that are not the UTF-8 text that they are said to be.
     refused_payload_format => "refused/payload-format",
     /// Connections refused because the broker held as many as it may.
@@ -248,6 +250,7 @@ impl Counters {
             Reason::RetainedFull => self.refused_retained += 1,
             Reason::SubscribeTooLong => self.refused_subscribe_filters += 1,
             Reason::SubscriptionsFull => self.refused_session_filters += 1,
+            Reason::PatternsFull => self.refused_wildcard_patterns += 1,
             _ => {}
         }
     }

@@ -182,6 +182,7 @@ fn limits(random: &mut Random, narrow: bool) -> Limits {
         subscribe_filters_max: if narrow { random.between(1, 3) } else { 1_000_000 },
         subscriptions_max: if narrow { random.between(1, 6) } else { 10_000 },
         subscription_bytes_max: 64 << 20,
+        wildcard_patterns_max: if narrow { random.pick(&[1, 2, 4, 10]) } else { 10_000 },
         retained_max: if narrow { random.between(1, 4) } else { 10_000 },
         retained_bytes_max: 64 << 20,
         slice_steps: SLICE_STEPS,

@@ -237,6 +237,7 @@ pub(crate) fn limits() -> Limits {
         subscribe_filters_max: 1_000_000,
         subscriptions_max: 10_000,
         subscription_bytes_max: 64 << 20,
+        wildcard_patterns_max: 100_000,
         retained_max: 10_000,
         retained_bytes_max: 64 << 20,
         slice_steps: ringmq::shard::rules::SLICE_STEPS,

@@ -238,6 +238,7 @@ fn limits() -> Limits {
         subscribe_filters_max: 1_000_000,
         subscriptions_max: 1000,
         subscription_bytes_max: 64 << 20,
+        wildcard_patterns_max: 512,
         retained_max: 1000,
         retained_bytes_max: 1 << 20,
         slice_steps: ringmq::shard::rules::SLICE_STEPS,

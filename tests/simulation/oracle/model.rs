@@ -131,6 +131,33 @@ pub(super) struct Session {
     pub(super) got: BTreeSet<usize>,
 }
 
+impl Session {
+    /// How many patterns of text and `+` its filters begin with, if it subscribes to one more; 0 if
+    /// that one adds none.
+    pub(super) fn patterns_with(&self, text: &str) -> usize {
+        let current = self.subscriptions.iter().filter(|it| it.is_current());
+        let mut all: BTreeSet<Vec<bool>> =
+            current.flat_map(|it| patterns(filter_of(&it.text))).collect();
+        let before = all.len();
+        all.extend(patterns(filter_of(text)));
+        if all.len() > before { all.len() } else { 0 }
+    }
+}
+
+/// For each beginning of a filter that has a `+`: which of its levels are one.
+fn patterns(filter: &str) -> impl Iterator<Item = Vec<bool>> {
+    let levels: Vec<&str> = filter.split('/').take_while(|level| *level != "#").collect();
+    let beginnings = (1..=levels.len()).map(move |len| levels[..len].to_vec());
+    beginnings
+        .filter(|levels| levels.contains(&"+"))
+        .map(|levels| levels.iter().map(|level| *level == "+").collect())
+}
+
+/// A Topic Filter without the share group.
+fn filter_of(text: &str) -> &str {
+    text.strip_prefix("$share/").and_then(|it| it.split_once('/')).map_or(text, |(_, it)| it)
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Will {
     pub(super) publication: Publication,

@@ -197,8 +197,9 @@ impl Oracle {
             let known =
                 session.subscriptions.iter().position(|it| it.is_current() && it.text == text);
             let held = session.subscriptions.iter().filter(|it| it.is_current()).count();
-            let too_many = known.is_none() && held >= self.limits.subscriptions_max;
-            if too_many || index >= self.limits.subscribe_filters_max {
+            let beyond = session.patterns_with(text) > self.limits.wildcard_patterns_max;
+            let too_many = held >= self.limits.subscriptions_max || beyond;
+            if (known.is_none() && too_many) || index >= self.limits.subscribe_filters_max {
                 codes.push(if modern { ReasonCode::QuotaExceeded.value() } else { 0x80 });
                 continue;
             }

@@ -2,14 +2,14 @@
 
 use ringmq::{
     access::Policy,
-    mqtt::{Ack, Delivery, Packet, Publish, QoS},
+    mqtt::{Ack, Delivery, Packet, Publish, QoS, Version},
     session::queue::QueueLimits,
     shard::rules::Limits,
 };
 
 use super::{GROUPS, PER_TURN, Pair, V5, join_groups, take_all};
 use crate::{
-    SHARDS, join, join_as,
+    SHARDS, everywhere, join, join_as,
     packets::{at, bytes, connect, disconnect, id, publish, resume, subscribe, unsubscribe},
     subscriber,
     world::{World, limits},
@@ -168,6 +168,31 @@ fn a_walk_of_a_thousand_nodes_ends_in_one_copy_while_others_are_served() {
         world.run();
         assert_eq!(take_all(&mut world, bomb), 1);
     }
+}
+
+/// What filters of `a` and `+` cost each message is bounded when they are subscribed to. Many
+/// filters of one fleet are no burden.
+#[test]
+fn a_session_may_have_so_many_patterns_of_text_and_plus() {
+    everywhere(|shards, version| {
+        let limits = Limits { wildcard_patterns_max: 3, ..limits() };
+        let mut world = World::with(shards, &limits, &Policy::default());
+        let client = join_as(&mut world, version, "bomb");
+        let ask = |world: &mut World, packet_id, filters: &[&str]| {
+            let asked: Vec<_> = filters.iter().map(|text| (*text, at(QoS::AtMostOnce))).collect();
+            world.send(client, &subscribe(version, packet_id, &asked));
+            world.received(client)
+        };
+        let refused = if version == Version::V5 { "97" } else { "80" };
+        let fleet = ["+/a", "+/b", "+/c/#", "a/+", "b/+", "#", "$share/g/+"];
+        assert_eq!(ask(&mut world, 1, &fleet), ["SUBACK 1 [00, 00, 00, 00, 00, 00, 00]"]);
+        let said = ask(&mut world, 2, &["+/+", "$share/g/a/b/+", "d/+"]);
+        assert_eq!(said, [format!("SUBACK 2 [{refused}, {refused}, 00]")]);
+        assert_eq!(world.counters().refused_wildcard_patterns, 2);
+        world.send(client, &unsubscribe(version, 3, &["a/+", "b/+", "d/+"]));
+        world.received(client);
+        assert_eq!(ask(&mut world, 4, &["+/+"]), ["SUBACK 4 [00]"]);
+    });
 }
 
 /// A later message of the same publisher waits behind a walk that was cut, on each shard.

@@ -4,7 +4,7 @@
 //! Knows what happens in a turn, and in which order. The executor decides when to take a turn and
 //! when to sleep.
 
-use std::{mem, net::TcpStream};
+use std::{collections::VecDeque, mem, net::TcpStream};
 
 use tracing::warn;
 
@@ -38,6 +38,8 @@ pub(super) struct EventLoop<B> {
     /// What the turn is spent on.
     pub(super) steps: TurnSteps,
     completions: Vec<Completion>,
+    /// Completions that the last turn had no time for, in order.
+    late: VecDeque<Completion>,
     due: Vec<Due>,
     pub(super) listeners: ListeningSockets,
     connection_count: ConnectionCount,
@@ -77,6 +79,7 @@ impl<B: Brain> EventLoop<B> {
             buffers,
             steps: TurnSteps::default(),
             completions: Vec::new(),
+            late: VecDeque::new(),
             due: Vec::new(),
             listeners,
             connection_count,
@@ -106,7 +109,9 @@ impl<B: Brain> EventLoop<B> {
         self.steps.begin(self.brain.steps());
         self.handle_due();
         self.handle_completions();
-        self.driver.release_followers();
+        if self.late.is_empty() {
+            self.driver.release_followers();
+        }
         self.steps.end_phase(Phase::Connections, self.brain.steps());
         self.handle_mail();
         self.steps.end_phase(Phase::Letters, self.brain.steps());
@@ -142,16 +147,24 @@ impl<B: Brain> EventLoop<B> {
     pub(super) fn has_work(&self) -> bool {
         let is_due = |deadline| deadline <= self.driver.now;
         self.driver.has_due()
+            || !self.late.is_empty()
             || self.driver.mail.has_unread()
             || self.brain.next_deadline().is_some_and(is_due)
     }
 
+    /// Does what is due, up to [`PHASE_STEPS`]; the rest comes first in the next turn.
     fn handle_due(&mut self) {
         mem::swap(&mut self.due, &mut self.driver.due);
         let mut due = mem::take(&mut self.due);
-        for due in due.drain(..) {
-            self.handle_one_due(due);
+        let until = self.brain.steps() + PHASE_STEPS;
+        let mut done = 0;
+        while done < due.len() && self.brain.steps() <= until {
+            self.handle_one_due(due[done]);
+            done += 1;
         }
+        due.drain(..done);
+        due.append(&mut self.driver.due);
+        mem::swap(&mut due, &mut self.driver.due);
         self.due = due;
     }
 
@@ -172,6 +185,7 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
+    /// Handles what has come, up to [`PHASE_STEPS`]; the rest comes first in the next turn.
     fn handle_completions(&mut self) {
         let mut completions = mem::take(&mut self.completions);
         self.driver.ring.reap(&mut completions);
@@ -179,10 +193,22 @@ impl<B: Brain> EventLoop<B> {
             self.trimmer.note_activity(self.driver.now);
         }
         self.driver.reaping = true;
-        for completion in completions.drain(..) {
+        let mut late = mem::take(&mut self.late);
+        let until = self.brain.steps() + PHASE_STEPS;
+        while self.brain.steps() <= until
+            && let Some(completion) = late.pop_front()
+        {
             self.handle_completion(completion);
         }
-        self.driver.reaping = false;
+        for completion in completions.drain(..) {
+            if late.is_empty() && self.brain.steps() <= until {
+                self.handle_completion(completion);
+            } else {
+                late.push_back(completion);
+            }
+        }
+        self.driver.reaping = !late.is_empty();
+        self.late = late;
         self.completions = completions;
     }
 
@@ -415,6 +441,8 @@ impl<B: Brain> EventLoop<B> {
     }
 }
 
+/// Steps after which a turn handles no further connection: a few milliseconds.
+const PHASE_STEPS: u64 = 32_768;
 /// How often a shard looks whether messages still wait for clients.
 const DRAIN_LOOK: Span = Span::from_millis(20);
 /// Mailbox items of one peer that one turn handles.

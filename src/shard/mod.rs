@@ -144,10 +144,13 @@ impl Shard {
         }
     }
 
-    /// Handles whole packets until no whole packet is left, or until the connection is held or
-    /// gone. Returns how many bytes were taken.
+    /// Handles whole packets until no whole packet is left, until the connection is held or gone,
+    /// or until they have made so many deliveries that others have their turn first. Returns how
+    /// many bytes were taken.
     fn handle_packets(&mut self, id: ConnectionId, bytes: &[u8], ports: &mut impl Ports) -> usize {
         let (mut taken, mut latest) = (0, "");
+        let quantum = self.context.rules.limits.slice_steps / QUANTA_PER_SLICE;
+        let turn_over = self.context.counters.deliveries() + quantum as u64;
         while taken < bytes.len()
             && let Some(connection) = self.connections.get_mut(id)
             && !connection.is_held()
@@ -167,6 +170,10 @@ impl Shard {
                         Handled::Taken => {
                             taken += frame.len;
                             self.context.counters.messages_received += 1;
+                            if self.context.counters.deliveries() > turn_over {
+                                self.read_on_next_turn(id, ports);
+                                break;
+                            }
                         }
                         Handled::NotTaken => break,
                     }
@@ -179,6 +186,17 @@ impl Shard {
             }
         }
         taken
+    }
+
+    /// Reads nothing more from a connection in this turn.
+    #[cold]
+    #[inline(never)]
+    fn read_on_next_turn(&mut self, id: ConnectionId, ports: &mut impl Ports) {
+        // A connection that is held is read on when that is over.
+        if self.connections.get(id).is_some_and(|connection| !connection.is_held()) {
+            ports.pause(id);
+            ports.resume(id);
+        }
     }
 
     /// Whether a packet that is told to other shards has to wait because a batch of letters is
@@ -366,6 +384,10 @@ impl Shard {
         }
     }
 }
+
+/// The packets of a connection may make a slice of deliveries in so many turns: more than what one
+/// receive brings of the smallest messages for one subscriber each.
+const QUANTA_PER_SLICE: usize = 4;
 
 /// Whether other shards may hear of what a packet of this type changes.
 fn is_told_to_others(packet_type: PacketType) -> bool {

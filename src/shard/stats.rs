@@ -175,11 +175,16 @@ impl Counters {
         }
     }
 
+    /// Messages that were sent to clients, or put into queues or taken out of them.
+    #[inline]
+    pub(super) fn deliveries(&self) -> u64 {
+        self.publishes_sent + self.queue_steps
+    }
+
     /// The steps that were done for packets and for receivers of messages.
     pub(super) fn steps(&self) -> u64 {
         self.messages_received
-            + self.publishes_sent
-            + self.queue_steps
+            + self.deliveries()
             + self.dropped_outbox_full
             + self.dropped_too_large
     }

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod splitting;
+mod turns;
 
 const V5: Version = Version::V5;
 const GROUPS: usize = 10_000;

@@ -1,0 +1,50 @@
+//! What the packets of one connection may do in a turn.
+
+use ringmq::mqtt::{Delivery, Packet, QoS};
+
+use super::{Pair, V5, narrow};
+use crate::{
+    SHARDS, join_as,
+    packets::{bytes, publish},
+    subscriber,
+};
+
+/// Deliveries of one connection in a turn of the narrow broker, and those of its last packet.
+const PER_TURN: u64 = 200 + 100;
+
+/// Its packets are small, and each of them goes to a hundred subscribers.
+#[test]
+fn a_publisher_of_dear_packets_is_read_on_in_the_next_turn_in_order() {
+    for shards in SHARDS {
+        let mut world = narrow(shards);
+        let pair = Pair::of(&mut world);
+        let readers: Vec<usize> = (0..100)
+            .map(|n| subscriber(&mut world, V5, &format!("reader {n}"), "dear", QoS::AtMostOnce))
+            .collect();
+        let writer = join_as(&mut world, V5, "writer");
+        let payloads: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+        let messages = payloads.iter().flat_map(|payload| {
+            bytes(&Packet::Publish(publish("dear", Delivery::AtMostOnce, payload)), V5)
+        });
+        world.push(writer, &messages.collect::<Vec<u8>>());
+        let mut before = world.counters().publishes_received;
+        let mut turns = 0;
+        while before < 200 {
+            pair.talk(&mut world);
+            turns += 1;
+            let now = world.counters().publishes_received - turns;
+            // Two turns for one message; the readers of other shards count on their own.
+            assert!(
+                (now - before) * 100 <= 2 * PER_TURN * shards as u64,
+                "{before} and then {now}"
+            );
+            before = now;
+        }
+        world.run();
+        let expected: Vec<String> =
+            payloads.iter().map(|payload| format!("PUBLISH dear '{payload}'")).collect();
+        for reader in readers {
+            assert_eq!(world.received(reader), expected);
+        }
+    }
+}

@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use self::log::Log;
 use crate::{
-    access::{Accounts, Passwords, Policy, scram::ScramUsers},
+    access::{Accounts, Failures, Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
     config::Config,
     runtime::{self, HangUps, RuntimeConfig, Started},
@@ -44,6 +44,7 @@ pub fn run(config: &Config, hang_ups: HangUps) -> Result<()> {
         seed,
         started_at,
         wall_clock: runtime::wall_clock(),
+        failures: Failures::new(seed),
         sessions: SharedCount::default(),
         accounts: Accounts::with_exempt(seed, config.exempt.clone()),
         listeners: config.listeners.clone(),

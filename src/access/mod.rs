@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod failures;
 mod hash;
 mod passwords;
 mod principal;
@@ -17,6 +18,7 @@ pub mod topics;
 use std::{fmt, sync::Arc};
 
 pub use self::account::{Account, AccountName, Accounts, Charge, Kind};
+pub use self::failures::{Admission, Failures};
 pub use self::passwords::{PasswordFileError, Passwords, Problem};
 pub use self::principal::Principal;
 pub use self::remembered::{Mark, Remembered, Ticket};

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use super::{
+    attempts,
     budget::Budget,
     checks::{Check, Checks, ChecksFull, Claim},
     connection::{MqttConnection, Stage},
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     access::{
-        Decision, Policy, Remembered,
+        Admission, Decision, Policy, Remembered,
         scram::{Exchange, MESSAGE_BYTES_MAX, Outcome},
     },
     base::{
@@ -70,6 +71,10 @@ pub(super) enum Step {
     Fail,
     /// The client has gone.
     Leave,
+    /// The packet is handed in again at this moment.
+    WaitUntil(Moment),
+    /// CONNECT is answered with a refusal at this moment: the password was wrong.
+    RefuseAt(Box<KeptConnect>, Moment),
 }
 
 /// An AUTH packet of the broker's.
@@ -160,45 +165,66 @@ impl Authenticator {
             Decision::Granted => Step::LetIn(connect, Proof::default()),
             Decision::NotAuthorized => Step::Refuse(connect, Reason::Anonymous),
             Decision::Verify(verification) => {
-                let claim = self.claim(&connect, password, policy, ports);
-                if self.recognizes(claim.as_ref(), connection, context) {
-                    return conclude_check(connect, Verdict::Passed);
+                let mut claim = self.claim(&connect, password, policy, ports);
+                if self.recognizes(&claim, connection, context) {
+                    return conclude_check(connection, connect, Verdict::Passed, context);
                 }
-                let check = Check { connection: id, verification, claim };
-                self.wait_for_thread(connection, connect, check)
+                claim.in_turn = attempts::come_in_turn(connection, &claim.user_name, context);
+                match attempts::admit(connection, &claim.user_name, context) {
+                    Admission::Now => {
+                        let check = Check { connection: id, verification, claim };
+                        self.wait_for_thread(connection, connect, check)
+                    }
+                    Admission::At(moment) => Step::WaitUntil(moment),
+                    Admission::Refused => Step::Refuse(connect, Reason::TooManyFailures),
+                }
             }
         }
     }
 
-    /// What a CONNECT with a password claims, if that can be remembered.
+    /// What a CONNECT with a password claims.
     fn claim(
         &mut self,
         connect: &KeptConnect,
         password: Option<&[u8]>,
         policy: &Policy,
         ports: &mut impl Ports,
-    ) -> Option<Claim> {
-        let (user_name, passwords) = (connect.user_name.clone()?, policy.passwords.as_ref()?);
-        let mark = self.remembered.mark(passwords, &user_name, password?, || ports.secret())?;
-        Some(Claim { user_name, mark })
+    ) -> Claim {
+        let user_name = connect.user_name.clone().unwrap_or_default();
+        let mark = policy.passwords.as_ref().zip(password).and_then(|(passwords, password)| {
+            self.remembered.mark(passwords, &user_name, password, || ports.secret())
+        });
+        Claim { user_name, mark, in_turn: false }
     }
 
     /// Whether the password of the client was proven lately.
     fn recognizes(
         &mut self,
-        claim: Option<&Claim>,
+        claim: &Claim,
         connection: &mut MqttConnection,
         context: &mut Context,
     ) -> bool {
-        let ticket = claim.and_then(|Claim { user_name, mark }| {
-            self.remembered.recognize(user_name, *mark, context.now)
-        });
-        context.counters.checks_remembered += u64::from(ticket.is_some());
+        let ticket = claim
+            .mark
+            .and_then(|mark| self.remembered.recognize(&claim.user_name, mark, context.now));
         let is_known = ticket.is_some();
+        context.counters.checks_remembered += u64::from(is_known);
         if let Some(ticket) = ticket {
             connection.keep_ticket(ticket);
         }
         is_known
+    }
+
+    /// Whether so many logins have failed since CONNECT came that the client cannot be let through
+    /// now. So those that came all at once learn as little as those that came one by one.
+    fn comes_too_late(
+        claim: &Claim,
+        connection: &mut MqttConnection,
+        context: &mut Context,
+    ) -> bool {
+        !claim.in_turn
+            && attempts::come_in_turn(connection, &claim.user_name, context)
+            && attempts::admit(connection, &claim.user_name, context) != Admission::Now
     }
 
     fn wait_for_thread(
@@ -236,11 +262,13 @@ impl Authenticator {
             if latest != Some(id) && ports.has_gone(id) {
                 context.counters.checks_dropped += 1;
                 connections.note_verdict(id, Verdict::Gone);
-            } else if self.recognizes(claim.as_ref(), connection, context) {
+            } else if self.recognizes(&claim, connection, context) {
                 connections.note_verdict(id, Verdict::Passed);
+            } else if Authenticator::comes_too_late(&claim, connection, context) {
+                connections.note_verdict(id, Verdict::TooMany);
             } else {
                 context.counters.checks_run += 1;
-                self.at_work.extend(claim.map(|claim| (id, claim)));
+                self.at_work.push((id, claim));
                 ports.verify(id, verification);
             }
         }
@@ -257,7 +285,7 @@ impl Authenticator {
     ) {
         let place = self.at_work.iter().position(|(connection, _)| *connection == id);
         let claim = place.map(|place| self.at_work.swap_remove(place).1);
-        if let Some(Claim { user_name, mark }) = claim.filter(|_| passed) {
+        if let Some(Claim { user_name, mark: Some(mark), .. }) = claim.filter(|_| passed) {
             let ticket = self.remembered.remember(user_name, mark, now);
             if let (Some(ticket), Some(connection)) = (ticket, connections.get_mut(id)) {
                 connection.keep_ticket(ticket);
@@ -320,14 +348,28 @@ fn address_of(connection: &MqttConnection) -> u64 {
 }
 
 /// A CONNECT whose password has been checked, or will not be.
-pub(super) fn conclude_check(connect: Box<KeptConnect>, verdict: Verdict) -> Step {
+pub(super) fn conclude_check(
+    connection: &MqttConnection,
+    mut connect: Box<KeptConnect>,
+    verdict: Verdict,
+    context: &mut Context,
+) -> Step {
+    let user_name = connect.user_name.as_deref().unwrap_or_default();
     match verdict {
         Verdict::Passed => {
+            attempts::note_success(connection, user_name, context);
             let proof = Proof { user_name: connect.user_name.clone(), data: None };
             Step::LetIn(connect, proof)
         }
-        Verdict::Wrong => Step::Refuse(connect, Reason::PasswordWrong),
+        Verdict::Wrong => match attempts::note_failure(connection, user_name, context) {
+            Some(moment) => {
+                connect.keep_claim_only();
+                Step::RefuseAt(connect, moment)
+            }
+            None => Step::Refuse(connect, Reason::PasswordWrong),
+        },
         Verdict::Busy => Step::Refuse(connect, Reason::PasswordChecksFull),
+        Verdict::TooMany => Step::Refuse(connect, Reason::TooManyFailures),
         Verdict::Gone => Step::Leave,
     }
 }
@@ -355,6 +397,11 @@ impl Authentication {
     fn new(method: &str, connect: Box<KeptConnect>) -> Authentication {
         let purpose = Purpose::Connect(connect);
         Authentication { method: method.into(), exchange: None, purpose }
+    }
+
+    /// The user that the client has to prove to be with its next message.
+    pub(super) fn claimed_user(&self) -> Option<&str> {
+        self.exchange.as_ref().and_then(Exchange::claimed_user)
     }
 
     /// Handles an AUTH of the client, which continues an exchange or begins one. Meanwhile messages

@@ -30,15 +30,17 @@ pub(super) struct Checks<K> {
 pub(super) struct Check {
     pub(super) connection: ConnectionId,
     pub(super) verification: Verification,
-    /// What is remembered if the check passes.
-    pub(super) claim: Option<Claim>,
+    pub(super) claim: Claim,
 }
 
-/// A user, and the mark of the password that the client says is the user's.
+/// What a client says with its User Name and its password.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) user_name: Box<str>,
-    pub(super) mark: Mark,
+    /// What is remembered if the check passes.
+    pub(super) mark: Option<Mark>,
+    /// So many logins had failed when CONNECT came that it was let through in its turn.
+    pub(super) in_turn: bool,
 }
 
 /// So many checks wait that no other one can.
@@ -133,7 +135,8 @@ mod tests {
     }
 
     fn check(slot: u32) -> Check {
-        Check { connection: id(slot), verification: Box::new(|| true), claim: None }
+        let claim = Claim { user_name: "ada".into(), mark: None, in_turn: false };
+        Check { connection: id(slot), verification: Box::new(|| true), claim }
     }
 
     fn slots(checks: &mut Checks<char>) -> Vec<u32> {

@@ -7,6 +7,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use super::{
     Handled, Shard,
     admit::Entrance,
+    attempts,
     auth::{Credentials, Step, conclude_check},
     connack::Accepted,
     end::Cause,
@@ -15,10 +16,14 @@ use super::{
     owed::{Answer, Condition, Verdict},
     ports::{Payer, Ports},
     reason::Reason,
+    timers::Timer,
 };
 use crate::{
-    access::Principal,
-    base::ids::{ConnectionId, SubscriberId},
+    access::{Admission, Principal},
+    base::{
+        ids::{ConnectionId, SubscriberId},
+        time::Moment,
+    },
     mqtt::{Auth, Connect, DecodeError, Frame, Packet, ProtocolError},
     session::{Link, terms::Terms},
 };
@@ -56,8 +61,9 @@ impl Shard {
         let client = (id, self.connections.connected_mut(id));
         let credentials = Credentials::of(connect);
         let step = self.authenticator.begin(client, kept, credentials, &mut self.context, ports);
+        let waits = matches!(step, Step::WaitUntil(_));
         self.take_step(id, step, ports);
-        Handled::Taken
+        if waits { Handled::NotTaken } else { Handled::Taken }
     }
 
     /// Takes the step that follows from what the client has proven so far.
@@ -84,7 +90,52 @@ impl Shard {
             }
             Step::Fail => self.end(id, Cause::NotAuthenticated, ports),
             Step::Leave => self.end(id, Cause::Finished, ports),
+            Step::WaitUntil(moment) => self.owe_at(id, moment, Answer::ReadOn, ports),
+            Step::RefuseAt(connect, moment) => {
+                self.owe_at(id, moment, Answer::Refusal(connect), ports);
+            }
         }
+    }
+
+    /// Owes a connection an answer that is given at this moment, after failed logins.
+    fn owe_at(&mut self, id: ConnectionId, moment: Moment, answer: Answer, ports: &mut impl Ports) {
+        self.connections.owe(id, (Condition::Delay(false), answer), ports);
+        self.context.timers.set(moment, Timer::Delay(id));
+    }
+
+    /// Whether an AUTH has to wait, because logins of its user or from its address have failed. It
+    /// is not taken, and its connection may have ended.
+    pub(super) fn delays_auth(&mut self, id: ConnectionId, ports: &mut impl Ports) -> bool {
+        let connection = self.connections.connected_mut(id);
+        let Some(user_name) = connection.claimed_user().map(str::to_owned) else { return false };
+        match attempts::admit(connection, &user_name, &mut self.context) {
+            Admission::Now => return false,
+            Admission::At(moment) => self.owe_at(id, moment, Answer::ReadOn, ports),
+            Admission::Refused => self.end(id, Cause::TooManyFailures, ports),
+        }
+        true
+    }
+
+    /// Ends a connection whose client has not proven to be the user that it claims to be, now or
+    /// after a delay.
+    fn fail(&mut self, id: ConnectionId, user_name: Option<&str>, ports: &mut impl Ports) {
+        let connection = self.connections.connected(id);
+        let later = user_name
+            .and_then(|user_name| attempts::note_failure(connection, user_name, &mut self.context));
+        match later {
+            Some(moment) => self.owe_at(id, moment, Answer::Failure, ports),
+            None => self.end(id, Cause::NotAuthenticated, ports),
+        }
+    }
+
+    /// Tells a client whose answer was delayed that its password was wrong.
+    pub(super) fn refuse_wrong(
+        &mut self,
+        id: ConnectionId,
+        connect: &KeptConnect,
+        ports: &mut impl Ports,
+    ) {
+        self.refuse_connect(id, Claim::of(connect), Reason::PasswordWrong, ports);
     }
 
     /// Gives password checks that wait to threads that have none.
@@ -113,8 +164,15 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let connection = self.connections.connected_mut(id);
+        let user_name = connection.claimed_user().map(str::to_owned);
         match connection.handle_auth(auth, &self.context.rules.policy, ports) {
-            Ok(step) => self.take_step(id, step, ports),
+            Ok(Step::Fail) => self.fail(id, user_name.as_deref(), ports),
+            Ok(step) => {
+                if let (Step::LetIn(..), Some(user_name)) = (&step, user_name) {
+                    attempts::note_success(connection, &user_name, &self.context);
+                }
+                self.take_step(id, step, ports);
+            }
             Err(error) => self.refuse(id, error, ports),
         }
     }
@@ -128,13 +186,14 @@ impl Shard {
         verdict: Verdict,
         ports: &mut impl Ports,
     ) {
-        match self.context.crowded_peer(ports).filter(|_| verdict == Verdict::Passed) {
-            Some(peer) => {
-                let answer = Answer::Connect(connect);
-                self.connections.owe_until_posted(id, peer, answer, ports);
-            }
-            None => self.take_step(id, conclude_check(connect, verdict), ports),
+        let crowded = self.context.crowded_peer(ports).filter(|_| verdict == Verdict::Passed);
+        if let Some(peer) = crowded {
+            let answer = Answer::Connect(connect);
+            return self.connections.owe_until_posted(id, peer, answer, ports);
         }
+        let connection = self.connections.connected(id);
+        let step = conclude_check(connection, connect, verdict, &mut self.context);
+        self.take_step(id, step, ports);
     }
 
     /// Lets the client in: takes its session over, resumes it or begins a new one.

@@ -54,6 +54,9 @@ pub(super) struct MqttConnection {
     last_packet: Moment,
     /// What the connection is owed.
     debt: Debt,
+    /// The packet by which the client proves who it is has waited, and goes on when it is handed in
+    /// again.
+    admitted: bool,
     /// Held while a client is connected whose password is remembered.
     ticket: Option<Ticket>,
     extras: Option<Box<Extras>>,
@@ -112,6 +115,7 @@ impl MqttConnection {
             keep_alive: 0,
             last_packet: now,
             debt: Debt::default(),
+            admitted: false,
             ticket: None,
             extras: None,
         }
@@ -252,6 +256,20 @@ impl MqttConnection {
     #[inline]
     pub(super) fn keeps_back(&mut self, acknowledgement: &[u8]) -> bool {
         self.debt.keeps_back(acknowledgement)
+    }
+
+    pub(super) fn give_admission(&mut self) {
+        self.admitted = true;
+    }
+
+    /// Whether there was one.
+    pub(super) fn take_admission(&mut self) -> bool {
+        std::mem::take(&mut self.admitted)
+    }
+
+    /// The user that the client has to prove to be with its next AUTH.
+    pub(super) fn claimed_user(&self) -> Option<&str> {
+        self.extras.as_ref()?.authentication.as_ref()?.claimed_user()
     }
 
     /// Keeps this ticket for as long as the connection lasts.

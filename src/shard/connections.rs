@@ -149,6 +149,13 @@ impl Connections {
         }
     }
 
+    /// The delay of a client is over. The client may have gone.
+    pub(super) fn note_delay_over(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.entries.get_mut(id) {
+            self.owed.note_delay_over(id, connection.debt_mut());
+        }
+    }
+
     /// Whether an answer may be due to anyone.
     #[inline]
     pub(super) fn has_due(&self) -> bool {

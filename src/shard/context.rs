@@ -5,11 +5,13 @@
 
 use std::rc::Rc;
 
-use super::{ports::Ports, rules::Rules, settings::Settings, stats::Counters, timers::Timers};
+use super::{
+    log::Refusals, ports::Ports, rules::Rules, settings::Settings, stats::Counters, timers::Timers,
+};
 use crate::base::{ids::ShardId, time::Moment};
 #[cfg(test)]
 use crate::{
-    access::Accounts,
+    access::{Accounts, Failures},
     base::{
         hash::Seed,
         shared_count::SharedCount,
@@ -31,6 +33,8 @@ pub(super) struct Context {
     pub(super) other_steps: u64,
     /// The reminders of the shard.
     pub(super) timers: Timers,
+    /// Refused clients that the log has only counted.
+    pub(super) refusals: Refusals,
     /// The broker is stopping.
     pub(super) stopping: bool,
 }
@@ -44,6 +48,7 @@ impl Context {
             counters: Counters::default(),
             other_steps: 0,
             timers: Timers::new(now),
+            refusals: Refusals::default(),
             stopping: false,
             settings,
         }
@@ -70,6 +75,7 @@ impl Context {
             seed: Seed::new(1),
             started_at: Moment::default(),
             wall_clock: WallClock::new(Moment::default(), WallTime::default()),
+            failures: Failures::new(Seed::new(1)),
             sessions: SharedCount::default(),
             accounts: Accounts::default(),
             listeners: vec![Listener {

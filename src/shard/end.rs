@@ -45,6 +45,8 @@ pub(super) enum Cause {
     Refused(Reason),
     /// An enhanced authentication has failed.
     NotAuthenticated,
+    /// So many logins have failed that another attempt would have to wait for too long.
+    TooManyFailures,
     /// An answer is larger than the Maximum Packet Size of the client.
     AnswerTooLarge,
     /// CONNACK is larger than the Maximum Packet Size of the client, and no packet may come before
@@ -76,6 +78,7 @@ impl Cause {
             Cause::QuotaExceeded => Some(Reason::QueueFull),
             Cause::Refused(reason) => Some(reason),
             Cause::NotAuthenticated => Some(Reason::NotAuthenticated),
+            Cause::TooManyFailures => Some(Reason::TooManyFailures),
             Cause::AnswerTooLarge => Some(Reason::AnswerTooLarge),
             Cause::ShuttingDown => Some(Reason::ShuttingDown),
         }

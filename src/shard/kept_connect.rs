@@ -87,6 +87,11 @@ impl KeptConnect {
         Ok(())
     }
 
+    /// Gives back what the refusal of the CONNECT does not need.
+    pub(super) fn keep_claim_only(&mut self) {
+        (self.will, self.share) = (None, None);
+    }
+
     fn bytes(&self) -> usize {
         let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         let will = self.will.as_ref().map_or(0, |will| size_of::<Will>() + will.message.size());

@@ -62,14 +62,44 @@ impl<'a> Claim<'a> {
     }
 }
 
+/// Refusals that can happen thousands of times in a second, because no password is checked for
+/// them. They share one line in [`QUIET_SPAN`].
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    quiet_until: Option<Moment>,
+    /// Refusals since the last line.
+    count: u64,
+}
+
+impl Refusals {
+    /// Counts a refusal. Returns how many there were since the last line; `None` if this one gets
+    /// no line.
+    fn note(&mut self, now: Moment) -> Option<u64> {
+        self.count += 1;
+        if self.quiet_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.quiet_until = Some(now + QUIET_SPAN);
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
 /// Logs that a CONNECT was refused. Without a claim, the CONNECT could not be read.
 pub(super) fn refused(
     principal: &Principal,
     claim: Claim<'_>,
     listener: SocketAddr,
     reason: Reason,
+    (refusals, now): (&mut Refusals, Moment),
 ) {
+    let is_frequent = matches!(reason, Reason::TooManyFailures | Reason::PasswordChecksFull);
+    let count = is_frequent.then(|| refusals.note(now));
+    if count == Some(None) {
+        return;
+    }
+    let count = count.flatten();
     info!(
+        count,
         client = claim.client.map(beginning),
         user = claim.user.map(beginning),
         peer = %principal.peer(),

@@ -8,6 +8,7 @@
 
 mod ack;
 mod admit;
+mod attempts;
 mod auth;
 mod brain;
 mod budget;
@@ -163,7 +164,7 @@ impl Shard {
                         ports.pause(id);
                         break;
                     }
-                    if self.waits_for_posting(id, &frame, ports) {
+                    if self.has_to_wait(id, &frame, ports) {
                         break;
                     }
                     match self.handle_frame(id, frame, &mut latest, ports) {
@@ -200,21 +201,16 @@ impl Shard {
     }
 
     /// Whether a packet that is told to other shards has to wait because a batch of letters is
-    /// crowded. If so, the connection is held until the batch has been posted.
-    fn waits_for_posting(
-        &mut self,
-        id: ConnectionId,
-        frame: &Frame<'_>,
-        ports: &mut impl Ports,
-    ) -> bool {
+    /// crowded, or because logins have failed. If so, the connection is held for so long.
+    fn has_to_wait(&mut self, id: ConnectionId, frame: &Frame<'_>, ports: &mut impl Ports) -> bool {
         if !is_told_to_others(frame.packet_type()) {
             return false;
         }
-        let crowded = self.context.crowded_peer(ports);
-        if let Some(peer) = crowded {
+        if let Some(peer) = self.context.crowded_peer(ports) {
             self.connections.owe_until_posted(id, peer, Answer::ReadOn, ports);
+            return true;
         }
-        crowded.is_some()
+        frame.packet_type() == PacketType::Auth && self.delays_auth(id, ports)
     }
 
     /// `latest` is the topic of the latest PUBLISH among these bytes.
@@ -345,6 +341,8 @@ impl Shard {
                 }
                 Due::Connect(connect, verdict) => self.answer_connect(id, connect, verdict, ports),
                 Due::Enter(entrance) => self.accept(id, entrance, ports),
+                Due::Refusal(connect) => self.refuse_wrong(id, &connect, ports),
+                Due::Failure => self.end(id, Cause::NotAuthenticated, ports),
             }
             self.connections.read_on(id, self.context.now, ports);
         }

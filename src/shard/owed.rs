@@ -42,6 +42,8 @@ pub(super) enum Condition {
     Verdict(Option<Verdict>),
     /// Another shard has been asked for a place for a session, and has answered.
     Place { is_told: bool },
+    /// A delay after failed logins; true once it is over.
+    Delay(bool),
 }
 
 impl Condition {
@@ -61,6 +63,8 @@ pub(super) enum Verdict {
     Wrong,
     /// The check would take too long.
     Busy,
+    /// Too many logins have failed meanwhile.
+    TooMany,
     /// The client has gone, and was not waited for.
     Gone,
 }
@@ -82,6 +86,10 @@ pub(super) enum Answer {
     Connect(Box<KeptConnect>),
     /// The shard lets the client in, if there is a place for its session.
     Enter(Box<Entrance>),
+    /// The shard says that the password was wrong.
+    Refusal(Box<KeptConnect>),
+    /// The shard says that the authentication has failed.
+    Failure,
 }
 
 /// An answer that no longer has to wait.
@@ -91,6 +99,8 @@ pub(super) enum Due {
     Packets(Vec<u8>),
     Connect(Box<KeptConnect>, Verdict),
     Enter(Box<Entrance>),
+    Refusal(Box<KeptConnect>),
+    Failure,
 }
 
 /// What one connection is owed. Most connections are owed nothing, and pay one pointer for that.
@@ -270,7 +280,7 @@ impl Owed {
             }
             Condition::Posted(to, _) => self.posted[to.index()].waiting.push(connection),
             // What they wait for names the connection.
-            Condition::Verdict(_) | Condition::Place { .. } => {}
+            Condition::Verdict(_) | Condition::Place { .. } | Condition::Delay(_) => {}
         }
         debt.0.get_or_insert_default().answers.push_back((condition, answer));
     }
@@ -319,6 +329,17 @@ impl Owed {
         }
     }
 
+    /// The delay of a connection is over.
+    pub(super) fn note_delay_over(&mut self, connection: ConnectionId, debt: &mut Debt) {
+        let answers = debt.0.iter_mut().flat_map(|rows| &mut rows.answers);
+        for (condition, _) in answers {
+            if let Condition::Delay(over) = condition {
+                *over = true;
+            }
+        }
+        self.ready.push_back(connection);
+    }
+
     /// Whether something may be due for anyone.
     #[inline]
     pub(super) fn has_ready(&self) -> bool {
@@ -345,6 +366,8 @@ impl Owed {
             Answer::Packets(packets) => Due::Packets(packets),
             Answer::Connect(connect) => Due::Connect(connect, condition.verdict()),
             Answer::Enter(entrance) => Due::Enter(entrance),
+            Answer::Refusal(connect) => Due::Refusal(connect),
+            Answer::Failure => Due::Failure,
         })
     }
 
@@ -354,6 +377,7 @@ impl Owed {
             Condition::Posted(to, batches) => batches <= self.posted[to.index()].batches,
             Condition::Verdict(verdict) => verdict.is_some(),
             Condition::Place { is_told } => is_told,
+            Condition::Delay(over) => over,
         }
     }
 

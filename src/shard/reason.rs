@@ -52,6 +52,8 @@ reasons! {
         "this listener requires authentication: send User Name and Password, or use AUTH";
     PasswordChecksFull = ServerBusy,
         "too many passwords are waiting to be checked: connect again in a few seconds";
+    TooManyFailures = ServerBusy,
+        "too many logins from this address or of this user have failed: connect again later";
     AuthenticationsFull = ServerBusy,
         "too many clients are authenticating: connect again in a few seconds";
     AuthenticationMethodUnknown = BadAuthenticationMethod,

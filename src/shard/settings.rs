@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::{
-    access::Accounts,
+    access::{Accounts, Failures},
     base::{
         hash::Seed,
         ids::ShardId,
@@ -25,6 +25,8 @@ pub struct Settings {
     pub started_at: Moment,
     /// The wall clock at the start. A shard does not notice when the wall clock is set later.
     pub wall_clock: WallClock,
+    /// The failed logins of all shards.
+    pub failures: Failures,
     /// The number of sessions of all shards.
     pub sessions: SharedCount,
     /// Who pays for what all shards keep for clients.

@@ -148,8 +148,14 @@ counters! {
     refused_connect_size => "connections/refused/connect-too-large",
     /// Connections refused for a wrong or missing password, or another failed authentication.
     refused_authentication => "connections/refused/authentication",
+    /// Connections refused because too many logins had failed before.
+    refused_failures => "connections/refused/too-many-failures",
     /// Connections refused in CONNACK for any other reason.
     refused_connect => "connections/refused/connect",
+    /// Logins that failed because the client had not proven to be its user.
+    logins_failed => "logins/failed",
+    /// Logins that had to wait because earlier ones had failed.
+    logins_delayed => "logins/delayed",
     /// Passwords that a thread has begun to check.
     checks_run => "logins/password-checks",
     /// Passwords that were not checked, because they had been proven lately.
@@ -216,6 +222,7 @@ impl Counters {
             Cause::QuotaExceeded => self.ended_quota += 1,
             Cause::Refused(_) => self.ended_refused += 1,
             Cause::NotAuthenticated => self.refused_authentication += 1,
+            Cause::TooManyFailures => self.refused_failures += 1,
             Cause::AnswerTooLarge | Cause::ConnackTooLarge => self.ended_too_large += 1,
             Cause::HandshakeRefused => self.refused_handshake += 1,
             Cause::FramesRefused => self.ended_websocket += 1,
@@ -238,6 +245,7 @@ impl Counters {
             Reason::ConnectionShare => self.refused_share += 1,
             Reason::SessionsFull => self.refused_sessions += 1,
             Reason::AuthenticationsFull | Reason::PasswordChecksFull => self.refused_busy += 1,
+            Reason::TooManyFailures => self.refused_failures += 1,
             Reason::Anonymous | Reason::PasswordWrong | Reason::AuthenticationMethodUnknown => {
                 self.refused_authentication += 1;
             }

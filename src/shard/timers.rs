@@ -3,12 +3,7 @@
 //! A timer is only a reminder to check: the code that it is for decides whether anything is due.
 
 use super::{
-    Shard,
-    connection::{MqttConnection, Stage},
-    end::Cause,
-    owed::Verdict,
-    ports::Ports,
-    retained::TOMBSTONE_SPAN,
+    Shard, connection::Stage, end::Cause, owed::Verdict, ports::Ports, retained::TOMBSTONE_SPAN,
 };
 use crate::base::{
     ids::{ConnectionId, SubscriberId},
@@ -23,6 +18,8 @@ pub(super) enum Timer {
     Connect(ConnectionId),
     /// The password of the client should have been checked.
     Check(ConnectionId),
+    /// A delay after failed logins is over.
+    Delay(ConnectionId),
     /// The client may have been silent for too long.
     KeepAlive(ConnectionId),
     /// The session of an absent client may end, or its Will be due.
@@ -68,6 +65,8 @@ const LATE: Span = Span::from_secs(1);
 const READING_SPAN: Span = Span::from_secs(1);
 /// How often retained messages that have expired are removed.
 const SWEEP_SPAN: Span = Span::from_secs(5);
+/// How long to wait for a client that is held when its CONNECT should have been taken.
+const HELD_SPAN: Span = Span::from_secs(1);
 /// How often passwords that nobody has used are forgotten.
 const PASSWORDS_SPAN: Span = Span::from_secs(60);
 /// The time between two bounded steps of such a sweep.
@@ -147,6 +146,7 @@ impl Shard {
         match timer {
             Timer::Connect(connection) => self.look_at_connect(connection, ports),
             Timer::Check(connection) => self.look_at_check(connection),
+            Timer::Delay(connection) => self.connections.note_delay_over(connection),
             Timer::KeepAlive(connection) => self.look_at_keep_alive(connection, ports),
             Timer::Place(connection) => self.connections.note_place(connection),
             Timer::Absence(subscriber) => self.look_at_absence(subscriber, ports),
@@ -191,9 +191,15 @@ impl Shard {
 
     /// [MQTT-3.1.4-1@3.1.1]
     fn look_at_connect(&mut self, id: ConnectionId, ports: &mut impl Ports) {
+        let Some(connection) = self.connections.get(id) else { return };
         // A password check has a time limit of its own.
-        let stage = self.connections.get(id).map(MqttConnection::stage);
-        if stage.is_some_and(|stage| matches!(stage, Stage::Fresh | Stage::Authenticating)) {
+        if matches!(connection.stage(), Stage::Waiting | Stage::Connected(_)) {
+            return;
+        }
+        if connection.is_held() {
+            // The client has sent its packet in time, and the broker has not taken it yet.
+            self.context.timers.set(self.context.now + HELD_SPAN, Timer::Connect(id));
+        } else {
             self.end(id, Cause::ConnectTimeout, ports);
         }
     }

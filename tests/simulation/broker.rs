@@ -8,7 +8,7 @@ use std::{
 };
 
 use ringmq::{
-    access::Accounts,
+    access::{Accounts, Failures},
     base::{
         hash::Seed,
         ids::{ConnectionId, ShardId},
@@ -80,6 +80,7 @@ enum QueuedMessage {
 impl Broker {
     pub(crate) fn new(plan: &Plan, now: Moment) -> Broker {
         let planted = Planted::new(plan);
+        let failures = Failures::new(Seed::new(plan.seed));
         let sessions = SharedCount::default();
         let accounts = Accounts::new(Seed::new(plan.seed));
         let settings = |shard| Settings {
@@ -88,6 +89,7 @@ impl Broker {
             seed: Seed::new(plan.seed),
             started_at: now,
             wall_clock: plan.wall_clock(now),
+            failures: failures.clone(),
             sessions: sessions.clone(),
             accounts: accounts.clone(),
             listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],

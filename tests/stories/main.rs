@@ -12,6 +12,7 @@ mod counting;
 mod exchanges;
 mod expiring;
 mod fairness;
+mod guessing;
 mod hazards;
 mod limits;
 mod logging;

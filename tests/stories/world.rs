@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use ringmq::{
-    access::{Accounts, Policy},
+    access::{Accounts, Failures, Policy},
     base::{
         hash::Seed,
         ids::{ConnectionId, ShardId},
@@ -271,6 +271,7 @@ impl World {
             seed: Seed::new(42),
             started_at: now,
             wall_clock: WallClock::new(now, WallTime::default()),
+            failures: Failures::new(Seed::new(42)),
             sessions: SharedCount::default(),
             accounts: Accounts::new(Seed::new(42)),
             listeners: [[127, 0, 0, 1], [0, 0, 0, 0]]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use ringmq::{
-    access::{Accounts, Policy},
+    access::{Accounts, Failures, Policy},
     base::{
         hash::Seed,
         ids::{ConnectionId, ShardId},
@@ -50,6 +50,7 @@ impl Workbench {
             seed: Seed::new(1),
             started_at: now,
             wall_clock: WallClock::new(now, WallTime::default()),
+            failures: Failures::new(Seed::new(1)),
             sessions: SharedCount::default(),
             accounts: Accounts::new(Seed::new(1)),
             listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],

@@ -86,6 +86,14 @@ impl Exchange {
         })
     }
 
+    /// The user that the client has to prove to be with its next message.
+    pub fn claimed_user(&self) -> Option<&str> {
+        match &self.0 {
+            State::Begun { .. } => None,
+            State::Challenged(challenge) => Some(&challenge.user_name),
+        }
+    }
+
     /// Takes the client's next message.
     pub fn step(self, data: &[u8]) -> Result<Outcome, Refused> {
         if data.len() > MESSAGE_BYTES_MAX {

@@ -127,7 +127,8 @@ impl Connections {
         if let Some(connection) = self.entries.remove(id) {
             let principal = connection.principal();
             let listener = context.settings.listener_address(principal.listener());
-            log::refused(principal, claim, listener, reason);
+            let refusals = (&mut context.refusals, context.now);
+            log::refused(principal, claim, listener, reason, refusals);
         }
     }
 

@@ -40,6 +40,8 @@ fn due(owed: &mut Owed, debts: [&mut Debt; 2]) -> Vec<(ConnectionId, String)> {
             Some(Due::Packets(packets)) => String::from_utf8(packets).unwrap(),
             Some(Due::Connect(_, verdict)) => format!("connect {verdict:?}"),
             Some(Due::Enter(_)) => "enter".to_owned(),
+            Some(Due::Refusal(_)) => "refusal".to_owned(),
+            Some(Due::Failure) => "failure".to_owned(),
             None => continue,
         };
         due.push((id, answer));
@@ -99,6 +101,19 @@ fn a_connect_is_answered_by_its_verdict() {
         assert_eq!(due(&mut owed, [&mut one, &mut other]), [(ONE, format!("connect {verdict:?}"))]);
         assert!(!one.is_held());
     }
+}
+
+#[test]
+fn an_answer_is_delayed_until_its_delay_is_over() {
+    let (mut owed, mut one, mut other) = (Owed::new(1), Debt::default(), Debt::default());
+    owed.owe(ONE, &mut one, Condition::Delay(false), Answer::Failure);
+    owed.owe(OTHER, &mut other, Condition::Delay(false), Answer::ReadOn);
+    owed.note_verdict(ONE, &mut one, Verdict::Busy);
+    assert!(due(&mut owed, [&mut one, &mut other]).is_empty() && one.is_held());
+    owed.note_delay_over(ONE, &mut one);
+    assert_eq!(due(&mut owed, [&mut one, &mut other]), [(ONE, "failure".to_owned())]);
+    owed.note_delay_over(OTHER, &mut other);
+    assert_eq!(due(&mut owed, [&mut one, &mut other]), [(OTHER, "read on".to_owned())]);
 }
 
 #[test]

@@ -182,7 +182,8 @@ impl Oracle {
                 let Some(latest) = self.retained[at].message(topic) else { continue };
                 let publication = &self.emissions[latest].publication;
                 let alive = publication.expires_at.is_none_or(|expires_at| expires_at > now);
-                if alive && !ticket.waived && !self.has_later(session, ticket, at) {
+                let known = !self.is_disputed(topic);
+                if alive && known && !ticket.waived && !self.has_later(session, ticket, at) {
                     left_out.push(format!("{topic} for {}", session.client_id));
                 }
             }

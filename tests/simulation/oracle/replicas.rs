@@ -339,7 +339,8 @@ impl Oracle {
             for ticket in session.tickets.iter().filter(|it| it.certain && it.until.is_none()) {
                 let publication = &self.emissions[ticket.emission].publication;
                 let alive = publication.expires_at.is_none_or(|expires_at| expires_at > now);
-                if alive && self.is_retained(at, ticket.emission) {
+                let known = !self.is_disputed(&publication.topic);
+                if alive && known && self.is_retained(at, ticket.emission) {
                     missing
                         .push(format!("retained {} for {}", publication.topic, session.client_id));
                 }

@@ -173,6 +173,16 @@ impl Oracle {
         superseded.is_none_or(|&step| step >= seen.step)
     }
 
+    /// Whether the naive broker does not know the retained message of a topic: messages take
+    /// several turns, and two shards have changed it.
+    pub(super) fn is_disputed(&self, topic: &str) -> bool {
+        let changes = || {
+            let all = self.emissions.iter().filter(|it| it.retention.is_some());
+            all.filter(|it| it.publication.topic == topic).map(|it| it.shard)
+        };
+        self.splits() && changes().any(|shard| changes().any(|other| other != shard))
+    }
+
     /// Whether this is still the retained message of its topic on a shard.
     pub(super) fn is_retained(&self, shard: usize, emission: usize) -> bool {
         let topic = &self.emissions[emission].publication.topic;

@@ -308,6 +308,8 @@ impl Oracle {
         if let Some(number) = self.find_split(sight) {
             let session = &mut self.sessions[sight.session];
             session.expected.retain(|expected| expected.emission != number);
+            let tickets = session.tickets.iter_mut().filter(|it| it.emission == number);
+            tickets.for_each(|it| it.certain = false);
             session.got.insert(number);
             self.settle_split(sight.session, number);
             self.note_order(sight, number);
@@ -525,6 +527,11 @@ impl Oracle {
     /// one came.
     fn find_split(&self, sight: &Sight<'_>) -> Option<usize> {
         let session = &self.sessions[sight.session];
+        // With RETAIN, a replayed message may have been taken for the live one.
+        let is_swapped = |number: usize| {
+            session.got.contains(&number)
+                && session.tickets.iter().any(|it| it.emission == number && it.until.is_none())
+        };
         let may_be = |&number: &usize| {
             let Emission { publication, shard, step, again, .. } = &self.emissions[number];
             let expected = session.expected.iter().any(|it| it.emission == number);
@@ -535,8 +542,8 @@ impl Oracle {
                 && publication.payload == sight.publish.payload
                 && publication.is_said_by(sight.publish, self.conns[sight.link].version)
                 && (publication.retain || !sight.publish.retain)
-                && (expected || late || replayed)
-                && (replayed || self.keeps_order(sight, number))
+                && (expected || late || replayed || is_swapped(number))
+                && (replayed || is_swapped(number) || self.keeps_order(sight, number))
                 && self.has_asked_so(sight, publication, *step)
         };
         (0..self.emissions.len()).filter(|_| self.splits()).find(may_be)

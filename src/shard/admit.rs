@@ -19,7 +19,8 @@ use super::{
     end::Cause,
     kept_connect::KeptConnect,
     letter::Letter,
-    log::{Claim, Notice},
+    log::Claim,
+    notices::Notice,
     owed::{Answer, Condition},
     ports::Ports,
     reason::Reason,
@@ -145,7 +146,8 @@ impl Shard {
             }
             Room::Full => Err(Reason::ConnectionsFull),
             Room::Kept => {
-                self.router.note(Notice::ConnectionRefused, &stranger, self.context.now);
+                let notices = self.router.notices_mut();
+                notices.note(Notice::ConnectionRefused, &stranger, self.context.now);
                 Err(Reason::ConnectionShare)
             }
         }
@@ -224,7 +226,8 @@ impl Shard {
     fn evict(&mut self, newcomer: &Newcomer, maximum: usize, ports: &mut impl Ports) -> bool {
         let Some(victim) = self.sessions.victim(newcomer, maximum) else { return false };
         let session = self.sessions.get(victim).expect("an absent session is a session");
-        self.router.note(Notice::Evicted, session.principal(), self.context.now);
+        let notices = self.router.notices_mut();
+        notices.note(Notice::Evicted, session.principal(), self.context.now);
         self.context.counters.clients_evicted += 1;
         self.end_session(victim, ports);
         true

@@ -8,7 +8,7 @@ use super::{
     connections::Connections,
     end::Cause,
     letter::LetterBatch,
-    log::Notice,
+    notices::Notice,
     ports::{Arrival, Brain, Closing, End, Payer, Ports},
     rules::Rules,
     timers::Timer,
@@ -39,7 +39,8 @@ impl Brain for Shard {
         let arrived = MqttConnection::new(arrival, accounts, now, Rc::clone(rules));
         if !arrival.handed_over && Connections::has_no_room_for(&arrived) {
             self.context.counters.refused_share += 1;
-            self.router.note(Notice::ConnectionRefused, arrived.principal(), now);
+            let notices = self.router.notices_mut();
+            notices.note(Notice::ConnectionRefused, arrived.principal(), now);
             return ports.close(connection, Closing::Abort);
         }
         let account = arrived.principal().account().number();
@@ -174,5 +175,6 @@ impl Brain for Shard {
         for connection in self.connections.ids() {
             self.end(connection, Cause::ShuttingDown, ports);
         }
+        self.router.notices_mut().report_all(now);
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::{
     frames::{Form, Frames, PreparedFrame},
     granted::Granted,
-    log::{Notice, Notices},
+    notices::{Notice, Notices},
     ports::Ports,
     pressure::Pressure,
     replays::Replays,
@@ -63,7 +63,7 @@ pub(super) enum Dropped {
 }
 
 impl Dropped {
-    fn notice(self) -> Option<Notice> {
+    fn notice(self) -> Option<Notice<'static>> {
         match self {
             Dropped::Absent => None,
             Dropped::OutboxFull => Some(Notice::OutboxFull),

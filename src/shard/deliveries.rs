@@ -16,7 +16,7 @@ use super::{
     deliver::{DeliveryBuffers, Fanout, Means},
     granted::Granted,
     interest::Interest,
-    log::Notices,
+    notices::Notices,
     ports::Ports,
     pressure::Pressure,
     replays::{Replay, Replays, SessionReplays},

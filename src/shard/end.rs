@@ -178,6 +178,8 @@ impl Shard {
     pub(super) fn end(&mut self, id: ConnectionId, cause: Cause, ports: &mut impl Ports) {
         if let Some(connection) = self.connections.get(id) {
             self.authenticator.forget_check(id, connection);
+            let principal = connection.principal();
+            self.router.notices_mut().report_client(principal, self.context.now);
         }
         let detached = self.connections.end(id, cause, &mut self.context, ports);
         if let Some(subscriber) = detached {

@@ -6,7 +6,7 @@ use super::{
     connection::MqttConnection,
     context::Context,
     end::Cause,
-    log::Notice,
+    notices::Notice,
     ports::Ports,
     reason::Reason,
     retained::{Retained, RetainedMax},
@@ -128,14 +128,14 @@ impl Shard {
     pub(super) fn refuse_message(
         &mut self,
         client: Client,
-        delivery: Delivery,
+        (topic, delivery): (TopicName<'_>, Delivery),
         reason: Reason,
         ports: &mut impl Ports,
     ) {
         let id = client.connection;
         self.context.counters.refused_publish += 1;
         self.context.counters.count_refusal(reason);
-        self.note(id, Notice::PublishRefused(reason));
+        self.note(id, Notice::PublishRefused(reason, topic.as_str()));
         if self.connections.connected(id).terms().version() != Version::V5 {
             let reason_code = ReasonCode::Success;
             return self.connections.acknowledge(id, delivery, reason_code, ports);

@@ -1,19 +1,16 @@
 //! The lines of the log about clients: one line for each client that connects, is refused or
-//! disconnects. Events that are too frequent for one line each are logged as a line with a count.
+//! disconnects.
 //!
 //! Texts that a client has chosen are fields, so that the log escapes them.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::net::SocketAddr;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, field::display, info, warn};
 
-use super::{Shard, end::Cause, kept_connect::KeptConnect, reason::Reason};
+use super::{end::Cause, kept_connect::KeptConnect, notices::QUIET_SPAN, reason::Reason};
 use crate::{
     access::Principal,
-    base::{
-        ids::ConnectionId,
-        time::{Moment, Span},
-    },
+    base::time::Moment,
     mqtt::{Connect, Version},
     session::terms::Terms,
 };
@@ -123,8 +120,91 @@ pub(super) fn ended(principal: &Principal, listener: SocketAddr, cause: Cause) {
     }
 }
 
+/// How often something has happened, and to whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tally<'a> {
+    pub(super) count: u64,
+    /// Within how many seconds; `None` for what has just happened.
+    pub(super) seconds: Option<u64>,
+    /// The client; of several, the one to which it happened last.
+    pub(super) principal: &'a Principal,
+    /// It happened to clients that are not counted one by one.
+    pub(super) is_of_others: bool,
+}
+
+/// Writes a line with a count.
+macro_rules! counted {
+    ($level:ident, $tally:expr, $text:literal $(, $field:ident)*) => {{
+        let Tally { count, seconds, principal, is_of_others } = $tally;
+        let name = Some(principal.client_id()).filter(|name| !name.is_empty());
+        let user = principal.user_name();
+        let (one, several) = (!is_of_others, is_of_others);
+        $level!(
+            count,
+            seconds,
+            client = name.filter(|_| one),
+            user = user.filter(|_| one),
+            clients = several.then_some("others"),
+            last_client = name.filter(|_| several),
+            last_user = user.filter(|_| several),
+            $($field,)*
+            $text
+        );
+    }};
+}
+
+pub(super) fn outbox_full(tally: Tally<'_>) {
+    counted!(
+        warn,
+        tally,
+        "messages at QoS 0 dropped: the client reads too slowly (--outbox-bytes)"
+    );
+}
+
+pub(super) fn queue_full(tally: Tally<'_>) {
+    counted!(
+        warn,
+        tally,
+        "messages dropped: the queue of the session is full (--max-queued, --max-queued-bytes)"
+    );
+}
+
+pub(super) fn too_large(tally: Tally<'_>) {
+    counted!(warn, tally, "messages dropped: the client takes none so large");
+}
+
+pub(super) fn patience_over(tally: Tally<'_>) {
+    counted!(
+        info,
+        tally,
+        "publishers no longer wait for a client that cannot keep up (--patience)"
+    );
+}
+
+/// With the account of the last one.
+pub(super) fn evicted(tally: Tally<'_>) {
+    let account = display(tally.principal.account().name());
+    counted!(info, tally, "absent sessions ended: --max-sessions is reached", account);
+}
+
+/// With the account of the last one.
+pub(super) fn connection_refused(tally: Tally<'_>) {
+    let account = display(tally.principal.account().name());
+    counted!(info, tally, "connections refused: the account has its share", account);
+}
+
+/// With the topic and the reason of the last one.
+pub(super) fn publish_refused(tally: Tally<'_>, topic: &str, reason: &str) {
+    counted!(info, tally, "messages of a client refused", topic, reason);
+}
+
+/// With the filter and the reason of the last one.
+pub(super) fn subscription_refused(tally: Tally<'_>, filter: &str, reason: &str) {
+    counted!(info, tally, "subscriptions of a client refused", filter, reason);
+}
+
 /// The beginning of a text, as much as a line has room for.
-fn beginning(text: &str) -> &str {
+pub(super) fn beginning(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }
 
@@ -136,147 +216,5 @@ fn words_of_version(version: Version) -> &'static str {
     }
 }
 
-/// Events that can happen thousands of times in a second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Notice {
-    OutboxFull,
-    QueueFull,
-    TooLarge,
-    PatienceOver,
-    PublishRefused(Reason),
-    SubscriptionRefused(Reason),
-    /// An absent session had to go for another one.
-    Evicted,
-    /// A connection was closed at once, or refused: its account has its share.
-    ConnectionRefused,
-}
-
-const NOTICES: usize = 8;
-
-impl Notice {
-    /// Its place in [`Notices`]. Refusals of one kind share a place, whatever their reasons are.
-    fn place(self) -> usize {
-        match self {
-            Notice::OutboxFull => 0,
-            Notice::QueueFull => 1,
-            Notice::TooLarge => 2,
-            Notice::PublishRefused(_) => 3,
-            Notice::SubscriptionRefused(_) => 4,
-            Notice::Evicted => 5,
-            Notice::PatienceOver => 6,
-            Notice::ConnectionRefused => 7,
-        }
-    }
-
-    /// Logs how often the event happened, to which client last, and for which reason last.
-    fn log(self, count: u64, principal: &Principal) {
-        let (client, user) = (principal.client_id(), principal.user_name());
-        match self {
-            Notice::OutboxFull => {
-                warn!(
-                    count,
-                    client, user, "messages at QoS 0 dropped: the client reads too slowly"
-                );
-            }
-            Notice::QueueFull => {
-                warn!(
-                    count,
-                    client,
-                    user,
-                    "messages dropped: the queue of the session is full (--max-queued, \
-                     --max-queued-bytes)"
-                );
-            }
-            Notice::TooLarge => {
-                warn!(count, client, user, "messages dropped: the client takes none so large");
-            }
-            Notice::PatienceOver => {
-                info!(
-                    count,
-                    client,
-                    user,
-                    "publishers no longer wait for a client that cannot keep up (--patience)"
-                );
-            }
-            Notice::PublishRefused(reason) => {
-                let reason = reason.text();
-                info!(count, client, user, reason, "messages of a client refused");
-            }
-            Notice::SubscriptionRefused(reason) => {
-                let reason = reason.text();
-                info!(count, client, user, reason, "subscriptions of a client refused");
-            }
-            Notice::Evicted => {
-                let account = principal.account().name();
-                let text = "absent sessions ended: --max-sessions is reached";
-                info!(count, client, user, %account, "{text}");
-            }
-            Notice::ConnectionRefused => {
-                let account = principal.account().name();
-                info!(count, %account, "connections refused: the account has its share");
-            }
-        }
-    }
-}
-
-/// Counts frequent events, and logs each kind of them at most once in [`QUIET_SPAN`].
-#[derive(Debug, Default)]
-pub(super) struct Notices([Pending; NOTICES]);
-
-#[derive(Debug, Default)]
-struct Pending {
-    /// Until when events are only counted; `None` if none was logged lately.
-    quiet_until: Option<Moment>,
-    count: u64,
-    /// The last event, and the client that it happened to.
-    latest: Option<(Notice, Rc<Principal>)>,
-}
-
-impl Notices {
-    /// Notes that the event has happened to this client.
-    pub(super) fn note(&mut self, notice: Notice, principal: &Rc<Principal>, now: Moment) {
-        let pending = &mut self.0[notice.place()];
-        if pending.is_quiet(now) {
-            pending.count += 1;
-            pending.latest = Some((notice, Rc::clone(principal)));
-        } else {
-            pending.quiet_until = Some(now + QUIET_SPAN);
-            notice.log(1, principal);
-        }
-    }
-
-    /// Logs the events that were counted since the last line. Called every few seconds.
-    pub(super) fn report(&mut self, now: Moment) {
-        for pending in &mut self.0 {
-            if pending.is_quiet(now) {
-                continue;
-            }
-            pending.quiet_until = None;
-            if let Some((notice, principal)) = pending.latest.take() {
-                pending.quiet_until = Some(now + QUIET_SPAN);
-                notice.log(std::mem::take(&mut pending.count), &principal);
-            }
-        }
-    }
-}
-
-impl Shard {
-    /// Notes that a frequent event has happened to this client.
-    pub(super) fn note(&mut self, id: ConnectionId, notice: Notice) {
-        if let Some(connection) = self.connections.get(id) {
-            let principal = Rc::clone(connection.principal());
-            self.router.note(notice, &principal, self.context.now);
-        }
-    }
-}
-
-impl Pending {
-    fn is_quiet(&self, now: Moment) -> bool {
-        self.quiet_until.is_some_and(|until| now < until)
-    }
-}
-
-/// Bytes that are logged of a Client Identifier or User Name that a client only claims.
+/// Bytes that are logged of a text that a client has chosen.
 const TEXT_BYTES_MAX: usize = 256;
-/// How long events of one kind are only counted after a line.
-const QUIET_SPAN: Span = Span::from_secs(10);

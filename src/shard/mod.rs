@@ -32,6 +32,7 @@ mod kept_connect;
 pub mod letter;
 mod log;
 mod mail;
+mod notices;
 pub mod offer;
 mod orphans;
 mod owed;

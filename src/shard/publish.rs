@@ -76,8 +76,8 @@ impl Shard {
                     let (retained, context) = (self.router.retained_mut(), &self.context);
                     let judged = judge_publish(connection, topic, publish, retained, context);
                     if let Err(reason) = judged {
-                        let delivery = publish.delivery;
-                        return self.refuse_message(client, delivery, reason, ports);
+                        let message = (topic, publish.delivery);
+                        return self.refuse_message(client, message, reason, ports);
                     }
                     self.route_publish((client, client_hash), topic, publish, ports)
                 }

@@ -8,8 +8,6 @@ mod leave;
 mod place;
 mod placements;
 
-use std::rc::Rc;
-
 pub(super) use self::{
     leave::{Leaving, Members},
     place::Placement,
@@ -22,7 +20,7 @@ use super::{
     forwarding::Forwarding,
     interest::Interest,
     letter::{Arrived, PublishLetter},
-    log::Notice,
+    notices::Notices,
     orphans::Orphans,
     owed::Answer,
     ports::Ports,
@@ -33,10 +31,10 @@ use super::{
     unfinished::Unfinished,
 };
 use crate::{
-    access::{Principal, topics},
+    access::topics,
     base::{
         ids::{ConnectionId, ShardId, ShardSet, SubscriberId},
-        time::{Moment, Span},
+        time::Span,
     },
     mqtt::QoS,
     routing::Entry,
@@ -99,9 +97,9 @@ impl Router {
         (self.orphans.len(), self.unfinished.len())
     }
 
-    /// Something that happens often has happened to this client.
-    pub(super) fn note(&mut self, notice: Notice, principal: &Rc<Principal>, now: Moment) {
-        self.deliveries.notices_mut().note(notice, principal, now);
+    /// The events that are too frequent for one line of the log each.
+    pub(super) fn notices_mut(&mut self) -> &mut Notices {
+        self.deliveries.notices_mut()
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{
     Client, Shard,
     grant::{NotGranted, Wanted},
-    log::Notice,
+    notices::Notice,
     ports::Ports,
     reason::Reason,
     suback::FilterAnswers,
@@ -49,7 +49,7 @@ impl Shard {
             if let Err(reason) = outcome {
                 self.context.counters.refused_subscriptions += 1;
                 self.context.counters.count_refusal(reason);
-                self.note(id, Notice::SubscriptionRefused(reason));
+                self.note(id, Notice::SubscriptionRefused(reason, text));
             }
             told_at = told_at.max(outcome.map_or(0, |(number, _)| number));
             answers.push(outcome.map(|(_, reason_code)| reason_code));

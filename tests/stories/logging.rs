@@ -9,13 +9,14 @@ use ringmq::{
     access::{Anonymous, Passwords, Policy},
     base::time::Span,
     mqtt::{Connect, Delivery, Packet, QoS, Version},
+    session::queue::QueueLimits,
     shard::rules::Limits,
 };
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
-    join_as,
+    join, join_as,
     packets::{at, bytes, connect, disconnect, id, subscribe},
     publish, subscriber,
     world::{World, limits},
@@ -62,6 +63,12 @@ fn logged(story: impl FnOnce()) -> Vec<String> {
 /// The lines with these words.
 fn about(lines: &[String], words: &str) -> Vec<String> {
     lines.iter().filter(|line| line.contains(words)).cloned().collect()
+}
+
+/// The number of events that a line counts.
+fn count_of(line: &str) -> u64 {
+    let rest = line.split("count=").nth(1).expect("a count");
+    rest.split(' ').next().and_then(|count| count.parse().ok()).expect("a number")
 }
 
 #[test]
@@ -195,26 +202,26 @@ fn what_happens_often_is_counted_and_said_now_and_then() {
     assert!(dropped > 100, "{dropped}");
     assert!((1..=3).contains(&warnings.len()), "{warnings:?}");
     assert!(warnings.iter().all(|line| line.contains("client=\"slow\"")), "{warnings:?}");
-    let counts = warnings.iter().filter_map(|line| line.split("count=").nth(1));
-    let counts = counts.filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok());
-    assert_eq!(counts.sum::<u64>(), dropped);
+    assert_eq!(warnings.iter().map(|line| count_of(line)).sum::<u64>(), dropped);
 }
 
-/// A line counts refusals of any reason, and gives the reason of the last one.
+/// A line counts refusals of any reason, and gives the reason and the topic of the last one. The
+/// count is logged when the client disconnects.
 #[test]
-fn what_is_refused_is_logged_with_the_reason_of_the_last_refusal() {
+fn what_is_refused_is_logged_with_the_reason_and_the_topic_of_the_last_refusal() {
     crate::everywhere(|shards, version| {
         let limits = Limits { subscriptions_max: 1, topic_levels_max: 3, ..limits() };
         let lines = logged(|| {
             let mut world = World::with(shards, &limits, &Policy::default());
             let client = join_as(&mut world, version, "sensor");
-            for topic in ["$SYS/a", "$SYS/b", "a/b/c/d"] {
+            for topic in ["$SYS/a", "$SYS/b", "a/b/c/é\""] {
                 let delivery = Delivery::AtLeastOnce(id(1));
                 publish(&mut world, client, version, topic, delivery, "x");
             }
             let filters = [("a", at(QoS::AtMostOnce)), ("b", at(QoS::AtMostOnce))];
             world.send(client, &subscribe(version, 2, &filters));
-            world.pass(Span::from_secs(20));
+            world.pass(Span::from_secs(1));
+            world.send(client, &disconnect(version));
         });
         let (forbidden, deep) = (
             "the client may not publish to this Topic Name: $SYS and $share are reserved",
@@ -222,17 +229,95 @@ fn what_is_refused_is_logged_with_the_reason_of_the_last_refusal() {
         );
         let full =
             "the session has reached its limit of subscriptions: unsubscribe, or use a wildcard";
-        let line = |count: u32, what: &str, reason: &str| {
-            let whose = "client=\"sensor\"";
-            format!("INFO {what} of a client refused count={count} {whose} reason=\"{reason}\"")
+        let line = |what: &str, count: &str, topic: &str, reason: &str| {
+            format!("INFO {what} of a client refused {count} {topic} reason=\"{reason}\"")
         };
+        let (one, two) = (r#"count=1 client="sensor""#, r#"count=2 seconds=1 client="sensor""#);
         assert_eq!(
-            about(&lines, "of a client refused"),
+            lines[1..4],
             [
-                line(1, "messages", forbidden),
-                line(1, "subscriptions", full),
-                line(2, "messages", deep)
+                line("messages", one, r#"topic="$SYS/a""#, forbidden),
+                line("subscriptions", one, r#"filter="b""#, full),
+                line("messages", two, r#"topic="a/b/c/é\"""#, deep),
             ]
         );
+        assert!(lines[4].starts_with("INFO client disconnected "), "{}", lines[4]);
+        assert_eq!(lines.len(), 5, "{lines:?}");
     });
+}
+
+/// A long topic is logged, but not all of it.
+#[test]
+fn a_long_topic_is_cut_in_the_log() {
+    let lines = logged(|| {
+        let mut world = World::new(1);
+        let client = join_as(&mut world, Version::V311, "sensor");
+        let topic = format!("$SYS/{}", "é".repeat(10_000));
+        publish(&mut world, client, Version::V311, &topic, Delivery::AtMostOnce, "x");
+    });
+    let refused = about(&lines, "messages of a client refused");
+    assert!(refused.len() == 1 && refused[0].contains(" topic=\"$SYS/éé"), "{refused:?}");
+    assert!(refused[0].len() < 500, "{refused:?}");
+}
+
+/// What happens to one client is not counted under the name of another. Clients beyond the first
+/// eight are counted together, and the line says so.
+#[test]
+fn each_client_has_a_count_of_its_own() {
+    let refuse = |world: &mut World, client, times: usize| {
+        for _ in 0..times {
+            publish(world, client, Version::V311, "$SYS/a", Delivery::AtMostOnce, "x");
+        }
+    };
+    let lines = logged(|| {
+        let mut world = World::new(1);
+        let names = (0..10).map(|number| format!("nosy{number}"));
+        let clients: Vec<_> = names.map(|name| join_as(&mut world, Version::V311, &name)).collect();
+        for (number, &client) in clients.iter().enumerate() {
+            refuse(&mut world, client, 1 + number);
+        }
+        // All lines are written, and then all clients are forgotten.
+        for _ in 0..8 {
+            world.pass(Span::from_secs(5));
+        }
+        refuse(&mut world, clients[9], 1);
+    });
+    let lines = about(&lines, "messages of a client refused");
+    for number in 0..8_u64 {
+        let own = about(&lines, &format!(" client=\"nosy{number}\""));
+        let counts: Vec<_> = own.iter().map(|line| count_of(line)).collect();
+        let rest = (number > 0).then_some(number);
+        assert_eq!(counts, [Some(1), rest].into_iter().flatten().collect::<Vec<_>>(), "{own:?}");
+    }
+    let others = about(&lines, r#" clients="others" "#);
+    assert!(others[0].contains(r#"count=1 clients="others" last_client="nosy8""#), "{others:?}");
+    assert!(others[1].contains(r#" clients="others" last_client="nosy9""#), "{others:?}");
+    assert_eq!((others.len(), count_of(&others[1])), (2, 18), "{others:?}");
+    let again = lines.last().expect("a line");
+    assert!(again.contains(r#" count=1 client="nosy9""#), "{again}");
+}
+
+/// Messages for a client that is away are counted too, and the broker logs all counts when it
+/// stops.
+#[test]
+fn what_has_been_counted_is_logged_when_the_broker_stops() {
+    let mut dropped = 0;
+    let lines = logged(|| {
+        let queue = QueueLimits { messages_max: 1, bytes_max: 1 << 20 };
+        let mut world = World::with(1, &Limits { queue, ..limits() }, &Policy::default());
+        let stays = Connect { clean_start: false, ..connect(Version::V311, "away") };
+        let away = join(&mut world, &stays);
+        world.send(away, &subscribe(Version::V311, 1, &[("t", at(QoS::AtLeastOnce))]));
+        world.send(away, &disconnect(Version::V311));
+        let writer = join_as(&mut world, Version::V311, "writer");
+        for _ in 0..5 {
+            publish(&mut world, writer, Version::V311, "t", Delivery::AtLeastOnce(id(1)), "x");
+        }
+        world.pass(Span::from_secs(2));
+        dropped = world.counters().dropped_queue_full;
+        world.stop();
+    });
+    let full = about(&lines, "the queue of the session is full");
+    assert_eq!((dropped, full.len()), (4, 2), "{lines:?}");
+    assert!(full[1].ends_with(r#" count=3 seconds=2 client="away""#), "{full:?}");
 }

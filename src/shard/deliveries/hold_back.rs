@@ -4,7 +4,7 @@ use super::{
     super::{
         connections::Connections,
         context::Context,
-        log::Notice,
+        notices::Notice,
         patience::{Patience, Terms},
         ports::Ports,
         pressure::{Change, Looked, Publisher, QueueSeen, Seen},

@@ -1,3 +1,5 @@
+use std::rc::Rc;
+
 use super::{
     super::{
         deliveries::tests::connect,

@@ -173,6 +173,16 @@ impl Session {
         }
     }
 
+    /// Whether the session goes on when its connection ends.
+    pub fn outlasts_connection(&self) -> bool {
+        self.expiry_interval > 0
+    }
+
+    /// The Will Delay Interval of its Will; `None` without a Will.
+    pub fn will_delay(&self) -> Option<Span> {
+        self.will.as_ref().map(|will| will.delay)
+    }
+
     /// The client changes the Session Expiry Interval in DISCONNECT. This is an error if the
     /// interval in CONNECT was 0 and the new one is not. [MQTT-3.14.2-2]
     pub fn change_expiry(&mut self, seconds: u32, maximum: u32) -> Result<(), ProtocolError> {

@@ -11,7 +11,7 @@ use super::{
     auth::{Credentials, Step, conclude_check},
     connack::Accepted,
     end::Cause,
-    kept_connect::{KeptConnect, version_to_refuse},
+    kept_connect::{KeptConnect, level_of, version_to_refuse},
     log::{self, Claim},
     owed::{Answer, Condition, Verdict},
     ports::{Payer, Ports},
@@ -311,11 +311,16 @@ impl Shard {
     ) {
         match version_to_refuse(frame, error) {
             Some(version) => {
-                self.refuse_connect(id, Claim::unread(version), Reason::Packet(error), ports);
+                self.refuse_connect(
+                    id,
+                    Claim::unread(version, level_of(frame, error)),
+                    Reason::Packet(error),
+                    ports,
+                );
             }
             // A TLS record begins like a CONNECT with reserved flags.
             None if frame.first & 0xf != 0 => {
-                self.refuse(id, ProtocolError::ConnectExpected, ports);
+                self.end(id, Cause::of_first_frame(frame), ports);
             }
             None => self.refuse(id, error, ports),
         }

@@ -164,14 +164,13 @@ impl MqttConnection {
         self.packet_size_max as usize
     }
 
-    /// Why the connection ends when a fixed header with this first byte has this error. The first
-    /// bytes may be of another protocol, such as HTTP, and are then no CONNECT rather than a wrong
-    /// one.
+    /// Why the connection ends when the fixed header of these bytes has this error. The first bytes
+    /// may be of another protocol, such as HTTP, and are then no CONNECT rather than a wrong one.
     #[cold]
-    pub(super) fn cause_of(&self, first: u8, error: DecodeError) -> Cause {
-        let is_connect = first >> 4 == PacketType::Connect as u8;
+    pub(super) fn cause_of(&self, bytes: &[u8], error: DecodeError) -> Cause {
+        let is_connect = bytes[0] >> 4 == PacketType::Connect as u8;
         match (self.stage, error) {
-            (Stage::Fresh, _) if !is_connect => Cause::Error(ProtocolError::ConnectExpected.into()),
+            (Stage::Fresh, _) if !is_connect => Cause::of_first_bytes(bytes),
             (Stage::Connected(_), _) => Cause::Error(error),
             (_, DecodeError::PacketTooLarge) => Cause::ConnectTooLarge,
             _ => Cause::Error(error),

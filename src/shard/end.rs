@@ -2,13 +2,18 @@
 
 use super::{
     Client, Shard,
+    connection::MqttConnection,
     ports::{Closing, Ports},
     reason::Reason,
     timers::{Timer, Timers},
 };
 use crate::{
-    base::ids::{ConnectionId, SubscriberId},
-    mqtt::{DecodeError, Disconnect, ReasonCode},
+    base::{
+        ids::{ConnectionId, SubscriberId},
+        time::Span,
+    },
+    mqtt::{DecodeError, Disconnect, Frame, ProtocolError, ReasonCode},
+    session::Session,
 };
 
 /// Why a connection ends.
@@ -37,6 +42,10 @@ pub(super) enum Cause {
     ConnectTooLarge,
     KeepAlive,
     ConnectTimeout,
+    /// The first bytes are an HTTP request.
+    HttpCame,
+    /// The first bytes are a handshake of TLS.
+    TlsCame,
     TakenOver,
     /// The connection had to go for another one: its account had most of them.
     Share,
@@ -67,6 +76,8 @@ impl Cause {
             | Cause::FramesRefused
             | Cause::PartialOverflow
             | Cause::ConnackTooLarge
+            | Cause::HttpCame
+            | Cause::TlsCame
             | Cause::ConnectTimeout => None,
             Cause::Error(error) => Some(Reason::Packet(error)),
             Cause::ConnectTooLarge => Some(Reason::Packet(DecodeError::PacketTooLarge)),
@@ -97,6 +108,9 @@ impl Cause {
                 "incomplete packets take too much memory, most of it for this user or address"
             }
             Cause::ConnectTimeout => "no CONNECT came in time",
+            Cause::HttpCame => "an HTTP request came: this listener speaks plain MQTT",
+            Cause::TlsCame => "a TLS handshake came: this listener has no TLS",
+            Cause::TakenOver => "taken over by a new connection with the same Client Identifier",
             Cause::Error(DecodeError::PacketTooLarge) => {
                 "the client sent a packet larger than --max-packet-size"
             }
@@ -107,6 +121,36 @@ impl Cause {
             Cause::ConnackTooLarge => "CONNACK is larger than the Maximum Packet Size in CONNECT",
             _ => self.farewell().map_or("", Reason::text),
         }
+    }
+
+    /// The flag of the limit that was reached, or of the time that has passed.
+    pub(super) fn flag(self) -> Option<&'static str> {
+        match self {
+            Cause::ConnectTimeout => Some("--connect-timeout"),
+            _ => self.farewell().and_then(Reason::flag),
+        }
+    }
+
+    /// Why a connection ends whose first bytes are no CONNECT.
+    pub(super) fn of_first_bytes(bytes: &[u8]) -> Cause {
+        if HTTP_METHODS.iter().any(|method| bytes.starts_with(method)) {
+            Cause::HttpCame
+        } else if bytes.starts_with(&TLS_HANDSHAKE) {
+            Cause::TlsCame
+        } else {
+            Cause::Error(ProtocolError::ConnectExpected.into())
+        }
+    }
+
+    /// The same, for bytes that can be split like a packet.
+    pub(super) fn of_first_frame(frame: Frame<'_>) -> Cause {
+        let mut bytes = [0; 8];
+        let length = u8::try_from(frame.body.len()).unwrap_or_default();
+        let begin = [frame.first, length];
+        for (byte, &sent) in bytes.iter_mut().zip(begin.iter().chain(frame.body)) {
+            *byte = sent;
+        }
+        Cause::of_first_bytes(&bytes)
     }
 
     /// Whether the client has ended the connection, and not the broker.
@@ -128,6 +172,39 @@ impl Cause {
     /// Whether the Will is deleted rather than published. [MQTT-3.1.2-8] [MQTT-3.1.2-10]
     fn deletes_will(self) -> bool {
         matches!(self, Cause::Disconnect)
+    }
+}
+
+/// How HTTP requests begin.
+const HTTP_METHODS: [&[u8]; 8] =
+    [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT "];
+/// How a TLS record begins that holds a handshake: its type, and the first byte of its version.
+const TLS_HANDSHAKE: [u8; 2] = [22, 3];
+
+/// What a client leaves that disconnects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leaves {
+    /// Its session goes on, unless the connection that takes it over wants a clean start.
+    pub(super) keeps_session: bool,
+    /// It leaves a Will, and this is the Will Delay Interval.
+    pub(super) will_delay: Option<Span>,
+}
+
+impl Leaves {
+    fn of(session: &Session, cause: Cause) -> Leaves {
+        let keeps_session = session.outlasts_connection();
+        let will_delay = session.will_delay().filter(|_| !cause.deletes_will());
+        Leaves { keeps_session, will_delay }
+    }
+
+    pub(super) fn session(self) -> &'static str {
+        if self.keeps_session { "kept" } else { "ended" }
+    }
+
+    /// What becomes of the Will, if there is one. A session that ends publishes it at once.
+    pub(super) fn will(self) -> Option<&'static str> {
+        let waits = |delay: Span| self.keeps_session && !delay.is_zero();
+        self.will_delay.map(|delay| if waits(delay) { "delayed" } else { "published" })
     }
 }
 
@@ -181,7 +258,10 @@ impl Shard {
             let principal = connection.principal();
             self.router.notices_mut().report_client(principal, self.context.now);
         }
-        let detached = self.connections.end(id, cause, &mut self.context, ports);
+        let subscriber = self.connections.get(id).and_then(MqttConnection::subscriber);
+        let session = subscriber.and_then(|subscriber| self.sessions.get(subscriber));
+        let leaves = session.map(|session| Leaves::of(session, cause));
+        let detached = self.connections.end(id, (cause, leaves), &mut self.context, ports);
         if let Some(subscriber) = detached {
             self.detach(subscriber, cause, ports);
         }

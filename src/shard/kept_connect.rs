@@ -111,6 +111,13 @@ pub(super) fn version_to_refuse(frame: Frame<'_>, error: DecodeError) -> Option<
     is_told.then_some(version)
 }
 
+/// The Protocol Version of a CONNECT that names an unsupported one.
+pub(super) fn level_of(frame: Frame<'_>, error: DecodeError) -> Option<u8> {
+    let (length, rest) = frame.body.split_first_chunk::<2>()?;
+    let level = rest.get(usize::from(u16::from_be_bytes(*length))).copied();
+    level.filter(|_| error == DecodeError::UnsupportedProtocolVersion)
+}
+
 /// The Will as it is kept with the session. [MQTT-3.1.2-7]
 fn keep_will(will: &mqtt::Will<'_>) -> Will {
     let mut application = Vec::new();

@@ -7,7 +7,12 @@ use std::net::SocketAddr;
 
 use tracing::{debug, field::display, info, warn};
 
-use super::{end::Cause, kept_connect::KeptConnect, notices::QUIET_SPAN, reason::Reason};
+use super::{
+    end::{Cause, Leaves},
+    kept_connect::KeptConnect,
+    notices::QUIET_SPAN,
+    reason::Reason,
+};
 use crate::{
     access::Principal,
     base::time::Moment,
@@ -41,21 +46,23 @@ pub(super) struct Claim<'a> {
     /// The Client Identifier, if the packet could be read.
     client: Option<&'a str>,
     user: Option<&'a str>,
+    /// The Protocol Version, if it is not supported.
+    level: Option<u8>,
 }
 
 impl<'a> Claim<'a> {
     pub(super) fn of(connect: &'a KeptConnect) -> Claim<'a> {
         let (client, user) = (Some(&*connect.client_id), connect.user_name.as_deref());
-        Claim { terms: connect.terms, client, user }
+        Claim { terms: connect.terms, client, user, level: None }
     }
 
     pub(super) fn of_packet(connect: &Connect<'a>, terms: Terms) -> Claim<'a> {
-        Claim { terms, client: Some(connect.client_id), user: connect.user_name }
+        Claim { terms, client: Some(connect.client_id), user: connect.user_name, level: None }
     }
 
-    /// Of a packet that could not be read.
-    pub(super) fn unread(version: Version) -> Claim<'a> {
-        Claim { terms: Terms::plain(version), client: None, user: None }
+    /// Of a packet that could not be read. `level` is its Protocol Version, if it is not supported.
+    pub(super) fn unread(version: Version, level: Option<u8>) -> Claim<'a> {
+        Claim { terms: Terms::plain(version), client: None, user: None, level }
     }
 }
 
@@ -86,7 +93,7 @@ pub(super) fn refused(
     principal: &Principal,
     claim: Claim<'_>,
     listener: SocketAddr,
-    reason: Reason,
+    (reason, flag): (Reason, Option<&'static str>),
     (refusals, now): (&mut Refusals, Moment),
 ) {
     let is_frequent = matches!(reason, Reason::TooManyFailures | Reason::PasswordChecksFull);
@@ -102,21 +109,29 @@ pub(super) fn refused(
         peer = %principal.peer(),
         %listener,
         version = claim.client.map(|_| words_of_version(claim.terms.version())),
+        protocol_level = claim.level,
         reason = reason.text(),
+        flag,
         "client refused"
     );
 }
 
 /// Logs that a connection has ended. Before CONNECT was accepted, its client is unknown.
-pub(super) fn ended(principal: &Principal, listener: SocketAddr, cause: Cause) {
+pub(super) fn ended(
+    principal: &Principal,
+    listener: SocketAddr,
+    cause: Cause,
+    leaves: Option<Leaves>,
+) {
     let (client, user, peer) = (principal.client_id(), principal.user_name(), principal.peer());
-    let reason = cause.text();
-    if !client.is_empty() {
-        info!(client, user, %peer, %listener, reason, "client disconnected");
+    let (reason, flag) = (cause.text(), cause.flag());
+    if let Some(leaves) = leaves {
+        let (session, will) = (leaves.session(), leaves.will());
+        info!(client, user, %peer, %listener, reason, flag, session, will, "client disconnected");
     } else if cause.is_of_the_client() {
         debug!(%peer, %listener, reason, "connection ended before CONNECT");
     } else {
-        info!(%peer, %listener, reason, "connection ended before CONNECT");
+        info!(%peer, %listener, reason, flag, "connection ended before CONNECT");
     }
 }
 
@@ -194,13 +209,15 @@ pub(super) fn connection_refused(tally: Tally<'_>) {
 }
 
 /// With the topic and the reason of the last one.
-pub(super) fn publish_refused(tally: Tally<'_>, topic: &str, reason: &str) {
-    counted!(info, tally, "messages of a client refused", topic, reason);
+pub(super) fn publish_refused(tally: Tally<'_>, topic: &str, reason: Option<Reason>) {
+    let (reason, flag) = (reason.map(Reason::text), reason.and_then(Reason::flag));
+    counted!(info, tally, "messages of a client refused", topic, reason, flag);
 }
 
 /// With the filter and the reason of the last one.
-pub(super) fn subscription_refused(tally: Tally<'_>, filter: &str, reason: &str) {
-    counted!(info, tally, "subscriptions of a client refused", filter, reason);
+pub(super) fn subscription_refused(tally: Tally<'_>, filter: &str, reason: Option<Reason>) {
+    let (reason, flag) = (reason.map(Reason::text), reason.and_then(Reason::flag));
+    counted!(info, tally, "subscriptions of a client refused", filter, reason, flag);
 }
 
 /// The beginning of a text, as much as a line has room for.

@@ -181,7 +181,7 @@ impl Shard {
                     }
                 }
                 Err(error) => {
-                    let cause = connection.cause_of(bytes[taken], error);
+                    let cause = connection.cause_of(&bytes[taken..], error);
                     self.end(id, cause, ports);
                     taken = bytes.len();
                 }
@@ -258,7 +258,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> Handled {
         if frame.packet_type() != PacketType::Connect {
-            self.refuse(id, ProtocolError::ConnectExpected, ports);
+            self.end(id, Cause::of_first_frame(frame), ports);
             return Handled::Taken;
         }
         match Packet::decode(frame, crate::mqtt::Version::V5) {

@@ -217,7 +217,6 @@ impl Count {
             principal: &self.principal,
             is_of_others: self.is_of_others,
         };
-        let reason = self.reason.map_or("", Reason::text);
         match kind {
             Kind::OutboxFull => log::outbox_full(tally),
             Kind::QueueFull => log::queue_full(tally),
@@ -225,8 +224,8 @@ impl Count {
             Kind::PatienceOver => log::patience_over(tally),
             Kind::Evicted => log::evicted(tally),
             Kind::ConnectionRefused => log::connection_refused(tally),
-            Kind::PublishRefused => log::publish_refused(tally, &self.topic, reason),
-            Kind::SubscriptionRefused => log::subscription_refused(tally, &self.topic, reason),
+            Kind::PublishRefused => log::publish_refused(tally, &self.topic, self.reason),
+            Kind::SubscriptionRefused => log::subscription_refused(tally, &self.topic, self.reason),
         }
     }
 }

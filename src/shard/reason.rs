@@ -130,6 +130,26 @@ impl From<FiltersFull> for Reason {
     }
 }
 
+impl Reason {
+    /// The flag of the limit that was reached, or of the time that has passed. Only the log says
+    /// it: clients are not told how the broker is configured.
+    pub(super) const fn flag(self) -> Option<&'static str> {
+        Some(match self {
+            Reason::ConnectionsFull => "--max-connections",
+            Reason::SessionsFull => "--max-sessions",
+            Reason::TopicTooDeep | Reason::FilterTooDeep => "--max-topic-levels",
+            Reason::UserPropertiesFull => "--max-user-properties, --max-user-property-bytes",
+            Reason::RetainedFull => "--max-retained, --max-retained-bytes",
+            Reason::SubscribeTooLong => "--max-filters-in-subscribe",
+            Reason::SubscriptionsFull => "--max-subscriptions, --max-subscription-bytes",
+            Reason::QueueFull => "--max-queued, --max-queued-bytes",
+            Reason::PacketIncomplete => "--packet-timeout",
+            Reason::NothingRead => "--stalled-timeout",
+            _ => return None,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -214,6 +214,9 @@ impl Counters {
             Cause::Disconnect | Cause::DisconnectWithWill => self.ended_by_client += 1,
             Cause::Finished | Cause::Broken => self.ended_abruptly += 1,
             Cause::Error(error) => self.count_error(error),
+            Cause::HttpCame | Cause::TlsCame => {
+                self.count_error(ProtocolError::ConnectExpected.into());
+            }
             Cause::ConnectTooLarge => self.refused_connect_size += 1,
             Cause::KeepAlive => self.ended_keep_alive += 1,
             Cause::ConnectTimeout => self.ended_connect_timeout += 1,

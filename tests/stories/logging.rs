@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     join, join_as,
-    packets::{at, bytes, connect, disconnect, id, subscribe},
+    packets::{at, bytes, connect, disconnect, id, resume, subscribe, will},
     publish, subscriber,
     world::{World, limits},
 };
@@ -86,7 +86,11 @@ fn a_client_that_comes_and_goes_is_two_lines_on_any_number_of_shards() {
         assert!(
             lines[1].starts_with("INFO client disconnected client=\"a \\\"b\\\"\\u{1b}\" peer=")
         );
-        assert!(lines[1].ends_with(" reason=\"the client has sent DISCONNECT\""), "{}", lines[1]);
+        assert!(
+            lines[1].contains(" reason=\"the client has sent DISCONNECT\" session=\""),
+            "{}",
+            lines[1]
+        );
     }
 }
 
@@ -135,7 +139,8 @@ fn a_takeover_says_so() {
         let ended = about(&lines, "client disconnected");
         assert!(
             ended.len() == 1
-                && ended[0].contains("another client connected with this Client Identifier"),
+                && ended[0]
+                    .contains("taken over by a new connection with the same Client Identifier"),
             "{lines:?}"
         );
         assert_eq!(about(&lines, "INFO client connected").len(), 2);
@@ -158,12 +163,19 @@ fn bytes_that_are_no_connect_are_logged_and_a_silent_visitor_is_not() {
 
 /// Scanners and misdirected clients speak other protocols. The log does not blame a CONNECT.
 #[test]
-fn bytes_of_another_protocol_are_logged_as_no_connect() {
-    for first in [
-        &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
-        b"SSH-2.0-OpenSSH_9.9\r\n",
-        b"\0\0\0\x0c",
-        b"\x16\x03\x01\0\xc8\x01",
+fn bytes_of_another_protocol_are_logged_as_what_they_are() {
+    let (http, tls, other) = (
+        "an HTTP request came: this listener speaks plain MQTT",
+        "a TLS handshake came: this listener has no TLS",
+        "the first packet is not a CONNECT",
+    );
+    let post = format!("POST /a HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(100));
+    for (first, reason) in [
+        (&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], http),
+        (post.as_bytes(), http),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", other),
+        (b"\0\0\0\x0c", other),
+        (b"\x16\x03\x01\0\xc8\x01", tls),
     ] {
         let lines = logged(|| {
             let mut world = World::new(1);
@@ -173,9 +185,47 @@ fn bytes_of_another_protocol_are_logged_as_no_connect() {
         });
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].starts_with("INFO connection ended before CONNECT peer="), "{}", lines[0]);
-        let reason = " reason=\"the first packet is not a CONNECT\"";
-        assert!(lines[0].ends_with(reason), "{}", lines[0]);
+        assert!(lines[0].ends_with(&format!(" reason=\"{reason}\"")), "{}", lines[0]);
     }
+}
+
+#[test]
+fn the_end_of_a_client_says_what_becomes_of_its_session_and_its_will() {
+    let clean = Connect { will: Some(will("w", b"gone")), ..connect(Version::V311, "a") };
+    let lasting = Connect { clean_start: false, ..clean };
+    let mut late = will("w", b"gone");
+    late.properties.will_delay_interval = 60;
+    let delayed = Connect { will: Some(late), ..resume(Version::V5, "a") };
+    for (connect, takes_leave, left) in [
+        (clean, false, r#"DISCONNECT" session="ended" will="published""#),
+        (clean, true, r#"DISCONNECT" session="ended""#),
+        (lasting, false, r#"DISCONNECT" session="kept" will="published""#),
+        (delayed, false, r#"DISCONNECT" session="kept" will="delayed""#),
+        (delayed, true, r#"DISCONNECT" session="kept""#),
+    ] {
+        let lines = logged(|| {
+            let mut world = World::new(1);
+            let client = join(&mut world, &connect);
+            if takes_leave {
+                world.send(client, &disconnect(connect.version));
+            } else {
+                world.finish(client);
+            }
+        });
+        assert!(lines[1].ends_with(left), "{left} {lines:?}");
+    }
+}
+
+#[test]
+fn an_unsupported_protocol_version_is_logged() {
+    let lines = logged(|| {
+        let mut world = World::new(1);
+        let client = world.open(Version::V311);
+        world.send(client, b"\x10\x0d\0\x04MQTT\x09\x02\0\x3c\0\x01a");
+        assert!(world.is_closed(client));
+    });
+    let level = " protocol_level=9 reason=\"the Protocol Version is not supported";
+    assert!(lines[0].contains(level), "{lines:?}");
 }
 
 /// A subscriber that never reads loses thousands of messages, and the log gets a few lines.
@@ -224,13 +274,18 @@ fn what_is_refused_is_logged_with_the_reason_and_the_topic_of_the_last_refusal()
             world.send(client, &disconnect(version));
         });
         let (forbidden, deep) = (
-            "the client may not publish to this Topic Name: $SYS and $share are reserved",
-            "the Topic Name has more levels than the server allows: use fewer levels",
+            ("the client may not publish to this Topic Name: $SYS and $share are reserved", ""),
+            (
+                "the Topic Name has more levels than the server allows: use fewer levels",
+                r#" flag="--max-topic-levels""#,
+            ),
         );
-        let full =
-            "the session has reached its limit of subscriptions: unsubscribe, or use a wildcard";
-        let line = |what: &str, count: &str, topic: &str, reason: &str| {
-            format!("INFO {what} of a client refused {count} {topic} reason=\"{reason}\"")
+        let full = (
+            "the session has reached its limit of subscriptions: unsubscribe, or use a wildcard",
+            r#" flag="--max-subscriptions, --max-subscription-bytes""#,
+        );
+        let line = |what: &str, count: &str, topic: &str, (reason, flag): (&str, &str)| {
+            format!("INFO {what} of a client refused {count} {topic} reason=\"{reason}\"{flag}")
         };
         let (one, two) = (r#"count=1 client="sensor""#, r#"count=2 seconds=1 client="sensor""#);
         assert_eq!(

@@ -128,8 +128,8 @@ fn a_5_0_client_hears_why_its_connection_ends_and_where_else_it_may_go() {
     let (mut connections, mut context, mut ports) = let_in(&Connect::new(Version::V5, "client"));
     let rules = Rc::make_mut(&mut context.rules);
     rules.referral = Referral::Temporary("elsewhere".into());
-    assert!(connections.end(ONE, Cause::ShuttingDown, &mut context, &mut ports).is_some());
-    assert!(connections.end(ONE, Cause::ShuttingDown, &mut context, &mut ports).is_none());
+    assert!(connections.end(ONE, (Cause::ShuttingDown, None), &mut context, &mut ports).is_some());
+    assert!(connections.end(ONE, (Cause::ShuttingDown, None), &mut context, &mut ports).is_none());
     let [Done::Sent(ONE, farewell), Done::Closed(ONE)] = &ports.done[..] else {
         panic!("{:?}", ports.done)
     };

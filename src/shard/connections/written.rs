@@ -4,7 +4,7 @@ use super::{
     super::{
         connection::{MqttConnection, Stage},
         context::Context,
-        end::Cause,
+        end::{Cause, Leaves},
         log::{self, Claim},
         owed::{Answer, Condition},
         ports::{Closing, Ports},
@@ -120,6 +120,7 @@ impl Connections {
     ) {
         context.counters.count_refusal(reason);
         context.counters.count_refused_connect(reason);
+        let flag = reason.flag();
         let reason = context.rules.referral.instead_of(reason);
         let connack = Packet::Connack(Connack::refusal(reason.code()));
         self.send_last(id, claim.terms, (&connack, reason), context, ports);
@@ -128,7 +129,7 @@ impl Connections {
             let principal = connection.principal();
             let listener = context.settings.listener_address(principal.listener());
             let refusals = (&mut context.refusals, context.now);
-            log::refused(principal, claim, listener, reason, refusals);
+            log::refused(principal, claim, listener, (reason, flag), refusals);
         }
     }
 
@@ -136,7 +137,7 @@ impl Connections {
     pub(in crate::shard) fn end(
         &mut self,
         id: ConnectionId,
-        cause: Cause,
+        (cause, leaves): (Cause, Option<Leaves>),
         context: &mut Context,
         ports: &mut impl Ports,
     ) -> Option<SubscriberId> {
@@ -149,7 +150,8 @@ impl Connections {
             _ => ports.close(id, Closing::Flush),
         }
         let principal = connection.principal();
-        log::ended(principal, context.settings.listener_address(principal.listener()), cause);
+        let listener = context.settings.listener_address(principal.listener());
+        log::ended(principal, listener, cause, leaves);
         connection.subscriber()
     }
 

@@ -52,7 +52,9 @@ pub fn run(config: &Config, hang_ups: HangUps) -> Result<()> {
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);
     let on_ready = |started: &Started| {
         let (version, connections_max) = (env!("CARGO_PKG_VERSION"), started.connections_max);
-        info!(version, shards = started.cpus.len(), connections_max, "started");
+        let listeners: Vec<String> = started.listeners.iter().map(words_of).collect();
+        let (shards, listeners) = (started.cpus.len(), listeners.join(", "));
+        info!(version, shards, connections_max, listeners, "started");
         // The broker runs even if the banner cannot be written.
         drop(announce(config, started));
     };
@@ -135,6 +137,16 @@ fn runtime_config(config: &Config, hang_ups: HangUps) -> RuntimeConfig {
     }
 }
 
+/// Where a listener is reached.
+fn words_of(Listener { address, protocol }: &Listener) -> String {
+    match protocol {
+        Protocol::Tcp => address.to_string(),
+        Protocol::WebSocket(policy) => {
+            format!("ws://{address}{}", policy.path.as_deref().unwrap_or(""))
+        }
+    }
+}
+
 /// Writes the banner: version, shards and listeners.
 fn announce(config: &Config, started: &Started) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -142,17 +154,8 @@ fn announce(config: &Config, started: &Started) -> io::Result<()> {
     let plural = if started.cpus.len() == 1 { "" } else { "s" };
     writeln!(out, "ringmq {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "{} shard{plural} on CPU {}", started.cpus.len(), cpus.join(", "))?;
-    for Listener { address, protocol } in &started.listeners {
-        match protocol {
-            Protocol::Tcp => writeln!(out, "listening on {address}")?,
-            Protocol::WebSocket(policy) => {
-                writeln!(
-                    out,
-                    "listening on ws://{address}{}",
-                    policy.path.as_deref().unwrap_or("")
-                )?;
-            }
-        }
+    for listener in &started.listeners {
+        writeln!(out, "listening on {}", words_of(listener))?;
     }
     if started.connections_max < config.connections_max {
         let possible = started.connections_max;

@@ -4,7 +4,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -15,7 +15,10 @@ use super::{
     stalled::Reading,
 };
 use crate::{
-    base::ids::ShardId,
+    base::{
+        ids::ShardId,
+        time::{Moment, Span},
+    },
     shard::ports::{Arrival, Payer},
     transport::Transport,
 };
@@ -246,7 +249,12 @@ pub(super) struct ConnectionCount {
     max: usize,
     /// Connections beyond the limit that are accepted to be told that the broker is full.
     surplus_max: usize,
+    /// When the log last said that the broker is full, in nanoseconds; 0 is never.
+    told_at: Arc<AtomicU64>,
 }
+
+/// How often the log says that the broker is full.
+const FULL_TOLD_EVERY: Span = Span::from_secs(60);
 
 /// The permit of one connection. Dropping it makes room for another one in [`ConnectionCount`].
 #[derive(Debug)]
@@ -257,7 +265,18 @@ pub(super) struct ConnectionPermit {
 
 impl ConnectionCount {
     pub(super) fn new(max: usize, surplus_max: usize) -> ConnectionCount {
-        ConnectionCount { count: Arc::default(), max, surplus_max }
+        ConnectionCount { count: Arc::default(), max, surplus_max, told_at: Arc::default() }
+    }
+
+    /// Whether it is time for the log to say that the broker is full. True for one shard only.
+    pub(super) fn tells_full(&self, now: Moment) -> bool {
+        // Relaxed: the moment guards no other memory.
+        let told_at = self.told_at.load(Ordering::Relaxed);
+        let is_due = told_at == 0 || Moment::from_nanos(told_at) + FULL_TOLD_EVERY <= now;
+        let tell = |from, to| {
+            self.told_at.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        is_due && tell(told_at, now.as_nanos())
     }
 
     pub(super) fn max(&self) -> usize {
@@ -305,6 +324,17 @@ mod tests {
         assert!(connection_count.enter().is_none());
         drop(first);
         assert!(connection_count.enter().is_some());
+    }
+
+    #[test]
+    fn one_shard_says_that_the_broker_is_full_and_not_often() {
+        let connection_count = ConnectionCount::new(1, 0);
+        let of_another_shard = connection_count.clone();
+        let now = Moment::from_nanos(1);
+        assert!(connection_count.tells_full(now));
+        assert!(!of_another_shard.tells_full(now));
+        assert!(of_another_shard.tells_full(now + FULL_TOLD_EVERY));
+        assert!(!connection_count.tells_full(now + FULL_TOLD_EVERY));
     }
 
     #[test]

@@ -52,8 +52,6 @@ pub(super) struct EventLoop<B> {
     /// When the connections are being closed: when that must be over.
     stopping: Option<Moment>,
     trimmer: Trimmer,
-    /// When the log last said that the broker is full.
-    full_told: Option<Moment>,
     /// No more turns are taken.
     ending: bool,
 }
@@ -89,7 +87,6 @@ impl<B: Brain> EventLoop<B> {
             draining: None,
             stopping: None,
             trimmer: Trimmer::default(),
-            full_told: None,
             ending: false,
         }
     }
@@ -272,12 +269,15 @@ impl<B: Brain> EventLoop<B> {
         self.brain.handle_accepted(self.driver.now, id, arrival, &mut self.driver);
     }
 
-    /// Logs that the broker is full, at most once in [`FULL_TOLD_EVERY`].
-    fn note_full(&mut self) {
-        let now = self.driver.now;
-        if self.full_told.is_none_or(|told| told + FULL_TOLD_EVERY <= now) {
-            self.full_told = Some(now);
-            warn!("the limit of connections is reached: further ones are refused");
+    /// Logs that the broker is full, now and then.
+    fn note_full(&self) {
+        if self.connection_count.tells_full(self.driver.now) {
+            let connections_max = self.connection_count.max();
+            warn!(
+                connections_max,
+                "the limit of connections is reached: further ones are refused \
+                 (--max-connections, or `ulimit -n` if that allows fewer)"
+            );
         }
     }
 
@@ -451,7 +451,5 @@ const ITEMS_PER_TURN: usize = 8;
 pub(super) const GRACE: Span = Span::from_secs(1);
 /// Capacity of the list of completions that is kept when the shard is quiet.
 const COMPLETIONS_KEPT: usize = 256;
-/// How often the log says that the broker is full.
-const FULL_TOLD_EVERY: Span = Span::from_secs(60);
 /// How long to wait when the system has no descriptor for another connection.
 const ACCEPT_RETRY: Span = Span::from_millis(100);

@@ -135,13 +135,14 @@ impl Reason {
     /// it: clients are not told how the broker is configured.
     pub(super) const fn flag(self) -> Option<&'static str> {
         Some(match self {
-            Reason::ConnectionsFull => "--max-connections",
+            Reason::ConnectionsFull | Reason::ConnectionShare => "--max-connections",
             Reason::SessionsFull => "--max-sessions",
             Reason::TopicTooDeep | Reason::FilterTooDeep => "--max-topic-levels",
             Reason::UserPropertiesFull => "--max-user-properties, --max-user-property-bytes",
             Reason::RetainedFull => "--max-retained, --max-retained-bytes",
             Reason::SubscribeTooLong => "--max-filters-in-subscribe",
             Reason::SubscriptionsFull => "--max-subscriptions, --max-subscription-bytes",
+            Reason::PatternsFull => "--max-wildcard-patterns",
             Reason::QueueFull => "--max-queued, --max-queued-bytes",
             Reason::PacketIncomplete => "--packet-timeout",
             Reason::NothingRead => "--stalled-timeout",

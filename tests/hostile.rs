@@ -2,11 +2,19 @@
 //! broker. `cargo test --test hostile -- --nocapture` prints the table of docs/hostile.md.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+#[path = "hostile/attacks.rs"]
+mod attacks;
+#[path = "hostile/beside.rs"]
+mod beside;
 #[path = "foreign/broker.rs"]
 #[expect(dead_code, reason = "the foreign clients' tests use the rest of it")]
 mod broker;
 #[path = "support/client.rs"]
 mod client;
+#[path = "hostile/innocents.rs"]
+mod innocents;
+#[path = "hostile/link.rs"]
+mod link;
 
 use std::{
     io::{ErrorKind, Write},

@@ -1,5 +1,6 @@
 //! A broker in a process of its own, on a port that the kernel chose, ended by its process id.
 
+use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
@@ -43,9 +44,11 @@ impl Broker {
         broker
     }
 
-    /// The same, which may not listen yet.
+    /// The same, which may not listen yet. `RINGMQ` names another build to run.
     pub(crate) fn ringmq_about_to_listen(shards: usize, address: &str, flags: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
+        let other = env::var_os("RINGMQ");
+        let mut command =
+            Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_ringmq").into()));
         command.args(["--listen", address, "--shards", &shards.to_string()]).args(flags);
         Self::start(Kind::Ringmq, &mut command, 0)
     }
@@ -139,7 +142,7 @@ impl Broker {
     }
 
     pub(crate) fn await_end(&mut self) {
-        assert!(self.has_fallen_silent(), "{:?} does not end", self.kind);
+        assert!(self.ends_within(PATIENCE), "{:?} does not end", self.kind);
         let status = self.process.wait().expect("its status is known");
         assert!(status.success(), "{:?} ended with {status}", self.kind);
     }
@@ -166,9 +169,10 @@ impl Broker {
         }
     }
 
-    fn has_fallen_silent(&mut self) -> bool {
+    /// Whether it ends without being silent for so long before.
+    pub(crate) fn ends_within(&mut self, patience: Duration) -> bool {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(patience) {
                 Ok(line) => self.log.push(line),
                 Err(error) => return error == RecvTimeoutError::Disconnected,
             }

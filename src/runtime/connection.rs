@@ -103,6 +103,8 @@ pub(super) struct SocketFlags {
     pub(super) feed_due: bool,
     /// The brain wants to know when the outbox has drained.
     pub(super) wants_drained: bool,
+    /// The brain is told in the next turn that the outbox has drained.
+    pub(super) drained_due: bool,
     /// The client will send nothing more.
     pub(super) finished: bool,
     /// The connection is broken: nothing can be sent or received.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::{
     chunks::Chunks,
     connection::{Moved, Phase, SocketConnection},
+    due::Due,
     load::LoadCounters,
     mailbox::Mail,
     outbox::Outbox,
@@ -49,15 +50,6 @@ impl DriverLimits {
     fn unsent_max(self) -> usize {
         self.outbox_bytes_max + OVERRUN_BYTES_MAX
     }
-}
-
-/// What the brain is to be told in the next turn.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Due {
-    /// Kept bytes can be handed in again.
-    Feed(ConnectionId),
-    Drained(ConnectionId),
-    Posted(ShardId),
 }
 
 pub(super) struct Driver {
@@ -225,38 +217,6 @@ impl Driver {
         }
         self.notice_drained(id);
         self.touch(id);
-    }
-
-    /// Tells the brain that an outbox has drained, if the brain has asked for that and it has.
-    fn notice_drained(&mut self, id: ConnectionId) {
-        let limit = self.limits.outbox_bytes_max;
-        let connection = self.present(id);
-        let unsent = connection.unsent();
-        if connection.flags.wants_drained && unsent <= limit / DRAINED_PART {
-            connection.flags.wants_drained = false;
-            self.due.push(Due::Drained(id));
-        }
-        self.notice_readable(id);
-    }
-
-    /// Reads on from a client that has read enough of its answers.
-    fn notice_readable(&mut self, id: ConnectionId) {
-        let limit = self.limits.outbox_bytes_max;
-        let connection = self.present(id);
-        if connection.flags.throttled && connection.unsent() < limit {
-            connection.flags.throttled = false;
-            self.feed_later(id);
-        }
-    }
-
-    /// Hands in kept bytes, or the end of the connection, in the next turn, if there are any.
-    pub(super) fn feed_later(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.progress.begin(self.now);
-        if !connection.flags.feed_due {
-            connection.flags.feed_due = true;
-            self.due.push(Due::Feed(id));
-        }
     }
 
     /// Begins the operations that the turn has made necessary: posts batches, wakes other shards,
@@ -591,8 +551,6 @@ impl WakePeer for Sleepers {
     }
 }
 
-/// An outbox counts as drained when no more than this part of its limit is unsent.
-const DRAINED_PART: usize = 4;
 /// Bytes by which answers may exceed the limit before the shard stops reading from their client.
 const OVERRUN_BYTES_MAX: usize = 64 << 10;
 /// How long a client may take to close after the broker has.

@@ -11,7 +11,8 @@ use tracing::warn;
 use super::{
     bell::Bells,
     connection::{ConnectionCount, ConnectionPermit, SocketConnection},
-    driver::{Driver, Due},
+    driver::Driver,
+    due::Due,
     listen::ListeningSockets,
     mailbox::MailboxItem,
     reload::RulesReceiver,
@@ -174,7 +175,7 @@ impl<B: Brain> EventLoop<B> {
                 self.steps.note(id, self.brain.steps() - before);
             }
             Due::Drained(id) => {
-                if self.driver.get(id).is_some_and(|connection| connection.is_open()) {
+                if self.driver.begin_drained(id) {
                     self.brain.handle_drained(now, id, &mut self.driver);
                 }
             }

@@ -7,6 +7,7 @@ mod bell;
 mod chunks;
 mod connection;
 mod driver;
+mod due;
 mod event_loop;
 mod executor;
 mod fault;

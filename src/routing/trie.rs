@@ -198,6 +198,13 @@ impl Trie {
         self.targets[target.0].interest
     }
 
+    /// How many subscribers of this shard one filter has, and how many share groups.
+    #[inline]
+    pub fn lens(&self, target: TargetId) -> (usize, usize) {
+        let target = &self.targets[target.0];
+        (target.subscribers.entries().len(), target.groups().len())
+    }
+
     /// The share groups on one filter, in the order in which they were opened.
     pub fn groups(&self, target: TargetId) -> &[GroupPlace] {
         self.targets[target.0].groups()

@@ -22,7 +22,7 @@ impl Driver {
         let unsent = connection.unsent();
         if connection.flags.wants_drained && unsent <= limit / DRAINED_PART {
             connection.flags.wants_drained = false;
-            // Each notice makes the brain send on once, so a second one in a turn would stay for ever.
+            // Each notice makes the brain send on, and ask again: a second one would never end.
             if !mem::replace(&mut connection.flags.drained_due, true) {
                 self.due.push(Due::Drained(id));
             }

@@ -37,6 +37,12 @@ impl Forwarding {
         self.group_shards.insert(shard);
     }
 
+    /// Whether any other shard is to get a letter, if these are interested.
+    #[inline]
+    pub(super) fn is_needed(&self, interested: ShardSet) -> bool {
+        !interested.union(self.group_shards).is_empty()
+    }
+
     /// Writes a letter for each other shard that the message is for. A message that changes a
     /// retained message is for all of them. Returns the shards whose batches are crowded now.
     #[inline]

@@ -289,8 +289,8 @@ impl Interest {
             return usize::MAX;
         }
         let weigh = |&target: &TargetId| {
-            let (entries, groups) = (self.trie.subscribers(target), self.trie.groups(target));
-            entries.len() * Steps::RECEIVER + groups.len() * Steps::LONG_GROUP
+            let (entries, groups) = self.trie.lens(target);
+            entries * Steps::RECEIVER + groups * Steps::LONG_GROUP
         };
         self.matches.targets().iter().map(weigh).sum()
     }

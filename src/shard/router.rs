@@ -118,21 +118,24 @@ impl Router {
     ) -> bool {
         let retention = if view.retain { self.retain(view, context) } else { None };
         let update = retention.map(|_| self.retained.sequence());
-        let shard = context.settings.shard;
-        let sender = publisher.map(|connection| Publisher { shard, connection });
         self.interest.find(view.topic, context.rules.limits.nodes_at_once());
         if self.is_too_much(view.publisher_hash, context) {
-            let way = (sender, Scope::Everyone(retention));
-            self.place_later((view, update), way, (sessions, connections), context, ports);
+            let message = (view, update, retention);
+            self.place_all(message, publisher, (sessions, connections), context, ports);
             return true;
         }
         self.deliveries.deliver_matches(view, update, (&self.interest, sessions), context, ports);
         self.deliver_to_groups(view, sessions, context, ports);
         let matched = self.interest.is_wanted();
-        let letter = (self.interest.shards(), retention);
-        self.forward(view, letter, (publisher, &mut *connections), ports);
+        let interested = self.interest.shards();
+        if retention.is_some() || self.forwarding.is_needed(interested) {
+            let letter = (interested, retention);
+            self.forward(view, letter, (publisher, &mut *connections), ports);
+        }
+        let shard = context.settings.shard;
+        let publisher = publisher.map(|connection| Publisher { shard, connection });
         let clients = (&*sessions, connections);
-        self.deliveries.hold_for_crowded(sender, clients, context, ports);
+        self.deliveries.hold_for_crowded(publisher, clients, context, ports);
         matched
     }
 
@@ -255,7 +258,6 @@ impl Router {
 
     /// Writes letters to the other shards that want the message. The publisher waits for those
     /// batches that are crowded now.
-    #[inline]
     fn forward(
         &mut self,
         view: &MessageView<'_>,

@@ -33,8 +33,8 @@ struct Row {
 }
 
 /// `HOSTILE_SHARDS=1,2,4` sets the numbers of shards, `HOSTILE_SECONDS=5` how long each attack
-/// takes, `HOSTILE_ONLY=WORDS` which attacks are run, and `HOSTILE_LAW=1` holds the broker to 250 ms
-/// and 1 s.
+/// takes, and `HOSTILE_ONLY=WORDS` which attacks are run. `HOSTILE_LAW=1` holds the broker to 250
+/// ms and 1 s.
 #[test]
 fn innocent_clients_go_on_beside_each_attack() {
     let text = |name| env::var(name).ok();
@@ -45,8 +45,8 @@ fn innocent_clients_go_on_beside_each_attack() {
     let only = text("HOSTILE_ONLY").unwrap_or_default();
     let is_law = text("HOSTILE_LAW").is_some();
     println!(
-        "| attack | shards | message p50, p99, max in ms | CONNACK p50, p99, max in ms | lost, refused \
-         | peak memory | stop |"
+        "| attack | shards | message p50, p99, max in ms | CONNACK p50, p99, max in ms \
+         | lost, refused | peak memory | stop |"
     );
     println!("|---|---|---|---|---|---|---|");
     let mut broken = Vec::new();

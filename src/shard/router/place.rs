@@ -29,7 +29,7 @@ use super::{
     placements::Placements,
 };
 use crate::{
-    base::ids::{ShardSet, SubscriberId},
+    base::ids::{ConnectionId, ShardSet, SubscriberId},
     routing::{GroupPlace, Walk},
     session::{
         message::{Message, MessageView},
@@ -127,6 +127,24 @@ impl Router {
     /// Whether any message is on its way.
     pub(in crate::shard) fn is_placing(&self) -> bool {
         self.placements.any_under_way()
+    }
+
+    /// Places a message that was published here in the turns to come. Its topic has been matched.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn place_all(
+        &mut self,
+        (view, update, retention): (&MessageView<'_>, Option<u64>, Option<Retention>),
+        publisher: Option<ConnectionId>,
+        clients: (&mut Sessions, &mut Connections),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let shard = context.settings.shard;
+        let sender = publisher.map(|connection| Publisher { shard, connection });
+        let (sessions, connections) = clients;
+        let way = (sender, Scope::Everyone(retention));
+        self.place_later((view, update), way, (sessions, connections), context, ports);
     }
 
     /// Places a message in the turns to come. Its topic has been matched.

@@ -15,6 +15,8 @@ mod client;
 mod innocents;
 #[path = "hostile/link.rs"]
 mod link;
+#[path = "support/source.rs"]
+mod source;
 
 use std::{
     io::{ErrorKind, Write},

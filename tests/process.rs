@@ -6,6 +6,8 @@
 mod broker;
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/source.rs"]
+mod source;
 
 use std::{
     fs::{self, File},

@@ -36,11 +36,15 @@ pub(crate) fn play(book: &Book, shards: usize) -> Vec<String> {
     let mut wrong = Vec::new();
     for batch in book.cases.chunks(CASES_OF_A_WORLD) {
         let mut open = World::new(shards);
-        let mut scram = World::with(shards, &limits(), &policy);
         for case in batch {
             let needs_scram = book.state(&case.state).is_ok_and(|state| state.scram);
-            let mut apart = case.alone.then(|| World::new(shards));
-            let world = apart.as_mut().unwrap_or(if needs_scram { &mut scram } else { &mut open });
+            // A broker slows logins down after some have failed, so each of these has its own.
+            let mut apart = if needs_scram {
+                Some(World::with(shards, &limits(), &policy))
+            } else {
+                case.alone.then(|| World::new(shards))
+            };
+            let world = apart.as_mut().unwrap_or(&mut open);
             if let Err(error) = play_one(book, case, world) {
                 wrong.push(format!("{}: {error}", case.name));
             }

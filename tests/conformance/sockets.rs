@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{Ipv4Addr, Shutdown, TcpStream},
     path::Path,
     time::Duration,
 };
@@ -12,6 +12,7 @@ use crate::{
     book::{Book, Case},
     broker::Broker,
     play::{ADA, Play, Wire},
+    source::connect_from,
 };
 
 struct Socket {
@@ -21,15 +22,10 @@ struct Socket {
 }
 
 impl Socket {
-    fn open(port: u16) -> Result<Socket, String> {
-        let open = || {
-            let stream = TcpStream::connect(("127.0.0.1", port))?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            Ok(Socket { stream, received: Vec::new(), closed: false })
-        };
-        open().map_err(|error: std::io::Error| format!("no connection: {error}"))
+    fn open((source, port): (Ipv4Addr, u16)) -> Result<Socket, String> {
+        let stream = connect_from(source, port, PATIENCE);
+        let stream = stream.map_err(|error| format!("no connection: {error}"))?;
+        Ok(Socket { stream, received: Vec::new(), closed: false })
     }
 
     fn read(&mut self) -> Result<(), String> {
@@ -71,25 +67,36 @@ pub(crate) fn play(book: &Book, shards: usize) -> Vec<String> {
     let open = Broker::ringmq(shards);
     let scram = Broker::ringmq_with(shards, &["--scram-file", &file, "--allow-anonymous"]);
     let apart = Broker::ringmq(shards);
-    let port = |case: &Case| {
+    // The broker slows an address down after some logins have failed, so each has its own.
+    let mut addresses = (1..).map(|n| Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + n));
+    let mut ends = |case: &Case| {
         let needs_scram = book.state(&case.state).is_ok_and(|state| state.scram);
         let broker = if case.alone { &apart } else { &open };
-        if needs_scram { scram.port() } else { broker.port() }
+        if needs_scram {
+            (addresses.next().expect("there are 16 million"), scram.port())
+        } else {
+            (Ipv4Addr::LOCALHOST, broker.port())
+        }
     };
     let (alone, together): (Vec<&Case>, Vec<&Case>) =
         book.cases.iter().partition(|case| case.alone);
     let mut wrong = Vec::new();
     for batch in together.chunks(AT_ONCE).chain(alone.chunks(1)) {
-        play_batch(book, batch, port, &mut wrong);
+        play_batch(book, batch, &mut ends, &mut wrong);
     }
     [open, scram, apart].into_iter().for_each(Broker::stop);
     wrong
 }
 
-fn play_batch(book: &Book, batch: &[&Case], port: impl Fn(&Case) -> u16, wrong: &mut Vec<String>) {
+fn play_batch(
+    book: &Book,
+    batch: &[&Case],
+    mut ends: impl FnMut(&Case) -> (Ipv4Addr, u16),
+    wrong: &mut Vec<String>,
+) {
     let mut plays = Vec::new();
     for &case in batch {
-        let play = Socket::open(port(case)).and_then(|wire| Play::begin(book, case, wire));
+        let play = Socket::open(ends(case)).and_then(|wire| Play::begin(book, case, wire));
         match play {
             Ok(play) => plays.push((case, play)),
             Err(error) => wrong.push(tell(case, &error)),

@@ -2,15 +2,15 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{Ipv4Addr, SocketAddrV4, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     sync::{Condvar, PoisonError},
     time::{Duration, Instant},
 };
 
 use ringmq::mqtt::{Connect, Packet, ReasonCode, Version, frame};
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt::set_socket_linger};
+use rustix::net::sockopt::set_socket_linger;
 
-use crate::client::encode;
+use crate::{client::encode, source::connect_from};
 
 /// Where innocent clients come from.
 pub(crate) const HOME: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -79,17 +79,11 @@ pub(crate) struct Link {
 impl Link {
     /// A connection that has sent nothing, from this address.
     pub(crate) fn open(target: &Target, source: Ipv4Addr) -> io::Result<Link> {
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-        bind(&socket, &SocketAddrV4::new(source, 0))?;
+        let stream = connect_from(source, target.port, PATIENCE)?;
         if source == AWAY {
             // Its port is free again at once: attackers come by the ten thousand.
-            set_socket_linger(&socket, Some(Duration::ZERO))?;
+            set_socket_linger(&stream, Some(Duration::ZERO))?;
         }
-        connect(&socket, &SocketAddrV4::new(HOME, target.port))?;
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
         Ok(Link { stream, version: Version::V5, unread: Vec::new() })
     }
 

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     time::Duration,
 };
 
@@ -12,9 +12,7 @@ use ringmq::mqtt::{
     UserProperties, Version, frame,
 };
 
-use rustix::net::{AddressFamily, SocketType, bind, socket};
-
-use crate::broker::Broker;
+use crate::{broker::Broker, source::connect_from};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -32,13 +30,7 @@ impl Client {
 
     /// From this address of the machine.
     pub(crate) fn open_from(port: u16, version: Version, ip: [u8; 4]) -> Client {
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-        bind(&socket, &SocketAddr::from((ip, 0))).unwrap();
-        rustix::net::connect(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
+        let stream = connect_from(ip.into(), port, PATIENCE).unwrap();
         Client { stream, version, unread: Vec::new() }
     }
 

@@ -62,12 +62,10 @@ pub enum Kind {
     /// The connections among these whose clients have not been let in.
     Strangers,
     Sessions,
-    RetainedMessages,
-    RetainedBytes,
 }
 
 impl Kind {
-    const COUNT: usize = 5;
+    const COUNT: usize = 3;
 }
 
 /// What one payer holds in the whole broker. It lasts as long as anyone refers to it.
@@ -143,31 +141,6 @@ impl Drop for Account {
         if known.get(&self.name).is_some_and(|account| account.strong_count() == 0) {
             known.remove(&self.name);
         }
-    }
-}
-
-/// Something that an account holds until this is dropped.
-#[derive(Debug)]
-pub struct Charge {
-    account: Arc<Account>,
-    kind: Kind,
-    amount: u32,
-}
-
-impl Charge {
-    pub fn new(account: &Arc<Account>, kind: Kind, amount: u32) -> Charge {
-        account.add(kind, amount as usize);
-        Charge { account: Arc::clone(account), kind, amount }
-    }
-
-    pub fn account(&self) -> &Arc<Account> {
-        &self.account
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.account.subtract(self.kind, self.amount as usize);
     }
 }
 
@@ -273,12 +246,13 @@ mod tests {
         let again = accounts.of(address("192.0.2.1"));
         let other = accounts.of(address("192.0.2.2"));
         assert!(Arc::ptr_eq(&first, &again) && !Arc::ptr_eq(&first, &other));
-        let charge = Charge::new(&first, Kind::Sessions, 1);
+        let last = Arc::clone(&first);
+        last.add(Kind::Sessions, 1);
         drop((first, other));
         assert_eq!((accounts.len(), again.held(Kind::Sessions)), (1, 1));
         drop(again);
-        assert_eq!((accounts.len(), charge.account().held(Kind::Sessions)), (1, 1));
-        drop(charge);
+        assert_eq!((accounts.len(), last.held(Kind::Sessions)), (1, 1));
+        drop(last);
         assert!(accounts.is_empty());
     }
 
@@ -286,12 +260,16 @@ mod tests {
     fn an_account_counts_what_it_holds_and_the_broker_who_holds_any() {
         let accounts = Accounts::default();
         let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|ip| accounts.of(address(ip)));
-        let charges = [&one, &one, &other].map(|it| Charge::new(it, Kind::Connections, 1));
-        one.add(Kind::RetainedBytes, 70);
-        assert_eq!((one.held(Kind::Connections), one.held(Kind::RetainedBytes)), (2, 70));
-        assert_eq!((one.holders(Kind::Connections), other.holders(Kind::RetainedBytes)), (2, 1));
-        drop(charges);
-        one.subtract(Kind::RetainedBytes, 70);
-        assert_eq!((one.holders(Kind::Connections), one.holders(Kind::RetainedBytes)), (0, 0));
+        for account in [&one, &one, &other] {
+            account.add(Kind::Connections, 1);
+        }
+        one.add(Kind::Sessions, 70);
+        assert_eq!((one.held(Kind::Connections), one.held(Kind::Sessions)), (2, 70));
+        assert_eq!((one.holders(Kind::Connections), other.holders(Kind::Sessions)), (2, 1));
+        for account in [&one, &one, &other] {
+            account.subtract(Kind::Connections, 1);
+        }
+        one.subtract(Kind::Sessions, 70);
+        assert_eq!((one.holders(Kind::Connections), one.holders(Kind::Sessions)), (0, 0));
     }
 }

@@ -17,7 +17,7 @@ pub mod topics;
 
 use std::{fmt, sync::Arc};
 
-pub use self::account::{Account, AccountName, Accounts, Charge, Kind};
+pub use self::account::{Account, AccountName, Accounts, Kind};
 pub use self::failures::{Admission, Failures};
 pub use self::passwords::{PasswordFileError, Passwords, Problem};
 pub use self::principal::Principal;

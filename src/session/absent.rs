@@ -139,23 +139,23 @@ const ROWS_LOOKED_AT: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{AccountName, Accounts, Charge};
+    use crate::access::{AccountName, Accounts};
 
     /// A shard with these numbers of absent sessions of as many accounts, which begin in turn.
-    fn absent(counts: &[usize]) -> (Absent, Vec<Arc<Account>>, Vec<Charge>) {
+    fn absent(counts: &[usize]) -> (Absent, Vec<Arc<Account>>) {
         let accounts = Accounts::default();
         let mut absent = Absent::new(Seed::new(1));
-        let (mut all, mut charges) = (Vec::new(), Vec::new());
+        let mut all = Vec::new();
         let mut subscribers = (0..).map(SubscriberId);
         for (place, &count) in counts.iter().enumerate() {
             let account = accounts.of(AccountName::User(place.to_string().into()));
             for subscriber in subscribers.by_ref().take(count) {
-                charges.push(Charge::new(&account, Kind::Sessions, 1));
+                account.add(Kind::Sessions, 1);
                 absent.add(subscriber, &account);
             }
             all.push(account);
         }
-        (absent, all, charges)
+        (absent, all)
     }
 
     fn victim(absent: &Absent, newcomer: &Arc<Account>, maximum: usize) -> Option<u32> {
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn who_holds_most_loses_its_longest_absent_session() {
-        let (mut absent, accounts, _charges) = absent(&[2, 4, 0]);
+        let (mut absent, accounts) = absent(&[2, 4, 0]);
         assert_eq!(victim(&absent, &accounts[2], 6), Some(2));
         assert_eq!(victim(&absent, &accounts[0], 6), Some(2));
         assert_eq!(victim(&absent, &accounts[1], 6), Some(2), "it pays for itself");
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_fair_share_is_kept() {
-        let (absent, accounts, _charges) = absent(&[3, 3, 0]);
+        let (absent, accounts) = absent(&[3, 3, 0]);
         assert_eq!(victim(&absent, &accounts[2], 9), None);
         assert!(victim(&absent, &accounts[2], 8).is_some());
         // With two holders the share is 3, and a fourth session of an account is beyond it.
@@ -192,14 +192,14 @@ mod tests {
 
     #[test]
     fn the_only_account_has_room_for_itself_by_its_longest_absent_session() {
-        let (absent, accounts, _charges) = absent(&[5]);
+        let (absent, accounts) = absent(&[5]);
         assert_eq!(victim(&absent, &accounts[0], 5), Some(0));
         assert_eq!(victim(&absent, &accounts[0], 6), None);
     }
 
     #[test]
     fn a_session_is_unlinked_wherever_it_stands() {
-        let (mut absent, accounts, _charges) = absent(&[4]);
+        let (mut absent, accounts) = absent(&[4]);
         absent.remove(SubscriberId(1));
         absent.remove(SubscriberId(3));
         absent.add(SubscriberId(1), &accounts[0]);

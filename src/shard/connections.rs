@@ -14,7 +14,7 @@ use super::{
     connection::MqttConnection,
     context::Context,
     letter::Letter,
-    owed::{Answer, Condition, Due, Owed, Verdict},
+    owed::{Answer, Condition, Owed, Verdict},
     patience::Patience,
     ports::Ports,
     pressure::{Held, Publisher},
@@ -136,23 +136,23 @@ impl Connections {
 
     /// The password of a client has been checked, or will not be. The client may have gone.
     pub(super) fn note_verdict(&mut self, id: ConnectionId, verdict: Verdict) {
-        if let Some(connection) = self.entries.get_mut(id) {
-            self.owed.note_verdict(id, connection.debt_mut(), verdict);
-        }
+        self.settle(id, Condition::Verdict(None), Condition::Verdict(Some(verdict)));
     }
 
     /// The shard that was asked for a place for the session of a client has answered, or has not in
     /// time. The client may have gone meanwhile.
     pub(super) fn note_place(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.entries.get_mut(id) {
-            self.owed.note_place(id, connection.debt_mut());
-        }
+        self.settle(id, Condition::Place { is_told: false }, Condition::Place { is_told: true });
     }
 
     /// The delay of a client is over. The client may have gone.
     pub(super) fn note_delay_over(&mut self, id: ConnectionId) {
+        self.settle(id, Condition::Delay(false), Condition::Delay(true));
+    }
+
+    fn settle(&mut self, id: ConnectionId, from: Condition, to: Condition) {
         if let Some(connection) = self.entries.get_mut(id) {
-            self.owed.note_delay_over(id, connection.debt_mut());
+            self.owed.settle(id, connection.debt_mut(), from, to);
         }
     }
 
@@ -162,14 +162,15 @@ impl Connections {
         self.owed.has_ready()
     }
 
-    /// The next answer that no longer has to wait, with its connection.
-    pub(super) fn next_due(&mut self) -> Option<(ConnectionId, Due)> {
+    /// The next answer that no longer has to wait, with its connection and the verdict of what it
+    /// waited for.
+    pub(super) fn next_due(&mut self) -> Option<(ConnectionId, Answer, Verdict)> {
         loop {
             let id = self.owed.next_ready()?;
             let connection = self.entries.get_mut(id);
             let due = connection.and_then(|it| self.owed.take_due(id, it.debt_mut()));
-            if let Some(due) = due {
-                return Some((id, due));
+            if let Some((answer, verdict)) = due {
+                return Some((id, answer, verdict));
             }
         }
     }

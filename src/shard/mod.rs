@@ -64,7 +64,7 @@ use self::{
     connections::Connections,
     context::Context,
     end::Cause,
-    owed::{Answer, Due},
+    owed::Answer,
     ports::Ports,
     reason::Reason,
     router::Router,
@@ -333,17 +333,17 @@ impl Shard {
     #[cold]
     #[inline(never)]
     fn give_due(&mut self, ports: &mut impl Ports) {
-        while let Some((id, due)) = self.connections.next_due() {
-            match due {
-                Due::ReadOn => {}
-                Due::Packets(packets) => {
+        while let Some((id, answer, verdict)) = self.connections.next_due() {
+            match answer {
+                Answer::ReadOn => {}
+                Answer::Packets(packets) => {
                     ports.send(id, &packets);
                     self.pump_connection(id, ports);
                 }
-                Due::Connect(connect, verdict) => self.answer_connect(id, connect, verdict, ports),
-                Due::Enter(entrance) => self.accept(id, entrance, ports),
-                Due::Refusal(connect) => self.refuse_wrong(id, &connect, ports),
-                Due::Failure => self.end(id, Cause::NotAuthenticated, ports),
+                Answer::Connect(connect) => self.answer_connect(id, connect, verdict, ports),
+                Answer::Enter(entrance) => self.accept(id, entrance, ports),
+                Answer::Refusal(connect) => self.refuse_wrong(id, &connect, ports),
+                Answer::Failure => self.end(id, Cause::NotAuthenticated, ports),
             }
             self.connections.read_on(id, self.context.now, ports);
         }

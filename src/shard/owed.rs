@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            owe                    a condition has come to hold
-//!   packet -------> Debt, Owed ------------------------------> Due -> sent, or handled
+//!   packet -------> Debt, Owed ------------------------------> sent, or handled
 //! ```
 //! Each connection has a [`Debt`] with two queues of answers. The first one holds the
 //! acknowledgements of PUBLISH packets; the client is read from while they wait. The second one
@@ -89,17 +89,6 @@ pub(super) enum Answer {
     /// The shard says that the password was wrong.
     Refusal(Box<KeptConnect>),
     /// The shard says that the authentication has failed.
-    Failure,
-}
-
-/// An answer that no longer has to wait.
-#[derive(Debug)]
-pub(super) enum Due {
-    ReadOn,
-    Packets(Vec<u8>),
-    Connect(Box<KeptConnect>, Verdict),
-    Enter(Box<Entrance>),
-    Refusal(Box<KeptConnect>),
     Failure,
 }
 
@@ -302,40 +291,18 @@ impl Owed {
         self.ready.extend(posted.waiting.drain(..));
     }
 
-    /// The password in the CONNECT of a connection has been checked, or will not be.
-    pub(super) fn note_verdict(
+    /// Something that names the connection has come to hold: an answer that waits for `from` waits
+    /// no longer.
+    pub(super) fn settle(
         &mut self,
         connection: ConnectionId,
         debt: &mut Debt,
-        verdict: Verdict,
+        from: Condition,
+        to: Condition,
     ) {
         let answers = debt.0.iter_mut().flat_map(|rows| &mut rows.answers);
-        for (condition, _) in answers {
-            if *condition == Condition::Verdict(None) {
-                *condition = Condition::Verdict(Some(verdict));
-            }
-        }
-        self.ready.push_back(connection);
-    }
-
-    /// The shard that was asked for a place has answered, or its time is over.
-    pub(super) fn note_place(&mut self, connection: ConnectionId, debt: &mut Debt) {
-        let answers = debt.0.iter_mut().flat_map(|rows| &mut rows.answers);
-        for (condition, _) in answers {
-            if let Condition::Place { is_told } = condition {
-                *is_told = true;
-                self.ready.push_back(connection);
-            }
-        }
-    }
-
-    /// The delay of a connection is over.
-    pub(super) fn note_delay_over(&mut self, connection: ConnectionId, debt: &mut Debt) {
-        let answers = debt.0.iter_mut().flat_map(|rows| &mut rows.answers);
-        for (condition, _) in answers {
-            if let Condition::Delay(over) = condition {
-                *over = true;
-            }
+        for (condition, _) in answers.filter(|(condition, _)| *condition == from) {
+            *condition = to;
         }
         self.ready.push_back(connection);
     }
@@ -351,9 +318,13 @@ impl Owed {
         self.ready.pop_front()
     }
 
-    /// Takes the oldest answer of a connection, if it no longer has to wait. The next answer is
-    /// checked afterwards.
-    pub(super) fn take_due(&mut self, connection: ConnectionId, debt: &mut Debt) -> Option<Due> {
+    /// Takes the oldest answer of a connection, if it no longer has to wait, with the verdict of
+    /// what it waited for. The next answer is checked afterwards.
+    pub(super) fn take_due(
+        &mut self,
+        connection: ConnectionId,
+        debt: &mut Debt,
+    ) -> Option<(Answer, Verdict)> {
         let answers = &mut debt.0.as_mut()?.answers;
         let (condition, answer) =
             answers.pop_front_if(|(condition, _)| self.has_come(*condition))?;
@@ -361,14 +332,7 @@ impl Owed {
             self.ready.push_front(connection);
         }
         debt.forget_empty_rows();
-        Some(match answer {
-            Answer::ReadOn => Due::ReadOn,
-            Answer::Packets(packets) => Due::Packets(packets),
-            Answer::Connect(connect) => Due::Connect(connect, condition.verdict()),
-            Answer::Enter(entrance) => Due::Enter(entrance),
-            Answer::Refusal(connect) => Due::Refusal(connect),
-            Answer::Failure => Due::Failure,
-        })
+        Some((answer, condition.verdict()))
     }
 
     fn has_come(&self, condition: Condition) -> bool {

@@ -55,7 +55,7 @@ fn a_connection_is_read_again_once_it_has_been_given_what_it_was_owed() {
     assert!(connections.next_due().is_none());
     connections.read_on(ONE, NOW, &mut ports);
     connections.note_applied(1);
-    assert!(matches!(connections.next_due(), Some((ONE, Due::Packets(_)))));
+    assert!(matches!(connections.next_due(), Some((ONE, Answer::Packets(_), _))));
     connections.read_on(ONE, NOW, &mut ports);
     assert_eq!(ports.done, [Done::Paused(ONE), Done::Resumed(ONE)]);
 }

@@ -36,12 +36,12 @@ fn due(owed: &mut Owed, debts: [&mut Debt; 2]) -> Vec<(ConnectionId, String)> {
     while let Some(id) = owed.next_ready() {
         let debt = if id == ONE { &mut *one } else { &mut *other };
         let answer = match owed.take_due(id, debt) {
-            Some(Due::ReadOn) => "read on".to_owned(),
-            Some(Due::Packets(packets)) => String::from_utf8(packets).unwrap(),
-            Some(Due::Connect(_, verdict)) => format!("connect {verdict:?}"),
-            Some(Due::Enter(_)) => "enter".to_owned(),
-            Some(Due::Refusal(_)) => "refusal".to_owned(),
-            Some(Due::Failure) => "failure".to_owned(),
+            Some((Answer::ReadOn, _)) => "read on".to_owned(),
+            Some((Answer::Packets(packets), _)) => String::from_utf8(packets).unwrap(),
+            Some((Answer::Connect(_), verdict)) => format!("connect {verdict:?}"),
+            Some((Answer::Enter(_), _)) => "enter".to_owned(),
+            Some((Answer::Refusal(_), _)) => "refusal".to_owned(),
+            Some((Answer::Failure, _)) => "failure".to_owned(),
             None => continue,
         };
         due.push((id, answer));
@@ -97,7 +97,7 @@ fn a_connect_is_answered_by_its_verdict() {
         let (mut owed, mut one, mut other) = (Owed::new(1), Debt::default(), Debt::default());
         owed.owe(ONE, &mut one, Condition::Verdict(None), connect());
         assert!(due(&mut owed, [&mut one, &mut other]).is_empty() && one.is_held());
-        owed.note_verdict(ONE, &mut one, verdict);
+        owed.settle(ONE, &mut one, Condition::Verdict(None), Condition::Verdict(Some(verdict)));
         assert_eq!(due(&mut owed, [&mut one, &mut other]), [(ONE, format!("connect {verdict:?}"))]);
         assert!(!one.is_held());
     }
@@ -108,18 +108,18 @@ fn an_answer_is_delayed_until_its_delay_is_over() {
     let (mut owed, mut one, mut other) = (Owed::new(1), Debt::default(), Debt::default());
     owed.owe(ONE, &mut one, Condition::Delay(false), Answer::Failure);
     owed.owe(OTHER, &mut other, Condition::Delay(false), Answer::ReadOn);
-    owed.note_verdict(ONE, &mut one, Verdict::Busy);
+    owed.settle(ONE, &mut one, Condition::Verdict(None), Condition::Verdict(Some(Verdict::Busy)));
     assert!(due(&mut owed, [&mut one, &mut other]).is_empty() && one.is_held());
-    owed.note_delay_over(ONE, &mut one);
+    owed.settle(ONE, &mut one, Condition::Delay(false), Condition::Delay(true));
     assert_eq!(due(&mut owed, [&mut one, &mut other]), [(ONE, "failure".to_owned())]);
-    owed.note_delay_over(OTHER, &mut other);
+    owed.settle(OTHER, &mut other, Condition::Delay(false), Condition::Delay(true));
     assert_eq!(due(&mut owed, [&mut one, &mut other]), [(OTHER, "read on".to_owned())]);
 }
 
 #[test]
 fn a_verdict_for_a_connection_that_waits_for_none_changes_nothing() {
     let (mut owed, mut one, mut other) = (Owed::new(1), Debt::default(), Debt::default());
-    owed.note_verdict(ONE, &mut one, Verdict::Passed);
+    owed.settle(ONE, &mut one, Condition::Verdict(None), Condition::Verdict(Some(Verdict::Passed)));
     assert!(due(&mut owed, [&mut one, &mut other]).is_empty());
 }
 

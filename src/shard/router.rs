@@ -119,9 +119,11 @@ impl Router {
         let retention = if view.retain { self.retain(view, context) } else { None };
         let update = retention.map(|_| self.retained.sequence());
         self.interest.find(view.topic, context.rules.limits.nodes_at_once());
-        if self.is_too_much(view.publisher_hash, context) {
-            let message = (view, update, retention);
-            self.place_all(message, publisher, (sessions, connections), context, ports);
+        let shard = context.settings.shard;
+        let sender = publisher.map(|connection| Publisher { shard, connection });
+        if self.is_too_much(true, view.publisher_hash, context) {
+            let (message, way) = ((view, update), (sender, Scope::Everyone(retention)));
+            self.place_later(message, way, (sessions, connections), context, ports);
             return true;
         }
         self.deliveries.deliver_matches(view, update, (&self.interest, sessions), context, ports);
@@ -132,10 +134,8 @@ impl Router {
             let letter = (interested, retention);
             self.forward(view, letter, (publisher, &mut *connections), ports);
         }
-        let shard = context.settings.shard;
-        let publisher = publisher.map(|connection| Publisher { shard, connection });
         let clients = (&*sessions, connections);
-        self.deliveries.hold_for_crowded(publisher, clients, context, ports);
+        self.deliveries.hold_for_crowded(sender, clients, context, ports);
         matched
     }
 
@@ -204,7 +204,7 @@ impl Router {
         if letter.to_subscribers {
             self.interest.find(view.topic, context.rules.limits.nodes_at_once());
         }
-        if self.is_letter_too_much(letter.to_subscribers, view.publisher_hash, context) {
+        if self.is_too_much(letter.to_subscribers, view.publisher_hash, context) {
             let (subscribers, groups) = (letter.to_subscribers, arrived.groups.as_text().into());
             let scope = Scope::Here { subscribers, groups, served: 0, hops: letter.hops };
             let (message, way) = ((view, update), (sender, scope));

@@ -29,7 +29,7 @@ use super::{
     placements::Placements,
 };
 use crate::{
-    base::ids::{ConnectionId, ShardSet, SubscriberId},
+    base::ids::{ShardSet, SubscriberId},
     routing::{GroupPlace, Walk},
     session::{
         message::{Message, MessageView},
@@ -103,17 +103,10 @@ impl Placement {
 const COPIES_PER_STEP: usize = 64;
 
 impl Router {
-    /// Whether a message is too much for this turn, or has to wait for an earlier one.
+    /// Whether a message is too much for this turn, or has to wait for an earlier one. Its topic has
+    /// been matched if it is for subscribers.
     #[inline]
-    pub(super) fn is_too_much(&self, publisher_hash: u32, context: &Context) -> bool {
-        let waits = || self.unfinished.is_placing(Owner(publisher_hash));
-        self.interest.weight() > context.rules.limits.slice_steps
-            || (!self.unfinished.is_empty() && waits())
-    }
-
-    /// The same of a message that came by a letter. Its topic has been matched if it is for
-    /// subscribers.
-    pub(super) fn is_letter_too_much(
+    pub(super) fn is_too_much(
         &self,
         to_subscribers: bool,
         publisher_hash: u32,
@@ -127,24 +120,6 @@ impl Router {
     /// Whether any message is on its way.
     pub(in crate::shard) fn is_placing(&self) -> bool {
         self.placements.any_under_way()
-    }
-
-    /// Places a message that was published here in the turns to come. Its topic has been matched.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn place_all(
-        &mut self,
-        (view, update, retention): (&MessageView<'_>, Option<u64>, Option<Retention>),
-        publisher: Option<ConnectionId>,
-        clients: (&mut Sessions, &mut Connections),
-        context: &mut Context,
-        ports: &mut impl Ports,
-    ) {
-        let shard = context.settings.shard;
-        let sender = publisher.map(|connection| Publisher { shard, connection });
-        let (sessions, connections) = clients;
-        let way = (sender, Scope::Everyone(retention));
-        self.place_later((view, update), way, (sessions, connections), context, ports);
     }
 
     /// Places a message in the turns to come. Its topic has been matched.

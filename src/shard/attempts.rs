@@ -3,7 +3,7 @@
 //! Knows who tries, and what [`crate::access::Failures`] says. Does not know how a connection
 //! waits.
 
-use super::{connection::MqttConnection, context::Context};
+use super::{connection::MqttConnection, context::Context, rules::Limits};
 use crate::{
     access::{AccountName, Admission},
     base::time::{Moment, Span},
@@ -19,7 +19,7 @@ pub(super) fn admit(
     if connection.take_admission() {
         return Admission::Now;
     }
-    let (now, patience) = (context.now, patience(context));
+    let (now, patience) = (context.now, context.rules.limits.answer_span());
     let failures = &context.settings.failures;
     let admission = failures.admit(&address_of(connection), user_name, now, patience);
     if matches!(admission, Admission::At(_)) {
@@ -46,7 +46,7 @@ pub(super) fn note_failure(
     context: &mut Context,
 ) -> Option<Moment> {
     context.counters.logins_failed += 1;
-    let (now, patience) = (context.now, patience(context));
+    let (now, patience) = (context.now, context.rules.limits.answer_span());
     let delay = context.settings.failures.note_failure(&address_of(connection), user_name, now);
     (!delay.is_zero()).then(|| now + delay.min(patience))
 }
@@ -57,9 +57,12 @@ pub(super) fn note_success(connection: &MqttConnection, user_name: &str, context
     failures.note_success(&address_of(connection), user_name, context.now);
 }
 
-/// How long a client can be made to wait: many give up when nothing comes in ten seconds.
-fn patience(context: &Context) -> Span {
-    Span::from_nanos(context.rules.limits.connect_timeout.as_nanos() / 2)
+impl Limits {
+    /// How long a client can be made to wait for the answer to its CONNECT: many give up when
+    /// nothing comes in ten seconds.
+    pub(super) fn answer_span(&self) -> Span {
+        Span::from_nanos(self.connect_timeout.as_nanos() / 2)
+    }
 }
 
 fn address_of(connection: &MqttConnection) -> AccountName {

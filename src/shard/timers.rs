@@ -204,10 +204,9 @@ impl Shard {
         }
     }
 
-    /// A client whose password waits to be checked is answered after half of the time that it had
-    /// for CONNECT: many clients give up when no CONNACK comes in ten seconds.
+    /// Sets a reminder to answer a client whose password waits to be checked.
     pub(super) fn watch_check(&mut self, id: ConnectionId) {
-        let wait = Span::from_nanos(self.context.rules.limits.connect_timeout.as_nanos() / 2);
+        let wait = self.context.rules.limits.answer_span();
         self.context.timers.set(self.context.now + wait, Timer::Check(id));
     }
 

@@ -18,8 +18,13 @@ impl Account {
     /// How much of a pool the account may have when the pool is short: an equal part for each that
     /// has any, this account included.
     pub fn share(&self, kind: Kind, maximum: usize) -> usize {
-        let holders = self.holders(kind) + usize::from(self.held(kind) == 0);
-        (maximum / holders.max(1)).max(maximum / SMALLEST_PART).max(1)
+        (maximum / self.sharers(kind)).max(maximum / SMALLEST_PART).max(1)
+    }
+
+    /// How many accounts have any of a pool, this account included.
+    pub fn sharers(&self, kind: Kind) -> usize {
+        // Other shards may change one number between the two looks.
+        (self.holders(kind) + usize::from(self.held(kind) == 0)).max(1)
     }
 
     /// Whether the account would have more than its share with so much more.

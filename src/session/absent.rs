@@ -92,8 +92,7 @@ impl Absent {
     /// `maximum` sessions: the longest absent one of the account that holds most sessions. An
     /// account keeps its fair share, and no account pays for one that holds as much.
     pub(super) fn victim(&self, newcomer: &Newcomer, maximum: usize) -> Option<SubscriberId> {
-        let holders = newcomer.holders.max(1);
-        let share = (maximum / holders).max(1);
+        let share = (maximum / newcomer.holders).max(1);
         let held = |row: &Row| {
             let own = row.account.number() == newcomer.account;
             row.account.held(Kind::Sessions) + usize::from(own)
@@ -127,8 +126,7 @@ pub struct Newcomer {
 
 impl Newcomer {
     pub fn of(account: &Account) -> Newcomer {
-        let held = account.held(Kind::Sessions);
-        let holders = account.holders(Kind::Sessions) + usize::from(held == 0);
+        let (held, holders) = (account.held(Kind::Sessions), account.sharers(Kind::Sessions));
         Newcomer { account: account.number(), held, holders }
     }
 }

@@ -21,6 +21,8 @@ mod source;
 use std::{
     io::{ErrorKind, Write},
     num::NonZeroU16,
+    thread,
+    time::Duration,
 };
 
 use broker::Broker;
@@ -136,8 +138,13 @@ fn strangers_do_not_take_the_memory_of_clients() {
     let ended = strangers.iter().filter(|stranger| is_ended(stranger)).count();
     // Two shards keep 16 MiB each.
     assert!(ended >= STRANGERS - 2 * 130, "{ended} were ended");
-    let cost = resident(&broker) - before;
-    assert!(cost < 60 << 10, "they take {cost} KiB");
+    // The broker gives back once a second what it has had for those who were ended.
+    let cost = || resident(&broker) - before;
+    let settles = (0..500).any(|_| {
+        thread::park_timeout(Duration::from_millis(20));
+        cost() < 60 << 10
+    });
+    assert!(settles, "they take {} KiB", cost());
     broker.stop();
 }
 

@@ -202,10 +202,10 @@ impl SocketConnection {
 
     /// The pool that the memory for its incomplete packet is from.
     pub(super) fn pool(&self) -> Pool {
-        match self.phase {
-            Phase::Open | Phase::Moving(_) if self.payer.is_let_in => Pool::Clients,
-            Phase::Open | Phase::Moving(_) => Pool::Strangers,
-            Phase::Flushing | Phase::Lingering | Phase::Dead => Pool::Leaving,
+        match (self.keeps_bytes(), self.payer.is_let_in) {
+            (false, _) => Pool::Leaving,
+            (true, true) => Pool::Clients,
+            (true, false) => Pool::Strangers,
         }
     }
 

@@ -282,7 +282,9 @@ impl Driver {
         let Some(outbox) = &mut connection.outbox else { return };
         if !outbox.is_in_flight() && outbox.unsent() > 0 && connection.phase != Phase::Dead {
             self.ring.send(id, &connection.socket, outbox);
-            self.watch_reading(id);
+            if connection.reading.begin_watch() {
+                self.stalls.look_later(id, self.now);
+            }
         }
     }
 

@@ -41,7 +41,6 @@ pub(super) struct EventLoop<B> {
     completions: Vec<Completion>,
     /// Completions that the last turn had no time for, in order.
     late: VecDeque<Completion>,
-    due: Vec<Due>,
     pub(super) listeners: ListeningSockets,
     connection_count: ConnectionCount,
     inbox: Inbox,
@@ -79,7 +78,6 @@ impl<B: Brain> EventLoop<B> {
             steps: TurnSteps::default(),
             completions: Vec::new(),
             late: VecDeque::new(),
-            due: Vec::new(),
             listeners,
             connection_count,
             inbox,
@@ -152,18 +150,15 @@ impl<B: Brain> EventLoop<B> {
 
     /// Does what is due, up to [`PHASE_STEPS`]; the rest comes first in the next turn.
     fn handle_due(&mut self) {
-        mem::swap(&mut self.due, &mut self.driver.due);
-        let mut due = mem::take(&mut self.due);
+        // What becomes due meanwhile is for the next turn.
+        let count = self.driver.due.len();
         let until = self.brain.steps() + PHASE_STEPS;
         let mut done = 0;
-        while done < due.len() && self.brain.steps() <= until {
-            self.handle_one_due(due[done]);
+        while done < count && self.brain.steps() <= until {
+            self.handle_one_due(self.driver.due[done]);
             done += 1;
         }
-        due.drain(..done);
-        due.append(&mut self.driver.due);
-        mem::swap(&mut due, &mut self.driver.due);
-        self.due = due;
+        self.driver.due.drain(..done);
     }
 
     fn handle_one_due(&mut self, due: Due) {
@@ -442,7 +437,8 @@ impl<B: Brain> EventLoop<B> {
     }
 }
 
-/// Steps after which a turn handles no further connection: a few milliseconds.
+/// Steps after which a turn goes on to what comes after its kept bytes, and after what has been
+/// received: a few milliseconds each.
 const PHASE_STEPS: u64 = 32_768;
 /// How often a shard looks whether messages still wait for clients.
 const DRAIN_LOOK: Span = Span::from_millis(20);

@@ -5,10 +5,7 @@
 
 use std::{collections::VecDeque, mem};
 
-use super::{
-    driver::{Driver, present},
-    ring::system,
-};
+use super::{driver::Driver, ring::system};
 use crate::{
     base::{
         ids::ConnectionId,
@@ -30,7 +27,7 @@ impl Stalls {
         Stalls { timeout, looks: VecDeque::new() }
     }
 
-    fn look_later(&mut self, id: ConnectionId, now: Moment) {
+    pub(super) fn look_later(&mut self, id: ConnectionId, now: Moment) {
         self.looks.push_back((now + self.pause(), id));
     }
 
@@ -66,9 +63,9 @@ impl Reading {
         self.sent += bytes as u64;
     }
 
-    /// Begins to watch. False: it is watched already.
+    /// Begins to watch, because a send begins. False: it is watched already.
     #[inline]
-    fn begin_watch(&mut self) -> bool {
+    pub(super) fn begin_watch(&mut self) -> bool {
         !mem::replace(&mut self.is_watched, true)
     }
 
@@ -91,14 +88,6 @@ impl Reading {
 }
 
 impl Driver {
-    /// Watches that the client of a connection reads. A send begins.
-    #[inline]
-    pub(super) fn watch_reading(&mut self, id: ConnectionId) {
-        if present(&mut self.connections, id).reading.begin_watch() {
-            self.stalls.look_later(id, self.now);
-        }
-    }
-
     /// Ends connections whose clients have read nothing for too long.
     pub(super) fn look_at_readers(&mut self, brain: &mut impl Brain) {
         while let Some((id, is_late)) = self.stalls.next_due(self.now) {

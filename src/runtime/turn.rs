@@ -29,8 +29,7 @@ const PHASES: [&str; 3] = ["connections", "letters", "timers and unfinished work
 /// The steps of the turn that is taken.
 #[derive(Debug, Default)]
 pub(super) struct TurnSteps {
-    /// What the brain had counted when the turn, and when its present phase, began.
-    began: u64,
+    /// What the brain had counted when the present phase began.
     counted: u64,
     of_phases: [u64; PHASES.len()],
     dearest: Option<(ConnectionId, u64)>,
@@ -46,7 +45,7 @@ const TOLD_EVERY: Span = Span::from_secs(1);
 impl TurnSteps {
     /// A turn begins, and the brain has counted so many steps until now.
     pub(super) fn begin(&mut self, steps: u64) {
-        *self = TurnSteps { began: steps, counted: steps, told: self.told, ..TurnSteps::default() };
+        *self = TurnSteps { counted: steps, told: self.told, ..TurnSteps::default() };
     }
 
     /// A phase ends.
@@ -87,8 +86,8 @@ impl<B: Brain> EventLoop<B> {
         if self.steps.is_told(span, now) {
             let dearest = self.steps.dearest.filter(|(_, steps)| *steps > 0);
             let client = dearest.and_then(|(connection, _)| self.brain.client_id(connection));
-            let (phase, steps) = (self.steps.longest(), self.steps.counted - self.steps.began);
-            let millis = span.as_millis();
+            let (phase, millis) = (self.steps.longest(), span.as_millis());
+            let steps: u64 = self.steps.of_phases.iter().sum();
             debug!(millis, phase, steps, client, "a turn was long");
         }
     }

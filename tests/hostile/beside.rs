@@ -10,6 +10,7 @@ use sha2::Sha512;
 use crate::{
     attacks::{ATTACKS, Attack, BOMB_OF_FILTERS, DEAR},
     broker::Broker,
+    client::memory,
     innocents::{Innocents, Login, Seen},
     link::{End, Target, now},
 };
@@ -76,7 +77,7 @@ fn measure(attack: &Attack, shards: usize, time: Duration) -> Row {
     target.pause(time);
     let is_over = attacker.is_finished();
     let (messages, newcomers) = innocents.end();
-    let peak = peak_memory(&broker);
+    let peak = memory(&broker, "VmHWM:");
     let stop = stop(&mut broker);
     target.end.declare();
     let ended = attacker.join().expect("it only tries");
@@ -120,13 +121,6 @@ impl Row {
 fn quantiles(seen: &Seen) -> String {
     let millis = |quantile| seen.at(quantile).as_secs_f64() * 1e3;
     format!("{:.1}, {:.1}, {:.0}", millis(0.5), millis(0.99), millis(1.0))
-}
-
-/// The largest resident memory of the broker so far, in KiB.
-fn peak_memory(broker: &Broker) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", broker.pid())).unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
-    line.split_ascii_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or_default()
 }
 
 /// A password file with an innocent user, and one whose password takes long to check.

@@ -103,7 +103,12 @@ pub(crate) fn subscribe(version: Version, filter: &str, qos: QoS) -> Vec<u8> {
 
 /// Resident memory of the broker in KiB.
 pub(crate) fn resident(broker: &Broker) -> u64 {
+    memory(broker, "VmRSS:")
+}
+
+/// A figure of the broker's memory in KiB, by its name in `/proc/PID/status`.
+pub(crate) fn memory(broker: &Broker, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", broker.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
 }

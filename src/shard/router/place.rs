@@ -103,8 +103,8 @@ impl Placement {
 const COPIES_PER_STEP: usize = 64;
 
 impl Router {
-    /// Whether a message is too much for this turn, or has to wait for an earlier one. Its topic has
-    /// been matched if it is for subscribers.
+    /// Whether a message is too much for this turn, or has to wait for an earlier one. If it is for
+    /// subscribers, its topic has been matched.
     #[inline]
     pub(super) fn is_too_much(
         &self,

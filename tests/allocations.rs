@@ -8,16 +8,22 @@ mod workbench;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    sync::Arc,
 };
 
 use ringmq::{
-    base::ids::ConnectionId,
+    base::{
+        ids::{ConnectionId, ShardId},
+        time::Moment,
+    },
     mqtt::{
         Connect, ConnectProperties, Delivery, Packet, PacketId, QoS, Unsubscribe,
         UnsubscribeFilters, UserProperties, Version,
     },
+    routing::{Change, RetainedStore, Stamp},
+    session::message::{Message, MessageView, Payload},
     shard::letter::LetterBatch,
-    topic::TopicFilter,
+    topic::{TopicFilter, TopicName},
 };
 use workbench::{Workbench, publish};
 
@@ -179,4 +185,48 @@ fn an_idle_client_takes_little_memory() {
     let replica = (LIVE.get() - before) / 10_000;
     assert!(own <= 700, "{own} bytes for a client at home here");
     assert!(replica <= 170, "{replica} bytes for a filter that another shard wants");
+}
+
+/// Changes of retained messages as another shard has made them, with topics of 27 bytes.
+fn retained(count: u64, time: u64, is_stored: bool) -> Vec<Arc<Change<Message>>> {
+    let change = |n: u64| {
+        // Neighbours in the order of names come at different times.
+        let topic = format!("site/{:05}/device/{n:06}/t", n * 7_919 % 100_000);
+        let view = MessageView {
+            topic: TopicName::from_valid(&topic),
+            application: &[],
+            payload: Payload::Small(&[b'x'; 64]),
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            expires_at: n.is_multiple_of(2).then(|| Moment::from_nanos(1 + n)),
+            publisher: None,
+            publisher_hash: 0,
+        };
+        let stamp = Stamp { time, shard: ShardId::FIRST };
+        let message = is_stored.then(|| Message::keep(&view));
+        Arc::new(Change::new(view.topic, message, stamp))
+    };
+    (0..count).map(change).collect()
+}
+
+/// What each further shard takes for a retained message, half of which expire. What is removed or
+/// has expired leaves nothing.
+#[test]
+fn a_retained_message_takes_little_memory_of_a_further_shard() {
+    let count = 50_000;
+    let (stored, removed) = (retained(count, 1, true), retained(count, 2, false));
+    let mut store = RetainedStore::default();
+    let before = LIVE.get();
+    for change in &stored {
+        assert!(store.apply(change));
+    }
+    let replica = (LIVE.get() - before) as u64 / count;
+    assert!(replica <= 32, "{replica} bytes for a retained message on a further shard");
+    while store.expire_next(Moment::from_nanos(count / 2)) {}
+    for change in &removed {
+        assert!(store.apply(change));
+    }
+    while store.forget_tombstones(u64::MAX) {}
+    let left = LIVE.get() - before;
+    assert!(left <= 4 << 10, "{left} bytes are left");
 }

@@ -4,8 +4,6 @@
 //! not a place in the tree. It skips messages that were stored after it was opened, except those
 //! that the subscriber has [`Missed`].
 
-use std::ops::Bound;
-
 use super::{
     missed::Missed,
     retained::{Kept, Retainable, RetainedStore},
@@ -78,15 +76,20 @@ impl<M: Retainable> RetainedStore<M> {
         };
         cursor.position.push_str(first);
         cursor.progress = progress;
-        let (name, kept) = self.kept.get_key_value(first)?;
-        let message = cursor.choose(name.as_name(), kept, missed)?;
-        Some(Step::Found(name.as_name(), message))
+        let place = self.kept.find(|kept| kept.name().cmp(first)).ok()?;
+        let kept = self.kept.at(place);
+        let message = cursor.choose(kept, missed)?;
+        Some(Step::Found(kept.change.topic(), message))
     }
 
     fn scan(&self, cursor: &mut Cursor, missed: &Missed, budget: &mut usize) -> Step<'_, M> {
         let mut last = None;
-        for (name, kept) in self.kept.range::<str, _>((cursor.bound(), Bound::Unbounded)) {
-            let name = name.as_name();
+        let (from, is_read) = cursor.bound();
+        let from = self.kept.find(|kept| kept.name().cmp(from));
+        let skipped = usize::from(is_read && from.is_ok());
+        let (Ok(from) | Err(from)) = from;
+        for kept in self.kept.from(from).skip(skipped) {
+            let name = kept.change.topic();
             if !name.as_str().starts_with(cursor.filter().literal_prefix()) {
                 break;
             }
@@ -94,7 +97,7 @@ impl<M: Retainable> RetainedStore<M> {
                 cursor.move_to(last);
                 return Step::Pause;
             }
-            if let Some(message) = cursor.choose(name, kept, missed) {
+            if let Some(message) = cursor.choose(kept, missed) {
                 cursor.move_to(Some(name));
                 return Step::Found(name, message);
             }
@@ -128,22 +131,18 @@ impl Cursor {
     }
 
     /// The message, unless the cursor has to skip it.
-    fn choose<'a, M>(
-        &self,
-        name: TopicName<'_>,
-        kept: &'a Kept<M>,
-        missed: &Missed,
-    ) -> Option<&'a M> {
+    fn choose<'a, M>(&self, kept: &'a Kept<M>, missed: &Missed) -> Option<&'a M> {
         let not_own = kept.sequence <= self.not_own_until;
         let timely = kept.sequence <= self.started_at || missed.contains(kept.sequence, not_own);
-        kept.message.as_ref().filter(|_| timely && self.filter().matches(name))
+        let change = &kept.change;
+        change.message().filter(|_| timely && self.filter().matches(change.topic()))
     }
 
-    /// Where to continue in the range of names.
-    fn bound(&self) -> Bound<&str> {
+    /// The name where to continue in the range of names, and whether it has been read.
+    fn bound(&self) -> (&str, bool) {
         let prefix = self.filter().literal_prefix();
         let position = self.position.as_str();
-        if position < prefix { Bound::Included(prefix) } else { Bound::Excluded(position) }
+        if position < prefix { (prefix, false) } else { (position, true) }
     }
 
     fn move_to(&mut self, name: Option<TopicName<'_>>) {
@@ -179,7 +178,7 @@ mod tests {
     fn store(names: &[String]) -> RetainedStore<u32> {
         let mut store = RetainedStore::default();
         for (number, text) in (0u32..).zip(names) {
-            store.apply(name(text), Some(number), stamp(1));
+            store.change(name(text), Some(number), stamp(1));
         }
         store
     }
@@ -231,11 +230,11 @@ mod tests {
         let mut cursor = store.open(TopicFilter::parse("#").unwrap());
         let mut missed = Missed::default();
         assert_eq!(store.next(&mut cursor, &missed, &mut 2), Step::Found(name("a"), &0));
-        store.apply(name("b"), None, stamp(2));
-        store.apply(name("c"), Some(9), stamp(2));
-        store.apply(name("bb"), Some(9), stamp(2));
-        store.apply(name("a"), None, stamp(2));
-        store.apply(name("e"), Some(9), stamp(2));
+        store.change(name("b"), None, stamp(2));
+        store.change(name("c"), Some(9), stamp(2));
+        store.change(name("bb"), Some(9), stamp(2));
+        store.change(name("a"), None, stamp(2));
+        store.change(name("e"), Some(9), stamp(2));
         missed.note(store.sequence(), false, false);
         let mut rest = std::iter::from_fn(|| match store.next(&mut cursor, &missed, &mut 100) {
             Step::Found(name, &message) => Some((name.as_str().to_owned(), message)),
@@ -267,7 +266,7 @@ mod tests {
     fn half_full(names: &[String]) -> RetainedStore<u32> {
         let mut store = RetainedStore::default();
         for text in names.iter().step_by(2) {
-            store.apply(name(text), Some(0), stamp(1));
+            store.change(name(text), Some(0), stamp(1));
         }
         store
     }
@@ -275,10 +274,10 @@ mod tests {
     fn change(store: &mut RetainedStore<u32>, operation: &Operation, names: &[String], now: u64) {
         match *operation {
             Operation::Store(at) => {
-                store.apply(name(&names[at]), Some(1), stamp(now));
+                store.change(name(&names[at]), Some(1), stamp(now));
             }
             Operation::Remove(at) => {
-                store.apply(name(&names[at]), None, stamp(now));
+                store.change(name(&names[at]), None, stamp(now));
             }
             Operation::Expire(at) => {
                 // As an expiry does: by the stamp of the message.

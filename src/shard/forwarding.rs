@@ -50,7 +50,7 @@ impl Forwarding {
         &mut self,
         view: &MessageView<'_>,
         interested: ShardSet,
-        retention: Option<Retention>,
+        retention: Option<&Retention>,
         publisher: Option<ConnectionId>,
         ports: &mut impl Ports,
     ) -> ShardSet {
@@ -64,8 +64,7 @@ impl Forwarding {
             let address = Address {
                 to_subscribers: retention.is_some() || interested.contains(shard),
                 groups: GroupKeys::from_text(keys),
-                retained_at: retention.map(|retention| retention.time),
-                removes_retained: retention.is_some_and(|retention| retention.removes),
+                retention,
                 publisher,
                 hops: 0,
             };
@@ -83,7 +82,7 @@ impl Forwarding {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
+    use std::sync::Arc;
 
     use super::{
         super::{
@@ -92,10 +91,15 @@ mod tests {
         },
         *,
     };
-    use crate::{mqtt::QoS, session::message::tests::view, topic::Subscription};
+    use crate::{
+        mqtt::QoS,
+        routing::{Change, Stamp},
+        session::message::tests::view,
+        topic::Subscription,
+    };
 
     /// How many letters each of three shards is sent, and for how many share groups.
-    fn post(forwarding: &mut Forwarding, retention: Option<Retention>) -> [(usize, usize); 3] {
+    fn post(forwarding: &mut Forwarding, retention: Option<&Retention>) -> [(usize, usize); 3] {
         let mut ports = FakePorts::new(3);
         let mut interested = ShardSet::EMPTY;
         interested.insert(ShardId::new(1).unwrap());
@@ -120,7 +124,9 @@ mod tests {
         assert_eq!(post(&mut forwarding, None), [(0, 0), (1, 0), (0, 0)]);
         (0..2).for_each(|_| forwarding.add_group(shard(2), group));
         assert_eq!(post(&mut forwarding, None), [(0, 0), (1, 0), (1, 2)]);
-        let retention = Some(Retention { time: NonZeroU64::MIN, removes: false });
-        assert_eq!(post(&mut forwarding, retention), [(0, 0), (1, 0), (1, 0)]);
+        let topic = view("a", b"", QoS::AtMostOnce).topic;
+        let stamp = Stamp { time: 1, shard: shard(0) };
+        let retention = Arc::new(Change::new(topic, None, stamp));
+        assert_eq!(post(&mut forwarding, Some(&retention)), [(0, 0), (1, 0), (1, 0)]);
     }
 }

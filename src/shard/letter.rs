@@ -1,10 +1,10 @@
 //! Letters from shard to shard, and the batches in which they travel.
 //!
 //! A batch is a vector of letters and a vector of the bytes that they refer to. Emptied batches are
-//! reused, so that writing a letter usually allocates nothing. Large payloads are sent by
-//! reference.
+//! reused, so that writing a letter usually allocates nothing. Large payloads and retained messages
+//! are sent by reference.
 
-use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -15,10 +15,10 @@ use crate::{
         time::Moment,
     },
     mqtt::QoS,
-    routing::Counts,
+    routing::{Change, Counts},
     session::{
         absent::Newcomer,
-        message::{MessageView, Payload},
+        message::{Message, MessageView, Payload},
     },
     topic::{ShareName, SharedFilter, TopicFilter, TopicName},
 };
@@ -39,7 +39,10 @@ pub struct LetterBatch {
     letters: Vec<Letter>,
     text: Vec<u8>,
     payloads: Vec<Bytes>,
-    payload_bytes: usize,
+    /// Changes of retained messages.
+    changes: Vec<Arc<Change<Message>>>,
+    /// Bytes of shared payloads and of retained messages.
+    shared_bytes: usize,
 }
 
 /// What one shard tells another.
@@ -92,10 +95,9 @@ pub struct PublishLetter {
     pub hops: u8,
     /// Whether all subscribers get the message, and not only the share groups that it names.
     pub to_subscribers: bool,
-    /// The time of the change, if the message changes the retained message of its topic.
-    pub retained_at: Option<NonZeroU64>,
-    /// Whether that change removes the retained message, even if there is a payload.
-    pub removes_retained: bool,
+    /// The number of the change of a retained message in the batch. If the change stores a message,
+    /// this is the message of the letter, too, and its bytes are there only.
+    change: Option<u32>,
 }
 
 /// A piece of a batch's text.
@@ -111,6 +113,8 @@ pub struct Arrived<'a> {
     pub view: MessageView<'a>,
     pub publisher: Option<ConnectionId>,
     pub groups: GroupKeys<'a>,
+    /// The change that the message makes of the retained message of its topic.
+    pub retention: Option<&'a Arc<Change<Message>>>,
 }
 
 /// The receivers of a message on another shard.
@@ -118,8 +122,8 @@ pub struct Arrived<'a> {
 pub struct Address<'a> {
     pub to_subscribers: bool,
     pub groups: GroupKeys<'a>,
-    pub retained_at: Option<NonZeroU64>,
-    pub removes_retained: bool,
+    /// The change that the message makes of the retained message of its topic.
+    pub retention: Option<&'a Arc<Change<Message>>>,
     pub publisher: Option<ConnectionId>,
     pub hops: u8,
 }
@@ -169,7 +173,7 @@ impl LetterBatch {
     /// Whether the batch is so large that publishers have to wait until it is posted.
     pub fn is_crowded(&self) -> bool {
         self.letters.len() >= BATCH_LETTERS_MAX
-            || self.text.len() + self.payload_bytes >= BATCH_BYTES_MAX
+            || self.text.len() + self.shared_bytes >= BATCH_BYTES_MAX
     }
 
     /// Empties the batch and keeps its memory for the next one.
@@ -180,7 +184,9 @@ impl LetterBatch {
         self.text.shrink_to(BATCH_BYTES_KEPT);
         self.payloads.clear();
         self.payloads.shrink_to(BATCH_LETTERS_MAX);
-        self.payload_bytes = 0;
+        self.changes.clear();
+        self.changes.shrink_to(BATCH_LETTERS_MAX);
+        self.shared_bytes = 0;
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Letter> {
@@ -189,18 +195,25 @@ impl LetterBatch {
 
     pub fn push_publish(&mut self, view: &MessageView<'_>, address: &Address<'_>) {
         let start = self.position();
-        self.text.extend_from_slice(view.topic.as_str().as_bytes());
-        self.text.extend_from_slice(view.application);
-        let (payload_len, shared) = self.push_payload(view.payload);
+        let change = address.retention.map(|change| self.push_change(change));
+        let kept = address.retention.and_then(|change| change.message());
+        let [topic, application] = match kept {
+            Some(_) => [&[][..]; 2],
+            None => [view.topic.as_str().as_bytes(), view.application],
+        };
+        self.text.extend_from_slice(topic);
+        self.text.extend_from_slice(application);
+        let payload = if kept.is_some() { Payload::Small(&[]) } else { view.payload };
+        let (payload_len, shared) = self.push_payload(payload);
         self.text.extend_from_slice(address.groups.0.as_bytes());
         self.letters.push(Letter::Publish(PublishLetter {
             start,
-            topic_len: u16::try_from(view.topic.as_str().len())
-                .expect("a Topic Name has a 16-bit length"),
-            application_len: length(view.application.len()),
+            topic_len: u16::try_from(topic.len()).expect("a Topic Name has a 16-bit length"),
+            application_len: length(application.len()),
             payload_len,
             groups_len: length(address.groups.0.len()),
             shared,
+            change,
             expires_at: view.expires_at.map_or(0, Moment::as_nanos),
             publisher: address.publisher,
             publisher_hash: view.publisher_hash,
@@ -208,8 +221,6 @@ impl LetterBatch {
             retain: view.retain,
             hops: address.hops,
             to_subscribers: address.to_subscribers,
-            retained_at: address.retained_at,
-            removes_retained: address.removes_retained,
         }));
     }
 
@@ -253,9 +264,12 @@ impl LetterBatch {
         let (topic, rest) = rest.split_at(usize::from(letter.topic_len));
         let (application, rest) = rest.split_at(letter.application_len as usize);
         let (payload, rest) = rest.split_at(letter.payload_len as usize);
+        let groups = GroupKeys(str_of(&rest[..letter.groups_len as usize]));
+        let retention = letter.change.map(|index| &self.changes[index as usize]);
+        let kept = retention.and_then(|change| change.message());
         let shared = letter.shared.map(|index| &self.payloads[index as usize]);
-        Arrived {
-            view: MessageView {
+        let view = kept.map_or_else(
+            || MessageView {
                 topic: TopicName::from_valid(str_of(topic)),
                 application,
                 payload: shared.map_or(Payload::Small(payload), Payload::Shared),
@@ -265,9 +279,15 @@ impl LetterBatch {
                 publisher: None,
                 publisher_hash: letter.publisher_hash,
             },
-            publisher: letter.publisher,
-            groups: GroupKeys(str_of(&rest[..letter.groups_len as usize])),
-        }
+            Message::view,
+        );
+        Arrived { view, publisher: letter.publisher, groups, retention }
+    }
+
+    fn push_change(&mut self, change: &Arc<Change<Message>>) -> u32 {
+        self.changes.push(Arc::clone(change));
+        self.shared_bytes += change.message().map_or(0, Message::size);
+        length(self.changes.len() - 1)
     }
 
     fn push_payload(&mut self, payload: Payload<'_>) -> (u32, Option<u32>) {
@@ -278,7 +298,7 @@ impl LetterBatch {
             }
             Payload::Shared(bytes) => {
                 self.payloads.push(bytes.clone());
-                self.payload_bytes += bytes.len();
+                self.shared_bytes += bytes.len();
                 (0, Some(length(self.payloads.len() - 1)))
             }
         }
@@ -311,7 +331,7 @@ fn length(len: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::message::tests::view;
+    use crate::{base::ids::ShardId, routing::Stamp, session::message::tests::view};
 
     #[test]
     fn a_message_arrives_as_it_was_sent() {
@@ -333,8 +353,7 @@ mod tests {
             let address = Address {
                 to_subscribers: true,
                 groups: GroupKeys::from_text(&groups),
-                retained_at: None,
-                removes_retained: false,
+                retention: None,
                 publisher: None,
                 hops: 0,
             };
@@ -349,6 +368,33 @@ mod tests {
             assert_eq!(arrived.view.payload.as_slice(), payload.as_slice());
             assert!(arrived.groups.iter().eq([workers, audit]));
         }
+    }
+
+    #[test]
+    fn a_retained_message_is_shared_and_one_that_is_removed_arrives_all_the_same() {
+        let mut batch = LetterBatch::default();
+        let sent = MessageView { retain: true, ..view("a", b"20.5", QoS::AtLeastOnce) };
+        let stamp = Stamp { time: 7, shard: ShardId::FIRST };
+        for message in [Some(Message::keep(&sent)), None] {
+            let change = Arc::new(Change::new(sent.topic, message, stamp));
+            let address = Address {
+                to_subscribers: true,
+                groups: GroupKeys::default(),
+                retention: Some(&change),
+                publisher: None,
+                hops: 0,
+            };
+            batch.push_publish(&sent, &address);
+            let Some(Letter::Publish(letter)) = batch.letters.last() else { panic!("a message") };
+            let arrived = batch.open(letter);
+            assert!(arrived.retention.is_some_and(|it| Arc::ptr_eq(it, &change)));
+            let MessageView { topic, payload, qos, retain, .. } = arrived.view;
+            assert_eq!((topic.as_str(), payload.as_slice()), ("a", &b"20.5"[..]));
+            assert_eq!((qos, retain), (QoS::AtLeastOnce, true));
+        }
+        assert_eq!(batch.text, b"a20.5");
+        batch.clear();
+        assert!(batch.changes.is_empty() && batch.shared_bytes == 0);
     }
 
     #[test]

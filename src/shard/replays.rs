@@ -214,7 +214,7 @@ mod tests {
     const OTHER: SubscriberId = SubscriberId(2);
 
     fn replay(filter: &str, subscription_id: u32) -> Replay {
-        let store: RetainedStore<std::rc::Rc<Message>> = RetainedStore::default();
+        let store: RetainedStore<Message> = RetainedStore::default();
         let cursor = store.open(TopicFilter::parse(filter).unwrap());
         Replay { cursor, qos: QoS::AtMostOnce, subscription_id, is_partly: false }
     }

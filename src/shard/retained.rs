@@ -1,7 +1,7 @@
 //! The retained messages of a shard. Every shard has all of them: changes that are made on one
-//! shard go to the others by letter.
+//! shard go to the others by letter. The shards share the memory of the messages.
 
-use std::{num::NonZeroU64, rc::Rc};
+use std::sync::Arc;
 
 use crate::{
     access::topics,
@@ -9,12 +9,12 @@ use crate::{
         ids::ShardId,
         time::{Moment, Span, WallTime},
     },
-    routing::{Cursor, Missed, Retainable, RetainedStore, Stamp, Step, Tally},
+    routing::{Change, Cursor, Missed, Retainable, RetainedStore, Stamp, Step, Tally},
     session::message::{Message, MessageView},
     topic::{TopicFilter, TopicName},
 };
 
-impl Retainable for Rc<Message> {
+impl Retainable for Message {
     fn bytes(&self) -> usize {
         self.size()
     }
@@ -28,13 +28,8 @@ impl Retainable for Rc<Message> {
     }
 }
 
-/// A change of a retained message, as the other shards are told of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Retention {
-    pub(super) time: NonZeroU64,
-    /// The change removes the retained message, even if there is a payload.
-    pub(super) removes: bool,
-}
+/// A change of a retained message. All shards apply the same one.
+pub(super) type Retention = Arc<Change<Message>>;
 
 /// How many messages may be retained, and how many bytes of them.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +46,7 @@ pub(super) struct RetainedFull;
 #[derive(Debug)]
 pub(super) struct Retained {
     here: ShardId,
-    store: RetainedStore<Rc<Message>>,
+    store: RetainedStore<Message>,
     /// The time of the latest change made or seen here.
     latest: u64,
     /// Expired messages that were removed and have not been counted yet.
@@ -99,23 +94,17 @@ impl Retained {
         // Later than every change seen here, so that the newest change wins on all shards, even if
         // the clock was set back or begins in 1970.
         let time = wall_time.as_nanos().max(self.latest + 1);
-        let time = NonZeroU64::new(time).expect("one more than another");
-        let retention = Retention { time, removes };
-        self.apply(view, retention, self.here);
+        let message = (!removes).then(|| Message::keep(view));
+        let stamp = Stamp { time, shard: self.here };
+        let retention = Arc::new(Change::new(name, message, stamp));
+        self.apply(&retention);
         (Some(retention), stored)
     }
 
-    /// Applies a change that was made on shard `by`. False: a newer one is known.
-    pub(super) fn apply(
-        &mut self,
-        view: &MessageView<'_>,
-        retention: Retention,
-        by: ShardId,
-    ) -> bool {
-        let time = retention.time.get();
-        self.latest = self.latest.max(time);
-        let message = (!retention.removes).then(|| Rc::new(Message::keep(view)));
-        self.store.apply(view.topic, message, Stamp { time, shard: by })
+    /// Applies a change that was made on any shard. False: a newer one is known.
+    pub(super) fn apply(&mut self, retention: &Retention) -> bool {
+        self.latest = self.latest.max(retention.stamp().time);
+        self.store.apply(retention)
     }
 
     /// The number of the latest update here.
@@ -188,13 +177,13 @@ impl Retained {
         cursor: &mut Cursor,
         missed: &Missed,
         looks: &mut usize,
-    ) -> Step<'_, Rc<Message>> {
+    ) -> Step<'_, Message> {
         self.store.next(cursor, missed, looks)
     }
 
     /// Every topic with the stamp of its latest change, and its message if it has one.
     pub(super) fn iter(&self) -> impl Iterator<Item = (TopicName<'_>, Stamp, Option<&Message>)> {
-        self.store.iter().map(|(name, stamp, message)| (name, stamp, message.map(Rc::as_ref)))
+        self.store.iter()
     }
 
     /// The messages that count against limits, and their bytes.
@@ -225,6 +214,13 @@ mod tests {
         Retained::new(shard(0), START)
     }
 
+    /// A change that another shard has made.
+    fn theirs(time: u64) -> Retention {
+        let message = view("a", b"1", QoS::AtMostOnce);
+        let stamp = Stamp { time, shard: shard(1) };
+        Arc::new(Change::new(message.topic, Some(Message::keep(&message)), stamp))
+    }
+
     const ONE: RetainedMax = RetainedMax { messages: 1, bytes: 1_000 };
 
     fn payloads(retained: &Retained) -> Vec<Option<Vec<u8>>> {
@@ -235,12 +231,10 @@ mod tests {
     #[test]
     fn a_change_here_is_later_than_every_change_seen() {
         let mut retained = retained();
-        let message = view("a", b"1", QoS::AtMostOnce);
-        let theirs = Retention { time: NonZeroU64::new(9_000).unwrap(), removes: false };
-        retained.apply(&message, theirs, shard(1));
+        retained.apply(&theirs(9_000));
         let later = view("a", b"2", QoS::AtMostOnce);
         let (change, stored) = retained.change(&later, AT, ONE);
-        assert_eq!((change.map(|it| it.time.get()), stored), (Some(9_001), Ok(())));
+        assert_eq!((change.map(|it| it.stamp().time), stored), (Some(9_001), Ok(())));
         assert_eq!(payloads(&retained), [Some(b"2".to_vec())]);
     }
 
@@ -250,11 +244,11 @@ mod tests {
         let message = view("a", b"1", QoS::AtMostOnce);
         assert_eq!(retained.change(&message, AT, ONE).1, Ok(()));
         let other = view("b", b"1", QoS::AtMostOnce);
-        let full = (None, Err(RetainedFull));
-        assert_eq!(retained.change(&other, AT, ONE), full);
+        let (change, stored) = retained.change(&other, AT, ONE);
+        assert!(change.is_none() && stored == Err(RetainedFull));
         let small = RetainedMax { bytes: 1, ..ONE };
         let (change, stored) = retained.change(&message, AT, small);
-        assert!(change.is_some_and(|change| change.removes) && stored.is_err());
+        assert!(change.is_some_and(|change| change.message().is_none()) && stored.is_err());
         assert_eq!((retained.limited().messages, payloads(&retained)), (0, vec![None]));
     }
 
@@ -282,12 +276,11 @@ mod tests {
     #[test]
     fn a_clock_that_is_behind_neither_loses_updates_nor_keeps_tombstones() {
         let mut retained = retained();
-        let left =
-            Retention { time: NonZeroU64::new(1_790_000_000 << 30).unwrap(), removes: false };
-        retained.apply(&view("a", b"1", QoS::AtMostOnce), left, shard(1));
+        let left = theirs(1_790_000_000 << 30);
+        retained.apply(&left);
         for payload in [b"2", b"3"] {
             let (change, stored) = retained.change(&view("a", payload, QoS::AtMostOnce), AT, ONE);
-            assert!(change.is_some_and(|change| change.time > left.time) && stored.is_ok());
+            assert!(change.is_some_and(|change| change.stamp() > left.stamp()) && stored.is_ok());
             assert_eq!(payloads(&retained), [Some(payload.to_vec())]);
         }
         retained.change(&view("a", b"", QoS::AtMostOnce), AT, ONE).1.unwrap();

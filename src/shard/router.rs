@@ -117,7 +117,7 @@ impl Router {
         ports: &mut impl Ports,
     ) -> bool {
         let retention = if view.retain { self.retain(view, context) } else { None };
-        let update = retention.map(|_| self.retained.sequence());
+        let update = retention.as_ref().map(|_| self.retained.sequence());
         self.interest.find(view.topic, context.rules.limits.nodes_at_once());
         let shard = context.settings.shard;
         let sender = publisher.map(|connection| Publisher { shard, connection });
@@ -131,7 +131,7 @@ impl Router {
         let matched = self.interest.is_wanted();
         let interested = self.interest.shards();
         if retention.is_some() || self.forwarding.is_needed(interested) {
-            let letter = (interested, retention);
+            let letter = (interested, retention.as_ref());
             self.forward(view, letter, (publisher, &mut *connections), ports);
         }
         let clients = (&*sessions, connections);
@@ -195,11 +195,8 @@ impl Router {
         ports: &mut impl Ports,
     ) {
         let view = &arrived.view;
-        let update = letter.retained_at.and_then(|time| {
-            let retention = Retention { time, removes: letter.removes_retained };
-            let applied = self.retained.apply(view, retention, from);
-            applied.then(|| self.retained.sequence())
-        });
+        let applied = arrived.retention.is_some_and(|change| self.retained.apply(change));
+        let update = applied.then(|| self.retained.sequence());
         let sender = arrived.publisher.map(|connection| Publisher { shard: from, connection });
         if letter.to_subscribers {
             self.interest.find(view.topic, context.rules.limits.nodes_at_once());
@@ -261,7 +258,7 @@ impl Router {
     fn forward(
         &mut self,
         view: &MessageView<'_>,
-        (interested, retention): (ShardSet, Option<Retention>),
+        (interested, retention): (ShardSet, Option<&Retention>),
         (publisher, connections): (Option<ConnectionId>, &mut Connections),
         ports: &mut impl Ports,
     ) {

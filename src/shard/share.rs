@@ -359,8 +359,7 @@ impl<'a> GroupDelivery<'a> {
         let address = Address {
             to_subscribers: false,
             groups: GroupKeys::from_text(&keys),
-            retained_at: None,
-            removes_retained: false,
+            retention: None,
             publisher: None,
             hops,
         };

@@ -1,7 +1,12 @@
 //! Letters written anew, with one thing changed.
 
+use std::sync::Arc;
+
 use ringmq::{
+    base::ids::ShardId,
     mqtt::QoS,
+    routing::{Change, Stamp},
+    session::message::Message,
     shard::letter::{Address, GroupKeys, Letter, LetterBatch, PublishLetter},
     topic::{ShareName, TopicFilter},
 };
@@ -76,12 +81,14 @@ fn write_publish(
     let mut address = Address {
         to_subscribers: letter.to_subscribers,
         groups: arrived.groups,
-        retained_at: letter.retained_at,
-        removes_retained: letter.removes_retained,
+        retention: arrived.retention,
         publisher: arrived.publisher,
         hops: letter.hops,
     };
     let mut view = arrived.view;
+    let stores = arrived.retention.is_some_and(|change| change.message().is_some());
+    let aged = Stamp { time: 1, shard: ShardId::FIRST };
+    let aged = Arc::new(Change::new(view.topic, stores.then(|| Message::keep(&view)), aged));
     match fault {
         Fault::LoseLetter if strikes => return,
         Fault::LoseInherited if letter.hops > 0 => return,
@@ -89,10 +96,8 @@ fn write_publish(
         Fault::RepeatLetter if strikes => out.push_publish(&view, &address),
         Fault::RepeatInherited if letter.hops > 0 => out.push_publish(&view, &address),
         Fault::LoseApplication => view.application = &[],
-        Fault::SkipTombstone if letter.removes_retained => address.retained_at = None,
-        Fault::AgeRetained if letter.retained_at.is_some() => {
-            address.retained_at = Some(std::num::NonZeroU64::MIN);
-        }
+        Fault::SkipTombstone if !stores => address.retention = None,
+        Fault::AgeRetained if address.retention.is_some() => address.retention = Some(&aged),
         _ => {}
     }
     out.push_publish(&view, &address);

@@ -165,7 +165,7 @@ impl<P: Ports> Sender<'_, P> {
     }
 
     /// [MQTT-3.3.1-8@3.1.1]
-    fn send_retained(&mut self, session: &mut Session, replay: &Replay, message: &Rc<Message>) {
+    fn send_retained(&mut self, session: &mut Session, replay: &Replay, message: &Message) {
         if message.has_expired(self.now) {
             return;
         }
@@ -185,7 +185,8 @@ impl<P: Ports> Sender<'_, P> {
             self.send(topic_aliases, &view, form, None);
             return;
         }
-        let packet_id = outbound.begin(form.queued(message));
+        // The session may keep it for longer than it is retained.
+        let packet_id = outbound.begin(form.queued(&Rc::new(Message::keep(&view))));
         if !self.send(topic_aliases, &view, form, Some(packet_id)) {
             outbound.abandon(packet_id);
         }

@@ -198,10 +198,13 @@ impl Router {
         connections: &mut Connections,
         ports: &mut impl Ports,
     ) {
-        let Scope::Everyone(retention) = placement.scope else { return };
-        placement.scope = Scope::Told;
+        if !matches!(placement.scope, Scope::Everyone(_)) {
+            return;
+        }
+        let told = std::mem::replace(&mut placement.scope, Scope::Told);
+        let Scope::Everyone(retention) = told else { return };
         let publisher = placement.sender.map(|sender| sender.connection);
-        let letter = (placement.shards, retention);
+        let letter = (placement.shards, retention.as_ref());
         self.forward(&placement.view(), letter, (publisher, connections), ports);
     }
 

@@ -19,7 +19,8 @@ use crate::{base::ids::ShardSet, topic::TopicName};
 pub struct Matches {
     targets: Vec<TargetId>,
     shards: ShardSet,
-    /// All nodes that the name has reached; those of the latest level are at the end.
+    /// All nodes that the name has reached; those of the latest level are at the end. None if the
+    /// result of an earlier walk was reused.
     reached: Vec<NodeId>,
     /// The walk was given up, because it had reached too many nodes.
     is_cut: bool,
@@ -43,6 +44,12 @@ impl Matches {
         self.is_cut
     }
 
+    /// How many nodes the walk has reached.
+    #[inline]
+    pub fn reached(&self) -> usize {
+        self.reached.len()
+    }
+
     /// Whether no client wants this message, on this shard or another.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty() && self.shards.is_empty()
@@ -64,16 +71,18 @@ impl Trie {
 
     /// As [`Trie::matches`], but gives the walk up when it has reached more than `nodes_max` nodes.
     pub fn matches_within(&self, name: TopicName<'_>, nodes_max: usize, matches: &mut Matches) {
-        let Matches { targets, shards, recent, is_cut, .. } = matches;
+        let Matches { targets, shards, reached, recent, is_cut } = matches;
         *is_cut = false;
         if let Some(found) = recent.find(name, self.seed, self.changes) {
             targets.clear();
             targets.extend(found.targets());
             *shards = found.shards;
+            reached.clear();
             return;
         }
         if !self.walk(name, nodes_max, matches) {
-            matches.begin(self.root);
+            matches.targets.clear();
+            matches.shards = ShardSet::EMPTY;
             matches.is_cut = true;
             return;
         }

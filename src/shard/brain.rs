@@ -142,7 +142,7 @@ impl Brain for Shard {
     }
 
     fn steps(&self) -> u64 {
-        self.context.steps()
+        self.context.counters.steps()
     }
 
     fn client_id(&self, connection: ConnectionId) -> Option<&str> {

@@ -29,8 +29,6 @@ pub(super) struct Context {
     /// The moment of the current call.
     pub(super) now: Moment,
     pub(super) counters: Counters,
-    /// Steps that no counter tells.
-    pub(super) other_steps: u64,
     /// The reminders of the shard.
     pub(super) timers: Timers,
     /// Refused clients that the log has only counted.
@@ -46,17 +44,11 @@ impl Context {
             rules: Rc::new(rules.clone()),
             now,
             counters: Counters::default(),
-            other_steps: 0,
             timers: Timers::new(now),
             refusals: Refusals::default(),
             stopping: false,
             settings,
         }
-    }
-
-    /// The steps that the shard has done since it began.
-    pub(super) fn steps(&self) -> u64 {
-        self.counters.steps() + self.other_steps
     }
 
     /// A shard for which as many letters wait as should.

@@ -75,6 +75,7 @@ impl Dropped {
 
 impl Counters {
     pub(super) fn count_drop(&mut self, dropped: Dropped) {
+        self.other_steps += 1;
         match dropped {
             Dropped::Absent => {}
             Dropped::OutboxFull => self.dropped_outbox_full += 1,

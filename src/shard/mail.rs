@@ -15,7 +15,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         for letter in letters.iter() {
-            self.context.other_steps += 1;
+            self.context.counters.other_steps += 1;
             match letter {
                 Letter::Publish(publish) => {
                     let clients = (&mut self.sessions, &mut self.connections);

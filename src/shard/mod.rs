@@ -147,12 +147,12 @@ impl Shard {
     }
 
     /// Handles whole packets until no whole packet is left, until the connection is held or gone,
-    /// or until they have made so many deliveries that others have their turn first. Returns how
+    /// or until they have caused so many steps that others have their turn first. Returns how
     /// many bytes were taken.
     fn handle_packets(&mut self, id: ConnectionId, bytes: &[u8], ports: &mut impl Ports) -> usize {
         let (mut taken, mut latest) = (0, "");
         let quantum = self.context.rules.limits.slice_steps / QUANTA_PER_SLICE;
-        let turn_over = self.context.counters.deliveries() + quantum as u64;
+        let turn_over = self.context.counters.caused_steps() + quantum as u64;
         while taken < bytes.len()
             && let Some(connection) = self.connections.get_mut(id)
             && !connection.is_held()
@@ -172,7 +172,7 @@ impl Shard {
                         Handled::Taken => {
                             taken += frame.len;
                             self.context.counters.messages_received += 1;
-                            if self.context.counters.deliveries() > turn_over {
+                            if self.context.counters.caused_steps() > turn_over {
                                 self.read_on_next_turn(id, ports);
                                 break;
                             }

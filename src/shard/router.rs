@@ -118,7 +118,8 @@ impl Router {
     ) -> bool {
         let retention = if view.retain { self.retain(view, context) } else { None };
         let update = retention.as_ref().map(|_| self.retained.sequence());
-        self.interest.find(view.topic, context.rules.limits.nodes_at_once());
+        context.counters.other_steps +=
+            self.interest.find(view.topic, context.rules.limits.nodes_at_once());
         let shard = context.settings.shard;
         let sender = publisher.map(|connection| Publisher { shard, connection });
         if self.is_too_much(true, view.publisher_hash, context) {
@@ -199,7 +200,8 @@ impl Router {
         let update = applied.then(|| self.retained.sequence());
         let sender = arrived.publisher.map(|connection| Publisher { shard: from, connection });
         if letter.to_subscribers {
-            self.interest.find(view.topic, context.rules.limits.nodes_at_once());
+            context.counters.other_steps +=
+                self.interest.find(view.topic, context.rules.limits.nodes_at_once());
         }
         if self.is_too_much(letter.to_subscribers, view.publisher_hash, context) {
             let (subscribers, groups) = (letter.to_subscribers, arrived.groups.as_text().into());

@@ -10,15 +10,16 @@ macro_rules! counters {
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
             $($(#[$meaning])* pub $field: u64,)*
-            /// Messages that were put into queues or taken out of them. Not published.
-            pub queue_steps: u64,
+            /// Steps that no other counter tells: what a queue took or gave, a walk through many
+            /// filters, a message that was dropped. Not published.
+            pub other_steps: u64,
         }
 
         impl Counters {
             /// Adds what another shard has counted.
             pub fn add(&mut self, other: &Counters) {
                 $(self.$field += other.$field;)*
-                self.queue_steps += other.queue_steps;
+                self.other_steps += other.other_steps;
             }
 
             /// Each counter with its topic below `$SYS/broker/`.
@@ -181,18 +182,16 @@ impl Counters {
         }
     }
 
-    /// Messages that were sent to clients, or put into queues or taken out of them.
+    /// The steps that were done for what packets have caused: messages that were sent to clients,
+    /// and what no other counter tells.
     #[inline]
-    pub(super) fn deliveries(&self) -> u64 {
-        self.publishes_sent + self.queue_steps
+    pub(super) fn caused_steps(&self) -> u64 {
+        self.publishes_sent + self.other_steps
     }
 
-    /// The steps that were done for packets and for receivers of messages.
+    /// All steps that the shard has done since it began.
     pub(super) fn steps(&self) -> u64 {
-        self.messages_received
-            + self.deliveries()
-            + self.dropped_outbox_full
-            + self.dropped_too_large
+        self.messages_received + self.caused_steps()
     }
 
     /// Connections that have ended or been refused: the sum of all ways, each of which counts by
@@ -206,7 +205,7 @@ impl Counters {
     /// Notes how many messages the queue of a session had before, and how many it has now.
     pub(super) fn note_queue(&mut self, before: usize, now: usize) {
         self.queued = self.queued + now as u64 - before as u64;
-        self.queue_steps += 1;
+        self.other_steps += 1;
     }
 
     pub(super) fn count_end(&mut self, cause: Cause) {

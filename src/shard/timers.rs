@@ -131,7 +131,7 @@ impl Shard {
         let stood_still = self.context.timers.are_late(now);
         let due = self.context.timers.take_due(now);
         for &timer in &due {
-            self.context.other_steps += 1;
+            self.context.counters.other_steps += 1;
             if stood_still && timer.judges_silence() {
                 self.context.timers.set(now + READING_SPAN, timer);
             } else if let Some(pause) = self.fire(timer, ports) {

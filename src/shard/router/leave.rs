@@ -199,7 +199,7 @@ impl Router {
             let clients = (&mut *sessions, &mut *connections);
             let rest = self.do_some(work, &mut steps, clients, context, ports);
             left += steps.left();
-            context.other_steps += (given - steps.left()) as u64;
+            context.counters.other_steps += (given - steps.left()) as u64;
             self.unfinished.put_back(owner, rest);
         }
     }

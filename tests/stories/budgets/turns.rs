@@ -5,7 +5,7 @@ use ringmq::mqtt::{Delivery, Packet, QoS};
 use super::{Pair, V5, narrow};
 use crate::{
     SHARDS, join_as,
-    packets::{bytes, publish},
+    packets::{at, bytes, publish, subscribe},
     subscriber,
 };
 
@@ -46,5 +46,37 @@ fn a_publisher_of_dear_packets_is_read_on_in_the_next_turn_in_order() {
         for reader in readers {
             assert_eq!(world.received(reader), expected);
         }
+    }
+}
+
+/// Its packets go to one subscriber, which has many filters that match.
+#[test]
+fn a_publisher_of_topics_that_match_many_filters_is_read_on_in_the_next_turn() {
+    const LEVELS: usize = 5;
+    /// 63 nodes of the trie, and the subscriptions of 32 filters.
+    const STEPS: u64 = 63 / 16 + 32 / 4 + 1;
+    let mut world = narrow(1);
+    let pair = Pair::of(&mut world);
+    let reader = join_as(&mut world, V5, "reader");
+    let filter = |bits: usize| {
+        let levels: Vec<&str> =
+            (0..LEVELS).map(|level| if bits >> level & 1 == 0 { "a" } else { "+" }).collect();
+        levels.join("/")
+    };
+    let filters: Vec<String> = (0..1 << LEVELS).map(filter).collect();
+    let asked: Vec<_> = filters.iter().map(|text| (&**text, at(QoS::AtMostOnce))).collect();
+    world.send(reader, &subscribe(V5, 1, &asked));
+    let writer = join_as(&mut world, V5, "writer");
+    let message = publish("a/a/a/a/a", Delivery::AtMostOnce, "x");
+    world.push(writer, &bytes(&Packet::Publish(message), V5).repeat(200));
+    let mut before = world.counters().publishes_received;
+    let mut turns = 0;
+    while before < 200 {
+        pair.talk(&mut world);
+        turns += 1;
+        let now = world.counters().publishes_received - turns;
+        // Two turns for one message.
+        assert!((now - before) * STEPS <= 2 * PER_TURN, "{before} and then {now}");
+        before = now;
     }
 }

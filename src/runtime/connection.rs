@@ -11,7 +11,7 @@ use std::{
 use super::{
     outbox::Outbox,
     partials::{Pool, Progress, Share},
-    ring::{reassembly::ReassemblyBuffer, system},
+    ring::{reassembly::ReassemblyBuffer, system, vector::SEND_BYTES_MAX},
     stalled::Reading,
 };
 use crate::{
@@ -220,6 +220,12 @@ impl SocketConnection {
 
     pub(super) fn unsent(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.unsent())
+    }
+
+    /// Bytes of the send that can be begun now.
+    pub(super) fn next_send(&self) -> usize {
+        let waiting = self.outbox.as_ref().filter(|outbox| !outbox.is_in_flight());
+        waiting.map_or(0, |outbox| outbox.unsent().min(SEND_BYTES_MAX))
     }
 
     pub(super) fn is_sending(&self) -> bool {

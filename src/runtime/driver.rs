@@ -18,6 +18,7 @@ use super::{
     precede::Follower,
     random::Random,
     ring::{Outcome, Ring, RingAddress, system},
+    send_budget::SendBudget,
     stalled::Stalls,
     verify::Verifier,
 };
@@ -220,15 +221,22 @@ impl Driver {
     }
 
     /// Begins the operations that the turn has made necessary: posts batches, wakes other shards,
-    /// and settles all touched connections.
+    /// and settles all touched connections. The kernel copies what is sent before it goes on, so
+    /// that a turn sends only so much: other connections with much to send wait for the next one,
+    /// in their order.
     pub(super) fn flush(&mut self) {
         // First, so that other shards wake up while the kernel is busy with what follows.
         self.flush_mail();
         let mut touched = mem::take(&mut self.touched);
-        for id in touched.drain(..) {
-            self.settle(id);
-        }
-        // Settling a connection touches no other one, so the list stays empty meanwhile.
+        let mut budget = SendBudget::of_turn();
+        touched.retain(|&id| {
+            let begins = budget.takes(present(&mut self.connections, id).next_send());
+            if begins {
+                self.settle(id);
+            }
+            !begins
+        });
+        // Settling a connection touches no other one, so nothing was added meanwhile.
         self.touched = touched;
         self.flush_mail();
     }

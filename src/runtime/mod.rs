@@ -24,6 +24,7 @@ mod probe;
 mod random;
 mod reload;
 mod ring;
+mod send_budget;
 mod signals;
 mod socketless;
 mod stalled;

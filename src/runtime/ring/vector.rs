@@ -56,7 +56,7 @@ impl Vector {
 /// Parts of one send. From the second chunk on, so many parts hold more bytes than a send takes.
 const PARTS_MAX: usize = 18;
 /// Bytes of one send: bounded, so that no client keeps the shard in the kernel for long.
-const SEND_BYTES_MAX: usize = 512 << 10;
+pub(in crate::runtime) const SEND_BYTES_MAX: usize = 512 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ use std::{
 
 use ringmq::{
     base::{
+        hash::Seed,
         ids::{ConnectionId, ShardId},
         time::Moment,
     },
@@ -20,7 +21,7 @@ use ringmq::{
         Connect, ConnectProperties, Delivery, Packet, PacketId, QoS, Unsubscribe,
         UnsubscribeFilters, UserProperties, Version,
     },
-    routing::{Change, RetainedStore, Stamp},
+    routing::{Change, RetainedStore, Stamp, Trie},
     session::message::{Message, MessageView, Payload},
     shard::letter::LetterBatch,
     topic::{TopicFilter, TopicName},
@@ -31,6 +32,8 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
     /// Bytes that are allocated and not freed.
     static LIVE: Cell<usize> = const { Cell::new(0) };
+    /// The most that there have been.
+    static PEAK: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The system's allocator, with a count of what this thread asks it for.
@@ -42,6 +45,7 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
         LIVE.with(|live| live.set(live.get().wrapping_add(layout.size())));
+        PEAK.with(|peak| peak.set(peak.get().max(LIVE.get())));
         // SAFETY: the caller keeps the contract of `alloc`, which is the system's too.
         unsafe { System.alloc(layout) }
     }
@@ -184,7 +188,42 @@ fn an_idle_client_takes_little_memory() {
     }
     let replica = (LIVE.get() - before) / 10_000;
     assert!(own <= 700, "{own} bytes for a client at home here");
-    assert!(replica <= 170, "{replica} bytes for a filter that another shard wants");
+    assert!(replica <= 48, "{replica} bytes for a filter that another shard wants");
+}
+
+/// What each further shard takes for a filter: the mean over three sizes, and the most at any time
+/// while the filters come.
+#[test]
+fn a_filter_takes_little_memory_of_a_further_shard() {
+    let other = ShardId::new(1).expect("there may be a second shard");
+    for wildcard in [false, true] {
+        let text = |n: usize| {
+            let plain = format!("site/{:03}/device/{n:07}/state", n % 100);
+            if wildcard { format!("site/{n:07}/+/state") } else { plain }
+        };
+        let (mut trie, before) = (Trie::new(Seed::new(1)), LIVE.get());
+        let (mut means, mut added) = (Vec::new(), 0);
+        for size in [100_000, 300_000, 1_000_000] {
+            while added < size {
+                PEAK.set(LIVE.get());
+                for _ in 0..1_000 {
+                    trie.add_interest(TopicFilter::from_valid(&text(added)), other);
+                    added += 1;
+                }
+                let peak = (PEAK.get() - before) / added;
+                assert!(peak <= 48 || added < 10_000, "{peak} bytes of {added} at the peak");
+            }
+            means.push((LIVE.get() - before) / size);
+        }
+        let mean = means.iter().sum::<usize>() / means.len();
+        assert!(mean <= 24, "{means:?} bytes for a filter on a further shard");
+        for n in 0..added {
+            assert!(trie.remove_interest(TopicFilter::from_valid(&text(n)), other));
+        }
+        // Each part of the table keeps room for some entries.
+        let left = LIVE.get().saturating_sub(before);
+        assert!(left <= 512 << 10, "{left} bytes are left");
+    }
 }
 
 /// Changes of retained messages as another shard has made them, with topics of 27 bytes.

@@ -21,20 +21,27 @@ impl<T: Copy + PartialEq> Index<T> {
         self.parts[part(hash)].find(hash, is_meant).copied()
     }
 
-    /// Adds a value that is not in the index. `rehash` returns the hash of a value in the index.
+    /// All values with this hash, and maybe others.
+    #[inline]
+    pub(super) fn all(&self, hash: u64) -> impl Iterator<Item = T> {
+        self.parts[part(hash)].iter_hash(hash).copied()
+    }
+
+    /// Adds a value. `rehash` returns the hash of a value in the index.
     pub(super) fn insert(&mut self, hash: u64, value: T, rehash: impl Fn(&T) -> u64) {
         self.parts[part(hash)].insert_unique(hash, value, rehash);
     }
 
-    /// Removes a value with this hash. `rehash` returns the hash of a value that stays.
-    pub(super) fn remove(&mut self, hash: u64, value: T, rehash: impl Fn(&T) -> u64) {
+    /// Removes a value with this hash, once. `rehash` returns the hash of a value that stays.
+    /// False: it is not there.
+    pub(super) fn remove(&mut self, hash: u64, value: T, rehash: impl Fn(&T) -> u64) -> bool {
         let part = &mut self.parts[part(hash)];
-        if let Ok(found) = part.find_entry(hash, |&other| other == value) {
-            found.remove();
-        }
+        let Ok(found) = part.find_entry(hash, |&other| other == value) else { return false };
+        found.remove();
         if part.capacity() > SPARE_MIN && part.len() < part.capacity() / 8 {
             part.shrink_to(part.len() * 2, rehash);
         }
+        true
     }
 }
 

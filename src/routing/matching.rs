@@ -87,6 +87,9 @@ impl Trie {
             return;
         }
         let Matches { targets, shards, recent, .. } = matches;
+        if !self.others.is_empty() {
+            *shards = shards.union(self.others_of(name));
+        }
         recent.keep(name, self.seed, self.changes, (targets, *shards));
     }
 

@@ -8,6 +8,7 @@
 
 mod arena;
 mod cursor;
+mod digests;
 mod group;
 mod index;
 mod interest;

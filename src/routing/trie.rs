@@ -1,4 +1,5 @@
-//! The topic trie of one shard: every filter that anyone uses, level by level.
+//! The topic trie of one shard: the filters of its own subscribers and of share groups, level by
+//! level. What other shards want is kept as digests.
 //!
 //! ```text
 //!   (root) --a--> ( ) --+--> ( )      a/+      ends at a node
@@ -11,6 +12,7 @@
 
 use super::{
     arena::{Arena, Slot},
+    digests::Digests,
     group::GroupId,
     index::Index,
     levels::{LevelId, LevelTable},
@@ -22,7 +24,7 @@ use crate::{
         hash::Seed,
         ids::{ShardId, ShardSet, SubscriberId},
     },
-    topic::TopicFilter,
+    topic::{TopicFilter, TopicName},
 };
 
 /// Who wants which topics: this shard's subscribers and groups, and the other shards.
@@ -36,6 +38,8 @@ pub struct Trie {
     children: Index<NodeId>,
     pub(super) root: NodeId,
     subscriptions: usize,
+    /// What the other shards want. The few filters that are not kept there are in the trie.
+    pub(super) others: Digests,
     /// Counts how often a filter has gained its first user or lost its last one. The cache of
     /// matched names is valid while this does not change.
     pub(super) changes: u64,
@@ -63,7 +67,7 @@ pub struct Unsubscribed {
 pub struct Sizes {
     /// This shard's own subscriptions, without those of share groups.
     pub subscriptions: usize,
-    /// Filters in use, by anyone.
+    /// Filters in use, here and on each other shard.
     pub targets: usize,
     /// Different levels of all filters.
     pub levels: usize,
@@ -104,8 +108,8 @@ impl Trie {
         let mut nodes = Arena::default();
         let root = NodeId(nodes.insert(Node::default()));
         let (levels, targets) = (LevelTable::new(seed), Arena::default());
-        let children = Index::default();
-        Trie { seed, nodes, levels, targets, children, root, subscriptions: 0, changes: 0 }
+        let (children, others) = (Index::default(), Digests::new(seed));
+        Trie { seed, nodes, levels, targets, children, root, subscriptions: 0, others, changes: 0 }
     }
 
     /// Adds a subscriber of this shard, or replaces its subscription. [MQTT-3.8.4-3]
@@ -135,24 +139,25 @@ impl Trie {
         Some(Unsubscribed { entry, last })
     }
 
-    /// Another shard has subscribers of this filter. False: this was known.
-    pub fn add_interest(&mut self, filter: TopicFilter<'_>, shard: ShardId) -> bool {
-        let interest = &mut self.target_mut(filter).interest;
-        let news = !interest.contains(shard);
-        interest.insert(shard);
-        self.changes += u64::from(news);
-        news
+    /// Another shard has its first subscriber of this filter.
+    pub fn add_interest(&mut self, filter: TopicFilter<'_>, shard: ShardId) {
+        self.changes += 1;
+        if !self.others.add(filter, shard) {
+            self.target_mut(filter).interest.insert(shard);
+        }
     }
 
-    /// Another shard no longer has subscribers of this filter. False: this was known.
+    /// Another shard has lost its last subscriber of this filter. False: none was known.
     pub fn remove_interest(&mut self, filter: TopicFilter<'_>, shard: ShardId) -> bool {
-        let Some((place, id)) = self.find(filter) else { return false };
+        self.changes += 1;
+        let Some((place, id)) = self.find(filter) else { return self.others.remove(filter, shard) };
         let interest = &mut self.targets[id.0].interest;
-        let news = interest.contains(shard);
+        if !interest.contains(shard) {
+            return self.others.remove(filter, shard);
+        }
         interest.remove(shard);
-        self.changes += u64::from(news);
         self.settle(place, id);
-        news
+        true
     }
 
     /// The number of the update that told the other shards of this filter, 0 if never. Once all
@@ -183,9 +188,10 @@ impl Trie {
     /// How many sessions of this shard subscribe to exactly this filter, and which other shards
     /// have subscribers of it.
     pub fn interest(&self, filter: TopicFilter<'_>) -> (usize, ShardSet) {
-        let Some((_, id)) = self.find(filter) else { return (0, ShardSet::EMPTY) };
+        let others = self.others.of_filter(filter);
+        let Some((_, id)) = self.find(filter) else { return (0, others) };
         let target = &self.targets[id.0];
-        (target.subscribers.entries().len(), target.interest)
+        (target.subscribers.entries().len(), others.union(target.interest))
     }
 
     /// The number of a filter that somebody uses.
@@ -193,9 +199,16 @@ impl Trie {
         self.find(filter).map(|(_, id)| id)
     }
 
-    /// The other shards that have subscribers of one filter.
+    /// The other shards that have subscribers of one filter, without those that
+    /// [`Self::others_of`] knows.
     pub fn shards(&self, target: TargetId) -> ShardSet {
         self.targets[target.0].interest
+    }
+
+    /// The other shards that want messages with this name, as far as no walk is needed to find
+    /// them.
+    pub fn others_of(&self, name: TopicName<'_>) -> ShardSet {
+        self.others.of_name(name)
     }
 
     /// How many subscribers of this shard one filter has, and how many share groups.
@@ -213,7 +226,7 @@ impl Trie {
     pub fn sizes(&self) -> Sizes {
         Sizes {
             subscriptions: self.subscriptions,
-            targets: self.targets.len(),
+            targets: self.targets.len() + self.others.len(),
             levels: self.levels.len(),
             nodes: self.nodes.len() - 1,
         }

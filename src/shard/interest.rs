@@ -48,7 +48,7 @@ pub(super) struct Found<'a> {
     /// The subscribers here.
     pub(super) entries: &'a [Entry],
     pub(super) groups: &'a [GroupPlace],
-    /// The other shards that have subscribers.
+    /// The other shards that have subscribers, without those of [`Interest::others_of`].
     pub(super) shards: ShardSet,
 }
 
@@ -301,6 +301,12 @@ impl Interest {
     /// Each filter that matched, and who wants it.
     pub(super) fn found(&self) -> impl Iterator<Item = Found<'_>> {
         self.matches.targets().iter().map(|&target| found(&self.trie, target))
+    }
+
+    /// The other shards that want messages with this name, as far as no walk is needed to find
+    /// them.
+    pub(super) fn others_of(&self, name: TopicName<'_>) -> ShardSet {
+        self.trie.others_of(name)
     }
 
     /// Whether it was given up to find who wants the message.

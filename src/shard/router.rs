@@ -210,6 +210,8 @@ impl Router {
             return self.place_later(message, way, (sessions, connections), context, ports);
         }
         if letter.to_subscribers {
+            let is_in_vain = self.interest.matched() == 0 && arrived.retention.is_none();
+            context.counters.letters_in_vain += u64::from(is_in_vain);
             let to = (&self.interest, &mut *sessions);
             self.deliveries.deliver_matches(view, update, to, context, ports);
         }

@@ -51,6 +51,8 @@ counters! {
     dropped_no_member => "messages/dropped/no-member",
     /// Messages that took several turns to reach all who want them.
     split_messages => "messages/split",
+    /// Messages from other shards that nobody wanted here, or nobody any longer.
+    letters_in_vain => "messages/in-vain",
     /// Messages that the client was not allowed to publish.
     refused_publish => "messages/refused",
     /// Retained messages not stored because the store was full.

@@ -135,6 +135,7 @@ impl Router {
     ) {
         let owner = Owner(view.publisher_hash);
         let is_first = !self.unfinished.is_placing(owner);
+        let shards = self.interest.others_of(view.topic);
         let mut placement = Box::new(Placement {
             message: Rc::new(Message::keep(view)),
             publisher: view.publisher,
@@ -144,7 +145,7 @@ impl Router {
             stage: Stage::Waits,
             audience: Audience::new(context.settings.seed, sessions),
             groups: Vec::new(),
-            shards: ShardSet::EMPTY,
+            shards,
             latest_group: self.interest.latest_group(),
             number: self.placements.begin(),
             kept: 0,
@@ -176,7 +177,6 @@ impl Router {
             for found in self.interest.found() {
                 placement.collect(found, &self.placements);
             }
-            placement.shards = self.interest.shards();
             self.note_found(placement);
         }
         let retains = matches!(placement.scope, Scope::Everyone(Some(_)));

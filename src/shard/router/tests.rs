@@ -1,9 +1,10 @@
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use super::{
     super::{
         deliveries::tests::connect,
         granted::Granted,
+        letter::{Address, GroupKeys, Letter, LetterBatch},
         ports::fake::{Done, FakePorts},
     },
     *,
@@ -11,7 +12,8 @@ use super::{
 use crate::{
     base::hash::Seed,
     mqtt::{QoS, SubscriptionOptions},
-    session::message::tests::view,
+    routing::{Change, Stamp},
+    session::message::{Message, tests::view},
     topic::TopicFilter,
 };
 
@@ -85,6 +87,34 @@ fn a_message_comes_to_sessions_here_and_to_shards_that_want_it() {
     assert_eq!(world.route("a", false), (true, 1, 1));
     assert_eq!((world.unsubscribe("a"), world.unsubscribe("a").is_err()), (Ok(()), true));
     assert_eq!(world.route("a", false), (true, 0, 1));
+}
+
+/// Two filters of this shard may look alike to another one.
+#[test]
+fn a_message_that_nobody_wants_here_is_counted() {
+    let mut world = World::new();
+    world.subscribe("a").unwrap();
+    let mut letters = LetterBatch::default();
+    for (topic, retain) in [("a", false), ("b", false), ("c", true)] {
+        let view = MessageView { retain, ..view(topic, b"1", QoS::AtMostOnce) };
+        let stamp = Stamp { time: 1, shard: ShardId::FIRST };
+        let change = Arc::new(Change::new(view.topic, Some(Message::keep(&view)), stamp));
+        let address = Address {
+            to_subscribers: true,
+            groups: GroupKeys::default(),
+            retention: retain.then_some(&change),
+            publisher: None,
+            hops: 0,
+        };
+        letters.push_publish(&view, &address);
+    }
+    let World { router, sessions, connections, context, ports, .. } = &mut world;
+    for letter in letters.iter() {
+        let Letter::Publish(publish) = letter else { panic!("a message") };
+        let message = (ShardId::FIRST, publish, &letters.open(publish));
+        router.read_publish(message, (sessions, connections), context, ports);
+    }
+    assert_eq!((ports.done.len(), context.counters.letters_in_vain), (1, 1));
 }
 
 #[test]

@@ -86,8 +86,10 @@ impl Twins {
     }
 
     fn add_interest(&mut self, filter: &str, number: u8) {
-        let news = self.interest.insert((filter.to_owned(), usize::from(number)));
-        assert_eq!(self.trie.add_interest(parsed(filter), shard(number)), news);
+        // A shard tells the others once.
+        if self.interest.insert((filter.to_owned(), usize::from(number))) {
+            self.trie.add_interest(parsed(filter), shard(number));
+        }
     }
 
     fn remove_interest(&mut self, filter: &str, number: u8) {

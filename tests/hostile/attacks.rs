@@ -45,15 +45,11 @@ const fn against_users(name: &'static str, act: fn(&Target) -> io::Result<()>) -
 
 const SESSIONS_2000: &[&str] = &["--max-sessions", "2000", "--max-connections", "1000"];
 
-/// On two and more shards the letters of other publishers still wait behind the walks of this one,
-/// so only `HOSTILE_LAW` judges it.
-pub(crate) const BOMB_OF_FILTERS: &str = "65,536 filters of `a` and `+`";
-
 pub(crate) const ATTACKS: &[Attack] = &[
     attack("none, for comparison", |_| Ok(())),
     attack("members of 100,000 share groups leave", leave_groups),
     attack("a PUBLISH to 500,000 share groups", publish_to_groups),
-    attack(BOMB_OF_FILTERS, bomb_of_filters),
+    attack("65,536 filters of `a` and `+`", bomb_of_filters),
     attack("replays of 300,000 retained messages", scan_retained),
     attack("subscribers of `#` that read slowly", read_slowly),
     attack("20,000 Wills of 60 KB that wait for ever", leave_wills),

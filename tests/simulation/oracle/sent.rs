@@ -553,7 +553,8 @@ impl Oracle {
     /// identifiers that a message came with.
     fn has_asked_so(&self, sight: &Sight<'_>, publication: &Publication, since: u64) -> bool {
         let session = &self.sessions[sight.session];
-        let own = publication.publisher == session.client_id;
+        // No Local is about live messages: a replay brings the client's own, too.
+        let own = publication.publisher == session.client_id && !sight.publish.retain;
         let asks = |it: &&Subscription| {
             it.share().is_none()
                 && it.until.is_none_or(|until| until >= since)

@@ -109,6 +109,10 @@ impl Group {
 
     pub(super) fn set_counts(&mut self, shard: ShardId, counts: Counts) {
         self.portions.retain(|portion| portion.shard != shard || counts.all > 0);
+        if self.portions.is_empty() {
+            // Most groups have members on one shard only.
+            self.portions.reserve_exact(1);
+        }
         match self.portions.iter_mut().find(|portion| portion.shard == shard) {
             Some(portion) => portion.counts = counts,
             None if counts.all > 0 => self.portions.push(Portion { shard, counts, credit: 0 }),

@@ -100,22 +100,22 @@ impl<T> Sorted<T> {
         self.parts.first()?.first()
     }
 
-    /// The place for a new value, after its part has been divided if that was full. At the end of
-    /// the list a new part begins, so that values that come in their order fill their parts.
+    /// The place for a new value, after its part has been divided if that was full. A new part
+    /// begins after the end of a full one, so that values that come in their order fill parts.
     fn with_room(&mut self, place: Place) -> Place {
         let Place { part, index } = place;
         if self.parts[part].len() < PART_MAX {
             return place;
         }
-        let is_last = part + 1 == self.parts.len();
-        let keep = if is_last && index == PART_MAX { PART_MAX } else { PART_MAX / 2 };
-        let rest = self.parts[part].split_off(keep);
-        self.parts[part].shrink_to_fit();
-        self.parts.insert(part + 1, rest);
-        if index < keep || (index == keep && keep < PART_MAX) {
-            return place;
+        if index == PART_MAX {
+            self.parts.insert(part + 1, Vec::new());
+            return Place { part: part + 1, index: 0 };
         }
-        Place { part: part + 1, index: index - keep }
+        let keep = PART_MAX / 2;
+        let rest = self.parts[part].split_off(keep);
+        resize(&mut self.parts[part]);
+        self.parts.insert(part + 1, rest);
+        if index <= keep { place } else { Place { part: part + 1, index: index - keep } }
     }
 
     /// Joins a part with the next one, or with the one before it if it is the last, unless they are
@@ -135,9 +135,17 @@ impl<T> Sorted<T> {
 }
 
 fn give_back<T>(values: &mut Vec<T>) {
-    if values.capacity() - values.len() > 2 * STEP {
-        values.shrink_to(values.len() + STEP);
+    if values.capacity() > 2 * (values.len() + STEP) {
+        resize(values);
     }
+}
+
+/// Moves the values to memory for them and few more. An allocator does not give back what is left
+/// of memory that shrinks to half of its size.
+fn resize<T>(values: &mut Vec<T>) {
+    let mut smaller = Vec::with_capacity(values.len() + STEP);
+    smaller.append(values);
+    *values = smaller;
 }
 
 #[cfg(test)]

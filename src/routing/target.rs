@@ -74,6 +74,10 @@ impl Target {
             list.places.retain(|place| place.group.is_some());
             list.gone = 0;
         }
+        if list.places.is_empty() {
+            // Most filters have one group at most.
+            list.places.reserve_exact(1);
+        }
         list.places.push(GroupPlace { number, group: Some(group) });
     }
 

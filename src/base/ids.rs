@@ -74,6 +74,12 @@ impl ShardSet {
             ShardId::new(index)
         })
     }
+
+    /// The shards of the set: those above one, lowest first, and then the others.
+    pub fn iter_after(self, shard: ShardId) -> impl Iterator<Item = ShardId> {
+        let up_to = u128::MAX >> (SHARDS_MAX - 1 - shard.index());
+        ShardSet(self.0 & !up_to).iter().chain(ShardSet(self.0 & up_to).iter())
+    }
 }
 
 /// One connection, for as long as its socket lives; never used twice on one shard.
@@ -110,6 +116,22 @@ mod tests {
         assert_eq!(listed, [0, 64, 127]);
         assert!(set.contains(ShardId::new(64).unwrap()));
         assert!(!set.contains(ShardId::new(3).unwrap()));
+    }
+
+    #[test]
+    fn a_set_is_listed_from_the_shard_after_any_other() {
+        let mut set = ShardSet::EMPTY;
+        for index in [127, 0, 64] {
+            set.insert(ShardId::new(index).unwrap());
+        }
+        let after = |index| {
+            let shard = ShardId::new(index).unwrap();
+            set.iter_after(shard).map(ShardId::index).collect::<Vec<_>>()
+        };
+        assert_eq!(after(0), [64, 127, 0]);
+        assert_eq!(after(63), [64, 127, 0]);
+        assert_eq!(after(64), [127, 0, 64]);
+        assert_eq!(after(127), [0, 64, 127]);
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(super) struct EventLoop<B> {
     completions: Vec<Completion>,
     /// Completions that the last turn had no time for, in order.
     late: VecDeque<Completion>,
+    /// The shard whose letters were the latest that a turn had time for.
+    latest_sender: ShardId,
     pub(super) listeners: ListeningSockets,
     connection_count: ConnectionCount,
     inbox: Inbox,
@@ -78,6 +80,7 @@ impl<B: Brain> EventLoop<B> {
             steps: TurnSteps::default(),
             completions: Vec::new(),
             late: VecDeque::new(),
+            latest_sender: ShardId::FIRST,
             listeners,
             connection_count,
             inbox,
@@ -277,11 +280,18 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
+    /// Handles what other shards have sent, up to [`PHASE_STEPS`]. The next turn begins with the
+    /// shard after the one that was handled last.
     fn handle_mail(&mut self) {
-        for from in self.driver.mail.senders().iter() {
+        let until = self.brain.steps() + PHASE_STEPS;
+        for from in self.driver.mail.senders().iter_after(self.latest_sender) {
             for _ in 0..ITEMS_PER_TURN {
                 let Some(item) = self.driver.mail.receive(from) else { break };
                 self.handle_mailbox_item(from, item);
+                if self.brain.steps() > until {
+                    self.latest_sender = from;
+                    return;
+                }
             }
         }
     }
@@ -437,8 +447,8 @@ impl<B: Brain> EventLoop<B> {
     }
 }
 
-/// Steps after which a turn goes on to what comes after its kept bytes, and after what has been
-/// received: a few milliseconds each.
+/// Steps after which a turn goes on to what comes after its kept bytes, after what has been
+/// received, and after the letters: a few milliseconds each.
 const PHASE_STEPS: u64 = 32_768;
 /// How often a shard looks whether messages still wait for clients.
 const DRAIN_LOOK: Span = Span::from_millis(20);

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of MQTT and nothing of the operating system.
 
+pub mod byte_count;
 pub mod hash;
 pub mod ids;
 pub mod shared_count;

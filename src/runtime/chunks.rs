@@ -14,6 +14,8 @@ pub(super) struct Chunks {
     large: Pool<Vec<u8>>,
     outboxes: Pool<Box<Outbox>>,
     kept: Pool<Vec<u8>>,
+    /// Bytes of the chunks that outboxes have.
+    lent: usize,
 }
 
 impl Default for Chunks {
@@ -24,6 +26,7 @@ impl Default for Chunks {
             large: Pool::new(LARGE_MAX),
             outboxes: Pool::new(SMALL_MAX),
             kept: Pool::new(KEPT_MAX),
+            lent: 0,
         }
     }
 }
@@ -31,18 +34,28 @@ impl Default for Chunks {
 impl Chunks {
     /// A small chunk: enough for the frames of most turns.
     pub(super) fn small(&mut self) -> Vec<u8> {
-        self.small.take().unwrap_or_else(|| Vec::with_capacity(SMALL_BYTES))
+        let chunk = self.small.take().unwrap_or_else(|| Vec::with_capacity(SMALL_BYTES));
+        self.lent += chunk.capacity();
+        chunk
     }
 
     /// A large chunk, for a client that reads slowly.
     pub(super) fn large(&mut self) -> Vec<u8> {
-        self.large.take().unwrap_or_else(|| Vec::with_capacity(LARGE_BYTES))
+        let chunk = self.large.take().unwrap_or_else(|| Vec::with_capacity(LARGE_BYTES));
+        self.lent += chunk.capacity();
+        chunk
     }
 
     pub(super) fn give_back(&mut self, mut chunk: Vec<u8>) {
+        self.lent = self.lent.saturating_sub(chunk.capacity());
         chunk.clear();
         let pool = if chunk.capacity() < LARGE_BYTES { &mut self.small } else { &mut self.large };
         pool.give_back(chunk);
+    }
+
+    /// Bytes of the chunks that outboxes have.
+    pub(super) fn lent(&self) -> usize {
+        self.lent
     }
 
     /// An empty outbox with this kind of head for its frames; `None` for no frames.

@@ -15,6 +15,7 @@ use super::{
     mailbox::Mail,
     outbox::Outbox,
     partials::{PartialLimits, Partials},
+    payloads::Payloads,
     precede::Follower,
     random::Random,
     ring::{Outcome, Ring, RingAddress, system},
@@ -31,7 +32,7 @@ use crate::{
     mesh::WakePeer,
     shard::{
         letter::LetterBatch,
-        ports::{Backlog, Closing, Load, Payer, Ports, Secret, Verification},
+        ports::{Backlog, Closing, HeldByRuntime, Load, Payer, Ports, Secret, Verification},
     },
 };
 
@@ -69,6 +70,7 @@ pub(super) struct Driver {
     /// The memory for incomplete packets.
     pub(super) partials: Partials,
     pub(super) stalls: Stalls,
+    pub(super) payloads: Payloads,
     /// The large packet that is being handed in; otherwise empty.
     pub(super) handed_in: Bytes,
     /// Deadlines of the connections that flush or linger, soonest first.
@@ -121,6 +123,7 @@ impl Driver {
             touched: Vec::new(),
             partials: Partials::new(limits.partials),
             stalls: Stalls::new(limits.stalled_timeout),
+            payloads: Payloads::default(),
             handed_in: Bytes::new(),
             flushing: VecDeque::new(),
             lingering: VecDeque::new(),
@@ -444,7 +447,7 @@ impl Ports for Driver {
         if whole.start <= wanted.start && wanted.end <= whole.end {
             self.handed_in.slice_ref(part)
         } else {
-            Bytes::copy_from_slice(part)
+            self.payloads.share(part.to_vec())
         }
     }
 
@@ -521,6 +524,16 @@ impl Ports for Driver {
     fn load(&self) -> Load {
         self.counters.load()
     }
+
+    fn held(&self) -> HeldByRuntime {
+        HeldByRuntime {
+            connections: self.connections.len() * CONNECTION_BYTES,
+            outboxes: self.chunks.lent(),
+            incomplete: self.partials.taken(),
+            payloads: self.payloads.bytes(),
+            letters: self.mail.held(),
+        }
+    }
 }
 
 impl Driver {
@@ -561,6 +574,8 @@ impl WakePeer for Sleepers {
     }
 }
 
+/// What a connection takes in the runtime and in the brain, with its reminders.
+const CONNECTION_BYTES: usize = size_of::<SocketConnection>() + 512;
 /// Bytes by which answers may exceed the limit before the shard stops reading from their client.
 const OVERRUN_BYTES_MAX: usize = 64 << 10;
 /// How long a client may take to close after the broker has.

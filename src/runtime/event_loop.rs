@@ -118,6 +118,7 @@ impl<B: Brain> EventLoop<B> {
         self.handle_rules();
         self.handle_verdicts();
         self.handle_time();
+        self.brain.handle_turn(now, &mut self.driver);
         self.steps.end_phase(Phase::Time, self.brain.steps());
         self.driver.flush();
     }

@@ -160,9 +160,11 @@ impl Driver {
 
     /// Hands a large packet to the brain once it is complete.
     fn feed_reassembled(&mut self, id: ConnectionId, brain: &mut impl Brain) {
+        let payloads = self.payloads.clone();
         let Some(connection) = self.get(id).filter(|it| it.takes_bytes()) else { return };
+        let share = |packet| payloads.share(packet);
         let Some(packet) =
-            connection.reassembly.as_mut().and_then(|reassembly| reassembly.packet())
+            connection.reassembly.as_mut().and_then(|reassembly| reassembly.packet(share))
         else {
             return;
         };

@@ -106,6 +106,11 @@ impl Mail {
         !self.waiting.is_empty()
     }
 
+    /// Bytes of the letters that wait here.
+    pub(super) fn held(&self) -> usize {
+        self.waiting.iter().map(|to| self.outgoing[to.index()].letters.bytes()).sum()
+    }
+
     /// The peers whose mailboxes are to be read.
     pub(super) fn senders(&mut self) -> ShardSet {
         self.unread = self.unread.union(self.endpoint.collect());

@@ -19,6 +19,7 @@ mod load;
 mod mailbox;
 mod outbox;
 mod partials;
+mod payloads;
 mod precede;
 mod probe;
 mod random;

@@ -87,6 +87,11 @@ impl Partials {
         self.taken[share.pool as usize] -= share.bytes;
     }
 
+    /// What all connections have together.
+    pub(super) fn taken(&self) -> usize {
+        self.taken.iter().sum()
+    }
+
     /// Whether so many bytes more leave half of a pool free.
     pub(super) fn is_roomy(&self, pool: Pool, more: usize) -> bool {
         self.taken[pool as usize] + more <= self.max(pool) / 2

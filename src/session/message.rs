@@ -1,9 +1,12 @@
 //! An Application Message: as it passes through, and as it is kept.
 
+use std::ops::Deref;
+
 use bytes::Bytes;
 
 use crate::{
     base::{
+        byte_count::ByteCount,
         ids::SubscriberId,
         time::{Moment, Span},
     },
@@ -82,10 +85,9 @@ impl Message {
             Payload::Small(bytes) => (bytes, None),
             Payload::Shared(bytes) => (&[][..], Some(bytes.clone())),
         };
+        let text = [view.topic.as_str().as_bytes(), view.application, small].concat();
         Message {
-            text: [view.topic.as_str().as_bytes(), view.application, small]
-                .concat()
-                .into_boxed_slice(),
+            text: text.into_boxed_slice(),
             topic_len: u16::try_from(view.topic.as_str().len())
                 .expect("a Topic Name has a 16-bit length"),
             application_len: u32::try_from(view.application.len())
@@ -136,6 +138,39 @@ impl Message {
 fn has_expired(expires_at: Option<Moment>, now: Moment) -> bool {
     expires_at.is_some_and(|at| at <= now)
 }
+
+/// A message that one shard keeps for itself. Its memory is counted without a shared payload, which
+/// is counted by who shares it.
+#[derive(Debug)]
+pub struct CountedMessage {
+    message: Message,
+    count: ByteCount,
+}
+
+impl CountedMessage {
+    pub fn keep(view: &MessageView<'_>, count: &ByteCount) -> CountedMessage {
+        let message = Message::keep(view);
+        count.add(ALLOWANCE + message.text.len());
+        CountedMessage { message, count: count.clone() }
+    }
+}
+
+impl Deref for CountedMessage {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.message
+    }
+}
+
+impl Drop for CountedMessage {
+    fn drop(&mut self) {
+        self.count.subtract(ALLOWANCE + self.message.text.len());
+    }
+}
+
+/// What a counted message takes besides its text: itself, and what the allocator adds to both.
+const ALLOWANCE: usize = size_of::<CountedMessage>() + 48;
 
 impl MessageView<'_> {
     pub fn has_expired(&self, now: Moment) -> bool {
@@ -188,6 +223,19 @@ pub(crate) mod tests {
             assert!(kept.has_expired(Moment::from_nanos(5)));
             assert!(!kept.has_expired(Moment::from_nanos(4)));
         }
+    }
+
+    #[test]
+    fn a_message_counts_while_it_is_kept_without_a_shared_payload() {
+        let count = ByteCount::default();
+        let large = Bytes::from(vec![7; SHARED_PAYLOAD_MIN]);
+        let small = CountedMessage::keep(&view("t", b"payload", QoS::AtLeastOnce), &count);
+        assert_eq!(count.bytes(), ALLOWANCE + 8);
+        let passing = MessageView { payload: Payload::Shared(&large), ..small.view() };
+        let shared = CountedMessage::keep(&passing, &count);
+        assert_eq!(count.bytes(), 2 * ALLOWANCE + 8 + 1);
+        drop((small, shared));
+        assert_eq!(count.bytes(), 0);
     }
 
     /// [MQTT-3.3.2-6]

@@ -406,13 +406,14 @@ const IDLE_CAPACITY_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use crate::base::byte_count::ByteCount;
     use std::rc::Rc;
 
     use proptest::prelude::*;
 
     use super::{
         super::{
-            message::{Message, tests::view},
+            message::{CountedMessage, tests::view},
             queue::QueueLimits,
         },
         *,
@@ -421,7 +422,7 @@ mod tests {
     use crate::topic::{GroupName, ShareName, SharedFilter, TopicFilter};
 
     fn queued(qos: QoS) -> QueuedMessage {
-        let message = Rc::new(Message::keep(&view("t", b"", qos)));
+        let message = Rc::new(CountedMessage::keep(&view("t", b"", qos), &ByteCount::default()));
         QueuedMessage { message, qos, retain: false, subscription_ids: None, group: None }
     }
 

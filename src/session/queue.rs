@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use super::{message::Message, pace::Pace};
+use super::{message::CountedMessage, pace::Pace};
 use crate::{
     base::time::{Moment, Span},
     mqtt::QoS,
@@ -16,7 +16,7 @@ use crate::{
 /// One message for one session, with the QoS and options of its subscriptions.
 #[derive(Clone, Debug)]
 pub struct QueuedMessage {
-    pub message: Rc<Message>,
+    pub message: Rc<CountedMessage>,
     pub qos: QoS,
     pub retain: bool,
     /// The Subscription Identifiers of all matching subscriptions. Usually there are none.
@@ -262,6 +262,7 @@ const SPARE_PLACES: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::{super::message::tests::view, *};
+    use crate::base::byte_count::ByteCount;
 
     const START: Moment = Moment::from_nanos(0);
     const LIMITS: QueueLimits = QueueLimits { messages_max: 2, bytes_max: 1 << 20 };
@@ -270,7 +271,7 @@ mod tests {
         let mut view = view("t", payload, QoS::AtLeastOnce);
         view.expires_at = expires_at;
         QueuedMessage {
-            message: Rc::new(Message::keep(&view)),
+            message: Rc::new(CountedMessage::keep(&view, &ByteCount::default())),
             qos: QoS::AtLeastOnce,
             retain: false,
             subscription_ids: None,

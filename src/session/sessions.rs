@@ -23,9 +23,14 @@ pub struct Sessions {
     begun: u64,
     seed: Seed,
     absent: Absent,
+    /// What all sessions take by themselves.
+    bytes: usize,
 }
 
 const CHUNK: usize = 64;
+/// What a session takes besides its Client Identifier: itself, its principal and its entries in
+/// tables, with what the allocator adds.
+const SESSION_BYTES: usize = size_of::<Session>() + 512;
 
 impl Sessions {
     pub fn new(seed: Seed) -> Sessions {
@@ -36,6 +41,7 @@ impl Sessions {
             begun: 0,
             seed,
             absent: Absent::new(seed),
+            bytes: 0,
         }
     }
 
@@ -46,6 +52,11 @@ impl Sessions {
     /// How many have ever begun: the number of the latest one.
     pub fn begun(&self) -> u64 {
         self.begun
+    }
+
+    /// What all sessions take, without what is queued, in flight or subscribed.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub fn is_empty(&self) -> bool {
@@ -68,6 +79,7 @@ impl Sessions {
     pub fn create(&mut self, principal: Rc<Principal>) -> SubscriberId {
         let client_id = principal.client_id();
         let hash = self.seed.hash(client_id);
+        self.bytes += SESSION_BYTES + client_id.len();
         debug_assert!(self.find(client_id).is_none(), "a Client Identifier has one session");
         self.begun += 1;
         let subscriber = self.free.pop().unwrap_or_else(|| self.grow());
@@ -83,6 +95,7 @@ impl Sessions {
     pub fn remove(&mut self, subscriber: SubscriberId) -> Option<Session> {
         let session = self.place(subscriber)?.take()?;
         self.absent.remove(subscriber);
+        self.bytes -= SESSION_BYTES + session.client_id().len();
         let hash = self.seed.hash(session.client_id());
         if let Ok(found) = self.by_client_id.find_entry(hash, |&other| other == subscriber) {
             found.remove();

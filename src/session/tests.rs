@@ -1,12 +1,13 @@
 use std::rc::Rc;
 
 use super::{
-    message::{Message, tests::view},
+    message::{CountedMessage, tests::view},
     sessions::Sessions,
     *,
 };
 use crate::{
     access::Accounts,
+    base::byte_count::ByteCount,
     mqtt::{QoS, Version},
 };
 
@@ -27,7 +28,10 @@ fn session(expiry_interval: u32, will_delay: u64) -> Session {
     let mut session = Session::new(principal("client"), 7 << 32, 1);
     let connection = ConnectionId { slot: 0, generation: 0 };
     let will = Will {
-        message: Rc::new(Message::keep(&view("will", b"", QoS::AtMostOnce))),
+        message: Rc::new(CountedMessage::keep(
+            &view("will", b"", QoS::AtMostOnce),
+            &ByteCount::default(),
+        )),
         delay: Span::from_secs(will_delay),
         message_expiry: None,
         due_at: None,

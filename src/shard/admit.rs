@@ -238,6 +238,7 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::{
+        base::byte_count::ByteCount,
         mqtt::{Connect, Version},
         session::terms::Terms,
     };
@@ -251,7 +252,8 @@ mod tests {
         };
         let entrance = || {
             let (connect, terms) = (Connect::new(Version::V5, "a"), Terms::plain(Version::V5));
-            Entrance::new(KeptConnect::keep(&connect, terms), Proof::default())
+            let connect = KeptConnect::keep(&connect, terms, &ByteCount::default());
+            Entrance::new(connect, Proof::default())
         };
         let now = Moment::default();
         let mut first = entrance();

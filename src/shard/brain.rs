@@ -136,6 +136,11 @@ impl Brain for Shard {
         self.settle(ports);
     }
 
+    fn handle_turn(&mut self, now: Moment, ports: &mut impl Ports) {
+        self.context.now = now;
+        self.note_memory(ports.held());
+    }
+
     fn handle_rules(&mut self, now: Moment, rules: &Arc<Rules>, _: &mut impl Ports) {
         self.context.now = now;
         self.adopt(rules);

@@ -57,7 +57,7 @@ impl Shard {
         if earlier.is_some_and(|earlier| !ports.precede(earlier.connection, id)) {
             return Handled::NotTaken;
         }
-        let kept = Box::new(KeptConnect::keep(connect, terms));
+        let kept = Box::new(KeptConnect::keep(connect, terms, &self.context.memory.wills));
         let client = (id, self.connections.connected_mut(id));
         let credentials = Credentials::of(connect);
         let step = self.authenticator.begin(client, kept, credentials, &mut self.context, ports);

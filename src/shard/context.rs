@@ -6,7 +6,8 @@
 use std::rc::Rc;
 
 use super::{
-    log::Refusals, ports::Ports, rules::Rules, settings::Settings, stats::Counters, timers::Timers,
+    log::Refusals, memory::Memory, ports::Ports, rules::Rules, settings::Settings, stats::Counters,
+    timers::Timers,
 };
 use crate::base::{ids::ShardId, time::Moment};
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub(super) struct Context {
     /// The moment of the current call.
     pub(super) now: Moment,
     pub(super) counters: Counters,
+    pub(super) memory: Memory,
     /// The reminders of the shard.
     pub(super) timers: Timers,
     /// Refused clients that the log has only counted.
@@ -44,6 +46,7 @@ impl Context {
             rules: Rc::new(rules.clone()),
             now,
             counters: Counters::default(),
+            memory: Memory::default(),
             timers: Timers::new(now),
             refusals: Refusals::default(),
             stopping: false,

@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{
     access::topics,
-    base::{hash::Seed, ids::SubscriberId, time::Moment},
+    base::{byte_count::ByteCount, hash::Seed, ids::SubscriberId, time::Moment},
     mqtt::QoS,
     session::{
         Link, Session,
-        message::{Message, MessageView},
+        message::{CountedMessage, MessageView},
         queue::{QueueLimits, QueuedMessage},
     },
     topic::GroupName,
@@ -28,7 +28,7 @@ use crate::{
 
 impl Form<'_> {
     /// The message in this form, to be queued or in flight.
-    pub(super) fn queued(self, message: &Rc<Message>) -> QueuedMessage {
+    pub(super) fn queued(self, message: &Rc<CountedMessage>) -> QueuedMessage {
         QueuedMessage {
             message: Rc::clone(message),
             qos: self.qos,
@@ -50,6 +50,8 @@ pub(super) struct DeliveryBuffers {
     overrun: Vec<SubscriberId>,
     /// Events that are too frequent for one log line each.
     notices: Notices,
+    /// The memory of messages that are queued or in flight.
+    kept: ByteCount,
 }
 
 /// Why a message was not delivered to a session.
@@ -92,6 +94,7 @@ impl DeliveryBuffers {
             crowded: Vec::new(),
             overrun: Vec::new(),
             notices: Notices::default(),
+            kept: ByteCount::default(),
         }
     }
 
@@ -99,8 +102,14 @@ impl DeliveryBuffers {
         &mut self.notices
     }
 
-    pub(super) fn frames_mut(&mut self) -> &mut Frames {
-        &mut self.frames
+    /// The memory of messages that are queued or in flight.
+    pub(super) fn kept(&self) -> &ByteCount {
+        &self.kept
+    }
+
+    /// What a sender of kept messages needs: the frames, and where it counts what it keeps.
+    pub(super) fn for_sender(&mut self) -> (&mut Frames, &ByteCount) {
+        (&mut self.frames, &self.kept)
     }
 
     /// Whether the last deliveries have brought a session close to a limit.
@@ -184,7 +193,7 @@ pub(super) struct Fanout<'a, P> {
     /// that may miss it.
     update: Option<(u64, &'a mut Replays)>,
     /// The message as it is kept, once the first session has to keep it.
-    kept: Option<Rc<Message>>,
+    kept: Option<Rc<CountedMessage>>,
     /// What it adds to the number of PUBLISH packets sent: the broker's own count for nothing.
     weight: u64,
 }
@@ -216,7 +225,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
     }
 
     /// As this, for a message that is kept already.
-    pub(super) fn of_kept(self, message: &Rc<Message>) -> Fanout<'a, P> {
+    pub(super) fn of_kept(self, message: &Rc<CountedMessage>) -> Fanout<'a, P> {
         Fanout { kept: Some(Rc::clone(message)), ..self }
     }
 
@@ -398,7 +407,9 @@ impl<'a, P: Ports> Fanout<'a, P> {
     }
 
     fn queued(&mut self, form: Form<'_>) -> QueuedMessage {
-        let message = self.kept.get_or_insert_with(|| Rc::new(Message::keep(&self.view)));
+        let tally = &self.buffers.kept;
+        let message =
+            self.kept.get_or_insert_with(|| Rc::new(CountedMessage::keep(&self.view, tally)));
         let group = self.share.map(|share| Rc::clone(share.group));
         QueuedMessage { group, ..form.queued(message) }
     }

@@ -23,7 +23,7 @@ use super::{
     retained::Retained,
 };
 use crate::{
-    base::{hash::Seed, ids::SubscriberId},
+    base::{byte_count::ByteCount, hash::Seed, ids::SubscriberId},
     mqtt::RetainHandling,
     routing::Entry,
     session::{message::MessageView, sessions::Sessions},
@@ -140,6 +140,11 @@ impl Deliveries {
 
     pub(super) fn notices_mut(&mut self) -> &mut Notices {
         self.buffers.notices_mut()
+    }
+
+    /// The memory of messages that are queued or in flight.
+    pub(super) fn kept(&self) -> &ByteCount {
+        self.buffers.kept()
     }
 
     /// Whether publishers are held back for a session.

@@ -2,15 +2,13 @@
 
 use std::{num::NonZeroU16, rc::Rc};
 
-use bytes::Bytes;
-
 use super::budget::{Budget, BudgetShare};
 use crate::{
     access::{Principal, topics},
-    base::time::Span,
+    base::{byte_count::ByteCount, time::Span},
     mqtt::{self, Connect, DecodeError, Frame, Version, connect::peek_version},
     session::{
-        message::{Message, MessageView, Payload, shared_payload},
+        message::{CountedMessage, MessageView, Payload},
         terms::Terms,
         will::Will,
     },
@@ -48,7 +46,7 @@ pub(super) const WAITING_BYTES_MAX: usize = 64 << 20;
 pub(super) struct WaitingFull;
 
 impl KeptConnect {
-    pub(super) fn keep(connect: &Connect<'_>, terms: Terms) -> KeptConnect {
+    pub(super) fn keep(connect: &Connect<'_>, terms: Terms, wills: &ByteCount) -> KeptConnect {
         let properties = &connect.properties;
         KeptConnect {
             terms,
@@ -58,7 +56,7 @@ impl KeptConnect {
             clean_start: connect.clean_start,
             is_bridge: connect.is_bridge,
             keep_alive: connect.keep_alive,
-            will: connect.will.as_ref().map(|will| Box::new(keep_will(will))),
+            will: connect.will.as_ref().map(|will| Box::new(keep_will(will, wills))),
             session_expiry_interval: properties.session_expiry_interval,
             receive_maximum: properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get),
             wants_response_information: properties.request_response_information,
@@ -119,14 +117,13 @@ pub(super) fn level_of(frame: Frame<'_>, error: DecodeError) -> Option<u8> {
 }
 
 /// The Will as it is kept with the session. [MQTT-3.1.2-7]
-fn keep_will(will: &mqtt::Will<'_>) -> Will {
+fn keep_will(will: &mqtt::Will<'_>, wills: &ByteCount) -> Will {
     let mut application = Vec::new();
     will.properties.application.encode(&mut application);
-    let shared = shared_payload(will.payload, Bytes::copy_from_slice);
     let view = MessageView {
         topic: TopicName::from_valid(will.topic),
         application: &application,
-        payload: shared.as_ref().map_or(Payload::Small(will.payload), Payload::Shared),
+        payload: Payload::Small(will.payload),
         qos: will.qos,
         retain: will.retain,
         expires_at: None,
@@ -135,7 +132,7 @@ fn keep_will(will: &mqtt::Will<'_>) -> Will {
     };
     let seconds = |seconds: u32| Span::from_secs(u64::from(seconds));
     Will {
-        message: Rc::new(Message::keep(&view)),
+        message: Rc::new(CountedMessage::keep(&view, wills)),
         delay: seconds(will.properties.will_delay_interval),
         message_expiry: will.properties.message_expiry_interval.map(seconds),
         due_at: None,
@@ -147,7 +144,8 @@ mod tests {
     use super::*;
 
     fn kept(client_id: &str) -> KeptConnect {
-        KeptConnect::keep(&Connect::new(Version::V5, client_id), Terms::plain(Version::V5))
+        let connect = Connect::new(Version::V5, client_id);
+        KeptConnect::keep(&connect, Terms::plain(Version::V5), &ByteCount::default())
     }
 
     #[test]

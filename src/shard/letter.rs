@@ -176,6 +176,11 @@ impl LetterBatch {
             || self.text.len() + self.shared_bytes >= BATCH_BYTES_MAX
     }
 
+    /// What the batch takes, without large payloads.
+    pub fn bytes(&self) -> usize {
+        self.letters.len() * size_of::<Letter>() + self.text.len()
+    }
+
     /// Empties the batch and keeps its memory for the next one.
     pub fn clear(&mut self) {
         self.letters.clear();

@@ -32,6 +32,7 @@ mod kept_connect;
 pub mod letter;
 mod log;
 mod mail;
+mod memory;
 mod notices;
 pub mod offer;
 mod orphans;
@@ -136,14 +137,16 @@ impl Shard {
     /// The counters of this shard, with the present numbers of connections and sessions.
     pub fn counters(&self) -> Counters {
         let counted = &self.context.counters;
-        Counters {
+        let mut counters = Counters {
             messages_sent: counted.messages_sent
                 + counted.publishes_sent
                 + self.connections.written(),
             connections: self.connections.len() as u64,
             clients_total: self.sessions.len() as u64,
             ..counted.clone()
-        }
+        };
+        self.context.memory.count(&mut counters);
+        counters
     }
 
     /// Handles whole packets until no whole packet is left, until the connection is held or gone,

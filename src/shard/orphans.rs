@@ -73,10 +73,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        base::time::Moment,
+        base::{byte_count::ByteCount, time::Moment},
         mqtt::QoS,
         session::{
-            message::{Message, tests::view},
+            message::{CountedMessage, tests::view},
             queue::QueueLimits,
         },
         topic::Subscription,
@@ -89,7 +89,10 @@ mod tests {
         let group = is_shared.then(|| Rc::new(shared.into()));
         let mut outbound = Outbound::default();
         for topic in topics {
-            let message = Rc::new(Message::keep(&view(topic, b"", QoS::AtLeastOnce)));
+            let message = Rc::new(CountedMessage::keep(
+                &view(topic, b"", QoS::AtLeastOnce),
+                &ByteCount::default(),
+            ));
             let group = group.clone();
             let queued = QueuedMessage {
                 message,

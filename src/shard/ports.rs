@@ -108,6 +108,21 @@ pub struct Backlog {
     pub taken: u64,
 }
 
+/// What the runtime of a shard keeps for clients, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldByRuntime {
+    /// What each connection takes by itself.
+    pub connections: usize,
+    /// Unsent bytes, without large payloads.
+    pub outboxes: usize,
+    /// Incomplete packets, with the room made for them.
+    pub incomplete: usize,
+    /// Large payloads that came to this shard, wherever they are referred to.
+    pub payloads: usize,
+    /// Letters that wait here for room in a mailbox, without large payloads.
+    pub letters: usize,
+}
+
 /// What a shard may ask of the world. No call blocks, and none calls the shard back.
 ///
 /// Calls that name a connection which has gone do nothing.
@@ -185,6 +200,11 @@ pub trait Ports {
     fn secret(&mut self) -> Secret;
 
     fn load(&self) -> Load;
+
+    /// What is kept for clients besides what the shard itself keeps.
+    fn held(&self) -> HeldByRuntime {
+        HeldByRuntime::default()
+    }
 }
 
 /// One core's brain, as the runtime sees it.
@@ -249,6 +269,9 @@ pub trait Brain {
 
     /// Time has passed: the brain does what is due. Called no later than [`Brain::next_deadline`].
     fn handle_time(&mut self, now: Moment, ports: &mut impl Ports);
+
+    /// A turn is about to end.
+    fn handle_turn(&mut self, _now: Moment, _ports: &mut impl Ports) {}
 
     /// New rules hold from now on.
     fn handle_rules(&mut self, now: Moment, rules: &Arc<Rules>, ports: &mut impl Ports);

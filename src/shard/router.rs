@@ -20,6 +20,7 @@ use super::{
     forwarding::Forwarding,
     interest::Interest,
     letter::{Arrived, PublishLetter},
+    memory::subscription_bytes,
     notices::Notices,
     orphans::Orphans,
     owed::Answer,
@@ -40,7 +41,7 @@ use crate::{
     routing::Entry,
     session::{
         Session,
-        message::{MessageView, Payload},
+        message::{MessageView, Payload, shared_payload},
         sessions::Sessions,
     },
     topic::{Subscription, TopicName},
@@ -90,6 +91,11 @@ impl Router {
 
     pub(super) fn deliveries(&self) -> &Deliveries {
         &self.deliveries
+    }
+
+    /// The memory of messages that are queued or in flight.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.deliveries.kept().bytes()
     }
 
     /// How many orphaned messages wait, and how many works go on in the next turn.
@@ -157,7 +163,9 @@ impl Router {
             context.counters.refused_publish += 1;
             return;
         }
+        let shared = shared_payload(message.payload.as_slice(), |payload| ports.share(payload));
         let view = MessageView {
+            payload: shared.as_ref().map_or(message.payload, Payload::Shared),
             expires_at: will.message_expiry.map(|span| context.now + span),
             publisher: Some(subscriber),
             publisher_hash: client_hash,
@@ -379,6 +387,9 @@ impl Router {
             .subscribe(text, subscription, limits.filters(), context.settings.seed)
             .map_err(Reason::from)?;
         context.counters.subscriptions += u64::from(is_new);
+        if is_new {
+            context.memory.subscriptions.add(subscription_bytes(text.len()));
+        }
         if let Subscription::Plain(filter) = subscription {
             self.deliveries.open_replay(filter, entry, is_new, &self.retained);
         }
@@ -408,6 +419,7 @@ impl Router {
         }
         self.deliveries.end_replay(subscriber, text);
         context.counters.subscriptions -= 1;
+        context.memory.subscriptions.subtract(subscription_bytes(text.len()));
         self.interest.unsubscribe(subscription, subscriber, ports);
         Ok(())
     }

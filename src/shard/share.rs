@@ -27,7 +27,7 @@ use crate::{
     routing::{Entry, GroupId, Selector},
     session::{
         Session,
-        message::{Message, MessageView},
+        message::{CountedMessage, MessageView},
         queue::QueuedMessage,
         sessions::Sessions,
     },
@@ -197,7 +197,7 @@ impl<'a> GroupDelivery<'a> {
             return false;
         }
         let queued = QueuedMessage {
-            message: Rc::new(Message::keep(view)),
+            message: Rc::new(CountedMessage::keep(view, self.deliveries.kept())),
             qos: view.qos,
             retain: view.retain,
             subscription_ids: None,

@@ -81,6 +81,28 @@ counters! {
     refused_subscriptions => "subscriptions/refused",
     /// Messages that wait in the queues of sessions.
     queued => "messages/queued",
+    /// Bytes of all kinds that clients have caused the broker to take.
+    memory_total => "memory/total",
+    /// Bytes that connections take by themselves.
+    memory_connections => "memory/connections",
+    /// Bytes that sessions take by themselves.
+    memory_sessions => "memory/sessions",
+    /// Bytes of messages that are queued or in flight, without large payloads.
+    memory_queues => "memory/queues",
+    /// Bytes of Wills.
+    memory_wills => "memory/wills",
+    /// Bytes of subscriptions.
+    memory_subscriptions => "memory/subscriptions",
+    /// Bytes of retained messages on all shards, without large payloads.
+    memory_retained => "memory/retained",
+    /// Unsent bytes, without large payloads.
+    memory_outboxes => "memory/outboxes",
+    /// Bytes of incomplete packets.
+    memory_incomplete => "memory/incomplete",
+    /// Bytes of large payloads, each counted once.
+    memory_payloads => "memory/payloads",
+    /// Bytes of letters that wait for room in a mailbox.
+    memory_letters => "memory/letters",
     /// Times that publishers were held back for a subscriber.
     holds => "pressure/holds",
     /// Times that a subscriber did not catch up while its publishers were held back.

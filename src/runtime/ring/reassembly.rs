@@ -72,13 +72,16 @@ impl ReassemblyBuffer {
         self.size - self.len()
     }
 
-    /// The packet, once all of it has come.
-    pub(in crate::runtime) fn packet(&mut self) -> Option<Bytes> {
+    /// The packet, once all of it has come, in memory that is shared by `share`.
+    pub(in crate::runtime) fn packet(
+        &mut self,
+        share: impl FnOnce(Vec<u8>) -> Bytes,
+    ) -> Option<Bytes> {
         if let Memory::Open(memory) = &mut self.memory {
             if memory.len() < self.size {
                 return None;
             }
-            self.memory = Memory::Whole(mem::take(memory).into());
+            self.memory = Memory::Whole(share(mem::take(memory)));
         }
         match &self.memory {
             Memory::Whole(packet) => Some(packet.clone()),
@@ -171,13 +174,13 @@ mod tests {
         let mut reassembly = ReassemblyBuffer::new(&packet[..7], packet.len(), 0).unwrap();
         assert_eq!(reassembly.append(&packet[7..20]), Ok(13));
         let mut come = 20;
-        while reassembly.packet().is_none() {
+        while reassembly.packet(Bytes::from).is_none() {
             assert_eq!(reassembly.len(), come);
             come += land(&mut reassembly, &packet[come..packet.len().min(come + 33_333)]);
         }
-        assert_eq!(reassembly.packet().unwrap(), packet);
+        assert_eq!(reassembly.packet(Bytes::from).unwrap(), packet);
         assert_eq!(reassembly.append(b"the next"), Ok(0));
-        assert_eq!(reassembly.packet().unwrap(), packet, "it can be asked for again");
+        assert_eq!(reassembly.packet(Bytes::from).unwrap(), packet, "it can be asked for again");
     }
 
     #[test]
@@ -196,7 +199,7 @@ mod tests {
         }
         rooms.dedup();
         assert_eq!(rooms, [16 << 10, 64 << 10, 256 << 10, 1 << 20, 3 << 20]);
-        assert_eq!(reassembly.packet().unwrap(), packet);
+        assert_eq!(reassembly.packet(Bytes::from).unwrap(), packet);
     }
 
     #[test]

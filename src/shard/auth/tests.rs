@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     access::{Accounts, Anonymous, Passwords, scram::ScramUsers},
-    base::time::Moment,
+    base::{byte_count::ByteCount, time::Moment},
     mqtt::Version,
     session::terms::Terms,
 };
@@ -39,7 +39,7 @@ fn connection(rules: &Rc<Rules>) -> MqttConnection {
 
 fn kept(user_name: Option<&str>) -> KeptConnect {
     let connect = Connect { user_name, ..Connect::new(Version::V5, "client") };
-    KeptConnect::keep(&connect, Terms::plain(Version::V5))
+    KeptConnect::keep(&connect, Terms::plain(Version::V5), &ByteCount::default())
 }
 
 fn begin(

@@ -1,4 +1,5 @@
 use super::{super::rules::tests::rules, *};
+use crate::base::byte_count::ByteCount;
 use crate::mqtt::Connect;
 
 const NOW: Moment = Moment::from_nanos(1_000);
@@ -14,7 +15,11 @@ pub(in crate::shard) fn connection() -> MqttConnection {
 /// A connection whose client has been let in with this CONNECT, and told these rules.
 pub(in crate::shard) fn connected(connect: &Connect<'_>, rules: Rules) -> MqttConnection {
     let mut connection = connection();
-    let kept = KeptConnect::keep(connect, Terms::of(connect, rules.limits.topic_aliases_max));
+    let kept = KeptConnect::keep(
+        connect,
+        Terms::of(connect, rules.limits.topic_aliases_max),
+        &ByteCount::default(),
+    );
     let known = (SubscriberId(0), Rc::clone(connection.principal()));
     connection.connect(known, &kept, Rc::new(rules));
     connection

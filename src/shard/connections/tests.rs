@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     access::Accounts,
-    base::ids::SubscriberId,
+    base::{byte_count::ByteCount, ids::SubscriberId},
     mqtt::{Ack, Connack, Connect, Delivery, Packet, PacketId, ReasonCode, Version},
     session::terms::Terms,
 };
@@ -87,7 +87,7 @@ fn a_publisher_that_is_eased_gets_its_acknowledgements() {
 /// A connection whose client has been let in with this CONNECT, and what the shard keeps to.
 fn let_in(connect: &Connect<'_>) -> (Connections, Context, FakePorts) {
     let (mut connections, ports) = connections();
-    let kept = KeptConnect::keep(connect, Terms::of(connect, 0));
+    let kept = KeptConnect::keep(connect, Terms::of(connect, 0), &ByteCount::default());
     let connection = connections.connected_mut(ONE);
     let known = (SubscriberId(0), Rc::clone(connection.principal()));
     connection.connect(known, &kept, Rc::new(rules()));

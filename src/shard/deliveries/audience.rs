@@ -16,7 +16,7 @@ use crate::{
     base::hash::Seed,
     routing::Entry,
     session::{
-        message::{Message, MessageView},
+        message::{CountedMessage, MessageView},
         sessions::Sessions,
     },
 };
@@ -40,7 +40,7 @@ pub(in crate::shard) struct Audience {
 /// A message for an audience.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::shard) struct Placed<'a> {
-    pub(in crate::shard) message: &'a Rc<Message>,
+    pub(in crate::shard) message: &'a Rc<CountedMessage>,
     pub(in crate::shard) view: MessageView<'a>,
     /// The number of the update that the message has made of the retained messages, if any.
     pub(in crate::shard) update: Option<u64>,

@@ -18,12 +18,12 @@ use super::{
 };
 use crate::{
     access::topics,
-    base::{ids::SubscriberId, time::Moment},
+    base::{byte_count::ByteCount, ids::SubscriberId, time::Moment},
     mqtt::{Ack, Packet, PacketId, QoS},
     routing::Step,
     session::{
         Link, Session,
-        message::{Message, MessageView},
+        message::{CountedMessage, Message, MessageView},
         outbound::Resend,
         queue::QueuedMessage,
         sessions::Sessions,
@@ -58,11 +58,13 @@ impl Deliveries {
         let session = sessions.get_mut(subscriber)?;
         let link = session.link()?;
         let relieved = session.outbound().queue.is_relieved();
+        let (frames, kept) = self.buffers.for_sender();
         let mut sender = Sender {
             link,
             now: context.now,
             outbox_bytes_max: context.rules.limits.outbox_bytes_max,
-            frames: self.buffers.frames_mut(),
+            frames,
+            kept,
             scratch: &mut self.pubrel,
             counters: &mut context.counters,
             ports,
@@ -87,6 +89,8 @@ struct Sender<'a, P> {
     now: Moment,
     outbox_bytes_max: usize,
     frames: &'a mut Frames,
+    /// The memory of messages that are queued or in flight.
+    kept: &'a ByteCount,
     scratch: &'a mut Vec<u8>,
     counters: &'a mut Counters,
     ports: &'a mut P,
@@ -186,7 +190,8 @@ impl<P: Ports> Sender<'_, P> {
             return;
         }
         // The session may keep it for longer than it is retained.
-        let packet_id = outbound.begin(form.queued(&Rc::new(Message::keep(&view))));
+        let kept = Rc::new(CountedMessage::keep(&view, self.kept));
+        let packet_id = outbound.begin(form.queued(&kept));
         if !self.send(topic_aliases, &view, form, Some(packet_id)) {
             outbound.abandon(packet_id);
         }

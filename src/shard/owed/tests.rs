@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    base::byte_count::ByteCount,
     mqtt::{Connect, Version, frame},
     session::terms::Terms,
 };
@@ -25,7 +26,8 @@ fn packets(text: &str) -> Answer {
 
 fn connect() -> Answer {
     let terms = Terms::plain(Version::V5);
-    let connect = KeptConnect::keep(&Connect::new(Version::V5, "client"), terms);
+    let connect =
+        KeptConnect::keep(&Connect::new(Version::V5, "client"), terms, &ByteCount::default());
     Answer::Connect(Box::new(connect))
 }
 

@@ -9,9 +9,9 @@ use super::{
         connections::Connections,
         context::Context,
         interest::Interest,
+        memory::subscription_bytes,
         ports::Ports,
         replays::SessionReplays,
-        stats::Counters,
         timers::Timer,
         unfinished::{Owner, SLICES_PER_TURN, Steps, Work},
     },
@@ -42,12 +42,13 @@ impl Leaving {
     fn go_on(
         &mut self,
         interest: &mut Interest,
-        counters: &mut Counters,
+        context: &mut Context,
         steps: &mut Steps,
         ports: &mut impl Ports,
     ) -> bool {
         while let Some(text) = self.filters.pop() {
-            counters.subscriptions -= 1;
+            context.counters.subscriptions -= 1;
+            context.memory.subscriptions.subtract(subscription_bytes(text.len()));
             interest.unsubscribe(Subscription::from_valid(&text), self.subscriber, ports);
             steps.spend(Steps::FILTER);
             if steps.is_spent() {
@@ -237,7 +238,7 @@ impl Router {
         (sessions, context): (&mut Sessions, &mut Context),
         ports: &mut impl Ports,
     ) -> Option<Box<Leaving>> {
-        if !leaving.go_on(&mut self.interest, &mut context.counters, steps, ports) {
+        if !leaving.go_on(&mut self.interest, context, steps, ports) {
             return Some(leaving);
         }
         sessions.release(leaving.subscriber);
@@ -260,12 +261,15 @@ mod tests {
     fn an_ended_session_loses_its_subscriptions_in_slices() {
         let mut world = world();
         world.context.counters.subscriptions = 3;
+        for filter in FILTERS {
+            world.context.memory.subscriptions.add(subscription_bytes(filter.len()));
+        }
         let filters = FILTERS.map(Box::from).to_vec();
         let mut leaving = Leaving { subscriber: world.subscriber, filters, replays: None };
         let World { interest, context, ports, .. } = &mut world;
         let mut go_on = |steps| {
             let steps = &mut Steps::new(steps);
-            let ended = leaving.go_on(interest, &mut context.counters, steps, ports);
+            let ended = leaving.go_on(interest, context, steps, ports);
             (ended, context.counters.subscriptions, interest.group_count())
         };
         assert_eq!(go_on(2 * Steps::FILTER), (false, 1, 0));

@@ -32,7 +32,7 @@ use crate::{
     base::ids::{ShardSet, SubscriberId},
     routing::{GroupPlace, Walk},
     session::{
-        message::{Message, MessageView},
+        message::{CountedMessage, MessageView},
         sessions::Sessions,
     },
 };
@@ -40,7 +40,7 @@ use crate::{
 /// A message on its way to all who want it.
 #[derive(Debug)]
 pub(in crate::shard) struct Placement {
-    message: Rc<Message>,
+    message: Rc<CountedMessage>,
     publisher: Option<SubscriberId>,
     /// The connection that has published it, on whichever shard. It waits.
     sender: Option<Publisher>,
@@ -137,7 +137,7 @@ impl Router {
         let is_first = !self.unfinished.is_placing(owner);
         let shards = self.interest.others_of(view.topic);
         let mut placement = Box::new(Placement {
-            message: Rc::new(Message::keep(view)),
+            message: Rc::new(CountedMessage::keep(view, self.deliveries.kept())),
             publisher: view.publisher,
             sender,
             scope,

@@ -1,5 +1,6 @@
 //! The two halves of a session, and its queue, against lists.
 
+use ringmq::base::byte_count::ByteCount;
 use std::{
     collections::{BTreeMap, VecDeque},
     rc::Rc,
@@ -13,7 +14,7 @@ use ringmq::{
     mqtt::{Delivery, PacketId, QoS},
     session::{
         inbound::{Admission, Inbound},
-        message::{Message, MessageView, Payload},
+        message::{CountedMessage, MessageView, Payload},
         outbound::{Outbound, Received, Resend},
         queue::{QueueLimits, QueuedMessage},
     },
@@ -27,7 +28,7 @@ use super::script::Script;
 struct Flight {
     id: PacketId,
     qos: QoS,
-    message: Rc<Message>,
+    message: Rc<CountedMessage>,
     released: bool,
     /// On this connection: sent, and counted as outstanding.
     sent: bool,
@@ -76,7 +77,7 @@ fn queued(qos: QoS, expires_at: Option<Moment>) -> QueuedMessage {
         publisher: None,
         publisher_hash: 0,
     };
-    let message = Rc::new(Message::keep(&view));
+    let message = Rc::new(CountedMessage::keep(&view, &ByteCount::default()));
     QueuedMessage { message, qos, retain: false, subscription_ids: None, group: None }
 }
 

@@ -1,0 +1,60 @@
+//! Large payloads: the memory of each is counted once, until nobody refers to it any more.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+
+/// The bytes of the large payloads that have come to one shard. Other shards may refer to them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Payloads(Arc<AtomicUsize>);
+
+/// The memory of one payload, or of a packet with one.
+struct Counted {
+    bytes: Vec<u8>,
+    payloads: Payloads,
+}
+
+impl Payloads {
+    /// Memory that can be shared, and that counts until the last reference to it has gone.
+    pub(super) fn share(&self, bytes: Vec<u8>) -> Bytes {
+        // Relaxed, here and below: the number guards no other memory.
+        self.0.fetch_add(bytes.capacity(), Ordering::Relaxed);
+        Bytes::from_owner(Counted { bytes, payloads: self.clone() })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.payloads.0.fetch_sub(self.bytes.capacity(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_counts_until_the_last_reference_to_it_has_gone() {
+        let payloads = Payloads::default();
+        let whole = payloads.share(vec![7; 1_000]);
+        let part = whole.slice(990..);
+        assert_eq!(payloads.bytes(), 1_000);
+        drop(whole);
+        assert_eq!((&part[..], payloads.bytes()), (&[7; 10][..], 1_000));
+        drop(part);
+        assert_eq!(payloads.bytes(), 0);
+    }
+}

@@ -351,6 +351,39 @@ proptest! {
     }
 }
 
+/// More shapes of filters than are kept as digests, and more levels. They come and go in any order,
+/// so that a filter may stay in the trie while others of its shape are kept as digests.
+#[test]
+fn filters_of_any_shape_are_told_to_the_right_shards() {
+    let pick = |dice: u64, shift: u32| ["+", "a", "b"][(dice >> shift) as usize % 3];
+    let text = |number: u64| {
+        let dice = SEED.hash(&number);
+        let levels: Vec<&str> = (0..6).map(|level| pick(dice, 8 * level)).collect();
+        let end = if number.is_multiple_of(7) { "/a".repeat(16) } else { String::new() };
+        format!("{}{end}/#", levels.join("/"))
+    };
+    let (mut routes, mut list) = (NaiveRoutes::default(), List::default());
+    let names: Vec<String> = (0..20).map(|number| text(number).replace(['+', '#'], "b")).collect();
+    for number in 0..2_000u64 {
+        let (filter, dice) = (text(number % 300), SEED.hash(&!number));
+        let peer = usize::from(dice % 2 == 0) + 1;
+        let filters = std::slice::from_ref(&filter);
+        let known = list.interest.iter().any(|(other, at)| *other == filter && *at == shard(peer));
+        let change = if known { Operation::RemoveInterest } else { Operation::AddInterest };
+        perform(&change(0, peer), &mut routes, &mut list, filters);
+        let known = list.interest.iter().filter(|(other, _)| *other == filter);
+        let mut known: Vec<ShardId> = known.map(|(_, at)| *at).collect();
+        known.sort_unstable();
+        let (_, shards) = routes.trie.interest(TopicFilter::parse(&filter).unwrap());
+        assert!(shards.iter().eq(known), "{filter}");
+        let name = &names[usize::try_from(number % 20).unwrap()];
+        assert_eq!(routes.audience(name), list.audience(name), "{name}");
+    }
+    assert!(routes.trie.sizes().nodes > 0, "some do not fit into the digests");
+    tear_down(&mut routes, &list);
+    assert_empty(&routes);
+}
+
 /// [MQTT-4.7.2-1] [MQTT-4.7.3-4] [MQTT-4.7.2-1@3.1.1] [MQTT-4.7.3-4@3.1.1]
 #[test]
 fn all_small_filters_together_match_every_small_name_as_section_4_7_says() {

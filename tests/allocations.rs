@@ -21,10 +21,10 @@ use ringmq::{
         Connect, ConnectProperties, Delivery, Packet, PacketId, QoS, Unsubscribe,
         UnsubscribeFilters, UserProperties, Version,
     },
-    routing::{Change, RetainedStore, Stamp, Trie},
+    routing::{Change, Counts, RetainedStore, Stamp, Trie},
     session::message::{Message, MessageView, Payload},
     shard::letter::LetterBatch,
-    topic::{TopicFilter, TopicName},
+    topic::{ShareName, SharedFilter, TopicFilter, TopicName},
 };
 use workbench::{Workbench, publish};
 
@@ -224,6 +224,25 @@ fn a_filter_takes_little_memory_of_a_further_shard() {
         let left = LIVE.get().saturating_sub(before);
         assert!(left <= 512 << 10, "{left} bytes are left");
     }
+}
+
+/// A share group whose members are all on one other shard.
+#[test]
+fn a_share_group_of_another_shard_takes_bounded_memory() {
+    let (mut bench, count) = (Workbench::new(2), 10_000);
+    let before = LIVE.get();
+    for n in 0..count {
+        let filter = format!("site/{:03}/{n:08}/s", n % 100);
+        let group = SharedFilter {
+            share: ShareName::parse("workers").expect("a ShareName"),
+            filter: TopicFilter::from_valid(&filter),
+        };
+        let mut letters = LetterBatch::default();
+        letters.push_group(group, Counts { online: 1, all: 1, ..Counts::default() });
+        bench.hear(&letters);
+    }
+    let replica = (LIVE.get() - before) / count;
+    assert!(replica <= 480, "{replica} bytes for a share group of another shard");
 }
 
 /// Changes of retained messages as another shard has made them, with topics of 27 bytes.

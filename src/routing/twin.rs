@@ -355,7 +355,11 @@ proptest! {
 /// so that a filter may stay in the trie while others of its shape are kept as digests.
 #[test]
 fn filters_of_any_shape_are_told_to_the_right_shards() {
-    let pick = |dice: u64, shift: u32| ["+", "a", "b"][(dice >> shift) as usize % 3];
+    let pick = |dice: u64, shift: u32| match (dice >> shift) % 3 {
+        0 => "+",
+        1 => "a",
+        _ => "b",
+    };
     let text = |number: u64| {
         let dice = SEED.hash(&number);
         let levels: Vec<&str> = (0..6).map(|level| pick(dice, 8 * level)).collect();

@@ -19,8 +19,7 @@ use crate::{base::ids::ShardSet, topic::TopicName};
 pub struct Matches {
     targets: Vec<TargetId>,
     shards: ShardSet,
-    /// All nodes that the name has reached; those of the latest level are at the end. None if the
-    /// result of an earlier walk was reused.
+    /// All nodes that the name has reached; those of the latest level are at the end.
     reached: Vec<NodeId>,
     /// The walk was given up, because it had reached too many nodes.
     is_cut: bool,
@@ -44,8 +43,7 @@ impl Matches {
         self.is_cut
     }
 
-    /// How many nodes the walk has reached.
-    #[inline]
+    /// How many nodes the latest walk has reached.
     pub fn reached(&self) -> usize {
         self.reached.len()
     }
@@ -70,27 +68,33 @@ impl Trie {
     }
 
     /// As [`Trie::matches`], but gives the walk up when it has reached more than `nodes_max` nodes.
-    pub fn matches_within(&self, name: TopicName<'_>, nodes_max: usize, matches: &mut Matches) {
-        let Matches { targets, shards, reached, recent, is_cut } = matches;
+    /// False: it was not needed, because the result of an earlier walk was reused.
+    pub fn matches_within(
+        &self,
+        name: TopicName<'_>,
+        nodes_max: usize,
+        matches: &mut Matches,
+    ) -> bool {
+        let Matches { targets, shards, recent, is_cut, .. } = matches;
         *is_cut = false;
         if let Some(found) = recent.find(name, self.seed, self.changes) {
             targets.clear();
             targets.extend(found.targets());
             *shards = found.shards;
-            reached.clear();
-            return;
+            return false;
         }
         if !self.walk(name, nodes_max, matches) {
             matches.targets.clear();
             matches.shards = ShardSet::EMPTY;
             matches.is_cut = true;
-            return;
+            return true;
         }
         let Matches { targets, shards, recent, .. } = matches;
         if !self.others.is_empty() {
             *shards = shards.union(self.others_of(name));
         }
         recent.keep(name, self.seed, self.changes, (targets, *shards));
+        true
     }
 
     /// False: the walk was given up.

@@ -279,23 +279,24 @@ impl Interest {
     /// of all filters: none for a few.
     #[inline]
     pub(super) fn find(&mut self, name: TopicName<'_>, nodes_max: usize) -> u64 {
-        self.trie.matches_within(name, nodes_max, &mut self.matches);
+        if !self.trie.matches_within(name, nodes_max, &mut self.matches) {
+            return 0;
+        }
         let filters = self.matches.targets().len();
         (self.matches.reached() / NODES_PER_STEP + filters / FILTERS_PER_STEP) as u64
     }
 
-    /// The steps that it takes at most to bring the message to all who want it, or `usize::MAX` if
-    /// it was given up to find them.
+    /// What it takes to bring the message to all who want it here.
     #[inline]
-    pub(super) fn weight(&self) -> usize {
-        if self.matches.is_cut() {
-            return usize::MAX;
+    pub(super) fn weight(&self) -> Weight {
+        let (mut entries, mut groups) = (0, 0);
+        for &target in self.matches.targets() {
+            let (of_sessions, of_groups) = self.trie.lens(target);
+            entries += of_sessions;
+            groups += of_groups;
         }
-        let weigh = |&target: &TargetId| {
-            let (entries, groups) = self.trie.lens(target);
-            entries * Steps::RECEIVER + groups * Steps::LONG_GROUP
-        };
-        self.matches.targets().iter().map(weigh).sum()
+        let steps = entries * Steps::RECEIVER + groups * Steps::LONG_GROUP;
+        Weight { steps: if self.matches.is_cut() { usize::MAX } else { steps }, groups }
     }
 
     /// Each filter that matched, and who wants it.
@@ -439,6 +440,15 @@ impl Interest {
     pub(super) fn members(&self, shared: SharedFilter<'_>) -> Vec<(ShardId, Counts)> {
         self.groups.find(shared).map_or_else(Vec::new, |group| self.groups.all_counts(group))
     }
+}
+
+/// What it takes to bring a message to all who want it on a shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Weight {
+    /// At most so many steps; `usize::MAX` if it was given up to find who wants it.
+    pub(super) steps: usize,
+    /// Share groups that want it.
+    pub(super) groups: usize,
 }
 
 /// A step takes some hundred nanoseconds.

@@ -18,7 +18,7 @@ use super::{
     context::Context,
     deliveries::Deliveries,
     forwarding::Forwarding,
-    interest::Interest,
+    interest::{Interest, Weight},
     letter::{Arrived, PublishLetter},
     memory::subscription_bytes,
     notices::Notices,
@@ -124,17 +124,18 @@ impl Router {
     ) -> bool {
         let retention = if view.retain { self.retain(view, context) } else { None };
         let update = retention.as_ref().map(|_| self.retained.sequence());
-        context.counters.other_steps +=
-            self.interest.find(view.topic, context.rules.limits.nodes_at_once());
+        let weight = self.find(view, context);
         let shard = context.settings.shard;
         let sender = publisher.map(|connection| Publisher { shard, connection });
-        if self.is_too_much(true, view.publisher_hash, context) {
+        if self.is_too_much(weight, view.publisher_hash, context) {
             let (message, way) = ((view, update), (sender, Scope::Everyone(retention)));
             self.place_later(message, way, (sessions, connections), context, ports);
             return true;
         }
         self.deliveries.deliver_matches(view, update, (&self.interest, sessions), context, ports);
-        self.deliver_to_groups(view, sessions, context, ports);
+        if weight.groups > 0 {
+            self.deliver_to_groups(view, sessions, context, ports);
+        }
         let matched = self.interest.is_wanted();
         let interested = self.interest.shards();
         if retention.is_some() || self.forwarding.is_needed(interested) {
@@ -144,6 +145,14 @@ impl Router {
         let clients = (&*sessions, connections);
         self.deliveries.hold_for_crowded(sender, clients, context, ports);
         matched
+    }
+
+    /// Finds who wants a message here.
+    #[inline]
+    fn find(&mut self, view: &MessageView<'_>, context: &mut Context) -> Weight {
+        context.counters.other_steps +=
+            self.interest.find(view.topic, context.rules.limits.nodes_at_once());
+        self.interest.weight()
     }
 
     /// Publishes the Will of a session, once. [MQTT-3.1.2-8] [MQTT-3.1.2-14] [MQTT-3.1.2-15]
@@ -207,11 +216,9 @@ impl Router {
         let applied = arrived.retention.is_some_and(|change| self.retained.apply(change));
         let update = applied.then(|| self.retained.sequence());
         let sender = arrived.publisher.map(|connection| Publisher { shard: from, connection });
-        if letter.to_subscribers {
-            context.counters.other_steps +=
-                self.interest.find(view.topic, context.rules.limits.nodes_at_once());
-        }
-        if self.is_too_much(letter.to_subscribers, view.publisher_hash, context) {
+        let weight =
+            if letter.to_subscribers { self.find(view, context) } else { Weight::default() };
+        if self.is_too_much(weight, view.publisher_hash, context) {
             let (subscribers, groups) = (letter.to_subscribers, arrived.groups.as_text().into());
             let scope = Scope::Here { subscribers, groups, served: 0, hops: letter.hops };
             let (message, way) = ((view, update), (sender, scope));

@@ -18,7 +18,7 @@ use super::{
         connections::Connections,
         context::Context,
         deliveries::{Audience, Placed},
-        interest::{Found, Interest},
+        interest::{Found, Interest, Weight},
         letter::GroupKeys,
         ports::Ports,
         pressure::Publisher,
@@ -103,18 +103,16 @@ impl Placement {
 const COPIES_PER_STEP: usize = 64;
 
 impl Router {
-    /// Whether a message is too much for this turn, or has to wait for an earlier one. If it is for
-    /// subscribers, its topic has been matched.
+    /// Whether a message is too much for this turn, or has to wait for an earlier one.
     #[inline]
     pub(super) fn is_too_much(
         &self,
-        to_subscribers: bool,
+        weight: Weight,
         publisher_hash: u32,
         context: &Context,
     ) -> bool {
         let waits = || self.unfinished.is_placing(Owner(publisher_hash));
-        (to_subscribers && self.interest.weight() > context.rules.limits.slice_steps)
-            || (!self.unfinished.is_empty() && waits())
+        weight.steps > context.rules.limits.slice_steps || (!self.unfinished.is_empty() && waits())
     }
 
     /// Whether any message is on its way.

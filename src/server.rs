@@ -17,7 +17,7 @@ use crate::{
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
     config::Config,
     runtime::{self, HangUps, RuntimeConfig, Started},
-    shard::{Shard, rules::Rules, settings::Settings},
+    shard::{Shard, memory::MemoryBudget, rules::Rules, settings::Settings},
     transport::{Listener, Protocol},
 };
 
@@ -47,6 +47,7 @@ pub fn run(config: &Config, hang_ups: HangUps) -> Result<()> {
         failures: Failures::new(seed),
         sessions: SharedCount::default(),
         accounts: Accounts::with_exempt(seed, config.exempt.clone()),
+        memory: MemoryBudget::new(config.memory_max),
         listeners: config.listeners.clone(),
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);
@@ -116,6 +117,19 @@ fn policy(config: &Config, former: Option<&Policy>) -> Result<Policy> {
     })
 }
 
+/// Room for the incomplete packets of clients, on each shard: an eighth of its part of the memory
+/// at the most, but two packets.
+fn partial_bytes_max(config: &Config) -> usize {
+    let part = config.memory_max / 8 / config.shard_cpus.len();
+    PARTIAL_BYTES_MAX.min(part).max(2 * config.limits.packet_size_max)
+}
+
+/// The same for those that have not been let in: a thirty-second, but eight packets.
+fn stranger_bytes_max(config: &Config) -> usize {
+    let part = config.memory_max / 32 / config.shard_cpus.len();
+    STRANGER_BYTES_MAX.min(part).max(8 * config.limits.connect_size_max)
+}
+
 fn runtime_config(config: &Config, hang_ups: HangUps) -> RuntimeConfig {
     RuntimeConfig {
         cpus: config.shard_cpus.clone(),
@@ -129,8 +143,8 @@ fn runtime_config(config: &Config, hang_ups: HangUps) -> RuntimeConfig {
         connections_surplus: CONNECTIONS_SURPLUS,
         flush_time_max: FLUSH_TIME_MAX,
         stop_time_max: config.stop_timeout,
-        partial_bytes_max: PARTIAL_BYTES_MAX,
-        stranger_bytes_max: STRANGER_BYTES_MAX,
+        partial_bytes_max: partial_bytes_max(config),
+        stranger_bytes_max: stranger_bytes_max(config),
         packet_timeout: config.packet_timeout,
         stalled_timeout: config.stalled_timeout,
         signals: Some(hang_ups),
@@ -154,6 +168,9 @@ fn announce(config: &Config, started: &Started) -> io::Result<()> {
     let plural = if started.cpus.len() == 1 { "" } else { "s" };
     writeln!(out, "ringmq {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "{} shard{plural} on CPU {}", started.cpus.len(), cpus.join(", "))?;
+    if config.memory_max < usize::MAX {
+        writeln!(out, "up to {} MiB of memory for clients", config.memory_max >> 20)?;
+    }
     for listener in &started.listeners {
         writeln!(out, "listening on {}", words_of(listener))?;
     }

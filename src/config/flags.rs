@@ -139,6 +139,12 @@ pub(super) struct AccessFlags {
 
 #[derive(Args, Debug)]
 pub(super) struct LimitFlags {
+    /// Maximum memory that clients can make the broker take, in bytes or with a unit such as MiB or
+    /// GB. When it is short, who takes most loses some, and nothing new is kept [default: half of
+    /// the memory of the machine or of the control group]
+    #[arg(long = "max-memory", value_name = "BYTES")]
+    #[arg(value_parser = parse_bytes::<usize>(16 << 20, 1 << 50))]
+    pub(super) memory_max: Option<usize>,
     /// Maximum number of connections to the broker. The last eighth is kept for users, and for
     /// addresses of anonymous clients, that have less than their share
     #[arg(long = "max-connections", value_name = "NUMBER", default_value = "100000")]

@@ -7,6 +7,7 @@
 
 mod cpus;
 mod flags;
+mod memory;
 mod values;
 
 use std::{
@@ -54,6 +55,8 @@ pub struct Config {
     pub shard_cpus: Vec<usize>,
     pub busy_poll: Span,
 
+    /// Bytes that all clients together may make the broker keep.
+    pub memory_max: usize,
     pub connections_max: usize,
     /// Networks that are held to no share.
     pub exempt: Vec<Network>,
@@ -117,6 +120,7 @@ impl Config {
             listeners: listeners(&network),
             shard_cpus,
             busy_poll: shards.busy_poll,
+            memory_max: limits.memory_max.unwrap_or_else(memory_default),
             connections_max: limits.connections_max,
             exempt: limits.exempt.clone(),
             limits: self::limits(&limits, network.connect_timeout),
@@ -218,6 +222,11 @@ fn limits(flags: &LimitFlags, connect_timeout: Span) -> Limits {
         slice_steps: SLICE_STEPS,
         password_checks_max: PASSWORD_CHECKS_MAX,
     }
+}
+
+/// Half of the memory that this process may use; no limit if that cannot be read.
+fn memory_default() -> usize {
+    memory::available().map_or(usize::MAX, |bytes| bytes / 2)
 }
 
 /// Topic Aliases that a client may use.

@@ -80,7 +80,7 @@ fn every_flag_reaches_its_field() {
          --websocket-path /mqtt --websocket-origin http://a --websocket-origin https://b \
          --connect-timeout 3 --packet-timeout 4 --max-wildcard-patterns 33 \
          --stalled-timeout 5 --shards 2 --cpus 6,1 --busy-poll 50 \
-         --max-connections 7 --max-sessions 8 --max-packet-size 64KiB \
+         --max-memory 1GiB --max-connections 7 --max-sessions 8 --max-packet-size 64KiB \
          --max-connect-size 5KiB --max-inflight 9 \
          --receive-maximum 11 --when-queue-full disconnect --max-queued 12 \
          --max-queued-bytes 1MiB --outbox-bytes 8KiB \
@@ -106,10 +106,11 @@ fn every_flag_reaches_its_field() {
     assert_eq!(config.listeners, [tcp, websockets].concat());
     assert_eq!(config.shard_cpus, [6, 1]);
     let limits = &config.limits;
-    assert_eq!(limits.connect_timeout, Span::from_secs(3));
-    assert_eq!([config.packet_timeout, config.stalled_timeout], [4, 5].map(Span::from_secs));
+    let timeouts = [limits.connect_timeout, config.packet_timeout, config.stalled_timeout];
+    assert_eq!(timeouts, [3, 4, 5].map(Span::from_secs));
     assert_eq!(config.busy_poll, Span::from_micros(50));
-    assert_eq!((config.connections_max, limits.sessions_max), (7, 8));
+    let maxima = (config.memory_max, config.connections_max, limits.sessions_max);
+    assert_eq!(maxima, (1 << 30, 7, 8));
     assert_eq!((limits.packet_size_max, limits.connect_size_max), (64 << 10, 5 << 10));
     assert_eq!((limits.inflight_max, limits.receive_maximum), (9, 11));
     assert_eq!((limits.queue.messages_max, limits.queue.bytes_max), (12, 1 << 20));
@@ -121,8 +122,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!((limits.subscriptions_max, limits.subscription_bytes_max), (16, 3 << 10));
     assert_eq!((limits.retained_max, limits.retained_bytes_max), (17, 4 << 10));
     assert_eq!((limits.session_expiry_max, limits.patience), (3600, Span::ZERO));
-    let strategies = &config.share_strategies;
-    let chosen = ["a", "b", "c"].map(|share| strategies.of(share));
+    let chosen = ["a", "b", "c"].map(|share| config.share_strategies.of(share));
     assert_eq!(chosen, [Strategy::Sticky, Strategy::HashTopic, Strategy::Random]);
     assert_eq!(config.password_file, Some(PathBuf::from("passwords")));
     assert_eq!(config.scram_file, Some(PathBuf::from("users")));

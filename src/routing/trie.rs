@@ -75,6 +75,20 @@ pub struct Sizes {
     pub nodes: usize,
 }
 
+impl Sizes {
+    /// What the trie takes, with its tables, but without texts of levels.
+    pub fn bytes(&self) -> usize {
+        self.nodes * NODE_BYTES + self.levels * LEVEL_BYTES + self.targets * TARGET_BYTES
+    }
+}
+
+/// A node and its entry in the table of children.
+const NODE_BYTES: usize = size_of::<Node>() + 16;
+/// A level and its entry in the table of texts.
+const LEVEL_BYTES: usize = 48;
+/// A filter with one subscriber.
+const TARGET_BYTES: usize = size_of::<Target>() + 16;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NodeId(Slot);
 

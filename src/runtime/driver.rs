@@ -15,7 +15,6 @@ use super::{
     mailbox::Mail,
     outbox::Outbox,
     partials::{PartialLimits, Partials},
-    payloads::Payloads,
     precede::Follower,
     random::Random,
     ring::{Outcome, Ring, RingAddress, system},
@@ -70,7 +69,6 @@ pub(super) struct Driver {
     /// The memory for incomplete packets.
     pub(super) partials: Partials,
     pub(super) stalls: Stalls,
-    pub(super) payloads: Payloads,
     /// The large packet that is being handed in; otherwise empty.
     pub(super) handed_in: Bytes,
     /// Deadlines of the connections that flush or linger, soonest first.
@@ -123,7 +121,6 @@ impl Driver {
             touched: Vec::new(),
             partials: Partials::new(limits.partials),
             stalls: Stalls::new(limits.stalled_timeout),
-            payloads: Payloads::default(),
             handed_in: Bytes::new(),
             flushing: VecDeque::new(),
             lingering: VecDeque::new(),
@@ -443,12 +440,7 @@ impl Ports for Driver {
     }
 
     fn share(&mut self, part: &[u8]) -> Bytes {
-        let (whole, wanted) = (self.handed_in.as_ptr_range(), part.as_ptr_range());
-        if whole.start <= wanted.start && wanted.end <= whole.end {
-            self.handed_in.slice_ref(part)
-        } else {
-            self.payloads.share(part.to_vec())
-        }
+        self.share_part(part)
     }
 
     fn notify_drained(&mut self, id: ConnectionId) {
@@ -526,13 +518,7 @@ impl Ports for Driver {
     }
 
     fn held(&self) -> HeldByRuntime {
-        HeldByRuntime {
-            connections: self.connections.len() * CONNECTION_BYTES,
-            outboxes: self.chunks.lent(),
-            incomplete: self.partials.taken(),
-            payloads: self.payloads.bytes(),
-            letters: self.mail.held(),
-        }
+        self.held_for_clients()
     }
 }
 
@@ -574,8 +560,6 @@ impl WakePeer for Sleepers {
     }
 }
 
-/// What a connection takes in the runtime and in the brain, with its reminders.
-const CONNECTION_BYTES: usize = size_of::<SocketConnection>() + 512;
 /// Bytes by which answers may exceed the limit before the shard stops reading from their client.
 const OVERRUN_BYTES_MAX: usize = 64 << 10;
 /// How long a client may take to close after the broker has.

@@ -160,7 +160,7 @@ impl Driver {
 
     /// Hands a large packet to the brain once it is complete.
     fn feed_reassembled(&mut self, id: ConnectionId, brain: &mut impl Brain) {
-        let payloads = self.payloads.clone();
+        let payloads = self.partials.payloads.clone();
         let Some(connection) = self.get(id).filter(|it| it.takes_bytes()) else { return };
         let share = |packet| payloads.share(packet);
         let Some(packet) =

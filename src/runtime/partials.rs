@@ -10,6 +10,7 @@ use std::{
     mem,
 };
 
+use super::payloads::Payloads;
 use crate::base::{
     ids::ConnectionId,
     time::{Moment, Span},
@@ -50,6 +51,8 @@ pub(super) struct PartialLimits {
 pub(super) struct Partials {
     limits: PartialLimits,
     taken: [usize; 3],
+    /// Packets that are complete, while their large payloads are in use.
+    pub(super) payloads: Payloads,
     /// Connections that have had an incomplete packet, and when to look at them again: soonest
     /// first.
     watched: VecDeque<(Moment, ConnectionId)>,
@@ -72,7 +75,8 @@ impl Share {
 
 impl Partials {
     pub(super) fn new(limits: PartialLimits) -> Partials {
-        Partials { limits, taken: [0; 3], watched: VecDeque::new() }
+        let (payloads, watched) = (Payloads::default(), VecDeque::new());
+        Partials { limits, taken: [0; 3], payloads, watched }
     }
 
     /// Notes that a connection has so much of this pool now.

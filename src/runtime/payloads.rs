@@ -7,6 +7,9 @@ use std::sync::{
 
 use bytes::Bytes;
 
+use super::{connection::SocketConnection, driver::Driver};
+use crate::shard::ports::HeldByRuntime;
+
 /// The bytes of the large payloads that have come to one shard. Other shards may refer to them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Payloads(Arc<AtomicUsize>);
@@ -41,6 +44,32 @@ impl Drop for Counted {
         self.payloads.0.fetch_sub(self.bytes.capacity(), Ordering::Relaxed);
     }
 }
+
+impl Driver {
+    /// A part of what is being handed in: of a large packet without a copy.
+    pub(super) fn share_part(&self, part: &[u8]) -> Bytes {
+        let (whole, wanted) = (self.handed_in.as_ptr_range(), part.as_ptr_range());
+        if whole.start <= wanted.start && wanted.end <= whole.end {
+            self.handed_in.slice_ref(part)
+        } else {
+            self.partials.payloads.share(part.to_vec())
+        }
+    }
+
+    /// What is kept for clients besides what the brain keeps.
+    pub(super) fn held_for_clients(&self) -> HeldByRuntime {
+        HeldByRuntime {
+            connections: self.connections.len() * CONNECTION_BYTES,
+            outboxes: self.chunks.lent(),
+            incomplete: self.partials.taken(),
+            payloads: self.partials.payloads.bytes(),
+            letters: self.mail.held(),
+        }
+    }
+}
+
+/// What a connection takes in the runtime and in the brain, with its reminders.
+const CONNECTION_BYTES: usize = size_of::<SocketConnection>() + 512;
 
 #[cfg(test)]
 mod tests {

@@ -178,6 +178,11 @@ impl Session {
         self.expiry_interval > 0
     }
 
+    /// Bytes of memory of its Will.
+    pub fn will_bytes(&self) -> usize {
+        self.will.as_ref().map_or(0, |will| will.message.size())
+    }
+
     /// The Will Delay Interval of its Will; `None` without a Will.
     pub fn will_delay(&self) -> Option<Span> {
         self.will.as_ref().map(|will| will.delay)

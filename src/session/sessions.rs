@@ -59,6 +59,11 @@ impl Sessions {
         self.bytes
     }
 
+    /// The numbers of all sessions are below this.
+    pub fn places(&self) -> u32 {
+        u32::try_from(self.chunks.len() * CHUNK).expect("fewer than 2^32 sessions")
+    }
+
     pub fn is_empty(&self) -> bool {
         self.by_client_id.is_empty()
     }

@@ -20,6 +20,7 @@ use super::{
     kept_connect::KeptConnect,
     letter::Letter,
     log::Claim,
+    memory::Scarcity,
     notices::Notice,
     owed::{Answer, Condition},
     ports::Ports,
@@ -31,7 +32,7 @@ use crate::{
     access::{Account, AccountName},
     base::{
         hash::{Map, Seed},
-        ids::{ConnectionId, ShardId, ShardSet},
+        ids::{ConnectionId, ShardId, ShardSet, SubscriberId},
         time::{Moment, Span},
     },
     session::absent::Newcomer,
@@ -221,16 +222,34 @@ impl Shard {
         }
     }
 
+    /// Whether there is memory for a new session of this account, or for a Will. When the budget is
+    /// almost taken, only accounts with less than a fair share of the sessions get more.
+    pub(super) fn has_memory_for(&self, account: &Account) -> bool {
+        let newcomer = Newcomer::of(account);
+        match self.context.memory.scarcity() {
+            Scarcity::Plenty | Scarcity::Short => true,
+            Scarcity::Full => {
+                newcomer.held < self.context.settings.sessions.get() / newcomer.holders.max(1)
+            }
+            Scarcity::Spent => false,
+        }
+    }
+
     /// Ends the absent session that has to go for another one, where there is room for `maximum`.
     /// False: none has to.
     fn evict(&mut self, newcomer: &Newcomer, maximum: usize, ports: &mut impl Ports) -> bool {
         let Some(victim) = self.sessions.victim(newcomer, maximum) else { return false };
+        self.end_evicted(victim, ports);
+        true
+    }
+
+    /// Ends an absent session for want of room.
+    pub(super) fn end_evicted(&mut self, victim: SubscriberId, ports: &mut impl Ports) {
         let session = self.sessions.get(victim).expect("an absent session is a session");
         let notices = self.router.notices_mut();
         notices.note(Notice::Evicted, session.principal(), self.context.now);
         self.context.counters.clients_evicted += 1;
         self.end_session(victim, ports);
-        true
     }
 }
 

@@ -139,6 +139,7 @@ impl Brain for Shard {
     fn handle_turn(&mut self, now: Moment, ports: &mut impl Ports) {
         self.context.now = now;
         self.note_memory(ports.held());
+        self.purge(ports);
     }
 
     fn handle_rules(&mut self, now: Moment, rules: &Arc<Rules>, _: &mut impl Ports) {

@@ -218,6 +218,10 @@ impl Shard {
         if !Accepted::new(&self.context.rules, connect, false, proof.data.as_deref()).fits() {
             return self.end(id, Cause::ConnackTooLarge, ports);
         }
+        let is_more = connect.will.is_some() || self.sessions.find(client_id).is_none();
+        if is_more && !self.has_memory_for(principal.account()) {
+            return self.refuse_connect(id, Claim::of(connect), Reason::MemoryFull, ports);
+        }
         self.end_candidate(client_id, id, ports);
         self.end_earlier(client_id, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);

@@ -6,8 +6,8 @@
 use std::rc::Rc;
 
 use super::{
-    log::Refusals, memory::Memory, ports::Ports, rules::Rules, settings::Settings, stats::Counters,
-    timers::Timers,
+    log::Refusals, memory::Memory, ports::Ports, retained::RetainedMax, rules::Rules,
+    settings::Settings, stats::Counters, timers::Timers,
 };
 use crate::base::{ids::ShardId, time::Moment};
 #[cfg(test)]
@@ -18,6 +18,7 @@ use crate::{
         shared_count::SharedCount,
         time::{WallClock, WallTime},
     },
+    shard::memory::MemoryBudget,
     transport::{Listener, Protocol},
 };
 
@@ -46,12 +47,31 @@ impl Context {
             rules: Rc::new(rules.clone()),
             now,
             counters: Counters::default(),
-            memory: Memory::default(),
+            memory: Memory::new(settings.memory.clone(), settings.shards),
             timers: Timers::new(now),
             refusals: Refusals::default(),
             stopping: false,
             settings,
         }
+    }
+
+    /// Looks how scarce memory is once in a while within a turn.
+    #[inline]
+    pub(super) fn watch_memory(&mut self, ports: &mut impl Ports) {
+        let sent = self.counters.publishes_sent;
+        if self.memory.is_look_due(sent) {
+            self.memory.look(ports.held(), sent);
+        }
+    }
+
+    /// How many messages may be retained now. When memory is short, no more are stored.
+    #[inline]
+    pub(super) fn retained_max(&self) -> RetainedMax {
+        if self.memory.scarcity().is_full() {
+            return RetainedMax { messages: 0, bytes: 0 };
+        }
+        let RetainedMax { messages, bytes } = self.rules.limits.retained();
+        RetainedMax { messages, bytes: bytes.min(self.memory.retained_max()) }
     }
 
     /// A shard for which as many letters wait as should.
@@ -73,6 +93,7 @@ impl Context {
             failures: Failures::new(Seed::new(1)),
             sessions: SharedCount::default(),
             accounts: Accounts::default(),
+            memory: MemoryBudget::new(usize::MAX),
             listeners: vec![Listener {
                 address: "127.0.0.1:1883".parse().unwrap(),
                 protocol: Protocol::Tcp,

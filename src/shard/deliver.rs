@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::{
     frames::{Form, Frames, PreparedFrame},
     granted::Granted,
+    memory::Scarcity,
     notices::{Notice, Notices},
     ports::Ports,
     pressure::Pressure,
@@ -62,6 +63,8 @@ pub(super) enum Dropped {
     OutboxFull,
     QueueFull,
     TooLarge,
+    /// Memory is short, and more waits for the client than may then.
+    MemoryShort,
 }
 
 impl Dropped {
@@ -71,6 +74,7 @@ impl Dropped {
             Dropped::OutboxFull => Some(Notice::OutboxFull),
             Dropped::QueueFull => Some(Notice::QueueFull),
             Dropped::TooLarge => Some(Notice::TooLarge),
+            Dropped::MemoryShort => Some(Notice::MemoryFull),
         }
     }
 }
@@ -83,6 +87,7 @@ impl Counters {
             Dropped::OutboxFull => self.dropped_outbox_full += 1,
             Dropped::QueueFull => self.dropped_queue_full += 1,
             Dropped::TooLarge => self.dropped_too_large += 1,
+            Dropped::MemoryShort => self.dropped_memory += 1,
         }
     }
 }
@@ -173,6 +178,7 @@ pub(super) struct Share<'a> {
 pub(super) struct Means<'a> {
     pub(super) now: Moment,
     pub(super) limits: &'a Limits,
+    pub(super) scarcity: Scarcity,
     pub(super) buffers: &'a mut DeliveryBuffers,
     pub(super) pressure: &'a mut Pressure,
     pub(super) counters: &'a mut Counters,
@@ -184,6 +190,9 @@ pub(super) struct Fanout<'a, P> {
     now: Moment,
     view: MessageView<'a>,
     limits: &'a Limits,
+    scarcity: Scarcity,
+    /// The room that an outbox must have for one more message at QoS 0, less one.
+    room_min: usize,
     buffers: &'a mut DeliveryBuffers,
     pressure: &'a mut Pressure,
     counters: &'a mut Counters,
@@ -200,7 +209,8 @@ pub(super) struct Fanout<'a, P> {
 
 impl<'a, P: Ports> Fanout<'a, P> {
     pub(super) fn new(view: &MessageView<'a>, means: Means<'a>, ports: &'a mut P) -> Fanout<'a, P> {
-        let Means { now, limits, buffers, pressure, counters } = means;
+        let Means { now, limits, scarcity, buffers, pressure, counters } = means;
+        let room_min = scarcity.room_min(limits.outbox_bytes_max);
         buffers.frames.begin();
         let weight = u64::from(!topics::is_of_the_broker(view.topic));
         let (view, share, update, kept) = (*view, None, None, None);
@@ -208,6 +218,8 @@ impl<'a, P: Ports> Fanout<'a, P> {
             now,
             view,
             limits,
+            scarcity,
+            room_min,
             buffers,
             pressure,
             counters,
@@ -334,9 +346,9 @@ impl<'a, P: Ports> Fanout<'a, P> {
         if !link.terms.takes(self.buffers.frames.len_with(frame, &self.view)) {
             self.buffers.frames.forget(frame);
             return Err(Dropped::TooLarge);
-        } else if room == 0 && !self.has_grace(subscriber) {
+        } else if room <= self.room_min && (self.room_min > 0 || !self.has_grace(subscriber)) {
             self.buffers.frames.forget(frame);
-            return Err(Dropped::OutboxFull);
+            return Err(if room == 0 { Dropped::OutboxFull } else { Dropped::MemoryShort });
         }
         self.send(session, link, frame);
         Ok(())
@@ -382,11 +394,12 @@ impl<'a, P: Ports> Fanout<'a, P> {
             self.ports.notify_drained(link.connection);
         }
         let queued = self.queued(form);
+        let limits = self.scarcity.queue(&self.limits.queue);
         let queue = &mut session.outbound_mut().queue;
         let before = queue.len();
         self.counters.dropped_expired += queue.expire(self.now) as u64;
-        let mut taken = queue.push(queued.clone(), self.now, &self.limits.queue).is_ok();
-        if !taken && self.has_grace(subscriber) {
+        let mut taken = queue.push(queued.clone(), self.now, &limits).is_ok();
+        if !taken && !self.scarcity.is_full() && self.has_grace(subscriber) {
             // Without limits the queue takes every message.
             taken = queue.push(queued, self.now, &QueueLimits::NONE).is_ok();
         }
@@ -395,7 +408,11 @@ impl<'a, P: Ports> Fanout<'a, P> {
         if session.link().is_some() && queue.is_crowded(self.now, &self.limits.queue) {
             self.buffers.crowded.push(subscriber);
         }
-        if taken { Ok(()) } else { Err(Dropped::QueueFull) }
+        match taken {
+            true => Ok(()),
+            false if self.scarcity.is_full() => Err(Dropped::MemoryShort),
+            false => Err(Dropped::QueueFull),
+        }
     }
 
     /// Whether this message may exceed the limits of a session for which publishers are held back,

@@ -68,7 +68,7 @@ impl Deliveries {
             return;
         }
         let Deliveries { buffers, pressure, replays, receivers, .. } = self;
-        let Context { rules, counters, now, .. } = context;
+        let Context { rules, counters, memory, now, .. } = context;
         let update = update.filter(|_| !replays.is_empty());
         if let Some(publisher) = view.publisher.filter(|_| update.is_some())
             && let Some(replays) = replays.of(publisher)
@@ -76,7 +76,8 @@ impl Deliveries {
             // With No Local the message may not be for its publisher, who then misses nothing.
             replays.missed.end_ranges();
         }
-        let means = Means { now: *now, limits: &rules.limits, buffers, pressure, counters };
+        let (limits, scarcity) = (&rules.limits, memory.scarcity());
+        let means = Means { now: *now, limits, scarcity, buffers, pressure, counters };
         let mut fanout = Fanout::new(view, means, ports);
         if let Some(update) = update {
             fanout = fanout.of_update(update, replays);
@@ -118,8 +119,9 @@ impl Deliveries {
         ports: &'a mut P,
     ) -> Fanout<'a, P> {
         let Deliveries { buffers, pressure, .. } = self;
-        let Context { rules, counters, now, .. } = context;
-        let means = Means { now: *now, limits: &rules.limits, buffers, pressure, counters };
+        let Context { rules, counters, memory, now, .. } = context;
+        let (limits, scarcity) = (&rules.limits, memory.scarcity());
+        let means = Means { now: *now, limits, scarcity, buffers, pressure, counters };
         Fanout::new(view, means, ports)
     }
 

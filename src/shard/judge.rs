@@ -111,7 +111,7 @@ pub(super) fn judge_publish(
     let is_told = || publish.delivery.qos() > QoS::AtMostOnce && version == Version::V5;
     if publish.retain && !publish.payload.is_empty() && is_told() {
         let bytes = Candidate::of(topic, publish).bytes();
-        let maximum = rules.limits.retained();
+        let maximum = context.retained_max();
         // A client that can be told is refused a message that there is no room for. For other
         // clients the message is delivered and not stored.
         if !retained.make_room(topic, bytes, maximum, context.now) {

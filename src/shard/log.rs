@@ -199,13 +199,29 @@ pub(super) fn patience_over(tally: Tally<'_>) {
 /// With the account of the last one.
 pub(super) fn evicted(tally: Tally<'_>) {
     let account = display(tally.principal.account().name());
-    counted!(info, tally, "absent sessions ended: --max-sessions is reached", account);
+    counted!(
+        info,
+        tally,
+        "absent sessions ended: --max-sessions or --max-memory is reached",
+        account
+    );
 }
 
 /// With the account of the last one.
 pub(super) fn connection_refused(tally: Tally<'_>) {
     let account = display(tally.principal.account().name());
     counted!(info, tally, "connections refused: the account has its share", account);
+}
+
+/// With the account of the last one.
+pub(super) fn memory_full(tally: Tally<'_>) {
+    let account = display(tally.principal.account().name());
+    counted!(
+        info,
+        tally,
+        "messages dropped: --max-memory is reached, and much waits for the client",
+        account
+    );
 }
 
 /// With the topic and the reason of the last one.

@@ -31,6 +31,8 @@ pub(super) enum Notice<'a> {
     Evicted,
     /// A connection was closed at once, or refused: its account has its share.
     ConnectionRefused,
+    /// Much waited for a client, and memory is short.
+    MemoryFull,
 }
 
 /// What kind of event it is. Refusals are of one kind, whatever their reasons are.
@@ -44,10 +46,11 @@ enum Kind {
     PatienceOver,
     Evicted,
     ConnectionRefused,
+    MemoryFull,
 }
 
 /// All kinds, in order.
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind::OutboxFull,
     Kind::QueueFull,
     Kind::TooLarge,
@@ -56,6 +59,7 @@ const KINDS: [Kind; 8] = [
     Kind::PatienceOver,
     Kind::Evicted,
     Kind::ConnectionRefused,
+    Kind::MemoryFull,
 ];
 
 impl<'a> Notice<'a> {
@@ -68,6 +72,7 @@ impl<'a> Notice<'a> {
             Notice::PatienceOver => (Kind::PatienceOver, None, ""),
             Notice::Evicted => (Kind::Evicted, None, ""),
             Notice::ConnectionRefused => (Kind::ConnectionRefused, None, ""),
+            Notice::MemoryFull => (Kind::MemoryFull, None, ""),
             Notice::PublishRefused(reason, topic) => (Kind::PublishRefused, Some(reason), topic),
             Notice::SubscriptionRefused(reason, filter) => {
                 (Kind::SubscriptionRefused, Some(reason), filter)
@@ -224,6 +229,7 @@ impl Count {
             Kind::PatienceOver => log::patience_over(tally),
             Kind::Evicted => log::evicted(tally),
             Kind::ConnectionRefused => log::connection_refused(tally),
+            Kind::MemoryFull => log::memory_full(tally),
             Kind::PublishRefused => log::publish_refused(tally, &self.topic, self.reason),
             Kind::SubscriptionRefused => log::subscription_refused(tally, &self.topic, self.reason),
         }

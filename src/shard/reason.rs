@@ -65,6 +65,8 @@ reasons! {
         "CONNECT had no Authentication Data: send the first message of the method in AUTH";
     SessionsFull = QuotaExceeded,
         "the server has reached its limit of sessions: connect again when some have expired";
+    MemoryFull = QuotaExceeded,
+        "the server has no memory for more: connect or subscribe again in a while";
     ConnectionsFull = QuotaExceeded,
         "the server has reached its limit of connections: connect again later";
     ConnectionShare = QuotaExceeded,

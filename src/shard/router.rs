@@ -133,6 +133,7 @@ impl Router {
             return true;
         }
         self.deliveries.deliver_matches(view, update, (&self.interest, sessions), context, ports);
+        context.watch_memory(ports);
         if weight.groups > 0 {
             self.deliver_to_groups(view, sessions, context, ports);
         }
@@ -229,6 +230,7 @@ impl Router {
             context.counters.letters_in_vain += u64::from(is_in_vain);
             let to = (&self.interest, &mut *sessions);
             self.deliveries.deliver_matches(view, update, to, context, ports);
+            context.watch_memory(ports);
         }
         for group in arrived.groups.iter() {
             self.groups(sessions, context).serve_group(view, group, letter.hops, ports);
@@ -264,7 +266,7 @@ impl Router {
     }
 
     fn retain(&mut self, view: &MessageView<'_>, context: &mut Context) -> Option<Retention> {
-        let maximum = context.rules.limits.retained();
+        let maximum = context.retained_max();
         let now = (context.now, context.settings.wall_clock.time_of(context.now));
         let (retention, stored) = self.retained.change(view, now, maximum);
         context.counters.refused_retained += u64::from(stored.is_err());
@@ -337,6 +339,11 @@ impl Router {
         self.deliveries.has_overrun()
     }
 
+    /// A connected session is to be disconnected because of its queue.
+    pub(super) fn note_overrun(&mut self, subscriber: SubscriberId) {
+        self.deliveries.note_overrun(subscriber);
+    }
+
     /// Takes the connection of a client that is to be disconnected because its queue is full.
     pub(super) fn next_overrun(&mut self, sessions: &Sessions) -> Option<ConnectionId> {
         loop {
@@ -390,6 +397,9 @@ impl Router {
             return Err(Reason::ReplaysFull);
         }
         let session = sessions.of_connected_mut(entry.subscriber);
+        if context.memory.scarcity().is_full() && !session.filters().contains(text) {
+            return Err(Reason::MemoryFull);
+        }
         let is_new = session
             .subscribe(text, subscription, limits.filters(), context.settings.seed)
             .map_err(Reason::from)?;

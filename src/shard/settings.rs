@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::memory::MemoryBudget;
 use crate::{
     access::{Accounts, Failures},
     base::{
@@ -31,6 +32,8 @@ pub struct Settings {
     pub sessions: SharedCount,
     /// Who pays for what all shards keep for clients.
     pub accounts: Accounts,
+    /// The memory that the broker may take.
+    pub memory: MemoryBudget,
     /// All listeners. An [`Arrival`](super::ports::Arrival) refers to one by its place here.
     pub listeners: Vec<Listener>,
 }

@@ -167,7 +167,7 @@ impl<'a> GroupDelivery<'a> {
                 None
             }
             Offered::Refused { member, dropped } => {
-                let full = dropped == Dropped::QueueFull;
+                let full = matches!(dropped, Dropped::QueueFull | Dropped::MemoryShort);
                 if full {
                     self.interest.set_full(group, true, ports);
                 }

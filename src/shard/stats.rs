@@ -43,6 +43,8 @@ counters! {
     dropped_outbox_full => "messages/dropped/outbox-full",
     /// QoS 1 and 2 messages dropped because the queue of a session was full.
     dropped_queue_full => "messages/dropped/queue-full",
+    /// Messages dropped because memory was short and much waited for their client.
+    dropped_memory => "messages/dropped/memory",
     /// Messages larger than the Maximum Packet Size of the subscriber.
     dropped_too_large => "messages/dropped/too-large",
     /// Messages whose Message Expiry Interval passed while they waited.
@@ -81,6 +83,8 @@ counters! {
     refused_subscriptions => "subscriptions/refused",
     /// Messages that wait in the queues of sessions.
     queued => "messages/queued",
+    /// CONNECT packets and subscriptions refused because memory was short.
+    refused_memory => "memory/refused",
     /// Bytes of all kinds that clients have caused the broker to take.
     memory_total => "memory/total",
     /// Bytes that connections take by themselves.
@@ -286,6 +290,7 @@ impl Counters {
             Reason::TopicTooDeep | Reason::FilterTooDeep => self.refused_topic_levels += 1,
             Reason::UserPropertiesFull => self.refused_user_properties += 1,
             Reason::AliasesFull => self.refused_alias_bytes += 1,
+            Reason::MemoryFull => self.refused_memory += 1,
             Reason::RetainedFull => self.refused_retained += 1,
             Reason::SubscribeTooLong => self.refused_subscribe_filters += 1,
             Reason::SubscriptionsFull => self.refused_session_filters += 1,

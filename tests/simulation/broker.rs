@@ -18,6 +18,7 @@ use ringmq::{
     shard::{
         Shard,
         letter::LetterBatch,
+        memory::MemoryBudget,
         ports::{Arrival, Brain, End},
         referral::Referral,
         rules::Rules,
@@ -92,6 +93,7 @@ impl Broker {
             failures: failures.clone(),
             sessions: sessions.clone(),
             accounts: accounts.clone(),
+            memory: MemoryBudget::new(usize::MAX),
             listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
         };
         let mut rules = Rules {

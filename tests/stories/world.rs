@@ -22,6 +22,7 @@ use ringmq::{
     shard::{
         Shard,
         letter::LetterBatch,
+        memory::MemoryBudget,
         offer::Offer,
         ports::{Arrival, Backlog, Brain, Closing, End, Load, Ports, Secret, Verification},
         referral::Referral,
@@ -274,6 +275,7 @@ impl World {
             failures: Failures::new(Seed::new(42)),
             sessions: SharedCount::default(),
             accounts: Accounts::new(Seed::new(42)),
+            memory: MemoryBudget::new(usize::MAX),
             listeners: [[127, 0, 0, 1], [0, 0, 0, 0]]
                 .map(|ip| Listener::tcp(SocketAddr::from((ip, 1883))))
                 .into(),

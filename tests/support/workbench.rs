@@ -22,6 +22,7 @@ use ringmq::{
     shard::{
         Shard,
         letter::{Letter, LetterBatch},
+        memory::MemoryBudget,
         offer::Offer,
         ports::{Arrival, Backlog, Brain, Closing, Load, Ports, Secret, Verification},
         referral::Referral,
@@ -53,6 +54,7 @@ impl Workbench {
             failures: Failures::new(Seed::new(1)),
             sessions: SharedCount::default(),
             accounts: Accounts::new(Seed::new(1)),
+            memory: MemoryBudget::new(usize::MAX),
             listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
         };
         let rules = Rules {

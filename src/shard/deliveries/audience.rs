@@ -103,8 +103,9 @@ impl Deliveries {
             return false;
         }
         let Deliveries { buffers, pressure, replays, .. } = self;
-        let Context { rules, counters, now, .. } = context;
-        let means = Means { now: *now, limits: &rules.limits, buffers, pressure, counters };
+        let Context { rules, counters, memory, now, .. } = context;
+        let (limits, scarcity) = (&rules.limits, memory.scarcity());
+        let means = Means { now: *now, limits, scarcity, buffers, pressure, counters };
         let mut fanout = Fanout::new(&view, means, ports).of_kept(message);
         if let Some(update) = update.filter(|_| !replays.is_empty()) {
             fanout = fanout.of_update(update, replays);

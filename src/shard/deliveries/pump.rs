@@ -62,7 +62,7 @@ impl Deliveries {
         let mut sender = Sender {
             link,
             now: context.now,
-            outbox_bytes_max: context.rules.limits.outbox_bytes_max,
+            replay_room: replay_room(context),
             frames,
             kept,
             scratch: &mut self.pubrel,
@@ -83,11 +83,18 @@ impl Deliveries {
     }
 }
 
+/// Retained messages fill half of an outbox, or less when memory is short.
+fn replay_room(context: &Context) -> usize {
+    let maximum = context.rules.limits.outbox_bytes_max;
+    (maximum / 2).max(context.memory.scarcity().room_min(maximum))
+}
+
 /// Sends kept messages to one client.
 struct Sender<'a, P> {
     link: Link,
     now: Moment,
-    outbox_bytes_max: usize,
+    /// Retained messages are sent while the outbox has so much room.
+    replay_room: usize,
     frames: &'a mut Frames,
     /// The memory of messages that are queued or in flight.
     kept: &'a ByteCount,
@@ -150,7 +157,7 @@ impl<P: Ports> Sender<'_, P> {
     ) -> Pumped {
         let mut looks = LOOKS_PER_TURN;
         while let Some((replay, missed)) = replays.of(subscriber).and_then(|it| it.oldest()) {
-            if self.room() < self.outbox_bytes_max / 2 {
+            if self.room() < self.replay_room {
                 return Pumped::Later;
             }
             // While the window is closed, the next acknowledgement continues here. Queued messages

@@ -32,6 +32,7 @@ const CONNECTIONS_SURPLUS: usize = 256;
 
 /// Runs a broker until it is told to stop.
 pub fn run(config: &Config, hang_ups: HangUps) -> Result<()> {
+    runtime::tell_at_panic();
     let log = Log::start(&config.log_filter, config.log_format);
     let rules = rules(config, None)?;
     let reload = reload(config, Arc::new(rules.clone()));

@@ -13,6 +13,7 @@ use super::{
     connection::{ConnectionCount, ConnectionPermit, SocketConnection},
     driver::Driver,
     due::Due,
+    last_words,
     listen::ListeningSockets,
     mailbox::MailboxItem,
     reload::RulesReceiver,
@@ -298,6 +299,7 @@ impl<B: Brain> EventLoop<B> {
     }
 
     fn handle_mailbox_item(&mut self, from: ShardId, item: MailboxItem) {
+        last_words::note_letters(from);
         let now = self.driver.now;
         match item {
             MailboxItem::Letters(letters) => {
@@ -347,6 +349,7 @@ impl<B: Brain> EventLoop<B> {
     }
 
     fn handle_time(&mut self) {
+        last_words::note_time();
         let now = self.driver.now;
         if self.brain.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.brain.handle_time(now, &mut self.driver);

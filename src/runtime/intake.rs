@@ -13,6 +13,7 @@ use super::{
     connection::{Phase, Receive, SocketConnection},
     driver::{Driver, present},
     event_loop::EventLoop,
+    last_words,
     ring::{
         Completion, Outcome, buffers::BufferId, operation::Operation, reassembly::ReassemblyBuffer,
     },
@@ -123,11 +124,17 @@ impl Driver {
             bytes = next;
         }
         if !bytes.is_empty() && self.get(id).is_some_and(|connection| connection.takes_bytes()) {
-            let taken = brain.handle_bytes(self.now, id, bytes, self);
+            let taken = self.hand(id, bytes, brain);
             self.notice_taken(id, taken);
             bytes = &bytes[taken..];
         }
         self.keep(id, bytes) && self.land(id, 0, brain)
+    }
+
+    /// Hands bytes to the brain. Returns how many it takes.
+    fn hand(&mut self, id: ConnectionId, bytes: &[u8], brain: &mut impl Brain) -> usize {
+        last_words::note_bytes(brain, id, bytes);
+        brain.handle_bytes(self.now, id, bytes, self)
     }
 
     /// Notes that the brain has taken bytes, so that the connection stays on this shard.
@@ -148,7 +155,7 @@ impl Driver {
         self.feed_reassembled(id, brain);
         if self.get(id).is_some_and(|connection| connection.has_next()) {
             let kept = self.take_kept(id);
-            let taken = brain.handle_bytes(self.now, id, &kept, self);
+            let taken = self.hand(id, &kept, brain);
             self.notice_taken(id, taken);
             self.put_back(id, kept, taken);
             if !self.land(id, 0, brain) {
@@ -169,7 +176,7 @@ impl Driver {
             return;
         };
         self.handed_in = packet.clone();
-        let taken = brain.handle_bytes(self.now, id, &packet, self);
+        let taken = self.hand(id, &packet, brain);
         self.handed_in = Bytes::new();
         self.notice_taken(id, taken);
         assert!(taken == 0 || taken == packet.len(), "the brain has said how large it is");

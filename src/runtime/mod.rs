@@ -14,6 +14,7 @@ mod fault;
 mod intake;
 mod keep;
 mod lane;
+mod last_words;
 mod listen;
 mod load;
 mod mailbox;
@@ -38,6 +39,7 @@ mod verify;
 
 pub use self::{
     fault::Fault,
+    last_words::tell_at_panic,
     ring::system::{now, use_small_pages, wall_clock},
     signals::HangUps,
     socketless::SocketlessOutbox,

@@ -268,3 +268,25 @@ fn subscriptions_take_no_more_than_the_budget() {
     assert_within_budget(&broker, before);
     pair.exchange();
 }
+
+/// 100 clients send 1.9 MB each of a packet of 2 MB.
+#[test]
+fn incomplete_packets_take_no_more_than_the_budget() {
+    let broker = broker();
+    let mut pair = Pair::new(&broker);
+    let before = resident(&broker);
+    let packet = publish("attack", &vec![7; 2_000_000], None);
+    let mut clients = Vec::new();
+    for number in 0..100 {
+        let mut client = Client::connect(&broker, Version::V5, &format!("attacker {number}"));
+        // The broker may close the connection, or that of another client.
+        let _ = client.stream.write_all(&packet[..1_900_000]);
+        clients.push(client);
+        if number % 10 == 0 {
+            pair.exchange();
+        }
+    }
+    println!("{} KiB more", resident(&broker).saturating_sub(before));
+    assert_within_budget(&broker, before);
+    pair.exchange();
+}

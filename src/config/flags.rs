@@ -161,9 +161,9 @@ pub(super) struct LimitFlags {
     #[arg(value_parser = parse_count(1, 1 << 28))]
     pub(super) sessions_max: usize,
     /// Maximum size of one packet, in bytes or with a unit such as KiB or MB. At most 256MiB
-    // Any client can make the broker hold this many bytes of an incomplete packet. With the default
-    // many clients can do so at once, and the messages of devices still fit.
-    #[arg(long = "max-packet-size", value_name = "BYTES", default_value = "1MiB")]
+    // Any client can make the broker hold this many bytes of an incomplete packet, within
+    // --max-memory. The default takes the image of a camera.
+    #[arg(long = "max-packet-size", value_name = "BYTES", default_value = "8MiB")]
     #[arg(value_parser = parse_bytes::<u32>(256, 256 << 20))]
     pub(super) packet_bytes_max: u32,
     /// Maximum size of a packet that comes before CONNACK, in bytes or with a unit such as KiB or

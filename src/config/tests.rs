@@ -35,7 +35,7 @@ fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
     assert_eq!(config.stop_timeout, Span::from_secs(5));
     assert_eq!(config.busy_poll, Span::ZERO);
     assert_eq!((config.connections_max, config.limits.sessions_max), (100_000, 1_000_000));
-    assert_eq!(config.limits.packet_size_max, 1 << 20);
+    assert_eq!(config.limits.packet_size_max, 8 << 20);
     assert_eq!((config.limits.inflight_max, config.limits.receive_maximum), (64, 1024));
     assert_eq!(
         (config.limits.queue.messages_max, config.limits.queue.bytes_max),
@@ -208,7 +208,7 @@ fn flags_that_contradict_each_other_are_refused_in_one_line() {
         ("--max-sessions 9", "--max-sessions 9 is less than --max-connections 100000"),
         (
             "--max-queued-bytes 64KiB",
-            "--max-queued-bytes 65536 is less than --max-packet-size 1048576",
+            "--max-queued-bytes 65536 is less than --max-packet-size 8388608",
         ),
     ] {
         let error = ConfigError::from(config(arguments).expect_err(arguments));

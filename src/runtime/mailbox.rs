@@ -15,8 +15,14 @@ pub(super) enum MailboxItem {
     Connection(Box<Moved>),
 }
 
-/// Items that a mailbox holds. Further ones wait at their sender.
-pub(super) const MAILBOX_ITEMS_MAX: usize = 16;
+/// Items that a mailbox holds, in a broker with so many shards. Further ones wait at their sender.
+/// The mailboxes on one shard hold 64 items together, but each has room for two.
+pub(super) fn mailbox_items_max(shards: usize) -> usize {
+    (SHARD_ITEMS_MAX / shards).clamp(2, MAILBOX_ITEMS_MAX)
+}
+
+const SHARD_ITEMS_MAX: usize = 64;
+const MAILBOX_ITEMS_MAX: usize = 16;
 
 /// The mailboxes of one shard.
 pub(super) struct Mail {
@@ -182,6 +188,12 @@ mod tests {
             mail.recycle(from, letters);
         }
         numbers
+    }
+
+    #[test]
+    fn the_mailboxes_on_one_shard_have_a_limit_together() {
+        let each = [1, 4, 5, 16, 32, 128].map(mailbox_items_max);
+        assert_eq!(each, [16, 16, 12, 4, 2, 2]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{
     executor::{self, TurnLoop},
     fault::Fault,
     listen::{self, ListeningSockets},
-    mailbox::{MAILBOX_ITEMS_MAX, Mail, MailboxItem},
+    mailbox::{Mail, MailboxItem, mailbox_items_max},
     partials::PartialLimits,
     probe::{Capacity, fault_of_shard, probe},
     random::Random,
@@ -57,7 +57,7 @@ pub fn run<B: Brain + 'static>(
 
     let (report, reports) = bounded(shards);
     let mut threads = Vec::with_capacity(shards);
-    let ends = mesh(shards, MAILBOX_ITEMS_MAX).into_iter().zip(sockets);
+    let ends = mesh(shards, mailbox_items_max(shards)).into_iter().zip(sockets);
     for ((endpoint, sockets), (verifier, rules)) in
         ends.zip(verifiers.into_iter().zip(rules_receivers))
     {

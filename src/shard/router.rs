@@ -214,7 +214,10 @@ impl Router {
         ports: &mut impl Ports,
     ) {
         let view = &arrived.view;
-        let applied = arrived.retention.is_some_and(|change| self.retained.apply(change));
+        let applied = arrived.retention.is_some_and(|change| {
+            context.counters.other_steps += STEPS_OF_RETAINING;
+            self.retained.apply(change)
+        });
         let update = applied.then(|| self.retained.sequence());
         let sender = arrived.publisher.map(|connection| Publisher { shard: from, connection });
         let weight =
@@ -270,6 +273,7 @@ impl Router {
         let now = (context.now, context.settings.wall_clock.time_of(context.now));
         let (retention, stored) = self.retained.change(view, now, maximum);
         context.counters.refused_retained += u64::from(stored.is_err());
+        context.counters.other_steps += STEPS_OF_RETAINING;
         context.counters.dropped_expired += self.retained.take_expired();
         retention
     }
@@ -376,6 +380,9 @@ impl Router {
         more
     }
 }
+
+/// What it takes to store a retained message or to remove one: some microseconds.
+const STEPS_OF_RETAINING: u64 = 8;
 
 /// Subscriptions.
 impl Router {

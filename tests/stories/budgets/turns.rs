@@ -1,6 +1,6 @@
 //! What the packets of one connection may do in a turn.
 
-use ringmq::mqtt::{Delivery, Packet, QoS};
+use ringmq::mqtt::{Delivery, Packet, Publish, QoS};
 
 use super::{Pair, V5, narrow};
 use crate::{
@@ -69,6 +69,31 @@ fn a_publisher_of_topics_that_match_many_filters_is_read_on_in_the_next_turn() {
     let writer = join_as(&mut world, V5, "writer");
     let message = publish("a/a/a/a/a", Delivery::AtMostOnce, "x");
     world.push(writer, &bytes(&Packet::Publish(message), V5).repeat(200));
+    let mut before = world.counters().publishes_received;
+    let mut turns = 0;
+    while before < 200 {
+        pair.talk(&mut world);
+        turns += 1;
+        let now = world.counters().publishes_received - turns;
+        // Two turns for one message.
+        assert!((now - before) * STEPS <= 2 * PER_TURN, "{before} and then {now}");
+        before = now;
+    }
+}
+
+/// Storing takes longer than sending to one subscriber.
+#[test]
+fn a_publisher_of_retained_messages_is_read_on_in_the_next_turn() {
+    const STEPS: u64 = 8;
+    let mut world = narrow(1);
+    let pair = Pair::of(&mut world);
+    let writer = join_as(&mut world, V5, "writer");
+    let topics: Vec<String> = (0..200).map(|n| format!("stored/{n}")).collect();
+    let messages = topics.iter().flat_map(|topic| {
+        let stored = Publish { retain: true, ..publish(topic, Delivery::AtMostOnce, "x") };
+        bytes(&Packet::Publish(stored), V5)
+    });
+    world.push(writer, &messages.collect::<Vec<u8>>());
     let mut before = world.counters().publishes_received;
     let mut turns = 0;
     while before < 200 {

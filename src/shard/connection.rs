@@ -18,7 +18,10 @@ use crate::{
         time::{Moment, Span},
     },
     mqtt::{Auth, DecodeError, Frame, PacketType, ProtocolError, Publish, Version},
-    session::{client_aliases::ClientAliases, terms::Terms},
+    session::{
+        client_aliases::{AliasRoom, ClientAliases},
+        terms::Terms,
+    },
 };
 
 /// One network connection, from its arrival to its end.
@@ -319,6 +322,7 @@ impl MqttConnection {
         &mut self,
         alias: NonZeroU16,
         topic: &mut String,
+        room: AliasRoom<'_>,
     ) -> Result<(), Cause> {
         let wrong = |error: ProtocolError| Cause::Error(error.into());
         if alias.get() > self.rules.limits.topic_alias_maximum {
@@ -326,7 +330,8 @@ impl MqttConnection {
         }
         if !topic.is_empty() {
             let aliases = &mut self.extras.get_or_insert_default().aliases;
-            return aliases.set(alias, topic).map_err(|_| Cause::Refused(Reason::AliasesFull));
+            let set = aliases.set(alias, topic, room);
+            return set.map_err(|_| Cause::Refused(Reason::AliasesFull));
         }
         let known = self.extras.as_ref().and_then(|extras| extras.aliases.topic(alias));
         topic.push_str(known.ok_or_else(|| wrong(ProtocolError::TopicAliasUnknown))?);

@@ -11,7 +11,13 @@ use std::sync::{
 };
 
 use super::{Shard, ports::HeldByRuntime, purge::Purge, stats::Counters};
-use crate::{base::byte_count::ByteCount, session::queue::QueueLimits};
+use crate::{
+    base::byte_count::ByteCount,
+    session::{
+        client_aliases::{AliasRoom, TOPIC_BYTES_MAX},
+        queue::QueueLimits,
+    },
+};
 
 /// How many bytes all shards together may take. All clones are the same budget.
 #[derive(Clone, Debug)]
@@ -84,6 +90,8 @@ pub(super) struct Memory {
     pub(super) wills: ByteCount,
     /// The subscriptions of all sessions.
     pub(super) subscriptions: ByteCount,
+    /// The topics of the Topic Aliases of all clients.
+    aliases: ByteCount,
     /// What goes when the budget is taken.
     pub(super) purge: Purge,
     /// The budget has been almost taken, and more than nine tenths of it still are.
@@ -145,6 +153,7 @@ impl Memory {
             looked_at: 0,
             wills: ByteCount::default(),
             subscriptions: ByteCount::default(),
+            aliases: ByteCount::default(),
             purge: Purge::default(),
         }
     }
@@ -189,6 +198,14 @@ impl Memory {
         let of_sessions = sessions + queues + wills + subscriptions + outboxes + payloads;
         let sum = self.held.sum();
         self.is_over && sum >= self.part / 8 * 7 && of_sessions >= sum / 2
+    }
+
+    /// What the topics of the Topic Aliases of a client may take.
+    #[inline]
+    pub(super) fn alias_room(&self) -> AliasRoom<'_> {
+        let is_full = self.scarcity.is_full();
+        let bytes_max = if is_full { FULL_ALIAS_BYTES } else { TOPIC_BYTES_MAX };
+        AliasRoom { bytes_max, count: &self.aliases }
     }
 
     /// Bytes that one turn takes back.
@@ -242,7 +259,7 @@ impl Shard {
         let queued = usize::try_from(self.context.counters.queued).unwrap_or(usize::MAX);
         let held = Held {
             runtime,
-            sessions: self.sessions.bytes(),
+            sessions: self.sessions.bytes() + memory.aliases.bytes(),
             queues: self.router.kept_bytes().saturating_add(queued.saturating_mul(PLACE_BYTES)),
             wills: memory.wills.bytes(),
             subscriptions: memory.subscriptions.bytes() + self.router.interest().sizes().bytes(),
@@ -256,6 +273,8 @@ impl Shard {
 const SHORT_OUTBOX_BYTES: usize = 16 << 10;
 /// The same when the budget is almost taken.
 const FULL_OUTBOX_BYTES: usize = 4 << 10;
+/// What the topics of the Topic Aliases of a client may take then.
+const FULL_ALIAS_BYTES: usize = 4 << 10;
 /// What may wait for a session then.
 const FULL_QUEUE_BYTES: usize = 16 << 10;
 /// A message may go to many outboxes, so there is a look after so many PUBLISH packets, too.

@@ -37,7 +37,8 @@ impl Shard {
         let mut topic = std::mem::take(&mut self.topic);
         topic.clear();
         topic.push_str(publish.topic);
-        match self.connections.connected_mut(id).resolve_topic(alias, &mut topic) {
+        let room = self.context.memory.alias_room();
+        match self.connections.connected_mut(id).resolve_topic(alias, &mut topic, room) {
             Ok(()) => {
                 let topic = TopicName::from_valid(&topic);
                 self.admit(client, topic, publish, ports);

@@ -1,6 +1,7 @@
 use super::{super::rules::tests::rules, *};
 use crate::base::byte_count::ByteCount;
 use crate::mqtt::Connect;
+use crate::session::client_aliases::TOPIC_BYTES_MAX;
 
 const NOW: Moment = Moment::from_nanos(1_000);
 
@@ -37,9 +38,11 @@ fn a_client_is_silent_for_too_long_after_one_and_a_half_times_its_keep_alive() {
 #[test]
 fn an_alias_stands_for_its_topic_within_what_connack_has_told() {
     let mut connection = connected(&Connect::new(Version::V5, "client"), rules());
+    let count = ByteCount::default();
+    let room = AliasRoom { bytes_max: TOPIC_BYTES_MAX, count: &count };
     let mut resolve = |alias, topic: &str| {
         let mut topic = topic.to_owned();
-        connection.resolve_topic(NonZeroU16::new(alias).unwrap(), &mut topic).map(|()| topic)
+        connection.resolve_topic(NonZeroU16::new(alias).unwrap(), &mut topic, room).map(|()| topic)
     };
     let wrong = |error: ProtocolError| Err(Cause::Error(error.into()));
     assert_eq!(resolve(10, "a"), Ok("a".to_owned()));

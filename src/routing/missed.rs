@@ -9,6 +9,8 @@ use std::ops::RangeInclusive;
 pub struct Missed {
     own: Ranges,
     others: Ranges,
+    /// The latest update that was noted, missed or not.
+    latest: u64,
 }
 
 impl Missed {
@@ -16,12 +18,20 @@ impl Missed {
         self.own.list.is_empty() && self.others.list.is_empty()
     }
 
-    /// Notes the latest update, which is for the subscriber. `own`: the subscriber published it.
+    /// Notes an update that is for the subscriber: the latest one, or an earlier one whose message
+    /// took longer. `own`: the subscriber published it.
     pub fn note(&mut self, sequence: u64, own: bool, delivered: bool) {
-        let Missed { own: those, others: rest } = self;
+        let Missed { own: those, others: rest, latest } = self;
         let (those, rest) = if own { (those, rest) } else { (rest, those) };
         rest.is_open = false;
-        those.note(sequence, delivered);
+        if delivered {
+            those.is_open = false;
+        } else if sequence < *latest {
+            those.note_late(sequence);
+        } else {
+            those.note(sequence);
+        }
+        *latest = sequence.max(*latest);
     }
 
     /// Ends all ranges, because the latest update may reach the subscriber later than others.
@@ -51,14 +61,7 @@ struct Ranges {
 const RANGES_MAX: usize = 682;
 
 impl Ranges {
-    fn note(&mut self, sequence: u64, delivered: bool) {
-        if delivered {
-            self.is_open = false;
-            return;
-        }
-        if self.list.last().is_some_and(|last| *last.end() >= sequence) {
-            return self.note_late(sequence);
-        }
+    fn note(&mut self, sequence: u64) {
         let grows = self.is_open || self.list.len() == RANGES_MAX;
         match self.list.last_mut() {
             Some(last) if grows => *last = *last.start()..=sequence,
@@ -67,7 +70,8 @@ impl Ranges {
         self.is_open = true;
     }
 
-    /// Notes an update whose message took longer than that of a later update.
+    /// Notes an update whose message took longer than that of a later update. No range grows by it,
+    /// because the later update may have been delivered.
     fn note_late(&mut self, sequence: u64) {
         if self.contains(sequence) {
             return;
@@ -75,9 +79,10 @@ impl Ranges {
         let after = self.list.partition_point(|range| *range.start() <= sequence);
         if self.list.len() < RANGES_MAX {
             self.list.insert(after, sequence..=sequence);
-        } else {
-            let next = &mut self.list[after];
+        } else if let Some(next) = self.list.get_mut(after) {
             *next = sequence..=*next.end();
+        } else if let Some(last) = self.list.last_mut() {
+            *last = *last.start()..=sequence;
         }
     }
 
@@ -103,6 +108,33 @@ mod tests {
         let known: Vec<u64> = (0..20).filter(|&it| missed.contains(it, true)).collect();
         // Those between were for others.
         assert_eq!(known, [5, 6, 7, 8, 12]);
+    }
+
+    #[test]
+    fn what_was_delivered_before_an_earlier_update_was_missed_is_not_sent_again() {
+        let mut missed = Missed::default();
+        let notes = [(3, false), (5, true), (6, true), (4, false), (7, false), (9, true)];
+        for (sequence, delivered) in notes {
+            missed.note(sequence, false, delivered);
+        }
+        // An own update is later than one of another client, and the other way round.
+        missed.note(11, true, true);
+        missed.note(10, false, false);
+        missed.note(12, false, false);
+        let known: Vec<u64> = (0..20).filter(|&it| missed.contains(it, true)).collect();
+        assert_eq!(known, [3, 4, 7, 10, 12]);
+    }
+
+    #[test]
+    fn a_late_update_beyond_the_last_of_many_ranges_is_known() {
+        let mut missed = Missed::default();
+        let last = 2 * RANGES_MAX as u64;
+        for sequence in 1..=last {
+            missed.note(sequence, false, sequence % 2 == 0);
+        }
+        missed.note(last + 2, false, true);
+        missed.note(last + 1, false, false);
+        assert!(missed.contains(last + 1, true) && !missed.contains(last + 2, true));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 mod log;
 
 use std::{
+    fs,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -15,10 +16,10 @@ use self::log::Log;
 use crate::{
     access::{Accounts, Failures, Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
-    config::Config,
+    config::{Config, TlsListeners},
     runtime::{self, HangUps, RuntimeConfig, Started},
     shard::{Shard, memory::MemoryBudget, rules::Rules, settings::Settings},
-    transport::{Listener, Protocol},
+    transport::{Listener, Protocol, tls::ServerTls},
 };
 
 /// How long a client may take to read its outbox after its connection was closed.
@@ -35,6 +36,7 @@ pub fn run(config: &Config, hang_ups: HangUps) -> Result<()> {
     runtime::tell_at_panic();
     let log = Log::start(&config.log_filter, config.log_format);
     let rules = rules(config, None)?;
+    let config = &Config { listeners: listeners(config)?, ..config.clone() };
     let reload = reload(config, Arc::new(rules.clone()));
     let started_at = runtime::now();
     // The seed is secret, so that clients cannot guess which keys collide.
@@ -152,10 +154,27 @@ fn runtime_config(config: &Config, hang_ups: HangUps) -> RuntimeConfig {
     }
 }
 
+/// All listeners: those for TLS come last.
+fn listeners(config: &Config) -> Result<Vec<Listener>> {
+    let mut listeners = config.listeners.clone();
+    if let Some(TlsListeners { addresses, certificate, key }) = &config.tls {
+        let read = |flag, path: &Path| {
+            fs::read(path).with_context(|| format!("{flag} {} cannot be read", path.display()))
+        };
+        let (chain, secret) = (read("--tls-cert", certificate)?, read("--tls-key", key)?);
+        let server = ServerTls::from_pem(&chain, &secret).with_context(|| {
+            format!("--tls-cert {}, --tls-key {}", certificate.display(), key.display())
+        })?;
+        listeners.extend(addresses.iter().map(|&address| Listener::tls(address, server.clone())));
+    }
+    Ok(listeners)
+}
+
 /// Where a listener is reached.
 fn words_of(Listener { address, protocol }: &Listener) -> String {
     match protocol {
         Protocol::Tcp => address.to_string(),
+        Protocol::Tls(_) => format!("mqtts://{address}"),
         Protocol::WebSocket(policy) => {
             format!("ws://{address}{}", policy.path.as_deref().unwrap_or(""))
         }

@@ -77,6 +77,7 @@ const CAPTIVE: &[(&str, &[&str])] = &[
     ("bytesize", &["src/config/"]),
     ("httparse", &["src/transport/"]),
     ("sha1", &["src/transport/"]),
+    ("rustls", &["src/transport/tls/"]),
     ("anyhow", &["src/config/", "src/server", "src/main.rs"]),
 ];
 

@@ -48,8 +48,9 @@ use crate::{
 /// All settings, checked: no value contradicts another.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// At least one.
+    /// Those without TLS. At least one, or `tls`.
     pub listeners: Vec<Listener>,
+    pub tls: Option<TlsListeners>,
 
     /// The CPU of each shard: there are as many shards, at least one and at most [`SHARDS_MAX`].
     pub shard_cpus: Vec<usize>,
@@ -118,6 +119,7 @@ impl Config {
         let TuningFlags { receive_buffers, receive_buffer_bytes, ring_entries, .. } = tuning;
         Ok(Config {
             listeners: listeners(&network),
+            tls: tls(&network)?,
             shard_cpus,
             busy_poll: shards.busy_poll,
             memory_max: limits.memory_max.unwrap_or_else(memory_default),
@@ -141,6 +143,15 @@ impl Config {
             log_format: log.format,
         })
     }
+}
+
+/// The listeners for TLS, and their files.
+#[derive(Clone, Debug)]
+pub struct TlsListeners {
+    /// At least one.
+    pub addresses: Vec<SocketAddr>,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// Why there is no [`Config`].
@@ -174,6 +185,10 @@ pub enum Contradiction {
     NobodyAdmitted { flag: &'static str, address: SocketAddr },
     #[error("{0} needs --listen-websocket")]
     NoWebSocket(&'static str),
+    #[error("--listen-tls needs --tls-cert and --tls-key")]
+    NoCertificate,
+    #[error("{0} needs --listen-tls")]
+    NoTls(&'static str),
     #[error("--share-group {0} is given twice")]
     ShareGroupTwice(Box<str>),
     #[error("--share-group {0} has no effect with --disable shared-subscriptions")]
@@ -258,12 +273,29 @@ fn listeners(flags: &NetworkFlags) -> Vec<Listener> {
         origins: flags.websocket_origin.clone(),
         ..HandshakePolicy::default()
     };
-    let is_default = flags.listen.is_empty() && flags.listen_websocket.is_empty();
+    let is_default =
+        flags.listen.is_empty() && flags.listen_websocket.is_empty() && flags.listen_tls.is_empty();
     let default = is_default.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
     let tcp = flags.listen.iter().copied().chain(default).map(Listener::tcp);
     let websocket = flags.listen_websocket.iter();
     let websocket = websocket.map(|&address| Listener::websocket(address, policy.clone()));
     tcp.chain(websocket).collect()
+}
+
+/// The listeners for TLS, if there are any.
+fn tls(flags: &NetworkFlags) -> Result<Option<TlsListeners>, Contradiction> {
+    let NetworkFlags { listen_tls, tls_cert, tls_key, .. } = flags;
+    match (tls_cert, tls_key) {
+        (Some(certificate), Some(key)) if !listen_tls.is_empty() => Ok(Some(TlsListeners {
+            addresses: listen_tls.clone(),
+            certificate: certificate.clone(),
+            key: key.clone(),
+        })),
+        _ if !listen_tls.is_empty() => Err(Contradiction::NoCertificate),
+        (Some(_), _) => Err(Contradiction::NoTls("--tls-cert")),
+        (_, Some(_)) => Err(Contradiction::NoTls("--tls-key")),
+        (None, None) => Ok(None),
+    }
 }
 
 fn check_listeners(network: &NetworkFlags, access: &AccessFlags) -> Result<(), Contradiction> {
@@ -272,7 +304,8 @@ fn check_listeners(network: &NetworkFlags, access: &AccessFlags) -> Result<(), C
     let plain = network.listen.iter().map(|&address| ("--listen", address));
     let websocket = network.listen_websocket.iter();
     let websocket = websocket.map(|&address| ("--listen-websocket", address));
-    for (flag, address) in plain.chain(websocket) {
+    let tls = network.listen_tls.iter().map(|&address| ("--listen-tls", address));
+    for (flag, address) in plain.chain(websocket).chain(tls) {
         // The system chooses another port for each port 0.
         if !seen.insert(address) && address.port() != 0 {
             return Err(Contradiction::ListenerTwice { flag, address });

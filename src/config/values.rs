@@ -21,12 +21,18 @@ use crate::{
 /// The port that IANA assigns to MQTT.
 pub(super) const PORT: u16 = 1883;
 
+/// The port for MQTT over TLS, as IANA has it.
+const TLS_PORT: u16 = 8883;
 /// The port that brokers use for WebSocket. IANA assigns none.
 const WEBSOCKET_PORT: u16 = 8083;
 
 /// Parses `IP`, `IP:PORT`, `[IPv6]:PORT` or `PORT`. No name is looked up; `localhost` is 127.0.0.1.
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     parse_address_with(text, PORT)
+}
+
+pub(super) fn parse_tls_address(text: &str) -> Result<SocketAddr, String> {
+    parse_address_with(text, TLS_PORT)
 }
 
 pub(super) fn parse_websocket_address(text: &str) -> Result<SocketAddr, String> {

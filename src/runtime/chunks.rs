@@ -46,6 +46,11 @@ impl Chunks {
         chunk
     }
 
+    /// A chunk with room for so many bytes, at most those of a large one.
+    pub(super) fn with_room(&mut self, bytes: usize) -> Vec<u8> {
+        if bytes <= SMALL_BYTES { self.small() } else { self.large() }
+    }
+
     pub(super) fn give_back(&mut self, mut chunk: Vec<u8>) {
         self.lent = self.lent.saturating_sub(chunk.capacity());
         chunk.clear();
@@ -133,7 +138,7 @@ impl<T> Pool<T> {
     }
 }
 
-const SMALL_BYTES: usize = 2 << 10;
+pub(super) const SMALL_BYTES: usize = 2 << 10;
 const LARGE_BYTES: usize = 32 << 10;
 /// 2 MiB of small chunks, 2 MiB of large ones and 2 MiB of kept bytes at the most, when idle.
 const SMALL_MAX: usize = 1024;

@@ -59,7 +59,9 @@ impl<B: Brain> EventLoop<B> {
         if received.owes || !received.answer.is_empty() {
             self.driver.note_answer(id, &received);
         }
-        if !self.driver.hand_in(id, &bytes[received.mqtt], &mut self.brain) {
+        let opened = received.opened;
+        let mqtt = if opened.is_empty() { &bytes[received.mqtt] } else { &opened[..] };
+        if !self.driver.hand_in(id, mqtt, &mut self.brain) {
             return self.driver.handle_overflow(id, &mut self.brain);
         }
         if let Some(end) = received.end {

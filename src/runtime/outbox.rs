@@ -16,8 +16,17 @@ use std::{collections::VecDeque, mem};
 
 use bytes::Bytes;
 
-use super::{chunks::Chunks, ring::vector::Vector};
-use crate::{base::time::Moment, transport::Head};
+use super::{
+    chunks::{Chunks, SMALL_BYTES},
+    ring::vector::Vector,
+};
+use crate::{
+    base::time::Moment,
+    transport::{
+        Head,
+        tls::{RECORD_BYTES_MAX, RECORD_OVERHEAD, Tls},
+    },
+};
 
 /// Payloads of this size and more are sent by reference. Copying a smaller one is cheaper.
 pub(super) const SHARED_BYTES_MIN: usize = 8 << 10;
@@ -129,6 +138,30 @@ impl Outbox {
             && let Content::Chunk(chunk) = last
         {
             *last = Content::Sealed(mem::take(chunk));
+        }
+    }
+
+    /// Seals all that was appended since the last call. What TLS itself owes goes before it,
+    /// because it was sealed before.
+    pub(super) fn seal(&mut self, tls: &mut Tls, chunks: &mut Chunks) {
+        let is_sealed = |piece: &Piece| matches!(piece.bytes, Content::Sealed(_));
+        let first = self.pieces.iter().position(|piece| !is_sealed(piece));
+        let plain = self.pieces.split_off(first.unwrap_or(self.pieces.len()));
+        let owed = tls.take_owed();
+        for part in owed.chunks(SMALL_BYTES) {
+            self.append_bare(part, chunks);
+        }
+        for piece in plain {
+            self.unsent -= piece.unsent().len();
+            for part in piece.unsent().chunks(RECORD_BYTES_MAX) {
+                let mut record = chunks.with_room(part.len() + RECORD_OVERHEAD);
+                tls.seal(part, &mut record);
+                self.unsent += record.len();
+                self.pieces.push_back(Piece { bytes: Content::Sealed(record), sent: 0 });
+            }
+            if let Content::Chunk(chunk) = piece.bytes {
+                chunks.give_back(chunk);
+            }
         }
     }
 

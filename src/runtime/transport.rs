@@ -44,6 +44,10 @@ impl Driver {
                 debug!(slot = id.slot, %reason, "WebSocket frames refused");
                 self.give_up_on(id, End::FramesRefused, brain);
             }
+            TransportEnd::TlsFailed(reason) => {
+                debug!(slot = id.slot, reason = reason.text(), "TLS refused");
+                self.give_up_on(id, End::TlsFailed(reason), brain);
+            }
         }
     }
 
@@ -102,11 +106,25 @@ impl SocketConnection {
         if closing && stopping {
             self.transport.set_close(CloseCause::Stopping);
         }
+        self.seal_outbox(chunks);
         let SocketConnection { transport, outbox, .. } = self;
         let head = transport.head();
         transport.write_owed(closing, |bytes| {
             outbox.get_or_insert_with(|| chunks.outbox(head)).append_bare(bytes, chunks);
         });
+    }
+
+    /// Seals what was appended since the last send, behind what TLS itself owes.
+    fn seal_outbox(&mut self, chunks: &mut Chunks) {
+        let Some(tls) = self.transport.sealer() else { return };
+        if self.outbox.is_none() && !tls.owes() {
+            return;
+        }
+        let outbox = self.outbox.get_or_insert_with(|| chunks.outbox(None));
+        outbox.seal(tls, chunks);
+        if let Some(empty) = self.outbox.take_if(|outbox| outbox.unsent() == 0) {
+            chunks.give_back_outbox(empty);
+        }
     }
 
     fn append_bare(&mut self, bytes: &[u8], chunks: &mut Chunks) {

@@ -81,6 +81,7 @@ impl Brain for Shard {
             End::Broken => Cause::Broken,
             End::HandshakeRefused => Cause::HandshakeRefused,
             End::FramesRefused => Cause::FramesRefused,
+            End::TlsFailed(failure) => Cause::TlsFailed(failure),
             End::PartialOverflow => Cause::PartialOverflow,
             End::PacketTimeout => Cause::PacketTimeout,
             End::Stalled => Cause::Stalled,

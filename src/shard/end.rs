@@ -14,6 +14,7 @@ use crate::{
     },
     mqtt::{DecodeError, Disconnect, Frame, ProtocolError, ReasonCode},
     session::Session,
+    transport::tls::TlsFailure,
 };
 
 /// Why a connection ends.
@@ -30,6 +31,8 @@ pub(super) enum Cause {
     HandshakeRefused,
     /// The client sent invalid WebSocket frames, or text.
     FramesRefused,
+    /// TLS failed, or what came is not TLS.
+    TlsFailed(TlsFailure),
     /// Incomplete packets took too much memory, most of it for the account of this client.
     PartialOverflow,
     /// The client has begun a packet and did not send the rest.
@@ -74,6 +77,7 @@ impl Cause {
             | Cause::Broken
             | Cause::HandshakeRefused
             | Cause::FramesRefused
+            | Cause::TlsFailed(_)
             | Cause::PartialOverflow
             | Cause::ConnackTooLarge
             | Cause::HttpCame
@@ -104,6 +108,7 @@ impl Cause {
             Cause::Broken => "the connection broke, or was reset by the client",
             Cause::HandshakeRefused => "the request for a WebSocket was refused",
             Cause::FramesRefused => "the WebSocket frames are wrong, or are text",
+            Cause::TlsFailed(failure) => failure.text(),
             Cause::PartialOverflow => {
                 "incomplete packets take too much memory, most of it for this user or address"
             }
@@ -165,7 +170,11 @@ impl Cause {
     pub(super) fn is_of_the_transport(self) -> bool {
         matches!(
             self,
-            Cause::Broken | Cause::HandshakeRefused | Cause::FramesRefused | Cause::PartialOverflow
+            Cause::Broken
+                | Cause::HandshakeRefused
+                | Cause::FramesRefused
+                | Cause::TlsFailed(_)
+                | Cause::PartialOverflow
         )
     }
 

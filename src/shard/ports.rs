@@ -11,9 +11,12 @@ use std::{net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 
 use super::{letter::LetterBatch, rules::Rules};
-use crate::base::{
-    ids::{ConnectionId, ShardId},
-    time::{Moment, Span},
+use crate::{
+    base::{
+        ids::{ConnectionId, ShardId},
+        time::{Moment, Span},
+    },
+    transport::tls::TlsFailure,
 };
 
 /// Where a connection came from.
@@ -51,6 +54,8 @@ pub enum End {
     HandshakeRefused,
     /// As `Broken`, after invalid WebSocket frames, or text.
     FramesRefused,
+    /// As `Broken`, after what is not the TLS that the listener speaks.
+    TlsFailed(TlsFailure),
     /// As `Broken`, because incomplete packets took too much memory, most of it for the account of
     /// this client.
     PartialOverflow,

@@ -143,6 +143,8 @@ counters! {
     refused_handshake => "connections/refused/websocket-handshake",
     /// Connections closed because of invalid WebSocket frames, or of text.
     ended_websocket => "connections/ended/websocket-frame",
+    /// Connections closed because TLS failed, or because what came was not TLS.
+    ended_tls => "connections/ended/tls",
     /// Connections closed because the queue of the client was full.
     ended_quota => "connections/ended/quota-exceeded",
     /// Connections closed in favour of others, because their account had most of them.
@@ -256,6 +258,7 @@ impl Counters {
             Cause::AnswerTooLarge | Cause::ConnackTooLarge => self.ended_too_large += 1,
             Cause::HandshakeRefused => self.refused_handshake += 1,
             Cause::FramesRefused => self.ended_websocket += 1,
+            Cause::TlsFailed(_) => self.ended_tls += 1,
             Cause::PartialOverflow => self.ended_partial_overflow += 1,
             Cause::PacketTimeout => self.ended_packet_timeout += 1,
             Cause::Stalled => self.ended_stalled += 1,

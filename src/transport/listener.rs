@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::websocket::HandshakePolicy;
+use super::{tls::ServerTls, websocket::HandshakePolicy};
 
 /// One place where clients connect, with everything that holds for all of its connections.
 ///
@@ -19,12 +19,18 @@ pub struct Listener {
 pub enum Protocol {
     Tcp,
     WebSocket(HandshakePolicy),
+    Tls(ServerTls),
 }
 
 impl Listener {
     /// A listener for MQTT directly over TCP.
     pub fn tcp(address: SocketAddr) -> Listener {
         Listener { address, protocol: Protocol::Tcp }
+    }
+
+    /// A listener for MQTT over TLS.
+    pub fn tls(address: SocketAddr, server: ServerTls) -> Listener {
+        Listener { address, protocol: Protocol::Tls(server) }
     }
 
     pub fn websocket(address: SocketAddr, policy: HandshakePolicy) -> Listener {

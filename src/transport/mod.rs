@@ -7,17 +7,19 @@
 //! Pure: received bytes come in; MQTT bytes, and bytes that the transport itself has to send, go
 //! out. Knows no packets and no sockets.
 //!
-//! TLS, WebSocket within TLS and the PROXY protocol will be further variants of [`Transport`]. The
+//! WebSocket within TLS and the PROXY protocol will be further variants of [`Transport`]. The
 //! runtime calls only the functions of this file.
 
 #![forbid(unsafe_code)]
 
 pub mod listener;
+pub mod tls;
 pub mod websocket;
 
 use std::ops::Range;
 
 pub use self::listener::{Listener, Protocol};
+use self::tls::{Tls, TlsEnd, TlsFailure};
 use self::websocket::{CloseCode, Failure, Refusal, WebSocket};
 
 /// The server's end of the transport of one connection.
@@ -26,16 +28,19 @@ pub enum Transport {
     /// The bytes of the socket are MQTT.
     Tcp,
     WebSocket(Box<WebSocket>),
+    Tls(Box<Tls>),
 }
 
 // Each connection has one, and most are idle.
-const _: () = assert!(size_of::<Transport>() == size_of::<usize>(), "TCP has no state");
+const _: () = assert!(size_of::<Transport>() <= 2 * size_of::<usize>(), "state is boxed");
 
 /// The result of received bytes.
 #[derive(Debug, Default)]
 pub struct Received {
     /// Where the MQTT bytes are now, in one piece, among the received bytes.
     pub mqtt: Range<usize>,
+    /// The MQTT bytes, where they are not among the received bytes. Otherwise empty.
+    pub opened: Vec<u8>,
     /// The answer to a handshake, sent as it is before anything else. Usually empty.
     pub answer: String,
     /// [`Transport::write_owed`] has something to write.
@@ -53,6 +58,8 @@ pub enum TransportEnd {
     Refused(Refusal),
     /// The client has sent bytes that the transport forbids.
     Failed(Failure),
+    /// The same for TLS.
+    TlsFailed(TlsFailure),
 }
 
 /// Why the broker closes a connection, for transports that can tell the client.
@@ -69,6 +76,7 @@ impl Transport {
         match protocol {
             Protocol::Tcp => Transport::Tcp,
             Protocol::WebSocket(_) => Transport::WebSocket(Box::default()),
+            Protocol::Tls(server) => Transport::Tls(Box::new(Tls::new(server))),
         }
     }
 
@@ -80,6 +88,7 @@ impl Transport {
             (Transport::WebSocket(websocket), Protocol::WebSocket(policy)) => {
                 websocket.receive(bytes, policy)
             }
+            (Transport::Tls(tls), _) => receive_tls(tls, bytes),
             _ => Received { mqtt: 0..bytes.len(), ..Received::default() },
         }
     }
@@ -95,9 +104,15 @@ impl Transport {
     #[inline]
     pub fn head(&self) -> Option<Head> {
         match self {
-            Transport::Tcp => None,
+            Transport::Tcp | Transport::Tls(_) => None,
             Transport::WebSocket(_) => Some(Head::WebSocket),
         }
+    }
+
+    /// The TLS that seals the bytes of each send, if there is one.
+    pub fn sealer(&mut self) -> Option<&mut Tls> {
+        let Transport::Tls(tls) = self else { return None };
+        Some(tls)
     }
 
     /// Sets why the broker is about to close. False: this transport cannot tell the client.
@@ -113,7 +128,17 @@ impl Transport {
     /// Passes each item that the transport itself has to send to `write`. With `closing` the last
     /// one is the transport's end, after which nothing may be sent.
     pub fn write_owed(&mut self, closing: bool, mut write: impl FnMut(&[u8])) {
-        let Transport::WebSocket(websocket) = self else { return };
+        let websocket = match self {
+            Transport::Tcp => return,
+            Transport::WebSocket(websocket) => websocket,
+            Transport::Tls(tls) => {
+                let close = if closing { tls.take_close() } else { Vec::new() };
+                if !close.is_empty() {
+                    write(&close);
+                }
+                return;
+            }
+        };
         if let Some(pong) = websocket.take_pong() {
             write(pong.frame());
         }
@@ -128,15 +153,27 @@ impl Transport {
         match self {
             Transport::Tcp => 0,
             Transport::WebSocket(websocket) => websocket.held_bytes(),
+            Transport::Tls(tls) => tls.held_bytes(),
         }
     }
 
     /// Forgets the bytes that it holds: no more bytes are received.
     pub fn forget_held(&mut self) {
-        if let Transport::WebSocket(websocket) = self {
-            websocket.forget_held();
+        match self {
+            Transport::Tcp => {}
+            Transport::WebSocket(websocket) => websocket.forget_held(),
+            Transport::Tls(tls) => tls.forget_held(),
         }
     }
+}
+
+fn receive_tls(tls: &mut Tls, bytes: &mut [u8]) -> Received {
+    let opened = tls.receive(bytes);
+    let end = opened.end.map(|end| match end {
+        TlsEnd::Closed => TransportEnd::Closed,
+        TlsEnd::Failed(failure) => TransportEnd::TlsFailed(failure),
+    });
+    Received { opened: opened.mqtt, owes: tls.owes(), end, ..Received::default() }
 }
 
 /// The head before the MQTT bytes of one send. It is written once their number is known.

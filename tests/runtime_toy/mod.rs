@@ -48,7 +48,7 @@ pub(crate) struct Toy {
     resumes: VecDeque<(Moment, ConnectionId)>,
     naps: VecDeque<(Moment, ConnectionId)>,
     fills: Vec<(ConnectionId, usize)>,
-    ended: [u32; 7],
+    ended: [u32; 8],
     /// Connections that wait for a letter, by the number of the letter that they have sent.
     relays: VecDeque<(u64, ConnectionId)>,
     letters_sent: u64,
@@ -64,7 +64,7 @@ impl Toy {
             resumes: VecDeque::new(),
             naps: VecDeque::new(),
             fills: Vec::new(),
-            ended: [0; 7],
+            ended: [0; 8],
             relays: VecDeque::new(),
             letters_sent: 0,
             unverified: VecDeque::new(),
@@ -227,7 +227,16 @@ impl Brain for Toy {
     }
 
     fn handle_end(&mut self, _: Moment, id: ConnectionId, end: End, ports: &mut impl Ports) {
-        self.ended[end as usize] += 1;
+        self.ended[match end {
+            End::Finished => 0,
+            End::Broken => 1,
+            End::HandshakeRefused => 2,
+            End::FramesRefused => 3,
+            End::TlsFailed(_) => 4,
+            End::PartialOverflow => 5,
+            End::PacketTimeout => 6,
+            End::Stalled => 7,
+        }] += 1;
         self.fills.retain(|(filled, _)| *filled != id);
         if matches!(end, End::Finished | End::PacketTimeout | End::Stalled) {
             ports.close(id, Closing::Flush);

@@ -10,6 +10,7 @@ use ringmq::{
         rules::{Rules, WhenQueueFull},
         stats::Counters,
     },
+    transport::tls::TlsFailure,
 };
 
 use super::{
@@ -229,6 +230,11 @@ const WAYS: &[(&str, Act, Way)] = &[
         |it| it.ended_quota,
     ),
     ("no WebSocket", |world, v| end_as(world, v, End::HandshakeRefused), |it| it.refused_handshake),
+    (
+        "no TLS",
+        |world, v| end_as(world, v, End::TlsFailed(TlsFailure::PlainMqtt)),
+        |it| it.ended_tls,
+    ),
     ("wrong frames", |world, v| end_as(world, v, End::FramesRefused), |it| it.ended_websocket),
     (
         "too many incomplete packets",

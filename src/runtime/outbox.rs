@@ -142,20 +142,22 @@ impl Outbox {
     }
 
     /// Seals all that was appended since the last call. What TLS itself owes goes before it,
-    /// because it was sealed before.
-    pub(super) fn seal(&mut self, tls: &mut Tls, chunks: &mut Chunks) {
-        let is_sealed = |piece: &Piece| matches!(piece.bytes, Content::Sealed(_));
-        let first = self.pieces.iter().position(|piece| !is_sealed(piece));
+    /// because it was sealed before. False: some of it cannot be sealed, and is dropped.
+    #[must_use]
+    pub(super) fn seal(&mut self, tls: &mut Tls, chunks: &mut Chunks) -> bool {
+        let is_plain = |piece: &Piece| !matches!(piece.bytes, Content::Sealed(_));
+        let first = self.pieces.iter().position(is_plain);
         let plain = self.pieces.split_off(first.unwrap_or(self.pieces.len()));
         let owed = tls.take_owed();
         for part in owed.chunks(SMALL_BYTES) {
             self.append_bare(part, chunks);
         }
+        let mut is_sealed = true;
         for piece in plain {
             self.unsent -= piece.unsent().len();
             for part in piece.unsent().chunks(RECORD_BYTES_MAX) {
                 let mut record = chunks.with_room(part.len() + RECORD_OVERHEAD);
-                tls.seal(part, &mut record);
+                is_sealed &= tls.seal(part, &mut record);
                 self.unsent += record.len();
                 self.pieces.push_back(Piece { bytes: Content::Sealed(record), sent: 0 });
             }
@@ -163,6 +165,7 @@ impl Outbox {
                 chunks.give_back(chunk);
             }
         }
+        is_sealed
     }
 
     /// Puts the bytes at the front in flight. They stay where they are until [`Outbox::complete`].

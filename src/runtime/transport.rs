@@ -3,6 +3,8 @@
 //! Nothing here depends on the kind of transport:
 //! [`Transport`](crate::transport::Transport) answers for all kinds.
 
+use std::net::Shutdown;
+
 use tracing::debug;
 
 use super::{
@@ -121,7 +123,11 @@ impl SocketConnection {
             return;
         }
         let outbox = self.outbox.get_or_insert_with(|| chunks.outbox(None));
-        outbox.seal(tls, chunks);
+        if !outbox.seal(tls, chunks) {
+            // The client gets nothing more, so that its receive ends as well. It fails if that has
+            // happened.
+            drop(self.socket.shutdown(Shutdown::Both));
+        }
         if let Some(empty) = self.outbox.take_if(|outbox| outbox.unsent() == 0) {
             chunks.give_back_outbox(empty);
         }

@@ -64,9 +64,10 @@ pub(crate) fn play(book: &Book, shards: usize) -> Vec<String> {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vectors-{shards}.scram"));
     fs::write(&file, ADA.line()).expect("the folder for temporary files is writable");
     let file = file.to_string_lossy();
-    let open = Broker::ringmq(shards);
-    let scram = Broker::ringmq_with(shards, &["--scram-file", &file, "--allow-anonymous"]);
-    let apart = Broker::ringmq(shards);
+    let start = |flags: &[&str]| Broker::ringmq_with(shards, &[&PACKETS[..], flags].concat());
+    let open = start(&[]);
+    let scram = start(&["--scram-file", &file, "--allow-anonymous"]);
+    let apart = start(&[]);
     // The broker slows an address down after some logins have failed, so each has its own.
     let mut addresses = (1..).map(|n| Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + n));
     let mut ends = |case: &Case| {
@@ -124,5 +125,7 @@ fn tell(case: &Case, error: &str) -> String {
 }
 
 /// Only a broker that does not answer makes anyone wait that long.
+/// The vectors know this limit.
+const PACKETS: [&str; 2] = ["--max-packet-size", "1MiB"];
 const PATIENCE: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 500;

@@ -106,8 +106,9 @@ impl Tls {
             held.extend_from_slice(bytes);
             let used = self.open(&mut held, &mut opened);
             held.drain(..used);
-            // An idle connection owns no buffer.
-            self.held = if held.is_empty() { Vec::new() } else { held };
+            // An idle connection owns no buffer, and the rest of a record no large one.
+            held.shrink_to_fit();
+            self.held = held;
         }
         if opened.end.is_some() {
             self.forget_held();
@@ -125,17 +126,25 @@ impl Tls {
         mem::take(&mut self.owed)
     }
 
-    /// Appends at most [`RECORD_BYTES_MAX`] bytes to `out` as a record. Before the handshake has
-    /// come so far it appends nothing: no client has asked for anything yet.
-    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) {
-        let start = out.len();
-        let status = self.connection.process_tls_records(&mut []);
-        let mut sealed = 0;
-        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
-            out.resize(start + plain.len() + RECORD_OVERHEAD, 0);
-            sealed = traffic.encrypt(plain, &mut out[start..]).unwrap_or(0);
+    /// Appends at most [`RECORD_BYTES_MAX`] bytes to `out` as a record. False: nothing can be
+    /// sealed. The handshake has not come so far, the connection has ended, or its keys have
+    /// sealed as many records as they may.
+    #[must_use]
+    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> bool {
+        loop {
+            match self.connection.process_tls_records(&mut []).state {
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let start = out.len();
+                    out.resize(start + plain.len() + RECORD_OVERHEAD, 0);
+                    let sealed = traffic.encrypt(plain, &mut out[start..]).unwrap_or(0);
+                    out.truncate(start + sealed);
+                    return sealed > 0;
+                }
+                _ => return false,
+            }
         }
-        out.truncate(start + sealed);
     }
 
     /// The `close_notify`, once; empty if there is none to send.
@@ -153,9 +162,9 @@ impl Tls {
         close
     }
 
-    /// Bytes of an incomplete record or handshake message.
+    /// Memory for an incomplete record or handshake message, in bytes.
     pub fn held_bytes(&self) -> usize {
-        self.held.len()
+        self.held.capacity()
     }
 
     pub fn forget_held(&mut self) {

@@ -8,6 +8,7 @@
 # it is not set, this one is built. Memory is Private_Dirty of the process. Needs python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source scripts/await.sh
 
 COUNT=${COUNT:-100000}
 BROKER=${BROKER:-}
@@ -45,8 +46,7 @@ start() {
         --max-subscriptions "$COUNT" --max-wildcard-patterns "$COUNT" \
         --max-subscription-bytes 1GiB >"$scratch/banner" &
     broker_pid=$!
-    await_line 'listening on' "$scratch/banner"
-    port=$(sed -n 's/^listening on .*:\([0-9]*\)$/\1/p' "$scratch/banner")
+    port=$(await_port)
 }
 
 stop() {
@@ -78,17 +78,6 @@ measure() {
 # Private_Dirty of the broker in KiB.
 dirty() {
     awk '$1 == "Private_Dirty:" { print $2 }' "/proc/$broker_pid/smaps_rollup"
-}
-
-# await_line WORDS FILE: for up to ten seconds.
-await_line() {
-    local _
-    for _ in {1..100}; do
-        ! grep -qs "$1" "$2" || return 0
-        sleep 0.1
-    done
-    echo "«$1» does not come" >&2
-    exit 1
 }
 
 clean_up() {

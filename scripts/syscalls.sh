@@ -7,6 +7,7 @@
 # other cores. PROFILE=quick builds faster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source scripts/await.sh
 
 BROKER_CPU=${BROKER_CPU:-0}
 LOAD_CPU=${LOAD_CPU:-1}
@@ -56,21 +57,6 @@ count() {
     awk -v messages="$delivered" '
         $1 ~ /^[0-9.]+$/ && $NF != "total" { printf "%10d  %8.4f per message  %s\n", $4, $4 / messages, $NF }
     ' "$scratch/calls"
-}
-
-await_port() {
-    await_line 'listening on' "$scratch/banner"
-    sed -n 's/^listening on .*:\([0-9]*\)$/\1/p' "$scratch/banner"
-}
-
-# await_line WORDS FILE: for up to ten seconds.
-await_line() {
-    local _
-    for _ in {1..100}; do
-        ! grep -qs "$1" "$2" || return 0
-        sleep 0.1
-    done
-    fail "«$1» does not come"
 }
 
 clean_up() {

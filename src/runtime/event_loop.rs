@@ -289,7 +289,9 @@ impl<B: Brain> EventLoop<B> {
         for from in self.driver.mail.senders().iter_after(self.latest_sender) {
             for _ in 0..ITEMS_PER_TURN {
                 let Some(item) = self.driver.mail.receive(from) else { break };
+                last_words::note_letters(from);
                 self.handle_mailbox_item(from, item);
+                last_words::note_time();
                 if self.brain.steps() > until {
                     self.latest_sender = from;
                     return;
@@ -299,7 +301,6 @@ impl<B: Brain> EventLoop<B> {
     }
 
     fn handle_mailbox_item(&mut self, from: ShardId, item: MailboxItem) {
-        last_words::note_letters(from);
         let now = self.driver.now;
         match item {
             MailboxItem::Letters(letters) => {
@@ -349,7 +350,6 @@ impl<B: Brain> EventLoop<B> {
     }
 
     fn handle_time(&mut self) {
-        last_words::note_time();
         let now = self.driver.now;
         if self.brain.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.brain.handle_time(now, &mut self.driver);

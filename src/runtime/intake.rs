@@ -127,26 +127,24 @@ impl Driver {
         }
         if !bytes.is_empty() && self.get(id).is_some_and(|connection| connection.takes_bytes()) {
             let taken = self.hand(id, bytes, brain);
-            self.notice_taken(id, taken);
             bytes = &bytes[taken..];
         }
         self.keep(id, bytes) && self.land(id, 0, brain)
     }
 
-    /// Hands bytes to the brain. Returns how many it takes.
+    /// Hands bytes to the brain. Returns how many it takes. Once it has taken any, the connection
+    /// stays on this shard.
     fn hand(&mut self, id: ConnectionId, bytes: &[u8], brain: &mut impl Brain) -> usize {
         last_words::note_bytes(brain, id, bytes);
-        brain.handle_bytes(self.now, id, bytes, self)
-    }
-
-    /// Notes that the brain has taken bytes, so that the connection stays on this shard.
-    fn notice_taken(&mut self, id: ConnectionId, taken: usize) {
+        let taken = brain.handle_bytes(self.now, id, bytes, self);
+        last_words::note_time();
         if taken > 0
             && let Some(connection) = self.get(id)
             && connection.phase == Phase::Open
         {
             connection.flags.settled = true;
         }
+        taken
     }
 
     /// Hands the kept bytes to the brain, then the end of the connection if it has come.
@@ -158,7 +156,6 @@ impl Driver {
         if self.get(id).is_some_and(|connection| connection.has_next()) {
             let kept = self.take_kept(id);
             let taken = self.hand(id, &kept, brain);
-            self.notice_taken(id, taken);
             self.put_back(id, kept, taken);
             if !self.land(id, 0, brain) {
                 self.handle_overflow(id, brain);
@@ -169,9 +166,11 @@ impl Driver {
 
     /// Hands a large packet to the brain once it is complete.
     fn feed_reassembled(&mut self, id: ConnectionId, brain: &mut impl Brain) {
-        let payloads = self.partials.payloads.clone();
-        let Some(connection) = self.get(id).filter(|it| it.takes_bytes()) else { return };
-        let share = |packet| payloads.share(packet);
+        let Driver { connections, partials, .. } = self;
+        let Some(connection) = connections.get_mut(id).filter(|it| it.takes_bytes()) else {
+            return;
+        };
+        let share = |packet| partials.payloads.share(packet);
         let Some(packet) =
             connection.reassembly.as_mut().and_then(|reassembly| reassembly.packet(share))
         else {
@@ -180,7 +179,6 @@ impl Driver {
         self.handed_in = packet.clone();
         let taken = self.hand(id, &packet, brain);
         self.handed_in = Bytes::new();
-        self.notice_taken(id, taken);
         assert!(taken == 0 || taken == packet.len(), "the brain has said how large it is");
         if taken > 0 {
             self.forget_reassembly(id);

@@ -46,10 +46,12 @@ pub(super) fn note_bytes(brain: &impl Brain, id: ConnectionId, bytes: &[u8]) {
     HANDLED.set(Handled::Bytes { client, length: bytes.len(), first });
 }
 
+/// The brain is about to handle letters.
 pub(super) fn note_letters(from: ShardId) {
     HANDLED.set(Handled::Letters(from));
 }
 
+/// The bytes or the letters have been handled.
 pub(super) fn note_time() {
     HANDLED.set(Handled::Time);
 }

@@ -157,7 +157,11 @@ impl Outbox {
             self.unsent -= piece.unsent().len();
             for part in piece.unsent().chunks(RECORD_BYTES_MAX) {
                 let mut record = chunks.with_room(part.len() + RECORD_OVERHEAD);
-                is_sealed &= tls.seal(part, &mut record);
+                is_sealed = is_sealed && tls.seal(part, &mut record);
+                if record.is_empty() {
+                    chunks.give_back(record);
+                    continue;
+                }
                 self.unsent += record.len();
                 self.pieces.push_back(Piece { bytes: Content::Sealed(record), sent: 0 });
             }

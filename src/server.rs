@@ -36,7 +36,7 @@ pub fn run(config: &Config, hang_ups: HangUps) -> Result<()> {
     runtime::tell_at_panic();
     let log = Log::start(&config.log_filter, config.log_format);
     let rules = rules(config, None)?;
-    let config = &Config { listeners: listeners(config)?, ..config.clone() };
+    let listeners = listeners(config)?;
     let reload = reload(config, Arc::new(rules.clone()));
     let started_at = runtime::now();
     // The seed is secret, so that clients cannot guess which keys collide.
@@ -51,7 +51,7 @@ pub fn run(config: &Config, hang_ups: HangUps) -> Result<()> {
         sessions: SharedCount::default(),
         accounts: Accounts::with_exempt(seed, config.exempt.clone()),
         memory: MemoryBudget::new(config.memory_max),
-        listeners: config.listeners.clone(),
+        listeners: listeners.clone(),
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);
     let on_ready = |started: &Started| {
@@ -62,7 +62,7 @@ pub fn run(config: &Config, hang_ups: HangUps) -> Result<()> {
         // The broker runs even if the banner cannot be written.
         drop(announce(config, started));
     };
-    runtime::run(&runtime_config(config, hang_ups), brain, on_ready, reload)?;
+    runtime::run(&runtime_config(config, listeners, hang_ups), brain, on_ready, reload)?;
     log.end();
     Ok(())
 }
@@ -123,20 +123,24 @@ fn policy(config: &Config, former: Option<&Policy>) -> Result<Policy> {
 /// Room for the incomplete packets of clients, on each shard: an eighth of its part of the memory
 /// at the most, but two packets.
 fn partial_bytes_max(config: &Config) -> usize {
-    let part = config.memory_max / 8 / config.shard_cpus.len();
+    let part = memory_of_shard(config) / 8;
     PARTIAL_BYTES_MAX.min(part).max(2 * config.limits.packet_size_max)
 }
 
 /// The same for those that have not been let in: a thirty-second, but eight packets.
 fn stranger_bytes_max(config: &Config) -> usize {
-    let part = config.memory_max / 32 / config.shard_cpus.len();
+    let part = memory_of_shard(config) / 32;
     STRANGER_BYTES_MAX.min(part).max(8 * config.limits.connect_size_max)
 }
 
-fn runtime_config(config: &Config, hang_ups: HangUps) -> RuntimeConfig {
+fn memory_of_shard(config: &Config) -> usize {
+    config.memory_max / config.shards()
+}
+
+fn runtime_config(config: &Config, listeners: Vec<Listener>, hang_ups: HangUps) -> RuntimeConfig {
     RuntimeConfig {
         cpus: config.shard_cpus.clone(),
-        listeners: config.listeners.clone(),
+        listeners,
         ring_entries: config.ring_entries,
         recv_buffers: config.receive_buffers,
         recv_buffer_bytes: config.receive_buffer_bytes,

@@ -6,8 +6,14 @@
 use std::rc::Rc;
 
 use super::{
-    log::Refusals, memory::Memory, ports::Ports, retained::RetainedMax, rules::Rules,
-    settings::Settings, stats::Counters, timers::Timers,
+    log::Refusals,
+    memory::{Memory, subscription_bytes},
+    ports::Ports,
+    retained::RetainedMax,
+    rules::Rules,
+    settings::Settings,
+    stats::Counters,
+    timers::Timers,
 };
 use crate::base::{ids::ShardId, time::Moment};
 #[cfg(test)]
@@ -72,6 +78,18 @@ impl Context {
         }
         let RetainedMax { messages, bytes } = self.rules.limits.retained();
         RetainedMax { messages, bytes: bytes.min(self.memory.retained_max()) }
+    }
+
+    /// A session has subscribed to one more filter.
+    pub(super) fn count_subscription(&mut self, text: &str) {
+        self.counters.subscriptions += 1;
+        self.memory.subscriptions.add(subscription_bytes(text.len()));
+    }
+
+    /// A subscription to this filter has ended.
+    pub(super) fn discount_subscription(&mut self, text: &str) {
+        self.counters.subscriptions -= 1;
+        self.memory.subscriptions.subtract(subscription_bytes(text.len()));
     }
 
     /// A shard for which as many letters wait as should.

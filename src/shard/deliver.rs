@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use super::{
+    context::Context,
     frames::{Form, Frames, PreparedFrame},
     granted::Granted,
     memory::Scarcity,
@@ -182,6 +183,19 @@ pub(super) struct Means<'a> {
     pub(super) buffers: &'a mut DeliveryBuffers,
     pub(super) pressure: &'a mut Pressure,
     pub(super) counters: &'a mut Counters,
+}
+
+impl<'a> Means<'a> {
+    #[inline]
+    pub(super) fn new(
+        context: &'a mut Context,
+        buffers: &'a mut DeliveryBuffers,
+        pressure: &'a mut Pressure,
+    ) -> Means<'a> {
+        let Context { rules, counters, memory, now, .. } = context;
+        let (limits, scarcity) = (&rules.limits, memory.scarcity());
+        Means { now: *now, limits, scarcity, buffers, pressure, counters }
+    }
 }
 
 /// One message being delivered to any number of sessions.

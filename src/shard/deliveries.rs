@@ -68,7 +68,6 @@ impl Deliveries {
             return;
         }
         let Deliveries { buffers, pressure, replays, receivers, .. } = self;
-        let Context { rules, counters, memory, now, .. } = context;
         let update = update.filter(|_| !replays.is_empty());
         if let Some(publisher) = view.publisher.filter(|_| update.is_some())
             && let Some(replays) = replays.of(publisher)
@@ -76,8 +75,7 @@ impl Deliveries {
             // With No Local the message may not be for its publisher, who then misses nothing.
             replays.missed.end_ranges();
         }
-        let (limits, scarcity) = (&rules.limits, memory.scarcity());
-        let means = Means { now: *now, limits, scarcity, buffers, pressure, counters };
+        let means = Means::new(context, buffers, pressure);
         let mut fanout = Fanout::new(view, means, ports);
         if let Some(update) = update {
             fanout = fanout.of_update(update, replays);
@@ -119,9 +117,7 @@ impl Deliveries {
         ports: &'a mut P,
     ) -> Fanout<'a, P> {
         let Deliveries { buffers, pressure, .. } = self;
-        let Context { rules, counters, memory, now, .. } = context;
-        let (limits, scarcity) = (&rules.limits, memory.scarcity());
-        let means = Means { now: *now, limits, scarcity, buffers, pressure, counters };
+        let means = Means::new(context, buffers, pressure);
         Fanout::new(view, means, ports)
     }
 

@@ -20,7 +20,6 @@ use super::{
     forwarding::Forwarding,
     interest::{Interest, Weight},
     letter::{Arrived, PublishLetter},
-    memory::subscription_bytes,
     notices::Notices,
     orphans::Orphans,
     owed::Answer,
@@ -410,9 +409,8 @@ impl Router {
         let is_new = session
             .subscribe(text, subscription, limits.filters(), context.settings.seed)
             .map_err(Reason::from)?;
-        context.counters.subscriptions += u64::from(is_new);
         if is_new {
-            context.memory.subscriptions.add(subscription_bytes(text.len()));
+            context.count_subscription(text);
         }
         if let Subscription::Plain(filter) = subscription {
             self.deliveries.open_replay(filter, entry, is_new, &self.retained);
@@ -442,8 +440,7 @@ impl Router {
             return Err(Reason::NoSubscription);
         }
         self.deliveries.end_replay(subscriber, text);
-        context.counters.subscriptions -= 1;
-        context.memory.subscriptions.subtract(subscription_bytes(text.len()));
+        context.discount_subscription(text);
         self.interest.unsubscribe(subscription, subscriber, ports);
         Ok(())
     }

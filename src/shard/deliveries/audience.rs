@@ -103,9 +103,7 @@ impl Deliveries {
             return false;
         }
         let Deliveries { buffers, pressure, replays, .. } = self;
-        let Context { rules, counters, memory, now, .. } = context;
-        let (limits, scarcity) = (&rules.limits, memory.scarcity());
-        let means = Means { now: *now, limits, scarcity, buffers, pressure, counters };
+        let means = Means::new(context, buffers, pressure);
         let mut fanout = Fanout::new(&view, means, ports).of_kept(message);
         if let Some(update) = update.filter(|_| !replays.is_empty()) {
             fanout = fanout.of_update(update, replays);

@@ -9,7 +9,6 @@ use super::{
         connections::Connections,
         context::Context,
         interest::Interest,
-        memory::subscription_bytes,
         ports::Ports,
         replays::SessionReplays,
         timers::Timer,
@@ -47,8 +46,7 @@ impl Leaving {
         ports: &mut impl Ports,
     ) -> bool {
         while let Some(text) = self.filters.pop() {
-            context.counters.subscriptions -= 1;
-            context.memory.subscriptions.subtract(subscription_bytes(text.len()));
+            context.discount_subscription(&text);
             interest.unsubscribe(Subscription::from_valid(&text), self.subscriber, ports);
             steps.spend(Steps::FILTER);
             if steps.is_spent() {
@@ -260,9 +258,8 @@ mod tests {
     #[test]
     fn an_ended_session_loses_its_subscriptions_in_slices() {
         let mut world = world();
-        world.context.counters.subscriptions = 3;
         for filter in FILTERS {
-            world.context.memory.subscriptions.add(subscription_bytes(filter.len()));
+            world.context.count_subscription(filter);
         }
         let filters = FILTERS.map(Box::from).to_vec();
         let mut leaving = Leaving { subscriber: world.subscriber, filters, replays: None };

@@ -1,10 +1,13 @@
 //! The command `ringmq`.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use mimalloc::MiMalloc;
 use ringmq::{
-    config::Config,
+    config::{Config, Order},
     runtime::{self, HangUps},
     server,
 };
@@ -23,17 +26,37 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let config = match Config::from_command_line() {
-        Ok(config) => config,
+    match Order::from_command_line() {
+        Ok(Order::Run(config)) => run(&config, hang_ups),
+        Ok(Order::Check(config)) => check(&config),
         Err(error) => {
             eprintln!("ringmq: {error}");
-            return ExitCode::from(error.exit_status());
+            ExitCode::from(error.exit_status())
         }
-    };
-    match server::run(&config, hang_ups) {
+    }
+}
+
+fn run(config: &Config, hang_ups: HangUps) -> ExitCode {
+    match server::run(config, hang_ups) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringmq: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(config: &Config) -> ExitCode {
+    match server::check(config) {
+        Ok(lines) => {
+            // Nobody reads what cannot be written.
+            drop(writeln!(io::stdout().lock(), "{lines}"));
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            for fault in faults {
+                eprintln!("ringmq: {fault:#}");
+            }
             ExitCode::FAILURE
         }
     }

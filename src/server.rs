@@ -1,5 +1,6 @@
 //! Puts a broker together: configuration in, shards on a runtime, a banner when it listens.
 
+mod check;
 mod log;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 use tracing::{error, info, warn};
 
+pub use self::check::check;
 use self::log::Log;
 use crate::{
     access::{Accounts, Failures, Passwords, Policy, scram::ScramUsers},
@@ -97,27 +99,34 @@ fn rules(config: &Config, former: Option<&Policy>) -> Result<Rules> {
 
 /// The policy from the files of users. An error if one cannot be read: the broker does not start.
 fn policy(config: &Config, former: Option<&Policy>) -> Result<Policy> {
-    let read_passwords = |path: &PathBuf| {
-        Passwords::read(path).with_context(|| format!("password file {}", path.display()))
-    };
-    let read_scram = |path: &PathBuf| {
-        let read = ScramUsers::read(path);
-        let users = read.with_context(|| format!("SCRAM file {}", path.display()))?;
-        Ok::<_, anyhow::Error>(users.after(former.and_then(|former| former.scram.as_deref())))
-    };
-    let passwords = config.password_file.as_ref().map(read_passwords).transpose()?;
+    let passwords = passwords(config)?;
     if passwords.as_ref().is_some_and(Passwords::is_empty) {
         warn!("the password file has no users: every password is refused");
     }
-    let scram = config.scram_file.as_ref().map(read_scram).transpose()?;
+    let scram = scram_users(config)?;
     if scram.as_ref().is_some_and(ScramUsers::is_empty) {
         warn!("the SCRAM file has no users: nobody can authenticate by SCRAM");
     }
+    let former = former.and_then(|former| former.scram.as_deref());
     Ok(Policy {
         passwords: passwords.map(Arc::new),
-        scram: scram.map(Arc::new),
+        scram: scram.map(|users| Arc::new(users.after(former))),
         anonymous: config.anonymous,
     })
+}
+
+fn passwords(config: &Config) -> Result<Option<Passwords>> {
+    let read = |path: &PathBuf| {
+        Passwords::read(path).with_context(|| format!("password file {}", path.display()))
+    };
+    config.password_file.as_ref().map(read).transpose()
+}
+
+fn scram_users(config: &Config) -> Result<Option<ScramUsers>> {
+    let read = |path: &PathBuf| {
+        ScramUsers::read(path).with_context(|| format!("SCRAM file {}", path.display()))
+    };
+    config.scram_file.as_ref().map(read).transpose()
 }
 
 /// Room for the incomplete packets of clients, on each shard: an eighth of its part of the memory

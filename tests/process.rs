@@ -73,6 +73,28 @@ fn what_cannot_be_run_is_refused_in_one_line() {
     }
 }
 
+#[test]
+fn check_says_what_would_be_served_or_all_that_is_wrong() {
+    let check = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
+        let output = command.arg("check").args(flags).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+    };
+    // An address in use is no fault of the configuration.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let (status, said) = check(&["--listen", &taken, "--shards", "1"]);
+    assert_eq!(status, 0, "{said}");
+    let words = format!("would listen on {taken}, anonymous clients are let in\nshards: 1");
+    assert!(said.contains(&words), "{said}");
+    let (status, said) = check(&["--password-file", "/no/passwords", "--scram-file", "/no/scram"]);
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("/no/passwords") && said.contains("/no/scram"), "{said}");
+    assert_eq!(check(&["--shards", "0"]).0, 2);
+    assert_eq!(refused(&["run", "--listen", "nowhere"]).0, 2);
+}
+
 /// A broker whose banner nobody can read serves its clients.
 #[test]
 fn the_banner_may_go_nowhere() {

@@ -86,7 +86,8 @@ impl Policy {
 }
 
 impl Anonymous {
-    fn is_let_in(self, listener_is_loopback: bool) -> bool {
+    /// Whether clients without authentication are let in on such a listener.
+    pub fn is_let_in(self, listener_is_loopback: bool) -> bool {
         match self {
             Anonymous::Refused => false,
             Anonymous::OnLoopback => listener_is_loopback,

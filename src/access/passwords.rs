@@ -48,6 +48,11 @@ impl Passwords {
         self.users.is_empty()
     }
 
+    /// How many users there are.
+    pub fn len(&self) -> usize {
+        self.users.len()
+    }
+
     /// Returns the check whether `user_name` is a user and `password` its password.
     ///
     /// The password of an unknown name is checked against the hash of another user, and always

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 
 use super::{
     cpus::CpuList,
@@ -23,9 +23,31 @@ use crate::{
 };
 
 /// An MQTT broker for versions 3.1, 3.1.1 and 5.0, with one shard per CPU core, on io_uring.
+///
+/// Without a subcommand it runs the broker.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub(super) struct CommandLine {
+    #[command(subcommand)]
+    pub(super) subcommand: Option<Subcommands>,
+    #[command(flatten)]
+    pub(super) flags: Box<Flags>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Subcommands {
+    /// Runs the broker, as without a subcommand
+    #[command(max_term_width = 100)]
+    Run(Box<Flags>),
+    /// Checks the flags and the files that they name, and says what would be served. The exit
+    /// status is 0 if the broker could start, 1 for a wrong file, 2 for a wrong flag
+    #[command(max_term_width = 100)]
+    Check(Box<Flags>),
+}
+
+/// The flags of a broker.
+#[derive(Args, Debug)]
+pub(super) struct Flags {
     #[command(flatten, next_help_heading = "Network")]
     pub(super) network: NetworkFlags,
     #[command(flatten, next_help_heading = "Shards")]

@@ -24,8 +24,8 @@ pub use self::values::LogFormat;
 use self::{
     cpus::CpuList,
     flags::{
-        AccessFlags, CommandLine, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags, ShardFlags,
-        SharingFlags, TuningFlags,
+        AccessFlags, CommandLine, Flags, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags,
+        ShardFlags, SharingFlags, Subcommands, TuningFlags,
     },
     values::{Feature, PORT},
 };
@@ -44,6 +44,32 @@ use crate::{
     },
     transport::{Listener, websocket::HandshakePolicy},
 };
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Order {
+    Run(Box<Config>),
+    /// Say what [`Order::Run`] would serve.
+    Check(Box<Config>),
+}
+
+impl Order {
+    /// Reads the command line of this process. For `--help`, `--version` and flags that cannot be
+    /// read, clap prints its answer and ends the process.
+    pub fn from_command_line() -> Result<Order, ConfigError> {
+        let CommandLine { subcommand, flags } = CommandLine::parse();
+        Ok(match subcommand {
+            None => Order::Run(config_of(*flags)?),
+            Some(Subcommands::Run(flags)) => Order::Run(config_of(*flags)?),
+            Some(Subcommands::Check(flags)) => Order::Check(config_of(*flags)?),
+        })
+    }
+}
+
+fn config_of(flags: Flags) -> Result<Box<Config>, ConfigError> {
+    let available = cpus::available().map_err(ConfigError::CpusUnknown)?;
+    Ok(Box::new(Config::new(flags, &available)?))
+}
 
 /// All settings, checked: no value contradicts another.
 #[derive(Clone, Debug)]
@@ -97,20 +123,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the command line of this process. For `--help`, `--version` and flags that cannot be
-    /// read, clap prints its answer and ends the process.
-    pub fn from_command_line() -> Result<Config, ConfigError> {
-        let flags = CommandLine::parse();
-        let available = cpus::available().map_err(ConfigError::CpusUnknown)?;
-        Ok(Config::new(flags, &available)?)
-    }
-
     pub fn shards(&self) -> usize {
         self.shard_cpus.len()
     }
 
-    fn new(flags: CommandLine, available: &CpuList) -> Result<Config, Contradiction> {
-        let CommandLine { network, shards, limits, access, offer, referral, sharing, .. } = flags;
+    fn new(flags: Flags, available: &CpuList) -> Result<Config, Contradiction> {
+        let Flags { network, shards, limits, access, offer, referral, sharing, .. } = flags;
         let (tuning, log) = (flags.tuning, flags.log);
         check_limits(&limits)?;
         check_listeners(&network, &access)?;

@@ -12,8 +12,8 @@ const AVAILABLE: &str = "0-3,6";
 
 fn config(arguments: &str) -> Result<Config, Contradiction> {
     let arguments = ["ringmq"].into_iter().chain(arguments.split_whitespace());
-    let flags = CommandLine::try_parse_from(arguments).expect("each flag by itself is in range");
-    Config::new(flags, &AVAILABLE.parse().expect("a list of CPUs"))
+    let line = CommandLine::try_parse_from(arguments).expect("each flag by itself is in range");
+    Config::new(*line.flags, &AVAILABLE.parse().expect("a list of CPUs"))
 }
 
 fn accepted(arguments: &str) -> Config {
@@ -267,6 +267,23 @@ fn values_that_make_no_sense_by_themselves_are_refused_by_their_flag() {
         let flag = arguments.split_whitespace().next().unwrap();
         assert!(error.to_string().contains(flag), "{error}");
     }
+}
+
+#[test]
+fn a_subcommand_takes_the_flags_behind_it() {
+    let parsed = |words: &str| {
+        let words = ["ringmq"].into_iter().chain(words.split_whitespace());
+        CommandLine::try_parse_from(words).unwrap()
+    };
+    let port = |flags: &Flags| flags.network.listen[0].port();
+    let none = parsed("--listen 1");
+    assert!(none.subcommand.is_none() && port(&none.flags) == 1);
+    let Some(Subcommands::Run(flags)) = parsed("run --listen 2").subcommand else { panic!() };
+    assert_eq!(port(&flags), 2);
+    let Some(Subcommands::Check(flags)) = parsed("check --listen 3").subcommand else { panic!() };
+    assert_eq!(port(&flags), 3);
+    assert_eq!(clap_error("--listen 1 check").kind(), ErrorKind::ArgumentConflict);
+    assert_eq!(clap_error("chekc").exit_code(), 2);
 }
 
 #[test]

@@ -64,6 +64,11 @@ impl ScramUsers {
         self.users.iter().all(Vec::is_empty)
     }
 
+    /// How many lines name a user. A user may have one for each mechanism.
+    pub fn len(&self) -> usize {
+        self.users.iter().map(Vec::len).sum()
+    }
+
     /// Whether anyone can authenticate by this mechanism.
     pub fn offer(&self, mechanism: Mechanism) -> bool {
         !self.users[mechanism as usize].is_empty()

@@ -1,0 +1,58 @@
+//! `ringmq check`: reads all that a start reads, and says what would be served.
+//!
+//! Binds no address and starts no thread.
+
+use std::fmt::{self, Write};
+
+use anyhow::Error;
+
+use super::{listeners, passwords, scram_users, words_of};
+use crate::{
+    access::{Anonymous, Passwords, scram::ScramUsers},
+    config::Config,
+    transport::Listener,
+};
+
+/// What would be served, in lines; or all that is wrong with the files.
+pub fn check(config: &Config) -> Result<String, Vec<Error>> {
+    let (listeners, passwords, scram) = (listeners(config), passwords(config), scram_users(config));
+    match (listeners, passwords, scram) {
+        (Ok(listeners), Ok(passwords), Ok(scram)) => {
+            let files = Files { listeners, passwords, scram };
+            let mut lines = String::new();
+            tell(&mut lines, config, &files).expect("a String takes all that is written to it");
+            Ok(lines)
+        }
+        (listeners, passwords, scram) => {
+            Err([listeners.err(), passwords.err(), scram.err()].into_iter().flatten().collect())
+        }
+    }
+}
+
+/// What was read.
+struct Files {
+    listeners: Vec<Listener>,
+    passwords: Option<Passwords>,
+    scram: Option<ScramUsers>,
+}
+
+fn tell(out: &mut String, config: &Config, files: &Files) -> fmt::Result {
+    writeln!(out, "ringmq {}: the configuration is valid", env!("CARGO_PKG_VERSION"))?;
+    for listener in &files.listeners {
+        let anonymous = words_for(config.anonymous, listener.is_loopback());
+        writeln!(out, "would listen on {}, {anonymous}", words_of(listener))?;
+    }
+    if let Some(passwords) = &files.passwords {
+        writeln!(out, "users in the password file: {}", passwords.len())?;
+    }
+    if let Some(scram) = &files.scram {
+        writeln!(out, "verifiers in the SCRAM file: {}", scram.len())?;
+    }
+    let (shards, connections) = (config.shards(), config.connections_max);
+    write!(out, "shards: {shards}, connections: up to {connections}")
+}
+
+fn words_for(anonymous: Anonymous, is_loopback: bool) -> &'static str {
+    let let_in = anonymous.is_let_in(is_loopback);
+    if let_in { "anonymous clients are let in" } else { "anonymous clients are refused" }
+}

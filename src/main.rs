@@ -7,7 +7,7 @@ use std::{
 
 use mimalloc::MiMalloc;
 use ringmq::{
-    config::{Config, Order},
+    config::{Config, Order, Source},
     runtime::{self, HangUps},
     server,
 };
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         }
     };
     match Order::from_command_line() {
-        Ok(Order::Run(config)) => run(&config, hang_ups),
+        Ok(Order::Run(config, source)) => run(&config, &source, hang_ups),
         Ok(Order::Check(config)) => check(&config),
         Err(error) => {
             eprintln!("ringmq: {error}");
@@ -36,8 +36,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: &Config, hang_ups: HangUps) -> ExitCode {
-    match server::run(config, hang_ups) {
+fn run(config: &Config, source: &Source, hang_ups: HangUps) -> ExitCode {
+    match server::run(config, source, hang_ups) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringmq: {error:#}");

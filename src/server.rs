@@ -18,7 +18,7 @@ use self::log::Log;
 use crate::{
     access::{Accounts, Failures, Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
-    config::{Config, TlsListeners},
+    config::{Config, Source, TlsListeners},
     runtime::{self, HangUps, RuntimeConfig, Started},
     shard::{Shard, memory::MemoryBudget, rules::Rules, settings::Settings},
     transport::{Listener, Protocol, tls::ServerTls},
@@ -34,9 +34,12 @@ const STRANGER_BYTES_MAX: usize = 16 << 20;
 const CONNECTIONS_SURPLUS: usize = 256;
 
 /// Runs a broker until it is told to stop.
-pub fn run(config: &Config, hang_ups: HangUps) -> Result<()> {
+pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
     runtime::tell_at_panic();
     let log = Log::start(&config.log_filter, config.log_format);
+    for remark in source.unknown_variables() {
+        warn!("{remark}");
+    }
     let rules = rules(config, None)?;
     let listeners = listeners(config)?;
     let reload = reload(config, Arc::new(rules.clone()));

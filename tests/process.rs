@@ -95,6 +95,36 @@ fn check_says_what_would_be_served_or_all_that_is_wrong() {
     assert_eq!(refused(&["run", "--listen", "nowhere"]).0, 2);
 }
 
+/// The flags are over the environment, and the environment over the file.
+#[test]
+fn a_configuration_file_is_served_and_a_wrong_one_refused_by_line() {
+    let path = std::env::temp_dir().join(format!("ringmq-process-{}.toml", std::process::id()));
+    fs::write(&path, "[network]\nlisten = 0\n[shards]\nshards = 4\n[limits]\nmax-qos = 1\n")
+        .unwrap();
+    let file = path.to_str().unwrap();
+    let (code, said) = refused(&["--config", file]);
+    assert_eq!(code, 2, "{said}");
+    let line =
+        format!("ringmq: {file}:6: the key `max-qos` belongs into [features], not [limits]\n");
+    assert_eq!(said, line);
+    fs::write(&path, "[network]\nlisten = 0\n[shards]\nshards = 4\n").unwrap();
+    let check = |variable: &str, flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
+        command.args(["check", "--config", file]).args(flags).env("RINGMQ_SHARDS", variable);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    for (variable, flags, shards) in [("", &[][..], 4), ("3", &[], 3), ("3", &["--shards", "2"], 2)]
+    {
+        let said = check(variable, flags);
+        assert!(said.contains("would listen on 127.0.0.1:0"), "{said}");
+        assert!(said.contains(&format!("shards: {shards},")), "{said}");
+    }
+    let broker = Broker::ringmq_with(1, &["--config", file]);
+    Client::connect(&broker, Version::V5, "a").ping();
+    broker.stop();
+    fs::remove_file(path).unwrap();
+}
+
 /// A broker whose banner nobody can read serves its clients.
 #[test]
 fn the_banner_may_go_nowhere() {

@@ -2,10 +2,11 @@
 
 use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, Command, value_parser};
 
 use super::{
     cpus::CpuList,
+    keys::{FILE_FLAG, with_switches},
     values::{
         Feature, LogFormat, feature_parser, log_format_parser, parse_address, parse_bytes,
         parse_count, parse_log_filter, parse_micros, parse_millis, parse_network, parse_origin,
@@ -22,28 +23,50 @@ use crate::{
     shard::rules::WhenQueueFull,
 };
 
-/// An MQTT broker for versions 3.1, 3.1.1 and 5.0, with one shard per CPU core, on io_uring.
-///
-/// Without a subcommand it runs the broker.
-#[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
-pub(super) struct CommandLine {
-    #[command(subcommand)]
-    pub(super) subcommand: Option<Subcommands>,
-    #[command(flatten)]
-    pub(super) flags: Box<Flags>,
+/// The command line: the flags of a broker, alone or behind a subcommand.
+pub(super) fn command_line() -> Command {
+    let broker = |command| broker(command).arg(file_flag()).max_term_width(WIDTH);
+    broker(Command::new("ringmq"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .after_help(SOURCES)
+        .args_conflicts_with_subcommands(true)
+        .subcommand(broker(Command::new(RUN)).about(RUN_ABOUT).after_help(SOURCES))
+        .subcommand(broker(Command::new(CHECK)).about(CHECK_ABOUT).after_help(SOURCES))
 }
 
-#[derive(Debug, Subcommand)]
-pub(super) enum Subcommands {
-    /// Runs the broker, as without a subcommand
-    #[command(max_term_width = 100)]
-    Run(Box<Flags>),
-    /// Checks the flags and the files that they name, and says what would be served. The exit
-    /// status is 0 if the broker could start, 1 for a wrong file, 2 for a wrong flag
-    #[command(max_term_width = 100)]
-    Check(Box<Flags>),
+/// The flags of a broker alone.
+pub(super) fn broker_flags() -> Command {
+    broker(Command::new("ringmq"))
 }
+
+fn broker(command: Command) -> Command {
+    with_switches(Flags::augment_args(command))
+}
+
+fn file_flag() -> Arg {
+    Arg::new(FILE_FLAG)
+        .long(FILE_FLAG)
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help_heading("Configuration")
+        .help("Configuration file in TOML, with the keys of docs/configuration.md")
+}
+
+pub(super) const RUN: &str = "run";
+pub(super) const CHECK: &str = "check";
+
+const ABOUT: &str = "An MQTT broker for versions 3.1, 3.1.1 and 5.0, with one shard per CPU core, \
+                     on io_uring. Without a subcommand it runs the broker.";
+const RUN_ABOUT: &str = "Runs the broker, as without a subcommand";
+const CHECK_ABOUT: &str = "Checks the configuration and the files that it names, and says what \
+                           would be served. The exit status is 0 if the broker could start, 1 for \
+                           a wrong file, 2 for a wrong flag or configuration file";
+const SOURCES: &str = "Each flag is also a key of the configuration file, and a variable of the \
+                       environment: RINGMQ_MAX_QUEUED is --max-queued. A flag comes before a \
+                       variable, a variable before the file.";
+/// Columns of the help, at most.
+const WIDTH: usize = 100;
 
 /// The flags of a broker.
 #[derive(Args, Debug)]

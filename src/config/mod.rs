@@ -1,4 +1,5 @@
-//! Configuration: reads the command line and checks it into one [`Config`].
+//! Configuration: reads the command line, the environment and the configuration file, and checks
+//! them into one [`Config`].
 //!
 //! This module knows the meaning of each flag and which flags contradict each other. It does not
 //! act on a flag.
@@ -6,28 +7,35 @@
 #![forbid(unsafe_code)]
 
 mod cpus;
+mod file;
 mod flags;
+mod keys;
 mod memory;
+mod source;
 mod values;
 
 use std::{
     collections::BTreeSet,
-    io,
+    env, io,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
-use clap::Parser;
+use clap::ArgMatches;
 use thiserror::Error;
 
-pub use self::values::LogFormat;
 use self::{
     cpus::CpuList,
     flags::{
-        AccessFlags, CommandLine, Flags, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags,
-        ShardFlags, SharingFlags, Subcommands, TuningFlags,
+        AccessFlags, CHECK, Flags, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags, ShardFlags,
+        SharingFlags, TuningFlags, broker_flags, command_line,
     },
     values::{Feature, PORT},
+};
+pub use self::{
+    file::FileFault,
+    source::{Source, SourceError},
+    values::LogFormat,
 };
 use crate::{
     access::{Anonymous, share::Network},
@@ -48,7 +56,8 @@ use crate::{
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 pub enum Order {
-    Run(Box<Config>),
+    /// Run a broker. The source is where its configuration was read, and can be read again.
+    Run(Box<Config>, Source),
     /// Say what [`Order::Run`] would serve.
     Check(Box<Config>),
 }
@@ -57,18 +66,27 @@ impl Order {
     /// Reads the command line of this process. For `--help`, `--version` and flags that cannot be
     /// read, clap prints its answer and ends the process.
     pub fn from_command_line() -> Result<Order, ConfigError> {
-        let CommandLine { subcommand, flags } = CommandLine::parse();
-        Ok(match subcommand {
-            None => Order::Run(config_of(*flags)?),
-            Some(Subcommands::Run(flags)) => Order::Run(config_of(*flags)?),
-            Some(Subcommands::Check(flags)) => Order::Check(config_of(*flags)?),
-        })
+        let matches = command_line().get_matches();
+        match matches.subcommand() {
+            Some((CHECK, matches)) => Ok(Order::Check(Box::new(Config::read(&source(matches))?))),
+            // No subcommand, or `run`.
+            other => {
+                let source = source(other.map_or(&matches, |(_, matches)| matches));
+                Ok(Order::Run(Box::new(Config::read(&source)?), source))
+            }
+        }
     }
 }
 
-fn config_of(flags: Flags) -> Result<Box<Config>, ConfigError> {
-    let available = cpus::available().map_err(ConfigError::CpusUnknown)?;
-    Ok(Box::new(Config::new(flags, &available)?))
+/// With the environment of this process.
+fn source(matches: &ArgMatches) -> Source {
+    Source::new(matches, env::vars_os())
+}
+
+/// Reads the text of a configuration file as far as it can be checked without other sources.
+/// For tests of the reader with any input.
+pub fn check_text(text: &str) -> Result<(), Vec<FileFault>> {
+    source::parse_file(text, Path::new(""), &broker_flags()).map(drop)
 }
 
 /// All settings, checked: no value contradicts another.
@@ -123,6 +141,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Reads all settings from where they come from.
+    pub fn read(source: &Source) -> Result<Config, ConfigError> {
+        let available = cpus::available().map_err(ConfigError::CpusUnknown)?;
+        Ok(Config::new(source.read()?, &available)?)
+    }
+
     pub fn shards(&self) -> usize {
         self.shard_cpus.len()
     }
@@ -176,16 +200,18 @@ pub struct TlsListeners {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
     Contradiction(#[from] Contradiction),
     #[error("cannot read which CPUs this process may use: {0}")]
     CpusUnknown(#[source] io::Error),
 }
 
 impl ConfigError {
-    /// 2 for an error in the command line, as in clap; 1 for an error of the machine.
+    /// 2 for an error in the configuration, as in clap; 1 for an error of the machine.
     pub fn exit_status(&self) -> u8 {
         match self {
-            ConfigError::Contradiction(_) => 2,
+            ConfigError::Source(_) | ConfigError::Contradiction(_) => 2,
             ConfigError::CpusUnknown(_) => 1,
         }
     }
@@ -413,5 +439,7 @@ fn anonymous(flags: &AccessFlags) -> Anonymous {
     }
 }
 
+#[cfg(test)]
+mod page;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! Whole command lines, and what they come to.
 
-use std::num::NonZeroU16;
+use std::{iter, num::NonZeroU16};
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::error::ErrorKind;
 
 use super::*;
 use crate::{mqtt::QoS, routing::Strategy, shard::rules::WhenQueueFull};
@@ -11,9 +11,17 @@ use crate::{mqtt::QoS, routing::Strategy, shard::rules::WhenQueueFull};
 const AVAILABLE: &str = "0-3,6";
 
 fn config(arguments: &str) -> Result<Config, Contradiction> {
-    let arguments = ["ringmq"].into_iter().chain(arguments.split_whitespace());
-    let line = CommandLine::try_parse_from(arguments).expect("each flag by itself is in range");
-    Config::new(*line.flags, &AVAILABLE.parse().expect("a list of CPUs"))
+    Config::new(flags(arguments), &AVAILABLE.parse().expect("a list of CPUs"))
+}
+
+fn flags(arguments: &str) -> Flags {
+    let matches = command_line().try_get_matches_from(words(arguments));
+    let matches = matches.expect("each flag by itself is in range");
+    Source::new(&matches, iter::empty()).read().expect("there is no file")
+}
+
+fn words(arguments: &str) -> impl Iterator<Item = &str> {
+    ["ringmq"].into_iter().chain(arguments.split_whitespace())
 }
 
 fn accepted(arguments: &str) -> Config {
@@ -21,8 +29,7 @@ fn accepted(arguments: &str) -> Config {
 }
 
 fn clap_error(arguments: &str) -> clap::Error {
-    let words = ["ringmq"].into_iter().chain(arguments.split_whitespace());
-    CommandLine::try_parse_from(words).expect_err(arguments)
+    command_line().try_get_matches_from(words(arguments)).expect_err(arguments)
 }
 
 #[test]
@@ -271,27 +278,38 @@ fn values_that_make_no_sense_by_themselves_are_refused_by_their_flag() {
 
 #[test]
 fn a_subcommand_takes_the_flags_behind_it() {
-    let parsed = |words: &str| {
-        let words = ["ringmq"].into_iter().chain(words.split_whitespace());
-        CommandLine::try_parse_from(words).unwrap()
-    };
-    let port = |flags: &Flags| flags.network.listen[0].port();
-    let none = parsed("--listen 1");
-    assert!(none.subcommand.is_none() && port(&none.flags) == 1);
-    let Some(Subcommands::Run(flags)) = parsed("run --listen 2").subcommand else { panic!() };
-    assert_eq!(port(&flags), 2);
-    let Some(Subcommands::Check(flags)) = parsed("check --listen 3").subcommand else { panic!() };
-    assert_eq!(port(&flags), 3);
+    for (line, subcommand) in [("", None), ("run ", Some("run")), ("check ", Some("check"))] {
+        let line = format!("{line}--listen 1");
+        let matches = command_line().try_get_matches_from(words(&line)).unwrap();
+        assert_eq!(matches.subcommand_name(), subcommand);
+        let matches = matches.subcommand().map_or(&matches, |(_, matches)| matches);
+        let flags = Source::new(matches, iter::empty()).read().unwrap();
+        assert_eq!(flags.network.listen[0].port(), 1);
+    }
     assert_eq!(clap_error("--listen 1 check").kind(), ErrorKind::ArgumentConflict);
     assert_eq!(clap_error("chekc").exit_code(), 2);
+}
+
+#[test]
+fn a_switch_can_be_set_to_false() {
+    for (arguments, expected) in [
+        ("", Anonymous::OnLoopback),
+        ("--allow-anonymous", Anonymous::Everywhere),
+        ("--allow-anonymous --shards 1", Anonymous::Everywhere),
+        ("--allow-anonymous=true", Anonymous::Everywhere),
+        ("--allow-anonymous=false", Anonymous::OnLoopback),
+    ] {
+        assert_eq!(accepted(arguments).anonymous, expected, "{arguments}");
+    }
+    assert_eq!(clap_error("--allow-anonymous=yes").exit_code(), 2);
 }
 
 #[test]
 fn help_explains_every_flag_under_a_heading() {
     assert_eq!(clap_error("--help").kind(), ErrorKind::DisplayHelp);
     assert_eq!(clap_error("--version").kind(), ErrorKind::DisplayVersion);
-    CommandLine::command().debug_assert();
-    for argument in CommandLine::command().get_arguments() {
+    command_line().debug_assert();
+    for argument in command_line().get_arguments() {
         assert!(argument.get_help().is_some(), "{argument} has no help");
         assert!(argument.get_help_heading().is_some(), "{argument} has no heading");
     }

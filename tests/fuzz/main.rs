@@ -31,6 +31,11 @@ fn replay(name: &str) {
 }
 
 #[test]
+fn configurations() {
+    replay("config");
+}
+
+#[test]
 fn frames() {
     replay("frame");
 }

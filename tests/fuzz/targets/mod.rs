@@ -1,5 +1,6 @@
 //! What is fuzzed. Each target reads its input as it likes, and panics when something is wrong.
 
+mod config;
 mod frame;
 #[path = "../../support/matching.rs"]
 mod matching;
@@ -13,7 +14,8 @@ mod wheel;
 /// A check of one input.
 type Check = fn(&[u8]);
 
-pub(crate) const ALL: [(&str, Check); 6] = [
+pub(crate) const ALL: [(&str, Check); 7] = [
+    ("config", config::check),
     ("frame", frame::check),
     ("packet", packet::check),
     ("topic", topic::check),

@@ -24,11 +24,50 @@ impl CpuList {
     pub fn has(&self, cpu: usize) -> bool {
         self.0.contains(&cpu)
     }
+
+    /// The same CPUs in the order of their numbers.
+    pub(super) fn sorted(&self) -> CpuList {
+        let mut cpus = self.0.clone();
+        cpus.sort_unstable();
+        CpuList(cpus)
+    }
 }
 
-/// The CPUs that this process may use. The same as `sched_getaffinity`, without a foreign call.
+/// The CPUs that this process may use, the best ones for a shard each first. The same as
+/// `sched_getaffinity`, without a foreign call.
 pub(super) fn available() -> io::Result<CpuList> {
-    from_status(&fs::read_to_string("/proc/self/status")?)
+    let CpuList(mut cpus) = from_status(&fs::read_to_string("/proc/self/status")?)?;
+    sort_by_place(&mut cpus, siblings_of, &memory_nodes());
+    Ok(CpuList(cpus))
+}
+
+/// One CPU of each physical core comes before the others of the cores, and those of one NUMA node
+/// come before those of the next. `siblings_of` names the CPUs of the core of a CPU.
+fn sort_by_place(cpus: &mut [usize], siblings_of: impl Fn(usize) -> CpuList, nodes: &[CpuList]) {
+    let usable = cpus.to_vec();
+    let is_earlier = |cpu: usize, sibling: usize| sibling < cpu && usable.contains(&sibling);
+    cpus.sort_by_cached_key(|&cpu| {
+        let rank = siblings_of(cpu).iter().filter(|&sibling| is_earlier(cpu, sibling)).count();
+        let node = nodes.iter().position(|node| node.has(cpu));
+        (rank, node, cpu)
+    });
+}
+
+/// A CPU of which the system says nothing is a core of its own.
+fn siblings_of(cpu: usize) -> CpuList {
+    let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+    read_list(&path).unwrap_or_else(|| CpuList(vec![cpu]))
+}
+
+/// The CPUs of each NUMA node; none if the system says nothing of nodes.
+fn memory_nodes() -> Vec<CpuList> {
+    let nodes = read_list("/sys/devices/system/node/online").unwrap_or_else(|| CpuList(Vec::new()));
+    let cpus_of = |node| read_list(&format!("/sys/devices/system/node/node{node}/cpulist"));
+    nodes.iter().filter_map(cpus_of).collect()
+}
+
+fn read_list(path: &str) -> Option<CpuList> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 fn from_status(status: &str) -> io::Result<CpuList> {
@@ -126,6 +165,21 @@ mod tests {
         ] {
             assert_eq!(text.parse::<CpuList>(), Err(expected), "{text:?}");
         }
+    }
+
+    #[test]
+    fn cores_come_before_their_siblings_and_a_node_before_the_next() {
+        // Four cores with two CPUs each; the cores of CPU 0 and 2 belong to the first node.
+        let siblings_of = |cpu: usize| format!("{},{}", cpu % 4, cpu % 4 + 4).parse().unwrap();
+        let nodes = ["0,2,4,6", "1,3,5,7"].map(|list| list.parse().unwrap());
+        let ordered = |mut cpus: Vec<usize>, nodes: &[CpuList]| {
+            sort_by_place(&mut cpus, siblings_of, nodes);
+            cpus
+        };
+        assert_eq!(ordered((0..8).collect(), &nodes), [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert_eq!(ordered((0..8).collect(), &[]), [0, 1, 2, 3, 4, 5, 6, 7]);
+        // A sibling whose core is used by nobody else is as good as any.
+        assert_eq!(ordered(vec![1, 2, 4, 5], &nodes), [2, 4, 1, 5]);
     }
 
     #[test]

@@ -166,8 +166,9 @@ pub(super) struct ShardFlags {
     #[arg(long, value_name = "NUMBER", value_parser = parse_count(1, SHARDS_MAX))]
     pub(super) shards: Option<usize>,
     /// CPUs that the shards run on, in the order of the shards, for example 0-3,6. The list must
-    /// name at least as many CPUs as there are shards [default: every CPU that this process may
-    /// use; if there are more shards than CPUs, shards share CPUs]
+    /// name at least as many CPUs as there are shards [default: the CPUs that this process may use:
+    /// one of each physical core first, those of one NUMA node before the next; if there are more
+    /// shards than CPUs, shards share CPUs]
     #[arg(long, value_name = "LIST")]
     pub(super) cpus: Option<CpuList>,
     /// Time that an idle shard looks for work before it sleeps, in microseconds. A larger value

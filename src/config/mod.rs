@@ -374,7 +374,7 @@ fn check_listeners(network: &NetworkFlags, access: &AccessFlags) -> Result<(), C
 /// if there are more shards than available CPUs.
 fn shard_cpus(flags: &ShardFlags, available: &CpuList) -> Result<Vec<usize>, Contradiction> {
     if let Some(cpu) = flags.cpus.iter().flat_map(CpuList::iter).find(|&cpu| !available.has(cpu)) {
-        return Err(Contradiction::CpuNotAvailable { cpu, available: available.clone() });
+        return Err(Contradiction::CpuNotAvailable { cpu, available: available.sorted() });
     }
     let cpus = flags.cpus.as_ref().unwrap_or(available);
     let shards = flags.shards.unwrap_or_else(|| cpus.len().min(SHARDS_MAX));

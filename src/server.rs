@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 pub use self::check::check;
 use self::log::Log;
 use crate::{
-    access::{Accounts, Failures, Passwords, Policy, scram::ScramUsers},
+    access::{Accounts, Acl, Failures, Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
     config::{Config, Source, TlsListeners},
     runtime::{self, HangUps, RuntimeConfig, Started},
@@ -77,12 +77,12 @@ fn reload(config: &Config, mut rules: Arc<Rules>) -> impl FnMut() -> Option<Arc<
     let config = config.clone();
     move || match self::rules(&config, Some(&rules.policy)) {
         Ok(again) => {
-            info!("SIGHUP: the users were read again");
+            info!("SIGHUP: users and rights were read again");
             rules = Arc::new(again);
             Some(Arc::clone(&rules))
         }
         Err(error) => {
-            error!("SIGHUP: the users stay as they were: {error:#}");
+            error!("SIGHUP: users and rights stay as they were: {error:#}");
             None
         }
     }
@@ -110,11 +110,13 @@ fn policy(config: &Config, former: Option<&Policy>) -> Result<Policy> {
     if scram.as_ref().is_some_and(ScramUsers::is_empty) {
         warn!("the SCRAM file has no users: nobody can authenticate by SCRAM");
     }
-    let former = former.and_then(|former| former.scram.as_deref());
+    let former_scram = former.and_then(|former| former.scram.as_deref());
     Ok(Policy {
         passwords: passwords.map(Arc::new),
-        scram: scram.map(|users| Arc::new(users.after(former))),
+        scram: scram.map(|users| Arc::new(users.after(former_scram))),
         anonymous: config.anonymous,
+        acl: acl(config)?.map(|acl| in_force(acl, former)),
+        grants_unreadable: config.grants_unreadable,
     })
 }
 
@@ -130,6 +132,21 @@ fn scram_users(config: &Config) -> Result<Option<ScramUsers>> {
         ScramUsers::read(path).with_context(|| format!("SCRAM file {}", path.display()))
     };
     config.scram_file.as_ref().map(read).transpose()
+}
+
+fn acl(config: &Config) -> Result<Option<Acl>> {
+    let read =
+        |path: &PathBuf| Acl::read(path).with_context(|| format!("ACL file {}", path.display()));
+    config.acl_file.as_ref().map(read).transpose()
+}
+
+/// The rights of a file; the former ones if the file says the same as before.
+fn in_force(acl: Acl, former: Option<&Policy>) -> Arc<Acl> {
+    for pattern in acl.general_patterns() {
+        warn!("the ACL pattern `{pattern}` has neither %c nor %u: it is for everyone");
+    }
+    let former = former.and_then(|former| former.acl.as_ref());
+    former.filter(|former| former.is_same_as(&acl)).map_or_else(|| Arc::new(acl), Arc::clone)
 }
 
 /// Room for the incomplete packets of clients, on each shard: an eighth of its part of the memory

@@ -359,7 +359,7 @@ fn a_sighup_before_the_broker_listens_is_obeyed_when_it_does() {
     pipe.write_all(b"# nobody\n").unwrap();
     drop(pipe);
     broker.await_words("the password file has no users");
-    broker.await_words("the users were read again");
+    broker.await_words("users and rights were read again");
     broker.stop();
 }
 
@@ -390,7 +390,7 @@ fn sighup_reads_the_users_again() {
             {
                 fs::write(&path, users(names)).unwrap();
                 broker.signal("HUP");
-                broker.await_words("the users were read again");
+                broker.await_words("users and rights were read again");
                 // Each shard takes the users in a turn of its own, soon. Failed logins come from
                 // many addresses, so that others do not have to wait for them.
                 let holds = |n: u16| {
@@ -405,7 +405,7 @@ fn sighup_reads_the_users_again() {
             for broken in ["carol", "carol:$7$x"] {
                 fs::write(&path, broken).unwrap();
                 broker.signal("HUP");
-                broker.await_words("the users stay as they were: password file");
+                broker.await_words("users and rights stay as they were: password file");
                 assert!(log_in(&broker, "alice", "after").is_some());
             }
             broker.signal("USR1");
@@ -688,4 +688,43 @@ fn the_broker_tells_of_itself() {
         });
     }
     broker.stop();
+}
+
+/// A right that a reload takes away is gone soon; a file that is no ACL file changes nothing.
+#[test]
+fn sighup_reads_the_rights_again() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reloaded-rights");
+    let flags = ["--acl-file", path.to_str().unwrap()];
+    fs::write(&path, "topic readwrite #\ntopic red a").unwrap();
+    let (status, said) = refused(&flags);
+    assert!(status == 1 && said.contains("ACL file") && said.contains("line 2"), "{said}");
+    fs::write(&path, "topic readwrite #").unwrap();
+    let mut broker = Broker::ringmq_with(2, &flags);
+    let mut client = Client::connect(&broker, Version::V5, "client");
+    let mut publishes = || {
+        client.send(&publish_at_qos_1("a"));
+        client.next(|packet| match packet {
+            Packet::Puback(ack) => ack.reason_code != ReasonCode::NotAuthorized,
+            other => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(publishes(), Some(true));
+    for (text, words, may_publish) in [
+        ("topic read #", "users and rights were read again", false),
+        ("topic\treadwrite #", "users and rights stay as they were: ACL file", false),
+        ("topic a", "users and rights were read again", true),
+    ] {
+        fs::write(&path, text).unwrap();
+        broker.signal("HUP");
+        broker.await_words(words);
+        // Each shard takes the rights in a turn of its own, soon.
+        assert!((0..10_000).any(|_| publishes() == Some(may_publish)), "{text}");
+    }
+    broker.stop();
+}
+
+fn publish_at_qos_1(topic: &str) -> Vec<u8> {
+    let delivery = Delivery::AtLeastOnce(PacketId::MIN);
+    let publish = Publish { delivery, ..small_publish(topic, b"1") };
+    encode(&Packet::Publish(publish), Version::V5)
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+pub mod acl;
 mod failures;
 mod hash;
 mod passwords;
@@ -18,6 +19,7 @@ pub mod topics;
 use std::{fmt, sync::Arc};
 
 pub use self::account::{Account, AccountName, Accounts, Kind};
+pub use self::acl::{Acl, Rights};
 pub use self::failures::{Admission, Failures};
 pub use self::passwords::{PasswordFileError, Passwords, Problem};
 pub use self::principal::Principal;
@@ -37,6 +39,11 @@ pub struct Policy {
     /// Users that may authenticate by SCRAM instead.
     pub scram: Option<Arc<ScramUsers>>,
     pub anonymous: Anonymous,
+    /// What clients may read and write; `None` if all may do the same.
+    pub acl: Option<Arc<Acl>>,
+    /// A subscription of which the client may read nothing is granted all the same, and gets
+    /// nothing. Else it is refused.
+    pub grants_unreadable: bool,
 }
 
 /// Where clients are let in without authentication.

@@ -5,13 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{Account, AccountName, Accounts};
+use super::{Account, AccountName, Accounts, Rights};
 
 /// Who a client is, from its CONNECT to the end of its session: a Will is published after its
 /// connection has gone, and messages are kept for a client that is not connected.
 ///
-/// What a client may do depends on this value only. A certificate, or rights that are looked up
-/// once for a client, will be fields of it.
+/// What a client may do depends on this value only. A certificate will be a field of it.
 #[derive(Clone, Debug)]
 pub struct Principal {
     /// Empty until CONNECT has been taken.
@@ -23,6 +22,8 @@ pub struct Principal {
     peer_port: u16,
     /// Who pays for what the broker keeps for it: the proven user, else the address.
     account: Arc<Account>,
+    /// What it may read and write; `None` if that is everything, and before CONNECT.
+    rights: Option<Arc<Rights>>,
 }
 
 impl Principal {
@@ -31,7 +32,7 @@ impl Principal {
         let (peer_ip, peer_port) = (peer.ip(), peer.port());
         let account = accounts.of(AccountName::of_address(peer_ip));
         let client_id = Box::default();
-        Principal { client_id, listener, peer_ip, peer_port, account }
+        Principal { client_id, listener, peer_ip, peer_port, account, rights: None }
     }
 
     /// The principal of the same connection after its CONNECT.
@@ -45,6 +46,18 @@ impl Principal {
         let user = user_name.map(|name| accounts.of(AccountName::User(name.into())));
         let account = user.unwrap_or_else(|| Arc::clone(&self.account));
         Principal { client_id: client_id.into(), account, ..self.clone() }
+    }
+
+    /// The same principal with these rights.
+    #[must_use]
+    pub fn with_rights(self, rights: Option<Arc<Rights>>) -> Principal {
+        Principal { rights, ..self }
+    }
+
+    /// What it may read and write; `None` if that is everything, and before CONNECT.
+    #[inline]
+    pub fn rights(&self) -> Option<&Rights> {
+        self.rights.as_deref()
     }
 
     pub fn client_id(&self) -> &str {

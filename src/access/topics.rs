@@ -1,22 +1,19 @@
-//! Which topics a client may write to and read from.
-//!
-//! Each function gets the [`Principal`] of the client, so rights per topic can be checked here.
-//! Today all clients have the same rights.
+//! Which topics are the broker's own, so that no client may write to them, whatever its rights are.
 
 use super::Principal;
-use crate::topic::{TopicFilter, TopicName};
+use crate::topic::TopicName;
 
 /// How many of the messages that match a Topic Filter a client may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscribable {
     /// All of them: there is no check at delivery.
     Whole,
-    /// Some of them: [`may_read`] is asked for each message.
+    /// Some of them: the rights are asked for each message.
     Partly,
     No,
 }
 
-/// Whether a client may publish this payload to this Topic Name, now or as its Will.
+/// Whether any rights could let a client publish this payload to this Topic Name.
 ///
 /// Only the broker publishes under `$SYS`. One exception: a bridge publishes whether it is
 /// connected, as mosquitto's bridges do.
@@ -29,17 +26,6 @@ pub fn may_publish(principal: &Principal, topic: TopicName<'_>, payload: &[u8]) 
 #[cold]
 fn may_publish_reserved(principal: &Principal, topic: TopicName<'_>, payload: &[u8]) -> bool {
     !is_brokers_own(topic) || is_bridge_state(principal, topic, payload)
-}
-
-/// How many of the messages that match this Topic Filter a client may read: all, `$SYS` included.
-pub const fn may_subscribe(_principal: &Principal, _filter: TopicFilter<'_>) -> Subscribable {
-    Subscribable::Whole
-}
-
-/// Whether a client may read messages with this Topic Name. The shard asks for subscriptions that
-/// are [`Subscribable::Partly`]; there are none today.
-pub const fn may_read(_principal: &Principal, _topic: TopicName<'_>) -> bool {
-    true
 }
 
 /// Whether only the broker publishes to this Topic Name. Names under `$share` are among them,

@@ -8,11 +8,11 @@ use super::{
     cpus::CpuList,
     keys::{FILE_FLAG, with_switches},
     values::{
-        Feature, LogFormat, feature_parser, log_format_parser, parse_address, parse_bytes,
-        parse_count, parse_log_filter, parse_micros, parse_millis, parse_network, parse_origin,
-        parse_path, parse_power_of_two, parse_qos, parse_seconds, parse_server, parse_share_group,
-        parse_tls_address, parse_topic_name, parse_websocket_address, parse_when_queue_full,
-        strategy_parser,
+        AclSubscribe, Feature, LogFormat, feature_parser, log_format_parser, parse_acl_subscribe,
+        parse_address, parse_bytes, parse_count, parse_log_filter, parse_micros, parse_millis,
+        parse_network, parse_origin, parse_path, parse_power_of_two, parse_qos, parse_seconds,
+        parse_server, parse_share_group, parse_tls_address, parse_topic_name,
+        parse_websocket_address, parse_when_queue_full, strategy_parser,
     },
 };
 use crate::{
@@ -189,6 +189,15 @@ pub(super) struct AccessFlags {
     /// not authenticate are then refused, unless --allow-anonymous is given
     #[arg(long, value_name = "FILE")]
     pub(super) scram_file: Option<PathBuf>,
+    /// File of rights by topic, in the format and with the meaning of mosquitto's `acl_file`. What
+    /// no line of it grants is denied [default: all clients may read and write everything]
+    #[arg(long, value_name = "FILE")]
+    pub(super) acl_file: Option<PathBuf>,
+    /// What a SUBSCRIBE gets for a filter of which the client may read nothing: `refuse` answers
+    /// with an error, `silent` grants it and sends nothing, as mosquitto does
+    #[arg(long, value_name = "refuse|silent", default_value = "refuse")]
+    #[arg(value_parser = parse_acl_subscribe)]
+    pub(super) acl_subscribe: AclSubscribe,
     /// Allow clients without a user name on all listeners [default: allowed on loopback addresses
     /// if neither --password-file nor --scram-file is given, refused otherwise]
     #[arg(long)]

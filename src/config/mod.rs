@@ -30,7 +30,7 @@ use self::{
         AccessFlags, CHECK, Flags, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags, ShardFlags,
         SharingFlags, TuningFlags, broker_flags, command_line,
     },
-    values::{Feature, PORT},
+    values::{AclSubscribe, Feature, PORT},
 };
 pub use self::{
     file::FileFault,
@@ -125,6 +125,10 @@ pub struct Config {
     pub password_file: Option<PathBuf>,
     /// Users that authenticate by SCRAM.
     pub scram_file: Option<PathBuf>,
+    /// What clients may read and write.
+    pub acl_file: Option<PathBuf>,
+    /// A subscription of which the client may read nothing is granted, and gets nothing.
+    pub grants_unreadable: bool,
     pub anonymous: Anonymous,
 
     /// Receive buffers per shard, a power of two.
@@ -176,6 +180,8 @@ impl Config {
             referral: self::referral(&referral)?,
             password_file: access.password_file,
             scram_file: access.scram_file,
+            acl_file: access.acl_file,
+            grants_unreadable: access.acl_subscribe == AclSubscribe::Silent,
             anonymous,
             receive_buffers,
             receive_buffer_bytes,

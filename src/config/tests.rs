@@ -81,6 +81,14 @@ fn networks_may_be_exempt() {
 }
 
 #[test]
+fn rights_come_from_a_file() {
+    let config = accepted("--acl-file rights --acl-subscribe silent");
+    assert_eq!((config.acl_file, config.grants_unreadable), (Some("rights".into()), true));
+    let config = accepted("");
+    assert_eq!((config.acl_file, config.grants_unreadable), (None, false));
+}
+
+#[test]
 fn every_flag_reaches_its_field() {
     let config = accepted(
         "--listen 0 --listen [::1]:0 --listen-websocket 0 --listen-websocket 127.0.0.2 \

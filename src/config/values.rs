@@ -184,6 +184,21 @@ pub(super) fn parse_qos(text: &str) -> Result<QoS, String> {
     QoS::from_bits(bits).ok_or_else(|| "not 0, 1 or 2".to_owned())
 }
 
+/// What a SUBSCRIBE gets for a filter of which the client may read nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AclSubscribe {
+    Refuse,
+    Silent,
+}
+
+pub(super) fn parse_acl_subscribe(text: &str) -> Result<AclSubscribe, String> {
+    match text {
+        "refuse" => Ok(AclSubscribe::Refuse),
+        "silent" => Ok(AclSubscribe::Silent),
+        _ => Err("not refuse or silent".to_owned()),
+    }
+}
+
 /// An optional feature of MQTT that a server may leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Feature {

@@ -6,25 +6,26 @@ use std::fmt::{self, Write};
 
 use anyhow::Error;
 
-use super::{listeners, passwords, scram_users, words_of};
+use super::{acl, listeners, passwords, scram_users, words_of};
 use crate::{
-    access::{Anonymous, Passwords, scram::ScramUsers},
+    access::{Acl, Anonymous, Passwords, scram::ScramUsers},
     config::Config,
     transport::Listener,
 };
 
 /// What would be served, in lines; or all that is wrong with the files.
 pub fn check(config: &Config) -> Result<String, Vec<Error>> {
-    let (listeners, passwords, scram) = (listeners(config), passwords(config), scram_users(config));
-    match (listeners, passwords, scram) {
-        (Ok(listeners), Ok(passwords), Ok(scram)) => {
-            let files = Files { listeners, passwords, scram };
+    let (listeners, acl) = (listeners(config), acl(config));
+    match (listeners, passwords(config), scram_users(config), acl) {
+        (Ok(listeners), Ok(passwords), Ok(scram), Ok(acl)) => {
+            let files = Files { listeners, passwords, scram, acl };
             let mut lines = String::new();
             tell(&mut lines, config, &files).expect("a String takes all that is written to it");
             Ok(lines)
         }
-        (listeners, passwords, scram) => {
-            Err([listeners.err(), passwords.err(), scram.err()].into_iter().flatten().collect())
+        (listeners, passwords, scram, acl) => {
+            let errors = [listeners.err(), passwords.err(), scram.err(), acl.err()];
+            Err(errors.into_iter().flatten().collect())
         }
     }
 }
@@ -34,6 +35,7 @@ struct Files {
     listeners: Vec<Listener>,
     passwords: Option<Passwords>,
     scram: Option<ScramUsers>,
+    acl: Option<Acl>,
 }
 
 fn tell(out: &mut String, config: &Config, files: &Files) -> fmt::Result {
@@ -47,6 +49,12 @@ fn tell(out: &mut String, config: &Config, files: &Files) -> fmt::Result {
     }
     if let Some(scram) = &files.scram {
         writeln!(out, "verifiers in the SCRAM file: {}", scram.len())?;
+    }
+    if let Some(acl) = &files.acl {
+        writeln!(out, "rules in the ACL file: {}", acl.len())?;
+        for pattern in acl.general_patterns() {
+            writeln!(out, "the ACL pattern `{pattern}` has neither %c nor %u: it is for everyone")?;
+        }
     }
     let (shards, connections) = (config.shards(), config.connections_max);
     write!(out, "shards: {shards}, connections: up to {connections}")

@@ -20,7 +20,7 @@ pub mod terms;
 pub mod topic_aliases;
 pub mod will;
 
-use std::{mem, rc::Rc};
+use std::{mem, rc::Rc, sync::Arc};
 
 use self::{
     filters::{Filters, FiltersFull, FiltersMax},
@@ -32,7 +32,7 @@ use self::{
     will::Will,
 };
 use crate::{
-    access::{Kind, Principal},
+    access::{Kind, Principal, Rights},
     base::{
         hash::Seed,
         ids::ConnectionId,
@@ -115,6 +115,11 @@ impl Session {
     #[inline]
     pub fn principal(&self) -> &Rc<Principal> {
         &self.principal
+    }
+
+    /// The client has these rights from now on.
+    pub fn set_rights(&mut self, rights: Option<Arc<Rights>>) {
+        self.principal = Rc::new((*self.principal).clone().with_rights(rights));
     }
 
     /// A hash of the Client Identifier, the same on all shards.

@@ -211,7 +211,9 @@ impl Shard {
         let stranger = self.connections.connected(id).principal();
         let accounts = &self.context.settings.accounts;
         let user_name = proof.user_name.as_deref();
-        let principal = Rc::new(stranger.named(client_id, user_name, accounts));
+        let rights = self.context.rights.rights_of(user_name, client_id);
+        let principal = stranger.named(client_id, user_name, accounts).with_rights(rights);
+        let principal = Rc::new(principal);
         if !connect.may_leave_will(&principal) {
             return self.refuse_connect(id, Claim::of(connect), Reason::WillForbidden, ports);
         }

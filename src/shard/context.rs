@@ -10,6 +10,7 @@ use super::{
     memory::{Memory, subscription_bytes},
     ports::Ports,
     retained::RetainedMax,
+    rights::InForce,
     rules::Rules,
     settings::Settings,
     stats::Counters,
@@ -34,6 +35,8 @@ pub(super) struct Context {
     pub(super) settings: Settings,
     /// The rules that hold now, the same on every shard.
     pub(super) rules: Rc<Rules>,
+    /// The rights by topic that hold now.
+    pub(super) rights: InForce,
     /// The moment of the current call.
     pub(super) now: Moment,
     pub(super) counters: Counters,
@@ -51,6 +54,7 @@ impl Context {
         let now = settings.started_at;
         Context {
             rules: Rc::new(rules.clone()),
+            rights: InForce::new(&rules.policy),
             now,
             counters: Counters::default(),
             memory: Memory::new(settings.memory.clone(), settings.shards),

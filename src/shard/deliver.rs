@@ -13,6 +13,7 @@ use super::{
     ports::Ports,
     pressure::Pressure,
     replays::Replays,
+    rights::InForce,
     rules::{Limits, WhenQueueFull},
     stats::Counters,
 };
@@ -66,12 +67,14 @@ pub(super) enum Dropped {
     TooLarge,
     /// Memory is short, and more waits for the client than may then.
     MemoryShort,
+    /// The client may not read the message.
+    Forbidden,
 }
 
 impl Dropped {
     fn notice(self) -> Option<Notice<'static>> {
         match self {
-            Dropped::Absent => None,
+            Dropped::Absent | Dropped::Forbidden => None,
             Dropped::OutboxFull => Some(Notice::OutboxFull),
             Dropped::QueueFull => Some(Notice::QueueFull),
             Dropped::TooLarge => Some(Notice::TooLarge),
@@ -89,6 +92,7 @@ impl Counters {
             Dropped::QueueFull => self.dropped_queue_full += 1,
             Dropped::TooLarge => self.dropped_too_large += 1,
             Dropped::MemoryShort => self.dropped_memory += 1,
+            Dropped::Forbidden => self.denied_deliveries += 1,
         }
     }
 }
@@ -180,6 +184,7 @@ pub(super) struct Means<'a> {
     pub(super) now: Moment,
     pub(super) limits: &'a Limits,
     pub(super) scarcity: Scarcity,
+    pub(super) rights: &'a mut InForce,
     pub(super) buffers: &'a mut DeliveryBuffers,
     pub(super) pressure: &'a mut Pressure,
     pub(super) counters: &'a mut Counters,
@@ -192,9 +197,9 @@ impl<'a> Means<'a> {
         buffers: &'a mut DeliveryBuffers,
         pressure: &'a mut Pressure,
     ) -> Means<'a> {
-        let Context { rules, counters, memory, now, .. } = context;
+        let Context { rules, rights, counters, memory, now, .. } = context;
         let (limits, scarcity) = (&rules.limits, memory.scarcity());
-        Means { now: *now, limits, scarcity, buffers, pressure, counters }
+        Means { now: *now, limits, scarcity, rights, buffers, pressure, counters }
     }
 }
 
@@ -207,6 +212,7 @@ pub(super) struct Fanout<'a, P> {
     scarcity: Scarcity,
     /// The room that an outbox must have for one more message at QoS 0, less one.
     room_min: usize,
+    rights: &'a mut InForce,
     buffers: &'a mut DeliveryBuffers,
     pressure: &'a mut Pressure,
     counters: &'a mut Counters,
@@ -223,7 +229,7 @@ pub(super) struct Fanout<'a, P> {
 
 impl<'a, P: Ports> Fanout<'a, P> {
     pub(super) fn new(view: &MessageView<'a>, means: Means<'a>, ports: &'a mut P) -> Fanout<'a, P> {
-        let Means { now, limits, scarcity, buffers, pressure, counters } = means;
+        let Means { now, limits, scarcity, rights, buffers, pressure, counters } = means;
         let room_min = scarcity.room_min(limits.outbox_bytes_max);
         buffers.frames.begin();
         let weight = u64::from(!topics::is_of_the_broker(view.topic));
@@ -234,6 +240,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
             limits,
             scarcity,
             room_min,
+            rights,
             buffers,
             pressure,
             counters,
@@ -260,6 +267,14 @@ impl<'a, P: Ports> Fanout<'a, P> {
         Fanout { share: Some(share), ..self }
     }
 
+    /// Whether the client of a session may read the message, which matches a subscription of this
+    /// grant.
+    #[inline]
+    pub(super) fn admits(&mut self, granted: Granted, session: &mut Session) -> bool {
+        let is_checked = granted.is_partly() || self.rights.checks_all();
+        !is_checked || self.rights.may_read(session, self.view.topic)
+    }
+
     /// Delivers to one session, as its subscription says. What cannot be delivered is dropped and
     /// counted.
     #[inline]
@@ -272,6 +287,10 @@ impl<'a, P: Ports> Fanout<'a, P> {
     ) {
         // [MQTT-3.8.3-3]
         if granted.no_local() && self.view.publisher == Some(subscriber) {
+            return;
+        }
+        if !self.admits(granted, session) {
+            self.counters.denied_deliveries += 1;
             return;
         }
         let delivered = self.offer(subscriber, session, granted, subscription_ids);

@@ -75,6 +75,13 @@ impl Deliveries {
             // With No Local the message may not be for its publisher, who then misses nothing.
             replays.missed.end_ranges();
         }
+        if interest.matched() > 1 {
+            receivers.clear();
+            for index in 0..interest.matched() {
+                let rights = (&mut context.rights, &mut context.counters);
+                receivers.join(interest.subscribers(index), sessions, view, rights);
+            }
+        }
         let means = Means::new(context, buffers, pressure);
         let mut fanout = Fanout::new(view, means, ports);
         if let Some(update) = update {
@@ -83,19 +90,13 @@ impl Deliveries {
         if interest.matched() == 1 {
             for entry in interest.subscribers(0) {
                 let granted = Granted::unpack(entry.options);
-                if let Some(session) = sessions.get_mut(entry.subscriber)
-                    && granted.admits(session.principal(), view.topic)
-                {
+                if let Some(session) = sessions.get_mut(entry.subscriber) {
                     let id = [entry.subscription_id];
                     let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
                     fanout.deliver(entry.subscriber, session, granted, ids);
                 }
             }
             return;
-        }
-        receivers.clear();
-        for index in 0..interest.matched() {
-            receivers.join(interest.subscribers(index), sessions, view);
         }
         for receiver in receivers.drain() {
             if let Some(session) = sessions.get_mut(receiver.subscriber) {

@@ -3,7 +3,7 @@
 
 use super::{connection::MqttConnection, granted::Granted, reason::Reason};
 use crate::{
-    access::topics::{self, Subscribable},
+    access::topics::Subscribable,
     mqtt::{ProtocolError, SubscriptionOptions, Version},
     topic::Subscription,
 };
@@ -14,6 +14,8 @@ pub(super) struct Wanted<'a> {
     pub(super) subscription: Subscription<'a>,
     pub(super) options: SubscriptionOptions,
     pub(super) has_identifier: bool,
+    /// How many of the matching messages the client may read.
+    pub(super) readable: Subscribable,
 }
 
 /// Why it is not granted.
@@ -41,18 +43,19 @@ impl Wanted<'_> {
             options.no_local = matches!(self.subscription, Subscription::Plain(_));
             options.retain_as_published = true;
         }
-        let is_partly = self.is_partly(connection).map_err(NotGranted::Refused)?;
+        let is_silent = connection.rules().policy.grants_unreadable;
+        let is_partly = self.is_partly(is_silent).map_err(NotGranted::Refused)?;
         Ok(Granted::new(options, is_partly))
     }
 
-    /// Whether the client may read only some of the messages. A share group gives each message to
-    /// one member only, so every member has to be allowed to read all of them.
-    fn is_partly(&self, connection: &MqttConnection) -> Result<bool, Reason> {
-        let is_shared = matches!(self.subscription, Subscription::Shared(_));
-        match topics::may_subscribe(connection.principal(), self.subscription.filter()) {
+    /// Whether the client may read only some of the messages. `is_silent`: one that may read none
+    /// of them is not told, and gets none.
+    fn is_partly(&self, is_silent: bool) -> Result<bool, Reason> {
+        match self.readable {
             Subscribable::Whole => Ok(false),
-            Subscribable::Partly if !is_shared => Ok(true),
-            Subscribable::Partly | Subscribable::No => Err(Reason::SubscribeForbidden),
+            Subscribable::Partly => Ok(true),
+            Subscribable::No if is_silent => Ok(true),
+            Subscribable::No => Err(Reason::SubscribeForbidden),
         }
     }
 }
@@ -71,7 +74,8 @@ mod tests {
     fn wanted(filter: &str) -> Wanted<'_> {
         let subscription = Subscription::parse(filter).unwrap();
         let options = SubscriptionOptions::with_qos(QoS::ExactlyOnce);
-        Wanted { subscription, options, has_identifier: false }
+        let readable = Subscribable::Whole;
+        Wanted { subscription, options, has_identifier: false, readable }
     }
 
     #[test]
@@ -87,6 +91,23 @@ mod tests {
         let earlier = connected(&Connect::new(Version::V311, "client"), told);
         let refused = NotGranted::Refused(Reason::Packet(error.into()));
         assert_eq!(wanted("$share/g/a").grant(&earlier), Err(refused));
+    }
+
+    #[test]
+    fn what_the_client_may_not_read_is_refused_or_granted_without_a_word() {
+        let granted = |readable, is_silent| {
+            let mut told = rules();
+            told.policy.grants_unreadable = is_silent;
+            let client = connected(&Connect::new(Version::V5, "client"), told);
+            Wanted { readable, ..wanted("a") }.grant(&client).map(Granted::is_partly)
+        };
+        let refused = NotGranted::Refused(Reason::SubscribeForbidden);
+        for is_silent in [false, true] {
+            assert_eq!(granted(Subscribable::Whole, is_silent), Ok(false));
+            assert_eq!(granted(Subscribable::Partly, is_silent), Ok(true));
+        }
+        assert_eq!(granted(Subscribable::No, false), Err(refused));
+        assert_eq!(granted(Subscribable::No, true), Ok(true));
     }
 
     #[test]

@@ -2,10 +2,8 @@
 //! matches.
 
 use crate::{
-    access::{Principal, topics},
     mqtt::{QoS, SubscriptionOptions},
     routing::Options,
-    topic::TopicName,
 };
 
 /// A subscription's grant, in the byte that the trie keeps. Deliveries read its bits one by one.
@@ -15,7 +13,7 @@ pub(super) struct Granted(u8);
 const QOS: u8 = 0b0000_0011;
 const NO_LOCAL: u8 = 0b0000_0100;
 const RETAIN_AS_PUBLISHED: u8 = 0b0000_1000;
-/// The client may read only some matching messages, so `access` is asked about each one. The
+/// The client may read only some matching messages, so its rights are asked about each one. The
 /// specification reserves this bit of the Subscription Options.
 const PARTLY: u8 = 0b0100_0000;
 
@@ -70,12 +68,6 @@ impl Granted {
     pub(super) fn join(self, other: Granted) -> Granted {
         let qos = (self.0 & QOS).max(other.0 & QOS);
         Granted((self.0 & !QOS) | qos | (other.0 & RETAIN_AS_PUBLISHED))
-    }
-
-    /// Whether the client may read a message with this topic.
-    #[inline]
-    pub(super) fn admits(self, principal: &Principal, topic: TopicName<'_>) -> bool {
-        !self.is_partly() || topics::may_read(principal, topic)
     }
 }
 

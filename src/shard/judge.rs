@@ -144,7 +144,7 @@ impl Shard {
             self.sessions.of_connected_mut(client.subscriber).inbound_mut().refuse(packet_id);
         }
         match delivery {
-            Delivery::AtMostOnce if reason == Reason::PublishForbidden => {}
+            Delivery::AtMostOnce if reason.is_about_rights() => {}
             Delivery::AtMostOnce => self.end(id, Cause::Refused(reason), ports),
             _ => self.connections.acknowledge_refused(id, delivery, reason, ports),
         }

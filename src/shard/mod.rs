@@ -46,6 +46,7 @@ mod reason;
 pub mod referral;
 mod replays;
 mod retained;
+mod rights;
 mod router;
 pub mod rules;
 pub mod settings;

@@ -73,9 +73,12 @@ impl Shard {
                 }
                 Admission::AcknowledgeOnly => ReasonCode::Success,
                 Admission::Route => {
+                    let permitted = self.context.rights.judge_publish(session, topic);
                     let connection = self.connections.connected(id);
                     let (retained, context) = (self.router.retained_mut(), &self.context);
-                    let judged = judge_publish(connection, topic, publish, retained, context);
+                    let judged = permitted.and_then(|()| {
+                        judge_publish(connection, topic, publish, retained, context)
+                    });
                     if let Err(reason) = judged {
                         let message = (topic, publish.delivery);
                         return self.refuse_message(client, message, reason, ports);

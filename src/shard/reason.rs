@@ -79,6 +79,8 @@ reasons! {
         "this server has moved: use a server in the Server Reference from now on";
     PublishForbidden = NotAuthorized,
         "the client may not publish to this Topic Name: $SYS and $share are reserved";
+    PublishDenied = NotAuthorized,
+        "the client may not publish to this Topic Name: ask the administrator for the right to";
     TopicTooDeep = TopicNameInvalid,
         "the Topic Name has more levels than the server allows: use fewer levels";
     UserPropertiesFull = QuotaExceeded,
@@ -133,6 +135,11 @@ impl From<FiltersFull> for Reason {
 }
 
 impl Reason {
+    /// Whether the client may not publish the message, whatever it is.
+    pub(super) fn is_about_rights(self) -> bool {
+        matches!(self, Reason::PublishForbidden | Reason::PublishDenied)
+    }
+
     /// The flag of the limit that was reached, or of the time that has passed. Only the log says
     /// it: clients are not told how the broker is configured.
     pub(super) const fn flag(self) -> Option<&'static str> {
@@ -145,6 +152,7 @@ impl Reason {
             Reason::SubscribeTooLong => "--max-filters-in-subscribe",
             Reason::SubscriptionsFull => "--max-subscriptions, --max-subscription-bytes",
             Reason::PatternsFull => "--max-wildcard-patterns",
+            Reason::PublishDenied | Reason::SubscribeForbidden => "--acl-file",
             Reason::QueueFull => "--max-queued, --max-queued-bytes",
             Reason::PacketIncomplete => "--packet-timeout",
             Reason::NothingRead => "--stalled-timeout",

@@ -168,8 +168,11 @@ impl Router {
         let Some(will) = session.take_will() else { return };
         let message = will.message.view();
         // The rules may have changed since its CONNECT.
-        if !topics::may_publish(session.principal(), message.topic, message.payload.as_slice()) {
+        let payload = message.payload.as_slice();
+        let permitted = context.rights.judge_publish(session, message.topic);
+        if !topics::may_publish(session.principal(), message.topic, payload) || permitted.is_err() {
             context.counters.refused_publish += 1;
+            context.counters.denied_wills += u64::from(permitted.is_err());
             return;
         }
         let shared = shared_payload(message.payload.as_slice(), |payload| ports.share(payload));

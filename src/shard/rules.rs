@@ -20,7 +20,8 @@ pub struct Rules {
     /// A change holds for the next client that is refused or referred.
     pub referral: Referral,
     /// A change holds for the next CONNECT, and the next AUTH that begins an exchange. Connected
-    /// clients stay connected.
+    /// clients stay connected. Other rights by topic hold at once: for messages that wait, for
+    /// subscriptions that stand, and for Wills.
     pub policy: Policy,
     /// How share groups choose among their members. A group keeps the strategy that it began with
     /// until its last member has left.
@@ -131,6 +132,7 @@ impl Shard {
         let mut rules = rules.clone();
         rules.limits.outbox_bytes_max = self.context.rules.limits.outbox_bytes_max;
         self.authenticator.forget_changed(&self.context.rules.policy, &rules.policy);
+        self.context.rights.adopt(&rules.policy);
         self.router.interest_mut().set_strategies(rules.strategies.clone());
         self.context.rules = Rc::new(rules);
         self.watch_sys();

@@ -228,7 +228,11 @@ impl<'a> GroupDelivery<'a> {
             let session = sessions.get_mut(entry.subscriber).ok_or(Dropped::Absent)?;
             let id = [entry.subscription_id];
             let ids = if entry.subscription_id == 0 { &[][..] } else { &id };
-            fanout.offer(entry.subscriber, session, Granted::unpack(entry.options), ids)
+            let granted = Granted::unpack(entry.options);
+            if !fanout.admits(granted, session) {
+                return Err(Dropped::Forbidden);
+            }
+            fanout.offer(entry.subscriber, session, granted, ids)
         };
         let dropped = match offer(first) {
             Ok(()) => return Offered::Taken { instead_of: None },

@@ -57,6 +57,14 @@ counters! {
     letters_in_vain => "messages/in-vain",
     /// Messages that the client was not allowed to publish.
     refused_publish => "messages/refused",
+    /// Messages of clients that had no right to publish them.
+    denied_publish => "rights/denied/publish",
+    /// Wills that were not published, for the same reason.
+    denied_wills => "rights/denied/will",
+    /// Filters of SUBSCRIBE packets of which the client may read nothing.
+    denied_subscriptions => "rights/denied/subscribe",
+    /// Messages that matched a subscription, and that the client may not read.
+    denied_deliveries => "rights/denied/deliver",
     /// Retained messages not stored because the store was full.
     refused_retained => "retained/refused",
     /// Bytes from clients.
@@ -289,6 +297,8 @@ impl Counters {
     /// Counts what was refused by the limit or the check that it did not pass.
     pub(super) fn count_refusal(&mut self, reason: Reason) {
         match reason {
+            Reason::PublishDenied => self.denied_publish += 1,
+            Reason::SubscribeForbidden => self.denied_subscriptions += 1,
             Reason::PayloadNotText => self.refused_payload_format += 1,
             Reason::TopicTooDeep | Reason::FilterTooDeep => self.refused_topic_levels += 1,
             Reason::UserPropertiesFull => self.refused_user_properties += 1,

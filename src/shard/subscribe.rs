@@ -33,7 +33,10 @@ impl Shard {
                 // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
                 return self.refuse(id, Malformed::TopicFilter, ports);
             };
-            let wanted = Wanted { subscription, options, has_identifier: subscription_id != 0 };
+            let session = self.sessions.of_connected_mut(subscriber);
+            let readable = self.context.rights.coverage(session, subscription.filter());
+            let has_identifier = subscription_id != 0;
+            let wanted = Wanted { subscription, options, has_identifier, readable };
             let outcome = match wanted.grant(self.connections.connected(id)) {
                 Err(NotGranted::Wrong(error)) => return self.refuse(id, error, ports),
                 Err(NotGranted::Refused(reason)) => Err(reason),

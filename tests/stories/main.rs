@@ -26,6 +26,7 @@ mod referring;
 mod reloading;
 mod replaying;
 mod requesting;
+mod rights;
 mod scram;
 mod sessions;
 mod sharing;

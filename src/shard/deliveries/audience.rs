@@ -70,10 +70,17 @@ impl Audience {
     }
 
     /// Makes one receiver of all entries of a session. True: no entry is left.
-    fn join(&mut self, view: &MessageView<'_>, sessions: &Sessions, steps: &mut Steps) -> bool {
+    fn join(
+        &mut self,
+        view: &MessageView<'_>,
+        sessions: &mut Sessions,
+        steps: &mut Steps,
+        context: &mut Context,
+    ) -> bool {
         while !self.entries.is_empty() && !steps.is_spent() {
             let some = self.entries.len().saturating_sub(ENTRIES_PER_STEP);
-            self.receivers.join(&self.entries[some..], sessions, view);
+            let rights = (&mut context.rights, &mut context.counters);
+            self.receivers.join(&self.entries[some..], sessions, view, rights);
             self.entries.truncate(some);
             steps.spend(Steps::LOOK);
         }
@@ -99,7 +106,7 @@ impl Deliveries {
         ports: &mut impl Ports,
     ) -> bool {
         let Placed { message, view, update } = placed;
-        if audience.filters > 1 && !audience.join(&view, sessions, steps) {
+        if audience.filters > 1 && !audience.join(&view, sessions, steps, context) {
             return false;
         }
         let Deliveries { buffers, pressure, replays, .. } = self;
@@ -112,9 +119,7 @@ impl Deliveries {
             let Some(receiver) = audience.next() else { return true };
             steps.spend(Steps::RECEIVER);
             let session = sessions.get_mut(receiver.subscriber);
-            if let Some(session) = session.filter(|it| it.number() <= audience.latest_session)
-                && receiver.granted.admits(session.principal(), view.topic)
-            {
+            if let Some(session) = session.filter(|it| it.number() <= audience.latest_session) {
                 fanout.deliver(receiver.subscriber, session, receiver.granted, &receiver.ids);
             }
         }

@@ -12,12 +12,13 @@ use super::{
         ports::Ports,
         replays::{Replay, Replays},
         retained::Retained,
+        rights::InForce,
         stats::Counters,
     },
     Deliveries,
 };
 use crate::{
-    access::topics,
+    access::{Principal, topics},
     base::{byte_count::ByteCount, ids::SubscriberId, time::Moment},
     mqtt::{Ack, Packet, PacketId, QoS},
     routing::Step,
@@ -63,6 +64,7 @@ impl Deliveries {
             link,
             now: context.now,
             replay_room: replay_room(context),
+            rights: &mut context.rights,
             frames,
             kept,
             scratch: &mut self.pubrel,
@@ -95,6 +97,7 @@ struct Sender<'a, P> {
     now: Moment,
     /// Retained messages are sent while the outbox has so much room.
     replay_room: usize,
+    rights: &'a mut InForce,
     frames: &'a mut Frames,
     /// The memory of messages that are queued or in flight.
     kept: &'a ByteCount,
@@ -106,6 +109,7 @@ struct Sender<'a, P> {
 impl<P: Ports> Sender<'_, P> {
     /// [MQTT-4.4.0-1]
     fn resend(&mut self, session: &mut Session) -> Pumped {
+        let checked = self.rights.checked(session);
         let (outbound, topic_aliases) = session.sending();
         while outbound.is_resending() {
             if self.room() == 0 {
@@ -116,8 +120,10 @@ impl<P: Ports> Sender<'_, P> {
                 Some(Resend::Publish(packet_id, queued)) => {
                     let form = Form { dup: true, ..form_of(queued) };
                     let view = queued.message.view();
-                    if !self.send(topic_aliases, &view, form, Some(packet_id)) {
-                        // Too large for this connection, though not for an earlier one: treat the
+                    if !self.may_read(checked.as_deref(), &view)
+                        || !self.send(topic_aliases, &view, form, Some(packet_id))
+                    {
+                        // Forbidden or too large now, though not when it was sent first: treat the
                         // message as acknowledged.
                         outbound.abandon(packet_id);
                     }
@@ -129,6 +135,7 @@ impl<P: Ports> Sender<'_, P> {
     }
 
     fn send_queued(&mut self, session: &mut Session) -> Pumped {
+        let checked = self.rights.checked(session);
         let (outbound, topic_aliases) = session.sending();
         while !outbound.queue.is_empty() && !outbound.is_resending() && outbound.has_room() {
             if self.room() == 0 {
@@ -139,6 +146,9 @@ impl<P: Ports> Sender<'_, P> {
             self.counters.note_queue(before, outbound.queue.len());
             self.counters.dropped_expired += expired as u64;
             let Some(queued) = queued else { break };
+            if !self.may_read(checked.as_deref(), &queued.message.view()) {
+                continue;
+            }
             let packet_id = outbound.begin(queued.clone());
             let view = queued.message.view();
             if !self.send(topic_aliases, &view, form_of(&queued), Some(packet_id)) {
@@ -146,6 +156,14 @@ impl<P: Ports> Sender<'_, P> {
             }
         }
         Pumped::Done
+    }
+
+    /// Whether the client may read a message that has waited for it. `checked` is its principal if
+    /// rights have changed.
+    fn may_read(&mut self, checked: Option<&Principal>, view: &MessageView<'_>) -> bool {
+        let may_read = checked.is_none_or(|principal| self.rights.let_read(principal, view.topic));
+        self.counters.denied_deliveries += u64::from(!may_read);
+        may_read
     }
 
     /// Advances the replays, oldest first. [MQTT-3.3.1-9]
@@ -180,8 +198,12 @@ impl<P: Ports> Sender<'_, P> {
         if message.has_expired(self.now) {
             return;
         }
-        if replay.is_partly && !topics::may_read(session.principal(), message.view().topic) {
-            return;
+        if replay.is_partly || self.rights.checks_all() {
+            let may_read = self.rights.may_read(session, message.view().topic);
+            if !may_read {
+                self.counters.denied_deliveries += 1;
+                return;
+            }
         }
         let ids = [replay.subscription_id];
         let form = Form {

@@ -1,13 +1,13 @@
 //! The sessions that a message is for if several filters match, each session once.
 
-use super::super::granted::Granted;
+use super::super::{granted::Granted, rights::InForce, stats::Counters};
 use crate::{
     base::{
         hash::{Map, Seed},
         ids::SubscriberId,
     },
     routing::Entry,
-    session::{Session, message::MessageView, sessions::Sessions},
+    session::{message::MessageView, sessions::Sessions},
 };
 
 /// Receivers of the message that is being delivered. The memory is reused.
@@ -38,18 +38,25 @@ impl Receivers {
     }
 
     /// Adds subscribers of a matching filter, each session once.
-    pub(super) fn join(&mut self, entries: &[Entry], sessions: &Sessions, view: &MessageView<'_>) {
+    pub(super) fn join(
+        &mut self,
+        entries: &[Entry],
+        sessions: &mut Sessions,
+        view: &MessageView<'_>,
+        (rights, counters): (&mut InForce, &mut Counters),
+    ) {
         for entry in entries {
             let granted = Granted::unpack(entry.options);
             // [MQTT-3.8.3-3]
             if granted.no_local() && view.publisher == Some(entry.subscriber) {
                 continue;
             }
-            let principal = || sessions.get(entry.subscriber).map(Session::principal);
-            if granted.is_partly()
-                && !principal().is_some_and(|principal| granted.admits(principal, view.topic))
-            {
-                continue;
+            if granted.is_partly() || rights.checks_all() {
+                let Some(session) = sessions.get_mut(entry.subscriber) else { continue };
+                if !rights.may_read(session, view.topic) {
+                    counters.denied_deliveries += 1;
+                    continue;
+                }
             }
             let receivers = &mut self.receivers;
             let place = *self.place_of.entry(entry.subscriber).or_insert(receivers.len());

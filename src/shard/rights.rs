@@ -1,0 +1,242 @@
+//! Which rights by topic are in force on a shard, and what they say about the latest topics.
+//!
+//! The rights of a session are renewed when it is next asked about them, so new rights hold at
+//! once. Does not know how a client is told.
+
+use std::{rc::Rc, sync::Arc};
+
+use super::reason::Reason;
+use crate::{
+    access::{Acl, Policy, Principal, Rights, acl::Permits, topics::Subscribable},
+    session::Session,
+    topic::{TopicFilter, TopicName},
+};
+
+/// The rights in force. Without an ACL, every client may read and write everything.
+#[derive(Debug, Default)]
+pub(super) struct InForce {
+    acl: Option<Arc<Acl>>,
+    /// Rights have changed since some subscriptions were granted or messages were queued, so that
+    /// each message is checked.
+    checks_all: bool,
+    recent: Recent,
+}
+
+impl InForce {
+    pub(super) fn new(policy: &Policy) -> InForce {
+        InForce { acl: policy.acl.clone(), ..InForce::default() }
+    }
+
+    /// Keeps to the rights of this policy from now on.
+    pub(super) fn adopt(&mut self, policy: &Policy) {
+        let number = |acl: &Option<Arc<Acl>>| acl.as_ref().map(|acl| acl.number());
+        if number(&self.acl) != number(&policy.acl) {
+            self.acl.clone_from(&policy.acl);
+            self.checks_all = true;
+        }
+    }
+
+    /// The rights of a client; `None` if it may do everything.
+    pub(super) fn rights_of(
+        &self,
+        user_name: Option<&str>,
+        client_id: &str,
+    ) -> Option<Arc<Rights>> {
+        self.acl.as_ref().map(|acl| acl.rights_of(user_name, client_id))
+    }
+
+    /// Whether each message is checked, also for subscriptions that were granted as a whole.
+    #[inline]
+    pub(super) fn checks_all(&self) -> bool {
+        self.checks_all
+    }
+
+    /// Judges a message by the rights of the client that publishes it.
+    #[inline]
+    pub(super) fn judge_publish(
+        &mut self,
+        session: &mut Session,
+        topic: TopicName<'_>,
+    ) -> Result<(), Reason> {
+        if self.acl.is_none() || self.permits(session, topic).write {
+            Ok(())
+        } else {
+            Err(Reason::PublishDenied)
+        }
+    }
+
+    /// Whether the client of a session may read messages with this topic.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn may_read(&mut self, session: &mut Session, topic: TopicName<'_>) -> bool {
+        self.permits(session, topic).read
+    }
+
+    /// The client of a session if each message has to be checked, with the rights in force.
+    pub(super) fn checked(&self, session: &mut Session) -> Option<Rc<Principal>> {
+        self.checks_all.then(|| {
+            self.renew(session);
+            Rc::clone(session.principal())
+        })
+    }
+
+    /// Whether a client with the rights in force may read messages with this topic.
+    pub(super) fn let_read(&mut self, principal: &Principal, topic: TopicName<'_>) -> bool {
+        principal.rights().is_none_or(|rights| self.recent.permits(rights, topic).read)
+    }
+
+    /// How many of the messages that match this filter the client of a session may read.
+    pub(super) fn coverage(&self, session: &mut Session, filter: TopicFilter<'_>) -> Subscribable {
+        self.renew(session);
+        session.principal().rights().map_or(Subscribable::Whole, |rights| rights.coverage(filter))
+    }
+
+    #[inline]
+    fn permits(&mut self, session: &mut Session, topic: TopicName<'_>) -> Permits {
+        self.renew(session);
+        match session.principal().rights() {
+            Some(rights) => self.recent.permits(rights, topic),
+            None => Permits { read: true, write: true },
+        }
+    }
+
+    /// Gives a session the rights in force, if it has others.
+    #[inline]
+    fn renew(&self, session: &mut Session) {
+        let now = self.acl.as_ref().map_or(0, |acl| acl.number());
+        let has = session.principal().rights().map_or(0, Rights::acl);
+        if now != has {
+            self.replace(session);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn replace(&self, session: &mut Session) {
+        let principal = session.principal();
+        let rights = self.rights_of(principal.user_name(), principal.client_id());
+        session.set_rights(rights);
+    }
+}
+
+/// A cache of what the latest topics were permitted: devices publish to the same few names.
+#[derive(Debug, Default)]
+struct Recent {
+    /// [`PLACES`] of them; none until the first topic is kept.
+    places: Box<[Place]>,
+}
+
+/// What one topic is permitted by some rights.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The number of the rights; 0 if the place is free.
+    rights: u64,
+    permits: Permits,
+    topic_len: u8,
+    topic: [u8; TOPIC_BYTES_MAX],
+}
+
+const _: () = assert!(size_of::<Place>() == 64, "a place fills a cache line");
+
+/// The largest topic that is kept. Longer ones are rare.
+const TOPIC_BYTES_MAX: usize = 53;
+const PLACES: usize = 1024;
+
+impl Recent {
+    #[inline]
+    fn permits(&mut self, rights: &Rights, topic: TopicName<'_>) -> Permits {
+        let bytes = topic.as_str().as_bytes();
+        match self.places.get(place(rights.number(), bytes)) {
+            Some(place) if place.is_of(rights.number(), bytes) => place.permits,
+            _ => self.find_out(rights, topic),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_out(&mut self, rights: &Rights, topic: TopicName<'_>) -> Permits {
+        let permits = rights.permits(topic);
+        let bytes = topic.as_str().as_bytes();
+        let Some(topic_len) =
+            u8::try_from(bytes.len()).ok().filter(|_| bytes.len() <= TOPIC_BYTES_MAX)
+        else {
+            return permits;
+        };
+        if self.places.is_empty() {
+            self.places = vec![Place::FREE; PLACES].into();
+        }
+        let place = &mut self.places[place(rights.number(), bytes)];
+        (place.rights, place.permits, place.topic_len) = (rights.number(), permits, topic_len);
+        place.topic[..bytes.len()].copy_from_slice(bytes);
+        permits
+    }
+}
+
+impl Place {
+    const FREE: Place = Place {
+        rights: 0,
+        permits: Permits { read: false, write: false },
+        topic_len: 0,
+        topic: [0; TOPIC_BYTES_MAX],
+    };
+
+    #[inline]
+    fn is_of(&self, rights: u64, topic: &[u8]) -> bool {
+        self.rights == rights && self.topic.get(..usize::from(self.topic_len)) == Some(topic)
+    }
+}
+
+/// The place of a topic. Both of its ends count; names that share a place replace each other.
+#[inline]
+fn place(rights: u64, topic: &[u8]) -> usize {
+    let (first, last) = match (topic.first_chunk(), topic.last_chunk()) {
+        (Some(&first), Some(&last)) => (u64::from_le_bytes(first), u64::from_le_bytes(last)),
+        _ => (topic.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)), 0),
+    };
+    let mixed = (first ^ last.rotate_left(29) ^ rights.rotate_left(13)).wrapping_mul(MULTIPLIER);
+    usize::from((mixed >> 48) as u16) % PLACES
+}
+
+/// An odd number whose bits look random.
+const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> TopicName<'_> {
+        TopicName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_topic_is_remembered_for_its_rights_only() {
+        let acl = Acl::parse(b"topic read a/#\nuser ada\ntopic write a/#").unwrap();
+        let [anonymous, ada] = [None, Some("ada")].map(|user| acl.rights_of(user, "c"));
+        let mut recent = Recent::default();
+        for _ in 0..2 {
+            for topic in ["a", "a/b", "a/a long topic", &"a/".repeat(27), "b"] {
+                let is_granted = topic.starts_with('a');
+                let read = Permits { read: is_granted, write: false };
+                let write = Permits { read: false, write: is_granted };
+                assert_eq!(recent.permits(&anonymous, name(topic)), read, "{topic}");
+                assert_eq!(recent.permits(&ada, name(topic)), write, "{topic}");
+            }
+        }
+        let kept = recent.places.iter().filter(|place| place.rights != 0).count();
+        assert_eq!(kept, 8, "long topics are not kept");
+    }
+
+    #[test]
+    fn topics_that_share_a_place_replace_each_other() {
+        let acl = Acl::parse(b"topic read +/x/1").unwrap();
+        let rights = acl.rights_of(None, "c");
+        let mut recent = Recent::default();
+        for round in 0..3 {
+            for nth in 0..5_000 {
+                let topic = format!("{nth}/x/{}", nth % 2);
+                let read = recent.permits(&rights, name(&topic)).read;
+                assert_eq!(read, nth % 2 == 1, "{round} {topic}");
+            }
+        }
+    }
+}

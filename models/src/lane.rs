@@ -24,6 +24,14 @@ pub enum TrySendError<T> {
     Disconnected(T),
 }
 
+impl<T> TrySendError<T> {
+    pub fn into_inner(self) -> T {
+        match self {
+            TrySendError::Full(value) | TrySendError::Disconnected(value) => value,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Empty;
 
@@ -46,17 +54,5 @@ impl<T> Sender<T> {
 impl<T> Receiver<T> {
     pub fn try_recv(&self) -> Result<T, Empty> {
         self.0.lock().expect("nobody panics with the lock").pop_front().ok_or(Empty)
-    }
-}
-
-impl<T> Clone for Sender<T> {
-    fn clone(&self) -> Sender<T> {
-        Sender { queue: Arc::clone(&self.queue), places: self.places }
-    }
-}
-
-impl<T> Clone for Receiver<T> {
-    fn clone(&self) -> Receiver<T> {
-        Receiver(Arc::clone(&self.0))
     }
 }

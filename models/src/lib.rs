@@ -8,6 +8,7 @@
 extern crate alloc;
 extern crate self as crossbeam_channel;
 extern crate self as std;
+extern crate std as real_std;
 
 mod lane;
 pub mod sleeper;

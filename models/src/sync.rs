@@ -2,6 +2,9 @@
 
 pub use alloc::sync::Arc;
 
+/// The real one: its own orders are not tried. Other threads wait while it makes its value.
+pub use real_std::sync::OnceLock;
+
 pub mod atomic {
     use core::sync::atomic::{AtomicBool as Switch, Ordering::Relaxed};
 

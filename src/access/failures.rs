@@ -224,27 +224,30 @@ impl Record {
 /// whose keys are alike.
 #[derive(Debug)]
 struct Table<T> {
+    /// Empty until the first value comes.
     buckets: Vec<Vec<(u64, T)>>,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Table<T> {
-        Table { buckets: (0..BUCKETS).map(|_| Vec::new()).collect() }
+        Table { buckets: Vec::new() }
     }
 }
 
 impl<T> Table<T> {
-    fn bucket(&mut self, key: u64) -> &mut Vec<(u64, T)> {
+    fn bucket(&mut self, key: u64) -> Option<&mut Vec<(u64, T)>> {
         let place = usize::try_from(key % BUCKETS as u64).expect("there are few buckets");
-        &mut self.buckets[place]
+        self.buckets.get_mut(place)
     }
 
     fn get_mut(&mut self, key: u64) -> Option<&mut T> {
-        self.bucket(key).iter_mut().find(|(other, _)| *other == key).map(|(_, value)| value)
+        self.bucket(key)?.iter_mut().find(|(other, _)| *other == key).map(|(_, value)| value)
     }
 
     fn remove(&mut self, key: u64) {
-        self.bucket(key).retain(|(other, _)| *other != key);
+        if let Some(bucket) = self.bucket(key) {
+            bucket.retain(|(other, _)| *other != key);
+        }
     }
 
     fn put<W: Ord>(&mut self, key: u64, value: T, weight: impl Fn(&T) -> W) {
@@ -252,7 +255,8 @@ impl<T> Table<T> {
             *present = value;
             return;
         }
-        let bucket = self.bucket(key);
+        self.buckets.resize_with(BUCKETS, Vec::new);
+        let bucket = self.bucket(key).expect("all buckets have been made");
         if bucket.len() < BUCKET_MAX {
             return bucket.push((key, value));
         }

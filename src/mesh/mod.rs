@@ -1,12 +1,15 @@
 //! The mesh between the shards: for each ordered pair of shards a bounded lane for batches, and a
-//! lane back for emptied batches.
+//! lane back for emptied batches. The lanes of a pair are made when the first batch is sent.
 //!
 //! Knows nothing of the content of a batch. Does no input or output: the caller's [`WakePeer`]
 //! wakes a sleeping shard. Nothing in this module blocks.
 
 pub mod doorbell;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -22,46 +25,54 @@ pub trait WakePeer {
 #[derive(Debug)]
 pub struct Endpoint<T> {
     me: ShardId,
-    lanes: Vec<Lane<T>>,
-    doorbells: Arc<[Doorbell]>,
+    mesh: Arc<Mesh<T>>,
 }
 
-/// The lanes between one shard and one peer.
+/// What all endpoints share.
 #[derive(Debug)]
-struct Lane<T> {
-    outgoing: Sender<T>,
-    incoming: Receiver<T>,
-    /// Emptied batches on their way back to the peer that has filled them.
-    giving_back: Sender<T>,
-    /// Batches that this shard has filled, and that come back empty.
-    given_back: Receiver<T>,
+struct Mesh<T> {
+    /// How many batches each lane has room for.
+    batches: usize,
+    /// The lanes from the first shard to all others, then those from the second one, and so on.
+    lanes: Box<[OnceLock<Box<Lanes<T>>>]>,
+    doorbells: Box<[Doorbell]>,
+    /// The shards that receive nothing any more.
+    ended: Box<[AtomicBool]>,
+}
+
+/// The lanes for the batches of one shard to one peer.
+#[derive(Debug)]
+struct Lanes<T> {
+    there: (Sender<T>, Receiver<T>),
+    /// Emptied batches on their way back.
+    back: (Sender<T>, Receiver<T>),
 }
 
 /// The endpoints of `shards` shards, with room for `batches` in each lane.
 pub fn mesh<T>(shards: usize, batches: usize) -> Vec<Endpoint<T>> {
-    let doorbells: Arc<[Doorbell]> = (0..shards).map(|_| Doorbell::default()).collect();
-    let mut lanes: Vec<Vec<Lane<T>>> = (0..shards).map(|_| Vec::with_capacity(shards)).collect();
-    let there = channels(shards, batches);
-    let back = channels(shards, batches);
-    for (me, mine) in lanes.iter_mut().enumerate() {
-        for peer in 0..shards {
-            mine.push(Lane {
-                outgoing: there[me][peer].0.clone(),
-                incoming: there[peer][me].1.clone(),
-                giving_back: back[me][peer].0.clone(),
-                given_back: back[peer][me].1.clone(),
-            });
-        }
-    }
-    ShardId::all(shards)
-        .zip(lanes)
-        .map(|(me, lanes)| Endpoint { me, lanes, doorbells: Arc::clone(&doorbells) })
-        .collect()
+    let mesh = Arc::new(Mesh {
+        batches,
+        lanes: (0..shards * shards).map(|_| OnceLock::new()).collect(),
+        doorbells: (0..shards).map(|_| Doorbell::default()).collect(),
+        ended: (0..shards).map(|_| AtomicBool::default()).collect(),
+    });
+    ShardId::all(shards).map(|me| Endpoint { me, mesh: Arc::clone(&mesh) }).collect()
 }
 
-/// A channel for each ordered pair of shards.
-fn channels<T>(shards: usize, batches: usize) -> Vec<Vec<(Sender<T>, Receiver<T>)>> {
-    (0..shards).map(|_| (0..shards).map(|_| bounded(batches)).collect()).collect()
+impl<T> Mesh<T> {
+    fn slot(&self, from: ShardId, to: ShardId) -> &OnceLock<Box<Lanes<T>>> {
+        &self.lanes[from.index() * self.doorbells.len() + to.index()]
+    }
+
+    /// The lanes from one shard to another; `None` if nothing has been sent there yet.
+    fn used_lanes(&self, from: ShardId, to: ShardId) -> Option<&Lanes<T>> {
+        self.slot(from, to).get().map(|lanes| &**lanes)
+    }
+
+    fn lanes(&self, from: ShardId, to: ShardId) -> &Lanes<T> {
+        let make = || Lanes { there: bounded(self.batches), back: bounded(self.batches) };
+        self.slot(from, to).get_or_init(|| Box::new(make()))
+    }
 }
 
 impl<T> Endpoint<T> {
@@ -70,22 +81,21 @@ impl<T> Endpoint<T> {
     }
 
     pub fn shards(&self) -> usize {
-        self.lanes.len()
+        self.mesh.doorbells.len()
     }
 
     /// Puts a batch into the mailbox of `to`, and rings if `to` sleeps. Returns the batch if the
     /// mailbox is full. A batch for a shard that has ended is dropped, because the broker stops.
     pub fn try_send(&self, to: ShardId, batch: T, peers: &mut impl WakePeer) -> Result<(), T> {
-        match self.lanes[to.index()].outgoing.try_send(batch) {
-            Ok(()) => {
-                if self.doorbells[to.index()].mark(self.me) {
-                    peers.wake_peer(to);
-                }
-                Ok(())
-            }
-            Err(TrySendError::Full(batch)) => Err(batch),
-            Err(TrySendError::Disconnected(_)) => Ok(()),
+        // Relaxed: a batch that is sent meanwhile stays in its lane until the mesh is dropped.
+        if self.mesh.ended[to.index()].load(Ordering::Relaxed) {
+            return Ok(());
         }
+        self.mesh.lanes(self.me, to).there.0.try_send(batch).map_err(TrySendError::into_inner)?;
+        if self.mesh.doorbells[to.index()].mark(self.me) {
+            peers.wake_peer(to);
+        }
+        Ok(())
     }
 
     /// The shards that have sent something since the last call. The caller receives from each of
@@ -96,24 +106,34 @@ impl<T> Endpoint<T> {
 
     /// The next batch that `from` has sent.
     pub fn receive(&self, from: ShardId) -> Option<T> {
-        self.lanes[from.index()].incoming.try_recv().ok()
+        self.mesh.used_lanes(from, self.me)?.there.1.try_recv().ok()
     }
 
     /// Gives an emptied batch back to the shard that has sent it, or drops it if that shard has
     /// enough.
     pub fn recycle(&self, from: ShardId, batch: T) {
         // If the lane back is full, the sender has more empty batches than the mailbox holds.
-        drop(self.lanes[from.index()].giving_back.try_send(batch));
+        drop(self.mesh.lanes(from, self.me).back.0.try_send(batch));
     }
 
     /// An emptied batch that was sent to `to` before.
     pub fn blank(&self, to: ShardId) -> Option<T> {
-        self.lanes[to.index()].given_back.try_recv().ok()
+        self.mesh.used_lanes(self.me, to)?.back.1.try_recv().ok()
     }
 
     /// This shard's own doorbell.
     pub fn doorbell(&self) -> &Doorbell {
-        &self.doorbells[self.me.index()]
+        &self.mesh.doorbells[self.me.index()]
+    }
+}
+
+/// Nobody waits for a shard that has ended, and what it has not received is dropped.
+impl<T> Drop for Endpoint<T> {
+    fn drop(&mut self) {
+        self.mesh.ended[self.me.index()].store(true, Ordering::Relaxed);
+        for from in ShardId::all(self.shards()) {
+            while self.receive(from).is_some() {}
+        }
     }
 }
 
@@ -153,6 +173,25 @@ mod tests {
         drop(ends.pop());
         assert_eq!(ends[0].try_send(shard(1), 2, &mut NobodySleeps), Ok(()));
         assert_eq!(ends[0].try_send(shard(1), 3, &mut NobodySleeps), Ok(()));
+    }
+
+    #[test]
+    fn a_pair_has_lanes_once_a_batch_was_sent() {
+        let ends = mesh::<u32>(2, 1);
+        let used = |from: usize, to: usize| ends[0].mesh.used_lanes(shard(from), shard(to));
+        assert_eq!((ends[1].receive(shard(0)), ends[0].blank(shard(1))), (None, None));
+        assert!(used(0, 1).is_none());
+        ends[0].try_send(shard(1), 1, &mut NobodySleeps).unwrap();
+        assert!(used(0, 1).is_some() && used(1, 0).is_none());
+    }
+
+    #[test]
+    fn what_a_shard_that_ends_has_not_received_is_dropped() {
+        let mut ends = mesh::<Arc<()>>(2, 1);
+        let batch = Arc::new(());
+        ends[0].try_send(shard(1), Arc::clone(&batch), &mut NobodySleeps).unwrap();
+        drop(ends.pop());
+        assert_eq!(Arc::strong_count(&batch), 1);
     }
 
     #[test]

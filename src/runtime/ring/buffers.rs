@@ -43,20 +43,9 @@ impl Buffers {
         unsafe { ring.submitter().register_buf_ring_with_flags(address, count, GROUP, 0) }?;
         let mut buffers = Buffers { table, memory, count, size, tail: 0 };
         for index in 0..count {
-            buffers.touch(index);
             buffers.give_back(BufferId(index));
         }
         Ok(buffers)
-    }
-
-    /// Writes to the first page of a buffer, so that the system provides it now and not while a
-    /// client waits.
-    fn touch(&mut self, index: u16) {
-        let offset = usize::from(index) * self.size as usize;
-        // SAFETY: the offset is inside of the region, as every index below the count is.
-        let start = unsafe { self.memory.start.add(offset) };
-        // SAFETY: the memory is ours and was not lent yet.
-        unsafe { start.write_volatile(0) };
     }
 
     /// The first `length` bytes of a buffer that the kernel has filled, to be used in their place.

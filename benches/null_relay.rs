@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn serve(cpu: usize) -> Result<(), Box<dyn Error>> {
-    run(&config(cpu, true), |_| Relay::default(), announce, || None)?;
+    run(&config(cpu, true), |_| Relay::default(), announce, |_| {})?;
     Ok(())
 }
 
@@ -271,7 +271,7 @@ fn relay_once() -> Result<(), Box<dyn Error>> {
             &config(0, false),
             |_| Relay::default(),
             |told| started(told).expect("it is waited for"),
-            || None,
+            |_| {},
         )
     });
     let (address, stop) = told.recv_timeout(PATIENCE)?;

@@ -2,6 +2,7 @@
 
 mod check;
 mod log;
+mod reload;
 
 use std::{
     fs,
@@ -11,17 +12,17 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 pub use self::check::check;
-use self::log::Log;
+use self::{log::Log, reload::Reload};
 use crate::{
     access::{Accounts, Acl, Failures, Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
     config::{Config, Source, TlsListeners},
-    runtime::{self, HangUps, RuntimeConfig, Started},
+    runtime::{self, HangUps, Reloader, RuntimeConfig, Started},
     shard::{Shard, memory::MemoryBudget, rules::Rules, settings::Settings},
-    transport::{Listener, Protocol, tls::ServerTls},
+    transport::{Listener, Listeners, Protocol, tls::ServerTls},
 };
 
 /// How long a client may take to read its outbox after its connection was closed.
@@ -40,9 +41,9 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
     for remark in source.unknown_variables() {
         warn!("{remark}");
     }
-    let rules = rules(config, None)?;
     let listeners = listeners(config)?;
-    let reload = reload(config, Arc::new(rules.clone()));
+    let rules = rules(config, listeners.clone().into(), None)?;
+    let mut reload = Reload::new(source.clone(), config.clone(), rules.clone(), log.filter());
     let started_at = runtime::now();
     // The seed is secret, so that clients cannot guess which keys collide.
     let seed = Seed::new(getrandom::u64().context("the kernel's random numbers")?);
@@ -56,7 +57,6 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
         sessions: SharedCount::default(),
         accounts: Accounts::with_exempt(seed, config.exempt.clone()),
         memory: MemoryBudget::new(config.memory_max),
-        listeners: listeners.clone(),
     };
     let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);
     let on_ready = |started: &Started| {
@@ -67,29 +67,14 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
         // The broker runs even if the banner cannot be written.
         drop(announce(config, started));
     };
+    let reload = move |reloader: &mut Reloader| reload.handle_hang_up(reloader);
     runtime::run(&runtime_config(config, listeners, hang_ups), brain, on_ready, reload)?;
     log.end();
     Ok(())
 }
 
-/// What SIGHUP does: reads the files of users again, all or nothing.
-fn reload(config: &Config, mut rules: Arc<Rules>) -> impl FnMut() -> Option<Arc<Rules>> + use<> {
-    let config = config.clone();
-    move || match self::rules(&config, Some(&rules.policy)) {
-        Ok(again) => {
-            info!("SIGHUP: users and rights were read again");
-            rules = Arc::new(again);
-            Some(Arc::clone(&rules))
-        }
-        Err(error) => {
-            error!("SIGHUP: users and rights stay as they were: {error:#}");
-            None
-        }
-    }
-}
-
 /// The rules of the shards, with the present content of the files that the configuration names.
-fn rules(config: &Config, former: Option<&Policy>) -> Result<Rules> {
+fn rules(config: &Config, listeners: Listeners, former: Option<&Policy>) -> Result<Rules> {
     Ok(Rules {
         limits: config.limits.clone(),
         offer: config.offer.clone(),
@@ -97,6 +82,7 @@ fn rules(config: &Config, former: Option<&Policy>) -> Result<Rules> {
         policy: policy(config, former)?,
         strategies: config.share_strategies.clone(),
         sys_interval: config.sys_interval,
+        listeners,
     })
 }
 

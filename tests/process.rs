@@ -359,7 +359,7 @@ fn a_sighup_before_the_broker_listens_is_obeyed_when_it_does() {
     pipe.write_all(b"# nobody\n").unwrap();
     drop(pipe);
     broker.await_words("the password file has no users");
-    broker.await_words("users and rights were read again");
+    broker.await_words("the configuration was read again");
     broker.stop();
 }
 
@@ -390,7 +390,7 @@ fn sighup_reads_the_users_again() {
             {
                 fs::write(&path, users(names)).unwrap();
                 broker.signal("HUP");
-                broker.await_words("users and rights were read again");
+                broker.await_words("the configuration was read again");
                 // Each shard takes the users in a turn of its own, soon. Failed logins come from
                 // many addresses, so that others do not have to wait for them.
                 let holds = |n: u16| {
@@ -405,7 +405,7 @@ fn sighup_reads_the_users_again() {
             for broken in ["carol", "carol:$7$x"] {
                 fs::write(&path, broken).unwrap();
                 broker.signal("HUP");
-                broker.await_words("users and rights stay as they were: password file");
+                broker.await_words("the configuration stays as it was: password file");
                 assert!(log_in(&broker, "alice", "after").is_some());
             }
             broker.signal("USR1");
@@ -710,9 +710,9 @@ fn sighup_reads_the_rights_again() {
     };
     assert_eq!(publishes(), Some(true));
     for (text, words, may_publish) in [
-        ("topic read #", "users and rights were read again", false),
-        ("topic\treadwrite #", "users and rights stay as they were: ACL file", false),
-        ("topic a", "users and rights were read again", true),
+        ("topic read #", "the configuration was read again", false),
+        ("topic\treadwrite #", "the configuration stays as it was: ACL file", false),
+        ("topic a", "the configuration was read again", true),
     ] {
         fs::write(&path, text).unwrap();
         broker.signal("HUP");

@@ -8,6 +8,7 @@
 
 mod cpus;
 mod file;
+mod fixed;
 mod flags;
 mod keys;
 mod memory;

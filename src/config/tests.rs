@@ -24,7 +24,7 @@ fn words(arguments: &str) -> impl Iterator<Item = &str> {
     ["ringmq"].into_iter().chain(arguments.split_whitespace())
 }
 
-fn accepted(arguments: &str) -> Config {
+pub(super) fn accepted(arguments: &str) -> Config {
     config(arguments).expect("the flags go together")
 }
 

@@ -16,7 +16,7 @@ use super::{
     last_words,
     listen::ListeningSockets,
     mailbox::MailboxItem,
-    reload::RulesReceiver,
+    reload::{Renewal, RenewalReceiver},
     ring::{Completion, Outcome, buffers::Buffers, operation::Operation, system},
     stop::{Draining, Stop, StopTimes},
     trim::{self, Trimmer},
@@ -62,7 +62,7 @@ pub(super) struct EventLoop<B> {
 /// What other threads than shards send to a shard, except verdicts.
 pub(super) struct Inbox {
     pub(super) bells: Bells,
-    pub(super) rules: RulesReceiver,
+    pub(super) renewals: RenewalReceiver,
 }
 
 impl<B: Brain> EventLoop<B> {
@@ -116,7 +116,7 @@ impl<B: Brain> EventLoop<B> {
         self.handle_mail();
         self.steps.end_phase(Phase::Letters, self.brain.steps());
         self.driver.relieve(&mut self.brain);
-        self.handle_rules();
+        self.handle_renewals();
         self.handle_verdicts();
         self.handle_time();
         self.brain.handle_turn(now, &mut self.driver);
@@ -308,6 +308,10 @@ impl<B: Brain> EventLoop<B> {
                 self.driver.mail.recycle(from, letters);
             }
             MailboxItem::Connection(moved) => {
+                // The other shard may have had a renewal first. This shard has been sent it.
+                if !self.listeners.has(moved.listener) {
+                    self.handle_renewals();
+                }
                 let id = self.driver.adopt(*moved);
                 let arrival = self
                     .driver
@@ -337,9 +341,17 @@ impl<B: Brain> EventLoop<B> {
         self.driver.ring.watch_bell(self.inbox.bells.listen(self.driver.mail.me()));
     }
 
-    fn handle_rules(&mut self) {
-        while let Some(rules) = self.inbox.rules.receive() {
-            self.brain.handle_rules(self.driver.now, &rules, &mut self.driver);
+    fn handle_renewals(&mut self) {
+        while let Some(renewal) = self.inbox.renewals.receive() {
+            match renewal {
+                Renewal::Rules(rules) => {
+                    self.brain.handle_rules(self.driver.now, &rules, &mut self.driver);
+                    self.listeners.renew(&rules.listeners, &mut self.driver.ring);
+                }
+                // A broker that stops accepts no more.
+                Renewal::Sockets(_) if self.draining.is_some() => {}
+                Renewal::Sockets(sockets) => self.listeners.add(sockets, &mut self.driver.ring),
+            }
         }
     }
 

@@ -2,10 +2,12 @@
 //! connections over the shards.
 
 use std::{
-    io,
+    io, mem,
     net::{SocketAddr, TcpListener},
     thread,
 };
+
+use tracing::info;
 
 use super::{
     fault::Fault,
@@ -17,7 +19,7 @@ use super::{
 };
 use crate::{
     base::time::{Moment, Span},
-    transport::Listener,
+    transport::{Listener, Listeners},
 };
 
 /// Binds `shards` sockets to each listener's address. Returns the listeners with their actual
@@ -29,28 +31,60 @@ pub(super) fn bind_all(
     let mut bound = Vec::with_capacity(listeners.len());
     let mut by_shard: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
     for listener in listeners {
-        let asked = listener.address;
-        let mut address = asked;
-        let stack = stack(asked, listeners);
-        let fault = |error| Fault::Listen { address: asked, error };
-        await_free(asked, stack).map_err(fault)?;
-        for sockets in &mut by_shard {
-            let socket = bind(address, stack).map_err(fault)?;
-            address = socket.local_addr().map_err(fault)?;
-            sockets.push(socket);
+        let stack = stack(listener.address, listeners.iter());
+        let (address, sockets) = bind_each(listener.address, stack, shards)?;
+        for (of_shard, socket) in by_shard.iter_mut().zip(sockets) {
+            of_shard.push(socket);
         }
         bound.push(Listener { address, ..listener.clone() });
     }
     Ok((bound, by_shard))
 }
 
+/// Binds the sockets of the listeners that are open now and were not before. Returns those of each
+/// shard, with the places of their listeners.
+pub(super) fn bind_added(
+    before: &Listeners,
+    now: &Listeners,
+    shards: usize,
+) -> Result<Vec<Vec<(u16, TcpListener)>>, Fault> {
+    let mut by_shard: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
+    for (place, listener) in now.open().filter(|&(place, _)| !before.is_open(place)) {
+        let stack = stack(listener.address, now.open().map(|(_, listener)| listener));
+        let (address, sockets) = bind_each(listener.address, stack, shards)?;
+        info!(%address, "listening on a further address");
+        for (of_shard, socket) in by_shard.iter_mut().zip(sockets) {
+            of_shard.push((place, socket));
+        }
+    }
+    Ok(by_shard)
+}
+
+/// One socket for each shard, and the address that they share.
+fn bind_each(
+    asked: SocketAddr,
+    stack: Stack,
+    shards: usize,
+) -> Result<(SocketAddr, Vec<TcpListener>), Fault> {
+    let fault = |error| Fault::Listen { address: asked, error };
+    await_free(asked, stack).map_err(fault)?;
+    let mut address = asked;
+    let mut sockets = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        let socket = bind(address, stack).map_err(fault)?;
+        address = socket.local_addr().map_err(fault)?;
+        sockets.push(socket);
+    }
+    Ok((address, sockets))
+}
+
 /// `[::]` takes IPv4, too, unless another listener has the same port for IPv4.
-fn stack(address: SocketAddr, listeners: &[Listener]) -> Stack {
+fn stack<'a>(address: SocketAddr, mut listeners: impl Iterator<Item = &'a Listener>) -> Stack {
     let any = address.ip().is_unspecified() && address.is_ipv6();
     let takes_ipv4 = |other: &Listener| {
         other.address.is_ipv4() && other.address.port() == address.port() && address.port() != 0
     };
-    if any && !listeners.iter().any(takes_ipv4) { Stack::Dual } else { Stack::Single }
+    if any && !listeners.any(takes_ipv4) { Stack::Dual } else { Stack::Single }
 }
 
 /// Waits until an address is free. The shards' sockets share their address, so a second broker of
@@ -72,27 +106,63 @@ fn bind(address: SocketAddr, stack: Stack) -> io::Result<TcpListener> {
     system::listen(system::bound_socket(address, stack, Sharing::Shared)?, BACKLOG)
 }
 
-/// The listening sockets of one shard, one for each listener.
+/// The listening sockets of one shard, by the places of their listeners.
 #[derive(Debug)]
 pub(super) struct ListeningSockets {
     all: Vec<ListeningSocket>,
 }
 
+/// ```text
+///            accept        removed              accept ended
+///   (socket) ------> armed -------> closing ------------------> (no socket)
+///       ^                              | added again                 |
+///       +------------------------------+-----------------------------+
+/// ```
 #[derive(Debug)]
 struct ListeningSocket {
     listener: Listener,
-    socket: TcpListener,
+    socket: Option<TcpListener>,
     /// An accept is under way.
     armed: bool,
+    /// The socket is closed when its accept has ended.
+    closing: bool,
+    /// The socket that comes after one that is closing.
+    next: Option<TcpListener>,
     /// When to accept again after the system had no descriptor left.
     retry: Option<Moment>,
 }
 
 impl ListeningSockets {
     pub(super) fn new(listeners: Vec<Listener>, sockets: Vec<TcpListener>) -> ListeningSockets {
-        let new =
-            |(listener, socket)| ListeningSocket { listener, socket, armed: false, retry: None };
+        let sockets = sockets.into_iter().map(Some);
+        let new = |(listener, socket)| ListeningSocket { socket, ..ListeningSocket::new(listener) };
         ListeningSockets { all: listeners.into_iter().zip(sockets).map(new).collect() }
+    }
+
+    /// Whether there has been a listener in this place.
+    pub(super) fn has(&self, number: u16) -> bool {
+        usize::from(number) < self.all.len()
+    }
+
+    /// Takes these listeners, and closes those that are not open among them.
+    pub(super) fn renew(&mut self, listeners: &Listeners, ring: &mut Ring) {
+        for (number, listener) in listeners.all() {
+            match self.all.get_mut(usize::from(number)) {
+                // The place keeps its address: the system may have picked the port.
+                Some(known) => known.listener.protocol = listener.protocol.clone(),
+                None => self.all.push(ListeningSocket::new(listener.clone())),
+            }
+            if !listeners.is_open(number) {
+                self.all[usize::from(number)].close(number, ring);
+            }
+        }
+    }
+
+    /// Accepts on the sockets of added listeners.
+    pub(super) fn add(&mut self, sockets: Vec<(u16, TcpListener)>, ring: &mut Ring) {
+        for (number, socket) in sockets {
+            self.all[usize::from(number)].open(number, socket, ring);
+        }
     }
 
     /// The listener with this number.
@@ -115,7 +185,11 @@ impl ListeningSockets {
     }
 
     pub(super) fn handle_ended(&mut self, number: u16) {
-        self.all[usize::from(number)].armed = false;
+        let socket = &mut self.all[usize::from(number)];
+        socket.armed = false;
+        if mem::take(&mut socket.closing) {
+            socket.socket = socket.next.take();
+        }
     }
 
     pub(super) fn retry_later(&mut self, number: u16, at: Moment) {
@@ -151,10 +225,33 @@ impl ListeningSockets {
 }
 
 impl ListeningSocket {
+    fn new(listener: Listener) -> ListeningSocket {
+        let (socket, next, retry) = (None, None, None);
+        ListeningSocket { listener, socket, armed: false, closing: false, next, retry }
+    }
+
     fn arm(&mut self, number: u16, ring: &mut Ring) {
-        if !self.armed {
+        if let Some(socket) = self.socket.as_ref().filter(|_| !self.armed) {
             self.armed = true;
-            ring.accept(number, &self.socket);
+            ring.accept(number, socket);
+        }
+    }
+
+    fn open(&mut self, number: u16, socket: TcpListener, ring: &mut Ring) {
+        if self.closing {
+            self.next = Some(socket);
+        } else {
+            self.socket = Some(socket);
+            self.arm(number, ring);
+        }
+    }
+
+    fn close(&mut self, number: u16, ring: &mut Ring) {
+        (self.retry, self.next) = (None, None);
+        if !self.armed {
+            self.socket = None;
+        } else if !mem::replace(&mut self.closing, true) {
+            ring.cancel(Operation::Accept(number));
         }
     }
 }
@@ -206,8 +303,8 @@ mod tests {
         let at = |ip: IpAddr, port| Listener::tcp(SocketAddr::new(ip, port));
         let (v6, v4) = (IpAddr::from(Ipv6Addr::UNSPECIFIED), IpAddr::from(Ipv4Addr::UNSPECIFIED));
         let both = [at(v6, 1883), at(v4, 1883)];
-        assert_eq!(stack(both[0].address, &both), Stack::Single);
-        assert_eq!(stack(both[0].address, &both[..1]), Stack::Dual);
+        assert_eq!(stack(both[0].address, both.iter()), Stack::Single);
+        assert_eq!(stack(both[0].address, both[..1].iter()), Stack::Dual);
     }
 
     #[test]

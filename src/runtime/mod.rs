@@ -40,6 +40,7 @@ mod verify;
 pub use self::{
     fault::Fault,
     last_words::tell_at_panic,
+    reload::Reloader,
     ring::system::{now, use_small_pages, wall_clock},
     signals::HangUps,
     socketless::SocketlessOutbox,

@@ -1,37 +1,82 @@
-//! Sends new rules to the running shards.
+//! Gives the running shards new rules, and opens and closes listeners.
+//!
+//! ```text
+//!   SIGHUP --> Reloader::apply: binds what is added
+//!                |--> to each shard: the rules, with the places of all listeners
+//!                +--> then to each shard: its sockets of the added listeners
+//! ```
+//! A shard accepts for an added listener only after all shards have been sent its place, because it
+//! may hand a connection over to any of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, net::TcpListener, sync::Arc, time::Duration};
 
 use tracing::error;
 
-use super::lane::{LaneReceiver, LaneSender, NotSent, lanes};
-use crate::{runtime::bell::Bells, shard::rules::Rules};
+use super::{
+    bell::Bells,
+    fault::Fault,
+    lane::{LaneReceiver, LaneSender, NotSent, lanes},
+    listen,
+};
+use crate::{shard::rules::Rules, transport::Listeners};
 
-/// The receiving end of a shard's lane for rules. All shards get the same rules.
-pub(super) type RulesReceiver = LaneReceiver<Arc<Rules>>;
-
-/// Sends rules to all shards, from a thread that may wait.
-pub(super) struct RulesSender(Vec<LaneSender<Arc<Rules>>>);
-
-pub(super) fn rules_lanes(bells: &Bells) -> (RulesSender, Vec<RulesReceiver>) {
-    let (senders, receivers) = lanes(bells, RULES_MAX);
-    (RulesSender(senders), receivers)
+/// What a shard is sent.
+pub(super) enum Renewal {
+    /// All shards get the same rules.
+    Rules(Arc<Rules>),
+    /// Sockets to accept on, each with the place of its listener.
+    Sockets(Vec<(u16, TcpListener)>),
 }
 
-impl RulesSender {
-    /// Sends the rules to all shards. Each shard replaces its rules in one of its next turns.
-    pub(super) fn send(&self, rules: &Arc<Rules>) {
-        for (shard, lane) in self.0.iter().enumerate() {
-            match lane.send_within(Arc::clone(rules), PATIENCE) {
-                // A shard that has ended needs no rules.
-                Ok(()) | Err(NotSent::Ended) => {}
-                Err(NotSent::Full(_)) => error!(shard, "a shard takes no rules: it keeps its own"),
-            }
-        }
+/// The receiving end of a shard's lane for renewals.
+pub(super) type RenewalReceiver = LaneReceiver<Renewal>;
+
+/// Changes a running broker, from a thread that may wait.
+pub struct Reloader {
+    lanes: Vec<LaneSender<Renewal>>,
+    /// The listeners that the shards have.
+    listeners: Listeners,
+}
+
+impl fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shards, listeners) = (self.lanes.len(), &self.listeners);
+        f.debug_struct("Reloader").field("shards", &shards).field("listeners", listeners).finish()
     }
 }
 
-/// Sets of rules that may wait for one shard.
-const RULES_MAX: usize = 4;
+impl Reloader {
+    pub(super) fn new(bells: &Bells, listeners: Listeners) -> (Reloader, Vec<RenewalReceiver>) {
+        let (lanes, receivers) = lanes(bells, RENEWALS_MAX);
+        (Reloader { lanes, listeners }, receivers)
+    }
+
+    /// Has all shards replace their rules in one of their next turns, and open and close
+    /// listeners. If an added listener cannot listen, nothing changes.
+    pub fn apply(&mut self, rules: &Arc<Rules>) -> Result<(), Fault> {
+        let sockets = listen::bind_added(&self.listeners, &rules.listeners, self.lanes.len())?;
+        self.listeners = rules.listeners.clone();
+        for lane in &self.lanes {
+            send(lane, Renewal::Rules(Arc::clone(rules)));
+        }
+        for (lane, sockets) in self.lanes.iter().zip(sockets) {
+            if !sockets.is_empty() {
+                send(lane, Renewal::Sockets(sockets));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn send(lane: &LaneSender<Renewal>, renewal: Renewal) {
+    match lane.send_within(renewal, PATIENCE) {
+        // A shard that has ended needs no rules.
+        Ok(()) | Err(NotSent::Ended) => {}
+        Err(NotSent::Full(_)) => error!("a shard takes no new rules: it keeps its own"),
+    }
+}
+
+/// Renewals that may wait for one shard.
+const RENEWALS_MAX: usize = 8;
 /// How long to wait for a shard to read them.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -23,7 +23,7 @@ use super::{
     partials::PartialLimits,
     probe::{Capacity, fault_of_shard, probe},
     random::Random,
-    reload::{RulesReceiver, rules_lanes},
+    reload::{Reloader, RenewalReceiver},
     ring::{Ring, RingAddress, buffers::Buffers, sleeper::Sleeper},
     signals::Watch,
     stop::{Stop, StopTimes},
@@ -32,34 +32,33 @@ use super::{
 use crate::{
     base::ids::ShardId,
     mesh::{Endpoint, mesh},
-    shard::{ports::Brain, rules::Rules},
+    shard::ports::Brain,
 };
 
 /// Runs a broker until it is stopped by a signal or by [`Started::stop`].
 ///
 /// `make` makes each shard's brain, on the shard's own thread. `on_ready` is called once, when all
-/// shards listen. `reload` answers SIGHUP, on a thread of its own: what it returns holds on all
+/// shards listen. `reload` answers SIGHUP, on a thread of its own: what it applies holds on all
 /// shards from then on.
 pub fn run<B: Brain + 'static>(
     config: &RuntimeConfig,
     make: impl Fn(ShardId) -> B + Send + Clone + 'static,
     on_ready: impl FnOnce(&Started),
-    mut reload: impl FnMut() -> Option<Arc<Rules>> + Send + 'static,
+    mut reload: impl FnMut(&mut Reloader) + Send + 'static,
 ) -> Result<(), Fault> {
     let Capacity { connections: connections_max, surplus } = probe(config)?;
     let shards = config.cpus.len();
     let (listeners, sockets) = listen::bind_all(&config.listeners, shards)?;
     let bells = Bells::new(shards)?;
     let verifiers = verify::start(&bells)?;
-    let (rules_sender, rules_receivers) = rules_lanes(&bells);
+    let (mut reloader, renewals) = Reloader::new(&bells, config.listeners.clone().into());
     let stop = Stop::new(shards, bells.clone());
     let connection_count = ConnectionCount::new(connections_max, surplus);
 
     let (report, reports) = bounded(shards);
     let mut threads = Vec::with_capacity(shards);
     let ends = mesh(shards, mailbox_items_max(shards)).into_iter().zip(sockets);
-    for ((endpoint, sockets), (verifier, rules)) in
-        ends.zip(verifiers.into_iter().zip(rules_receivers))
+    for ((endpoint, sockets), (verifier, renewals)) in ends.zip(verifiers.into_iter().zip(renewals))
     {
         let (go, may_go) = bounded(1);
         let me = endpoint.me();
@@ -69,7 +68,7 @@ pub fn run<B: Brain + 'static>(
             endpoint,
             sockets,
             verifier,
-            rules,
+            renewals,
             bells: bells.clone(),
             connection_count: connection_count.clone(),
             stop: stop.clone(),
@@ -89,11 +88,7 @@ pub fn run<B: Brain + 'static>(
         // The send fails if the shard has ended. The reason is known when it is joined.
         drop(shard.go.send(Arc::clone(&addresses_of_rings)));
     }
-    let hang_up = move || {
-        if let Some(rules) = reload() {
-            rules_sender.send(&rules);
-        }
-    };
+    let hang_up = move || reload(&mut reloader);
     let watch =
         config.signals.as_ref().map(|hang_ups| Watch::start(stop.clone(), hang_ups, hang_up));
     let watch = watch.transpose()?;
@@ -152,7 +147,7 @@ struct ShardSetup {
     endpoint: Endpoint<MailboxItem>,
     sockets: Vec<TcpListener>,
     verifier: Verifier,
-    rules: RulesReceiver,
+    renewals: RenewalReceiver,
     bells: Bells,
     connection_count: ConnectionCount,
     stop: Stop,
@@ -211,7 +206,7 @@ impl ShardSetup {
         };
         let driver = Driver::new(tools, limits);
         let listeners = ListeningSockets::new(self.config.listeners, self.sockets);
-        let inbox = Inbox { bells: self.bells, rules: self.rules };
+        let inbox = Inbox { bells: self.bells, renewals: self.renewals };
         let mut event_loop =
             EventLoop::new(make(me), driver, buffers, listeners, self.connection_count, inbox);
         if !executor.run(turn_loop.work(&mut event_loop)) {

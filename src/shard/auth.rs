@@ -159,7 +159,7 @@ impl Authenticator {
         context: &mut Context,
         ports: &mut impl Ports,
     ) -> Step {
-        let is_loopback = context.settings.is_loopback(connection.principal().listener());
+        let is_loopback = context.rules.is_loopback(connection.principal().listener());
         let policy = &context.rules.policy;
         match policy.admit(is_loopback, connect.user_name.as_deref(), password) {
             Decision::Granted => Step::LetIn(connect, Proof::default()),

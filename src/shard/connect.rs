@@ -240,7 +240,7 @@ impl Shard {
         let accepted = Accepted::new(&self.context.rules, connect, session_present, data);
         let answered = self.connections.answer(id, &accepted.connack(), None, ports);
         answered.expect("the size of the CONNACK has been looked at");
-        let listener = self.context.settings.listener_address(principal.listener());
+        let listener = self.context.rules.listener_address(principal.listener());
         let keep_alive = self.context.rules.keep_alive(connect);
         let terms = (connect.terms.version(), keep_alive);
         log::connected(&principal, listener, terms, session_present);

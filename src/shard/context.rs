@@ -26,7 +26,6 @@ use crate::{
         time::{WallClock, WallTime},
     },
     shard::memory::MemoryBudget,
-    transport::{Listener, Protocol},
 };
 
 /// Settings, rules and the moment of a shard, and the counters and timers that its parts change.
@@ -116,10 +115,6 @@ impl Context {
             sessions: SharedCount::default(),
             accounts: Accounts::default(),
             memory: MemoryBudget::new(usize::MAX),
-            listeners: vec![Listener {
-                address: "127.0.0.1:1883".parse().unwrap(),
-                protocol: Protocol::Tcp,
-            }],
         };
         Context::new(settings, &super::rules::tests::rules())
     }

@@ -1,9 +1,15 @@
 //! The rules of the broker: limits, optional features, users. They may change while it runs.
 
-use std::rc::Rc;
+use std::{net::SocketAddr, rc::Rc};
 
 use super::{Shard, offer::Offer, referral::Referral};
-use crate::{access::Policy, base::time::Span, routing::Strategies, session::queue::QueueLimits};
+use crate::{
+    access::Policy,
+    base::time::Span,
+    routing::Strategies,
+    session::queue::QueueLimits,
+    transport::{Listener, Listeners},
+};
 
 /// The rules of the whole broker. All of them are replaced at once, by
 /// [`Brain::handle_rules`](super::ports::Brain::handle_rules) on every shard.
@@ -28,6 +34,21 @@ pub struct Rules {
     pub strategies: Strategies,
     /// How often `$SYS` is published; `None` for never. What was published stays retained.
     pub sys_interval: Option<Span>,
+    /// All listeners. An [`Arrival`](super::ports::Arrival) refers to one by its place here. The
+    /// runtime opens and closes them; connections of a closed one stay.
+    pub listeners: Listeners,
+}
+
+impl Rules {
+    /// Where this listener listens, as it was configured.
+    pub(super) fn listener_address(&self, listener: u16) -> SocketAddr {
+        self.listeners.get(listener).expect("a connection names one of the listeners").address
+    }
+
+    /// Whether clients on this listener come from this machine.
+    pub fn is_loopback(&self, listener: u16) -> bool {
+        self.listeners.get(listener).is_some_and(Listener::is_loopback)
+    }
 }
 
 /// A slice of work in which one message comes to a thousand share groups, or one session loses a
@@ -177,6 +198,7 @@ pub(super) mod tests {
             policy: Policy::default(),
             strategies: Strategies::default(),
             sys_interval: None,
+            listeners: vec![Listener::tcp(([127, 0, 0, 1], 1883).into())].into(),
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Settings of a shard that never change: its place in the broker.
 
-use std::net::SocketAddr;
-
 use super::memory::MemoryBudget;
 use crate::{
     access::{Accounts, Failures},
@@ -11,7 +9,6 @@ use crate::{
         shared_count::SharedCount,
         time::{Moment, WallClock},
     },
-    transport::Listener,
 };
 
 /// The place of one shard in its broker, from the shard's start to its end.
@@ -34,8 +31,6 @@ pub struct Settings {
     pub accounts: Accounts,
     /// The memory that the broker may take.
     pub memory: MemoryBudget,
-    /// All listeners. An [`Arrival`](super::ports::Arrival) refers to one by its place here.
-    pub listeners: Vec<Listener>,
 }
 
 impl Settings {
@@ -50,16 +45,5 @@ impl Settings {
     pub fn peers(&self) -> impl Iterator<Item = ShardId> + use<> {
         let own = self.shard;
         ShardId::all(self.shards).filter(move |&shard| shard != own)
-    }
-
-    /// Where this listener listens, as it was configured.
-    pub(super) fn listener_address(&self, listener: u16) -> SocketAddr {
-        let known = self.listeners.get(usize::from(listener));
-        known.expect("a connection names one of the listeners").address
-    }
-
-    /// Whether clients on this listener come from this machine.
-    pub fn is_loopback(&self, listener: u16) -> bool {
-        self.listeners.get(usize::from(listener)).is_some_and(Listener::is_loopback)
     }
 }

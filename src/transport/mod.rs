@@ -18,9 +18,9 @@ pub mod websocket;
 
 use std::ops::Range;
 
-pub use self::listener::{Listener, Protocol};
+pub use self::listener::{Listener, Listeners, Protocol};
 use self::tls::{Tls, TlsEnd, TlsFailure};
-use self::websocket::{CloseCode, Failure, Refusal, WebSocket};
+use self::websocket::{CloseCode, Failure, HandshakePolicy, Refusal, WebSocket};
 
 /// The server's end of the transport of one connection.
 #[derive(Debug)]
@@ -87,6 +87,10 @@ impl Transport {
         match (self, protocol) {
             (Transport::WebSocket(websocket), Protocol::WebSocket(policy)) => {
                 websocket.receive(bytes, policy)
+            }
+            // The listener has got another protocol meanwhile.
+            (Transport::WebSocket(websocket), _) => {
+                websocket.receive(bytes, &HandshakePolicy::nobody())
             }
             (Transport::Tls(tls), _) => receive_tls(tls, bytes),
             _ => Received { mqtt: 0..bytes.len(), ..Received::default() },

@@ -44,6 +44,14 @@ impl Broker {
         broker
     }
 
+    /// With a configuration file whose first listener is plain and on the loopback address.
+    pub(crate) fn ringmq_configured(file: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
+        let mut broker = Self::start(Kind::Ringmq, command.args(["--config", file]), 0);
+        broker.port = broker.await_line(port_in_banner).expect("ringmq says where it listens");
+        broker
+    }
+
     /// The same, which may not listen yet. `RINGMQ` names another build to run.
     pub(crate) fn ringmq_about_to_listen(shards: usize, address: &str, flags: &[&str]) -> Self {
         let other = env::var_os("RINGMQ");

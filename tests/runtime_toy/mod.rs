@@ -352,7 +352,7 @@ pub(crate) fn start_with<B: Brain + 'static>(
             };
             tell.send(started).expect("the test waits");
         };
-        run(&config, make, on_ready, || None)
+        run(&config, make, on_ready, |_| {})
     });
     let started = told.recv_timeout(PATIENCE).expect("the broker starts");
     Running { started, thread: Some(thread) }

@@ -94,7 +94,6 @@ impl Broker {
             sessions: sessions.clone(),
             accounts: accounts.clone(),
             memory: MemoryBudget::new(usize::MAX),
-            listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
         };
         let mut rules = Rules {
             limits: plan.limits.clone(),
@@ -103,6 +102,7 @@ impl Broker {
             policy: plan.policy(),
             strategies: plan.strategies.clone(),
             sys_interval: plan.sys_interval,
+            listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))].into(),
         };
         planted.misset(&mut rules);
         let rules = Arc::new(rules);

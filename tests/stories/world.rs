@@ -276,10 +276,9 @@ impl World {
             sessions: SharedCount::default(),
             accounts: Accounts::new(Seed::new(42)),
             memory: MemoryBudget::new(usize::MAX),
-            listeners: [[127, 0, 0, 1], [0, 0, 0, 0]]
-                .map(|ip| Listener::tcp(SocketAddr::from((ip, 1883))))
-                .into(),
         };
+        let listeners =
+            [[127, 0, 0, 1], [0, 0, 0, 0]].map(|ip| Listener::tcp(SocketAddr::from((ip, 1883))));
         let mut rules = Rules {
             limits: limits(),
             offer: Offer::default(),
@@ -287,6 +286,7 @@ impl World {
             policy: Policy::default(),
             strategies: Strategies::default(),
             sys_interval: None,
+            listeners: listeners.to_vec().into(),
         };
         tell(&mut rules);
         let settings = |shard| Settings { shard, ..template.clone() };

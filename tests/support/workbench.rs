@@ -55,7 +55,6 @@ impl Workbench {
             sessions: SharedCount::default(),
             accounts: Accounts::new(Seed::new(1)),
             memory: MemoryBudget::new(usize::MAX),
-            listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
         };
         let rules = Rules {
             limits: limits(),
@@ -64,6 +63,7 @@ impl Workbench {
             policy: Policy::default(),
             strategies: Strategies::default(),
             sys_interval: None,
+            listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))].into(),
         };
         let letters = (0..shards).map(|_| LetterBatch::default()).collect();
         let ports = Nothing { random: 0, sent: 0, outbox: Vec::new(), letters };

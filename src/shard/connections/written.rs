@@ -127,7 +127,7 @@ impl Connections {
         ports.close(id, Closing::Flush);
         if let Some(connection) = self.entries.remove(id) {
             let principal = connection.principal();
-            let listener = context.settings.listener_address(principal.listener());
+            let listener = context.rules.listener_address(principal.listener());
             let refusals = (&mut context.refusals, context.now);
             log::refused(principal, claim, listener, (reason, flag), refusals);
         }
@@ -150,7 +150,7 @@ impl Connections {
             _ => ports.close(id, Closing::Flush),
         }
         let principal = connection.principal();
-        let listener = context.settings.listener_address(principal.listener());
+        let listener = context.rules.listener_address(principal.listener());
         log::ended(principal, listener, cause, leaves);
         connection.subscriber()
     }

@@ -22,6 +22,13 @@ pub struct HandshakePolicy {
     pub is_loopback: bool,
 }
 
+impl HandshakePolicy {
+    /// No request may open a WebSocket.
+    pub fn nobody() -> HandshakePolicy {
+        HandshakePolicy { path: Some(String::new()), ..HandshakePolicy::default() }
+    }
+}
+
 /// The result of reading a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Handshake {

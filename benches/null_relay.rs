@@ -248,7 +248,15 @@ impl Brain for Relay {
         }
     }
 
-    fn handle_letters(&mut self, _: Moment, _: ShardId, _: &LetterBatch, _: &mut impl Ports) {}
+    fn handle_letters(
+        &mut self,
+        _: Moment,
+        _: ShardId,
+        letters: &LetterBatch,
+        _: &mut impl Ports,
+    ) -> usize {
+        letters.iter().count()
+    }
     fn handle_posted(&mut self, _: Moment, _: ShardId, _: &mut impl Ports) {}
     fn handle_verdict(&mut self, _: Moment, _: ConnectionId, _: bool, _: &mut impl Ports) {}
     fn handle_time(&mut self, _: Moment, _: &mut impl Ports) {}

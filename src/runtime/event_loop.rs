@@ -282,13 +282,17 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
-    /// Handles what other shards have sent, up to [`PHASE_STEPS`]. The next turn begins with the
-    /// shard after the one that was handled last.
+    /// Handles what other shards have sent, up to [`PHASE_STEPS`]. The shards take turns by items.
+    /// The next turn begins with the shard after the one that was handled last.
     fn handle_mail(&mut self) {
         let until = self.brain.steps() + PHASE_STEPS;
-        for from in self.driver.mail.senders().iter_after(self.latest_sender) {
-            for _ in 0..ITEMS_PER_TURN {
-                let Some(item) = self.driver.mail.receive(from) else { break };
+        let mut senders = self.driver.mail.senders();
+        for _ in 0..ITEMS_PER_TURN {
+            for from in senders.iter_after(self.latest_sender) {
+                let Some(item) = self.driver.mail.receive(from) else {
+                    senders.remove(from);
+                    continue;
+                };
                 last_words::note_letters(from);
                 self.handle_mailbox_item(from, item);
                 last_words::note_time();
@@ -297,15 +301,22 @@ impl<B: Brain> EventLoop<B> {
                     return;
                 }
             }
+            if senders.is_empty() {
+                return;
+            }
         }
     }
 
     fn handle_mailbox_item(&mut self, from: ShardId, item: MailboxItem) {
         let now = self.driver.now;
         match item {
-            MailboxItem::Letters(letters) => {
-                self.brain.handle_letters(now, from, &letters, &mut self.driver);
-                self.driver.mail.recycle(from, letters);
+            MailboxItem::Letters(mut letters) => {
+                let handled = self.brain.handle_letters(now, from, &letters, &mut self.driver);
+                if letters.note_handled(handled) {
+                    self.driver.mail.recycle(from, letters);
+                } else {
+                    self.driver.mail.put_back(from, letters);
+                }
             }
             MailboxItem::Connection(moved) => {
                 // The other shard may have had a renewal first. This shard has been sent it.
@@ -468,7 +479,7 @@ impl<B: Brain> EventLoop<B> {
 const PHASE_STEPS: u64 = 32_768;
 /// How often a shard looks whether messages still wait for clients.
 const DRAIN_LOOK: Span = Span::from_millis(20);
-/// Mailbox items of one peer that one turn handles.
+/// Mailbox items of one peer, or parts of them, that one turn handles.
 const ITEMS_PER_TURN: usize = 8;
 /// Time that a shard whose stop is overdue has before it is abandoned.
 pub(super) const GRACE: Span = Span::from_secs(1);

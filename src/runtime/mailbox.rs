@@ -32,6 +32,8 @@ pub(super) struct Mail {
     waiting: ShardSet,
     /// Peers whose mailbox on this shard may hold unread items.
     unread: ShardSet,
+    /// By peer, a batch of which some letters were handled.
+    begun: Vec<Option<LetterBatch>>,
 }
 
 #[derive(Default)]
@@ -45,7 +47,8 @@ struct Outgoing {
 impl Mail {
     pub(super) fn new(endpoint: Endpoint<MailboxItem>) -> Mail {
         let outgoing = (0..endpoint.shards()).map(|_| Outgoing::default()).collect();
-        Mail { endpoint, outgoing, waiting: ShardSet::EMPTY, unread: ShardSet::EMPTY }
+        let begun = (0..endpoint.shards()).map(|_| None).collect();
+        Mail { endpoint, outgoing, waiting: ShardSet::EMPTY, unread: ShardSet::EMPTY, begun }
     }
 
     pub(super) fn me(&self) -> ShardId {
@@ -123,13 +126,19 @@ impl Mail {
         self.unread
     }
 
-    /// The next item of `from`.
+    /// The next item of `from`. A batch of which some letters were handled comes first.
     pub(super) fn receive(&mut self, from: ShardId) -> Option<MailboxItem> {
-        let item = self.endpoint.receive(from);
+        let begun = self.begun[from.index()].take().map(MailboxItem::Letters);
+        let item = begun.or_else(|| self.endpoint.receive(from));
         if item.is_none() {
             self.unread.remove(from);
         }
         item
+    }
+
+    /// Keeps a batch of `from` of which some letters are left.
+    pub(super) fn put_back(&mut self, from: ShardId, letters: LetterBatch) {
+        self.begun[from.index()] = Some(letters);
     }
 
     pub(super) fn recycle(&self, from: ShardId, mut letters: LetterBatch) {
@@ -211,6 +220,21 @@ mod tests {
         assert!(!sender.is_held_up());
         numbers.extend(read(&mut receiver, from));
         assert!(numbers.into_iter().eq(0..rounds));
+    }
+
+    #[test]
+    fn what_is_left_of_a_batch_comes_before_later_ones_and_keeps_the_shard_awake() {
+        let (mut sender, mut receiver, from, to) = pair();
+        for numbers in [1..=3, 4..=5] {
+            numbers.for_each(|number| write(&mut sender, to, number));
+            sender.flush(&mut NobodySleeps);
+        }
+        assert!(receiver.senders().contains(from));
+        let Some(MailboxItem::Letters(mut letters)) = receiver.receive(from) else { panic!() };
+        assert!(!letters.note_handled(2));
+        receiver.put_back(from, letters);
+        assert!(receiver.has_unread() && !receiver.announce_sleep());
+        assert_eq!(read(&mut receiver, from), [3, 4, 5]);
     }
 
     #[test]

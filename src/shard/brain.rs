@@ -101,10 +101,11 @@ impl Brain for Shard {
         from: ShardId,
         letters: &LetterBatch,
         ports: &mut impl Ports,
-    ) {
+    ) -> usize {
         self.context.now = now;
-        self.read_letters(from, letters, ports);
+        let handled = self.read_letters(from, letters, ports);
         self.settle(ports);
+        handled
     }
 
     fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports) {

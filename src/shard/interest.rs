@@ -451,6 +451,14 @@ pub(super) struct Weight {
     pub(super) groups: usize,
 }
 
+impl Weight {
+    /// What it takes without the share groups.
+    #[inline]
+    pub(super) fn of_sessions(self) -> usize {
+        self.steps - self.groups * Steps::LONG_GROUP
+    }
+}
+
 /// A step takes some hundred nanoseconds.
 const NODES_PER_STEP: usize = 16;
 const FILTERS_PER_STEP: usize = 4;

@@ -37,6 +37,8 @@ const _: () = assert!(SHARDS_MAX <= u8::MAX as usize, "hops are counted in a byt
 #[derive(Debug, Default)]
 pub struct LetterBatch {
     letters: Vec<Letter>,
+    /// How many of them the receiver has handled.
+    handled: usize,
     text: Vec<u8>,
     payloads: Vec<Bytes>,
     /// Changes of retained messages.
@@ -183,6 +185,7 @@ impl LetterBatch {
 
     /// Empties the batch and keeps its memory for the next one.
     pub fn clear(&mut self) {
+        self.handled = 0;
         self.letters.clear();
         self.letters.shrink_to(2 * BATCH_LETTERS_MAX);
         self.text.clear();
@@ -194,8 +197,20 @@ impl LetterBatch {
         self.shared_bytes = 0;
     }
 
+    /// The letters that have not been handled.
     pub fn iter(&self) -> impl Iterator<Item = &Letter> {
-        self.letters.iter()
+        self.letters[self.handled..].iter()
+    }
+
+    /// The receiver has handled so many more letters. True: all of them.
+    pub fn note_handled(&mut self, letters: usize) -> bool {
+        self.handled += letters;
+        self.handled == self.letters.len()
+    }
+
+    /// Whether the receiver has handled some letters.
+    pub fn is_begun(&self) -> bool {
+        self.handled > 0
     }
 
     pub fn push_publish(&mut self, view: &MessageView<'_>, address: &Address<'_>) {

@@ -251,14 +251,15 @@ pub trait Brain {
     /// The outbox has drained, as asked for by [`Ports::notify_drained`].
     fn handle_drained(&mut self, now: Moment, connection: ConnectionId, ports: &mut impl Ports);
 
-    /// Letters have come from another shard. The caller empties and recycles the batch.
+    /// Letters have come from another shard. Returns how many of them were handled, at least one.
+    /// The rest is handed in again, before any later letters of that shard.
     fn handle_letters(
         &mut self,
         now: Moment,
         from: ShardId,
         letters: &LetterBatch,
         ports: &mut impl Ports,
-    );
+    ) -> usize;
 
     /// A crowded batch of letters has been posted: connections that wait for that shard may go on.
     fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports);

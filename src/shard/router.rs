@@ -4,22 +4,23 @@
 //! It keeps who wants what, what is stored and what is on its way. Sessions and connections are
 //! lent to it. It does not know how a client comes or goes, nor how a packet is answered.
 
+mod allowance;
 mod leave;
 mod place;
 mod placements;
 
+use self::{allowance::Allowance, place::Scope, placements::Placements};
 pub(super) use self::{
     leave::{Leaving, Members},
     place::Placement,
 };
-use self::{place::Scope, placements::Placements};
 use super::{
     connections::Connections,
     context::Context,
     deliveries::Deliveries,
     forwarding::Forwarding,
     interest::{Interest, Weight},
-    letter::{Arrived, PublishLetter},
+    letter::{Arrived, GroupKeys, PublishLetter},
     notices::Notices,
     orphans::Orphans,
     owed::Answer,
@@ -27,8 +28,9 @@ use super::{
     pressure::Publisher,
     reason::Reason,
     retained::{Retained, Retention},
+    rules::Limits,
     share::GroupDelivery,
-    unfinished::Unfinished,
+    unfinished::{Steps, Unfinished},
 };
 use crate::{
     access::topics,
@@ -56,6 +58,7 @@ pub(super) struct Router {
     forwarding: Forwarding,
     unfinished: Unfinished,
     placements: Placements,
+    allowance: Allowance,
 }
 
 impl Router {
@@ -69,6 +72,7 @@ impl Router {
             forwarding: Forwarding::new(settings.shards, settings.peers()),
             unfinished: Unfinished::new(settings.seed),
             placements: Placements::new(settings.seed),
+            allowance: Allowance::of_batch(&context.rules.limits),
         }
     }
 
@@ -117,6 +121,20 @@ impl Router {
         &mut self,
         view: &MessageView<'_>,
         publisher: Option<ConnectionId>,
+        clients: (&mut Sessions, &mut Connections),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) -> bool {
+        let steps_max = context.rules.limits.slice_steps;
+        self.route_within((view, publisher), steps_max, clients, context, ports)
+    }
+
+    /// As [`Router::route`], with so many steps at most at once.
+    #[inline]
+    fn route_within(
+        &mut self,
+        (view, publisher): (&MessageView<'_>, Option<ConnectionId>),
+        steps_max: usize,
         (sessions, connections): (&mut Sessions, &mut Connections),
         context: &mut Context,
         ports: &mut impl Ports,
@@ -126,7 +144,7 @@ impl Router {
         let weight = self.find(view, context);
         let shard = context.settings.shard;
         let sender = publisher.map(|connection| Publisher { shard, connection });
-        if self.is_too_much(weight, view.publisher_hash, context) {
+        if self.is_too_much(weight.steps, view.publisher_hash, steps_max) {
             let (message, way) = ((view, update), (sender, Scope::Everyone(retention)));
             self.place_later(message, way, (sessions, connections), context, ports);
             return true;
@@ -186,7 +204,7 @@ impl Router {
         self.route(&view, None, (sessions, connections), context, ports);
     }
 
-    /// Publishes a value of the broker's own.
+    /// Publishes a value of the broker's own. Many come at a time, so each takes little at once.
     pub(super) fn publish_value(
         &mut self,
         (topic, value): (&str, &str),
@@ -204,7 +222,13 @@ impl Router {
             publisher: None,
             publisher_hash: 0,
         };
-        self.route(&view, None, clients, context, ports);
+        let steps_max = context.rules.limits.slice_steps / VALUES_PER_SLICE;
+        self.route_within((&view, None), steps_max, clients, context, ports);
+    }
+
+    /// Another batch of letters begins.
+    pub(super) fn begin_batch(&mut self, limits: &Limits) {
+        self.allowance = Allowance::of_batch(limits);
     }
 
     /// Brings a message that another shard has sent to its receivers here.
@@ -224,12 +248,14 @@ impl Router {
         let sender = arrived.publisher.map(|connection| Publisher { shard: from, connection });
         let weight =
             if letter.to_subscribers { self.find(view, context) } else { Weight::default() };
-        if self.is_too_much(weight, view.publisher_hash, context) {
+        let steps_max = self.allowance.of_message();
+        if self.is_too_much(weight.of_sessions(), view.publisher_hash, steps_max) {
             let (subscribers, groups) = (letter.to_subscribers, arrived.groups.as_text().into());
             let scope = Scope::Here { subscribers, groups, served: 0, hops: letter.hops };
             let (message, way) = ((view, update), (sender, scope));
             return self.place_later(message, way, (sessions, connections), context, ports);
         }
+        let mut steps = weight.of_sessions();
         if letter.to_subscribers {
             let is_in_vain = self.interest.matched() == 0 && arrived.retention.is_none();
             context.counters.letters_in_vain += u64::from(is_in_vain);
@@ -237,11 +263,41 @@ impl Router {
             self.deliveries.deliver_matches(view, update, to, context, ports);
             context.watch_memory(ports);
         }
-        for group in arrived.groups.iter() {
-            self.groups(sessions, context).serve_group(view, group, letter.hops, ports);
+        if !arrived.groups.as_text().is_empty() {
+            let message = (view, sender, arrived.groups, letter.hops);
+            let limits = (&mut steps, steps_max);
+            self.serve_groups_of_letter(message, limits, (sessions, connections), context, ports);
         }
+        self.allowance.note(steps);
         let clients = (&*sessions, connections);
         self.deliveries.hold_for_crowded(sender, clients, context, ports);
+    }
+
+    /// Gives a message to the share groups that its letter names: at once, until it has taken
+    /// `steps_max`, and then in slices.
+    fn serve_groups_of_letter(
+        &mut self,
+        (view, sender, groups, hops): (&MessageView<'_>, Option<Publisher>, GroupKeys<'_>, u8),
+        (steps, steps_max): (&mut usize, usize),
+        (sessions, connections): (&mut Sessions, &mut Connections),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let mut served = 0;
+        for group in groups.iter() {
+            if *steps > steps_max {
+                let rest = groups.as_text()[served..].into();
+                let scope = Scope::Here { subscribers: false, groups: rest, served: 0, hops };
+                let (message, way) = ((view, None), (sender, scope));
+                return self.place_later(message, way, (sessions, connections), context, ports);
+            }
+            let mut delivery = self.groups(sessions, context);
+            delivery.serve_group(view, group, hops, ports);
+            let looks = delivery.looks();
+            *steps += Steps::GROUP + looks;
+            context.counters.other_steps += looks as u64;
+            served += GroupKeys::len_of(group);
+        }
     }
 
     #[inline]
@@ -254,7 +310,10 @@ impl Router {
     ) {
         for at in 0..self.interest.matched() {
             if !self.interest.groups(at).is_empty() {
-                self.groups(sessions, context).deliver_to_groups(at, view, ports);
+                let mut delivery = self.groups(sessions, context);
+                delivery.deliver_to_groups(at, view, ports);
+                let looks = delivery.looks();
+                context.counters.other_steps += looks as u64;
             }
         }
     }
@@ -385,6 +444,8 @@ impl Router {
 
 /// What it takes to store a retained message or to remove one: some microseconds.
 const STEPS_OF_RETAINING: u64 = 8;
+/// As many values of the broker's own take a slice of steps at once, if many want them.
+const VALUES_PER_SLICE: usize = 64;
 
 /// Subscriptions.
 impl Router {

@@ -254,7 +254,7 @@ impl Brain for Toy {
         from: ShardId,
         letters: &LetterBatch,
         ports: &mut impl Ports,
-    ) {
+    ) -> usize {
         for letter in letters.iter() {
             let Letter::InterestApplied { upto } = *letter else { continue };
             let answers = upto & 0xFF == self.me.index() as u64;
@@ -267,6 +267,7 @@ impl Brain for Toy {
                 None => ports.letters(from).push(Letter::InterestApplied { upto }),
             }
         }
+        letters.iter().count()
     }
 
     fn handle_posted(&mut self, _: Moment, _: ShardId, _: &mut impl Ports) {}

@@ -161,6 +161,9 @@ impl Broker {
         let after = self.shards[shard].counters();
         let event = match event {
             Event::Bytes { link, bytes } => Event::Bytes { link, bytes: &bytes[..taken] },
+            Event::Letters { from, batch, upto, .. } => {
+                Event::Letters { from, batch, handled: taken, upto }
+            }
             other => other,
         };
         let survivors =
@@ -389,12 +392,16 @@ impl Broker {
     /// A shard takes the next item out of a mailbox.
     pub(crate) fn receive(&mut self, from: usize, to: usize) -> Verdict {
         match self.lanes[from][to].mailbox.pop_front() {
-            Some(QueuedMessage::Letters(batch, upto)) => {
+            Some(QueuedMessage::Letters(mut batch, upto)) => {
                 let peer = ShardId::new(from).expect("few shards");
-                self.call(to, Event::Letters { from, upto }, |brain, now, ports| {
-                    brain.handle_letters(now, peer, &batch, ports);
-                    0
+                let event = Event::Letters { from, batch: &batch, handled: 0, upto };
+                let handled = self.call(to, event, |brain, now, ports| {
+                    brain.handle_letters(now, peer, &batch, ports)
                 })?;
+                if !batch.note_handled(handled) {
+                    let rest = QueuedMessage::Letters(batch, upto);
+                    self.lanes[from][to].mailbox.push_front(rest);
+                }
                 Ok(())
             }
             Some(QueuedMessage::Link(link)) => {

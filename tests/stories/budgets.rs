@@ -14,6 +14,7 @@ use crate::{
     world::{World, limits},
 };
 
+mod letters;
 mod splitting;
 mod turns;
 

@@ -96,6 +96,8 @@ pub(crate) struct World {
     pub(crate) connections_max: usize,
     /// Where new connections come from.
     pub(crate) peer: [u8; 4],
+    /// By sender and receiver: a batch of letters of which some were handled.
+    begun: Vec<Vec<Option<LetterBatch>>>,
     /// Letters between shards wait.
     pub(crate) mail_waits: bool,
     /// The threads that check passwords do not come to an end.
@@ -310,6 +312,7 @@ impl World {
             full: false,
             connections_max: 10_000,
             peer: [127, 0, 0, 1],
+            begun: (0..shards).map(|_| (0..shards).map(|_| None).collect()).collect(),
             mail_waits: false,
             verdicts_wait: false,
         }
@@ -510,6 +513,11 @@ impl World {
         ids
     }
 
+    /// The shard that the client is connected to.
+    pub(crate) fn shard_of(&self, client: usize) -> usize {
+        self.clients[client].shard
+    }
+
     pub(crate) fn is_closed(&self, client: usize) -> bool {
         self.clients[client].closed
     }
@@ -619,20 +627,31 @@ impl World {
         let mut moved = false;
         let peers = if self.mail_waits { 0 } else { self.shards.len() };
         for to in 0..peers {
-            let batch = std::mem::take(&mut self.around[shard].letters[to]);
-            if batch.is_empty() {
-                continue;
-            }
+            let Some(mut batch) = self.next_batch(shard, to) else { continue };
             assert_ne!(to, shard, "a shard writes no letters to itself");
             let from = ShardId::new(shard).expect("few shards");
-            self.shards[to].handle_letters(self.now, from, &batch, &mut self.around[to]);
-            if batch.is_crowded() {
-                let to = ShardId::new(to).expect("few shards");
-                self.shards[shard].handle_posted(self.now, to, &mut self.around[shard]);
+            let around = &mut self.around[to];
+            let handled = self.shards[to].handle_letters(self.now, from, &batch, around);
+            if !batch.note_handled(handled) {
+                self.begun[shard][to] = Some(batch);
             }
             moved = true;
         }
         moved
+    }
+
+    /// What is left of a batch of letters, or another one that has been posted.
+    fn next_batch(&mut self, from: usize, to: usize) -> Option<LetterBatch> {
+        let begun = self.begun[from][to].take();
+        if begun.is_some() {
+            return begun;
+        }
+        let batch = std::mem::take(&mut self.around[from].letters[to]);
+        if batch.is_crowded() {
+            let to = ShardId::new(to).expect("few shards");
+            self.shards[from].handle_posted(self.now, to, &mut self.around[from]);
+        }
+        (!batch.is_empty()).then_some(batch)
     }
 
     /// Clients read what is in their outboxes.

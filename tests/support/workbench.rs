@@ -116,7 +116,8 @@ impl Workbench {
     pub(crate) fn hear(&mut self, letters: &LetterBatch) {
         self.ports.flush();
         let from = ShardId::new(1).expect("there may be a second shard");
-        self.shard.handle_letters(self.now, from, letters, &mut self.ports);
+        let handled = self.shard.handle_letters(self.now, from, letters, &mut self.ports);
+        assert_eq!(handled, letters.iter().count());
     }
 
     /// The other shard applies what it was told, so that the SUBACK can go out.

@@ -18,7 +18,7 @@ use super::{
         connections::Connections,
         context::Context,
         deliveries::{Audience, Placed},
-        interest::{Found, Interest, Weight},
+        interest::{Found, Interest},
         letter::GroupKeys,
         ports::Ports,
         pressure::Publisher,
@@ -101,18 +101,16 @@ impl Placement {
 
 /// Subscriptions and share groups that are copied in one step.
 const COPIES_PER_STEP: usize = 64;
+/// What it takes to keep a message for later.
+const STEPS_OF_PLACING: u64 = 4;
 
 impl Router {
-    /// Whether a message is too much for this turn, or has to wait for an earlier one.
+    /// Whether a message that takes so many steps is too much for now, or has to wait for an
+    /// earlier one.
     #[inline]
-    pub(super) fn is_too_much(
-        &self,
-        weight: Weight,
-        publisher_hash: u32,
-        context: &Context,
-    ) -> bool {
+    pub(super) fn is_too_much(&self, steps: usize, publisher_hash: u32, steps_max: usize) -> bool {
         let waits = || self.unfinished.is_placing(Owner(publisher_hash));
-        weight.steps > context.rules.limits.slice_steps || (!self.unfinished.is_empty() && waits())
+        steps > steps_max || (!self.unfinished.is_empty() && waits())
     }
 
     /// Whether any message is on its way.
@@ -151,6 +149,8 @@ impl Router {
         if is_first {
             self.begin_at_once(&mut placement, connections, ports);
         }
+        context.counters.other_steps +=
+            STEPS_OF_PLACING + (placement.kept / COPIES_PER_STEP) as u64;
         if let Some(update) = update {
             self.deliveries.note_split(update);
         }

@@ -27,6 +27,7 @@ use ringmq::{
     },
     mqtt::{self, Packet, Version},
     shard::{
+        letter::LetterBatch,
         offer::Offer,
         rules::{Limits, SLICE_STEPS, WhenQueueFull},
         stats::Counters,
@@ -71,9 +72,12 @@ pub(crate) enum Event<'a> {
     Drained {
         link: usize,
     },
-    /// Everything that a shard has said up to this step.
+    /// So many letters of a batch; with its last one, everything that a shard has said up to this
+    /// step.
     Letters {
         from: usize,
+        batch: &'a LetterBatch,
+        handled: usize,
         upto: u64,
     },
     Posted,
@@ -177,8 +181,12 @@ impl Oracle {
         self.take_answered(seen)?;
         match seen.event {
             Event::Bytes { link, bytes } => self.take_bytes(seen, link, bytes)?,
-            Event::Letters { from, upto } => {
-                self.take_letters(seen, from, upto);
+            Event::Letters { from, batch, handled, upto } => {
+                if handled == batch.iter().count() {
+                    self.take_letters(seen, from, upto);
+                } else {
+                    self.take_some_letters(seen, from, batch.iter().take(handled), batch);
+                }
                 self.evict_for_others(seen)?;
             }
             Event::Time => self.take_time(seen),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ringmq::{
     base::time::{Moment, Span},
     mqtt::QoS,
+    shard::letter::{Letter, LetterBatch},
 };
 
 use super::{
@@ -97,6 +98,31 @@ impl Oracle {
         {
             self.underway[from][to].pop_front();
             self.arrive(seen, emission);
+        }
+    }
+
+    /// These letters have arrived, and others of their batch have not.
+    pub(super) fn take_some_letters<'a>(
+        &mut self,
+        seen: &Seen<'_>,
+        from: usize,
+        letters: impl Iterator<Item = &'a Letter>,
+        batch: &LetterBatch,
+    ) {
+        for letter in letters {
+            let Letter::Publish(publish) = letter else { continue };
+            let view = batch.open(publish).view;
+            let is_this = |publication: &Publication| {
+                publication.topic == view.topic.as_str()
+                    && publication.payload == view.payload.as_slice()
+            };
+            let underway = &self.underway[from][seen.shard];
+            let place = underway.iter().position(|&it| is_this(&self.emissions[it].publication));
+            // Others before it were not for this shard.
+            for _ in 0..place.map_or(0, |place| place + 1) {
+                let emission = self.underway[from][seen.shard].pop_front();
+                self.arrive(seen, emission.expect("it has just been found"));
+            }
         }
     }
 

@@ -16,9 +16,7 @@ pub(super) struct Orphans {
     is_arranged: bool,
 }
 
-/// Orphaned messages that one turn brings to other members.
-pub(super) const ORPHANS_PER_TURN: usize = 1024;
-/// The time between two such turns.
+/// The time between two turns that bring some of them to other members.
 pub(super) const ORPHANS_PAUSE: Span = Span::from_millis(1);
 
 /// The time between two such turns while no member has room.

@@ -14,10 +14,11 @@ use super::{
     granted::Granted,
     interest::Interest,
     letter::{Address, GroupKeys},
-    orphans::{ORPHANS_PER_TURN, Orphans},
+    orphans::Orphans,
     ports::Ports,
     rules::WhenQueueFull,
     timers::Timer,
+    unfinished::Steps,
 };
 use crate::{
     base::{
@@ -371,13 +372,22 @@ impl<'a> GroupDelivery<'a> {
         shard
     }
 
-    /// Brings some orphaned messages to other members. Returns the time until the next turn, if any
-    /// are left.
+    /// Brings a slice of orphaned messages to other members. Returns the time until the next turn,
+    /// if any are left.
     pub(super) fn redistribute(&mut self, ports: &mut impl Ports) -> Option<Span> {
         let before = self.orphans.len();
-        for _ in 0..ORPHANS_PER_TURN.min(self.orphans.len()) {
+        let mut steps = Steps::new(self.context.rules.limits.slice_steps);
+        // Those that no member has room for are put behind the others.
+        for _ in 0..before {
+            if steps.is_spent() {
+                break;
+            }
             let Some(queued) = self.orphans.next() else { break };
+            let looks = self.looks;
             let written_to = self.pass_on(&queued, ports);
+            let taken = Steps::GROUP + self.looks - looks;
+            steps.spend(taken);
+            self.context.counters.other_steps += taken as u64;
             if written_to.is_some_and(|shard| ports.letters(shard).is_crowded()) {
                 break;
             }

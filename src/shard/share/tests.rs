@@ -111,3 +111,15 @@ fn another_shard_gets_its_share_by_letter() {
     (0..4).for_each(|_| members.publish(QoS::AtLeastOnce));
     assert_eq!(members.loads(), [1; 2]);
 }
+
+#[test]
+fn a_turn_brings_a_slice_of_what_ended_members_held_to_others() {
+    let mut members = Members::new();
+    (0..8).for_each(|_| members.publish(QoS::AtLeastOnce));
+    members.end(members.other);
+    Rc::make_mut(&mut members.world.context.rules).limits.slice_steps = 3 * Steps::GROUP;
+    assert!(members.redistribute().is_some());
+    assert_eq!((members.loads(), members.orphans.len()), ([7, 0], 1));
+    assert_eq!(members.redistribute(), None);
+    assert_eq!((members.loads(), members.orphans.len()), ([8, 0], 0));
+}

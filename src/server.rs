@@ -68,8 +68,9 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
         drop(announce(config, started));
     };
     let reload = move |reloader: &mut Reloader| reload.handle_hang_up(reloader);
-    runtime::run(&runtime_config(config, listeners, hang_ups), brain, on_ready, reload)?;
-    log.end();
+    let config = runtime_config(config, listeners, hang_ups);
+    let report = runtime::run(&config, brain, on_ready, reload)?;
+    log.end(&report);
     Ok(())
 }
 

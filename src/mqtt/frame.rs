@@ -63,6 +63,29 @@ impl PacketType {
         (self as u8) << 4 | flags
     }
 
+    /// The name of the type that a first byte says, whatever its flags are.
+    pub fn name_of(first: u8) -> &'static str {
+        const NAMES: [&str; 16] = [
+            "reserved",
+            "CONNECT",
+            "CONNACK",
+            "PUBLISH",
+            "PUBACK",
+            "PUBREC",
+            "PUBREL",
+            "PUBCOMP",
+            "SUBSCRIBE",
+            "SUBACK",
+            "UNSUBSCRIBE",
+            "UNSUBACK",
+            "PINGREQ",
+            "PINGRESP",
+            "DISCONNECT",
+            "AUTH",
+        ];
+        NAMES[usize::from(first >> 4)]
+    }
+
     /// The packet type of a first byte, if its flags are valid for that type.
     #[inline]
     const fn from_first_byte(first: u8) -> Result<PacketType, Malformed> {
@@ -211,6 +234,15 @@ mod tests {
     fn a_packet_above_the_limit_is_refused_by_its_header_alone() {
         assert_eq!(split(&[0x30, 0x64], 101).unwrap_err(), DecodeError::PacketTooLarge);
         assert!(split(&[0x30, 0x64], 102).unwrap().is_none());
+    }
+
+    #[test]
+    fn every_type_has_the_name_of_the_specification() {
+        for packet_type in PacketType::ALL {
+            let name = PacketType::name_of(packet_type.first_byte() | FLAGS);
+            assert_eq!(name, format!("{packet_type:?}").to_uppercase());
+        }
+        assert_eq!(PacketType::name_of(0x0F), "reserved");
     }
 
     /// [MQTT-2.1.3-1] [MQTT-3.3.1-4] [MQTT-3.14.1-1] [MQTT-3.15.1-1] [MQTT-2.2.2-1@3.1.1]

@@ -414,6 +414,7 @@ impl<B: Brain> EventLoop<B> {
         if let Some(over) = self.drain(now, stop) {
             self.driver.stopping = true;
             self.stopping = Some(over.min(now + times.flush_time_max));
+            stop.tell_undelivered(self.brain.undelivered());
             self.brain.handle_stop(now, &mut self.driver);
             self.close_all(Closing::Flush);
             self.driver.flush();

@@ -7,6 +7,7 @@ use std::{cell::Cell, fmt, panic};
 
 use crate::{
     base::ids::{ConnectionId, ShardId},
+    mqtt::frame::PacketType,
     shard::ports::Brain,
 };
 
@@ -74,8 +75,9 @@ impl fmt::Display for Handled {
             Handled::Nothing => f.write_str("nothing"),
             Handled::Bytes { client, length, first } => write!(
                 f,
-                "{length} bytes from the client {:?}, of which the first is {first:#04x}",
-                client.text()
+                "{length} bytes from the client {:?}, which begin with a packet {} ({first:#04x})",
+                client.text(),
+                PacketType::name_of(*first)
             ),
             Handled::Letters(from) => write!(f, "letters from shard {from}"),
             Handled::Time => f.write_str("reminders and unfinished work"),
@@ -128,7 +130,7 @@ mod tests {
         let told = String::from_utf8(output.stderr).unwrap();
         let expected = format!(
             "ringmq: a fault of the broker, while it handled 117 bytes from the client \
-             \"a\\n\\\"b\\\"{}\", of which the first is 0x30\n",
+             \"a\\n\\\"b\\\"{}\", which begin with a packet PUBLISH (0x30)\n",
             "\u{e9}".repeat(29)
         );
         assert!(told.contains(&expected), "{told}");

@@ -45,7 +45,7 @@ pub use self::{
     signals::HangUps,
     socketless::SocketlessOutbox,
     start::run,
-    stop::StopHandle,
+    stop::{StopHandle, StopReport},
 };
 use crate::{base::time::Span, transport::Listener};
 

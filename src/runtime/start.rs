@@ -26,7 +26,7 @@ use super::{
     reload::{Reloader, RenewalReceiver},
     ring::{Ring, RingAddress, buffers::Buffers, sleeper::Sleeper},
     signals::Watch,
-    stop::{Stop, StopTimes},
+    stop::{Stop, StopReport, StopTimes},
     verify::{self, Verifier},
 };
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
     shard::ports::Brain,
 };
 
-/// Runs a broker until it is stopped by a signal or by [`Started::stop`].
+/// Runs a broker until it is stopped by a signal or by [`Started::stop`]. Returns how that went.
 ///
 /// `make` makes each shard's brain, on the shard's own thread. `on_ready` is called once, when all
 /// shards listen. `reload` answers SIGHUP, on a thread of its own: what it applies holds on all
@@ -45,7 +45,7 @@ pub fn run<B: Brain + 'static>(
     make: impl Fn(ShardId) -> B + Send + Clone + 'static,
     on_ready: impl FnOnce(&Started),
     mut reload: impl FnMut(&mut Reloader) + Send + 'static,
-) -> Result<(), Fault> {
+) -> Result<StopReport, Fault> {
     let Capacity { connections: connections_max, surplus } = probe(config)?;
     let shards = config.cpus.len();
     let (listeners, sockets) = listen::bind_all(&config.listeners, shards)?;
@@ -92,11 +92,11 @@ pub fn run<B: Brain + 'static>(
     let watch =
         config.signals.as_ref().map(|hang_ups| Watch::start(stop.clone(), hang_ups, hang_up));
     let watch = watch.transpose()?;
-    let stop_handle = StopHandle::new(stop);
+    let stop_handle = StopHandle::new(stop.clone());
     on_ready(&Started { listeners, cpus: config.cpus.clone(), connections_max, stop: stop_handle });
     let ended = join_all(threads);
     drop(watch);
-    ended
+    ended.map(|()| stop.report())
 }
 
 struct ShardThread {

@@ -2,11 +2,14 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-use super::bell::Bells;
-use crate::base::time::{Moment, Span};
+use super::{bell::Bells, ring::system};
+use crate::{
+    base::time::{Moment, Span},
+    shard::ports::Undelivered,
+};
 
 /// Stops a running broker in order, from any thread.
 #[derive(Clone, Debug)]
@@ -31,24 +34,61 @@ pub(super) struct Stop {
     undrained: Arc<AtomicUsize>,
     /// Shards that still have connections, or have not begun to stop.
     shards_left: Arc<AtomicUsize>,
+    told: Arc<Told>,
     bells: Bells,
+}
+
+/// What is known of a stop when it is over.
+#[derive(Debug, Default)]
+struct Told {
+    /// When it was asked for, in nanoseconds; 0 for never.
+    asked_at: AtomicU64,
+    undelivered_connected: AtomicU64,
+    undelivered_absent: AtomicU64,
+}
+
+/// How a stop went.
+#[derive(Clone, Copy, Debug)]
+pub struct StopReport {
+    pub took: Span,
+    /// What it left undelivered.
+    pub undelivered: Undelivered,
 }
 
 impl Stop {
     pub(super) fn new(shards: usize, bells: Bells) -> Stop {
         let all = || Arc::new(AtomicUsize::new(shards));
-        Stop { asked: Arc::default(), undrained: all(), shards_left: all(), bells }
+        let (asked, told) = (Arc::default(), Arc::default());
+        Stop { asked, undrained: all(), shards_left: all(), told, bells }
     }
 
     pub(super) fn ask(&self) {
         // Relaxed, here and below: the flag guards no other memory, and the bell's system call
         // makes it visible.
-        self.asked.store(true, Ordering::Relaxed);
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            self.told.asked_at.store(system::now().as_nanos(), Ordering::Relaxed);
+        }
         self.bells.ring_all();
     }
 
     pub(super) fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Notes what a shard leaves undelivered.
+    pub(super) fn tell_undelivered(&self, undelivered: Undelivered) {
+        let Undelivered { connected, absent } = undelivered;
+        self.told.undelivered_connected.fetch_add(connected, Ordering::Relaxed);
+        self.told.undelivered_absent.fetch_add(absent, Ordering::Relaxed);
+    }
+
+    /// How the stop went, which has just ended.
+    pub(super) fn report(&self) -> StopReport {
+        let asked_at = Moment::from_nanos(self.told.asked_at.load(Ordering::Relaxed));
+        let connected = self.told.undelivered_connected.load(Ordering::Relaxed);
+        let absent = self.told.undelivered_absent.load(Ordering::Relaxed);
+        let undelivered = Undelivered { connected, absent };
+        StopReport { took: system::now().since(asked_at), undelivered }
     }
 
     /// Notes that a shard has sent what waited for its clients, and all its letters.

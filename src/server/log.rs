@@ -11,7 +11,7 @@ use tracing_subscriber::{
     EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
-use crate::config::LogFormat;
+use crate::{config::LogFormat, runtime::StopReport, shard::ports::Undelivered};
 
 /// Keeps the log going. Lines that wait are written when it is dropped.
 pub(super) struct Log {
@@ -39,12 +39,18 @@ impl Log {
     }
 
     /// Logs that the broker has stopped, and how many lines of the log are missing.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&self, report: &StopReport) {
         let lines = self.dropped.dropped_lines();
         if lines > 0 {
             warn!(lines, "log lines dropped, because standard error was not read fast enough");
         }
-        info!("stopped");
+        let Undelivered { connected, absent } = report.undelivered;
+        info!(
+            milliseconds = report.took.as_nanos() / 1_000_000,
+            undelivered = connected,
+            undelivered_absent = absent,
+            "stopped"
+        );
     }
 }
 

@@ -163,7 +163,8 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         if let Some(earlier) = self.candidates.take(client_id, id) {
-            self.end(earlier, Cause::TakenOver, ports);
+            let peer = self.connections.connected(id).principal().peer();
+            self.end(earlier, Cause::TakenOver(peer), ports);
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     end::Cause,
     letter::LetterBatch,
     notices::Notice,
-    ports::{Arrival, Brain, Closing, End, Payer, Ports},
+    ports::{Arrival, Brain, Closing, End, Payer, Ports, Undelivered},
     rules::Rules,
     timers::Timer,
 };
@@ -174,6 +174,17 @@ impl Brain for Shard {
                 let outbound = session.outbound();
                 session.link().is_none() || (outbound.queue.is_empty() && !outbound.is_resending())
             })
+    }
+
+    fn undelivered(&self) -> Undelivered {
+        let mut undelivered = Undelivered::default();
+        undelivered.connected += self.router.waiting().0 as u64;
+        for (_, session) in self.sessions.iter() {
+            let is_connected = session.link().is_some();
+            let Undelivered { connected, absent } = &mut undelivered;
+            *(if is_connected { connected } else { absent }) += session.load() as u64;
+        }
+        undelivered
     }
 
     fn handle_stop(&mut self, now: Moment, ports: &mut impl Ports) {

@@ -225,7 +225,7 @@ impl Shard {
             return self.refuse_connect(id, Claim::of(connect), Reason::MemoryFull, ports);
         }
         self.end_candidate(client_id, id, ports);
-        self.end_earlier(client_id, connect.clean_start, ports);
+        self.end_earlier(&principal, connect.clean_start, ports);
         let resumed = self.sessions.find(client_id);
         let is_lasting = self.context.rules.session_expiry(connect) > 0;
         if resumed.is_none() && !self.take_place(principal.account(), is_lasting, ports) {
@@ -250,9 +250,10 @@ impl Shard {
 
     /// Ends the client's earlier connection, and its session if it wants a clean start.
     /// [MQTT-3.1.4-3] [MQTT-3.1.2-4]
-    fn end_earlier(&mut self, client_id: &str, clean_start: bool, ports: &mut impl Ports) {
+    fn end_earlier(&mut self, principal: &Principal, clean_start: bool, ports: &mut impl Ports) {
+        let client_id = principal.client_id();
         if let Some(link) = self.sessions.link_of(client_id) {
-            self.end(link.connection, Cause::TakenOver, ports);
+            self.end(link.connection, Cause::TakenOver(principal.peer()), ports);
         }
         // The session may have ended together with its connection.
         if let Some(earlier) = self.sessions.find(client_id).filter(|_| clean_start) {

@@ -4,7 +4,7 @@ use std::{num::NonZeroU16, rc::Rc};
 
 use super::{
     auth::{Authentication, Step},
-    end::Cause,
+    end::{Cause, Oversize},
     kept_connect::KeptConnect,
     owed::Debt,
     ports::{Arrival, Ports},
@@ -174,8 +174,11 @@ impl MqttConnection {
         let is_connect = bytes[0] >> 4 == PacketType::Connect as u8;
         match (self.stage, error) {
             (Stage::Fresh, _) if !is_connect => Cause::of_first_bytes(bytes),
+            (Stage::Connected(_), DecodeError::PacketTooLarge) => {
+                Cause::TooLarge(Oversize::of(bytes))
+            }
             (Stage::Connected(_), _) => Cause::Error(error),
-            (_, DecodeError::PacketTooLarge) => Cause::ConnectTooLarge,
+            (_, DecodeError::PacketTooLarge) => Cause::ConnectTooLarge(Oversize::of(bytes)),
             _ => Cause::Error(error),
         }
     }

@@ -1,5 +1,7 @@
 //! How connections end, and sessions: farewells, Wills, expiry.
 
+use std::net::SocketAddr;
+
 use super::{
     Client, Shard,
     connection::MqttConnection,
@@ -12,10 +14,34 @@ use crate::{
         ids::{ConnectionId, SubscriberId},
         time::Span,
     },
-    mqtt::{DecodeError, Disconnect, Frame, ProtocolError, ReasonCode},
+    mqtt::{
+        DecodeError, Disconnect, Frame, ProtocolError, ReasonCode,
+        frame::{self, PacketType},
+    },
     session::Session,
     transport::tls::TlsFailure,
 };
+
+/// A packet that is larger than packets may be, as its header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Oversize {
+    first: u8,
+    /// In bytes.
+    pub(super) size: usize,
+}
+
+impl Oversize {
+    /// Of a packet that begins like this.
+    pub(super) fn of(bytes: &[u8]) -> Oversize {
+        let first = bytes.first().copied().unwrap_or_default();
+        Oversize { first, size: frame::packet_size(bytes).unwrap_or_default() }
+    }
+
+    /// The name of its type.
+    pub(super) fn packet(self) -> &'static str {
+        PacketType::name_of(self.first)
+    }
+}
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,15 +67,18 @@ pub(super) enum Cause {
     Stalled,
     /// The bytes or the moment were wrong.
     Error(DecodeError),
+    /// A packet was larger than the Maximum Packet Size of the broker.
+    TooLarge(Oversize),
     /// A packet before the client was let in was larger than such a packet may be.
-    ConnectTooLarge,
+    ConnectTooLarge(Oversize),
     KeepAlive,
     ConnectTimeout,
     /// The first bytes are an HTTP request.
     HttpCame,
     /// The first bytes are a handshake of TLS.
     TlsCame,
-    TakenOver,
+    /// Another connection with the same Client Identifier has come from this address.
+    TakenOver(SocketAddr),
     /// The connection had to go for another one: its account had most of them.
     Share,
     QuotaExceeded,
@@ -84,11 +113,13 @@ impl Cause {
             | Cause::TlsCame
             | Cause::ConnectTimeout => None,
             Cause::Error(error) => Some(Reason::Packet(error)),
-            Cause::ConnectTooLarge => Some(Reason::Packet(DecodeError::PacketTooLarge)),
+            Cause::TooLarge(_) | Cause::ConnectTooLarge(_) => {
+                Some(Reason::Packet(DecodeError::PacketTooLarge))
+            }
             Cause::KeepAlive => Some(Reason::Silent),
             Cause::PacketTimeout => Some(Reason::PacketIncomplete),
             Cause::Stalled => Some(Reason::NothingRead),
-            Cause::TakenOver => Some(Reason::TakenOver),
+            Cause::TakenOver(_) => Some(Reason::TakenOver),
             Cause::Share => Some(Reason::ConnectionShare),
             Cause::QuotaExceeded => Some(Reason::QueueFull),
             Cause::Refused(reason) => Some(reason),
@@ -115,11 +146,9 @@ impl Cause {
             Cause::ConnectTimeout => "no CONNECT came in time",
             Cause::HttpCame => "an HTTP request came: this listener speaks plain MQTT",
             Cause::TlsCame => "a TLS handshake came: this listener has no TLS",
-            Cause::TakenOver => "taken over by a new connection with the same Client Identifier",
-            Cause::Error(DecodeError::PacketTooLarge) => {
-                "the client sent a packet larger than --max-packet-size"
-            }
-            Cause::ConnectTooLarge => {
+            Cause::TakenOver(_) => "taken over by a new connection with the same Client Identifier",
+            Cause::TooLarge(_) => "the client sent a packet larger than --max-packet-size",
+            Cause::ConnectTooLarge(_) => {
                 "the client sent a packet larger than --max-connect-size before CONNACK"
             }
             Cause::ShuttingDown => "the broker stops",
@@ -133,6 +162,22 @@ impl Cause {
         match self {
             Cause::ConnectTimeout => Some("--connect-timeout"),
             _ => self.farewell().and_then(Reason::flag),
+        }
+    }
+
+    /// The packet that was too large, if that is why.
+    pub(super) fn oversize(self) -> Option<Oversize> {
+        match self {
+            Cause::TooLarge(oversize) | Cause::ConnectTooLarge(oversize) => Some(oversize),
+            _ => None,
+        }
+    }
+
+    /// The address of the connection that has taken over, if that is why.
+    pub(super) fn new_peer(self) -> Option<SocketAddr> {
+        match self {
+            Cause::TakenOver(peer) => Some(peer),
+            _ => None,
         }
     }
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use tracing::{debug, field::display, info, warn};
 
 use super::{
-    end::{Cause, Leaves},
+    end::{Cause, Leaves, Oversize},
     kept_connect::KeptConnect,
     notices::QUIET_SPAN,
     reason::Reason,
@@ -124,14 +124,27 @@ pub(super) fn ended(
     leaves: Option<Leaves>,
 ) {
     let (client, user, peer) = (principal.client_id(), principal.user_name(), principal.peer());
-    let (reason, flag) = (cause.text(), cause.flag());
+    let (reason, flag, oversize) = (cause.text(), cause.flag(), cause.oversize());
+    let (packet, size) = (oversize.map(Oversize::packet), oversize.map(|it| it.size));
     if let Some(leaves) = leaves {
-        let (session, will) = (leaves.session(), leaves.will());
-        info!(client, user, %peer, %listener, reason, flag, session, will, "client disconnected");
+        info!(
+            client,
+            user,
+            %peer,
+            %listener,
+            reason,
+            flag,
+            packet,
+            size,
+            new_peer = cause.new_peer().map(display),
+            session = leaves.session(),
+            will = leaves.will(),
+            "client disconnected"
+        );
     } else if cause.is_of_the_client() {
         debug!(%peer, %listener, reason, "connection ended before CONNECT");
     } else {
-        info!(%peer, %listener, reason, flag, "connection ended before CONNECT");
+        info!(%peer, %listener, reason, flag, packet, size, "connection ended before CONNECT");
     }
 }
 

@@ -212,6 +212,14 @@ pub trait Ports {
     }
 }
 
+/// Messages at QoS 1 and 2 that have not been delivered: that wait, or were not acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undelivered {
+    /// To connected clients, and to members of share groups.
+    pub connected: u64,
+    pub absent: u64,
+}
+
 /// One core's brain, as the runtime sees it.
 pub trait Brain {
     /// A connection has arrived: accepted here, or handed over by another shard.
@@ -303,6 +311,11 @@ pub trait Brain {
     /// Whether no message waits for a connected client any more.
     fn is_drained(&self) -> bool {
         true
+    }
+
+    /// The messages that a stop now would leave undelivered.
+    fn undelivered(&self) -> Undelivered {
+        Undelivered::default()
     }
 
     /// The broker is stopping: the brain tells every client and closes its connection.

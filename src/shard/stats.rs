@@ -254,16 +254,18 @@ impl Counters {
             Cause::HttpCame | Cause::TlsCame => {
                 self.count_error(ProtocolError::ConnectExpected.into());
             }
-            Cause::ConnectTooLarge => self.refused_connect_size += 1,
+            Cause::ConnectTooLarge(_) => self.refused_connect_size += 1,
             Cause::KeepAlive => self.ended_keep_alive += 1,
             Cause::ConnectTimeout => self.ended_connect_timeout += 1,
-            Cause::TakenOver => self.ended_taken_over += 1,
+            Cause::TakenOver(_) => self.ended_taken_over += 1,
             Cause::Share => self.ended_share += 1,
             Cause::QuotaExceeded => self.ended_quota += 1,
             Cause::Refused(_) => self.ended_refused += 1,
             Cause::NotAuthenticated => self.refused_authentication += 1,
             Cause::TooManyFailures => self.refused_failures += 1,
-            Cause::AnswerTooLarge | Cause::ConnackTooLarge => self.ended_too_large += 1,
+            Cause::TooLarge(_) | Cause::AnswerTooLarge | Cause::ConnackTooLarge => {
+                self.ended_too_large += 1;
+            }
             Cause::HandshakeRefused => self.refused_handshake += 1,
             Cause::FramesRefused => self.ended_websocket += 1,
             Cause::TlsFailed(_) => self.ended_tls += 1,

@@ -353,7 +353,7 @@ pub(crate) fn start_with<B: Brain + 'static>(
             };
             tell.send(started).expect("the test waits");
         };
-        run(&config, make, on_ready, |_| {})
+        run(&config, make, on_ready, |_| {}).map(drop)
     });
     let started = told.recv_timeout(PATIENCE).expect("the broker starts");
     Running { started, thread: Some(thread) }

@@ -10,14 +10,14 @@ use ringmq::{
     base::time::Span,
     mqtt::{Connect, Delivery, Packet, QoS, Version},
     session::queue::QueueLimits,
-    shard::rules::Limits,
+    shard::{ports::Undelivered, rules::Limits},
 };
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     join, join_as,
-    packets::{at, bytes, connect, disconnect, id, resume, subscribe, will},
+    packets::{ack, at, bytes, connect, disconnect, id, resume, subscribe, will},
     publish, subscriber,
     world::{World, limits},
 };
@@ -134,6 +134,7 @@ fn a_takeover_says_so() {
         let lines = logged(|| {
             let mut world = World::new(shards);
             join_as(&mut world, Version::V5, "a");
+            world.peer = [192, 0, 2, 7];
             join_as(&mut world, Version::V5, "a");
         });
         let ended = about(&lines, "client disconnected");
@@ -143,7 +144,47 @@ fn a_takeover_says_so() {
                     .contains("taken over by a new connection with the same Client Identifier"),
             "{lines:?}"
         );
+        assert!(ended[0].contains(" peer=127.0.0.1:"), "{lines:?}");
+        assert!(ended[0].contains(" new_peer=192.0.2.7:40000 session="), "{lines:?}");
         assert_eq!(about(&lines, "INFO client connected").len(), 2);
+    }
+}
+
+/// The size is that of the whole packet, whose body of 2 MiB has not come.
+#[test]
+fn a_packet_that_is_too_large_is_logged_with_its_type_and_its_size() {
+    let lines = logged(|| {
+        let mut world = World::new(1);
+        let client = join_as(&mut world, Version::V5, "camera");
+        let stranger = world.open(Version::V5);
+        for (client, first) in [(client, 0x31), (stranger, 0x10)] {
+            world.send(client, &[first, 0x80, 0x80, 0x80, 0x01]);
+            assert!(world.is_closed(client));
+        }
+    });
+    let [_, client, stranger] = &lines[..] else { unreachable!("{lines:?}") };
+    assert!(client.starts_with("INFO client disconnected client=\"camera\" "), "{client}");
+    assert!(client.contains(" packet=\"PUBLISH\" size=2097157 "), "{client}");
+    assert!(stranger.starts_with("INFO connection ended before CONNECT "), "{stranger}");
+    assert!(stranger.ends_with(" packet=\"CONNECT\" size=2097157"), "{stranger}");
+}
+
+/// Of messages at QoS 1 that were sent, one is not acknowledged. Messages at QoS 0 do not count.
+#[test]
+fn the_messages_that_a_stop_leaves_undelivered_are_counted() {
+    for shards in crate::SHARDS {
+        let mut world = World::new(shards);
+        let reader = subscriber(&mut world, Version::V5, "reader", "a", QoS::AtLeastOnce);
+        subscriber(&mut world, Version::V5, "other", "a", QoS::AtMostOnce);
+        let away = join(&mut world, &resume(Version::V5, "away"));
+        world.send(away, &subscribe(Version::V5, 1, &[("a", at(QoS::ExactlyOnce))]));
+        world.send(away, &disconnect(Version::V5));
+        let writer = join_as(&mut world, Version::V5, "writer");
+        for n in 1..=3 {
+            publish(&mut world, writer, Version::V5, "a", Delivery::AtLeastOnce(id(n)), "x");
+        }
+        world.send(reader, &bytes(&Packet::Puback(ack(1)), Version::V5));
+        assert_eq!(world.undelivered(), Undelivered { connected: 2, absent: 3 });
     }
 }
 

@@ -24,7 +24,9 @@ use ringmq::{
         letter::LetterBatch,
         memory::MemoryBudget,
         offer::Offer,
-        ports::{Arrival, Backlog, Brain, Closing, End, Load, Ports, Secret, Verification},
+        ports::{
+            Arrival, Backlog, Brain, Closing, End, Load, Ports, Secret, Undelivered, Verification,
+        },
         referral::Referral,
         rules::{Limits, Rules, WhenQueueFull},
         settings::Settings,
@@ -511,6 +513,16 @@ impl World {
             }
         });
         ids
+    }
+
+    /// What a stop would leave undelivered.
+    pub(crate) fn undelivered(&self) -> Undelivered {
+        let mut sum = Undelivered::default();
+        for Undelivered { connected, absent } in self.shards.iter().map(Brain::undelivered) {
+            sum.connected += connected;
+            sum.absent += absent;
+        }
+        sum
     }
 
     /// The shard that the client is connected to.

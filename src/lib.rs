@@ -10,6 +10,7 @@ pub mod topic;
 pub mod access;
 pub mod routing;
 pub mod session;
+pub mod storage;
 pub mod transport;
 
 pub mod shard;

@@ -19,13 +19,28 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("routing", &["base", "mqtt", "topic"]),
     ("session", &["base", "mqtt", "topic", "access"]),
     ("transport", &["base", "mqtt", "topic"]),
-    ("shard", &["base", "mqtt", "topic", "access", "routing", "session", "transport"]),
+    ("storage", &["base", "mqtt"]),
+    ("shard", &["base", "mqtt", "topic", "access", "routing", "session", "transport", "storage"]),
     ("mesh", &["base"]),
     (
         "runtime",
-        &["base", "mqtt", "topic", "access", "routing", "session", "transport", "shard", "mesh"],
+        &[
+            "base",
+            "mqtt",
+            "topic",
+            "access",
+            "routing",
+            "session",
+            "transport",
+            "storage",
+            "shard",
+            "mesh",
+        ],
     ),
-    ("config", &["base", "mqtt", "topic", "access", "routing", "session", "transport", "shard"]),
+    (
+        "config",
+        &["base", "mqtt", "topic", "access", "routing", "session", "transport", "storage", "shard"],
+    ),
 ];
 
 /// The files at the top, which may use every room.
@@ -71,7 +86,8 @@ const CAPTIVE: &[(&str, &[&str])] = &[
     ("crossbeam_channel", &["src/mesh/", "src/runtime/"]),
     ("getrandom", &["src/runtime/", "src/server"]),
     ("libc", &["src/runtime/ring/"]),
-    ("rustix", &["src/runtime/ring/"]),
+    ("rustix", &["src/runtime/ring/", "src/runtime/store/"]),
+    ("crc32c", &["src/storage/"]),
     ("signal_hook", &["src/runtime/", "src/server", "src/main.rs"]),
     ("clap", &["src/config/"]),
     ("bytesize", &["src/config/"]),
@@ -83,7 +99,7 @@ const CAPTIVE: &[(&str, &[&str])] = &[
 
 /// The rooms that turn input into effects and touch nothing.
 const PURE: &[&str] =
-    &["base", "topic", "mqtt", "access", "routing", "session", "transport", "shard"];
+    &["base", "topic", "mqtt", "access", "routing", "session", "transport", "storage", "shard"];
 
 /// What a pure room does not name, and the room that may all the same.
 const IMPURE: &[(&str, &str)] = &[

@@ -32,6 +32,7 @@ mod socketless;
 mod stalled;
 mod start;
 mod stop;
+pub mod store;
 mod transport;
 mod trim;
 mod turn;

@@ -46,6 +46,11 @@ fn packets() {
 }
 
 #[test]
+fn stores() {
+    replay("store");
+}
+
+#[test]
 fn topics() {
     replay("topic");
 }

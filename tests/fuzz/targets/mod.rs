@@ -7,6 +7,7 @@ mod matching;
 mod packet;
 mod script;
 mod session;
+mod store;
 mod topic;
 mod trie;
 mod wheel;
@@ -14,12 +15,13 @@ mod wheel;
 /// A check of one input.
 type Check = fn(&[u8]);
 
-pub(crate) const ALL: [(&str, Check); 7] = [
+pub(crate) const ALL: [(&str, Check); 8] = [
     ("config", config::check),
     ("frame", frame::check),
     ("packet", packet::check),
     ("topic", topic::check),
     ("session", session::check),
+    ("store", store::check),
     ("trie", trie::check),
     ("wheel", wheel::check),
 ];

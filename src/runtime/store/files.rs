@@ -1,0 +1,231 @@
+//! The files of a store: its directory, its lock, and segments that are read and written at
+//! multiples of a block.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use tracing::info;
+
+use super::fault::StoreFault;
+use crate::storage::{
+    log::Segments,
+    segment::{BLOCK, SegmentHeader},
+};
+
+/// The directory of a store. While the process has it, no other one has.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    /// Whether files are read and written without the page cache.
+    direct: bool,
+    _lock: Option<File>,
+}
+
+impl Directory {
+    /// Opens the store of a data directory to write, and makes it if there is none.
+    pub(super) fn open(data_dir: &Path) -> Result<Directory, StoreFault> {
+        let path = data_dir.join(FOLDER);
+        let fault = |error| StoreFault::Directory { path: path.clone(), error };
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(fault)?;
+        let lock = private().create(true).write(true).open(path.join(LOCK)).map_err(fault)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreFault::InUse { path }),
+            Err(TryLockError::Error(error)) => return Err(fault(error)),
+        }
+        let direct = takes_direct_writes(&path).map_err(fault)?;
+        if !direct {
+            let store = path.display();
+            info!(%store, "the file system takes no direct writes: they are buffered");
+        }
+        Ok(Directory { path, direct, _lock: Some(lock) })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn segment_path(&self, number: u32) -> PathBuf {
+        self.path.join(format!("{number}.{SEGMENT}"))
+    }
+
+    pub(super) fn fault(&self, error: io::Error) -> StoreFault {
+        StoreFault::Directory { path: self.path.clone(), error }
+    }
+
+    /// A segment to read and write at multiples of a block.
+    pub(super) fn open_segment(&self, number: u32) -> io::Result<File> {
+        self.open_direct(&self.segment_path(number))
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<File> {
+        private().read(true).write(true).custom_flags(direct_flag(self.direct)).open(path)
+    }
+
+    /// The paths of files with this extension.
+    pub(super) fn files(&self, extension: &str) -> io::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&self.path)?;
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        let has = |path: &io::Result<PathBuf>| {
+            path.as_ref().map_or(true, |path| path.extension().is_some_and(|it| it == extension))
+        };
+        paths.filter(has).collect()
+    }
+
+    /// Makes names of files durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// A segment that can be written, and its bytes: a file that is used again, or a new one of
+    /// zeros, so that later writes change data only and no tables of the file system.
+    pub(super) fn make_segment(
+        &self,
+        header: &SegmentHeader,
+        bytes: usize,
+        former: Option<&Path>,
+    ) -> io::Result<(File, usize)> {
+        let new = self.path.join(format!("{}.{UNFINISHED}", header.number));
+        match former {
+            Some(former) => fs::rename(former, &new)?,
+            None => write_zeros(&new, bytes).inspect_err(|_| drop(fs::remove_file(&new)))?,
+        }
+        let file = self.open_direct(&new)?;
+        let mut block = Aligned::with_room(BLOCK);
+        block.all_mut()[..BLOCK].copy_from_slice(&header.encode()[..]);
+        file.write_all_at(&block.all_mut()[..BLOCK], 0)?;
+        file.sync_data()?;
+        fs::rename(&new, self.segment_path(header.number))?;
+        self.sync()?;
+        let len = file.metadata()?.len();
+        Ok((file, usize::try_from(len).unwrap_or(usize::MAX)))
+    }
+}
+
+impl Segments for &Directory {
+    type Error = StoreFault;
+
+    fn numbers(&mut self) -> Result<Vec<u32>, StoreFault> {
+        let files = self.files(SEGMENT).map_err(|error| self.fault(error))?;
+        let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse().ok();
+        let mut numbers: Vec<u32> = files.iter().filter_map(number).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn read(&mut self, number: u32, bytes: &mut Vec<u8>) -> Result<(), StoreFault> {
+        bytes.clear();
+        let path = self.segment_path(number);
+        let read = File::open(&path).and_then(|mut file| file.read_to_end(bytes));
+        read.map(drop).map_err(|error| StoreFault::Directory { path, error })
+    }
+}
+
+/// Memory that begins at a multiple of a block, as direct reads and writes want it.
+#[derive(Debug)]
+pub(super) struct Aligned {
+    memory: Vec<u8>,
+    start: usize,
+}
+
+impl Aligned {
+    pub(super) fn with_room(bytes: usize) -> Aligned {
+        let memory = vec![0; bytes.next_multiple_of(BLOCK) + BLOCK];
+        let start = memory.as_ptr().align_offset(BLOCK);
+        Aligned { memory, start }
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.memory.len() - BLOCK
+    }
+
+    pub(super) fn all_mut(&mut self) -> &mut [u8] {
+        let room = self.room();
+        &mut self.memory[self.start..self.start + room]
+    }
+
+    /// Makes room for so many bytes, and keeps the first `keep`.
+    pub(super) fn grow(&mut self, bytes: usize, keep: usize) {
+        if bytes > self.room() {
+            let mut grown = Aligned::with_room(bytes.max(2 * self.room()));
+            grown.all_mut()[..keep].copy_from_slice(&self.all_mut()[..keep]);
+            *self = grown;
+        }
+    }
+
+    /// Frees memory beyond this.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        if self.room() > 2 * bytes {
+            *self = Aligned::with_room(bytes);
+        }
+    }
+}
+
+/// Reads up to `bytes` bytes at an offset. Both are multiples of a block.
+pub(super) fn read_at(file: &File, into: &mut [u8], offset: usize) -> io::Result<usize> {
+    let mut read = 0;
+    while read < into.len() {
+        match file.read_at(&mut into[read..], (offset + read) as u64) {
+            Ok(0) => break,
+            Ok(count) => read += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+fn direct_flag(direct: bool) -> i32 {
+    if direct { i32::try_from(OFlags::DIRECT.bits()).unwrap_or(0) } else { 0 }
+}
+
+/// Whether the file system takes writes that bypass the page cache.
+fn takes_direct_writes(folder: &Path) -> io::Result<bool> {
+    let path = folder.join(PROBE);
+    let mut block = Aligned::with_room(BLOCK);
+    let file = private().create(true).write(true).custom_flags(direct_flag(true)).open(&path);
+    let wrote = file.and_then(|file| file.write_all_at(&block.all_mut()[..BLOCK], 0));
+    let removed = fs::remove_file(&path);
+    match wrote {
+        Ok(()) => removed.map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn write_zeros(path: &Path, bytes: usize) -> io::Result<()> {
+    let file = private().create(true).truncate(true).write(true).open(path)?;
+    // Some file systems cannot reserve room. The zeros then find out whether there is any.
+    match fallocate(&file, FallocateFlags::empty(), 0, bytes as u64) {
+        Err(error) if error == rustix::io::Errno::NOSPC => return Err(error.into()),
+        Ok(()) | Err(_) => {}
+    }
+    let zeros = vec![0; ZEROS.min(bytes)];
+    for offset in (0..bytes).step_by(ZEROS) {
+        let count = zeros.len().min(bytes - offset);
+        file.write_all_at(&zeros[..count], offset as u64)?;
+    }
+    file.sync_all()
+}
+
+const FOLDER: &str = "store";
+const LOCK: &str = "lock";
+const PROBE: &str = "probe";
+/// The extensions of segments, of files that can become segments, and of those in the making.
+pub(super) const SEGMENT: &str = "seg";
+pub(super) const FREE: &str = "free";
+pub(super) const UNFINISHED: &str = "new";
+/// Bytes of zeros that are written at once.
+const ZEROS: usize = 1 << 20;

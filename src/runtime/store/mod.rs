@@ -1,0 +1,269 @@
+//! The durable store: one thread that writes what all shards post, and tells them when it is safe.
+//!
+//! ```text
+//!   shard: StoreHandle::try_post --> queue --> the storage thread: one write, one fdatasync
+//!            StoreHandle::durable <-- mark, bell ---+
+//! ```
+//! The order of the queue is the order of the log. Whoever has posted before a letter leaves can
+//! rely on it: no effect survives without its cause.
+
+mod fault;
+mod files;
+mod handle;
+mod supply;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{
+    collections::VecDeque,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tracing::{error, info, warn};
+
+pub use self::{
+    fault::StoreFault,
+    handle::{Condition, Mark, StoreFull, StoreHandle},
+};
+use self::{
+    files::{Aligned, Directory},
+    handle::{Ender, Posts, queue},
+    supply::Supply,
+    writer::{Active, Disk, GROUP_BYTES_MAX, SpaceLimits, Used, Writer, now},
+};
+use super::{bell::Bells, ring::system, stop::Stop};
+use crate::{
+    base::{hash::Seed, time::Span},
+    storage::{
+        Recovery, Restored,
+        group::GROUP_HEADER,
+        ledger::{Ledger, Position},
+        log::{LogEnd, ReadFault, Segments, read_log},
+        segment::{BLOCK, SegmentHeader},
+    },
+};
+
+/// When an answer may leave that promises that something survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is on disk: it survives a power cut.
+    Always,
+    /// When it is written: it survives the end of the process. A power cut loses what came in
+    /// about this time.
+    Interval(Span),
+    /// When it is written. The system decides when it is on disk.
+    None,
+}
+
+impl Durability {
+    fn interval(self) -> Option<Span> {
+        match self {
+            Durability::Interval(interval) => Some(interval),
+            Durability::Always | Durability::None => None,
+        }
+    }
+}
+
+/// How the store works.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// `--data-dir`: the store is its folder `store`.
+    pub data_dir: PathBuf,
+    pub durability: Durability,
+    /// Bytes of each new segment; `None`: an eighth of what counts, from 1 to 64 MiB.
+    pub segment_bytes: Option<usize>,
+    /// Bytes that the store may take on disk.
+    pub bytes_max: usize,
+    pub shards: u8,
+}
+
+/// A store that has been read.
+#[derive(Debug)]
+pub struct Opened {
+    pub restored: Restored,
+    /// The seed of the hash that finds the homes of sessions: the same at each start.
+    pub seed: u64,
+    /// This process. The first batch has the record `Epoch` with it.
+    pub epoch: u64,
+    pub store: Store,
+}
+
+/// A store that this process may write.
+pub struct Store {
+    writer: Writer,
+    shards: u8,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("epoch", &self.writer.epoch).finish_non_exhaustive()
+    }
+}
+
+/// The thread of the store.
+#[derive(Debug)]
+pub(super) struct StoreThread {
+    thread: JoinHandle<Result<(), StoreFault>>,
+    ender: Ender,
+}
+
+/// Opens the store, and reads it. `new_seed` is the seed if there is no store yet.
+pub fn open(config: &StoreConfig, new_seed: u64) -> Result<Opened, StoreFault> {
+    let began = system::now();
+    let directory = Arc::new(Directory::open(&config.data_dir)?);
+    let Log { end, ledger, restored } = read(&directory, new_seed)?;
+    tell_what_was_read(&end, &restored, system::now().since(began));
+    let last = end.segments.last().map_or(0, |last| last.number);
+    let behind = (&*directory).numbers()?.into_iter().filter(|number| *number > last);
+    let behind: Vec<u32> = behind.collect();
+    let free = supply::set_aside(&directory, &behind).map_err(|error| directory.fault(error))?;
+    let (seed, epoch) = end.last.map_or((new_seed, 1), |last| (last.seed, last.epoch + 1));
+    let (number, shards) = (last + 1, config.shards);
+    let header = SegmentHeader { number, epoch, seed, shards, made_at: now() };
+    let supply = Supply::start(Arc::clone(&directory), header, free);
+    let supply = supply.map_err(|error| directory.fault(error))?;
+    let writer = writer(config, directory, supply, ledger, &end, epoch)?;
+    Ok(Opened { restored, seed, epoch, store: Store { writer, shards } })
+}
+
+/// A log that has been read to its end.
+struct Log {
+    end: LogEnd,
+    ledger: Ledger<Position>,
+    restored: Restored,
+}
+
+fn read(directory: &Directory, new_seed: u64) -> Result<Log, StoreFault> {
+    let mut ledger = Ledger::new(Seed::new(new_seed));
+    let mut recovery = Recovery::new(Seed::new(new_seed));
+    let mut told = system::now();
+    let mut source = directory;
+    let end = read_log(&mut source, |placed| {
+        let records = placed.group.records;
+        let (number, epoch) = (placed.segment.number, placed.segment.epoch);
+        let offset = u32::try_from(placed.offset + GROUP_HEADER).unwrap_or(u32::MAX);
+        ledger.apply_batch(records, epoch, number, offset)?;
+        recovery.apply_all(records, epoch)?;
+        if system::now().since(told) > PROGRESS {
+            told = system::now();
+            info!(segment = number, "the store is being read");
+        }
+        Ok(())
+    });
+    let end = end.map_err(|fault| fault_of(directory.path(), fault))?;
+    ledger.settle();
+    Ok(Log { end, ledger, restored: recovery.finish() })
+}
+
+fn fault_of(path: &Path, fault: ReadFault<StoreFault>) -> StoreFault {
+    match fault {
+        ReadFault::Damage(damage) => StoreFault::Damaged { path: path.into(), damage },
+        ReadFault::Source(fault) => fault,
+    }
+}
+
+fn tell_what_was_read(end: &LogEnd, restored: &Restored, took: Span) {
+    if let Some(torn) = end.torn {
+        let (segment, offset, lsn) = (torn.segment, torn.offset, torn.lsn);
+        warn!(segment, offset, lsn, "the store was cut at a write that had not ended");
+    }
+    let (sessions, messages) = (restored.sessions.len(), restored.messages.len());
+    let (retained, took) = (restored.retained.len(), took.as_millis());
+    info!(sessions, messages, retained, took_ms = took, "the store was read");
+}
+
+fn writer(
+    config: &StoreConfig,
+    directory: Arc<Directory>,
+    mut supply: Supply,
+    ledger: Ledger<Position>,
+    end: &LogEnd,
+    epoch: u64,
+) -> Result<Writer, StoreFault> {
+    let limits = SpaceLimits { segment_bytes: config.segment_bytes, bytes_max: config.bytes_max };
+    let path = directory.path().to_path_buf();
+    let mut used = VecDeque::new();
+    for segment in &end.segments {
+        let data = fs::metadata(directory.segment_path(segment.number));
+        let data = data.map_err(|error| directory.fault(error))?;
+        let bytes = usize::try_from(data.len()).unwrap_or(usize::MAX);
+        used.push_back(Used { number: segment.number, end: segment.end, bytes });
+    }
+    supply.order(limits.bytes_of_next(ledger.live_bytes()));
+    supply.collect(OPEN_PATIENCE);
+    let Some(ready) = supply.take() else {
+        let error = supply.take_shortage().unwrap_or_else(|| io::ErrorKind::TimedOut.into());
+        return Err(StoreFault::NoRoom { path, error });
+    };
+    let active =
+        Active { file: ready.file, number: ready.number, offset: BLOCK, bytes: ready.bytes };
+    Ok(Writer {
+        directory,
+        layer: Box::new(Disk),
+        ledger,
+        supply,
+        active,
+        used,
+        epoch,
+        next_lsn: end.next_lsn,
+        durable: end.next_lsn - 1,
+        durability: config.durability,
+        limits,
+        group: Aligned::with_room(GROUP_BYTES_MAX),
+        records: 0,
+        marks: vec![None; usize::from(config.shards)],
+        rewritten: crate::storage::RecordBatch::default(),
+        sweep: None,
+        freed: None,
+        unsafe_since: None,
+        was_full: false,
+    })
+}
+
+impl Store {
+    /// Starts the thread. Returns the ends of the shards, in their order. If the store cannot be
+    /// written, it asks for a stop.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the shards do not write records yet"))]
+    pub(super) fn start(
+        self,
+        bells: &Bells,
+        stop: Stop,
+    ) -> io::Result<(Vec<StoreHandle>, StoreThread)> {
+        debug_assert_eq!(bells.shards().count(), usize::from(self.shards), "one end for each");
+        let (handles, posts, ender) = queue(bells);
+        let name = "ringmq-store".to_owned();
+        let run = move || run(self.writer, posts, &stop);
+        let thread = thread::Builder::new().name(name).spawn(run)?;
+        Ok((handles, StoreThread { thread, ender }))
+    }
+}
+
+fn run(writer: Writer, mut posts: Posts, stop: &Stop) -> Result<(), StoreFault> {
+    let ended = writer.run(&mut posts);
+    if let Err(fault) = &ended {
+        error!("{fault}");
+        posts.set_condition(Condition::Failed);
+        stop.ask();
+    }
+    ended
+}
+
+impl StoreThread {
+    /// Waits until all that was posted is on disk.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the shards do not write records yet"))]
+    pub(super) fn end(self) -> Result<(), StoreFault> {
+        self.ender.end();
+        self.thread.join().unwrap_or(Err(StoreFault::Lost))
+    }
+}
+
+/// How often a start says how far it has read.
+const PROGRESS: Span = Span::from_secs(2);
+/// How long the first segment may take.
+const OPEN_PATIENCE: Duration = Duration::from_mins(1);

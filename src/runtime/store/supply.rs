@@ -1,0 +1,220 @@
+//! Segments that are ready to be written, made by a thread of their own: making one takes as long
+//! as writing it full.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::files::{Directory, FREE, SEGMENT, UNFINISHED};
+use crate::storage::segment::SegmentHeader;
+
+/// A segment with its header and nothing else.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) number: u32,
+    pub(super) file: File,
+    /// Bytes of the file.
+    pub(super) bytes: usize,
+}
+
+/// The segments that come next.
+#[derive(Debug)]
+pub(super) struct Supply {
+    orders: Option<Sender<Order>>,
+    made: Receiver<(u32, io::Result<Ready>)>,
+    thread: Option<JoinHandle<()>>,
+    ready: VecDeque<Ready>,
+    /// What the headers say, but for the number.
+    header: SegmentHeader,
+    next: u32,
+    is_ordered: bool,
+    /// Why the last order was not filled.
+    shortage: Option<io::Error>,
+}
+
+enum Order {
+    Make { header: SegmentHeader, bytes: usize },
+    Recycle { number: u32 },
+}
+
+impl Supply {
+    /// `header` is that of the segments to come, with the number of the first.
+    pub(super) fn start(
+        directory: Arc<Directory>,
+        header: SegmentHeader,
+        free: Vec<PathBuf>,
+    ) -> io::Result<Supply> {
+        let (orders, ordered) = unbounded();
+        let (send, made) = unbounded();
+        let maker = Maker { directory, free };
+        let thread = thread::Builder::new()
+            .name("ringmq-segments".to_owned())
+            .spawn(move || maker.run(&ordered, &send))?;
+        Ok(Supply {
+            orders: Some(orders),
+            made,
+            thread: Some(thread),
+            ready: VecDeque::new(),
+            header,
+            next: header.number,
+            is_ordered: false,
+            shortage: None,
+        })
+    }
+
+    /// Orders one more segment of so many bytes, unless there are enough or one is on its way.
+    pub(super) fn order(&mut self, bytes: usize) {
+        if self.is_ordered || self.ready.len() >= READY {
+            return;
+        }
+        self.is_ordered = true;
+        let header = SegmentHeader { number: self.next, ..self.header };
+        self.send(Order::Make { header, bytes });
+    }
+
+    /// Gives a segment back that does not count any more.
+    pub(super) fn recycle(&mut self, number: u32) {
+        self.send(Order::Recycle { number });
+    }
+
+    fn send(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            // If the maker has ended, no segment comes, and the store says that there is no room.
+            drop(orders.send(order));
+        }
+    }
+
+    /// Takes over what was made, and waits up to `patience` for it.
+    pub(super) fn collect(&mut self, patience: Duration) {
+        let Ok((number, made)) = self.made.recv_timeout(patience) else { return };
+        self.is_ordered = false;
+        match made {
+            Ok(ready) => {
+                self.next = number + 1;
+                self.shortage = None;
+                self.ready.push_back(ready);
+            }
+            Err(error) => self.shortage = Some(error),
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Option<Ready> {
+        self.ready.pop_front()
+    }
+
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Bytes of all segments that are ready.
+    pub(super) fn bytes(&self) -> usize {
+        self.ready.iter().map(|ready| ready.bytes).sum()
+    }
+
+    pub(super) fn is_ordered(&self) -> bool {
+        self.is_ordered
+    }
+
+    /// Why there are fewer segments than there should be.
+    pub(super) fn shortage(&self) -> Option<&io::Error> {
+        self.shortage.as_ref()
+    }
+
+    pub(super) fn take_shortage(&mut self) -> Option<io::Error> {
+        self.shortage.take()
+    }
+}
+
+impl Drop for Supply {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+struct Maker {
+    directory: Arc<Directory>,
+    /// Files that can become segments.
+    free: Vec<PathBuf>,
+}
+
+impl Maker {
+    fn run(mut self, ordered: &Receiver<Order>, made: &Sender<(u32, io::Result<Ready>)>) {
+        for order in ordered {
+            match order {
+                Order::Make { header, bytes } => {
+                    let ready = self.make(&header, bytes);
+                    drop(made.send((header.number, ready)));
+                }
+                Order::Recycle { number } => self.recycle(number),
+            }
+        }
+    }
+
+    fn make(&mut self, header: &SegmentHeader, bytes: usize) -> io::Result<Ready> {
+        let former = self.take_free(bytes);
+        let (file, bytes) = self.directory.make_segment(header, bytes, former.as_deref())?;
+        Ok(Ready { number: header.number, file, bytes })
+    }
+
+    /// A free file of exactly this size. Others are removed: they were made for another size.
+    fn take_free(&mut self, bytes: usize) -> Option<PathBuf> {
+        while let Some(path) = self.free.pop() {
+            let has = fs::metadata(&path).is_ok_and(|data| data.len() == bytes as u64);
+            if has {
+                return Some(path);
+            }
+            drop(fs::remove_file(&path));
+        }
+        None
+    }
+
+    /// A segment that could not be renamed or removed is found again at the next start.
+    fn recycle(&mut self, number: u32) {
+        let (path, free) = (self.directory.segment_path(number), self.free_path(number));
+        if self.free.len() >= FREE_MAX {
+            drop(fs::remove_file(path));
+        } else if fs::rename(path, &free).is_ok() {
+            self.free.push(free);
+        }
+    }
+
+    fn free_path(&self, number: u32) -> PathBuf {
+        self.directory.path().join(format!("{number}.{FREE}"))
+    }
+}
+
+/// Sets aside what a former process has left: files in the making, and segments behind the end of
+/// the log. The latest goes first, so that no gap arises. Returns files that can be used again.
+pub(super) fn set_aside(directory: &Directory, behind: &[u32]) -> io::Result<Vec<PathBuf>> {
+    for path in directory.files(UNFINISHED)? {
+        fs::remove_file(path)?;
+    }
+    for number in behind.iter().rev() {
+        let path = directory.segment_path(*number);
+        fs::rename(&path, path.with_extension(FREE))?;
+    }
+    directory.sync()?;
+    debug_assert!(directory.segment_path(1).extension().is_some_and(|it| it == SEGMENT));
+    let mut free = directory.files(FREE)?;
+    for path in free.drain(FREE_MAX.min(free.len())..) {
+        fs::remove_file(path)?;
+    }
+    Ok(free)
+}
+
+/// Segments that are kept ready: one to go on with, and two for what frees room when the disk is
+/// full.
+pub(super) const READY: usize = 3;
+/// Files that are kept to be used again.
+const FREE_MAX: usize = 2;

@@ -1,0 +1,316 @@
+//! The store on real files, in a directory of each test's own.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use super::*;
+use crate::{
+    base::{ids::ShardId, time::WallTime},
+    mqtt::QoS,
+    storage::{
+        List, MessageId, MessageRecord, Record, RecordBatch, RefRecord, SessionNumber,
+        SessionRecord, log::Damage,
+    },
+};
+
+/// A data directory that goes with the test.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ringmq-store-{}-{count}", std::process::id());
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp").join(name);
+        fs::create_dir_all(&path).unwrap();
+        Place(path)
+    }
+
+    fn config(&self) -> StoreConfig {
+        StoreConfig {
+            data_dir: self.0.clone(),
+            durability: Durability::Always,
+            segment_bytes: None,
+            bytes_max: usize::MAX,
+            shards: 2,
+        }
+    }
+
+    fn segment(&self, number: u32) -> PathBuf {
+        self.0.join(format!("store/{number}.seg"))
+    }
+
+    fn bytes(&self) -> u64 {
+        let files = fs::read_dir(self.0.join("store")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// A store at work.
+struct Running {
+    handles: Vec<StoreHandle>,
+    thread: StoreThread,
+    bells: Bells,
+    stop: Stop,
+}
+
+impl Running {
+    fn start(store: Store) -> Running {
+        let bells = Bells::new(2).unwrap();
+        let stop = Stop::new(2, bells.clone());
+        let (handles, thread) = store.start(&bells, stop.clone()).unwrap();
+        Running { handles, thread, bells, stop }
+    }
+
+    fn post(&mut self, shard: usize, records: &[Record<'_>]) -> Mark {
+        let mut batch = RecordBatch::default();
+        for record in records {
+            batch.push(record);
+        }
+        self.handles[shard].try_post(&mut batch).unwrap()
+    }
+
+    /// Waits for the bell of a shard until this is safe, or the store has failed.
+    fn wait(&self, shard: usize, mark: Mark) {
+        use std::io::Read;
+        let me = ShardId::new(shard).unwrap();
+        while self.handles[shard].durable() < mark
+            && self.handles[shard].condition() != Condition::Failed
+        {
+            self.bells.listen(me).read_exact(&mut [0; 1]).unwrap();
+        }
+    }
+}
+
+fn session(number: u64) -> Record<'static> {
+    Record::Session(SessionRecord {
+        session: SessionNumber(number),
+        client_id: "client",
+        user: None,
+        peer: None,
+        expiry_interval: u32::MAX,
+        created_at: WallTime::from_nanos(1),
+        connected_at: WallTime::from_nanos(1),
+        will: None,
+    })
+}
+
+fn message(id: u64, payload: &[u8]) -> Record<'_> {
+    Record::Message(MessageRecord {
+        id: MessageId(id),
+        publisher_hash: 0,
+        publisher: SessionNumber(0),
+        topic: "t",
+        application: &[],
+        payload,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        expires_at: None,
+        from: ShardId::FIRST,
+        targets: List::default(),
+    })
+}
+
+fn reference(session: u64, ordinal: u64) -> Record<'static> {
+    Record::Ref(RefRecord {
+        session: SessionNumber(session),
+        ordinal,
+        message: MessageId(ordinal),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        subscription_ids: List::default(),
+        group: None,
+    })
+}
+
+fn ack(session: u64, ordinal: u64) -> Record<'static> {
+    Record::Ack { session: SessionNumber(session), ordinal }
+}
+
+#[test]
+fn what_was_safe_is_there_at_the_next_start() {
+    let place = Place::new();
+    let opened = open(&place.config(), 77).unwrap();
+    assert_eq!((opened.seed, opened.epoch, opened.restored.epoch), (77, 1, 0));
+    let mut running = Running::start(opened.store);
+    let first = running.post(0, &[Record::Epoch { number: 1, shards: 2 }, session(5)]);
+    let second = running.post(1, &[message(9, b"payload"), reference(5, 9)]);
+    running.wait(0, first);
+    running.wait(1, second);
+    running.thread.end().unwrap();
+    let again = open(&place.config(), 78).unwrap();
+    assert_eq!((again.seed, again.epoch), (77, 2));
+    assert_eq!((again.restored.epoch, again.restored.shards), (1, 2));
+    assert_eq!(again.restored.sessions[0].terms.record(), session(5));
+    assert_eq!(again.restored.messages[0].record(), message(9, b"payload"));
+    assert_eq!((again.restored.next_session, again.restored.next_message), (6, 10));
+}
+
+#[test]
+fn a_second_process_is_refused_while_the_first_has_the_store() {
+    let place = Place::new();
+    let first = open(&place.config(), 1).unwrap();
+    assert!(matches!(open(&place.config(), 1), Err(StoreFault::InUse { .. })));
+    drop(first);
+    drop(open(&place.config(), 1).unwrap());
+}
+
+#[test]
+fn a_directory_that_is_none_is_refused() {
+    let place = Place::new();
+    fs::write(place.0.join("store"), b"a file").unwrap();
+    let refused = open(&place.config(), 1).unwrap_err();
+    assert!(matches!(refused, StoreFault::Directory { .. }), "{refused}");
+}
+
+#[test]
+fn damage_is_named_with_its_file() {
+    let place = Place::new();
+    let mut running = Running::start(open(&place.config(), 1).unwrap().store);
+    for number in 1..4 {
+        let mark = running.post(0, &[session(number)]);
+        running.wait(0, mark);
+    }
+    running.thread.end().unwrap();
+    let file = File::options().write(true).open(place.segment(1)).unwrap();
+    file.write_all_at(b"?", BLOCK as u64 + 70).unwrap();
+    let refused = open(&place.config(), 1).unwrap_err();
+    let StoreFault::Damaged { damage, .. } = refused else { panic!("{refused}") };
+    assert_eq!(damage, Damage::Group { segment: 1, offset: BLOCK, lsn: 1 });
+}
+
+/// Far more is written than counts: the log stays short, and nothing is lost.
+#[test]
+fn a_log_of_what_has_ended_is_cleaned() {
+    let place = Place::new();
+    let config =
+        StoreConfig { segment_bytes: Some(256 << 10), bytes_max: 16 << 20, ..place.config() };
+    let mut running = Running::start(open(&config, 1).unwrap().store);
+    let payload = [7; 16 << 10];
+    running.post(0, &[session(1), message(1, b"old"), reference(1, 1)]);
+    let mut mark = Mark::default();
+    for ordinal in 2..2_000 {
+        let records = [message(ordinal, &payload), reference(1, ordinal)];
+        mark = running.post(0, &records);
+        if ordinal > 12 {
+            mark = running.post(0, &[ack(1, ordinal - 10)]);
+        }
+        if ordinal % 8 == 0 {
+            running.wait(0, mark);
+        }
+    }
+    running.wait(0, mark);
+    running.thread.end().unwrap();
+    assert!(place.bytes() <= 16 << 20, "{} bytes", place.bytes());
+    let restored = open(&config, 1).unwrap().restored;
+    let left: Vec<Record<'_>> =
+        restored.sessions[0].refs.iter().map(crate::storage::Kept::record).collect();
+    let expected: Vec<u64> = [1, 2].into_iter().chain(1_990..2_000).collect();
+    assert_eq!(left, expected.into_iter().map(|n| reference(1, n)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_full_store_says_so_and_goes_on_when_there_is_room_again() {
+    let place = Place::new();
+    let config =
+        StoreConfig { segment_bytes: Some(64 << 10), bytes_max: 1 << 20, ..place.config() };
+    let mut running = Running::start(open(&config, 1).unwrap().store);
+    running.post(0, &[session(1)]);
+    let payload = [7; 4 << 10];
+    let mut next = 1;
+    while running.handles[0].condition() == Condition::Running {
+        let mark = running.post(0, &[message(next, &payload), reference(1, next)]);
+        running.wait(0, mark);
+        next += 1;
+        assert!(next < 1_000, "the store becomes full");
+    }
+    assert!(place.bytes() <= 1 << 20);
+    let acks: Vec<Record<'_>> = (1..next).map(|ordinal| ack(1, ordinal)).collect();
+    let mark = running.post(0, &acks);
+    running.wait(0, mark);
+    while running.handles[0].condition() != Condition::Running {
+        use std::io::Read;
+        running.bells.listen(ShardId::FIRST).read_exact(&mut [0; 1]).unwrap();
+    }
+    let mark = running.post(0, &[message(next, &payload), reference(1, next)]);
+    running.wait(0, mark);
+    running.thread.end().unwrap();
+    let restored = open(&config, 1).unwrap().restored;
+    assert_eq!(restored.messages.len(), 1);
+}
+
+/// A disk whose n-th write or sync fails.
+struct Failing {
+    left: usize,
+    at_sync: bool,
+}
+
+impl Failing {
+    fn count(&mut self, is_sync: bool) -> io::Result<()> {
+        if is_sync != self.at_sync {
+            return Ok(());
+        }
+        self.left -= 1;
+        if self.left == 0 { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+    }
+}
+
+impl writer::Layer for Failing {
+    fn write(&mut self, file: &File, bytes: &[u8], offset: usize) -> io::Result<()> {
+        self.count(false)?;
+        Disk.write(file, bytes, offset)
+    }
+
+    fn sync(&mut self, file: &File) -> io::Result<()> {
+        self.count(true)?;
+        Disk.sync(file)
+    }
+}
+
+/// After a write or a sync that has failed, nothing more is said to be safe. What was said to be
+/// safe is there.
+#[test]
+fn a_failed_write_or_sync_ends_the_store() {
+    for (left, at_sync) in [(1, false), (3, false), (1, true), (3, true)] {
+        let place = Place::new();
+        let mut store = open(&place.config(), 1).unwrap().store;
+        store.writer.layer = Box::new(Failing { left, at_sync });
+        let mut running = Running::start(store);
+        for number in 1..=3 {
+            let mark = running.post(0, &[session(number)]);
+            running.wait(0, mark);
+        }
+        let safe = running.handles[0].durable().0;
+        assert_eq!(safe, left as u64 - 1);
+        assert_eq!(running.handles[0].condition(), Condition::Failed);
+        let fault = running.thread.end().unwrap_err();
+        assert!(running.stop.is_asked());
+        assert!(matches!(fault, StoreFault::Write { .. }), "{fault}");
+        let restored = open(&place.config(), 1).unwrap().restored;
+        assert!(restored.sessions.len() as u64 >= safe);
+    }
+}
+
+/// In the modes that do not wait for the disk, an orderly end waits for it.
+#[test]
+fn the_other_modes_answer_after_the_write_and_end_with_a_sync() {
+    for durability in [Durability::None, Durability::Interval(Span::from_millis(1))] {
+        let place = Place::new();
+        let config = StoreConfig { durability, ..place.config() };
+        let mut running = Running::start(open(&config, 1).unwrap().store);
+        let mark = running.post(1, &[session(3)]);
+        running.wait(1, mark);
+        running.thread.end().unwrap();
+        assert_eq!(open(&config, 1).unwrap().restored.sessions.len(), 1);
+    }
+}

@@ -1,0 +1,358 @@
+//! The storage thread: takes all batches that wait, writes them as one group, makes it durable, and
+//! tells the shards.
+
+use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt, sync::Arc, time::Duration};
+
+use tracing::{info, warn};
+
+use super::{
+    Durability,
+    fault::StoreFault,
+    files::{Aligned, Directory},
+    handle::{Condition, Mark, Post, Posts, Waited},
+    supply::{READY, Supply},
+    sweep::{Sweep, Swept},
+};
+use crate::{
+    base::{
+        ids::ShardId,
+        time::{Moment, WallTime},
+    },
+    runtime::ring::system,
+    storage::{
+        RecordBatch,
+        group::{GROUP_HEADER, GroupHeader, padded},
+        ledger::{Ledger, Position},
+        segment::BLOCK,
+    },
+};
+
+/// How bytes come to disk. Tests make it fail.
+pub(super) trait Layer: Send {
+    fn write(&mut self, file: &File, bytes: &[u8], offset: usize) -> io::Result<()>;
+    fn sync(&mut self, file: &File) -> io::Result<()>;
+}
+
+/// The disk itself.
+#[derive(Debug)]
+pub(super) struct Disk;
+
+impl Layer for Disk {
+    fn write(&mut self, file: &File, bytes: &[u8], offset: usize) -> io::Result<()> {
+        file.write_all_at(bytes, offset as u64)
+    }
+
+    fn sync(&mut self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+}
+
+/// The segment that is being written.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) file: File,
+    pub(super) number: u32,
+    /// Where the next group begins.
+    pub(super) offset: usize,
+    /// Bytes of the file.
+    pub(super) bytes: usize,
+}
+
+/// A segment with groups that count.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Used {
+    pub(super) number: u32,
+    /// Where its groups end, once it is not written any more.
+    pub(super) end: usize,
+    /// Bytes of the file.
+    pub(super) bytes: usize,
+}
+
+/// What an opened store hands to its thread.
+pub(super) struct Writer {
+    pub(super) directory: Arc<Directory>,
+    pub(super) layer: Box<dyn Layer>,
+    pub(super) ledger: Ledger<Position>,
+    pub(super) supply: Supply,
+    pub(super) active: Active,
+    /// The segments before the active one, oldest first.
+    pub(super) used: VecDeque<Used>,
+    pub(super) epoch: u64,
+    pub(super) next_lsn: u64,
+    /// The latest group that is surely on disk.
+    pub(super) durable: u64,
+    pub(super) durability: Durability,
+    pub(super) limits: SpaceLimits,
+    /// The group that is being put together: room for its header, then its records.
+    pub(super) group: Aligned,
+    pub(super) records: usize,
+    /// The latest post of each shard in the group.
+    pub(super) marks: Vec<Option<Mark>>,
+    pub(super) rewritten: RecordBatch,
+    pub(super) sweep: Option<Sweep>,
+    /// A segment that is free once the latest group is durable.
+    pub(super) freed: Option<u32>,
+    /// Since when there is a written group that is not durable.
+    pub(super) unsafe_since: Option<Moment>,
+    pub(super) was_full: bool,
+}
+
+/// How much room a store takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SpaceLimits {
+    /// Bytes of each new segment; `None`: an eighth of what counts, 1 to 64 MiB.
+    pub(super) segment_bytes: Option<usize>,
+    /// Bytes of all files.
+    pub(super) bytes_max: usize,
+}
+
+impl SpaceLimits {
+    /// Bytes of the next segment, with so many bytes of records that count.
+    pub(super) fn bytes_of_next(&self, live_bytes: usize) -> usize {
+        let eighth = (live_bytes / 8).next_multiple_of(SEGMENT_BYTES_MIN);
+        let adapted = eighth.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        self.segment_bytes.unwrap_or(adapted)
+    }
+}
+
+impl Writer {
+    /// Runs until the store is told to end, or cannot be written.
+    pub(super) fn run(mut self, posts: &mut Posts) -> Result<(), StoreFault> {
+        loop {
+            self.order_segments();
+            self.judge_room(posts);
+            let takes_posts = self.takes_posts();
+            let waited = if takes_posts {
+                posts.wait(self.patience())
+            } else {
+                self.supply.collect(self.patience());
+                if posts.is_closing() { Waited::End } else { Waited::Nothing }
+            };
+            match waited {
+                Waited::Post(post) => self.gather(post, posts),
+                Waited::Nothing => {}
+                Waited::End => return self.finish(),
+            }
+            self.write_group(posts)?;
+        }
+    }
+
+    /// How long to wait for posts.
+    fn patience(&self) -> Duration {
+        if self.is_sweep_due() {
+            return Duration::ZERO;
+        }
+        let sync_in = self.unsafe_since.zip(self.durability.interval());
+        let sync_in = sync_in
+            .map(|(since, interval)| interval.saturating_sub(system::now().since(since)).into());
+        let look_in = if self.supply.ready() < READY { FULL_PATIENCE } else { IDLE };
+        sync_in.map_or(look_in, |sync_in: Duration| sync_in.min(look_in))
+    }
+
+    /// Puts a post and all that wait behind it into the group, up to a bound.
+    fn gather(&mut self, first: Post, posts: &mut Posts) {
+        let bound = GROUP_BYTES_MAX.min(self.active.bytes / 4);
+        let mut next = Some(first);
+        while let Some(post) = next {
+            self.append_records(post.batch.as_bytes());
+            self.marks[post.shard.index()] = Some(post.mark);
+            posts.give_back(post);
+            next = if self.records < bound { posts.next() } else { None };
+        }
+    }
+
+    pub(super) fn append_records(&mut self, bytes: &[u8]) {
+        let from = GROUP_HEADER + self.records;
+        self.group.grow(padded(self.records + bytes.len()), from);
+        self.group.all_mut()[from..from + bytes.len()].copy_from_slice(bytes);
+        self.records += bytes.len();
+    }
+
+    /// Writes the group, if it has anything, and what cleaning adds to it.
+    fn write_group(&mut self, posts: &Posts) -> Result<(), StoreFault> {
+        self.place_group(posts)?;
+        self.account()?;
+        match self.sweep_into_group()? {
+            Swept::NoRoom if self.supply.ready() > 0 => self.open_next(posts)?,
+            Swept::Segment => self.write_records()?,
+            Swept::Part if self.records > 0 => self.write_records()?,
+            Swept::NoRoom | Swept::Part => {}
+        }
+        let must_sync = self.freed.is_some() || self.is_sync_due();
+        if must_sync {
+            self.sync()?;
+        }
+        self.tell(posts);
+        Ok(())
+    }
+
+    /// Goes on to the next segment if the active one has no room for the records.
+    fn place_group(&mut self, posts: &Posts) -> Result<(), StoreFault> {
+        let fits = self.active.offset + padded(self.records) <= self.active.bytes;
+        if self.records == 0 || fits || self.active.offset == BLOCK {
+            return Ok(());
+        }
+        self.open_next(posts)
+    }
+
+    /// Waits for a segment if none is ready: then publishers are held back.
+    fn open_next(&mut self, posts: &Posts) -> Result<(), StoreFault> {
+        if self.unsafe_since.is_some() {
+            self.sync()?;
+        }
+        while self.supply.ready() == 0 {
+            self.order_segments();
+            self.supply.collect(FULL_PATIENCE);
+            self.judge_room(posts);
+            if posts.is_closing() && self.supply.shortage().is_some() {
+                let error = self.supply.take_shortage();
+                let error = error.unwrap_or_else(|| io::ErrorKind::StorageFull.into());
+                return Err(StoreFault::NoRoom { path: self.directory.path().into(), error });
+            }
+        }
+        let Some(ready) = self.supply.take() else { return Err(StoreFault::Lost) };
+        let (number, file, bytes) = (ready.number, ready.file, ready.bytes);
+        let next = Active { file, number, offset: BLOCK, bytes };
+        let former = std::mem::replace(&mut self.active, next);
+        let bytes = former.bytes.max(former.offset);
+        self.used.push_back(Used { number: former.number, end: former.offset, bytes });
+        Ok(())
+    }
+
+    /// Tells the ledger of the records, now that their place is known.
+    fn account(&mut self) -> Result<(), StoreFault> {
+        let (number, offset) = (self.active.number, self.active.offset + GROUP_HEADER);
+        let offset32 = u32::try_from(offset).unwrap_or(u32::MAX);
+        let records = &self.group.all_mut()[GROUP_HEADER..GROUP_HEADER + self.records];
+        let applied = self.ledger.apply_batch(records, self.epoch, number, offset32);
+        applied.map_err(|error| self.write_fault("encoding", io::Error::other(error)))
+    }
+
+    fn write_records(&mut self) -> Result<(), StoreFault> {
+        let bytes = padded(self.records);
+        self.group.grow(bytes, GROUP_HEADER + self.records);
+        let header = GroupHeader {
+            lsn: self.next_lsn,
+            segment: self.active.number,
+            oldest: self.oldest(),
+            durable: self.durable,
+            written_at: now(),
+        };
+        let group = &mut self.group.all_mut()[..bytes];
+        group[GROUP_HEADER + self.records..].fill(0);
+        header.seal(group, self.records);
+        let wrote = self.layer.write(&self.active.file, group, self.active.offset);
+        wrote.map_err(|error| self.write_fault("a write", error))?;
+        self.next_lsn += 1;
+        self.active.offset += bytes;
+        self.records = 0;
+        self.group.shrink(GROUP_BYTES_MAX);
+        self.unsafe_since.get_or_insert_with(system::now);
+        Ok(())
+    }
+
+    /// The oldest segment that counts, once the group that says so is durable.
+    fn oldest(&self) -> u32 {
+        let first = self.used.iter().map(|used| used.number).find(|n| Some(*n) != self.freed);
+        first.unwrap_or(self.active.number)
+    }
+
+    fn is_sync_due(&self) -> bool {
+        let Some(since) = self.unsafe_since else { return false };
+        match self.durability {
+            Durability::Always => true,
+            Durability::Interval(interval) => system::now().since(since) >= interval,
+            Durability::None => false,
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), StoreFault> {
+        let synced = self.layer.sync(&self.active.file);
+        synced.map_err(|error| self.write_fault("fdatasync", error))?;
+        self.durable = self.next_lsn - 1;
+        self.unsafe_since = None;
+        if let Some(number) = self.freed.take() {
+            self.used.retain(|used| used.number != number);
+            self.supply.recycle(number);
+        }
+        Ok(())
+    }
+
+    /// What has been written is safe against the end of the process. In the mode that waits for
+    /// the disk it is safe against the end of the machine as well.
+    fn tell(&mut self, posts: &Posts) {
+        for (index, mark) in self.marks.iter_mut().enumerate() {
+            if let Some((shard, mark)) = ShardId::new(index).zip(mark.take()) {
+                posts.tell(shard, mark);
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<(), StoreFault> {
+        if self.unsafe_since.is_some() { self.sync() } else { Ok(()) }
+    }
+
+    /// Orders the segments that come next, while there is room for them.
+    fn order_segments(&mut self) {
+        self.supply.collect(Duration::ZERO);
+        let bytes = self.segment_bytes();
+        if self.bytes() + self.supply.bytes() + bytes <= self.limits.bytes_max {
+            self.supply.order(bytes);
+        }
+    }
+
+    pub(super) fn segment_bytes(&self) -> usize {
+        self.limits.bytes_of_next(self.ledger.live_bytes())
+    }
+
+    /// Bytes of all segments that count.
+    pub(super) fn bytes(&self) -> usize {
+        self.active.bytes + self.used.iter().map(|used| used.bytes).sum::<usize>()
+    }
+
+    /// Whether there are fewer segments ahead than there have to be, and none is on its way.
+    pub(super) fn is_cramped(&self) -> bool {
+        let is_coming = self.supply.is_ordered() && self.supply.shortage().is_none();
+        self.supply.ready() < READY && !is_coming
+    }
+
+    /// Tells the shards when room is short, and when there is enough again.
+    fn judge_room(&mut self, posts: &Posts) {
+        let is_full = self.is_cramped();
+        if is_full == self.was_full || (self.was_full && self.supply.ready() < READY) {
+            return;
+        }
+        self.was_full = is_full;
+        posts.set_condition(if is_full { Condition::Full } else { Condition::Running });
+        let (bytes, live) = (self.bytes() + self.supply.bytes(), self.ledger.live_bytes());
+        if is_full {
+            let reason = self.supply.shortage().map(io::Error::to_string);
+            let reason = reason.as_deref().unwrap_or("--max-store-bytes");
+            warn!(bytes, live, reason, "the store is full: no durable message is taken");
+        } else {
+            info!(bytes, live, "the store has room again");
+        }
+    }
+
+    /// The last segment that is ready is for cleaning, which makes room.
+    fn takes_posts(&self) -> bool {
+        let left = self.active.bytes.saturating_sub(self.active.offset);
+        self.supply.ready() > 1 || left >= self.active.bytes / 4 || !self.was_full
+    }
+
+    pub(super) fn write_fault(&self, action: &'static str, error: io::Error) -> StoreFault {
+        StoreFault::Write { action, path: self.directory.segment_path(self.active.number), error }
+    }
+}
+
+pub(super) fn now() -> WallTime {
+    system::wall_clock().time_of(system::now())
+}
+
+/// Bytes of records in a group beyond which no further post is added to it.
+pub(super) const GROUP_BYTES_MAX: usize = 4 << 20;
+const SEGMENT_BYTES_MIN: usize = 1 << 20;
+const SEGMENT_BYTES_MAX: usize = 64 << 20;
+/// How long to wait before looking for room again.
+const FULL_PATIENCE: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_hours(1);

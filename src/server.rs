@@ -3,11 +3,11 @@
 mod check;
 mod log;
 mod reload;
+mod tls;
 
 use std::{
-    fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -19,10 +19,10 @@ use self::{log::Log, reload::Reload};
 use crate::{
     access::{Accounts, Acl, Failures, Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
-    config::{Config, Source, TlsListeners},
+    config::{Config, Source},
     runtime::{self, HangUps, Reloader, RuntimeConfig, Started},
     shard::{Shard, memory::MemoryBudget, rules::Rules, settings::Settings},
-    transport::{Listener, Listeners, Protocol, tls::ServerTls},
+    transport::{Listener, Listeners, Protocol},
 };
 
 /// How long a client may take to read its outbox after its connection was closed.
@@ -177,15 +177,11 @@ fn runtime_config(config: &Config, listeners: Vec<Listener>, hang_ups: HangUps) 
 /// All listeners: those for TLS come last.
 fn listeners(config: &Config) -> Result<Vec<Listener>> {
     let mut listeners = config.listeners.clone();
-    if let Some(TlsListeners { addresses, certificate, key }) = &config.tls {
-        let read = |flag, path: &Path| {
-            fs::read(path).with_context(|| format!("{flag} {} cannot be read", path.display()))
-        };
-        let (chain, secret) = (read("--tls-cert", certificate)?, read("--tls-key", key)?);
-        let server = ServerTls::from_pem(&chain, &secret).with_context(|| {
-            format!("--tls-cert {}, --tls-key {}", certificate.display(), key.display())
-        })?;
-        listeners.extend(addresses.iter().map(|&address| Listener::tls(address, server.clone())));
+    if let Some(files) = &config.tls {
+        let server = tls::read(files)?;
+        tls::warn_of_expiry(files, &server);
+        listeners
+            .extend(files.addresses.iter().map(|&address| Listener::tls(address, server.clone())));
     }
     Ok(listeners)
 }

@@ -21,7 +21,7 @@ use ringmq::mqtt::{
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
     crypto::aws_lc_rs::default_provider,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     version::{TLS12, TLS13},
 };
 
@@ -37,7 +37,11 @@ const FLAGS: [&str; 7] = [
 
 /// A broker of two shards, and the port of its listener for TLS.
 fn broker() -> (Broker, u16) {
-    let mut broker = Broker::ringmq_with(2, &FLAGS);
+    broker_with(&[])
+}
+
+fn broker_with(more: &[&str]) -> (Broker, u16) {
+    let mut broker = Broker::ringmq_with(2, &[&FLAGS, more].concat());
     let line = broker.await_words("listening on mqtts://");
     let port = line.rsplit(':').next().unwrap().trim().parse().unwrap();
     (broker, port)
@@ -46,14 +50,27 @@ fn broker() -> (Broker, u16) {
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 fn open(port: u16, version: &'static SupportedProtocolVersion) -> Stream {
+    open_as(port, version, None)
+}
+
+/// A client that shows this certificate.
+fn open_as(port: u16, version: &'static SupportedProtocolVersion, name: Option<&str>) -> Stream {
     let mut roots = RootCertStore::empty();
     let ca = fs::read("tests/tls/ca.pem").unwrap();
     roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[version])
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let file = |name: &str| fs::read(format!("tests/tls/{name}.pem")).unwrap();
+    let config = match name {
+        None => builder.with_no_client_auth(),
+        Some(name) => {
+            let certificate = CertificateDer::from_pem_slice(&file(name)).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(&file(&format!("{name}-key"))).unwrap();
+            builder.with_client_auth_cert(vec![certificate], key).unwrap()
+        }
+    };
     let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap());
     StreamOwned::new(connection.unwrap(), TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap())
 }
@@ -130,6 +147,72 @@ fn messages_come_back_over_both_versions() {
     broker.stop();
 }
 
+/// The CONNACK for a client with this certificate and this Client Identifier.
+fn connack(
+    port: u16,
+    version: &'static SupportedProtocolVersion,
+    name: Option<&str>,
+    client_id: &str,
+) -> Vec<u8> {
+    let mut stream = open_as(port, version, name);
+    let mut connect = Connect::new(Version::V5, client_id);
+    connect.user_name = Some("somebody");
+    send(&mut stream, &Packet::Connect(connect));
+    packet(&mut stream)
+}
+
+const SUCCESS: u8 = 0;
+const CLIENT_IDENTIFIER_NOT_VALID: u8 = 0x85;
+const NOT_AUTHORIZED: u8 = 0x87;
+
+/// The place of the Reason Code in a short CONNACK.
+const REASON: usize = 3;
+
+#[test]
+fn a_certificate_proves_the_user_and_others_are_refused() {
+    let (mut broker, port) = broker_with(&[
+        "--tls-client-ca=tests/tls/client-ca.pem",
+        "--tls-crl=tests/tls/revoked.pem",
+        "--tls-client-certs=optional",
+        "--tls-user-from=cn",
+    ]);
+    for version in [&TLS12, &TLS13] {
+        let answers = ["a", "b", "c", "d"].map(|id| connack(port, version, Some("ada"), id));
+        assert!(answers.iter().all(|answer| answer[REASON] == SUCCESS), "{answers:?}");
+        broker.await_words("user=\"ada\"");
+        assert_eq!(connack(port, version, Some("odd"), "a")[REASON], NOT_AUTHORIZED);
+        broker.await_words("the certificate of the client has no name");
+        assert_eq!(connack(port, version, None, "a")[REASON], NOT_AUTHORIZED);
+        broker.await_words("this listener requires authentication");
+    }
+    for (name, words) in [
+        ("eve", "the client's certificate was revoked"),
+        ("old", "the client's certificate has expired"),
+        ("stranger", "the client's certificate is of no authority in --tls-client-ca"),
+    ] {
+        let mut stream = open_as(port, &TLS13, Some(name));
+        stream.read(&mut [0; 1]).unwrap_err();
+        broker.await_words(words);
+    }
+    broker.stop();
+}
+
+#[test]
+fn the_user_of_a_certificate_can_be_held_to_its_client_identifier() {
+    let (broker, port) = broker_with(&[
+        "--tls-client-ca=tests/tls/client-ca.pem",
+        "--tls-user-from=cn",
+        "--tls-user-is-client-id",
+    ]);
+    assert_eq!(connack(port, &TLS13, Some("ada"), "ada")[REASON], SUCCESS);
+    let assigned = connack(port, &TLS13, Some("ada"), "");
+    assert_eq!(assigned[REASON], SUCCESS);
+    assert!(assigned.windows(6).any(|bytes| bytes == b"\x12\x00\x03ada"));
+    let other = connack(port, &TLS13, Some("ada"), "bob");
+    assert_eq!(other[REASON], CLIENT_IDENTIFIER_NOT_VALID);
+    broker.stop();
+}
+
 #[test]
 fn plain_mqtt_on_a_tls_port_is_named_in_the_log() {
     let (mut broker, port) = broker();
@@ -159,12 +242,28 @@ fn files_that_cannot_be_used_refuse_the_start_in_one_line() {
         ("tests/tls/server.pem", "Cargo.toml", "holds no private key in PEM form"),
         ("tests/tls/server.pem", "tests/tls/other-key.pem", "the key does not fit the certificate"),
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_ringmq"))
-            .args(["--listen-tls", "127.0.0.1:0", "--tls-cert", certificate, "--tls-key", key])
-            .output()
-            .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(words) && said.lines().count() == 1, "{said}");
+        assert_refused(&["--tls-cert", certificate, "--tls-key", key], words);
     }
+    for (flags, words) in [
+        (&["--tls-client-ca=/nonexistent"][..], "--tls-client-ca /nonexistent cannot be read"),
+        (&["--tls-client-ca=Cargo.toml"], "--tls-client-ca holds no certificate in PEM form"),
+        (
+            &["--tls-client-ca=tests/tls/client-ca.pem", "--tls-crl=Cargo.toml"],
+            "--tls-crl holds no revocation list in PEM form",
+        ),
+    ] {
+        assert_refused(&[&FLAGS[2..6], flags].concat(), words);
+    }
+}
+
+/// Asserts that a broker with these flags for TLS does not start, and says why in one line.
+fn assert_refused(flags: &[&str], words: &str) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringmq"))
+        .args(["--listen-tls", "127.0.0.1:0"])
+        .args(flags)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(words) && said.lines().count() == 1, "{said}");
 }

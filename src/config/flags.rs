@@ -7,12 +7,13 @@ use clap::{Arg, Args, Command, value_parser};
 use super::{
     cpus::CpuList,
     keys::{FILE_FLAG, with_switches},
+    tls::TlsFlags,
     values::{
         AclSubscribe, Feature, LogFormat, feature_parser, log_format_parser, parse_acl_subscribe,
         parse_address, parse_bytes, parse_count, parse_log_filter, parse_micros, parse_millis,
         parse_network, parse_origin, parse_path, parse_power_of_two, parse_qos, parse_seconds,
-        parse_server, parse_share_group, parse_tls_address, parse_topic_name,
-        parse_websocket_address, parse_when_queue_full, strategy_parser,
+        parse_server, parse_share_group, parse_topic_name, parse_websocket_address,
+        parse_when_queue_full, strategy_parser,
     },
 };
 use crate::{
@@ -73,6 +74,8 @@ const WIDTH: usize = 100;
 pub(super) struct Flags {
     #[command(flatten, next_help_heading = "Network")]
     pub(super) network: NetworkFlags,
+    #[command(flatten, next_help_heading = "TLS")]
+    pub(super) tls: TlsFlags,
     #[command(flatten, next_help_heading = "Shards")]
     pub(super) shards: ShardFlags,
     #[command(flatten, next_help_heading = "Access")]
@@ -116,17 +119,6 @@ pub(super) struct NetworkFlags {
     /// if none is given. May be repeated [default: none]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_websocket_address)]
     pub(super) listen_websocket: Vec<SocketAddr>,
-    /// Address to listen on for MQTT over TLS 1.2 and 1.3, in the form of --listen. The port
-    /// is 8883 if none is given. May be repeated [default: none]
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_tls_address)]
-    pub(super) listen_tls: Vec<SocketAddr>,
-    /// PEM file with the certificate of the broker, then those of the authorities between it and
-    /// the root. It is read at the start
-    #[arg(long, value_name = "FILE")]
-    pub(super) tls_cert: Option<PathBuf>,
-    /// PEM file with the private key of the certificate, without a passphrase
-    #[arg(long, value_name = "FILE")]
-    pub(super) tls_key: Option<PathBuf>,
     /// URL path of the WebSocket listeners, for example /mqtt. A request for any other path is
     /// answered with 404 [default: any path]
     #[arg(long, value_name = "PATH", value_parser = parse_path)]

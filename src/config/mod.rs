@@ -13,6 +13,7 @@ mod flags;
 mod keys;
 mod memory;
 mod source;
+mod tls;
 mod values;
 
 use std::{
@@ -31,11 +32,13 @@ use self::{
         AccessFlags, CHECK, Flags, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags, ShardFlags,
         SharingFlags, TuningFlags, broker_flags, command_line,
     },
+    tls::TlsFlags,
     values::{AclSubscribe, Feature, PORT},
 };
 pub use self::{
     file::FileFault,
     source::{Source, SourceError},
+    tls::{ClientFiles, TlsListeners},
     values::LogFormat,
 };
 use crate::{
@@ -158,15 +161,15 @@ impl Config {
 
     fn new(flags: Flags, available: &CpuList) -> Result<Config, Contradiction> {
         let Flags { network, shards, limits, access, offer, referral, sharing, .. } = flags;
-        let (tuning, log) = (flags.tuning, flags.log);
+        let (tls, tuning, log) = (flags.tls, flags.tuning, flags.log);
         check_limits(&limits)?;
-        check_listeners(&network, &access)?;
+        let anonymous = anonymous(&access, &tls);
+        check_listeners(&network, &tls, anonymous)?;
         let shard_cpus = shard_cpus(&shards, available)?;
-        let anonymous = anonymous(&access);
         let TuningFlags { receive_buffers, receive_buffer_bytes, ring_entries, .. } = tuning;
         Ok(Config {
-            listeners: listeners(&network),
-            tls: tls(&network)?,
+            listeners: listeners(&network, &tls),
+            tls: tls.listeners()?,
             shard_cpus,
             busy_poll: shards.busy_poll,
             memory_max: limits.memory_max.unwrap_or_else(memory_default),
@@ -192,15 +195,6 @@ impl Config {
             log_format: log.format,
         })
     }
-}
-
-/// The listeners for TLS, and their files.
-#[derive(Clone, Debug)]
-pub struct TlsListeners {
-    /// At least one.
-    pub addresses: Vec<SocketAddr>,
-    pub certificate: PathBuf,
-    pub key: PathBuf,
 }
 
 /// Why there is no [`Config`].
@@ -231,15 +225,17 @@ pub enum Contradiction {
     ListenerTwice { flag: &'static str, address: SocketAddr },
     #[error(
         "{flag} {address} accepts connections from other machines but would refuse all clients: \
-         add --password-file, --scram-file or --allow-anonymous"
+         add --password-file, --scram-file, --tls-user-from or --allow-anonymous"
     )]
     NobodyAdmitted { flag: &'static str, address: SocketAddr },
     #[error("{0} needs --listen-websocket")]
     NoWebSocket(&'static str),
     #[error("--listen-tls needs --tls-cert and --tls-key")]
     NoCertificate,
-    #[error("{0} needs --listen-tls")]
-    NoTls(&'static str),
+    #[error("{0} needs {1}")]
+    Needs(&'static str, &'static str),
+    #[error("--tls-cert and --tls-key have to be given equally often")]
+    UnequalKeys,
     #[error("--share-group {0} is given twice")]
     ShareGroupTwice(Box<str>),
     #[error("--share-group {0} has no effect with --disable shared-subscriptions")]
@@ -318,14 +314,14 @@ fn queue_bytes_max(flags: &LimitFlags) -> usize {
 }
 
 /// All listeners: those for TCP in the order of their flags, then those for WebSocket.
-fn listeners(flags: &NetworkFlags) -> Vec<Listener> {
+fn listeners(flags: &NetworkFlags, tls: &TlsFlags) -> Vec<Listener> {
     let policy = HandshakePolicy {
         path: flags.websocket_path.clone(),
         origins: flags.websocket_origin.clone(),
         ..HandshakePolicy::default()
     };
     let is_default =
-        flags.listen.is_empty() && flags.listen_websocket.is_empty() && flags.listen_tls.is_empty();
+        flags.listen.is_empty() && flags.listen_websocket.is_empty() && tls.listen_tls.is_empty();
     let default = is_default.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
     let tcp = flags.listen.iter().copied().chain(default).map(Listener::tcp);
     let websocket = flags.listen_websocket.iter();
@@ -333,29 +329,17 @@ fn listeners(flags: &NetworkFlags) -> Vec<Listener> {
     tcp.chain(websocket).collect()
 }
 
-/// The listeners for TLS, if there are any.
-fn tls(flags: &NetworkFlags) -> Result<Option<TlsListeners>, Contradiction> {
-    let NetworkFlags { listen_tls, tls_cert, tls_key, .. } = flags;
-    match (tls_cert, tls_key) {
-        (Some(certificate), Some(key)) if !listen_tls.is_empty() => Ok(Some(TlsListeners {
-            addresses: listen_tls.clone(),
-            certificate: certificate.clone(),
-            key: key.clone(),
-        })),
-        _ if !listen_tls.is_empty() => Err(Contradiction::NoCertificate),
-        (Some(_), _) => Err(Contradiction::NoTls("--tls-cert")),
-        (_, Some(_)) => Err(Contradiction::NoTls("--tls-key")),
-        (None, None) => Ok(None),
-    }
-}
-
-fn check_listeners(network: &NetworkFlags, access: &AccessFlags) -> Result<(), Contradiction> {
+fn check_listeners(
+    network: &NetworkFlags,
+    tls: &TlsFlags,
+    anonymous: Anonymous,
+) -> Result<(), Contradiction> {
     let mut seen = BTreeSet::new();
-    let nobody_admitted = anonymous(access) == Anonymous::OnLoopback;
+    let nobody_admitted = anonymous == Anonymous::OnLoopback;
     let plain = network.listen.iter().map(|&address| ("--listen", address));
     let websocket = network.listen_websocket.iter();
     let websocket = websocket.map(|&address| ("--listen-websocket", address));
-    let tls = network.listen_tls.iter().map(|&address| ("--listen-tls", address));
+    let tls = tls.listen_tls.iter().map(|&address| ("--listen-tls", address));
     for (flag, address) in plain.chain(websocket).chain(tls) {
         // The system chooses another port for each port 0.
         if !seen.insert(address) && address.port() != 0 {
@@ -437,12 +421,13 @@ const QUEUE_BYTES_DEFAULT: usize = 16 << 20;
 /// Servers of one Server Reference.
 const SERVERS_MAX: usize = 16;
 
-/// A file of users refuses anonymous clients, unless the flags allow them as well.
-fn anonymous(flags: &AccessFlags) -> Anonymous {
-    match (flags.allow_anonymous, &flags.password_file, &flags.scram_file) {
-        (true, _, _) => Anonymous::Everywhere,
-        (false, None, None) => Anonymous::OnLoopback,
-        (false, _, _) => Anonymous::Refused,
+/// A way to prove a user name refuses anonymous clients, unless the flags allow them as well.
+fn anonymous(flags: &AccessFlags, tls: &TlsFlags) -> Anonymous {
+    let has_file = flags.password_file.is_some() || flags.scram_file.is_some();
+    match (flags.allow_anonymous, has_file || tls.names_users()) {
+        (true, _) => Anonymous::Everywhere,
+        (false, false) => Anonymous::OnLoopback,
+        (false, true) => Anonymous::Refused,
     }
 }
 

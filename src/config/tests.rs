@@ -183,6 +183,10 @@ fn a_file_of_users_shuts_anonymous_clients_out_unless_both_were_asked_for() {
         ("--password-file f --listen 0.0.0.0", Anonymous::Refused),
         ("--scram-file f --allow-anonymous", Anonymous::Everywhere),
         ("--scram-file f --listen 0.0.0.0", Anonymous::Refused),
+        (
+            "--listen-tls 0.0.0.0 --tls-cert c --tls-key k --tls-client-ca a --tls-user-from cn",
+            Anonymous::Refused,
+        ),
     ] {
         assert_eq!(accepted(arguments).anonymous, expected, "{arguments}");
     }
@@ -200,7 +204,7 @@ fn flags_that_contradict_each_other_are_refused_in_one_line() {
         (
             "--listen 0.0.0.0",
             "--listen 0.0.0.0:1883 accepts connections from other machines but would refuse \
-             all clients: add --password-file, --scram-file or --allow-anonymous",
+             all clients: add --password-file, --scram-file, --tls-user-from or --allow-anonymous",
         ),
         (
             "--listen 1 --listen-websocket localhost:1",
@@ -209,7 +213,18 @@ fn flags_that_contradict_each_other_are_refused_in_one_line() {
         (
             "--listen-websocket 0.0.0.0",
             "--listen-websocket 0.0.0.0:8083 accepts connections from other machines but would \
-             refuse all clients: add --password-file, --scram-file or --allow-anonymous",
+             refuse all clients: add --password-file, --scram-file, --tls-user-from or \
+             --allow-anonymous",
+        ),
+        ("--listen-tls 1 --tls-cert c", "--listen-tls needs --tls-cert and --tls-key"),
+        ("--tls-cert c --tls-key k", "--tls-cert needs --listen-tls"),
+        ("--tls-client-certs optional", "--tls-client-certs needs --tls-client-ca"),
+        ("--tls-crl c", "--tls-crl needs --tls-client-ca"),
+        ("--tls-user-from san", "--tls-user-from needs --tls-client-ca"),
+        ("--tls-user-is-client-id", "--tls-user-is-client-id needs --tls-user-from"),
+        (
+            "--listen-tls 1 --tls-cert c --tls-key k --tls-cert d",
+            "--tls-cert and --tls-key have to be given equally often",
         ),
         ("--websocket-path /", "--websocket-path needs --listen-websocket"),
         ("--websocket-origin http://a", "--websocket-origin needs --listen-websocket"),

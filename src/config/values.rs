@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+use super::tls::ClientCertificates;
 use crate::{
     access::{share::Network, topics},
     base::time::Span,
@@ -16,6 +17,7 @@ use crate::{
     routing::Strategy,
     shard::rules::WhenQueueFull,
     topic::{ShareName, TopicName},
+    transport::tls::{TlsVersion, UserFrom},
 };
 
 /// The port that IANA assigns to MQTT.
@@ -265,6 +267,42 @@ pub(super) fn parse_topic_name(text: &str) -> Result<Box<str>, String> {
 }
 
 /// Parses the name of one strategy; clap lists the names.
+/// Parses one of these names into its value.
+fn named<T: Clone + Send + Sync + 'static>(
+    names: &'static [(&'static str, T)],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names.iter().map(|(name, _)| *name)).map(|name| {
+        let found = names.iter().find(|(known, _)| **known == *name);
+        found.expect("clap lets no other name through").1.clone()
+    })
+}
+
+pub(super) fn client_certs_parser() -> impl TypedValueParser<Value = ClientCertificates> {
+    named(&[
+        ("none", ClientCertificates::None),
+        ("optional", ClientCertificates::Optional),
+        ("required", ClientCertificates::Required),
+    ])
+}
+
+pub(super) fn tls_version_parser() -> impl TypedValueParser<Value = TlsVersion> {
+    named(&[("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)])
+}
+
+pub(super) fn tls_user_parser() -> impl TypedValueParser<Value = UserFrom> {
+    named(&[
+        ("cn", UserFrom::CommonName),
+        ("subject", UserFrom::Subject),
+        ("san", UserFrom::AlternativeName),
+    ])
+}
+
+/// Parses the name of an ALPN protocol.
+pub(super) fn parse_alpn(text: &str) -> Result<String, String> {
+    let fits = (1..=255).contains(&text.len());
+    fits.then(|| text.to_owned()).ok_or_else(|| "not a name of 1 to 255 bytes".to_owned())
+}
+
 pub(super) fn strategy_parser() -> impl TypedValueParser<Value = Strategy> {
     PossibleValuesParser::new(STRATEGIES.map(|(name, _)| name))
         .map(|name| strategy(&name).expect("clap lets no other name through"))

@@ -33,6 +33,7 @@ use crate::{
         letter::LetterBatch,
         ports::{Backlog, Closing, HeldByRuntime, Load, Payer, Ports, Secret, Verification},
     },
+    transport::tls::Certified,
 };
 
 /// What a shard may use.
@@ -441,6 +442,10 @@ impl Ports for Driver {
 
     fn share(&mut self, part: &[u8]) -> Bytes {
         self.share_part(part)
+    }
+
+    fn certified(&self, id: ConnectionId) -> Certified {
+        self.connections.get(id).map_or(Certified::Nobody, |it| it.transport.certified())
     }
 
     fn notify_drained(&mut self, id: ConnectionId) {

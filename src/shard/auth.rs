@@ -42,6 +42,8 @@ pub(super) struct Proof {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Credentials<'a> {
     Password(Option<&'a [u8]>),
+    /// The certificate of the client has proven the User Name.
+    Certificate,
     /// An Authentication Method, and the first Authentication Data.
     Method(&'a str, Option<&'a [u8]>),
 }
@@ -142,6 +144,10 @@ impl Authenticator {
         ports: &mut impl Ports,
     ) -> Step {
         match credentials {
+            Credentials::Certificate => {
+                let proof = Proof { user_name: connect.user_name.clone(), data: None };
+                Step::LetIn(connect, proof)
+            }
             Credentials::Password(password) => {
                 self.check_password((id, connection), connect, password, context, ports)
             }

@@ -8,7 +8,8 @@ use super::{
     Handled, Shard,
     admit::Entrance,
     attempts,
-    auth::{Credentials, Step, conclude_check},
+    auth::{Step, conclude_check},
+    certificate,
     connack::Accepted,
     end::Cause,
     kept_connect::{KeptConnect, level_of, version_to_refuse},
@@ -41,7 +42,11 @@ impl Shard {
         let terms = Terms::of(connect, rules.limits.topic_aliases_max);
         let surplus =
             self.connections.connected(id).is_surplus() && !self.connections.may_make_room(id);
-        if let Err(reason) = rules.judge_connect(connect, surplus) {
+        let certified = ports.certified(id);
+        let named = certificate::named(connect, &certified);
+        let connect = &named.connect;
+        if let Err(reason) = named.fault.map_or_else(|| rules.judge_connect(connect, surplus), Err)
+        {
             self.refuse_connect(id, Claim::of_packet(connect, terms), reason, ports);
             return Handled::Taken;
         }
@@ -57,9 +62,10 @@ impl Shard {
         if earlier.is_some_and(|earlier| !ports.precede(earlier.connection, id)) {
             return Handled::NotTaken;
         }
-        let kept = Box::new(KeptConnect::keep(connect, terms, &self.context.memory.wills));
+        let mut kept = Box::new(KeptConnect::keep(connect, terms, &self.context.memory.wills));
+        kept.assigned = named.assigned();
         let client = (id, self.connections.connected_mut(id));
-        let credentials = Credentials::of(connect);
+        let credentials = named.credentials();
         let step = self.authenticator.begin(client, kept, credentials, &mut self.context, ports);
         let waits = matches!(step, Step::WaitUntil(_));
         self.take_step(id, step, ports);

@@ -12,6 +12,7 @@ mod attempts;
 mod auth;
 mod brain;
 mod budget;
+mod certificate;
 mod checks;
 mod connack;
 mod connect;

@@ -16,7 +16,7 @@ use crate::{
         ids::{ConnectionId, ShardId},
         time::{Moment, Span},
     },
-    transport::tls::TlsFailure,
+    transport::tls::{Certified, TlsFailure},
 };
 
 /// Where a connection came from.
@@ -152,6 +152,11 @@ pub trait Ports {
     /// large packet are shared without a copy.
     fn share(&mut self, part: &[u8]) -> Bytes {
         Bytes::copy_from_slice(part)
+    }
+
+    /// Who the client is by its certificate.
+    fn certified(&self, _connection: ConnectionId) -> Certified {
+        Certified::Nobody
     }
 
     /// Asks for one call of [`Brain::handle_drained`] when the outbox is nearly empty. The call

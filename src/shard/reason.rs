@@ -50,6 +50,10 @@ reasons! {
         "the User Name or the Password is wrong";
     Anonymous = NotAuthorized,
         "this listener requires authentication: send User Name and Password, or use AUTH";
+    CertificateNameless = NotAuthorized,
+        "the certificate of the client has no name that can be its user name";
+    ClientIdentifierOfOther = ClientIdentifierNotValid,
+        "the Client Identifier has to be the user name in the certificate, or empty";
     PasswordChecksFull = ServerBusy,
         "too many passwords are waiting to be checked: connect again in a few seconds";
     TooManyFailures = ServerBusy,
@@ -154,6 +158,8 @@ impl Reason {
             Reason::PatternsFull => "--max-wildcard-patterns",
             Reason::PublishDenied | Reason::SubscribeForbidden => "--acl-file",
             Reason::QueueFull => "--max-queued, --max-queued-bytes",
+            Reason::CertificateNameless => "--tls-user-from",
+            Reason::ClientIdentifierOfOther => "--tls-user-is-client-id",
             Reason::PacketIncomplete => "--packet-timeout",
             Reason::NothingRead => "--stalled-timeout",
             _ => return None,

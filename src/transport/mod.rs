@@ -19,7 +19,7 @@ pub mod websocket;
 use std::ops::Range;
 
 pub use self::listener::{Listener, Listeners, Protocol};
-use self::tls::{Tls, TlsEnd, TlsFailure};
+use self::tls::{Certified, Tls, TlsEnd, TlsFailure};
 use self::websocket::{CloseCode, Failure, HandshakePolicy, Refusal, WebSocket};
 
 /// The server's end of the transport of one connection.
@@ -117,6 +117,14 @@ impl Transport {
     pub fn sealer(&mut self) -> Option<&mut Tls> {
         let Transport::Tls(tls) = self else { return None };
         Some(tls)
+    }
+
+    /// Who the client is by its certificate.
+    pub fn certified(&self) -> Certified {
+        match self {
+            Transport::Tcp | Transport::WebSocket(_) => Certified::Nobody,
+            Transport::Tls(tls) => tls.certified(),
+        }
     }
 
     /// Sets why the broker is about to close. False: this transport cannot tell the client.

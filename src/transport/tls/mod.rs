@@ -1,17 +1,27 @@
 //! The server's half of TLS 1.2 and 1.3, by rustls: received bytes in, MQTT bytes and bytes to send
 //! out.
 
-mod certificate;
+mod chooser;
+mod der;
+mod failure;
+mod names;
+mod server;
 
 use std::{fmt, mem, sync::Arc};
 
 use rustls::{
-    AlertDescription, Error,
-    server::UnbufferedServerConnection,
-    unbuffered::{ConnectionState, EncodeTlsData, UnbufferedStatus},
+    server::{ServerConnectionData, UnbufferedServerConnection},
+    unbuffered::{ConnectionState, EncodeTlsData, UnbufferedStatus, WriteTraffic},
 };
 
-pub use self::certificate::{CertificateError, ServerTls};
+pub use self::{
+    failure::TlsFailure,
+    names::UserFrom,
+    server::{
+        CertificateError, CertificateSource, ClientSource, Naming, ServerTls, TlsError, TlsOptions,
+        TlsSource, TlsVersion,
+    },
+};
 
 /// Bytes of plaintext in a record, at most.
 pub const RECORD_BYTES_MAX: usize = 16 << 10;
@@ -29,7 +39,10 @@ pub struct Tls {
     held: Vec<u8>,
     /// Handshake messages and alerts that have to be sent before all else.
     owed: Vec<u8>,
+    naming: Option<Naming>,
     begun: bool,
+    /// TLS has failed: nothing is sealed any more.
+    failed: bool,
     close_sent: bool,
 }
 
@@ -48,31 +61,19 @@ pub enum TlsEnd {
     Failed(TlsFailure),
 }
 
-/// Why a connection cannot go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsFailure {
-    PlainMqtt,
-    NotTls,
-    /// The client's alert is about the certificate.
-    Distrusted,
-    /// Another alert of the client.
-    Alert,
-    NothingInCommon,
-    Wrong,
-}
-
-impl TlsFailure {
-    /// The failure in words.
-    pub fn text(self) -> &'static str {
-        match self {
-            TlsFailure::PlainMqtt => "plain MQTT on a TLS port",
-            TlsFailure::NotTls => "the first bytes are not TLS: this listener speaks TLS",
-            TlsFailure::Distrusted => "the client does not trust the certificate of the broker",
-            TlsFailure::Alert => "the client ended TLS with an alert",
-            TlsFailure::NothingInCommon => "no TLS version or cipher suite in common",
-            TlsFailure::Wrong => "the TLS records of the client are wrong",
-        }
-    }
+/// Who a client is by its certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Certified {
+    /// The client has none, or certificates name nobody here.
+    #[default]
+    Nobody,
+    /// The certificate has no name of the kind that is asked for.
+    Nameless,
+    User {
+        name: Box<str>,
+        /// The name has to be the Client Identifier as well.
+        is_client_id: bool,
+    },
 }
 
 impl Tls {
@@ -83,18 +84,39 @@ impl Tls {
             connection: connection.expect("the configuration was checked when it was made"),
             held: Vec::new(),
             owed: Vec::new(),
+            naming: server.naming,
             begun: false,
+            failed: false,
             close_sent: false,
+        }
+    }
+
+    /// Who the client is by its certificate. It is known once the handshake is over.
+    pub fn certified(&self) -> Certified {
+        let certificate = self.connection.peer_certificates().and_then(|chain| chain.first());
+        let (Some(certificate), Some(naming)) = (certificate, self.naming) else {
+            return Certified::Nobody;
+        };
+        match names::user_name(certificate, naming.user_from) {
+            Some(name) => Certified::User { name, is_client_id: naming.fixes_client_id },
+            None => Certified::Nameless,
         }
     }
 
     /// Takes all received bytes.
     pub fn receive(&mut self, bytes: &mut [u8]) -> Opened {
+        if self.failed {
+            return Opened::default();
+        }
         if let Some(&first) = bytes.first().filter(|_| !mem::replace(&mut self.begun, true))
             && first != HANDSHAKE
         {
-            let plain = first == CONNECT;
-            let failure = if plain { TlsFailure::PlainMqtt } else { TlsFailure::NotTls };
+            let failure = match first {
+                CONNECT => TlsFailure::PlainMqtt,
+                b'A'..=b'Z' => TlsFailure::PlainHttp,
+                _ => TlsFailure::NotTls,
+            };
+            self.failed = true;
             return Opened { end: Some(TlsEnd::Failed(failure)), ..Opened::default() };
         }
         let mut opened = Opened::default();
@@ -131,35 +153,50 @@ impl Tls {
     /// sealed as many records as they may.
     #[must_use]
     pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> bool {
-        loop {
-            match self.connection.process_tls_records(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    let start = out.len();
-                    out.resize(start + plain.len() + RECORD_OVERHEAD, 0);
-                    let sealed = traffic.encrypt(plain, &mut out[start..]).unwrap_or(0);
-                    out.truncate(start + sealed);
-                    return sealed > 0;
-                }
-                _ => return false,
-            }
-        }
+        self.write(out, |mut traffic, out| {
+            let start = out.len();
+            out.resize(start + plain.len() + RECORD_OVERHEAD, 0);
+            let sealed = traffic.encrypt(plain, &mut out[start..]).unwrap_or(0);
+            out.truncate(start + sealed);
+            sealed > 0
+        })
     }
 
     /// The `close_notify`, once; empty if there is none to send.
     pub fn take_close(&mut self) -> Vec<u8> {
         let mut close = Vec::new();
-        if mem::replace(&mut self.close_sent, true) {
-            return close;
-        }
-        let status = self.connection.process_tls_records(&mut []);
-        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
-            close.resize(RECORD_OVERHEAD, 0);
-            let sealed = traffic.queue_close_notify(&mut close).unwrap_or(0);
-            close.truncate(sealed);
+        if !mem::replace(&mut self.close_sent, true) {
+            self.write(&mut close, |mut traffic, close| {
+                let start = close.len();
+                close.resize(start + RECORD_OVERHEAD, 0);
+                let sealed = traffic.queue_close_notify(&mut close[start..]).unwrap_or(0);
+                close.truncate(start + sealed);
+                sealed > 0
+            });
         }
         close
+    }
+
+    /// Appends what rustls has ready, then what `write` writes. False: the handshake has not come
+    /// so far, or the connection has ended.
+    fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(WriteTraffic<'_, ServerConnectionData>, &mut Vec<u8>) -> bool,
+    ) -> bool {
+        loop {
+            if self.failed {
+                return false;
+            }
+            // rustls refers to parts of a handshake message by their places among the held bytes,
+            // and panics when they are not there.
+            match self.connection.process_tls_records(&mut self.held).state {
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::WriteTraffic(traffic)) => return write(traffic, out),
+                _ => return false,
+            }
+        }
     }
 
     /// Memory for an incomplete record or handshake message, in bytes.
@@ -168,6 +205,8 @@ impl Tls {
     }
 
     pub fn forget_held(&mut self) {
+        // rustls still refers to a whole record among them: it has begun a handshake message.
+        self.failed |= begins_whole(&self.held);
         self.held = Vec::new();
     }
 
@@ -202,21 +241,28 @@ impl Tls {
             }
         }
         if let Some(TlsEnd::Failed(_)) = opened.end {
-            self.collect_alert();
+            self.failed = true;
+            self.take_alert(&mut bytes[used..]);
         }
         used
     }
 
-    /// Collects the alert that tells the client why.
-    fn collect_alert(&mut self) {
-        loop {
-            match self.connection.process_tls_records(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.owed),
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                _ => return,
-            }
+    /// Takes the alert that tells the client why. `rest` is what came after the wrong bytes.
+    ///
+    /// rustls is asked once: it would look at the rest, and panics at a second alert.
+    fn take_alert(&mut self, rest: &mut [u8]) {
+        if let Ok(ConnectionState::EncodeTlsData(data)) =
+            self.connection.process_tls_records(rest).state
+        {
+            encode(data, &mut self.owed);
         }
     }
+}
+
+/// Whether the bytes begin with a whole record.
+fn begins_whole(bytes: &[u8]) -> bool {
+    let &[_, _, _, high, low, ref rest @ ..] = bytes else { return false };
+    rest.len() >= usize::from(u16::from_be_bytes([high, low]))
 }
 
 /// Appends a message that rustls has ready.
@@ -227,22 +273,6 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, owed: &mut Vec<u8>) {
         owed.resize(start + size.required_size, 0);
         let written = data.encode(&mut owed[start..]).unwrap_or(0);
         owed.truncate(start + written);
-    }
-}
-
-impl From<&Error> for TlsFailure {
-    fn from(error: &Error) -> TlsFailure {
-        match error {
-            Error::AlertReceived(
-                AlertDescription::UnknownCA
-                | AlertDescription::BadCertificate
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::CertificateExpired,
-            ) => TlsFailure::Distrusted,
-            Error::AlertReceived(_) => TlsFailure::Alert,
-            Error::PeerIncompatible(_) => TlsFailure::NothingInCommon,
-            _ => TlsFailure::Wrong,
-        }
     }
 }
 

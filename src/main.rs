@@ -7,7 +7,7 @@ use std::{
 
 use mimalloc::MiMalloc;
 use ringmq::{
-    config::{Config, Order, Source},
+    config::{Config, Order, Source, StoreOrder},
     runtime::{self, HangUps},
     server,
 };
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     match Order::from_command_line() {
         Ok(Order::Run(config, source)) => run(&config, &source, hang_ups),
         Ok(Order::Check(config)) => check(&config),
+        Ok(Order::Store(order)) => store(&order),
         Err(error) => {
             eprintln!("ringmq: {error}");
             ExitCode::from(error.exit_status())
@@ -38,6 +39,16 @@ fn main() -> ExitCode {
 
 fn run(config: &Config, source: &Source, hang_ups: HangUps) -> ExitCode {
     match server::run(config, source, hang_ups) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringmq: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn store(order: &StoreOrder) -> ExitCode {
+    match server::store(order) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringmq: {error:#}");

@@ -3,6 +3,7 @@
 mod check;
 mod log;
 mod reload;
+mod store_tools;
 mod tls;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 use anyhow::{Context, Result};
 use tracing::{info, warn};
 
-pub use self::check::check;
+pub use self::{check::check, store_tools::store};
 use self::{log::Log, reload::Reload};
 use crate::{
     access::{Accounts, Acl, Failures, Passwords, Policy, scram::ScramUsers},

@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
 
-use clap::{Arg, Args, Command, value_parser};
+use clap::{Arg, Args, Command, Subcommand, value_parser};
 
 use super::{
     cpus::CpuList,
     keys::{FILE_FLAG, with_switches},
+    store::StoreOrder,
     tls::TlsFlags,
     values::{
         AclSubscribe, Feature, LogFormat, feature_parser, log_format_parser, parse_acl_subscribe,
@@ -34,6 +35,12 @@ pub(super) fn command_line() -> Command {
         .args_conflicts_with_subcommands(true)
         .subcommand(broker(Command::new(RUN)).about(RUN_ABOUT).after_help(SOURCES))
         .subcommand(broker(Command::new(CHECK)).about(CHECK_ABOUT).after_help(SOURCES))
+        .subcommand(store())
+}
+
+fn store() -> Command {
+    let command = Command::new(STORE).about(STORE_ABOUT).max_term_width(WIDTH);
+    StoreOrder::augment_subcommands(command).subcommand_required(true).arg_required_else_help(true)
 }
 
 /// The flags of a broker alone.
@@ -56,6 +63,7 @@ fn file_flag() -> Arg {
 
 pub(super) const RUN: &str = "run";
 pub(super) const CHECK: &str = "check";
+pub(super) const STORE: &str = "store";
 
 const ABOUT: &str = "An MQTT broker for versions 3.1, 3.1.1 and 5.0, with one shard per CPU core, \
                      on io_uring. Without a subcommand it runs the broker.";
@@ -63,6 +71,7 @@ const RUN_ABOUT: &str = "Runs the broker, as without a subcommand";
 const CHECK_ABOUT: &str = "Checks the configuration and the files that it names, and says what \
                            would be served. The exit status is 0 if the broker could start, 1 for \
                            a wrong file, 2 for a wrong flag or configuration file";
+const STORE_ABOUT: &str = "Looks at the store of a data directory, checks, copies and repairs it";
 const SOURCES: &str = "Each flag is also a key of the configuration file, and a variable of the \
                        environment: RINGMQ_MAX_QUEUED is --max-queued. A flag comes before a \
                        variable, a variable before the file.";

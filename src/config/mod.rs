@@ -13,6 +13,7 @@ mod flags;
 mod keys;
 mod memory;
 mod source;
+mod store;
 mod tls;
 mod values;
 
@@ -23,14 +24,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::ArgMatches;
+use clap::{ArgMatches, FromArgMatches};
 use thiserror::Error;
 
 use self::{
     cpus::CpuList,
     flags::{
-        AccessFlags, CHECK, Flags, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags, ShardFlags,
-        SharingFlags, TuningFlags, broker_flags, command_line,
+        AccessFlags, CHECK, Flags, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags, STORE,
+        ShardFlags, SharingFlags, TuningFlags, broker_flags, command_line,
     },
     tls::TlsFlags,
     values::{AclSubscribe, Feature, PORT},
@@ -38,6 +39,7 @@ use self::{
 pub use self::{
     file::FileFault,
     source::{Source, SourceError},
+    store::{DataDir, StoreOrder},
     tls::{ClientFiles, TlsListeners},
     values::LogFormat,
 };
@@ -64,6 +66,8 @@ pub enum Order {
     Run(Box<Config>, Source),
     /// Say what [`Order::Run`] would serve.
     Check(Box<Config>),
+    /// Do something with a store.
+    Store(StoreOrder),
 }
 
 impl Order {
@@ -73,6 +77,10 @@ impl Order {
         let matches = command_line().get_matches();
         match matches.subcommand() {
             Some((CHECK, matches)) => Ok(Order::Check(Box::new(Config::read(&source(matches))?))),
+            Some((STORE, matches)) => {
+                let order = StoreOrder::from_arg_matches(matches);
+                Ok(Order::Store(order.unwrap_or_else(|error| error.exit())))
+            }
             // No subcommand, or `run`.
             other => {
                 let source = source(other.map_or(&matches, |(_, matches)| matches));

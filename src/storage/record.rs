@@ -96,6 +96,44 @@ pub enum Record<'a> {
 }
 
 impl Record<'_> {
+    /// The names of all kinds.
+    pub const KINDS: [&'static str; 14] = [
+        "Epoch",
+        "Session",
+        "SessionEnd",
+        "Disconnected",
+        "Subscription",
+        "Unsubscribe",
+        "Message",
+        "Ref",
+        "Ack",
+        "Released",
+        "Hold",
+        "Unhold",
+        "Retain",
+        "Taken",
+    ];
+
+    /// The place of the record's kind among all kinds.
+    pub fn kind_index(&self) -> usize {
+        match self {
+            Record::Epoch { .. } => 0,
+            Record::Session(_) => 1,
+            Record::SessionEnd { .. } => 2,
+            Record::Disconnected { .. } => 3,
+            Record::Subscription { .. } => 4,
+            Record::Unsubscribe { .. } => 5,
+            Record::Message(_) => 6,
+            Record::Ref(_) => 7,
+            Record::Ack { .. } => 8,
+            Record::Released { .. } => 9,
+            Record::Hold { .. } => 10,
+            Record::Unhold { .. } => 11,
+            Record::Retain(_) => 12,
+            Record::Taken { .. } => 13,
+        }
+    }
+
     /// Whether a ledger keeps the place of the record, unless a later record makes it void.
     pub fn is_kept(&self) -> bool {
         match self {

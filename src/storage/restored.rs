@@ -1,7 +1,7 @@
 //! What a start begins with: all that earlier processes have written and that still counts.
 
 use super::{
-    MessageId, Record, Records, SessionNumber, Stamp, Unreadable,
+    MessageId, MessageRecord, Record, Records, RetainRecord, SessionNumber, Stamp, Unreadable,
     ledger::{Ledger, Place, Row, SessionEntry},
 };
 use crate::base::{hash::Seed, ids::ShardId, time::WallTime};
@@ -51,6 +51,21 @@ pub struct Restored {
     pub next_message: u64,
 }
 
+impl Restored {
+    /// A message by its id.
+    pub fn message(&self, id: MessageId) -> Option<MessageRecord<'_>> {
+        let id_of = |kept: &Kept| match kept.record() {
+            Record::Message(message) => message.id,
+            _ => MessageId::default(),
+        };
+        let place = self.messages.binary_search_by_key(&id, id_of).ok()?;
+        match self.messages[place].record() {
+            Record::Message(message) => Some(message),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct RestoredSession {
     pub number: SessionNumber,
@@ -75,6 +90,13 @@ pub struct RestoredRetain {
     /// The `Retain` record. It removes the message if it has none.
     pub record: Kept,
     pub stamp: Stamp,
+}
+
+impl RestoredRetain {
+    /// Whether the topic has a message; otherwise the record removes it.
+    pub fn has_message(&self) -> bool {
+        matches!(self.record.record(), Record::Retain(RetainRecord { message: Some(_), .. }))
+    }
 }
 
 /// A message that shard `to` of the former process has not taken from shard `from`.

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read},
+    io::{self, Read, Seek, SeekFrom},
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -13,6 +13,7 @@ use tracing::info;
 
 use super::fault::StoreFault;
 use crate::storage::{
+    group::Group,
     log::Segments,
     segment::{BLOCK, SegmentHeader},
 };
@@ -46,8 +47,33 @@ impl Directory {
         Ok(Directory { path, direct, _lock: Some(lock) })
     }
 
+    /// A store that there is, for this process alone.
+    pub(super) fn existing(data_dir: &Path) -> Result<Directory, StoreFault> {
+        let path = data_dir.join(FOLDER);
+        match fs::metadata(&path) {
+            Ok(_) => Directory::open(data_dir),
+            Err(error) => Err(StoreFault::Directory { path, error }),
+        }
+    }
+
+    /// A new store in a data directory that has none.
+    pub(super) fn create(data_dir: &Path) -> Result<Directory, StoreFault> {
+        let directory = Directory::open(data_dir)?;
+        if (&directory).numbers()?.is_empty() {
+            Ok(directory)
+        } else {
+            Err(directory.fault(io::ErrorKind::AlreadyExists.into()))
+        }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether another process copies the segments: then none may be written anew.
+    pub(super) fn is_pinned(&self) -> bool {
+        let pin = File::open(self.path.join(PIN));
+        pin.is_ok_and(|pin| matches!(pin.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
     pub(super) fn segment_path(&self, number: u32) -> PathBuf {
@@ -123,6 +149,64 @@ impl Segments for &Directory {
         let path = self.segment_path(number);
         let read = File::open(&path).and_then(|mut file| file.read_to_end(bytes));
         read.map(drop).map_err(|error| StoreFault::Directory { path, error })
+    }
+}
+
+/// The segments of a store as they are being written. While they are pinned, none is used again.
+#[derive(Debug)]
+pub(super) struct Pin {
+    path: PathBuf,
+    files: Vec<(u32, File)>,
+    _lock: File,
+}
+
+impl Pin {
+    pub(super) fn take(data_dir: &Path) -> Result<Pin, StoreFault> {
+        let path = data_dir.join(FOLDER);
+        let fault = |error| StoreFault::Directory { path: path.clone(), error };
+        let pin = private().create(true).write(true).open(path.join(PIN)).map_err(fault)?;
+        pin.lock().map_err(fault)?;
+        let directory = Directory { path: path.clone(), direct: false, _lock: None };
+        let mut files = Vec::new();
+        for number in (&directory).numbers()? {
+            match File::open(directory.segment_path(number)) {
+                Ok(file) => files.push((number, file)),
+                // It does not count any more since the numbers were read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(fault(error)),
+            }
+        }
+        Ok(Pin { path, files, _lock: pin })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether this group is there now.
+    pub(super) fn has_group(&mut self, segment: u32, offset: usize, lsn: u64) -> bool {
+        let mut bytes = Vec::new();
+        let read = self.read(segment, &mut bytes).is_ok();
+        let group = bytes.get(offset..).and_then(|bytes| Group::read(bytes, segment));
+        read && group.is_some_and(|group| group.header.lsn == lsn)
+    }
+}
+
+impl Segments for Pin {
+    type Error = StoreFault;
+
+    fn numbers(&mut self) -> Result<Vec<u32>, StoreFault> {
+        Ok(self.files.iter().map(|(number, _)| *number).collect())
+    }
+
+    fn read(&mut self, number: u32, bytes: &mut Vec<u8>) -> Result<(), StoreFault> {
+        bytes.clear();
+        let fault = |error| StoreFault::Directory { path: self.path.clone(), error };
+        let Some((_, file)) = self.files.iter_mut().find(|(known, _)| *known == number) else {
+            return Err(fault(io::ErrorKind::NotFound.into()));
+        };
+        file.seek(SeekFrom::Start(0)).map_err(fault)?;
+        file.read_to_end(bytes).map(drop).map_err(fault)
     }
 }
 
@@ -223,6 +307,7 @@ fn write_zeros(path: &Path, bytes: usize) -> io::Result<()> {
 const FOLDER: &str = "store";
 const LOCK: &str = "lock";
 const PROBE: &str = "probe";
+const PIN: &str = "pin";
 /// The extensions of segments, of files that can become segments, and of those in the making.
 pub(super) const SEGMENT: &str = "seg";
 pub(super) const FREE: &str = "free";

@@ -10,10 +10,12 @@
 mod fault;
 mod files;
 mod handle;
+mod measure;
 mod supply;
 mod sweep;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 mod writer;
 
 use std::{
@@ -223,13 +225,13 @@ fn writer(
         freed: None,
         unsafe_since: None,
         was_full: false,
+        is_stuck: false,
     })
 }
 
 impl Store {
     /// Starts the thread. Returns the ends of the shards, in their order. If the store cannot be
     /// written, it asks for a stop.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the shards do not write records yet"))]
     pub(super) fn start(
         self,
         bells: &Bells,
@@ -256,7 +258,6 @@ fn run(writer: Writer, mut posts: Posts, stop: &Stop) -> Result<(), StoreFault> 
 
 impl StoreThread {
     /// Waits until all that was posted is on disk.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the shards do not write records yet"))]
     pub(super) fn end(self) -> Result<(), StoreFault> {
         self.ender.end();
         self.thread.join().unwrap_or(Err(StoreFault::Lost))

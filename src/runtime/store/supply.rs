@@ -13,7 +13,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::files::{Directory, FREE, SEGMENT, UNFINISHED};
+use super::files::{Directory, FREE, UNFINISHED};
 use crate::storage::segment::SegmentHeader;
 
 /// A segment with its header and nothing else.
@@ -119,10 +119,6 @@ impl Supply {
         self.ready.iter().map(|ready| ready.bytes).sum()
     }
 
-    pub(super) fn is_ordered(&self) -> bool {
-        self.is_ordered
-    }
-
     /// Why there are fewer segments than there should be.
     pub(super) fn shortage(&self) -> Option<&io::Error> {
         self.shortage.as_ref()
@@ -167,11 +163,12 @@ impl Maker {
         Ok(Ready { number: header.number, file, bytes })
     }
 
-    /// A free file of exactly this size. Others are removed: they were made for another size.
+    /// A free file of exactly this size. Others are removed: they were made for another size, or a
+    /// backup reads them.
     fn take_free(&mut self, bytes: usize) -> Option<PathBuf> {
         while let Some(path) = self.free.pop() {
-            let has = fs::metadata(&path).is_ok_and(|data| data.len() == bytes as u64);
-            if has {
+            let fits = fs::metadata(&path).is_ok_and(|data| data.len() == bytes as u64);
+            if fits && !self.directory.is_pinned() {
                 return Some(path);
             }
             drop(fs::remove_file(&path));
@@ -205,7 +202,6 @@ pub(super) fn set_aside(directory: &Directory, behind: &[u32]) -> io::Result<Vec
         fs::rename(&path, path.with_extension(FREE))?;
     }
     directory.sync()?;
-    debug_assert!(directory.segment_path(1).extension().is_some_and(|it| it == SEGMENT));
     let mut free = directory.files(FREE)?;
     for path in free.drain(FREE_MAX.min(free.len())..) {
         fs::remove_file(path)?;

@@ -9,7 +9,7 @@ use super::{
     writer::{Used, Writer, now},
 };
 use crate::storage::{
-    OldGroup, RACE, Rewriting,
+    OldGroup, RACE, Record, Records, Rewriting,
     group::{GROUP_HEADER, Group, padded},
     segment::BLOCK,
 };
@@ -118,7 +118,7 @@ impl Writer {
         let number = sweep.segment.number;
         while let Some(group) = Group::read(&window.all_mut()[done..read], number) {
             let bytes = group.bytes();
-            if !self.has_room_for(group.records.len()) {
+            if !self.has_room_for(group.records) {
                 let part = if done > 0 { Part::Groups(done) } else { Part::NoRoom };
                 return Ok((part, window));
             }
@@ -133,10 +133,12 @@ impl Writer {
 
     /// Whether all records of an old group fit into the group that is being written: they may grow,
     /// because the absence of a session follows its terms. An empty segment takes any group.
-    fn has_room_for(&self, records: usize) -> bool {
+    fn has_room_for(&self, records: &[u8]) -> bool {
+        let fits = |bytes| self.active.offset + padded(self.records + bytes) <= self.active.bytes;
+        let is_session = |record: &_| matches!(record, Ok(Record::Session(_)));
+        let growth = || ABSENCE * Records::new(records).filter(is_session).count();
         let is_first = self.records == 0 && self.active.offset == BLOCK;
-        let end = self.active.offset + padded(self.records + 2 * records);
-        is_first || end <= self.active.bytes
+        is_first || fits(2 * records.len()) || fits(records.len() + growth())
     }
 
     fn sweep_group(&mut self, group: &Group<'_>, segment: u32, offset: usize) -> io::Result<()> {
@@ -172,5 +174,7 @@ const FACTOR: usize = 2;
 const SLACK: usize = 64 << 20;
 /// Bytes of an old segment that one group cleans, at least.
 const SWEEP_BYTES: usize = 512 << 10;
+/// Bytes of a `Disconnected` record, at most.
+const ABSENCE: usize = 32;
 /// Bytes that are read at once.
 const WINDOW: usize = 256 << 10;

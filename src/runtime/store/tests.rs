@@ -208,6 +208,7 @@ fn a_log_of_what_has_ended_is_cleaned() {
         if ordinal % 8 == 0 {
             running.wait(0, mark);
         }
+        assert_eq!(running.handles[0].condition(), Condition::Running);
     }
     running.wait(0, mark);
     running.thread.end().unwrap();
@@ -313,4 +314,80 @@ fn the_other_modes_answer_after_the_write_and_end_with_a_sync() {
         running.thread.end().unwrap();
         assert_eq!(open(&config, 1).unwrap().restored.sessions.len(), 1);
     }
+}
+
+/// What a tool of `ringmq store` says of a data directory.
+fn told(
+    place: &Path,
+    tool: impl FnOnce(&Path, &mut Vec<u8>) -> Result<(), StoreFault>,
+) -> Result<String, StoreFault> {
+    let mut out = Vec::new();
+    tool(place, &mut out)?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+/// A store with two sessions and a message for each.
+fn filled(place: &Place) -> Running {
+    let mut running = Running::start(open(&place.config(), 1).unwrap().store);
+    for number in 1..=2 {
+        let records = [session(number), message(number, b"payload"), reference(number, number)];
+        let mark = running.post(0, &records);
+        running.wait(0, mark);
+    }
+    running
+}
+
+#[test]
+fn the_tools_tell_what_a_store_has() {
+    let place = Place::new();
+    filled(&place).thread.end().unwrap();
+    let inspected = told(&place.0, tools::inspect).unwrap();
+    assert!(inspected.contains("2 sessions, 2 messages, 0 of them retained"), "{inspected}");
+    assert!(inspected.contains("2 Ref\n"), "{inspected}");
+    let verified = told(&place.0, tools::verify).unwrap();
+    assert_eq!(verified, "the store can be read: 1 segments, up to group 2\n");
+    let exported = told(&place.0, tools::export).unwrap();
+    assert_eq!(exported.lines().count(), 4);
+    assert!(exported.contains("\"payload\":\"cGF5bG9hZA==\""), "{exported}");
+    let missing = place.0.join("none");
+    assert!(told(&missing, tools::verify).is_err());
+    assert!(!missing.exists());
+}
+
+#[test]
+fn a_backup_of_a_running_store_has_what_was_safe_before() {
+    let (place, target) = (Place::new(), Place::new());
+    let running = filled(&place);
+    let to = target.0.join("copy");
+    told(&place.0, |path, out| tools::backup(path, &to, out)).unwrap();
+    assert!(told(&place.0, tools::verify).is_err(), "it is in use");
+    running.thread.end().unwrap();
+    let digest = |path: &Path| told(path, tools::digest).unwrap();
+    assert_eq!(digest(&to), digest(&place.0));
+    // A place that has a store already is no place for a backup.
+    assert!(told(&place.0, |path, out| tools::backup(path, &to, out)).is_err());
+    assert_eq!(open(&StoreConfig { data_dir: to, ..place.config() }, 1).unwrap().epoch, 2);
+}
+
+#[test]
+fn repair_keeps_what_can_be_read_and_sets_the_rest_aside() {
+    let place = Place::new();
+    let mut running = filled(&place);
+    let mark = running.post(1, &[session(3)]);
+    running.wait(1, mark);
+    running.thread.end().unwrap();
+    let file = File::options().write(true).open(place.segment(1)).unwrap();
+    file.write_all_at(b"?", 2 * BLOCK as u64 + 70).unwrap();
+    assert!(told(&place.0, tools::verify).is_err());
+    let repaired = told(&place.0, tools::repair).unwrap();
+    assert!(
+        repaired.starts_with("groups 2 to 2 are lost\n2 groups are kept, 1 are lost"),
+        "{repaired}"
+    );
+    let restored = open(&place.config(), 1).unwrap().restored;
+    let numbers: Vec<u64> = restored.sessions.iter().map(|session| session.number.0).collect();
+    assert_eq!(numbers, [1, 3]);
+    let aside = fs::read_dir(place.0.join("store")).unwrap();
+    let is_aside = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("aside-");
+    assert_eq!(aside.filter(|entry| is_aside(&entry.as_ref().unwrap().file_name())).count(), 1);
 }

@@ -95,6 +95,8 @@ pub(super) struct Writer {
     /// Since when there is a written group that is not durable.
     pub(super) unsafe_since: Option<Moment>,
     pub(super) was_full: bool,
+    /// Cleaning waits for a segment to write to.
+    pub(super) is_stuck: bool,
 }
 
 /// How much room a store takes.
@@ -139,7 +141,7 @@ impl Writer {
 
     /// How long to wait for posts.
     fn patience(&self) -> Duration {
-        if self.is_sweep_due() {
+        if self.is_sweep_due() && !self.is_stuck {
             return Duration::ZERO;
         }
         let sync_in = self.unsafe_since.zip(self.durability.interval());
@@ -172,8 +174,10 @@ impl Writer {
     fn write_group(&mut self, posts: &Posts) -> Result<(), StoreFault> {
         self.place_group(posts)?;
         self.account()?;
-        match self.sweep_into_group()? {
-            Swept::NoRoom if self.supply.ready() > 0 => self.open_next(posts)?,
+        let swept = self.sweep_into_group()?;
+        self.is_stuck = swept == Swept::NoRoom && self.supply.ready() == 0;
+        match swept {
+            Swept::NoRoom if !self.is_stuck => self.open_next(posts)?,
             Swept::Segment => self.write_records()?,
             Swept::Part if self.records > 0 => self.write_records()?,
             Swept::NoRoom | Swept::Part => {}
@@ -295,9 +299,8 @@ impl Writer {
     /// Orders the segments that come next, while there is room for them.
     fn order_segments(&mut self) {
         self.supply.collect(Duration::ZERO);
-        let bytes = self.segment_bytes();
-        if self.bytes() + self.supply.bytes() + bytes <= self.limits.bytes_max {
-            self.supply.order(bytes);
+        if self.may_order() {
+            self.supply.order(self.segment_bytes());
         }
     }
 
@@ -310,10 +313,15 @@ impl Writer {
         self.active.bytes + self.used.iter().map(|used| used.bytes).sum::<usize>()
     }
 
-    /// Whether there are fewer segments ahead than there have to be, and none is on its way.
-    pub(super) fn is_cramped(&self) -> bool {
-        let is_coming = self.supply.is_ordered() && self.supply.shortage().is_none();
-        self.supply.ready() < READY && !is_coming
+    /// Whether there are fewer segments ahead than there have to be, and no more can be made.
+    fn is_cramped(&self) -> bool {
+        let is_short = self.supply.shortage().is_some() || !self.may_order();
+        self.supply.ready() < READY && is_short
+    }
+
+    /// Whether one more segment is within the limit of all.
+    fn may_order(&self) -> bool {
+        self.bytes() + self.supply.bytes() + self.segment_bytes() <= self.limits.bytes_max
     }
 
     /// Tells the shards when room is short, and when there is enough again.

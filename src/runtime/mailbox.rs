@@ -1,6 +1,13 @@
 //! The mailboxes between shards, and the items that wait at their sender for room in one.
 
-use std::{collections::VecDeque, mem};
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use super::connection::Moved;
 use crate::{
@@ -24,6 +31,21 @@ pub(super) fn mailbox_items_max(shards: usize) -> usize {
 const SHARD_ITEMS_MAX: usize = 64;
 const MAILBOX_ITEMS_MAX: usize = 16;
 
+/// The bytes of the letters that each shard has posted and that were not read to the end. All
+/// clones are the same count.
+#[derive(Clone)]
+pub(super) struct Posted(Arc<[AtomicUsize]>);
+
+impl Posted {
+    pub(super) fn new(shards: usize) -> Posted {
+        Posted((0..shards).map(|_| AtomicUsize::new(0)).collect())
+    }
+
+    fn by(&self, shard: ShardId) -> &AtomicUsize {
+        &self.0[shard.index()]
+    }
+}
+
 /// The mailboxes of one shard.
 pub(super) struct Mail {
     endpoint: Endpoint<MailboxItem>,
@@ -34,6 +56,7 @@ pub(super) struct Mail {
     unread: ShardSet,
     /// By peer, a batch of which some letters were handled.
     begun: Vec<Option<LetterBatch>>,
+    posted: Posted,
 }
 
 #[derive(Default)]
@@ -45,10 +68,11 @@ struct Outgoing {
 }
 
 impl Mail {
-    pub(super) fn new(endpoint: Endpoint<MailboxItem>) -> Mail {
+    pub(super) fn new(endpoint: Endpoint<MailboxItem>, posted: Posted) -> Mail {
         let outgoing = (0..endpoint.shards()).map(|_| Outgoing::default()).collect();
         let begun = (0..endpoint.shards()).map(|_| None).collect();
-        Mail { endpoint, outgoing, waiting: ShardSet::EMPTY, unread: ShardSet::EMPTY, begun }
+        let (waiting, unread) = (ShardSet::EMPTY, ShardSet::EMPTY);
+        Mail { endpoint, outgoing, waiting, unread, begun, posted }
     }
 
     pub(super) fn me(&self) -> ShardId {
@@ -101,8 +125,14 @@ impl Mail {
             _ => None,
         });
         let full = mem::replace(letters, blank.unwrap_or_default());
+        let bytes = full.bytes();
+        // Relaxed, here and below: the number guards no other memory. It is counted before the
+        // receiver can take it off.
+        let posted = self.posted.by(self.endpoint.me());
+        posted.fetch_add(bytes, Ordering::Relaxed);
         match self.endpoint.try_send(to, MailboxItem::Letters(full), peers) {
             Err(MailboxItem::Letters(full)) => {
+                posted.fetch_sub(bytes, Ordering::Relaxed);
                 *spare = Some(mem::replace(letters, full));
                 false
             }
@@ -115,9 +145,10 @@ impl Mail {
         !self.waiting.is_empty()
     }
 
-    /// Bytes of the letters that wait here.
+    /// Bytes of the letters that this shard has written and that were not read to the end.
     pub(super) fn held(&self) -> usize {
-        self.waiting.iter().map(|to| self.outgoing[to.index()].letters.bytes()).sum()
+        let waiting = self.waiting.iter().map(|to| self.outgoing[to.index()].letters.bytes());
+        waiting.sum::<usize>() + self.posted.by(self.me()).load(Ordering::Relaxed)
     }
 
     /// The peers whose mailboxes are to be read.
@@ -142,6 +173,7 @@ impl Mail {
     }
 
     pub(super) fn recycle(&self, from: ShardId, mut letters: LetterBatch) {
+        self.posted.by(from).fetch_sub(letters.bytes(), Ordering::Relaxed);
         letters.clear();
         self.endpoint.recycle(from, MailboxItem::Letters(letters));
     }
@@ -175,7 +207,9 @@ mod tests {
     }
 
     fn pair() -> (Mail, Mail, ShardId, ShardId) {
-        let mut ends = mesh(2, MAILBOX_ITEMS_MAX).into_iter().map(Mail::new);
+        let posted = Posted::new(2);
+        let ends = mesh(2, MAILBOX_ITEMS_MAX).into_iter();
+        let mut ends = ends.map(|end| Mail::new(end, posted.clone()));
         let (first, second) = (ends.next().unwrap(), ends.next().unwrap());
         let (from, to) = (first.me(), second.me());
         (first, second, from, to)
@@ -235,6 +269,21 @@ mod tests {
         receiver.put_back(from, letters);
         assert!(receiver.has_unread() && !receiver.announce_sleep());
         assert_eq!(read(&mut receiver, from), [3, 4, 5]);
+    }
+
+    #[test]
+    fn letters_are_counted_until_they_have_been_read() {
+        let (mut sender, mut receiver, from, to) = pair();
+        for _ in 0..=MAILBOX_ITEMS_MAX {
+            write(&mut sender, to, 1);
+            sender.flush(&mut NobodySleeps);
+        }
+        let each = size_of::<Letter>();
+        assert_eq!(sender.held(), (MAILBOX_ITEMS_MAX + 1) * each);
+        assert_eq!((read(&mut receiver, from).len(), sender.held()), (MAILBOX_ITEMS_MAX, each));
+        sender.flush(&mut NobodySleeps);
+        read(&mut receiver, from);
+        assert_eq!(sender.held(), 0);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{
     executor::{self, TurnLoop},
     fault::Fault,
     listen::{self, ListeningSockets},
-    mailbox::{Mail, MailboxItem, mailbox_items_max},
+    mailbox::{Mail, MailboxItem, Posted, mailbox_items_max},
     partials::PartialLimits,
     probe::{Capacity, fault_of_shard, probe},
     random::Random,
@@ -57,6 +57,7 @@ pub fn run<B: Brain + 'static>(
 
     let (report, reports) = bounded(shards);
     let mut threads = Vec::with_capacity(shards);
+    let posted = Posted::new(shards);
     let ends = mesh(shards, mailbox_items_max(shards)).into_iter().zip(sockets);
     for ((endpoint, sockets), (verifier, renewals)) in ends.zip(verifiers.into_iter().zip(renewals))
     {
@@ -66,6 +67,7 @@ pub fn run<B: Brain + 'static>(
             config: config.clone(),
             cpu: config.cpus[me.index()],
             endpoint,
+            posted: posted.clone(),
             sockets,
             verifier,
             renewals,
@@ -145,6 +147,7 @@ struct ShardSetup {
     config: RuntimeConfig,
     cpu: usize,
     endpoint: Endpoint<MailboxItem>,
+    posted: Posted,
     sockets: Vec<TcpListener>,
     verifier: Verifier,
     renewals: RenewalReceiver,
@@ -199,7 +202,7 @@ impl ShardSetup {
         };
         let tools = DriverParts {
             ring,
-            mail: Mail::new(self.endpoint),
+            mail: Mail::new(self.endpoint, self.posted),
             verifier: self.verifier,
             addresses,
             random: self.random,

@@ -129,6 +129,11 @@ impl Newcomer {
         let (held, holders) = (account.held(Kind::Sessions), account.sharers(Kind::Sessions));
         Newcomer { account: account.number(), held, holders }
     }
+
+    /// Whether the account has fewer than an equal part of so many sessions.
+    pub fn has_less_than_a_share_of(&self, sessions: usize) -> bool {
+        self.held.saturating_mul(self.holders) < sessions
+    }
 }
 
 /// The rows with most absent sessions, among which the account with most sessions is looked for.
@@ -186,6 +191,14 @@ mod tests {
         // With two holders the share is 3, and a fourth session of an account is beyond it.
         assert_eq!(victim(&absent, &accounts[0], 6), Some(0));
         assert_eq!(victim(&absent, &accounts[1], 6), Some(3));
+    }
+
+    /// Three sessions of four accounts are less than one each.
+    #[test]
+    fn who_has_nothing_has_less_than_a_share() {
+        let of = |held, holders| Newcomer { account: 0, held, holders };
+        assert!(of(0, 4).has_less_than_a_share_of(3) && !of(0, 1).has_less_than_a_share_of(0));
+        assert!(of(1, 4).has_less_than_a_share_of(5) && !of(1, 4).has_less_than_a_share_of(4));
     }
 
     #[test]

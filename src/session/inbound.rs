@@ -1,7 +1,10 @@
 //! The publisher's half of a session.
 
 use crate::{
-    base::hash::{Map, Seed},
+    base::{
+        byte_count::ByteCount,
+        hash::{Map, Seed},
+    },
     mqtt::{Delivery, PacketId},
 };
 
@@ -20,9 +23,25 @@ use crate::{
 pub struct Inbound {
     /// Packet Identifiers between PUBREC and PUBREL, and whether each came on this connection;
     /// `None` while there are none.
-    held: Option<Box<Map<PacketId, bool>>>,
+    held: Option<Box<Held>>,
     /// How many of them came on this connection.
     fresh: u16,
+}
+
+/// Packet Identifiers, and where their memory is counted.
+#[derive(Debug)]
+struct Held {
+    ids: Map<PacketId, bool>,
+    tally: ByteCount,
+}
+
+/// What a Packet Identifier takes that is held.
+const HELD_BYTES: usize = 8;
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.tally.subtract(self.ids.len() * HELD_BYTES);
+    }
 }
 
 /// What becomes of a PUBLISH.
@@ -40,28 +59,32 @@ impl Inbound {
     /// A connection begins with its full quota, even if messages of earlier connections are held.
     pub fn connect(&mut self) {
         self.fresh = 0;
-        self.held.iter_mut().flat_map(|held| held.values_mut()).for_each(|fresh| *fresh = false);
+        let held = self.held.iter_mut().flat_map(|held| held.ids.values_mut());
+        held.for_each(|fresh| *fresh = false);
     }
 
     /// Decides what to do with a PUBLISH, and holds its Packet Identifier at QoS 2.
     ///
-    /// The client may not exceed the Receive Maximum that it was told. [MQTT-3.3.4-9]
+    /// The client may not exceed the Receive Maximum that it was told. [MQTT-3.3.4-9] The memory of
+    /// the identifiers is counted in `tally`, until they are released or the session ends.
     pub fn handle_publish(
         &mut self,
         delivery: Delivery,
         receive_maximum: u16,
-        seed: Seed,
+        (seed, tally): (Seed, &ByteCount),
     ) -> Admission {
         let Delivery::ExactlyOnce(packet_id) = delivery else { return Admission::Route };
-        let held = self.held.get_or_insert_with(|| Box::new(Map::with_hasher(seed)));
+        let none = || Box::new(Held { ids: Map::with_hasher(seed), tally: tally.clone() });
+        let held = self.held.get_or_insert_with(none);
         // Held already, so the client has sent it again. [MQTT-4.3.3-10]
-        if held.contains_key(&packet_id) {
+        if held.ids.contains_key(&packet_id) {
             return Admission::AcknowledgeOnly;
         }
         if self.fresh >= receive_maximum {
             return Admission::QuotaExceeded;
         }
-        held.insert(packet_id, true);
+        held.ids.insert(packet_id, true);
+        held.tally.add(HELD_BYTES);
         self.fresh += 1;
         Admission::Route
     }
@@ -74,8 +97,9 @@ impl Inbound {
     /// Releases a Packet Identifier. False when it was not held.
     pub fn handle_pubrel(&mut self, packet_id: PacketId) -> bool {
         let Some(held) = &mut self.held else { return false };
-        let released = held.remove(&packet_id);
-        if held.is_empty() {
+        let released = held.ids.remove(&packet_id);
+        held.tally.subtract(if released.is_some() { HELD_BYTES } else { 0 });
+        if held.ids.is_empty() {
             self.held = None;
         }
         self.fresh -= u16::from(released == Some(true));
@@ -84,7 +108,7 @@ impl Inbound {
 
     /// How many Packet Identifiers are held.
     pub fn held(&self) -> usize {
-        self.held.as_ref().map_or(0, |held| held.len())
+        self.held.as_ref().map_or(0, |held| held.ids.len())
     }
 }
 
@@ -100,11 +124,35 @@ mod tests {
     fn a_qos_2_resend_is_acknowledged_again_and_routed_once() {
         let mut inbound = Inbound::default();
         let publish = Delivery::ExactlyOnce(ID);
-        assert_eq!(inbound.handle_publish(publish, 1, SEED), Admission::Route);
-        assert_eq!(inbound.handle_publish(publish, 1, SEED), Admission::AcknowledgeOnly);
+        assert_eq!(
+            inbound.handle_publish(publish, 1, (SEED, &ByteCount::default())),
+            Admission::Route
+        );
+        assert_eq!(
+            inbound.handle_publish(publish, 1, (SEED, &ByteCount::default())),
+            Admission::AcknowledgeOnly
+        );
         assert!(inbound.handle_pubrel(ID));
         assert!(!inbound.handle_pubrel(ID));
-        assert_eq!(inbound.handle_publish(publish, 1, SEED), Admission::Route);
+        assert_eq!(
+            inbound.handle_publish(publish, 1, (SEED, &ByteCount::default())),
+            Admission::Route
+        );
+    }
+
+    #[test]
+    fn what_is_held_is_counted_until_it_is_released_or_the_session_ends() {
+        let (mut inbound, tally) = (Inbound::default(), ByteCount::default());
+        for id in [1, 2, 3, 3] {
+            let publish = Delivery::ExactlyOnce(PacketId::new(id).unwrap());
+            inbound.handle_publish(publish, 9, (SEED, &tally));
+        }
+        assert_eq!(tally.bytes(), 3 * HELD_BYTES);
+        inbound.handle_pubrel(ID);
+        inbound.handle_pubrel(ID);
+        assert_eq!(tally.bytes(), 2 * HELD_BYTES);
+        drop(inbound);
+        assert_eq!(tally.bytes(), 0);
     }
 
     /// [MQTT-3.3.4-7]
@@ -113,10 +161,14 @@ mod tests {
         let mut inbound = Inbound::default();
         for value in 1..=3 {
             let id = PacketId::new(value).unwrap();
-            let admission = inbound.handle_publish(Delivery::ExactlyOnce(id), 2, SEED);
+            let admission =
+                inbound.handle_publish(Delivery::ExactlyOnce(id), 2, (SEED, &ByteCount::default()));
             assert_eq!(admission == Admission::QuotaExceeded, value == 3);
         }
-        assert_eq!(inbound.handle_publish(Delivery::AtLeastOnce(ID), 2, SEED), Admission::Route);
+        assert_eq!(
+            inbound.handle_publish(Delivery::AtLeastOnce(ID), 2, (SEED, &ByteCount::default())),
+            Admission::Route
+        );
         assert_eq!(inbound.held(), 2);
     }
 
@@ -124,18 +176,24 @@ mod tests {
     fn what_is_held_from_an_earlier_connection_does_not_count() {
         let mut inbound = Inbound::default();
         let [first, second] = [1, 2].map(|value| PacketId::new(value).unwrap());
-        inbound.handle_publish(Delivery::ExactlyOnce(first), 1, SEED);
+        inbound.handle_publish(Delivery::ExactlyOnce(first), 1, (SEED, &ByteCount::default()));
         inbound.connect();
         let fresh = Delivery::ExactlyOnce(second);
-        assert_eq!(inbound.handle_publish(fresh, 1, SEED), Admission::Route);
+        assert_eq!(
+            inbound.handle_publish(fresh, 1, (SEED, &ByteCount::default())),
+            Admission::Route
+        );
         assert!(inbound.handle_pubrel(first) && inbound.handle_pubrel(second));
-        assert_eq!(inbound.handle_publish(fresh, 1, SEED), Admission::Route);
+        assert_eq!(
+            inbound.handle_publish(fresh, 1, (SEED, &ByteCount::default())),
+            Admission::Route
+        );
     }
 
     #[test]
     fn a_session_with_nothing_held_owns_no_memory_for_it() {
         let mut inbound = Inbound::default();
-        inbound.handle_publish(Delivery::ExactlyOnce(ID), 1, SEED);
+        inbound.handle_publish(Delivery::ExactlyOnce(ID), 1, (SEED, &ByteCount::default()));
         inbound.refuse(ID);
         assert!(inbound.held.is_none());
     }

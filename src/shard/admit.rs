@@ -226,11 +226,11 @@ impl Shard {
     /// Whether there is memory for a new session of this account, or for a Will. When the budget is
     /// almost taken, only accounts with less than a fair share of the sessions get more.
     pub(super) fn has_memory_for(&self, account: &Account) -> bool {
-        let newcomer = Newcomer::of(account);
         match self.context.memory.scarcity() {
             Scarcity::Plenty | Scarcity::Short => true,
             Scarcity::Full => {
-                newcomer.held < self.context.settings.sessions.get() / newcomer.holders.max(1)
+                let sessions = self.context.settings.sessions.get();
+                Newcomer::of(account).has_less_than_a_share_of(sessions)
             }
             Scarcity::Spent => false,
         }

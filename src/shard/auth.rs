@@ -134,6 +134,11 @@ impl Authenticator {
         connect.wait(&self.waiting, 0)
     }
 
+    /// What the CONNECT packets take that wait.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting.taken()
+    }
+
     /// Begins with a CONNECT. Its client is let in or refused at once, or the connection waits.
     pub(super) fn begin(
         &mut self,

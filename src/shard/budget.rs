@@ -5,6 +5,7 @@ use std::{cell::Cell, rc::Rc};
 /// What may still be taken.
 #[derive(Clone, Debug)]
 pub(super) struct Budget {
+    max: usize,
     left: Rc<Cell<usize>>,
 }
 
@@ -17,7 +18,12 @@ pub(super) struct BudgetShare {
 
 impl Budget {
     pub(super) fn new(bytes: usize) -> Budget {
-        Budget { left: Rc::new(Cell::new(bytes)) }
+        Budget { max: bytes, left: Rc::new(Cell::new(bytes)) }
+    }
+
+    /// How many bytes are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.max - self.left.get()
     }
 
     /// Takes this many bytes; `None` if fewer are left.
@@ -44,6 +50,7 @@ mod tests {
         let six = budget.take(6).unwrap();
         assert!(budget.take(5).is_none());
         let four = budget.take(4).unwrap();
+        assert_eq!(budget.taken(), 10);
         drop(six);
         assert!(budget.take(7).is_none() && budget.take(6).is_some());
         drop(four);

@@ -90,6 +90,8 @@ pub(super) struct Memory {
     pub(super) wills: ByteCount,
     /// The subscriptions of all sessions.
     pub(super) subscriptions: ByteCount,
+    /// The Packet Identifiers of messages at QoS 2 from clients that have not released them.
+    pub(super) identifiers: ByteCount,
     /// The topics of the Topic Aliases of all clients.
     aliases: ByteCount,
     /// What goes when the budget is taken.
@@ -153,6 +155,7 @@ impl Memory {
             looked_at: 0,
             wills: ByteCount::default(),
             subscriptions: ByteCount::default(),
+            identifiers: ByteCount::default(),
             aliases: ByteCount::default(),
             purge: Purge::default(),
         }
@@ -198,6 +201,13 @@ impl Memory {
         let of_sessions = sessions + queues + wills + subscriptions + outboxes + payloads;
         let sum = self.held.sum();
         self.is_over && sum >= self.part / 8 * 7 && of_sessions >= sum / 2
+    }
+
+    /// Whether a client may have so many bytes of subscriptions though the budget is almost taken:
+    /// a sixteenth of the budget is divided among `holders` accounts.
+    pub(super) fn has_share_of_subscriptions(&self, bytes: usize, holders: usize) -> bool {
+        let share = self.budget.max / SUBSCRIPTIONS_PART / holders.max(1);
+        self.scarcity < Scarcity::Spent && bytes <= share
     }
 
     /// What the topics of the Topic Aliases of a client may take.
@@ -257,10 +267,13 @@ impl Shard {
     pub(super) fn note_memory(&mut self, runtime: HeldByRuntime) {
         let memory = &self.context.memory;
         let queued = usize::try_from(self.context.counters.queued).unwrap_or(usize::MAX);
+        let of_sessions = self.sessions.bytes() + memory.aliases.bytes();
+        let of_packets = memory.identifiers.bytes() + self.authenticator.waiting_bytes();
+        let of_messages = self.router.kept_bytes().saturating_add(self.router.placed_bytes());
         let held = Held {
             runtime,
-            sessions: self.sessions.bytes() + memory.aliases.bytes(),
-            queues: self.router.kept_bytes().saturating_add(queued.saturating_mul(PLACE_BYTES)),
+            sessions: of_sessions + of_packets,
+            queues: of_messages.saturating_add(queued.saturating_mul(PLACE_BYTES)),
             wills: memory.wills.bytes(),
             subscriptions: memory.subscriptions.bytes() + self.router.interest().sizes().bytes(),
             retained: self.router.retained().bytes() / self.context.settings.shards,
@@ -277,6 +290,8 @@ const FULL_OUTBOX_BYTES: usize = 4 << 10;
 const FULL_ALIAS_BYTES: usize = 4 << 10;
 /// What may wait for a session then.
 const FULL_QUEUE_BYTES: usize = 16 << 10;
+/// This part of the budget is for the subscriptions of accounts that have few.
+const SUBSCRIPTIONS_PART: usize = 16;
 /// A message may go to many outboxes, so there is a look after so many PUBLISH packets, too.
 const LOOK_EVERY: u64 = 64;
 /// Smaller changes of a shard's sum are not told to the others.

@@ -124,7 +124,7 @@ pub struct HeldByRuntime {
     pub incomplete: usize,
     /// Large payloads that came to this shard, wherever they are referred to.
     pub payloads: usize,
-    /// Letters that wait here for room in a mailbox, without large payloads.
+    /// Letters that this shard has written and that were not read, without large payloads.
     pub letters: usize,
 }
 

@@ -64,9 +64,10 @@ impl Shard {
         let id = client.connection;
         let maximum = self.connections.connected(id).receive_maximum();
         let session = self.sessions.of_connected_mut(client.subscriber);
-        let (seed, client_hash) = (self.context.settings.seed, session.client_hash());
+        let client_hash = session.client_hash();
+        let held = (self.context.settings.seed, &self.context.memory.identifiers);
         let reason_code =
-            match session.inbound_mut().handle_publish(publish.delivery, maximum, seed) {
+            match session.inbound_mut().handle_publish(publish.delivery, maximum, held) {
                 Admission::QuotaExceeded => {
                     let error = ProtocolError::ReceiveMaximumExceeded;
                     return self.refuse(id, error, ports);

@@ -21,6 +21,7 @@ use super::{
     forwarding::Forwarding,
     interest::{Interest, Weight},
     letter::{Arrived, GroupKeys, PublishLetter},
+    memory::subscription_bytes,
     notices::Notices,
     orphans::Orphans,
     owed::Answer,
@@ -33,7 +34,7 @@ use super::{
     unfinished::{Steps, Unfinished},
 };
 use crate::{
-    access::topics,
+    access::{Kind, topics},
     base::{
         ids::{ConnectionId, ShardId, ShardSet, SubscriberId},
         time::Span,
@@ -99,6 +100,11 @@ impl Router {
     /// The memory of messages that are queued or in flight.
     pub(super) fn kept_bytes(&self) -> usize {
         self.deliveries.kept().bytes()
+    }
+
+    /// The memory of the lists of those who are to get messages that take several turns.
+    pub(super) fn placed_bytes(&self) -> usize {
+        self.placements.kept() * size_of::<Entry>()
     }
 
     /// How many orphaned messages wait, and how many works go on in the next turn.
@@ -467,7 +473,10 @@ impl Router {
             return Err(Reason::ReplaysFull);
         }
         let session = sessions.of_connected_mut(entry.subscriber);
-        if context.memory.scarcity().is_full() && !session.filters().contains(text) {
+        if context.memory.scarcity().is_full()
+            && !session.filters().contains(text)
+            && !may_subscribe_more(session, text, context)
+        {
             return Err(Reason::MemoryFull);
         }
         let is_new = session
@@ -508,6 +517,18 @@ impl Router {
         self.interest.unsubscribe(subscription, subscriber, ports);
         Ok(())
     }
+}
+
+/// Whether the account of a session has less than its share of subscriptions. All of its sessions
+/// are taken to have as many as this one.
+#[cold]
+fn may_subscribe_more(session: &Session, text: &str, context: &Context) -> bool {
+    let account = session.principal().account();
+    let filters = session.filters();
+    let bytes = filters.len() * subscription_bytes(0) + 2 * filters.bytes();
+    let of_each = bytes + subscription_bytes(text.len());
+    let of_all = of_each.saturating_mul(account.held(Kind::Sessions).max(1));
+    context.memory.has_share_of_subscriptions(of_all, account.sharers(Kind::Sessions))
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ counters! {
     memory_total => "memory/total",
     /// Bytes that connections take by themselves.
     memory_connections => "memory/connections",
-    /// Bytes that sessions take by themselves.
+    /// Bytes that sessions take by themselves, with aliases, identifiers and CONNECT packets.
     memory_sessions => "memory/sessions",
     /// Bytes of messages that are queued or in flight, without large payloads.
     memory_queues => "memory/queues",
@@ -113,7 +113,7 @@ counters! {
     memory_incomplete => "memory/incomplete",
     /// Bytes of large payloads, each counted once.
     memory_payloads => "memory/payloads",
-    /// Bytes of letters that wait for room in a mailbox.
+    /// Bytes of letters to other shards that were not read.
     memory_letters => "memory/letters",
     /// Times that publishers were held back for a subscriber.
     holds => "pressure/holds",

@@ -17,6 +17,7 @@ mod hazards;
 mod limits;
 mod logging;
 mod logins;
+mod memory;
 mod narrowing;
 mod packets;
 mod payloads;

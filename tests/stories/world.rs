@@ -25,7 +25,8 @@ use ringmq::{
         memory::MemoryBudget,
         offer::Offer,
         ports::{
-            Arrival, Backlog, Brain, Closing, End, Load, Ports, Secret, Undelivered, Verification,
+            Arrival, Backlog, Brain, Closing, End, HeldByRuntime, Load, Ports, Secret, Undelivered,
+            Verification,
         },
         referral::Referral,
         rules::{Limits, Rules, WhenQueueFull},
@@ -42,6 +43,7 @@ use crate::story;
 pub(crate) struct Surroundings {
     connections: BTreeMap<(u32, u32), Wire>,
     next_slot: u32,
+    held_for_connections: usize,
     letters: Vec<LetterBatch>,
     verdicts: Vec<(ConnectionId, bool)>,
     /// Password checks that the threads work on, and how many they take.
@@ -202,6 +204,13 @@ impl Ports for Surroundings {
     fn load(&self) -> Load {
         Load::default()
     }
+
+    fn held(&self) -> HeldByRuntime {
+        let outboxes = self.connections.values().map(|wire| wire.outbox.len()).sum();
+        let letters = self.letters.iter().map(LetterBatch::bytes).sum();
+        let connections = self.held_for_connections;
+        HeldByRuntime { connections, outboxes, letters, ..HeldByRuntime::default() }
+    }
 }
 
 impl Drop for World {
@@ -269,6 +278,11 @@ impl World {
 
     /// A broker that was told something else than usual.
     pub(crate) fn told(shards: usize, tell: impl FnOnce(&mut Rules)) -> World {
+        World::within(usize::MAX, shards, tell)
+    }
+
+    /// A broker that may take so many bytes of memory.
+    pub(crate) fn within(memory: usize, shards: usize, tell: impl FnOnce(&mut Rules)) -> World {
         let now = Moment::from_nanos(1_000_000_000);
         let template = Settings {
             shard: ShardId::FIRST,
@@ -279,7 +293,7 @@ impl World {
             failures: Failures::new(Seed::new(42)),
             sessions: SharedCount::default(),
             accounts: Accounts::new(Seed::new(42)),
-            memory: MemoryBudget::new(usize::MAX),
+            memory: MemoryBudget::new(memory),
         };
         let listeners =
             [[127, 0, 0, 1], [0, 0, 0, 0]].map(|ip| Listener::tcp(SocketAddr::from((ip, 1883))));
@@ -297,6 +311,7 @@ impl World {
         let around = |shard: ShardId| Surroundings {
             connections: BTreeMap::new(),
             next_slot: 0,
+            held_for_connections: 0,
             letters: (0..shards).map(|_| LetterBatch::default()).collect(),
             verdicts: Vec::new(),
             open_checks: 0,
@@ -525,6 +540,12 @@ impl World {
         sum
     }
 
+    /// The connections take so much memory on each shard.
+    pub(crate) fn hold_for_connections(&mut self, bytes: usize) {
+        self.around.iter_mut().for_each(|around| around.held_for_connections = bytes);
+        self.turn();
+    }
+
     /// The shard that the client is connected to.
     pub(crate) fn shard_of(&self, client: usize) -> usize {
         self.clients[client].shard
@@ -571,6 +592,7 @@ impl World {
             moved |= self.drain(shard);
             moved |= self.bury(shard);
             moved |= self.go_on(shard);
+            self.shards[shard].handle_turn(self.now, &mut self.around[shard]);
         }
         moved
     }

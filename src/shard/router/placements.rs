@@ -51,6 +51,11 @@ impl Placements {
         self.kept < KEPT_MAX
     }
 
+    /// How many subscriptions and share groups all of them keep.
+    pub(super) fn kept(&self) -> usize {
+        self.kept
+    }
+
     /// A placement keeps so many more subscriptions and share groups.
     pub(super) fn keep(&mut self, more: usize) {
         self.kept += more;

@@ -223,7 +223,10 @@ impl Twins {
             self.held.insert(id, true);
         }
         let delivery = Delivery::ExactlyOnce(id);
-        assert_eq!(self.inbound.handle_publish(delivery, maximum, Seed::new(5)), expected);
+        assert_eq!(
+            self.inbound.handle_publish(delivery, maximum, (Seed::new(5), &ByteCount::default())),
+            expected
+        );
     }
 
     fn handle_pubrel(&mut self, script: &mut Script<'_>) {

@@ -2,8 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::{Oracle, Seen, sessions::has_struck};
+use super::{Oracle, Seen, model::Session, sessions::has_struck};
 use crate::violation::{Violation, ensure};
+
+impl Session {
+    /// The order in which clients have gone. Those that go in this call are the last.
+    fn is_absent_since(&self) -> u64 {
+        if self.link.is_some() { u64::MAX } else { self.absent_since }
+    }
+}
 
 impl Oracle {
     /// Finds out which sessions had to go in this call, longest absent first, and whether these
@@ -13,19 +20,23 @@ impl Oracle {
         let count =
             usize::try_from(after.clients_evicted - before.clients_evicted).expect("few sessions");
         let Some(survivors) = seen.survivors.filter(|_| count > 0) else { return Ok(()) };
+        // A client may go in the same call.
+        let is_absent = |session: &Session| {
+            session.link.is_none_or(|link| seen.effects.closed().any(|closed| closed == link))
+        };
         let has_gone = |&at: &usize| {
             let session = &self.sessions[at];
             session.home == seen.shard
-                && session.link.is_none()
+                && is_absent(session)
                 && !survivors.contains(&session.client_id)
         };
         let all_gone = self.current.values().copied().filter(has_gone);
         let (mut expired, mut gone): (Vec<_>, Vec<_>) =
             all_gone.partition(|&at| self.has_expired(at, seen));
         // A session may have to go when it has expired and its timer has not come yet.
-        expired.sort_by_key(|&at| self.sessions[at].absent_since);
+        expired.sort_by_key(|&at| self.sessions[at].is_absent_since());
         gone.extend(expired.into_iter().take(count.saturating_sub(gone.len())));
-        gone.sort_by_key(|&at| self.sessions[at].absent_since);
+        gone.sort_by_key(|&at| self.sessions[at].is_absent_since());
         ensure(gone.len() == count, "a session that has to go is counted", || {
             format!("{count} are counted, and {gone:?} have gone")
         })?;
@@ -44,7 +55,7 @@ impl Oracle {
             it.home == session.home
                 && it.account == session.account
                 && it.link.is_none()
-                && it.absent_since < session.absent_since
+                && it.is_absent_since() < session.is_absent_since()
                 && !gone.contains(other)
         };
         let tell = || format!("{} of {}", session.client_id, session.account);

@@ -90,6 +90,15 @@ impl Oracle {
         Ok(())
     }
 
+    /// Ends a session that had to go for another shard, which asks for a place.
+    pub(super) fn evict_for_other(&mut self, seen: &Seen<'_>) {
+        if !self.has_place()
+            && let Some(at) = self.evicted.pop_front()
+        {
+            self.end_session(seen, at);
+        }
+    }
+
     /// Ends the sessions that had to go for other shards.
     pub(super) fn evict_for_others(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
         while let Some(at) = self.evicted.pop_front() {

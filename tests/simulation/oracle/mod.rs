@@ -182,10 +182,13 @@ impl Oracle {
         match seen.event {
             Event::Bytes { link, bytes } => self.take_bytes(seen, link, bytes)?,
             Event::Letters { from, batch, handled, upto } => {
-                if handled == batch.iter().count() {
+                let is_whole = handled == batch.iter().count();
+                // A session that has to go is gone for the letters behind the one that asks.
+                if !is_whole || !self.evicted.is_empty() {
+                    self.take_one_by_one(seen, from, (batch, handled));
+                }
+                if is_whole {
                     self.take_letters(seen, from, upto);
-                } else {
-                    self.take_some_letters(seen, from, batch.iter().take(handled), batch);
                 }
                 self.evict_for_others(seen)?;
             }

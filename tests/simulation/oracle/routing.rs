@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ringmq::{
     base::time::{Moment, Span},
     mqtt::QoS,
+    session::message::MessageView,
     shard::letter::{Letter, LetterBatch},
 };
 
@@ -101,28 +102,33 @@ impl Oracle {
         }
     }
 
-    /// These letters have arrived, and others of their batch have not.
-    pub(super) fn take_some_letters<'a>(
+    /// So many letters of a batch have arrived, in their order.
+    pub(super) fn take_one_by_one(
         &mut self,
         seen: &Seen<'_>,
         from: usize,
-        letters: impl Iterator<Item = &'a Letter>,
-        batch: &LetterBatch,
+        (batch, handled): (&LetterBatch, usize),
     ) {
-        for letter in letters {
-            let Letter::Publish(publish) = letter else { continue };
-            let view = batch.open(publish).view;
-            let is_this = |publication: &Publication| {
-                publication.topic == view.topic.as_str()
-                    && publication.payload == view.payload.as_slice()
-            };
-            let underway = &self.underway[from][seen.shard];
-            let place = underway.iter().position(|&it| is_this(&self.emissions[it].publication));
-            // Others before it were not for this shard.
-            for _ in 0..place.map_or(0, |place| place + 1) {
-                let emission = self.underway[from][seen.shard].pop_front();
-                self.arrive(seen, emission.expect("it has just been found"));
+        for letter in batch.iter().take(handled) {
+            match letter {
+                Letter::Publish(publish) => self.take_letter(seen, from, &batch.open(publish).view),
+                Letter::AskPlace { .. } => self.evict_for_other(seen),
+                _ => {}
             }
+        }
+    }
+
+    fn take_letter(&mut self, seen: &Seen<'_>, from: usize, view: &MessageView<'_>) {
+        let is_this = |publication: &Publication| {
+            publication.topic == view.topic.as_str()
+                && publication.payload == view.payload.as_slice()
+        };
+        let underway = &self.underway[from][seen.shard];
+        let place = underway.iter().position(|&it| is_this(&self.emissions[it].publication));
+        // Others before it were not for this shard.
+        for _ in 0..place.map_or(0, |place| place + 1) {
+            let emission = self.underway[from][seen.shard].pop_front();
+            self.arrive(seen, emission.expect("it has just been found"));
         }
     }
 

@@ -152,6 +152,8 @@ impl Broker {
             called_for,
         };
         let taken = call(&mut self.shards[shard], self.now, &mut ports);
+        // Each call is a turn of its own.
+        self.shards[shard].handle_turn(self.now, &mut ports);
         for at in 0..self.effects.list.len() {
             if let Effect::HandedOver { link, home } = self.effects.list[at] {
                 self.moved[shard].1 += 1;

@@ -3,6 +3,7 @@
 mod check;
 mod log;
 mod reload;
+mod store;
 mod store_tools;
 mod tls;
 
@@ -47,19 +48,32 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
     let mut reload = Reload::new(source.clone(), config.clone(), rules.clone(), log.filter());
     let started_at = runtime::now();
     // The seed is secret, so that clients cannot guess which keys collide.
-    let seed = Seed::new(getrandom::u64().context("the kernel's random numbers")?);
+    let new_seed = getrandom::u64().context("the kernel's random numbers")?;
+    let wall_clock = runtime::wall_clock();
+    let begin =
+        |options| store::begin(options, config.shards(), new_seed, (started_at, wall_clock));
+    let begun = config.store.as_ref().map(begin).transpose()?;
+    let seed = begun.as_ref().map_or_else(|| Seed::new(new_seed), |begun| begun.seed);
     let template = Settings {
         shard: ShardId::FIRST,
         shards: config.shards(),
         seed,
         started_at,
-        wall_clock: runtime::wall_clock(),
+        wall_clock,
         failures: Failures::new(seed),
         sessions: SharedCount::default(),
         accounts: Accounts::with_exempt(seed, config.exempt.clone()),
         memory: MemoryBudget::new(config.memory_max),
+        store: begun.as_ref().map(|begun| begun.settings.clone()),
     };
-    let brain = move |shard| Shard::new(Settings { shard, ..template.clone() }, &rules);
+    let (restoration, store) = begun.map(|begun| (begun.restoration, begun.store)).unzip();
+    let brain = move |shard| {
+        let mut brain = Shard::new(Settings { shard, ..template }, &rules);
+        if let Some(restoration) = restoration {
+            brain.begin_with(restoration);
+        }
+        brain
+    };
     let on_ready = |started: &Started| {
         let (version, connections_max) = (env!("CARGO_PKG_VERSION"), started.connections_max);
         let listeners: Vec<String> = started.listeners.iter().map(words_of).collect();
@@ -70,7 +84,7 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
     };
     let reload = move |reloader: &mut Reloader| reload.handle_hang_up(reloader);
     let config = runtime_config(config, listeners, hang_ups);
-    let report = runtime::run(&config, brain, on_ready, reload)?;
+    let report = runtime::run_stored(&config, store, brain, on_ready, reload)?;
     log.end(&report);
     Ok(())
 }
@@ -207,6 +221,10 @@ fn announce(config: &Config, started: &Started) -> io::Result<()> {
     writeln!(out, "{} shard{plural} on CPU {}", started.cpus.len(), cpus.join(", "))?;
     if config.memory_max < usize::MAX {
         writeln!(out, "up to {} MiB of memory for clients", config.memory_max >> 20)?;
+    }
+    match &config.store {
+        Some(store) => writeln!(out, "the store is in {}", store.data_dir.display())?,
+        None => writeln!(out, "nothing survives a restart: --data-dir DIR keeps it")?,
     }
     for listener in &started.listeners {
         writeln!(out, "listening on {}", words_of(listener))?;

@@ -16,6 +16,7 @@ impl Config {
             ("--outbox-bytes", self.limits.outbox_bytes_max != new.limits.outbox_bytes_max),
             ("--packet-timeout or --stalled-timeout", times(self) != times(new)),
             ("--stop-timeout", self.stop_timeout != new.stop_timeout),
+            ("--data-dir and the flags of the store", self.store != new.store),
             ("--recv-buffers or --recv-buffer-size", buffers(self) != buffers(new)),
             ("--ring-entries", self.ring_entries != new.ring_entries),
             ("--log-format", self.log_format != new.log_format),

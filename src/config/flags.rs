@@ -10,11 +10,11 @@ use super::{
     store::StoreOrder,
     tls::TlsFlags,
     values::{
-        AclSubscribe, Feature, LogFormat, feature_parser, log_format_parser, parse_acl_subscribe,
-        parse_address, parse_bytes, parse_count, parse_log_filter, parse_micros, parse_millis,
-        parse_network, parse_origin, parse_path, parse_power_of_two, parse_qos, parse_seconds,
-        parse_server, parse_share_group, parse_topic_name, parse_websocket_address,
-        parse_when_queue_full, strategy_parser,
+        AclSubscribe, DurabilityMode, Feature, LogFormat, feature_parser, log_format_parser,
+        parse_acl_subscribe, parse_address, parse_bytes, parse_count, parse_durability,
+        parse_log_filter, parse_micros, parse_millis, parse_network, parse_origin, parse_path,
+        parse_power_of_two, parse_qos, parse_seconds, parse_server, parse_share_group,
+        parse_topic_name, parse_websocket_address, parse_when_queue_full, strategy_parser,
     },
 };
 use crate::{
@@ -91,6 +91,8 @@ pub(super) struct Flags {
     pub(super) access: AccessFlags,
     #[command(flatten, next_help_heading = "Limits")]
     pub(super) limits: LimitFlags,
+    #[command(flatten, next_help_heading = "Store")]
+    pub(super) store: StoreFlags,
     #[command(flatten, next_help_heading = "Features")]
     pub(super) offer: OfferFlags,
     #[command(flatten, next_help_heading = "Other servers")]
@@ -327,6 +329,31 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "MILLISECONDS", default_value = "500")]
     #[arg(value_parser = parse_millis(0, 60_000))]
     pub(super) patience: Span,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StoreFlags {
+    /// Folder in which the broker keeps what survives a restart: retained messages, sessions with a
+    /// Session Expiry Interval, their subscriptions and messages [default: none, nothing survives]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// When an acknowledgement may leave: `always`, once what it promises is on disk; `none`, once
+    /// it is written, so that a power cut may lose it; `interval=MS`, the same, and it is on disk
+    /// after so many milliseconds. The end of the process loses nothing
+    #[arg(long, value_name = "MODE", default_value = "always", value_parser = parse_durability)]
+    pub(super) durability: DurabilityMode,
+    /// Maximum size of the store on disk, in bytes or with a unit such as GiB. Beyond it no durable
+    /// message is taken [default: the disk]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes::<usize>(16 << 20, 1 << 60))]
+    pub(super) max_store_bytes: Option<usize>,
+    /// Size of each new file of the store, in bytes or with a unit such as MiB [default: an eighth
+    /// of what it holds, 1 to 64 MiB]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes::<usize>(1 << 20, 1 << 30))]
+    pub(super) store_segment_bytes: Option<usize>,
+    /// Time after a start in which the Wills of clients wait that were connected when the broker
+    /// ended, in seconds. A client that comes back in time takes its Will along
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds(0, 86_400))]
+    pub(super) will_grace: Span,
 }
 
 #[derive(Args, Debug)]

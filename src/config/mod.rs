@@ -31,7 +31,7 @@ use self::{
     cpus::CpuList,
     flags::{
         AccessFlags, CHECK, Flags, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags, STORE,
-        ShardFlags, SharingFlags, TuningFlags, broker_flags, command_line,
+        ShardFlags, SharingFlags, StoreFlags, TuningFlags, broker_flags, command_line,
     },
     tls::TlsFlags,
     values::{AclSubscribe, Feature, PORT},
@@ -41,7 +41,7 @@ pub use self::{
     source::{Source, SourceError},
     store::{DataDir, StoreOrder},
     tls::{ClientFiles, TlsListeners},
-    values::LogFormat,
+    values::{DurabilityMode, LogFormat},
 };
 use crate::{
     access::{Anonymous, share::Network},
@@ -126,6 +126,9 @@ pub struct Config {
     /// How long a stop may take.
     pub stop_timeout: Span,
 
+    /// What survives a restart; `None`: nothing.
+    pub store: Option<StoreOptions>,
+
     /// What clients may do.
     pub offer: Offer,
     /// Other servers to which clients are referred.
@@ -168,7 +171,7 @@ impl Config {
     }
 
     fn new(flags: Flags, available: &CpuList) -> Result<Config, Contradiction> {
-        let Flags { network, shards, limits, access, offer, referral, sharing, .. } = flags;
+        let Flags { network, shards, limits, access, store, offer, referral, sharing, .. } = flags;
         let (tls, tuning, log) = (flags.tls, flags.tuning, flags.log);
         check_limits(&limits)?;
         let anonymous = anonymous(&access, &tls);
@@ -187,6 +190,7 @@ impl Config {
             packet_timeout: network.packet_timeout,
             stalled_timeout: network.stalled_timeout,
             stop_timeout: network.stop_timeout,
+            store: self::store(store),
             share_strategies: share_strategies(sharing, &offer)?,
             offer: self::offer(&offer),
             referral: self::referral(&referral)?,
@@ -203,6 +207,29 @@ impl Config {
             log_format: log.format,
         })
     }
+}
+
+/// How the broker keeps what survives a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    pub data_dir: PathBuf,
+    pub durability: DurabilityMode,
+    pub bytes_max: usize,
+    /// Bytes of each new file; `None`: as many as suit what the store holds.
+    pub segment_bytes: Option<usize>,
+    /// How long Wills wait after a start.
+    pub will_grace: Span,
+}
+
+fn store(flags: StoreFlags) -> Option<StoreOptions> {
+    let StoreFlags { data_dir, durability, .. } = flags;
+    Some(StoreOptions {
+        data_dir: data_dir?,
+        durability,
+        bytes_max: flags.max_store_bytes.unwrap_or(usize::MAX),
+        segment_bytes: flags.store_segment_bytes,
+        will_grace: flags.will_grace,
+    })
 }
 
 /// Why there is no [`Config`].

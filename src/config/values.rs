@@ -133,6 +133,27 @@ pub(super) fn parse_micros(
     move |text| in_range(parse_number(text)?, min, max).map(Span::from_micros)
 }
 
+/// When an acknowledgement may leave that promises that something survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DurabilityMode {
+    /// When it is on disk.
+    Always,
+    /// When it is written. It is on disk after this time.
+    Interval(Span),
+    /// When it is written.
+    None,
+}
+
+pub(super) fn parse_durability(text: &str) -> Result<DurabilityMode, String> {
+    match text {
+        "always" => return Ok(DurabilityMode::Always),
+        "none" => return Ok(DurabilityMode::None),
+        _ => {}
+    }
+    let millis = text.strip_prefix("interval=").ok_or("always, none or interval=MS")?;
+    parse_millis(1, 3_600_000)(millis).map(DurabilityMode::Interval)
+}
+
 /// How the lines of the log are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {

@@ -46,6 +46,11 @@ impl InterestAcks {
         self.applied
     }
 
+    /// Whether all other shards have applied all that they were told.
+    pub fn is_applied_everywhere(&self) -> bool {
+        self.applied == self.told
+    }
+
     fn note_applied(&mut self) -> bool {
         let here = self.here.index();
         let peers = self.acknowledged.iter().enumerate().filter(|(index, _)| *index != here);

@@ -17,9 +17,11 @@ use super::{
     partials::{PartialLimits, Partials},
     precede::Follower,
     random::Random,
+    records::Records,
     ring::{Outcome, Ring, RingAddress, system},
     send_budget::SendBudget,
     stalled::Stalls,
+    store::StoreHandle,
     verify::Verifier,
 };
 use crate::{
@@ -33,6 +35,7 @@ use crate::{
         letter::LetterBatch,
         ports::{Backlog, Closing, HeldByRuntime, Load, Payer, Ports, Secret, Verification},
     },
+    storage::RecordBatch,
     transport::tls::Certified,
 };
 
@@ -80,6 +83,7 @@ pub(super) struct Driver {
     /// Completions are being handled, so further ones of any connection may follow.
     pub(super) reaping: bool,
     random: Random,
+    pub(super) records: Records,
     /// The broker is stopping.
     pub(super) stopping: bool,
 }
@@ -91,6 +95,7 @@ pub(super) struct DriverParts {
     pub(super) verifier: Verifier,
     pub(super) addresses: Arc<[RingAddress]>,
     pub(super) random: Random,
+    pub(super) store: Option<StoreHandle>,
 }
 
 /// A connection leaves its slot only when a turn settles it, and not before its operations have
@@ -107,7 +112,7 @@ pub(super) fn present(
 
 impl Driver {
     pub(super) fn new(tools: DriverParts, limits: DriverLimits) -> Driver {
-        let DriverParts { ring, mail, verifier, addresses, random } = tools;
+        let DriverParts { ring, mail, verifier, addresses, random, store } = tools;
         Driver {
             ring,
             connections: Slab::default(),
@@ -128,6 +133,7 @@ impl Driver {
             followers: Vec::new(),
             reaping: false,
             random,
+            records: Records::new(store),
             stopping: false,
         }
     }
@@ -242,8 +248,10 @@ impl Driver {
         self.flush_mail();
     }
 
+    /// Records go to the store before letters leave, so that what follows from a letter is never on
+    /// disk without its cause. Letters wait while the store takes no records.
     fn flush_mail(&mut self) {
-        if !self.mail.is_held_up() {
+        if !self.records.post() || !self.mail.is_held_up() {
             return;
         }
         let mut sleepers = Sleepers(ShardSet::EMPTY);
@@ -252,6 +260,11 @@ impl Driver {
         for shard in sleepers.0.iter() {
             self.ring.wake_peer(&self.addresses[shard.index()]);
         }
+    }
+
+    /// Whether something waits because a mailbox or the store was full.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.mail.is_held_up() || self.records.are_held_up()
     }
 
     /// Begins or ends the operations of a connection, as its state asks for.
@@ -496,6 +509,18 @@ impl Ports for Driver {
 
     fn letters(&mut self, to: ShardId) -> &mut LetterBatch {
         self.mail.letters(to)
+    }
+
+    fn records(&mut self) -> &mut RecordBatch {
+        &mut self.records.batch
+    }
+
+    fn record_mark(&self) -> u64 {
+        self.records.mark()
+    }
+
+    fn are_records_crowded(&self) -> bool {
+        self.records.are_crowded()
     }
 
     fn can_verify(&self) -> bool {

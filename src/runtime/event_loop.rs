@@ -48,6 +48,7 @@ pub(super) struct EventLoop<B> {
     connection_count: ConnectionCount,
     inbox: Inbox,
     bell_watched: bool,
+    opening: Opening,
     /// When the alarm that is set in the ring goes off.
     alarm: Option<Moment>,
     /// A stop has begun, and messages that wait for clients are sent first.
@@ -57,6 +58,17 @@ pub(super) struct EventLoop<B> {
     trimmer: Trimmer,
     /// No more turns are taken.
     ending: bool,
+}
+
+/// How far a shard has come at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    /// The other shards have not applied all that it has told them.
+    Begins,
+    /// It waits for the others.
+    Ready,
+    /// It accepts clients.
+    Open,
 }
 
 /// What other threads than shards send to a shard, except verdicts.
@@ -86,6 +98,7 @@ impl<B: Brain> EventLoop<B> {
             connection_count,
             inbox,
             bell_watched: false,
+            opening: Opening::Begins,
             alarm: None,
             draining: None,
             stopping: None,
@@ -94,11 +107,36 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
-    /// Begins to accept clients, and to hear the bell that other threads ring.
+    /// Begins to hear the bell that other threads ring. The brain begins with what an earlier
+    /// process has left.
     pub(super) fn begin(&mut self) {
         self.driver.now = system::now();
-        self.listeners.accept_on_all(&mut self.driver.ring);
         self.watch_bell();
+        self.brain.handle_start(self.driver.now, &mut self.driver);
+        self.driver.flush();
+    }
+
+    /// Begins to accept clients once all shards are ready: whichever shard takes a message then
+    /// knows who wants it.
+    #[inline]
+    pub(super) fn open(&mut self, stop: &Stop) {
+        if self.opening != Opening::Open {
+            self.open_if_ready(stop);
+        }
+    }
+
+    #[cold]
+    fn open_if_ready(&mut self, stop: &Stop) {
+        if self.opening == Opening::Begins && self.brain.is_ready() {
+            self.opening = Opening::Ready;
+            stop.tell_ready();
+        }
+        if self.opening == Opening::Ready && stop.are_ready() {
+            self.opening = Opening::Open;
+            if self.draining.is_none() {
+                self.listeners.accept_on_all(&mut self.driver.ring);
+            }
+        }
     }
 
     /// Takes one turn. The caller has entered the ring before. Operations that the turn begins are
@@ -117,6 +155,7 @@ impl<B: Brain> EventLoop<B> {
         self.steps.end_phase(Phase::Letters, self.brain.steps());
         self.driver.relieve(&mut self.brain);
         self.handle_renewals();
+        self.handle_durable();
         self.handle_verdicts();
         self.handle_time();
         self.brain.handle_turn(now, &mut self.driver);
@@ -363,6 +402,12 @@ impl<B: Brain> EventLoop<B> {
                 Renewal::Sockets(_) if self.draining.is_some() => {}
                 Renewal::Sockets(sockets) => self.listeners.add(sockets, &mut self.driver.ring),
             }
+        }
+    }
+
+    fn handle_durable(&mut self) {
+        if let Some(mark) = self.driver.records.take_durable() {
+            self.brain.handle_durable(self.driver.now, mark, &mut self.driver);
         }
     }
 

@@ -65,6 +65,7 @@ impl TurnLoop {
                 last_news = start;
             }
             event_loop.turn(start);
+            event_loop.open(&self.stop);
             if self.stop.is_asked() {
                 event_loop.stop(start, self.stop_times, &self.stop);
                 if event_loop.is_done() && !done_told {
@@ -89,7 +90,7 @@ impl TurnLoop {
         let quiet = now.since(last_news);
         if event_loop.has_work() || quiet < self.busy_poll {
             Wait::Not
-        } else if quiet < NAP || event_loop.driver.mail.is_held_up() {
+        } else if quiet < NAP || event_loop.driver.is_held_up() {
             Wait::Nap
         } else {
             Wait::Sleep
@@ -140,7 +141,7 @@ fn nap<B: Brain>(event_loop: &mut EventLoop<B>, start: Moment) {
         return event_loop.driver.ring.turn_over();
     }
     let until_deadline = event_loop.next_deadline().map_or(NAP, |deadline| deadline.since(now));
-    let patience = if event_loop.driver.mail.is_held_up() { HELD_UP_NAP } else { NAP };
+    let patience = if event_loop.driver.is_held_up() { HELD_UP_NAP } else { NAP };
     event_loop.driver.ring.wait(1, patience.min(until_deadline));
     event_loop.driver.mail.wake();
 }

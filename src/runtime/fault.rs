@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr};
 
 use thiserror::Error;
 
+use super::store::StoreFault;
 use crate::base::ids::ShardId;
 
 #[derive(Debug, Error)]
@@ -42,6 +43,8 @@ pub enum Fault {
     ShardLost(ShardId),
     #[error("the configuration of the runtime is inconsistent: {0}")]
     Configuration(&'static str),
+    #[error(transparent)]
+    Store(#[from] StoreFault),
     #[error("a system call failed that the broker cannot run without")]
     System(#[from] io::Error),
 }

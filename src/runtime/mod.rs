@@ -24,6 +24,7 @@ mod payloads;
 mod precede;
 mod probe;
 mod random;
+mod records;
 mod reload;
 mod ring;
 mod send_budget;
@@ -45,7 +46,7 @@ pub use self::{
     ring::system::{now, use_small_pages, wall_clock},
     signals::HangUps,
     socketless::SocketlessOutbox,
-    start::run,
+    start::{run, run_stored},
     stop::{StopHandle, StopReport},
 };
 use crate::{base::time::Span, transport::Listener};

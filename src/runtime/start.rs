@@ -27,12 +27,14 @@ use super::{
     ring::{Ring, RingAddress, buffers::Buffers, sleeper::Sleeper},
     signals::Watch,
     stop::{Stop, StopReport, StopTimes},
+    store::{Store, StoreHandle, StoreThread},
     verify::{self, Verifier},
 };
 use crate::{
     base::ids::ShardId,
     mesh::{Endpoint, mesh},
     shard::ports::Brain,
+    storage::RecordBatch,
 };
 
 /// Runs a broker until it is stopped by a signal or by [`Started::stop`]. Returns how that went.
@@ -42,7 +44,19 @@ use crate::{
 /// shards from then on.
 pub fn run<B: Brain + 'static>(
     config: &RuntimeConfig,
-    make: impl Fn(ShardId) -> B + Send + Clone + 'static,
+    make: impl FnOnce(ShardId) -> B + Send + Clone + 'static,
+    on_ready: impl FnOnce(&Started),
+    reload: impl FnMut(&mut Reloader) + Send + 'static,
+) -> Result<StopReport, Fault> {
+    run_stored(config, None, make, on_ready, reload)
+}
+
+/// As [`run`]. What has to survive a restart goes to this store, if there is one, and these records
+/// go there first.
+pub fn run_stored<B: Brain + 'static>(
+    config: &RuntimeConfig,
+    store: Option<(Store, RecordBatch)>,
+    make: impl FnOnce(ShardId) -> B + Send + Clone + 'static,
     on_ready: impl FnOnce(&Started),
     mut reload: impl FnMut(&mut Reloader) + Send + 'static,
 ) -> Result<StopReport, Fault> {
@@ -54,13 +68,14 @@ pub fn run<B: Brain + 'static>(
     let (mut reloader, renewals) = Reloader::new(&bells, config.listeners.clone().into());
     let stop = Stop::new(shards, bells.clone());
     let connection_count = ConnectionCount::new(connections_max, surplus);
+    let (stores, store_thread) = start_store(store, &bells, &stop)?;
 
     let (report, reports) = bounded(shards);
     let mut threads = Vec::with_capacity(shards);
     let posted = Posted::new(shards);
     let ends = mesh(shards, mailbox_items_max(shards)).into_iter().zip(sockets);
-    for ((endpoint, sockets), (verifier, renewals)) in ends.zip(verifiers.into_iter().zip(renewals))
-    {
+    let lanes = verifiers.into_iter().zip(renewals).zip(stores);
+    for ((endpoint, sockets), ((verifier, renewals), store)) in ends.zip(lanes) {
         let (go, may_go) = bounded(1);
         let me = endpoint.me();
         let setup = ShardSetup {
@@ -71,6 +86,7 @@ pub fn run<B: Brain + 'static>(
             sockets,
             verifier,
             renewals,
+            store,
             bells: bells.clone(),
             connection_count: connection_count.clone(),
             stop: stop.clone(),
@@ -84,6 +100,8 @@ pub fn run<B: Brain + 'static>(
         threads.push(ShardThread { me, thread, go });
     }
     drop(report);
+    // It may hold what the shards begin with.
+    drop(make);
 
     let addresses_of_rings = collect_reports(&reports, shards)?;
     for shard in &threads {
@@ -98,7 +116,24 @@ pub fn run<B: Brain + 'static>(
     on_ready(&Started { listeners, cpus: config.cpus.clone(), connections_max, stop: stop_handle });
     let ended = join_all(threads);
     drop(watch);
-    ended.map(|()| stop.report())
+    let written = store_thread.map_or(Ok(()), StoreThread::end);
+    written.map_err(Fault::Store).and(ended).map(|()| stop.report())
+}
+
+/// Starts the thread of the store. Returns the end of each shard.
+fn start_store(
+    store: Option<(Store, RecordBatch)>,
+    bells: &Bells,
+    stop: &Stop,
+) -> Result<(Vec<Option<StoreHandle>>, Option<StoreThread>), Fault> {
+    let Some((store, mut first)) = store else {
+        return Ok((bells.shards().map(|_| None).collect(), None));
+    };
+    let (mut handles, thread) = store.start(bells, stop.clone())?;
+    if let Some(handle) = handles.first_mut() {
+        handle.try_post(&mut first).expect("an empty queue takes every batch");
+    }
+    Ok((handles.into_iter().map(Some).collect(), Some(thread)))
 }
 
 struct ShardThread {
@@ -151,6 +186,7 @@ struct ShardSetup {
     sockets: Vec<TcpListener>,
     verifier: Verifier,
     renewals: RenewalReceiver,
+    store: Option<StoreHandle>,
     bells: Bells,
     connection_count: ConnectionCount,
     stop: Stop,
@@ -161,7 +197,7 @@ struct ShardSetup {
 
 impl ShardSetup {
     /// The whole life of a shard's thread.
-    fn run<B: Brain>(self, make: impl Fn(ShardId) -> B) {
+    fn run<B: Brain>(self, make: impl FnOnce(ShardId) -> B) {
         let me = self.endpoint.me();
         let cpu = self.cpu;
         let prepared = Prepared::make(me, cpu, &self.config)
@@ -206,6 +242,7 @@ impl ShardSetup {
             verifier: self.verifier,
             addresses,
             random: self.random,
+            store: self.store,
         };
         let driver = Driver::new(tools, limits);
         let listeners = ListeningSockets::new(self.config.listeners, self.sockets);

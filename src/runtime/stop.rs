@@ -1,4 +1,4 @@
-//! How a broker is told to stop, and how its shards wait for each other.
+//! How a broker is told to stop, and how its shards wait for each other at the start and the end.
 
 use std::sync::{
     Arc,
@@ -30,6 +30,8 @@ impl StopHandle {
 #[derive(Clone, Debug)]
 pub(super) struct Stop {
     asked: Arc<AtomicBool>,
+    /// Shards that are not ready for clients.
+    unready: Arc<AtomicUsize>,
     /// Shards at which messages wait for connected clients, or that have not begun to drain.
     undrained: Arc<AtomicUsize>,
     /// Shards that still have connections, or have not begun to stop.
@@ -58,8 +60,9 @@ pub struct StopReport {
 impl Stop {
     pub(super) fn new(shards: usize, bells: Bells) -> Stop {
         let all = || Arc::new(AtomicUsize::new(shards));
+        let (unready, undrained, shards_left) = (all(), all(), all());
         let (asked, told) = (Arc::default(), Arc::default());
-        Stop { asked, undrained: all(), shards_left: all(), told, bells }
+        Stop { asked, unready, undrained, shards_left, told, bells }
     }
 
     pub(super) fn ask(&self) {
@@ -89,6 +92,17 @@ impl Stop {
         let absent = self.told.undelivered_absent.load(Ordering::Relaxed);
         let undelivered = Undelivered { connected, absent };
         StopReport { took: system::now().since(asked_at), undelivered }
+    }
+
+    /// Notes that a shard is ready for clients.
+    pub(super) fn tell_ready(&self) {
+        self.count_down(&self.unready);
+    }
+
+    /// Whether all shards are ready for clients.
+    pub(super) fn are_ready(&self) -> bool {
+        // What the shards have told each other has come by letters.
+        self.unready.load(Ordering::Relaxed) == 0
     }
 
     /// Notes that a shard has sent what waited for its clients, and all its letters.

@@ -89,6 +89,15 @@ impl Inbound {
         Admission::Route
     }
 
+    /// Holds a Packet Identifier that was held before a restart.
+    pub fn restore(&mut self, packet_id: PacketId, (seed, tally): (Seed, &ByteCount)) {
+        let none = || Box::new(Held { ids: Map::with_hasher(seed), tally: tally.clone() });
+        let held = self.held.get_or_insert_with(none);
+        if held.ids.insert(packet_id, false).is_none() {
+            held.tally.add(HELD_BYTES);
+        }
+    }
+
     /// Forgets a message that was refused: its PUBREC carried an error and no PUBREL will come.
     pub fn refuse(&mut self, packet_id: PacketId) {
         self.handle_pubrel(packet_id);

@@ -11,6 +11,7 @@ pub mod client_aliases;
 pub mod filters;
 pub mod inbound;
 pub mod message;
+pub mod ordinals;
 pub mod outbound;
 mod pace;
 mod patterns;
@@ -20,7 +21,7 @@ pub mod terms;
 pub mod topic_aliases;
 pub mod will;
 
-use std::{mem, rc::Rc, sync::Arc};
+use std::{mem, num::NonZeroU64, rc::Rc, sync::Arc};
 
 use self::{
     filters::{Filters, FiltersFull, FiltersMax},
@@ -51,6 +52,8 @@ pub struct Session {
     client_hash: u32,
     /// How many sessions the shard had begun when this one began, this one included.
     number: u64,
+    /// Its number in the store, if it survives a restart.
+    stored: Option<NonZeroU64>,
     /// The connection of the session; `None` while the client is not connected.
     link: Option<Link>,
     /// The Topic Aliases to the client on that connection, once a topic was sent. [MQTT-3.3.2-7]
@@ -93,6 +96,7 @@ impl Session {
             // The other half of the hash decides the home of the client.
             client_hash: (hash >> 32) as u32,
             number,
+            stored: None,
             link: None,
             topic_aliases: None,
             inbound: Inbound::default(),
@@ -132,6 +136,55 @@ impl Session {
     #[inline]
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Its number in the store, if it survives a restart.
+    #[inline]
+    pub fn stored(&self) -> Option<NonZeroU64> {
+        self.stored
+    }
+
+    /// From now on the session survives a restart, under this number. Its next message has this
+    /// ordinal.
+    pub fn begin_storing(&mut self, number: NonZeroU64, next_ordinal: u64) {
+        self.stored = Some(number);
+        self.outbound.begin_ordinals(next_ordinal);
+    }
+
+    /// The session does not survive a restart any more.
+    pub fn end_storing(&mut self) {
+        self.stored = None;
+        self.outbound.end_ordinals();
+    }
+
+    /// Since when the client has no connection, as far as that matters: a session that never
+    /// expires says `now`.
+    pub fn absent_since(&self, now: Moment) -> Moment {
+        let lasts = Span::from_secs(u64::from(self.expiry_interval)).as_nanos();
+        let since = self.ends_at.map(|at| Moment::from_nanos(at.as_nanos().saturating_sub(lasts)));
+        since.unwrap_or(now)
+    }
+
+    /// The session ends at this moment, unless its client connects before.
+    pub fn set_absent(&mut self, ends_at: Option<Moment>) {
+        self.ends_at = ends_at;
+    }
+
+    /// The Session Expiry Interval in seconds.
+    pub fn expiry_interval(&self) -> u32 {
+        self.expiry_interval
+    }
+
+    /// The session of a client that is not connected lasts for so many seconds, and the Will is
+    /// this one. Both begin to count when [`Session::disconnect`] says so.
+    pub fn set_terms(&mut self, expiry_interval: u32, will: Option<Box<Will>>) {
+        self.expiry_interval = expiry_interval;
+        self.will = will;
+    }
+
+    /// The Will, if it was not published or deleted.
+    pub fn will(&self) -> Option<&Will> {
+        self.will.as_deref()
     }
 
     /// The connection of the session; `None` while the client is not connected.

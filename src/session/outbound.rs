@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::queue::{Queue, QueuedMessage};
+use super::{
+    ordinals::{Ordinal, Ordinals},
+    queue::{Queue, QueuedMessage},
+};
 use crate::mqtt::{PacketId, QoS};
 
 /// QoS 1 and 2 messages to the client: those in flight, which were sent and are not complete, and
@@ -37,6 +40,8 @@ pub struct Outbound {
     outstanding: u16,
     /// How many may be outstanding at once. [MQTT-3.3.4-9]
     window: u16,
+    /// The order of messages, if the session survives a restart.
+    ordinals: Option<Box<Ordinals>>,
     pub queue: Queue,
 }
 
@@ -48,6 +53,7 @@ enum Flight {
     },
     Released {
         counted: bool,
+        ordinal: Ordinal,
     },
     #[default]
     Done,
@@ -93,6 +99,7 @@ impl Default for Outbound {
             late: None,
             outstanding: 0,
             window: 1,
+            ordinals: None,
             queue: Queue::default(),
         }
     }
@@ -137,10 +144,120 @@ impl Outbound {
         usize::from(self.alive)
     }
 
+    /// From now on messages have ordinals, beginning with this one.
+    pub fn begin_ordinals(&mut self, next: u64) {
+        self.ordinals = Some(Box::new(Ordinals::from(next)));
+    }
+
+    /// From now on messages have no ordinals: the session does not survive a restart any more.
+    pub fn end_ordinals(&mut self) {
+        self.ordinals = None;
+    }
+
+    /// The ordinal of the next message, if the session survives a restart.
+    pub fn next_ordinal(&self) -> Ordinal {
+        self.ordinals.as_ref().map_or(Ordinal::NONE, |ordinals| ordinals.next())
+    }
+
+    /// A message has got the next ordinal, and is on disk with this mark.
+    pub fn take_ordinal(&mut self, mark: u64) {
+        if let Some(ordinals) = &mut self.ordinals {
+            ordinals.take(mark);
+        }
+    }
+
+    /// Whether the first message of the queue may be sent, when all is on disk up to the mark
+    /// `durable`. One at QoS 2 may not before it is on disk: if the broker forgot it, its publisher
+    /// would send it again, and the client would take it for another one. And its Packet Identifier
+    /// may still be in use, by a message that the client has not acknowledged for 65,535 others.
+    #[inline]
+    pub fn may_send_first(&mut self, durable: u64) -> bool {
+        let Some(ordinals) = &mut self.ordinals else { return true };
+        let Some(first) = self.queue.first().filter(|first| !first.ordinal.is_none()) else {
+            return true;
+        };
+        let is_on_disk =
+            first.qos != QoS::ExactlyOnce || ordinals.is_durable(first.ordinal, durable);
+        let packet_id = first.ordinal.packet_id();
+        is_on_disk && self.is_free(packet_id)
+    }
+
+    /// Whether no message is in flight with this identifier.
+    pub fn is_free(&self, packet_id: PacketId) -> bool {
+        let place = distance(self.first_id, packet_id);
+        self.flights.get(place).is_none_or(|flight| matches!(flight, Flight::Done))
+            && !self.late.as_ref().is_some_and(|late| late.contains(packet_id))
+    }
+
+    /// The ordinal of the message in flight with this identifier on this connection.
+    pub fn ordinal_of(&mut self, packet_id: PacketId) -> Ordinal {
+        match self.sent_flight(packet_id) {
+            Some(Flight::Sent { queued, .. }) => queued.ordinal,
+            Some(Flight::Released { ordinal, .. }) => *ordinal,
+            Some(Flight::Done) | None => Ordinal::NONE,
+        }
+    }
+
+    /// The ordinals of all messages in flight or queued that have one.
+    pub fn ordinals(&self) -> impl Iterator<Item = Ordinal> {
+        let late = self.late.iter().flat_map(|late| late.flights.values().map(|(_, it)| it));
+        let flights = late.chain(&self.flights).filter_map(|flight| match flight {
+            Flight::Sent { queued, .. } => Some(queued.ordinal),
+            Flight::Released { ordinal, .. } => Some(*ordinal),
+            Flight::Done => None,
+        });
+        let all = flights.chain(self.queue.iter().map(|queued| queued.ordinal));
+        all.filter(|ordinal| !ordinal.is_none())
+    }
+
+    /// Puts a message in flight that may have been sent before a restart.
+    pub fn restore_sent(&mut self, queued: QueuedMessage) {
+        self.begin(queued);
+    }
+
+    /// Puts a message in flight for which the client has sent PUBREC before a restart.
+    pub fn restore_released(&mut self, ordinal: Ordinal) {
+        self.make_room_for(ordinal);
+        self.flights.push_back(Flight::Released { counted: true, ordinal });
+        self.sent += 1;
+        self.alive += 1;
+        self.outstanding += 1;
+    }
+
+    fn make_room_for(&mut self, ordinal: Ordinal) {
+        if self.late.is_some() || self.flights.len() >= self.span() {
+            self.make_room();
+        }
+        if !ordinal.is_none() {
+            self.skip_to(ordinal.packet_id());
+        }
+    }
+
+    /// Skips identifiers until the next flight gets this one, which is free.
+    fn skip_to(&mut self, packet_id: PacketId) {
+        let skipped = distance(id_at(self.first_id, self.flights.len()), packet_id);
+        if skipped == 0 {
+            return;
+        }
+        if self.flights.len() + skipped >= self.span() {
+            while !self.flights.is_empty() {
+                self.set_first_apart();
+            }
+        }
+        if self.flights.is_empty() {
+            self.first_id = packet_id;
+            return;
+        }
+        self.flights.extend((0..skipped).map(|_| Flight::Done));
+        self.sent += u16::try_from(skipped).expect("fewer than there are identifiers");
+    }
+
     /// Puts a message in flight. The caller sends it with the Packet Identifier that this returns.
     pub fn begin(&mut self, queued: QueuedMessage) -> PacketId {
         debug_assert!(!self.is_resending(), "re-sending comes before new messages");
-        if self.late.is_some() || self.flights.len() >= self.span() {
+        if !queued.ordinal.is_none() {
+            self.make_room_for(queued.ordinal);
+        } else if self.late.is_some() || self.flights.len() >= self.span() {
             self.make_room();
         }
         let packet_id = id_at(self.first_id, self.flights.len());
@@ -220,10 +337,11 @@ impl Outbound {
                 self.finish(packet_id);
                 Received::Refused
             }
-            Flight::Sent { counted, .. } | Flight::Released { counted } => {
-                *flight = Flight::Released { counted: *counted };
+            Flight::Sent { counted, queued } => {
+                *flight = Flight::Released { counted: *counted, ordinal: queued.ordinal };
                 Received::Release
             }
+            Flight::Released { .. } => Received::Release,
         }
     }
 
@@ -275,7 +393,7 @@ impl Outbound {
 
     /// Updates the counts for a flight that has ended.
     fn forget(&mut self, packet_id: PacketId, flight: &Flight) {
-        let (Flight::Sent { counted, .. } | Flight::Released { counted }) = *flight else {
+        let (Flight::Sent { counted, .. } | Flight::Released { counted, .. }) = *flight else {
             unreachable!("a flight that is done is not found");
         };
         self.alive -= 1;
@@ -298,8 +416,7 @@ impl Outbound {
     /// The flight with this identifier, if it was sent on this connection: only then can it be
     /// acknowledged.
     fn sent_flight(&mut self, packet_id: PacketId) -> Option<&mut Flight> {
-        let from = usize::from(self.first_id.value());
-        let index = (usize::from(packet_id.value()) + PACKET_IDS - from) % PACKET_IDS;
+        let index = distance(self.first_id, packet_id);
         if index < usize::from(self.sent) && !matches!(self.flights[index], Flight::Done) {
             return Some(&mut self.flights[index]);
         }
@@ -311,7 +428,7 @@ impl Flight {
     /// A new connection begins: the flight no longer counts against the window.
     fn discount(&mut self) {
         match self {
-            Flight::Sent { counted, .. } | Flight::Released { counted } => *counted = false,
+            Flight::Sent { counted, .. } | Flight::Released { counted, .. } => *counted = false,
             Flight::Done => {}
         }
     }
@@ -401,6 +518,13 @@ fn id_at(first: PacketId, distance: usize) -> PacketId {
     u16::try_from(value).ok().and_then(PacketId::new).expect("from 1 to 65,535")
 }
 
+/// How many identifiers lie from `first` to `packet_id`.
+#[inline]
+fn distance(first: PacketId, packet_id: PacketId) -> usize {
+    let from = usize::from(first.value());
+    (usize::from(packet_id.value()) + PACKET_IDS - from) % PACKET_IDS
+}
+
 /// The memory of a larger deque is freed when nothing is in flight.
 const IDLE_CAPACITY_MAX: usize = 64;
 
@@ -423,7 +547,14 @@ mod tests {
 
     fn queued(qos: QoS) -> QueuedMessage {
         let message = Rc::new(CountedMessage::keep(&view("t", b"", qos), &ByteCount::default()));
-        QueuedMessage { message, qos, retain: false, subscription_ids: None, group: None }
+        QueuedMessage {
+            message,
+            qos,
+            retain: false,
+            subscription_ids: None,
+            group: None,
+            ordinal: Ordinal::NONE,
+        }
     }
 
     fn open(window: u16) -> Outbound {

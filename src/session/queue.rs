@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use super::{message::CountedMessage, pace::Pace};
+use super::{message::CountedMessage, ordinals::Ordinal, pace::Pace};
 use crate::{
     base::time::{Moment, Span},
     mqtt::QoS,
@@ -23,6 +23,8 @@ pub struct QueuedMessage {
     pub subscription_ids: Option<Rc<[u32]>>,
     /// The share group by which the message came. Other members may take the message over.
     pub group: Option<Rc<GroupName>>,
+    /// Its place in the order of a session that survives a restart.
+    pub ordinal: Ordinal,
 }
 
 const _: () =
@@ -165,6 +167,16 @@ impl Queue {
         }
     }
 
+    /// The message that has waited longest, expired or not.
+    pub fn first(&self) -> Option<&QueuedMessage> {
+        self.0.as_ref()?.places.front()?.as_ref()
+    }
+
+    /// All messages that wait, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &QueuedMessage> {
+        self.0.iter().flat_map(|waiting| waiting.places.iter().flatten())
+    }
+
     /// The next message that has not expired, and how many expired ones were removed before it.
     /// [MQTT-3.3.2-5]
     pub fn pop(&mut self, now: Moment) -> (Option<QueuedMessage>, usize) {
@@ -276,6 +288,7 @@ mod tests {
             retain: false,
             subscription_ids: None,
             group: None,
+            ordinal: Ordinal::NONE,
         }
     }
 

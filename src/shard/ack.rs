@@ -1,10 +1,13 @@
 //! The acknowledgements of section 4.3, in both directions: what each of them changes in a session,
 //! and what follows from it.
 
-use super::{Client, Shard, ports::Ports, reason::Reason};
+use super::{Client, Shard, context::Context, ports::Ports, reason::Reason};
 use crate::{
-    mqtt::{Ack, DecodeError, Frame, Packet, PacketType, ProtocolError, QoS, ReasonCode, Version},
-    session::{Session, outbound::Received},
+    mqtt::{
+        Ack, DecodeError, Frame, Packet, PacketId, PacketType, ProtocolError, QoS, ReasonCode,
+        Version,
+    },
+    session::{Session, ordinals::Ordinal, outbound::Received},
 };
 
 /// What follows from an acknowledgement that a client has sent.
@@ -94,7 +97,15 @@ impl Shard {
     ) -> Result<(), DecodeError> {
         let ack = Ack::decode(frame, version)?;
         let session = self.sessions.of_connected_mut(client.subscriber);
+        let stored = session.stored();
+        let (ordinal, mut mark) = match stored {
+            Some(_) => (session.outbound_mut().ordinal_of(ack.packet_id), 0),
+            None => (Ordinal::NONE, 0),
+        };
         let effect = AckEffect::of(frame.packet_type(), &ack, session);
+        if stored.is_some() {
+            mark = record(effect, (session, ack.packet_id, ordinal), &mut self.context, ports);
+        }
         let answer = |reason: Option<Reason>| {
             let reason_code = reason.map_or(ReasonCode::Success, Reason::code);
             Ack::with_reason(ack.packet_id, reason_code)
@@ -102,10 +113,12 @@ impl Shard {
         match effect {
             AckEffect::Delivered => self.pump(client.subscriber, ports),
             AckEffect::Pubrel(reason) => {
-                self.answer(client.connection, &Packet::Pubrel(answer(reason)), reason, ports);
+                let pubrel = Packet::Pubrel(answer(reason));
+                self.answer_recorded(client.connection, mark, (&pubrel, reason), ports);
             }
             AckEffect::Pubcomp(reason) => {
-                self.answer(client.connection, &Packet::Pubcomp(answer(reason)), reason, ports);
+                let pubcomp = Packet::Pubcomp(answer(reason));
+                self.answer_recorded(client.connection, mark, (&pubcomp, reason), ports);
             }
             AckEffect::Nothing => {}
             AckEffect::WrongType => return Err(ProtocolError::AcknowledgementType.into()),
@@ -114,11 +127,35 @@ impl Shard {
     }
 }
 
+/// Writes down what an acknowledgement has changed in a session that survives a restart. Returns
+/// the mark that its answer waits for.
+///
+/// A client that has PUBREL or PUBCOMP may use the Packet Identifier for another message. So the
+/// broker must not forget that it has sent one of these.
+#[cold]
+fn record(
+    effect: AckEffect,
+    (session, packet_id, ordinal): (&mut Session, PacketId, Ordinal),
+    context: &mut Context,
+    ports: &mut impl Ports,
+) -> u64 {
+    let recorder = &mut context.recorder;
+    recorder.begin_packet();
+    match effect {
+        AckEffect::Delivered => recorder.note_ack(session, ordinal, ports),
+        AckEffect::Pubrel(None) => recorder.note_released(session, ordinal, ports),
+        AckEffect::Pubcomp(None) => recorder.note_unhold(session, packet_id, ports),
+        AckEffect::Pubrel(_)
+        | AckEffect::Pubcomp(_)
+        | AckEffect::Nothing
+        | AckEffect::WrongType => {}
+    }
+    recorder.take_promise()
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::deliveries::tests::World, *};
-    use crate::mqtt::PacketId;
-
     const FIRST: PacketId = PacketId::MIN;
 
     /// What follows from these packets in turn, after one message of this QoS has been sent.

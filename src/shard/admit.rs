@@ -35,7 +35,7 @@ use crate::{
         ids::{ConnectionId, ShardId, ShardSet, SubscriberId},
         time::{Moment, Span},
     },
-    session::absent::Newcomer,
+    session::{Session, absent::Newcomer},
 };
 
 /// A client that is let in once there is a place for its session.
@@ -45,11 +45,32 @@ pub(super) struct Entrance {
     pub(super) proof: Proof,
     /// Which shards have not been asked for a place, and until when they may be.
     wait: Option<(ShardSet, Moment)>,
+    /// Its session was written down, and the client is let in when that is on disk.
+    pub(super) written: Option<Written>,
+}
+
+/// The session of a client whose CONNECT waits until that is on disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written {
+    /// The number of the session, as [`Session::number`](crate::session::Session::number) has it;
+    /// `None` if only the end of a session was written down.
+    pub(super) session: Option<u64>,
+    pub(super) session_present: bool,
 }
 
 impl Entrance {
     pub(super) fn new(connect: KeptConnect, proof: Proof) -> Entrance {
-        Entrance { connect, proof, wait: None }
+        Entrance { connect, proof, wait: None, written: None }
+    }
+
+    /// The same, once a session was written down.
+    pub(super) fn after(self: Box<Entrance>, written: Written) -> Box<Entrance> {
+        Box::new(Entrance { written: Some(written), ..*self })
+    }
+
+    /// Whether this session was written down for it.
+    pub(super) fn has_written(&self, session: &Session) -> bool {
+        self.written.is_some_and(|written| written.session == Some(session.number()))
     }
 
     /// The next shard to ask for a place; `None` if all have been asked, or time is over.
@@ -208,6 +229,25 @@ impl Shard {
         self.context.timers.set(now + PLACE_SPAN, Timer::Place(id));
         let answer = Answer::Enter(entrance);
         self.connections.owe(id, (Condition::Place { is_told: false }, answer), ports);
+    }
+
+    /// A client waits until its session is on disk.
+    pub(super) fn wait_until_durable(
+        &mut self,
+        id: ConnectionId,
+        mut entrance: Box<Entrance>,
+        ports: &mut impl Ports,
+    ) {
+        let mark = self.context.recorder.take_promise();
+        if self.authenticator.have_wait(&mut entrance.connect).is_err() {
+            let claim = Claim::of(&entrance.connect);
+            return self.refuse_connect(id, claim, Reason::AuthenticationsFull, ports);
+        }
+        let connection = self.connections.connected_mut(id);
+        connection.wait(Stage::Waiting, entrance.connect.terms);
+        self.candidates.add(entrance.connect.named(), id, &self.connections);
+        let answer = Answer::Enter(entrance);
+        self.connections.owe(id, (Condition::Durable(mark), answer), ports);
     }
 
     /// Another shard asks for a place for a session.

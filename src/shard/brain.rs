@@ -115,6 +115,26 @@ impl Brain for Shard {
         self.settle(ports);
     }
 
+    fn handle_durable(&mut self, now: Moment, mark: u64, ports: &mut impl Ports) {
+        self.context.now = now;
+        self.context.recorder.note_durable(mark);
+        self.connections.note_durable(mark, ports);
+        while let Some(subscriber) = self.router.next_durable(mark) {
+            self.pump(subscriber, ports);
+        }
+        self.settle(ports);
+    }
+
+    fn handle_start(&mut self, now: Moment, ports: &mut impl Ports) {
+        self.context.now = now;
+        self.restore(ports);
+        self.settle(ports);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.router.interest().is_applied_everywhere()
+    }
+
     fn handle_verdict(
         &mut self,
         now: Moment,

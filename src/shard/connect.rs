@@ -6,7 +6,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 
 use super::{
     Handled, Shard,
-    admit::Entrance,
+    admit::{Entrance, Written},
     attempts,
     auth::{Step, conclude_check},
     certificate,
@@ -209,8 +209,8 @@ impl Shard {
         mut entrance: Box<Entrance>,
         ports: &mut impl Ports,
     ) {
-        let Entrance { connect, proof, .. } = &mut *entrance;
-        if connect.client_id.is_empty() {
+        let Entrance { connect, proof, written, .. } = &mut *entrance;
+        if connect.client_id.is_empty() && connect.assigned.is_none() {
             connect.assigned = Some(self.assign_client_id(ports).into());
         }
         let client_id = connect.named();
@@ -231,17 +231,80 @@ impl Shard {
             return self.refuse_connect(id, Claim::of(connect), Reason::MemoryFull, ports);
         }
         self.end_candidate(client_id, id, ports);
-        self.end_earlier(&principal, connect.clean_start, ports);
+        self.context.recorder.begin_packet();
+        let clean_start = connect.clean_start && written.is_none();
+        self.end_earlier(&principal, clean_start, ports);
         let resumed = self.sessions.find(client_id);
         let is_lasting = self.context.rules.session_expiry(connect) > 0;
+        if !is_lasting && self.has_ended_storing(resumed, entrance.written, ports) {
+            let written = Written { session: None, session_present: resumed.is_some() };
+            return self.wait_until_durable(id, entrance.after(written), ports);
+        }
         if resumed.is_none() && !self.take_place(principal.account(), is_lasting, ports) {
             return self.ask_for_place(id, entrance, principal.account(), ports);
         }
+        let subscriber = resumed.unwrap_or_else(|| self.sessions.create(Rc::clone(&principal)));
+        if is_lasting
+            && self.context.recorder.is_on()
+            && !entrance.has_written(self.sessions.of_connected_mut(subscriber))
+        {
+            let session_present = resumed.is_some();
+            let client = (subscriber, &*principal, session_present);
+            let written = self.write_down(client, &entrance.connect, ports);
+            return self.wait_until_durable(id, entrance.after(written), ports);
+        }
+        self.let_in(id, (subscriber, &principal), (entrance, resumed.is_some()), ports);
+    }
+
+    /// Whether the answer to CONNECT has to wait because a session does not survive a restart any
+    /// more: the one before a clean start, or this one, which ends with its connection from now on.
+    fn has_ended_storing(
+        &mut self,
+        resumed: Option<SubscriberId>,
+        written: Option<Written>,
+        ports: &mut impl Ports,
+    ) -> bool {
+        if let Some(session) = resumed.and_then(|resumed| self.sessions.get_mut(resumed)) {
+            self.context.recorder.note_session_end(session, ports);
+        }
+        written.is_none() && self.context.recorder.owes_promise()
+    }
+
+    /// Writes down the session of a client that is let in once that is on disk. Until then the
+    /// session is one of an absent client.
+    fn write_down(
+        &mut self,
+        (subscriber, principal, session_present): (SubscriberId, &Principal, bool),
+        connect: &KeptConnect,
+        ports: &mut impl Ports,
+    ) -> Written {
+        let (now, context) = (self.context.now, &mut self.context);
+        let expiry = context.rules.session_expiry(connect);
+        let session = self.sessions.of_connected_mut(subscriber);
+        session.set_terms(expiry, None);
+        let terms = (principal, expiry, connect.will.as_deref());
+        context.recorder.note_session(session, terms, now, ports);
+        session.disconnect(now, false);
+        let written = Written { session: Some(session.number()), session_present };
+        if !self.look_at_absent(subscriber, ports) && !session_present {
+            self.sessions.note_absent(subscriber);
+        }
+        written
+    }
+
+    /// Lets a client in whose session is there: answers CONNECT, and sends what waits.
+    fn let_in(
+        &mut self,
+        id: ConnectionId,
+        (subscriber, principal): (SubscriberId, &Rc<Principal>),
+        (mut entrance, resumed): (Box<Entrance>, bool),
+        ports: &mut impl Ports,
+    ) {
+        let session_present = entrance.written.map_or(resumed, |it| it.session_present);
+        let Entrance { connect, proof, .. } = &mut *entrance;
         let account = principal.account().number();
         ports.bill(id, Payer { account, is_let_in: true });
-        let subscriber = resumed.unwrap_or_else(|| self.sessions.create(Rc::clone(&principal)));
-        self.attach(id, (subscriber, Rc::clone(&principal)), connect);
-        let session_present = resumed.is_some();
+        self.attach(id, (subscriber, Rc::clone(principal)), connect);
         let data = proof.data.as_deref();
         let accepted = Accepted::new(&self.context.rules, connect, session_present, data);
         let answered = self.connections.answer(id, &accepted.connack(), None, ports);
@@ -249,7 +312,7 @@ impl Shard {
         let listener = self.context.rules.listener_address(principal.listener());
         let keep_alive = self.context.rules.keep_alive(connect);
         let terms = (connect.terms.version(), keep_alive);
-        log::connected(&principal, listener, terms, session_present);
+        log::connected(principal, listener, terms, session_present);
         self.router.set_members_online(subscriber, &self.sessions, &self.context, ports);
         self.pump(subscriber, ports);
     }

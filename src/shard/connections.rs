@@ -134,6 +134,30 @@ impl Connections {
         self.owed.note_posted(to);
     }
 
+    /// All records of this shard up to `mark` are on disk: sends the packets that waited for that.
+    pub(super) fn note_durable(&mut self, mark: u64, ports: &mut impl Ports) {
+        self.owed.note_durable(mark);
+        while let Some(id) = self.owed.next_durable() {
+            let Some(connection) = self.entries.get_mut(id) else { continue };
+            let packets = connection.debt_mut().take_durable(self.owed.durable());
+            if !packets.is_empty() && !connection.keeps_back(&packets) {
+                ports.send(id, &packets);
+            }
+        }
+    }
+
+    /// Reads nothing more from a connection until all records up to `mark` are on disk.
+    pub(super) fn hold_until_durable(
+        &mut self,
+        id: ConnectionId,
+        mark: u64,
+        ports: &mut impl Ports,
+    ) {
+        if mark > self.owed.durable() {
+            self.owe(id, (Condition::Durable(mark), Answer::ReadOn), ports);
+        }
+    }
+
     /// The password of a client has been checked, or will not be. The client may have gone.
     pub(super) fn note_verdict(&mut self, id: ConnectionId, verdict: Verdict) {
         self.settle(id, Condition::Verdict(None), Condition::Verdict(Some(verdict)));

@@ -9,6 +9,7 @@ use super::{
     log::Refusals,
     memory::{Memory, subscription_bytes},
     ports::Ports,
+    recorder::Recorder,
     retained::RetainedMax,
     rights::InForce,
     rules::Rules,
@@ -16,7 +17,6 @@ use super::{
     stats::Counters,
     timers::Timers,
 };
-use crate::base::{ids::ShardId, time::Moment};
 #[cfg(test)]
 use crate::{
     access::{Accounts, Failures},
@@ -26,6 +26,10 @@ use crate::{
         time::{WallClock, WallTime},
     },
     shard::memory::MemoryBudget,
+};
+use crate::{
+    base::{ids::ShardId, time::Moment},
+    session::Session,
 };
 
 /// Settings, rules and the moment of a shard, and the counters and timers that its parts change.
@@ -42,6 +46,8 @@ pub(super) struct Context {
     pub(super) memory: Memory,
     /// The reminders of the shard.
     pub(super) timers: Timers,
+    /// What survives a restart is written down here.
+    pub(super) recorder: Recorder,
     /// Refused clients that the log has only counted.
     pub(super) refusals: Refusals,
     /// The broker is stopping.
@@ -58,6 +64,7 @@ impl Context {
             counters: Counters::default(),
             memory: Memory::new(settings.memory.clone(), settings.shards),
             timers: Timers::new(now),
+            recorder: Recorder::new(&settings),
             refusals: Refusals::default(),
             stopping: false,
             settings,
@@ -81,6 +88,14 @@ impl Context {
         }
         let RetainedMax { messages, bytes } = self.rules.limits.retained();
         RetainedMax { messages, bytes: bytes.min(self.memory.retained_max()) }
+    }
+
+    /// The terms of a connected session that survives a restart have changed.
+    pub(super) fn note_terms(&mut self, session: &mut Session, ports: &mut impl Ports) {
+        let principal = Rc::clone(session.principal());
+        let will = session.will().cloned();
+        let terms = (&*principal, session.expiry_interval(), will.as_ref());
+        self.recorder.note_session(session, terms, self.now, ports);
     }
 
     /// A session has subscribed to one more filter.
@@ -115,6 +130,7 @@ impl Context {
             sessions: SharedCount::default(),
             accounts: Accounts::default(),
             memory: MemoryBudget::new(usize::MAX),
+            store: None,
         };
         Context::new(settings, &super::rules::tests::rules())
     }

@@ -2,7 +2,7 @@
 //!
 //! Knows sessions and outboxes; does not know how the receivers were found.
 
-use std::rc::Rc;
+use std::{collections::VecDeque, rc::Rc};
 
 use super::{
     context::Context,
@@ -12,6 +12,7 @@ use super::{
     notices::{Notice, Notices},
     ports::Ports,
     pressure::Pressure,
+    recorder::Recorder,
     replays::Replays,
     rights::InForce,
     rules::{Limits, WhenQueueFull},
@@ -24,6 +25,7 @@ use crate::{
     session::{
         Link, Session,
         message::{CountedMessage, MessageView},
+        ordinals::Ordinal,
         queue::{QueueLimits, QueuedMessage},
     },
     topic::GroupName,
@@ -39,6 +41,7 @@ impl Form<'_> {
             subscription_ids: (!self.subscription_ids.is_empty())
                 .then(|| self.subscription_ids.into()),
             group: None,
+            ordinal: Ordinal::NONE,
         }
     }
 }
@@ -51,6 +54,8 @@ pub(super) struct DeliveryBuffers {
     crowded: Vec<SubscriberId>,
     /// Connected sessions that are to be disconnected because their queue is full.
     overrun: Vec<SubscriberId>,
+    /// Connected sessions with messages that are not sent before they are on disk, by their marks.
+    undurable: VecDeque<(u64, SubscriberId)>,
     /// Events that are too frequent for one log line each.
     notices: Notices,
     /// The memory of messages that are queued or in flight.
@@ -103,6 +108,7 @@ impl DeliveryBuffers {
             frames: Frames::new(seed),
             crowded: Vec::new(),
             overrun: Vec::new(),
+            undurable: VecDeque::new(),
             notices: Notices::default(),
             kept: ByteCount::default(),
         }
@@ -142,6 +148,19 @@ impl DeliveryBuffers {
     /// A connected session is to be disconnected because its queue is full.
     pub(super) fn note_overrun(&mut self, subscriber: SubscriberId) {
         self.overrun.push(subscriber);
+    }
+
+    /// A message for a connected session is sent once all is on disk up to this mark.
+    pub(super) fn note_undurable(&mut self, subscriber: SubscriberId, mark: u64) {
+        if self.undurable.back() != Some(&(mark, subscriber)) {
+            self.undurable.push_back((mark, subscriber));
+        }
+    }
+
+    /// The next session that waits for no larger mark than this one. It may have gone meanwhile.
+    pub(super) fn next_durable(&mut self, mark: u64) -> Option<SubscriberId> {
+        let first = self.undurable.pop_front_if(|(waits_for, _)| *waits_for <= mark);
+        first.map(|(_, subscriber)| subscriber)
     }
 
     #[inline]
@@ -188,6 +207,7 @@ pub(super) struct Means<'a> {
     pub(super) buffers: &'a mut DeliveryBuffers,
     pub(super) pressure: &'a mut Pressure,
     pub(super) counters: &'a mut Counters,
+    pub(super) recorder: &'a mut Recorder,
 }
 
 impl<'a> Means<'a> {
@@ -197,9 +217,9 @@ impl<'a> Means<'a> {
         buffers: &'a mut DeliveryBuffers,
         pressure: &'a mut Pressure,
     ) -> Means<'a> {
-        let Context { rules, rights, counters, memory, now, .. } = context;
+        let Context { rules, rights, counters, memory, now, recorder, .. } = context;
         let (limits, scarcity) = (&rules.limits, memory.scarcity());
-        Means { now: *now, limits, scarcity, rights, buffers, pressure, counters }
+        Means { now: *now, limits, scarcity, rights, buffers, pressure, counters, recorder }
     }
 }
 
@@ -216,6 +236,7 @@ pub(super) struct Fanout<'a, P> {
     buffers: &'a mut DeliveryBuffers,
     pressure: &'a mut Pressure,
     counters: &'a mut Counters,
+    recorder: &'a mut Recorder,
     ports: &'a mut P,
     share: Option<Share<'a>>,
     /// The number of the update of retained messages that this message has made, and the replays
@@ -229,7 +250,7 @@ pub(super) struct Fanout<'a, P> {
 
 impl<'a, P: Ports> Fanout<'a, P> {
     pub(super) fn new(view: &MessageView<'a>, means: Means<'a>, ports: &'a mut P) -> Fanout<'a, P> {
-        let Means { now, limits, scarcity, rights, buffers, pressure, counters } = means;
+        let Means { now, limits, scarcity, rights, buffers, pressure, counters, recorder } = means;
         let room_min = scarcity.room_min(limits.outbox_bytes_max);
         buffers.frames.begin();
         let weight = u64::from(!topics::is_of_the_broker(view.topic));
@@ -244,6 +265,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
             buffers,
             pressure,
             counters,
+            recorder,
             ports,
             share,
             update,
@@ -395,7 +417,9 @@ impl<'a, P: Ports> Fanout<'a, P> {
         link: Link,
         form: Form<'_>,
     ) -> Result<(), Dropped> {
-        if !session.outbound().is_open() || self.ports.outbox_room(link.connection) == 0 {
+        let is_open = session.outbound().is_open() && self.ports.outbox_room(link.connection) > 0;
+        // A message that has to be on disk first waits in the queue.
+        if !is_open || (session.stored().is_some() && !may_be_sent_at_once(session, form.qos)) {
             return self.queue(subscriber, session, form);
         }
         let aliases = session.sending().1;
@@ -404,7 +428,11 @@ impl<'a, P: Ports> Fanout<'a, P> {
             self.buffers.frames.forget(frame);
             return Err(Dropped::TooLarge);
         }
-        let packet_id = session.outbound_mut().begin(self.queued(form));
+        let queued = self.queued(session, form);
+        if session.stored().is_some() {
+            self.recorder.note_ref(session, &queued, self.ports);
+        }
+        let packet_id = session.outbound_mut().begin(queued);
         self.buffers.frames.patch(frame, packet_id);
         self.send(session, link, frame);
         Ok(())
@@ -426,7 +454,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
         if let Some(link) = session.link().filter(|_| session.outbound().has_room()) {
             self.ports.notify_drained(link.connection);
         }
-        let queued = self.queued(form);
+        let queued = self.queued(session, form);
         let limits = self.scarcity.queue(&self.limits.queue);
         let queue = &mut session.outbound_mut().queue;
         let before = queue.len();
@@ -434,10 +462,13 @@ impl<'a, P: Ports> Fanout<'a, P> {
         let mut taken = queue.push(queued.clone(), self.now, &limits).is_ok();
         if !taken && !self.scarcity.is_full() && self.has_grace(subscriber) {
             // Without limits the queue takes every message.
-            taken = queue.push(queued, self.now, &QueueLimits::NONE).is_ok();
+            taken = queue.push(queued.clone(), self.now, &QueueLimits::NONE).is_ok();
         }
-        self.counters.note_queue(before, queue.len());
+        if taken && session.stored().is_some() {
+            self.record(subscriber, session, &queued);
+        }
         let queue = &session.outbound().queue;
+        self.counters.note_queue(before, queue.len());
         if session.link().is_some() && queue.is_crowded(self.now, &self.limits.queue) {
             self.buffers.crowded.push(subscriber);
         }
@@ -456,12 +487,23 @@ impl<'a, P: Ports> Fanout<'a, P> {
         self.view.publisher != Some(subscriber) && self.pressure.spend_grace(subscriber, size)
     }
 
-    fn queued(&mut self, form: Form<'_>) -> QueuedMessage {
+    /// Writes down that the message waits for a session that survives a restart. If it waits until
+    /// it is on disk only, it is sent then.
+    #[cold]
+    fn record(&mut self, subscriber: SubscriberId, session: &mut Session, queued: &QueuedMessage) {
+        self.recorder.note_ref(session, queued, self.ports);
+        if session.link().is_some() && queued.qos == QoS::ExactlyOnce {
+            self.buffers.note_undurable(subscriber, self.ports.record_mark());
+        }
+    }
+
+    fn queued(&mut self, session: &Session, form: Form<'_>) -> QueuedMessage {
         let tally = &self.buffers.kept;
         let message =
             self.kept.get_or_insert_with(|| Rc::new(CountedMessage::keep(&self.view, tally)));
         let group = self.share.map(|share| Rc::clone(share.group));
-        QueuedMessage { group, ..form.queued(message) }
+        let ordinal = session.outbound().next_ordinal();
+        QueuedMessage { group, ordinal, ..form.queued(message) }
     }
 
     fn is_orphaned(&self) -> bool {
@@ -474,4 +516,12 @@ impl<'a, P: Ports> Fanout<'a, P> {
         let (frames, aliases) = (&mut self.buffers.frames, session.sending().1);
         frames.send(frame, &self.view, link.connection, aliases, self.ports);
     }
+}
+
+/// Whether a message may be sent to a session that survives a restart before it is on disk, as far
+/// as its Packet Identifier is free.
+#[cold]
+fn may_be_sent_at_once(session: &Session, qos: QoS) -> bool {
+    let outbound = session.outbound();
+    qos != QoS::ExactlyOnce && outbound.is_free(outbound.next_ordinal().packet_id())
 }

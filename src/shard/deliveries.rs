@@ -127,6 +127,11 @@ impl Deliveries {
         self.buffers.note_overrun(subscriber);
     }
 
+    /// The next session with messages that were not sent before they were on disk, and are now.
+    pub(super) fn next_durable(&mut self, mark: u64) -> Option<SubscriberId> {
+        self.buffers.next_durable(mark)
+    }
+
     #[inline]
     pub(super) fn has_overrun(&self) -> bool {
         self.buffers.has_overrun()

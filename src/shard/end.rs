@@ -287,6 +287,9 @@ impl Shard {
             if let Err(error) = session.change_expiry(interval, maximum) {
                 return self.refuse(client.connection, error, ports);
             }
+            if session.stored().is_some() && session.outlasts_connection() {
+                self.context.note_terms(session, ports);
+            }
         }
         let cause = match disconnect.reason_code {
             ReasonCode::Success => Cause::Disconnect,
@@ -326,6 +329,9 @@ impl Shard {
         self.context.counters.clients_connected -= 1;
         let session = self.sessions.of_connected_mut(subscriber);
         session.disconnect(self.context.now, !cause.deletes_will());
+        if session.outlasts_connection() {
+            self.context.recorder.note_absence(session, self.context.now, ports);
+        }
         let clients = (&self.sessions, &mut self.connections);
         self.router.note_disconnected(subscriber, clients, &mut self.context, ports);
         if !self.look_at_absent(subscriber, ports) {
@@ -359,7 +365,8 @@ impl Shard {
     /// Ends a session and all that it held. [MQTT-3.1.2-23] [MQTT-4.1.0-2]
     pub(super) fn end_session(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
         self.publish_will(subscriber, ports);
-        let session = self.sessions.remove(subscriber).expect("a session ends once");
+        let mut session = self.sessions.remove(subscriber).expect("a session ends once");
+        self.context.recorder.note_session_end(&mut session, ports);
         self.context.settings.sessions.remove();
         self.context.counters.note_queue(session.outbound().queue.len(), 0);
         let (sessions, context) = (&mut self.sessions, &mut self.context);

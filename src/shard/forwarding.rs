@@ -5,6 +5,7 @@
 use super::{
     letter::{Address, GroupKeys},
     ports::Ports,
+    recorder::Recorder,
     retained::Retention,
 };
 use crate::{
@@ -49,9 +50,9 @@ impl Forwarding {
     pub(super) fn post(
         &mut self,
         view: &MessageView<'_>,
-        interested: ShardSet,
-        retention: Option<&Retention>,
+        (interested, retention): (ShardSet, Option<&Retention>),
         publisher: Option<ConnectionId>,
+        recorder: &mut Recorder,
         ports: &mut impl Ports,
     ) -> ShardSet {
         let mut shards = interested.union(self.group_shards);
@@ -61,12 +62,14 @@ impl Forwarding {
         let mut crowded = ShardSet::EMPTY;
         for shard in shards.iter() {
             let keys = &mut self.group_keys[shard.index()];
+            let to_subscribers = retention.is_some() || interested.contains(shard);
             let address = Address {
-                to_subscribers: retention.is_some() || interested.contains(shard),
+                to_subscribers,
                 groups: GroupKeys::from_text(keys),
                 retention,
                 publisher,
                 hops: 0,
+                recorded: recorder.aim(view.qos, (shard, to_subscribers), keys),
             };
             let letters = ports.letters(shard);
             letters.push_publish(view, &address);
@@ -86,6 +89,7 @@ mod tests {
 
     use super::{
         super::{
+            context::Context,
             letter::{Letter, LetterBatch},
             ports::fake::FakePorts,
         },
@@ -104,7 +108,8 @@ mod tests {
         let mut interested = ShardSet::EMPTY;
         interested.insert(ShardId::new(1).unwrap());
         let view = view("a", b"", QoS::AtMostOnce);
-        let crowded = forwarding.post(&view, interested, retention, None, &mut ports);
+        let recorder = &mut Context::of_shard(3).recorder;
+        let crowded = forwarding.post(&view, (interested, retention), None, recorder, &mut ports);
         assert_eq!(crowded.iter().count(), 0);
         let groups = |letters: &LetterBatch| {
             let groups = letters.iter().map(|letter| match letter {

@@ -243,6 +243,11 @@ impl Interest {
         self.acks.applied_everywhere()
     }
 
+    /// Whether all other shards have applied all that they were told.
+    pub(super) fn is_applied_everywhere(&self) -> bool {
+        self.acks.is_applied_everywhere()
+    }
+
     /// Another shard has its first subscriber of a filter, or has lost its last.
     pub(super) fn hear_filter(&mut self, from: ShardId, filter: TopicFilter<'_>, wanted: bool) {
         self.heard[from.index()].applied += 1;

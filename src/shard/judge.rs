@@ -138,7 +138,7 @@ impl Shard {
         self.note(id, Notice::PublishRefused(reason, topic.as_str()));
         if self.connections.connected(id).terms().version() != Version::V5 {
             let reason_code = ReasonCode::Success;
-            return self.connections.acknowledge(id, delivery, reason_code, ports);
+            return self.connections.acknowledge(id, (delivery, 0), reason_code, ports);
         }
         if let Delivery::ExactlyOnce(packet_id) = delivery {
             self.sessions.of_connected_mut(client.subscriber).inbound_mut().refuse(packet_id);

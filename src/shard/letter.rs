@@ -4,7 +4,7 @@
 //! reused, so that writing a letter usually allocates nothing. Large payloads and retained messages
 //! are sent by reference.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use bytes::Bytes;
 
@@ -20,6 +20,7 @@ use crate::{
         absent::Newcomer,
         message::{Message, MessageView, Payload},
     },
+    storage::MessageId,
     topic::{ShareName, SharedFilter, TopicFilter, TopicName},
 };
 
@@ -83,8 +84,8 @@ pub struct PublishLetter {
     application_len: u32,
     payload_len: u32,
     groups_len: u32,
-    /// The number of a large payload in the batch.
-    shared: Option<u32>,
+    /// The place of a large payload in the batch, counted from 1.
+    shared: Option<NonZeroU32>,
     /// In nanoseconds; 0 for never.
     expires_at: u64,
     /// The publisher's connection on the shard that sends the letter.
@@ -97,9 +98,11 @@ pub struct PublishLetter {
     pub hops: u8,
     /// Whether all subscribers get the message, and not only the share groups that it names.
     pub to_subscribers: bool,
-    /// The number of the change of a retained message in the batch. If the change stores a message,
-    /// this is the message of the letter, too, and its bytes are there only.
-    change: Option<u32>,
+    /// The place of the change of a retained message in the batch, counted from 1. If the change
+    /// stores a message, this is the message of the letter, too, and its bytes are there only.
+    change: Option<NonZeroU32>,
+    /// The sender has written down that the receiver has to take the message. 0: it has not.
+    recorded: u64,
 }
 
 /// A piece of a batch's text.
@@ -117,6 +120,8 @@ pub struct Arrived<'a> {
     pub groups: GroupKeys<'a>,
     /// The change that the message makes of the retained message of its topic.
     pub retention: Option<&'a Arc<Change<Message>>>,
+    /// The sender has written down that the receiver has to take it.
+    pub recorded: Option<MessageId>,
 }
 
 /// The receivers of a message on another shard.
@@ -128,6 +133,8 @@ pub struct Address<'a> {
     pub retention: Option<&'a Arc<Change<Message>>>,
     pub publisher: Option<ConnectionId>,
     pub hops: u8,
+    /// It is written down that the receiver has to take the message.
+    pub recorded: Option<MessageId>,
 }
 
 /// Names of share groups, as text: ShareName, U+0000, Topic Filter, U+0000. Neither may contain
@@ -241,6 +248,7 @@ impl LetterBatch {
             retain: view.retain,
             hops: address.hops,
             to_subscribers: address.to_subscribers,
+            recorded: address.recorded.map_or(0, |message| message.0),
         }));
     }
 
@@ -285,9 +293,9 @@ impl LetterBatch {
         let (application, rest) = rest.split_at(letter.application_len as usize);
         let (payload, rest) = rest.split_at(letter.payload_len as usize);
         let groups = GroupKeys(str_of(&rest[..letter.groups_len as usize]));
-        let retention = letter.change.map(|index| &self.changes[index as usize]);
+        let retention = letter.change.map(|place| &self.changes[index_of(place)]);
         let kept = retention.and_then(|change| change.message());
-        let shared = letter.shared.map(|index| &self.payloads[index as usize]);
+        let shared = letter.shared.map(|place| &self.payloads[index_of(place)]);
         let view = kept.map_or_else(
             || MessageView {
                 topic: TopicName::from_valid(str_of(topic)),
@@ -301,16 +309,17 @@ impl LetterBatch {
             },
             Message::view,
         );
-        Arrived { view, publisher: letter.publisher, groups, retention }
+        let recorded = (letter.recorded != 0).then_some(MessageId(letter.recorded));
+        Arrived { view, publisher: letter.publisher, groups, retention, recorded }
     }
 
-    fn push_change(&mut self, change: &Arc<Change<Message>>) -> u32 {
+    fn push_change(&mut self, change: &Arc<Change<Message>>) -> NonZeroU32 {
         self.changes.push(Arc::clone(change));
         self.shared_bytes += change.message().map_or(0, Message::size);
-        length(self.changes.len() - 1)
+        place_of_last(&self.changes)
     }
 
-    fn push_payload(&mut self, payload: Payload<'_>) -> (u32, Option<u32>) {
+    fn push_payload(&mut self, payload: Payload<'_>) -> (u32, Option<NonZeroU32>) {
         match payload {
             Payload::Small(bytes) => {
                 self.text.extend_from_slice(bytes);
@@ -319,7 +328,7 @@ impl LetterBatch {
             Payload::Shared(bytes) => {
                 self.payloads.push(bytes.clone());
                 self.shared_bytes += bytes.len();
-                (0, Some(length(self.payloads.len() - 1)))
+                (0, Some(place_of_last(&self.payloads)))
             }
         }
     }
@@ -342,6 +351,15 @@ fn shared_filter<'a>(share: &'a str, filter: &'a str) -> SharedFilter<'a> {
 
 fn str_of(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("only whole strs are written there")
+}
+
+/// The place of the last element, counted from 1.
+fn place_of_last<T>(list: &[T]) -> NonZeroU32 {
+    NonZeroU32::new(length(list.len())).expect("it has just been added")
+}
+
+fn index_of(place: NonZeroU32) -> usize {
+    place.get() as usize - 1
 }
 
 fn length(len: usize) -> u32 {
@@ -376,6 +394,7 @@ mod tests {
                 retention: None,
                 publisher: None,
                 hops: 0,
+                recorded: None,
             };
             batch.push_publish(&view, &address);
         }
@@ -403,6 +422,7 @@ mod tests {
                 retention: Some(&change),
                 publisher: None,
                 hops: 0,
+                recorded: None,
             };
             batch.push_publish(&sent, &address);
             let Some(Letter::Publish(letter)) = batch.letters.last() else { panic!("a message") };

@@ -29,6 +29,9 @@ impl Shard {
                 break;
             }
         }
+        if self.context.recorder.is_on() {
+            self.context.recorder.tell_taken(from, ports);
+        }
         self.router.interest_mut().confirm(from, ports);
         handled
     }

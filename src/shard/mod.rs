@@ -44,8 +44,10 @@ mod pressure;
 mod publish;
 mod purge;
 mod reason;
+mod recorder;
 pub mod referral;
 mod replays;
+pub mod restore;
 mod retained;
 mod rights;
 mod router;
@@ -61,6 +63,8 @@ mod unfinished;
 mod unsubscribe;
 mod waits;
 
+use std::sync::Arc;
+
 use self::{
     admit::Candidates,
     auth::Authenticator,
@@ -71,6 +75,7 @@ use self::{
     owed::Answer,
     ports::Ports,
     reason::Reason,
+    restore::Restoration,
     router::Router,
     rules::Rules,
     settings::Settings,
@@ -100,6 +105,8 @@ pub struct Shard {
     /// differ from those in the packet. It is reused for each message.
     topic: String,
     application: Vec<u8>,
+    /// What an earlier process has left, until the shard is started.
+    restoration: Option<Arc<Restoration>>,
 }
 
 /// A client that is connected, as the sender of a packet.
@@ -131,6 +138,7 @@ impl Shard {
             sys: SysTree::new(shard, shards),
             topic: String::new(),
             application: Vec::new(),
+            restoration: None,
             context,
         };
         shard.watch_sys();
@@ -331,6 +339,19 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         if let Err(cause) = self.connections.answer(id, packet, reason, ports) {
+            self.end(id, cause, ports);
+        }
+    }
+
+    /// As [`Shard::answer`], once all records up to `mark` are on disk.
+    fn answer_recorded(
+        &mut self,
+        id: ConnectionId,
+        mark: u64,
+        packet: (&Packet<'_>, Option<Reason>),
+        ports: &mut impl Ports,
+    ) {
+        if let Err(cause) = self.connections.answer_once_durable(id, mark, packet, ports) {
             self.end(id, cause, ports);
         }
     }

@@ -75,6 +75,7 @@ mod tests {
         mqtt::QoS,
         session::{
             message::{CountedMessage, tests::view},
+            ordinals::Ordinal,
             queue::QueueLimits,
         },
         topic::Subscription,
@@ -98,6 +99,7 @@ mod tests {
                 retain: false,
                 subscription_ids: None,
                 group,
+                ordinal: Ordinal::NONE,
             };
             outbound.queue.push(queued, Moment::from_nanos(0), &QueueLimits::NONE).unwrap();
         }

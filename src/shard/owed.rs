@@ -4,14 +4,16 @@
 //!            owe                    a condition has come to hold
 //!   packet -------> Debt, Owed ------------------------------> sent, or handled
 //! ```
-//! Each connection has a [`Debt`] with two queues of answers. The first one holds the
-//! acknowledgements of PUBLISH packets; the client is read from while they wait. The second one
-//! holds all other answers; nothing is read from the client until they have been given. Each queue
-//! keeps its order. No connection waits for the answers of another one.
+//! Each connection has a [`Debt`] with three queues of answers. The first one holds the
+//! acknowledgements of PUBLISH packets while the publisher is pressed, the second one packets that
+//! wait until records are on disk; the client is read from while they wait. The third one holds all
+//! other answers; nothing is read from the client until they have been given. Each queue keeps its
+//! order. No connection waits for the answers of another one.
 //!
 //! | what is owed | its limit, and what happens then |
 //! |---|---|
 //! | acknowledgements | [`ACKNOWLEDGEMENT_BYTES_MAX`]: then the next PUBLISH is not taken |
+//! | packets that wait for the disk | one for each packet read; publishers wait for the disk, too |
 //! | other answers of a connection | those of one packet: nothing more is read |
 //! | CONNECT packets of a shard that wait for a verdict | those of [`super::kept_connect`] |
 //!
@@ -30,14 +32,16 @@ use crate::{
 
 /// What an answer waits for.
 ///
-/// To wait for a record on disk, or for a PUBLISH that other shards have applied, add a variant
-/// with a running number, and have [`Owed::has_come`] compare it with the number reached.
+/// To wait for a PUBLISH that other shards have applied, add a variant with a running number, and
+/// have [`Owed::has_come`] compare it with the number reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     /// All other shards have applied what this shard has told them up to this number.
     Applied(u64),
     /// This many crowded batches have been posted to that shard.
     Posted(ShardId, u64),
+    /// All records of this shard up to this mark are on disk.
+    Durable(u64),
     /// The password has been checked, or will not be; `None` until then.
     Verdict(Option<Verdict>),
     /// Another shard has been asked for a place for a session, and has answered.
@@ -107,8 +111,40 @@ struct Rows {
     /// PUBACK and PUBREC packets that are kept back while the connection is pressed. Without them
     /// a publisher with a window stops by itself. Its other packets are still read.
     acknowledgements: Vec<u8>,
+    /// Packets that wait until records are on disk, and packets that came after those.
+    undurable: Undurable,
     /// Everything else, oldest first.
     answers: VecDeque<(Condition, Answer)>,
+}
+
+/// Packets that wait until the records that they promise are on disk, oldest first.
+#[derive(Debug, Default)]
+struct Undurable {
+    packets: Vec<u8>,
+    /// The marks that they wait for, and where the packets of each mark end.
+    marks: VecDeque<(u64, usize)>,
+}
+
+impl Undurable {
+    fn push(&mut self, mark: u64, packet: &[u8]) {
+        self.packets.extend_from_slice(packet);
+        let end = self.packets.len();
+        match self.marks.back_mut() {
+            Some(last) if last.0 >= mark => last.1 = end,
+            _ => self.marks.push_back((mark, end)),
+        }
+    }
+
+    /// Takes the packets that wait for this mark or an earlier one.
+    fn take(&mut self, mark: u64) -> Vec<u8> {
+        let mut end = 0;
+        while let Some((_, upto)) = self.marks.pop_front_if(|(waits_for, _)| *waits_for <= mark) {
+            end = upto;
+        }
+        self.marks.iter_mut().for_each(|(_, upto)| *upto -= end);
+        let rest = self.packets.split_off(end);
+        std::mem::replace(&mut self.packets, rest)
+    }
 }
 
 /// The QoS of a PUBLISH in the first byte of its frame.
@@ -139,6 +175,25 @@ impl Debt {
     #[inline]
     pub(super) fn keeps_back(&mut self, acknowledgement: &[u8]) -> bool {
         self.0.as_mut().is_some_and(|rows| rows.keeps_back(acknowledgement))
+    }
+
+    /// Whether a packet to the connection has to wait: for a record, or behind one that waits.
+    #[inline]
+    pub(super) fn owes_records(&self) -> bool {
+        self.0.as_ref().is_some_and(|rows| !rows.undurable.marks.is_empty())
+    }
+
+    /// Keeps a packet until all records up to `mark` are on disk, and those before it are sent.
+    pub(super) fn keep_until_durable(&mut self, mark: u64, packet: &[u8]) {
+        self.0.get_or_insert_default().undurable.push(mark, packet);
+    }
+
+    /// Takes the packets that wait for this mark or an earlier one.
+    pub(super) fn take_durable(&mut self, mark: u64) -> Vec<u8> {
+        let Some(rows) = &mut self.0 else { return Vec::new() };
+        let packets = rows.undurable.take(mark);
+        self.forget_empty_rows();
+        packets
     }
 
     /// One more subscriber presses the connection. Returns when the wait for it is over, if it is
@@ -179,7 +234,9 @@ impl Debt {
     }
 
     fn forget_empty_rows(&mut self) {
-        self.0.take_if(|rows| rows.answers.is_empty() && rows.waits.are_forgotten());
+        self.0.take_if(|rows| {
+            rows.answers.is_empty() && rows.undurable.marks.is_empty() && rows.waits.are_forgotten()
+        });
     }
 }
 
@@ -193,7 +250,8 @@ impl Rows {
         self.stalled = self.waits.is_waiting()
             && frame.packet_type() == PacketType::Publish
             && (frame.first & QOS_BITS == 0
-                || self.acknowledgements.len() >= ACKNOWLEDGEMENT_BYTES_MAX);
+                || self.acknowledgements.len() + self.undurable.packets.len()
+                    >= ACKNOWLEDGEMENT_BYTES_MAX);
         self.stalled
     }
 
@@ -225,6 +283,10 @@ pub(super) struct Owed {
     /// How many answers have ever waited for such a number.
     waited: u64,
     posted: Vec<Posted>,
+    /// The records of this shard up to this mark are on disk.
+    durable: u64,
+    /// Connections that wait for a larger mark, in the order of marks.
+    waiting_for_durable: VecDeque<(u64, ConnectionId)>,
     /// Connections that something may be due for.
     ready: VecDeque<ConnectionId>,
 }
@@ -244,6 +306,8 @@ impl Owed {
             waiting_for_applied: BTreeMap::new(),
             waited: 0,
             posted: (0..shards).map(|_| Posted::default()).collect(),
+            durable: 0,
+            waiting_for_durable: VecDeque::new(),
             ready: VecDeque::new(),
         }
     }
@@ -268,6 +332,7 @@ impl Owed {
                 self.waiting_for_applied.insert((number, self.waited), connection);
             }
             Condition::Posted(to, _) => self.posted[to.index()].waiting.push(connection),
+            Condition::Durable(mark) => self.wait_for_durable(connection, mark),
             // What they wait for names the connection.
             Condition::Verdict(_) | Condition::Place { .. } | Condition::Delay(_) => {}
         }
@@ -282,6 +347,49 @@ impl Owed {
         {
             self.ready.push_back(first.remove());
         }
+    }
+
+    /// Owes a connection a packet once all records up to `mark` are on disk. Marks never become
+    /// smaller.
+    pub(super) fn owe_packet(
+        &mut self,
+        connection: ConnectionId,
+        debt: &mut Debt,
+        mark: u64,
+        packet: &[u8],
+    ) {
+        debt.keep_until_durable(mark, packet);
+        if mark > self.durable {
+            self.wait_for_durable(connection, mark);
+        }
+    }
+
+    fn wait_for_durable(&mut self, connection: ConnectionId, mark: u64) {
+        let latest = self.waiting_for_durable.back();
+        if latest != Some(&(mark, connection)) {
+            debug_assert!(latest.is_none_or(|&(upto, _)| upto <= mark), "marks grow");
+            self.waiting_for_durable.push_back((mark, connection));
+        }
+    }
+
+    /// All records of this shard up to `mark` are on disk.
+    pub(super) fn note_durable(&mut self, mark: u64) {
+        self.durable = self.durable.max(mark);
+    }
+
+    /// The next connection that waits for no larger mark than what is on disk. It may have gone
+    /// meanwhile. What is owed to it besides packets may be due.
+    pub(super) fn next_durable(&mut self) -> Option<ConnectionId> {
+        let durable = self.durable;
+        let (_, connection) =
+            self.waiting_for_durable.pop_front_if(|(mark, _)| *mark <= durable)?;
+        self.ready.push_back(connection);
+        Some(connection)
+    }
+
+    /// The records of this shard up to this mark are on disk.
+    pub(super) fn durable(&self) -> u64 {
+        self.durable
     }
 
     /// A crowded batch has been posted to a shard.
@@ -339,6 +447,7 @@ impl Owed {
         match condition {
             Condition::Applied(number) => number <= self.applied,
             Condition::Posted(to, batches) => batches <= self.posted[to.index()].batches,
+            Condition::Durable(mark) => mark <= self.durable,
             Condition::Verdict(verdict) => verdict.is_some(),
             Condition::Place { is_told } => is_told,
             Condition::Delay(over) => over,

@@ -16,6 +16,7 @@ use crate::{
         ids::{ConnectionId, ShardId},
         time::{Moment, Span},
     },
+    storage::RecordBatch,
     transport::tls::{Certified, TlsFailure},
 };
 
@@ -186,6 +187,19 @@ pub trait Ports {
         true
     }
 
+    /// The records of this turn. They are on disk together, or not at all, and are posted before
+    /// the letters of the turn. Only called if the shard has a store.
+    fn records(&mut self) -> &mut RecordBatch;
+
+    /// The mark of the records of this turn: [`Brain::handle_durable`] tells when all are on disk
+    /// up to it. It grows with each turn that has records.
+    fn record_mark(&self) -> u64;
+
+    /// Whether so many records wait for the disk that no message is to be taken which needs more.
+    fn are_records_crowded(&self) -> bool {
+        false
+    }
+
     /// The letters waiting to go to another shard at the end of this turn.
     fn letters(&mut self, to: ShardId) -> &mut LetterBatch;
 
@@ -276,6 +290,18 @@ pub trait Brain {
 
     /// A crowded batch of letters has been posted: connections that wait for that shard may go on.
     fn handle_posted(&mut self, now: Moment, to: ShardId, ports: &mut impl Ports);
+
+    /// All records of this shard up to `mark` are on disk.
+    fn handle_durable(&mut self, _now: Moment, _mark: u64, _ports: &mut impl Ports) {}
+
+    /// The shard begins. Called once, before all else.
+    fn handle_start(&mut self, _now: Moment, _ports: &mut impl Ports) {}
+
+    /// Whether the other shards have applied what the shard has told them at its start. Clients are
+    /// let in when this holds for all shards.
+    fn is_ready(&self) -> bool {
+        true
+    }
 
     /// A verification has ended. Its connection may have gone meanwhile.
     fn handle_verdict(

@@ -6,7 +6,7 @@
 use super::{Client, Shard, end::Cause, judge::judge_publish, ports::Ports};
 use crate::{
     base::{ids::ConnectionId, time::Span},
-    mqtt::{ProtocolError, Publish, ReasonCode},
+    mqtt::{Delivery, ProtocolError, Publish, ReasonCode},
     session::{
         inbound::Admission,
         message::{MessageView, Payload, shared_payload},
@@ -62,6 +62,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         let id = client.connection;
+        self.context.recorder.begin_packet();
         let maximum = self.connections.connected(id).receive_maximum();
         let session = self.sessions.of_connected_mut(client.subscriber);
         let client_hash = session.client_hash();
@@ -87,7 +88,33 @@ impl Shard {
                     self.route_publish((client, client_hash), topic, publish, ports)
                 }
             };
-        self.connections.acknowledge(id, publish.delivery, reason_code, ports);
+        let mark = self.context.recorder.take_promise();
+        if mark > 0 {
+            return self.acknowledge_recorded(client, (publish.delivery, mark), reason_code, ports);
+        }
+        self.connections.acknowledge(id, (publish.delivery, 0), reason_code, ports);
+    }
+
+    /// Acknowledges a message that was written down, once it is on disk. While too many records
+    /// wait for the disk, nothing more is read from the client.
+    #[cold]
+    #[inline(never)]
+    fn acknowledge_recorded(
+        &mut self,
+        client: Client,
+        (delivery, mark): (Delivery, u64),
+        reason_code: ReasonCode,
+        ports: &mut impl Ports,
+    ) {
+        let id = client.connection;
+        if let Delivery::ExactlyOnce(packet_id) = delivery {
+            let session = self.sessions.of_connected_mut(client.subscriber);
+            self.context.recorder.note_hold(session, packet_id, ports);
+        }
+        self.connections.acknowledge(id, (delivery, mark), reason_code, ports);
+        if ports.are_records_crowded() {
+            self.connections.hold_until_durable(id, mark, ports);
+        }
     }
 
     fn route_publish(

@@ -100,7 +100,7 @@ impl Shard {
         match self.context.memory.purge.step {
             Step::Counting => self.context.memory.purge.count(account, held),
             Step::Waiting(heaviest) if heaviest == account && waiting > LEAST_BYTES => {
-                self.drop_waiting(subscriber);
+                self.drop_waiting(subscriber, ports);
                 return waiting;
             }
             Step::Sessions(heaviest) if heaviest == account && is_absent => {
@@ -119,14 +119,18 @@ impl Shard {
     }
 
     /// Empties the queue of an absent client, and disconnects a connected one.
-    fn drop_waiting(&mut self, subscriber: SubscriberId) {
+    fn drop_waiting(&mut self, subscriber: SubscriberId, ports: &mut impl Ports) {
         let session = self.sessions.get_mut(subscriber).expect("the purge has found it");
         let notices = self.router.notices_mut();
         notices.note(Notice::MemoryFull, session.principal(), self.context.now);
         if session.link().is_some() {
             return self.router.note_overrun(subscriber);
         }
-        let dropped = std::mem::take(&mut session.outbound_mut().queue).len();
+        let queue = std::mem::take(&mut session.outbound_mut().queue);
+        let dropped = queue.len();
+        for queued in queue.iter() {
+            self.context.recorder.note_ack(session, queued.ordinal, ports);
+        }
         self.context.counters.note_queue(dropped, 0);
         self.context.counters.dropped_memory += dropped as u64;
     }

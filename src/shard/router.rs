@@ -19,6 +19,7 @@ use super::{
     context::Context,
     deliveries::Deliveries,
     forwarding::Forwarding,
+    granted::Granted,
     interest::{Interest, Weight},
     letter::{Arrived, GroupKeys, PublishLetter},
     memory::subscription_bytes,
@@ -36,6 +37,7 @@ use super::{
 use crate::{
     access::{Kind, topics},
     base::{
+        byte_count::ByteCount,
         ids::{ConnectionId, ShardId, ShardSet, SubscriberId},
         time::Span,
     },
@@ -107,6 +109,11 @@ impl Router {
         self.placements.kept() * size_of::<Entry>()
     }
 
+    /// Where the memory of messages that are queued or in flight is counted.
+    pub(super) fn kept_count(&self) -> &ByteCount {
+        self.deliveries.kept()
+    }
+
     /// How many orphaned messages wait, and how many works go on in the next turn.
     pub(super) fn waiting(&self) -> (usize, usize) {
         (self.orphans.len(), self.unfinished.len())
@@ -145,13 +152,19 @@ impl Router {
         context: &mut Context,
         ports: &mut impl Ports,
     ) -> bool {
+        context.recorder.begin_message();
         let retention = if view.retain { self.retain(view, context) } else { None };
+        if let Some(retention) = &retention
+            && !topics::is_of_the_broker(view.topic)
+        {
+            context.recorder.note_retention(retention, ports);
+        }
         let update = retention.as_ref().map(|_| self.retained.sequence());
         let weight = self.find(view, context);
         let shard = context.settings.shard;
         let sender = publisher.map(|connection| Publisher { shard, connection });
         if self.is_too_much(weight.steps, view.publisher_hash, steps_max) {
-            let (message, way) = ((view, update), (sender, Scope::Everyone(retention)));
+            let (message, way) = ((view, update), (None, sender, Scope::Everyone(retention)));
             self.place_later(message, way, (sessions, connections), context, ports);
             return true;
         }
@@ -164,8 +177,9 @@ impl Router {
         let interested = self.interest.shards();
         if retention.is_some() || self.forwarding.is_needed(interested) {
             let letter = (interested, retention.as_ref());
-            self.forward(view, letter, (publisher, &mut *connections), ports);
+            self.forward(view, letter, (publisher, &mut *connections), context, ports);
         }
+        context.recorder.end_message(view, ports);
         let clients = (&*sessions, connections);
         self.deliveries.hold_for_crowded(sender, clients, context, ports);
         matched
@@ -207,7 +221,10 @@ impl Router {
             publisher_hash: client_hash,
             ..message
         };
-        self.route(&view, None, (sessions, connections), context, ports);
+        self.route(&view, None, (&mut *sessions, connections), context, ports);
+        if let Some(session) = sessions.get_mut(subscriber).filter(|it| it.stored().is_some()) {
+            context.recorder.note_absence(session, context.now, ports);
+        }
     }
 
     /// Publishes a value of the broker's own. Many come at a time, so each takes little at once.
@@ -246,6 +263,7 @@ impl Router {
         ports: &mut impl Ports,
     ) {
         let view = &arrived.view;
+        context.recorder.begin_letter(from, arrived.recorded);
         let applied = arrived.retention.is_some_and(|change| {
             context.counters.other_steps += STEPS_OF_RETAINING;
             self.retained.apply(change)
@@ -258,7 +276,7 @@ impl Router {
         if self.is_too_much(weight.of_sessions(), view.publisher_hash, steps_max) {
             let (subscribers, groups) = (letter.to_subscribers, arrived.groups.as_text().into());
             let scope = Scope::Here { subscribers, groups, served: 0, hops: letter.hops };
-            let (message, way) = ((view, update), (sender, scope));
+            let (message, way) = ((view, update), (Some(from), sender, scope));
             return self.place_later(message, way, (sessions, connections), context, ports);
         }
         let mut steps = weight.of_sessions();
@@ -270,11 +288,12 @@ impl Router {
             context.watch_memory(ports);
         }
         if !arrived.groups.as_text().is_empty() {
-            let message = (view, sender, arrived.groups, letter.hops);
+            let message = (view, (from, sender), arrived.groups, letter.hops);
             let limits = (&mut steps, steps_max);
             self.serve_groups_of_letter(message, limits, (sessions, connections), context, ports);
         }
         self.allowance.note(steps);
+        context.recorder.end_message(view, ports);
         let clients = (&*sessions, connections);
         self.deliveries.hold_for_crowded(sender, clients, context, ports);
     }
@@ -283,7 +302,7 @@ impl Router {
     /// `steps_max`, and then in slices.
     fn serve_groups_of_letter(
         &mut self,
-        (view, sender, groups, hops): (&MessageView<'_>, Option<Publisher>, GroupKeys<'_>, u8),
+        (view, (from, sender), groups, hops): MessageOfLetter<'_>,
         (steps, steps_max): (&mut usize, usize),
         (sessions, connections): (&mut Sessions, &mut Connections),
         context: &mut Context,
@@ -294,7 +313,7 @@ impl Router {
             if *steps > steps_max {
                 let rest = groups.as_text()[served..].into();
                 let scope = Scope::Here { subscribers: false, groups: rest, served: 0, hops };
-                let (message, way) = ((view, None), (sender, scope));
+                let (message, way) = ((view, None), (Some(from), sender, scope));
                 return self.place_later(message, way, (sessions, connections), context, ports);
             }
             let mut delivery = self.groups(sessions, context);
@@ -352,9 +371,12 @@ impl Router {
         view: &MessageView<'_>,
         (interested, retention): (ShardSet, Option<&Retention>),
         (publisher, connections): (Option<ConnectionId>, &mut Connections),
+        context: &mut Context,
         ports: &mut impl Ports,
     ) {
-        let crowded = self.forwarding.post(view, interested, retention, publisher, ports);
+        let recorder = &mut context.recorder;
+        let crowded =
+            self.forwarding.post(view, (interested, retention), publisher, recorder, ports);
         let Some(publisher) = publisher else { return };
         for shard in crowded.iter() {
             connections.owe_until_posted(publisher, shard, Answer::ReadOn, ports);
@@ -405,6 +427,11 @@ impl Router {
         self.set_members_online(subscriber, sessions, context, ports);
     }
 
+    /// The next session with messages that were not sent before they were on disk, and are now.
+    pub(super) fn next_durable(&mut self, mark: u64) -> Option<SubscriberId> {
+        self.deliveries.next_durable(mark)
+    }
+
     #[inline]
     pub(super) fn has_overrun(&self) -> bool {
         self.deliveries.has_overrun()
@@ -448,6 +475,10 @@ impl Router {
     }
 }
 
+/// A message that came by a letter: the sender of the letter, the publisher, the share groups that
+/// the message is for, and how often it was passed on.
+type MessageOfLetter<'a> = (&'a MessageView<'a>, (ShardId, Option<Publisher>), GroupKeys<'a>, u8);
+
 /// What it takes to store a retained message or to remove one: some microseconds.
 const STEPS_OF_RETAINING: u64 = 8;
 /// As many values of the broker's own take a slice of steps at once, if many want them.
@@ -488,6 +519,8 @@ impl Router {
         if let Subscription::Plain(filter) = subscription {
             self.deliveries.open_replay(filter, entry, is_new, &self.retained);
         }
+        let options = (Granted::unpack(entry.options).options().to_bits(), entry.subscription_id);
+        context.recorder.note_subscription(session, text, options, ports);
         let told_at = self.interest.subscribe(subscription, entry, ports);
         if let Subscription::Plain(filter) = subscription
             && is_new
@@ -509,9 +542,11 @@ impl Router {
         ports: &mut impl Ports,
     ) -> Result<(), Reason> {
         let seed = context.settings.seed;
-        if !sessions.of_connected_mut(subscriber).unsubscribe(text, subscription, seed) {
+        let session = sessions.of_connected_mut(subscriber);
+        if !session.unsubscribe(text, subscription, seed) {
             return Err(Reason::NoSubscription);
         }
+        context.recorder.note_unsubscribed(session, text, ports);
         self.deliveries.end_replay(subscriber, text);
         context.discount_subscription(text);
         self.interest.unsubscribe(subscription, subscriber, ports);

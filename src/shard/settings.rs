@@ -1,5 +1,7 @@
 //! Settings of a shard that never change: its place in the broker.
 
+use std::sync::Arc;
+
 use super::memory::MemoryBudget;
 use crate::{
     access::{Accounts, Failures},
@@ -7,8 +9,9 @@ use crate::{
         hash::Seed,
         ids::ShardId,
         shared_count::SharedCount,
-        time::{Moment, WallClock},
+        time::{Moment, Span, WallClock},
     },
+    storage::Restored,
 };
 
 /// The place of one shard in its broker, from the shard's start to its end.
@@ -31,6 +34,30 @@ pub struct Settings {
     pub accounts: Accounts,
     /// The memory that the broker may take.
     pub memory: MemoryBudget,
+    /// What the shard needs to keep its state in a store; `None`: nothing survives a restart.
+    pub store: Option<StoreSettings>,
+}
+
+/// The place of a shard in a broker whose state survives a restart.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// The smallest numbers that no session and no message has had, from 1 on.
+    pub first_numbers: (u64, u64),
+    /// How many sessions of each shard survive a restart.
+    pub lasting: Arc<[SharedCount]>,
+    /// How long after a start the Wills of clients wait that were connected when the broker ended.
+    pub will_grace: Span,
+}
+
+impl StoreSettings {
+    /// Settings for a broker with so many shards, which begins with what was restored.
+    pub fn new(restored: &Restored, shards: usize, will_grace: Span) -> StoreSettings {
+        StoreSettings {
+            first_numbers: (restored.next_session.max(1), restored.next_message.max(1)),
+            lasting: (0..shards).map(|_| SharedCount::default()).collect(),
+            will_grace,
+        }
+    }
 }
 
 impl Settings {

@@ -29,6 +29,7 @@ use crate::{
     session::{
         Session,
         message::{CountedMessage, MessageView},
+        ordinals::Ordinal,
         queue::QueuedMessage,
         sessions::Sessions,
     },
@@ -203,6 +204,7 @@ impl<'a> GroupDelivery<'a> {
             retain: view.retain,
             subscription_ids: None,
             group: Some(Rc::clone(self.interest.name(group))),
+            ordinal: Ordinal::NONE,
         };
         if self.orphans.keep(queued) {
             self.context.timers.set(self.context.now, Timer::Orphans);
@@ -367,6 +369,7 @@ impl<'a> GroupDelivery<'a> {
             retention: None,
             publisher: None,
             hops,
+            recorded: self.context.recorder.aim(view.qos, (shard, false), &keys),
         };
         ports.letters(shard).push_publish(view, &address);
         shard
@@ -407,7 +410,11 @@ impl<'a> GroupDelivery<'a> {
             self.context.counters.dropped_no_member += 1;
             return None;
         };
-        self.pass_to_group(&queued.message.view(), group, 1, ports)
+        let view = queued.message.view();
+        self.context.recorder.begin_message();
+        let written_to = self.pass_to_group(&view, group, 1, ports);
+        self.context.recorder.end_message(&view, ports);
+        written_to
     }
 }
 

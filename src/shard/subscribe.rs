@@ -5,6 +5,7 @@ use super::{
     Client, Shard,
     grant::{NotGranted, Wanted},
     notices::Notice,
+    owed::Condition,
     ports::Ports,
     reason::Reason,
     suback::FilterAnswers,
@@ -28,6 +29,7 @@ impl Shard {
         let filters_max = self.context.rules.limits.subscribe_filters_max;
         let mut answers = FilterAnswers::new(version, subscribe.filters.count());
         let mut told_at = 0;
+        self.context.recorder.begin_packet();
         for (index, (text, options)) in subscribe.filters.iter().enumerate() {
             let Ok(subscription) = Subscription::parse(text) else {
                 // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
@@ -69,13 +71,21 @@ impl Shard {
         told_at: u64,
         ports: &mut impl Ports,
     ) {
-        if told_at <= self.router.interest().applied_everywhere() {
+        let id = client.connection;
+        let mark = self.context.recorder.take_promise();
+        let is_applied = told_at <= self.router.interest().applied_everywhere();
+        if is_applied && mark == 0 {
             // [MQTT-3.8.4-1]
-            self.answer(client.connection, suback.0, suback.1, ports);
+            self.answer(id, suback.0, suback.1, ports);
             return self.pump(client.subscriber, ports);
         }
-        let id = client.connection;
-        if let Err(cause) = self.connections.answer_once_applied(id, told_at, suback, ports) {
+        let mut condition = Condition::Durable(mark);
+        if !is_applied {
+            // One answer after the other waits for its own condition.
+            self.connections.hold_until_durable(id, mark, ports);
+            condition = Condition::Applied(told_at);
+        }
+        if let Err(cause) = self.connections.answer_later(id, condition, suback, ports) {
             self.end(id, cause, ports);
         }
     }

@@ -16,6 +16,7 @@ impl Shard {
         let Client { connection: id, subscriber } = client;
         let version = self.connections.connected(id).terms().version();
         let mut answers = FilterAnswers::new(version, unsubscribe.filters.count());
+        self.context.recorder.begin_packet();
         for text in unsubscribe.filters.iter() {
             let Ok(subscription) = Subscription::parse(text) else {
                 // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
@@ -28,6 +29,7 @@ impl Shard {
         }
         // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
         let unsuback = answers.unsuback(unsubscribe.packet_id);
-        self.answer(id, &unsuback, answers.reason(), ports);
+        let mark = self.context.recorder.take_promise();
+        self.answer_recorded(id, mark, (&unsuback, answers.reason()), ports);
     }
 }

@@ -391,6 +391,7 @@ mod tests {
                 expires_at: None,
                 from: ShardId::FIRST,
                 targets: List::Slice(targets),
+                groups: "",
             }));
             if one.is_multiple_of(3) {
                 let lag = u64::from(two % 8);
@@ -422,7 +423,7 @@ mod tests {
 
         fn target(&mut self, row: usize) -> Target {
             self.row[row] += 1;
-            Target { shard: ShardId::new(row + 1).unwrap(), n: self.row[row] }
+            Target { shard: ShardId::new(row + 1).unwrap(), n: self.row[row], to_subscribers: true }
         }
 
         fn take(&mut self, row: usize, batch: &mut RecordBatch) {

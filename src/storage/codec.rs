@@ -173,6 +173,7 @@ fn put_message(record: &MessageRecord<'_>, out: &mut Vec<u8>) {
     put_option(out, record.expires_at, put_time);
     put_shard(out, record.from);
     record.targets.put(out);
+    put_bytes(out, record.groups.as_bytes());
 }
 
 fn put_ref(record: &RefRecord<'_>, out: &mut Vec<u8>) {
@@ -271,6 +272,7 @@ fn read_message<'a>(reader: &mut Reader<'a>) -> Result<MessageRecord<'a>, Unread
         expires_at: reader.option(time)?,
         from: reader.shard()?,
         targets: List::read(reader)?,
+        groups: reader.text()?,
     })
 }
 

@@ -120,6 +120,8 @@ pub(super) fn put_option<T>(
 pub struct Target {
     pub shard: ShardId,
     pub n: u64,
+    /// Whether all subscribers there get the message, and not only share groups.
+    pub to_subscribers: bool,
 }
 
 /// What a [`List`] has.
@@ -145,11 +147,13 @@ impl Item for Target {
     fn put(self, out: &mut Vec<u8>) {
         put_shard(out, self.shard);
         put_u64(out, self.n);
+        out.push(u8::from(self.to_subscribers));
     }
 
     fn take(bytes: &[u8]) -> Result<(Target, &[u8]), Unreadable> {
         let mut reader = Reader::new(bytes);
-        Ok((Target { shard: reader.shard()?, n: reader.u64()? }, reader.rest()))
+        let (shard, n, to_subscribers) = (reader.shard()?, reader.u64()?, reader.flag()?);
+        Ok((Target { shard, n, to_subscribers }, reader.rest()))
     }
 }
 

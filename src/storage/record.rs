@@ -205,6 +205,9 @@ pub struct MessageRecord<'a> {
     /// The shard that wrote it: whose rows to the targets have the numbers in `targets`.
     pub from: ShardId,
     pub targets: List<'a, Target>,
+    /// The share groups that the targets serve: for each target that has any its number, their
+    /// length in bytes, and their names as letters have them, with a space between each.
+    pub groups: &'a str,
 }
 
 /// A message for one session.

@@ -11,7 +11,7 @@ use crate::base::{hash::Seed, ids::ShardId, time::WallTime};
 pub struct Kept(Box<[u8]>);
 
 impl Kept {
-    fn new(record: &Record<'_>) -> Kept {
+    pub fn new(record: &Record<'_>) -> Kept {
         let mut batch = super::RecordBatch::default();
         batch.push(record);
         Kept(batch.as_bytes().into())

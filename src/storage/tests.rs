@@ -70,6 +70,7 @@ impl Parts {
         let target = |&(shard, n): &(u8, u64)| Target {
             shard: ShardId::new(usize::from(shard)).unwrap(),
             n,
+            to_subscribers: n % 2 == 0,
         };
         self.targets.iter().map(target).collect()
     }
@@ -139,6 +140,7 @@ impl Parts {
             expires_at: self.flags[1].then(|| self.time()),
             from: self.shard(0),
             targets: List::Slice(targets),
+            groups: "",
         }
     }
 
@@ -238,6 +240,7 @@ mod life {
             expires_at: None,
             from: FIRST,
             targets: List::Slice(targets),
+            groups: "",
         })
     }
 
@@ -354,7 +357,7 @@ mod life {
 
     #[test]
     fn a_target_that_has_not_taken_a_message_is_asked_again() {
-        let target = |n| [Target { shard: second(), n }];
+        let target = |n| [Target { shard: second(), n, to_subscribers: true }];
         let two = MessageId(12);
         let (first, later) = (target(1), target(2));
         let taken = Record::Taken { from: FIRST, to: second(), n: 1 };

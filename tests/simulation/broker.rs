@@ -94,6 +94,7 @@ impl Broker {
             sessions: sessions.clone(),
             accounts: accounts.clone(),
             memory: MemoryBudget::new(usize::MAX),
+            store: None,
         };
         let mut rules = Rules {
             limits: plan.limits.clone(),

@@ -83,6 +83,7 @@ fn write_publish(
         groups: arrived.groups,
         retention: arrived.retention,
         publisher: arrived.publisher,
+        recorded: arrived.recorded,
         hops: letter.hops,
     };
     let mut view = arrived.view;

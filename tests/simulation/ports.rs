@@ -10,6 +10,7 @@ use ringmq::{
         letter::LetterBatch,
         ports::{Backlog, Closing, Load, Ports, Secret, Verification},
     },
+    storage::RecordBatch,
 };
 
 use crate::{
@@ -26,6 +27,9 @@ pub(crate) struct Place {
     pub(crate) letters: Vec<LetterBatch>,
     pub(crate) verdicts: Vec<(ConnectionId, bool)>,
     pub(crate) random: Random,
+    /// The records of the latest calls, and how many batches of them were posted.
+    pub(crate) records: RecordBatch,
+    pub(crate) posted: u64,
 }
 
 /// What a shard has made happen in one call.
@@ -125,6 +129,8 @@ impl Place {
             letters: (0..shards).map(|_| LetterBatch::default()).collect(),
             verdicts: Vec::new(),
             random: Random::new(seed ^ number, purpose::BROKER),
+            records: RecordBatch::default(),
+            posted: 0,
         }
     }
 
@@ -265,6 +271,14 @@ impl Ports for SimulatedPorts<'_> {
 
     fn precede(&mut self, earlier: ConnectionId, later: ConnectionId) -> bool {
         self.may_follow(earlier, later)
+    }
+
+    fn records(&mut self) -> &mut RecordBatch {
+        &mut self.place.records
+    }
+
+    fn record_mark(&self) -> u64 {
+        self.place.posted + 1
     }
 
     fn letters(&mut self, to: ShardId) -> &mut LetterBatch {

@@ -35,6 +35,7 @@ mod simulated;
 mod statements;
 mod story;
 mod subscribing;
+mod surviving;
 mod wills;
 mod world;
 

@@ -1,5 +1,8 @@
 //! A broker without sockets, threads or clock: real shards, and everything around them in memory.
 
+#[path = "../support/disk.rs"]
+mod disk;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr},
@@ -29,13 +32,16 @@ use ringmq::{
             Verification,
         },
         referral::Referral,
+        restore::Restoration,
         rules::{Limits, Rules, WhenQueueFull},
-        settings::Settings,
+        settings::{Settings, StoreSettings},
         stats::Counters,
     },
+    storage::RecordBatch,
     transport::Listener,
 };
 
+use self::disk::Disk;
 use crate::story;
 
 /// What is around one shard.
@@ -51,6 +57,9 @@ pub(crate) struct Surroundings {
     open_checks_max: usize,
     random: u64,
     outbox_bytes_max: usize,
+    records: RecordBatch,
+    /// How many batches of records the shard has posted.
+    posted: u64,
     /// The moment of the call.
     now: Moment,
 }
@@ -88,6 +97,7 @@ pub(crate) struct Client {
 
 /// All shards, all clients, and the time.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(crate) struct World {
     shards: Vec<Shard>,
     around: Vec<Surroundings>,
@@ -106,6 +116,10 @@ pub(crate) struct World {
     pub(crate) mail_waits: bool,
     /// The threads that check passwords do not come to an end.
     pub(crate) verdicts_wait: bool,
+    /// What survives the end of the world, if anything does.
+    pub(crate) disk: Option<Disk>,
+    /// Records wait to be written.
+    pub(crate) disk_waits: bool,
 }
 
 fn key(id: ConnectionId) -> (u32, u32) {
@@ -175,6 +189,14 @@ impl Ports for Surroundings {
         }
     }
 
+    fn records(&mut self) -> &mut RecordBatch {
+        &mut self.records
+    }
+
+    fn record_mark(&self) -> u64 {
+        self.posted + 1
+    }
+
     fn letters(&mut self, to: ShardId) -> &mut LetterBatch {
         &mut self.letters[to.index()]
     }
@@ -225,6 +247,10 @@ impl Drop for World {
     }
 }
 
+/// When worlds begin, by both clocks.
+const START: Moment = Moment::from_nanos(1_000_000_000);
+/// How long Wills wait after a restart.
+pub(crate) const WILL_GRACE: Span = Span::from_secs(2);
 /// How every secret ends in base64: a number that was drawn to choose by does not.
 pub(crate) const SECRET_END: &str = "secretA";
 const SECRET_BITS: u64 = 0x002C_79CA_DEB4;
@@ -283,18 +309,6 @@ impl World {
 
     /// A broker that may take so many bytes of memory.
     pub(crate) fn within(memory: usize, shards: usize, tell: impl FnOnce(&mut Rules)) -> World {
-        let now = Moment::from_nanos(1_000_000_000);
-        let template = Settings {
-            shard: ShardId::FIRST,
-            shards,
-            seed: Seed::new(42),
-            started_at: now,
-            wall_clock: WallClock::new(now, WallTime::default()),
-            failures: Failures::new(Seed::new(42)),
-            sessions: SharedCount::default(),
-            accounts: Accounts::new(Seed::new(42)),
-            memory: MemoryBudget::new(memory),
-        };
         let listeners =
             [[127, 0, 0, 1], [0, 0, 0, 0]].map(|ip| Listener::tcp(SocketAddr::from((ip, 1883))));
         let mut rules = Rules {
@@ -307,6 +321,53 @@ impl World {
             listeners: listeners.to_vec().into(),
         };
         tell(&mut rules);
+        World::build((shards, memory), rules, None, START)
+    }
+
+    /// A broker whose state survives its end.
+    pub(crate) fn stored(shards: usize) -> World {
+        World::stored_with(shards, |_| {})
+    }
+
+    /// The same, told something else than usual.
+    pub(crate) fn stored_with(shards: usize, tell: impl FnOnce(&mut Rules)) -> World {
+        let world = World::told(1, tell);
+        World::build((shards, usize::MAX), world.rules.clone(), Some(Disk::default()), world.now)
+    }
+
+    /// The process is killed, and another one with so many shards begins at once. Of the batches
+    /// of records that are not on disk, `survives` come to be.
+    pub(crate) fn restart(&mut self, shards: usize, survives: usize) {
+        let mut disk = self.disk.take().expect("the world has a disk");
+        (0..self.shards.len()).for_each(|shard| self.post_records_to(shard, &mut disk));
+        disk.crash(survives);
+        let (rules, now) = (self.rules.clone(), self.now);
+        *self = World::build((shards, usize::MAX), rules, Some(disk), now);
+    }
+
+    fn build(
+        (shards, memory): (usize, usize),
+        rules: Rules,
+        mut disk: Option<Disk>,
+        now: Moment,
+    ) -> World {
+        let (seed, wall_clock) = (Seed::new(42), WallClock::new(START, WallTime::default()));
+        let restored =
+            disk.as_mut().map(|disk| disk.restore(shards, seed, wall_clock.time_of(now)));
+        let store = restored.as_ref().map(|it| StoreSettings::new(it, shards, WILL_GRACE));
+        let restoration = restored.map(|it| Arc::new(Restoration::new(it, wall_clock)));
+        let template = Settings {
+            shard: ShardId::FIRST,
+            shards,
+            seed,
+            started_at: now,
+            wall_clock,
+            failures: Failures::new(Seed::new(42)),
+            sessions: SharedCount::default(),
+            accounts: Accounts::new(Seed::new(42)),
+            memory: MemoryBudget::new(memory),
+            store,
+        };
         let settings = |shard| Settings { shard, ..template.clone() };
         let around = |shard: ShardId| Surroundings {
             connections: BTreeMap::new(),
@@ -318,10 +379,19 @@ impl World {
             open_checks_max: 2,
             random: shard.index() as u64,
             outbox_bytes_max: rules.limits.outbox_bytes_max,
+            records: RecordBatch::default(),
+            posted: 0,
             now,
         };
-        World {
-            shards: ShardId::all(shards).map(|shard| Shard::new(settings(shard), &rules)).collect(),
+        let brain = |shard| {
+            let mut brain = Shard::new(settings(shard), &rules);
+            if let Some(restoration) = &restoration {
+                brain.begin_with(Arc::clone(restoration));
+            }
+            brain
+        };
+        let mut world = World {
+            shards: ShardId::all(shards).map(brain).collect(),
             around: ShardId::all(shards).map(around).collect(),
             clients: Vec::new(),
             now,
@@ -332,7 +402,54 @@ impl World {
             begun: (0..shards).map(|_| (0..shards).map(|_| None).collect()).collect(),
             mail_waits: false,
             verdicts_wait: false,
+            disk,
+            disk_waits: false,
+        };
+        for (shard, around) in world.shards.iter_mut().zip(&mut world.around) {
+            shard.handle_start(now, around);
         }
+        world.run();
+        assert!(world.shards.iter().all(Shard::is_ready), "clients may be let in");
+        world
+    }
+
+    /// Posts the records of a shard's turn.
+    fn post_records_to(&mut self, shard: usize, disk: &mut Disk) {
+        let around = &mut self.around[shard];
+        if !around.records.is_empty() {
+            around.posted += 1;
+            disk.post(shard, around.posted, &mut around.records);
+        }
+    }
+
+    fn post_records(&mut self, shard: usize) {
+        let Some(mut disk) = self.disk.take() else {
+            let records = &self.around[shard].records;
+            return assert!(records.is_empty(), "nothing is written down without a disk");
+        };
+        self.post_records_to(shard, &mut disk);
+        self.disk = Some(disk);
+    }
+
+    /// So many batches of records more are on disk, and what waited for that happens.
+    pub(crate) fn sync(&mut self, batches: usize) {
+        let marks = self.disk.as_mut().expect("the world has a disk").sync(batches);
+        for (shard, mark) in marks {
+            self.shards[shard].handle_durable(self.now, mark, &mut self.around[shard]);
+        }
+        self.run();
+    }
+
+    /// How many batches of records are not on disk.
+    pub(crate) fn unsynced(&self) -> usize {
+        self.disk.as_ref().map_or(0, Disk::unsynced)
+    }
+
+    /// How many messages, queued or in flight, sessions of these clients have.
+    pub(crate) fn waiting_for(&self, client_id: &str) -> usize {
+        let inventories = self.shards.iter().map(|shard| shard.inventory(self.now));
+        let sessions = inventories.flat_map(|inventory| inventory.sessions);
+        sessions.filter(|it| it.client_id == client_id).map(|it| it.queued + it.in_flight).sum()
     }
 
     /// A new connection, accepted on a shard that has nothing to do with who the client is.
@@ -593,8 +710,20 @@ impl World {
             moved |= self.bury(shard);
             moved |= self.go_on(shard);
             self.shards[shard].handle_turn(self.now, &mut self.around[shard]);
+            self.post_records(shard);
+        }
+        if !moved && !self.disk_waits && self.unsynced() > 0 {
+            self.sync_all();
+            return true;
         }
         moved
+    }
+
+    fn sync_all(&mut self) {
+        let marks = self.disk.as_mut().expect("something waits for it").sync(usize::MAX >> 1);
+        for (shard, mark) in marks {
+            self.shards[shard].handle_durable(self.now, mark, &mut self.around[shard]);
+        }
     }
 
     /// Hands unread bytes to the shard.
@@ -658,6 +787,7 @@ impl World {
     }
 
     fn post(&mut self, shard: usize) -> bool {
+        self.post_records(shard);
         let mut moved = false;
         let peers = if self.mail_waits { 0 } else { self.shards.len() };
         for to in 0..peers {

@@ -29,6 +29,7 @@ use ringmq::{
         rules::{Limits, Rules, WhenQueueFull},
         settings::Settings,
     },
+    storage::RecordBatch,
     transport::Listener,
 };
 
@@ -55,6 +56,7 @@ impl Workbench {
             sessions: SharedCount::default(),
             accounts: Accounts::new(Seed::new(1)),
             memory: MemoryBudget::new(usize::MAX),
+            store: None,
         };
         let rules = Rules {
             limits: limits(),
@@ -66,7 +68,8 @@ impl Workbench {
             listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))].into(),
         };
         let letters = (0..shards).map(|_| LetterBatch::default()).collect();
-        let ports = Nothing { random: 0, sent: 0, outbox: Vec::new(), letters };
+        let (outbox, records) = (Vec::new(), RecordBatch::default());
+        let ports = Nothing { random: 0, sent: 0, outbox, letters, records };
         Workbench { shard: Shard::new(settings, &rules), ports, now, clients: 0, told: 0 }
     }
 
@@ -140,12 +143,14 @@ pub(crate) struct Nothing {
     pub(crate) outbox: Vec<u8>,
     /// By shard, what is posted at the end of this turn.
     pub(crate) letters: Vec<LetterBatch>,
+    records: RecordBatch,
 }
 
 impl Nothing {
     fn flush(&mut self) {
         self.outbox.clear();
         self.letters.iter_mut().for_each(LetterBatch::clear);
+        self.records.clear();
     }
 }
 
@@ -172,6 +177,14 @@ impl Ports for Nothing {
     fn pause(&mut self, _: ConnectionId) {}
     fn resume(&mut self, _: ConnectionId) {}
     fn hand_over(&mut self, _: ConnectionId, _: ShardId) {}
+
+    fn records(&mut self) -> &mut RecordBatch {
+        &mut self.records
+    }
+
+    fn record_mark(&self) -> u64 {
+        1
+    }
 
     fn letters(&mut self, to: ShardId) -> &mut LetterBatch {
         &mut self.letters[to.index()]

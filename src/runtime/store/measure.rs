@@ -182,6 +182,7 @@ fn message(id: u64, payload: &[u8]) -> Record<'_> {
         expires_at: None,
         from: ShardId::FIRST,
         targets: List::default(),
+        groups: "",
     })
 }
 

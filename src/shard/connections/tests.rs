@@ -112,7 +112,7 @@ fn an_answer_that_the_client_does_not_take_ends_the_connection() {
 fn acknowledgements_wait_while_the_publisher_is_pressed() {
     let (mut connections, mut context, mut ports) = let_in(&Connect::new(Version::V311, "client"));
     let mut acknowledge = |connections: &mut Connections, delivery| {
-        connections.acknowledge(ONE, delivery, ReasonCode::Success, &mut ports);
+        connections.acknowledge(ONE, (delivery, 0), ReasonCode::Success, &mut ports);
         std::mem::take(&mut ports.done)
     };
     let delivery = Delivery::AtLeastOnce(PacketId::MIN);

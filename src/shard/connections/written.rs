@@ -31,10 +31,27 @@ impl Connections {
         reason: Option<Reason>,
         ports: &mut impl Ports,
     ) -> Result<(), Cause> {
-        let Some(connection) = self.entries.get(id) else { return Ok(()) };
+        self.answer_once_durable(id, 0, (packet, reason), ports)
+    }
+
+    /// As [`Connections::answer`], once all records up to `mark` are on disk. 0 waits for nothing
+    /// but earlier packets.
+    #[inline]
+    pub(in crate::shard) fn answer_once_durable(
+        &mut self,
+        id: ConnectionId,
+        mark: u64,
+        (packet, reason): (&Packet<'_>, Option<Reason>),
+        ports: &mut impl Ports,
+    ) -> Result<(), Cause> {
+        let Some(connection) = self.entries.get_mut(id) else { return Ok(()) };
         if connection.terms().write(packet, reason.map(Reason::text), &mut self.frame) {
-            ports.send(id, &self.frame);
             self.written += 1;
+            if mark > self.owed.durable() || connection.debt().owes_records() {
+                self.owed.owe_packet(id, connection.debt_mut(), mark, &self.frame);
+            } else {
+                ports.send(id, &self.frame);
+            }
             return Ok(());
         }
         Err(match packet {
@@ -43,11 +60,12 @@ impl Connections {
         })
     }
 
-    /// As [`Connections::answer`], once all other shards have applied the interest up to a number.
-    pub(in crate::shard) fn answer_once_applied(
+    /// As [`Connections::answer`], once a condition has come to hold. Nothing is read from the
+    /// client before that.
+    pub(in crate::shard) fn answer_later(
         &mut self,
         id: ConnectionId,
-        number: u64,
+        condition: Condition,
         (packet, reason): (&Packet<'_>, Option<Reason>),
         ports: &mut impl Ports,
     ) -> Result<(), Cause> {
@@ -56,16 +74,17 @@ impl Connections {
         if !terms.write(packet, reason.map(Reason::text), &mut frame) {
             return Err(Cause::AnswerTooLarge);
         }
-        self.owe(id, (Condition::Applied(number), Answer::Packets(frame)), ports);
+        self.owe(id, (condition, Answer::Packets(frame)), ports);
         self.written += 1;
         Ok(())
     }
 
-    /// Acknowledges a PUBLISH, now or when its publisher is no longer held back.
+    /// Acknowledges a PUBLISH, once all records up to `mark` are on disk and its publisher is no
+    /// longer held back.
     pub(in crate::shard) fn acknowledge(
         &mut self,
         id: ConnectionId,
-        delivery: Delivery,
+        (delivery, mark): (Delivery, u64),
         reason_code: ReasonCode,
         ports: &mut impl Ports,
     ) {
@@ -77,7 +96,7 @@ impl Connections {
         self.frame.clear();
         let version = self.connected(id).terms().version();
         Ack::with_reason(packet_id, reason_code).encode(packet_type, version, &mut self.frame);
-        self.send_acknowledgement(id, ports);
+        self.send_acknowledgement(id, mark, ports);
     }
 
     /// Acknowledges a PUBLISH that is refused, with the reason.
@@ -97,14 +116,18 @@ impl Connections {
         // A client that has taken a CONNACK also takes this smaller packet.
         let terms = self.connected(id).terms();
         let _ = terms.write(&packet, Some(reason.text()), &mut self.frame);
-        self.send_acknowledgement(id, ports);
+        self.send_acknowledgement(id, 0, ports);
     }
 
-    /// Sends the acknowledgement that has been written, or keeps it back with its publisher.
+    /// Sends the acknowledgement that has been written, or keeps it until records are on disk or
+    /// its publisher is no longer held back.
     #[inline]
-    fn send_acknowledgement(&mut self, id: ConnectionId, ports: &mut impl Ports) {
+    fn send_acknowledgement(&mut self, id: ConnectionId, mark: u64, ports: &mut impl Ports) {
         self.written += 1;
-        if !self.entries.connected_mut(id).keeps_back(&self.frame) {
+        let connection = self.entries.connected_mut(id);
+        if mark > self.owed.durable() || connection.debt().owes_records() {
+            self.owed.owe_packet(id, connection.debt_mut(), mark, &self.frame);
+        } else if !connection.keeps_back(&self.frame) {
             ports.send(id, &self.frame);
         }
     }

@@ -10,6 +10,7 @@ use super::{
         context::Context,
         frames::{Form, Frames},
         ports::Ports,
+        recorder::Recorder,
         replays::{Replay, Replays},
         retained::Retained,
         rights::InForce,
@@ -25,8 +26,9 @@ use crate::{
     session::{
         Link, Session,
         message::{CountedMessage, Message, MessageView},
+        ordinals::Ordinal,
         outbound::Resend,
-        queue::QueuedMessage,
+        queue::{QueueLimits, QueuedMessage},
         sessions::Sessions,
         topic_aliases::TopicAliases,
     },
@@ -69,6 +71,8 @@ impl Deliveries {
             kept,
             scratch: &mut self.pubrel,
             counters: &mut context.counters,
+            recorder: &mut context.recorder,
+            undurable: None,
             ports,
         };
         let mut pumped = sender.resend(session);
@@ -77,6 +81,10 @@ impl Deliveries {
         }
         if pumped == Pumped::Done && !self.replays.is_empty() {
             pumped = sender.replay((subscriber, session), &mut self.replays, retained);
+        }
+        let undurable = sender.undurable;
+        if let Some(mark) = undurable {
+            self.buffers.note_undurable(subscriber, mark);
         }
         if pumped == Pumped::Later {
             ports.notify_drained(link.connection);
@@ -103,6 +111,9 @@ struct Sender<'a, P> {
     kept: &'a ByteCount,
     scratch: &'a mut Vec<u8>,
     counters: &'a mut Counters,
+    recorder: &'a mut Recorder,
+    /// The mark of messages that were queued until they are on disk.
+    undurable: Option<u64>,
     ports: &'a mut P,
 }
 
@@ -110,21 +121,31 @@ impl<P: Ports> Sender<'_, P> {
     /// [MQTT-4.4.0-1]
     fn resend(&mut self, session: &mut Session) -> Pumped {
         let checked = self.rights.checked(session);
-        let (outbound, topic_aliases) = session.sending();
-        while outbound.is_resending() {
+        let mut over = Ordinal::NONE;
+        loop {
+            if !over.is_none() {
+                self.recorder.note_ack(session, over, self.ports);
+            }
+            let (outbound, topic_aliases) = session.sending();
+            if !outbound.is_resending() {
+                break;
+            }
             if self.room() == 0 {
                 return Pumped::Later;
             }
+            over = Ordinal::NONE;
             match outbound.resend_next() {
                 Some(Resend::Pubrel(packet_id)) => self.send_pubrel(packet_id),
                 Some(Resend::Publish(packet_id, queued)) => {
                     let form = Form { dup: true, ..form_of(queued) };
                     let view = queued.message.view();
+                    let ordinal = queued.ordinal;
                     if !self.may_read(checked.as_deref(), &view)
                         || !self.send(topic_aliases, &view, form, Some(packet_id))
                     {
                         // Forbidden or too large now, though not when it was sent first: treat the
                         // message as acknowledged.
+                        over = ordinal;
                         outbound.abandon(packet_id);
                     }
                 }
@@ -136,8 +157,20 @@ impl<P: Ports> Sender<'_, P> {
 
     fn send_queued(&mut self, session: &mut Session) -> Pumped {
         let checked = self.rights.checked(session);
-        let (outbound, topic_aliases) = session.sending();
-        while !outbound.queue.is_empty() && !outbound.is_resending() && outbound.has_room() {
+        let durable = self.recorder.durable();
+        if session.stored().is_some() {
+            // Whether the first message may be sent is asked before it is taken out.
+            self.drop_expired(session);
+        }
+        loop {
+            let (outbound, topic_aliases) = session.sending();
+            let is_next = !outbound.queue.is_empty()
+                && !outbound.is_resending()
+                && outbound.has_room()
+                && outbound.may_send_first(durable);
+            if !is_next {
+                break;
+            }
             if self.room() == 0 {
                 return Pumped::Later;
             }
@@ -147,15 +180,24 @@ impl<P: Ports> Sender<'_, P> {
             self.counters.dropped_expired += expired as u64;
             let Some(queued) = queued else { break };
             if !self.may_read(checked.as_deref(), &queued.message.view()) {
+                self.recorder.note_ack(session, queued.ordinal, self.ports);
                 continue;
             }
             let packet_id = outbound.begin(queued.clone());
             let view = queued.message.view();
             if !self.send(topic_aliases, &view, form_of(&queued), Some(packet_id)) {
                 outbound.abandon(packet_id);
+                self.recorder.note_ack(session, queued.ordinal, self.ports);
             }
         }
         Pumped::Done
+    }
+
+    fn drop_expired(&mut self, session: &mut Session) {
+        let queue = &mut session.outbound_mut().queue;
+        let before = queue.len();
+        self.counters.dropped_expired += queue.expire(self.now) as u64;
+        self.counters.note_queue(before, queue.len());
     }
 
     /// Whether the client may read a message that has waited for it. `checked` is its principal if
@@ -181,7 +223,7 @@ impl<P: Ports> Sender<'_, P> {
             // While the window is closed, the next acknowledgement continues here. Queued messages
             // are older than missed ones, so they go first.
             let waits = !missed.is_empty() && !session.outbound().queue.is_empty();
-            if waits || (replay.qos > QoS::AtMostOnce && !session.outbound().is_open()) {
+            if waits || (replay.qos > QoS::AtMostOnce && !takes_retained(session)) {
                 return Pumped::Done;
             }
             match retained.next(&mut replay.cursor, missed, &mut looks) {
@@ -213,16 +255,43 @@ impl<P: Ports> Sender<'_, P> {
             subscription_ids: if replay.subscription_id == 0 { &[] } else { &ids },
         };
         let view = message.view();
-        let (outbound, topic_aliases) = session.sending();
         if form.qos == QoS::AtMostOnce {
-            self.send(topic_aliases, &view, form, None);
+            self.send(session.sending().1, &view, form, None);
             return;
         }
         // The session may keep it for longer than it is retained.
         let kept = Rc::new(CountedMessage::keep(&view, self.kept));
+        if session.stored().is_some() {
+            return self.send_recorded(session, &view, form.queued(&kept));
+        }
+        let (outbound, topic_aliases) = session.sending();
         let packet_id = outbound.begin(form.queued(&kept));
         if !self.send(topic_aliases, &view, form, Some(packet_id)) {
             outbound.abandon(packet_id);
+        }
+    }
+
+    /// Sends a retained message to a session that survives a restart, or queues it until it is on
+    /// disk.
+    #[cold]
+    fn send_recorded(
+        &mut self,
+        session: &mut Session,
+        view: &MessageView<'_>,
+        queued: QueuedMessage,
+    ) {
+        let ordinal = session.outbound().next_ordinal();
+        let queued = QueuedMessage { ordinal, ..queued };
+        self.recorder.begin_message();
+        self.recorder.note_ref(session, &queued, self.ports);
+        self.recorder.end_message(view, self.ports);
+        let outbound = session.outbound_mut();
+        // The window has room, so the queue needs no limit.
+        let pushed = outbound.queue.push(queued, self.now, &QueueLimits::NONE);
+        debug_assert!(pushed.is_ok(), "there is no limit");
+        self.send_queued(session);
+        if !session.outbound().queue.is_empty() {
+            self.undurable = Some(self.ports.record_mark());
         }
     }
 
@@ -261,6 +330,19 @@ impl<P: Ports> Sender<'_, P> {
         self.ports.outbox_room(self.link.connection)
     }
 }
+
+/// Whether a session takes one more retained message. Some may wait until they are on disk.
+fn takes_retained(session: &Session) -> bool {
+    let outbound = session.outbound();
+    outbound.is_open()
+        || (session.stored().is_some()
+            && outbound.has_room()
+            && !outbound.is_resending()
+            && outbound.queue.len() < UNDURABLE_MAX)
+}
+
+/// Retained messages of one session that wait until they are on disk.
+const UNDURABLE_MAX: usize = 64;
 
 fn form_of(queued: &QueuedMessage) -> Form<'_> {
     Form {

@@ -16,6 +16,8 @@ pub(crate) struct FakePorts {
     pub(crate) verifies: bool,
     /// The connection whose client has gone.
     pub(crate) gone: Option<ConnectionId>,
+    pub(crate) records: RecordBatch,
+    pub(crate) record_mark: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +75,14 @@ impl Ports for FakePorts {
 
     fn hand_over(&mut self, connection: ConnectionId, _: ShardId) {
         self.done.push(Done::Closed(connection));
+    }
+
+    fn records(&mut self) -> &mut RecordBatch {
+        &mut self.records
+    }
+
+    fn record_mark(&self) -> u64 {
+        self.record_mark
     }
 
     fn letters(&mut self, to: ShardId) -> &mut LetterBatch {

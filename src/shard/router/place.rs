@@ -22,6 +22,7 @@ use super::{
         letter::GroupKeys,
         ports::Ports,
         pressure::Publisher,
+        recorder::Recorded,
         retained::Retention,
         unfinished::{Owner, Steps, Work},
     },
@@ -29,7 +30,7 @@ use super::{
     placements::Placements,
 };
 use crate::{
-    base::ids::{ShardSet, SubscriberId},
+    base::ids::{ShardId, ShardSet, SubscriberId},
     routing::{GroupPlace, Walk},
     session::{
         message::{CountedMessage, MessageView},
@@ -58,6 +59,8 @@ pub(in crate::shard) struct Placement {
     number: u64,
     /// How many subscriptions and share groups it has kept.
     kept: usize,
+    /// It was written down that it is on its way.
+    recorded: Option<Recorded>,
 }
 
 /// Whom a message is for.
@@ -124,7 +127,7 @@ impl Router {
     pub(super) fn place_later(
         &mut self,
         (view, update): (&MessageView<'_>, Option<u64>),
-        (sender, scope): (Option<Publisher>, Scope),
+        (from, sender, scope): (Option<ShardId>, Option<Publisher>, Scope),
         (sessions, connections): (&Sessions, &mut Connections),
         context: &mut Context,
         ports: &mut impl Ports,
@@ -145,9 +148,10 @@ impl Router {
             latest_group: self.interest.latest_group(),
             number: self.placements.begin(),
             kept: 0,
+            recorded: context.recorder.set_apart(from, view, ports),
         });
         if is_first {
-            self.begin_at_once(&mut placement, connections, ports);
+            self.begin_at_once(&mut placement, connections, context, ports);
         }
         context.counters.other_steps +=
             STEPS_OF_PLACING + (placement.kept / COPIES_PER_STEP) as u64;
@@ -167,6 +171,7 @@ impl Router {
         &mut self,
         placement: &mut Placement,
         connections: &mut Connections,
+        context: &mut Context,
         ports: &mut impl Ports,
     ) {
         if matches!(placement.scope, Scope::Here { subscribers: false, .. }) {
@@ -179,7 +184,7 @@ impl Router {
         }
         let retains = matches!(placement.scope, Scope::Everyone(Some(_)));
         if retains || matches!(placement.stage, Stage::Placed) {
-            self.tell(placement, connections, ports);
+            self.tell(placement, connections, context, ports);
         }
     }
 
@@ -194,6 +199,7 @@ impl Router {
         &mut self,
         placement: &mut Placement,
         connections: &mut Connections,
+        context: &mut Context,
         ports: &mut impl Ports,
     ) {
         if !matches!(placement.scope, Scope::Everyone(_)) {
@@ -203,7 +209,9 @@ impl Router {
         let Scope::Everyone(retention) = told else { return };
         let publisher = placement.sender.map(|sender| sender.connection);
         let letter = (placement.shards, retention.as_ref());
-        self.forward(&placement.view(), letter, (publisher, connections), ports);
+        context.recorder.go_on(placement.recorded);
+        self.forward(&placement.view(), letter, (publisher, connections), context, ports);
+        context.recorder.end_message(&placement.view(), ports);
     }
 
     /// Places some of a message. Returns what is left.
@@ -220,15 +228,18 @@ impl Router {
         } else if !self.search(&mut placement, steps) {
             return Some(placement);
         }
-        self.tell(&mut placement, connections, ports);
+        self.tell(&mut placement, connections, context, ports);
+        context.recorder.go_on(placement.recorded);
         let clients = (&mut *sessions, &mut *connections);
         let is_placed = self.serve_groups(&mut placement, steps, clients, context, ports)
             && self.deliver_some(&mut placement, steps, sessions, context, ports);
+        context.recorder.end_message(&placement.view(), ports);
         let clients = (&*sessions, &mut *connections);
         self.deliveries.hold_for_crowded(placement.sender, clients, context, ports);
         if !is_placed {
             return Some(placement);
         }
+        context.recorder.end_apart(placement.recorded, ports);
         self.placements.end(placement.kept);
         if let Some(sender) = placement.sender {
             connections.end_placing(sender, context, ports);
@@ -301,7 +312,7 @@ impl Router {
         }
         let publisher = placement.sender.map(|sender| sender.connection);
         let letter = (ShardSet::EMPTY, None);
-        self.forward(&placement.view(), letter, (publisher, connections), ports);
+        self.forward(&placement.view(), letter, (publisher, connections), context, ports);
         placement.groups.is_empty()
     }
 

@@ -105,6 +105,7 @@ fn a_message_that_nobody_wants_here_is_counted() {
             retention: retain.then_some(&change),
             publisher: None,
             hops: 0,
+            recorded: None,
         };
         letters.push_publish(&view, &address);
     }

@@ -15,6 +15,7 @@ use ringmq::{
     session::{
         inbound::{Admission, Inbound},
         message::{CountedMessage, MessageView, Payload},
+        ordinals::Ordinal,
         outbound::{Outbound, Received, Resend},
         queue::{QueueLimits, QueuedMessage},
     },
@@ -78,7 +79,14 @@ fn queued(qos: QoS, expires_at: Option<Moment>) -> QueuedMessage {
         publisher_hash: 0,
     };
     let message = Rc::new(CountedMessage::keep(&view, &ByteCount::default()));
-    QueuedMessage { message, qos, retain: false, subscription_ids: None, group: None }
+    QueuedMessage {
+        message,
+        qos,
+        retain: false,
+        subscription_ids: None,
+        group: None,
+        ordinal: Ordinal::NONE,
+    }
 }
 
 impl Twins {

@@ -18,5 +18,6 @@ pub mod shard;
 pub mod mesh;
 pub mod runtime;
 
+pub mod commands;
 pub mod config;
 pub mod server;

@@ -7,6 +7,7 @@ use std::{
 
 use mimalloc::MiMalloc;
 use ringmq::{
+    commands,
     config::{Config, Order, Source, StoreOrder},
     runtime::{self, HangUps},
     server,
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Ok(Order::Run(config, source)) => run(&config, &source, hang_ups),
         Ok(Order::Check(config)) => check(&config),
         Ok(Order::Store(order)) => store(&order),
+        Ok(Order::Users(order)) => ended(commands::change_users(&order)),
         Err(error) => {
             eprintln!("ringmq: {error}");
             ExitCode::from(error.exit_status())
@@ -38,7 +40,11 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Config, source: &Source, hang_ups: HangUps) -> ExitCode {
-    match server::run(config, source, hang_ups) {
+    ended(server::run(config, source, hang_ups))
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringmq: {error:#}");
@@ -48,13 +54,7 @@ fn run(config: &Config, source: &Source, hang_ups: HangUps) -> ExitCode {
 }
 
 fn store(order: &StoreOrder) -> ExitCode {
-    match server::store(order) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("ringmq: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(server::store(order))
 }
 
 fn check(config: &Config) -> ExitCode {

@@ -48,6 +48,11 @@ impl Passwords {
         self.users.is_empty()
     }
 
+    /// Whether this is the hash of a password, and not a password.
+    pub fn is_hash(text: &str) -> bool {
+        PasswordHash::parse(text).is_ok()
+    }
+
     /// How many users there are.
     pub fn len(&self) -> usize {
         self.users.len()
@@ -212,7 +217,8 @@ carol:$6$DTxTM5BlXpl1pU9+$\
             (format!("bob:$6${salt}${hash}"), Problem::DuplicateUser(2)),
             ("dave:plain text".to_owned(), HashProblem::NotHashed.into()),
             ("dave:".to_owned(), HashProblem::NotHashed.into()),
-            (format!("dave:$argon2id$v=19$m=1${salt}${hash}"), HashProblem::UnknownHash.into()),
+            (format!("dave:$argon2i$v=19$m=1${salt}${hash}"), HashProblem::UnknownHash.into()),
+            (format!("dave:$argon2id$v=19$m=1${salt}${hash}"), HashProblem::Cost.into()),
             (format!("dave:$7$0${salt}${hash}"), HashProblem::Iterations.into()),
             (format!("dave:$7$-1${salt}${hash}"), HashProblem::Iterations.into()),
             (format!("dave:$7$+1${salt}${hash}"), HashProblem::Iterations.into()),

@@ -9,6 +9,7 @@ use super::{
     keys::{FILE_FLAG, with_switches},
     store::StoreOrder,
     tls::TlsFlags,
+    users::{PasswdFlags, ScramFlags},
     values::{
         AclSubscribe, DurabilityMode, Feature, LogFormat, feature_parser, log_format_parser,
         parse_acl_subscribe, parse_address, parse_bytes, parse_count, parse_durability,
@@ -36,6 +37,8 @@ pub(super) fn command_line() -> Command {
         .subcommand(broker(Command::new(RUN)).about(RUN_ABOUT).after_help(SOURCES))
         .subcommand(broker(Command::new(CHECK)).about(CHECK_ABOUT).after_help(SOURCES))
         .subcommand(store())
+        .subcommand(PasswdFlags::augment_args(Command::new(PASSWD)).max_term_width(WIDTH))
+        .subcommand(ScramFlags::augment_args(Command::new(SCRAM)).max_term_width(WIDTH))
 }
 
 fn store() -> Command {
@@ -64,6 +67,8 @@ fn file_flag() -> Arg {
 pub(super) const RUN: &str = "run";
 pub(super) const CHECK: &str = "check";
 pub(super) const STORE: &str = "store";
+pub(super) const PASSWD: &str = "passwd";
+pub(super) const SCRAM: &str = "scram";
 
 const ABOUT: &str = "An MQTT broker for versions 3.1, 3.1.1 and 5.0, with one shard per CPU core, \
                      on io_uring. Without a subcommand it runs the broker.";

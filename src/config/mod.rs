@@ -15,6 +15,7 @@ mod memory;
 mod source;
 mod store;
 mod tls;
+mod users;
 mod values;
 
 use std::{
@@ -30,10 +31,12 @@ use thiserror::Error;
 use self::{
     cpus::CpuList,
     flags::{
-        AccessFlags, CHECK, Flags, LimitFlags, NetworkFlags, OfferFlags, ReferralFlags, STORE,
-        ShardFlags, SharingFlags, StoreFlags, TuningFlags, broker_flags, command_line,
+        AccessFlags, CHECK, Flags, LimitFlags, NetworkFlags, OfferFlags, PASSWD, ReferralFlags,
+        SCRAM, STORE, ShardFlags, SharingFlags, StoreFlags, TuningFlags, broker_flags,
+        command_line,
     },
     tls::TlsFlags,
+    users::{PasswdFlags, ScramFlags},
     values::{AclSubscribe, Feature, PORT},
 };
 pub use self::{
@@ -41,6 +44,7 @@ pub use self::{
     source::{Source, SourceError},
     store::{DataDir, StoreOrder},
     tls::{ClientFiles, TlsListeners},
+    users::{Secrets, UsersChange, UsersOrder},
     values::{DurabilityMode, LogFormat},
 };
 use crate::{
@@ -68,6 +72,8 @@ pub enum Order {
     Check(Box<Config>),
     /// Do something with a store.
     Store(StoreOrder),
+    /// Change a file of users.
+    Users(UsersOrder),
 }
 
 impl Order {
@@ -81,6 +87,8 @@ impl Order {
                 let order = StoreOrder::from_arg_matches(matches);
                 Ok(Order::Store(order.unwrap_or_else(|error| error.exit())))
             }
+            Some((PASSWD, matches)) => Ok(Order::Users(users::<PasswdFlags>(matches).into())),
+            Some((SCRAM, matches)) => Ok(Order::Users(users::<ScramFlags>(matches).into())),
             // No subcommand, or `run`.
             other => {
                 let source = source(other.map_or(&matches, |(_, matches)| matches));
@@ -88,6 +96,10 @@ impl Order {
             }
         }
     }
+}
+
+fn users<T: FromArgMatches>(matches: &ArgMatches) -> T {
+    T::from_arg_matches(matches).unwrap_or_else(|error| error.exit())
 }
 
 /// With the environment of this process.

@@ -25,6 +25,11 @@ use self::{
 };
 use super::Secret;
 
+/// The text of a new verifier, as a SCRAM file has it behind the user name.
+pub fn verifier(mechanism: Mechanism, password: &[u8], iterations: u32, salt: &[u8]) -> String {
+    Verifier::derive(mechanism, password, salt, iterations).to_string()
+}
+
 /// One authentication, from the client's first message to its proof.
 ///
 /// ```text

@@ -1,39 +1,6 @@
 //! Exchanges from the first message to the last, and files.
 
-use std::fmt;
-
-use pbkdf2::pbkdf2_hmac;
-use sha2::{Sha256, Sha512};
-
 use super::{verifier::ITERATIONS_MIN, *};
-
-impl Verifier {
-    /// Makes the keys of a password, as whoever writes a SCRAM file does.
-    fn derive(mechanism: Mechanism, password: &[u8], salt: &[u8], iterations: u32) -> Verifier {
-        let mut salted = vec![0; mechanism.key_bytes()];
-        match mechanism {
-            Mechanism::Sha256 => pbkdf2_hmac::<Sha256>(password, salt, iterations, &mut salted),
-            Mechanism::Sha512 => pbkdf2_hmac::<Sha512>(password, salt, iterations, &mut salted),
-        }
-        let client_key = mechanism.hmac(&salted, &[b"Client Key"]);
-        Verifier {
-            mechanism,
-            iterations,
-            salt: salt.to_vec(),
-            stored_key: mechanism.hash(&client_key),
-            server_key: mechanism.hmac(&salted, &[b"Server Key"]),
-        }
-    }
-}
-
-impl fmt::Display for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [salt, stored_key, server_key] =
-            [&self.salt, &self.stored_key, &self.server_key].map(|key| Base64::encode_string(key));
-        let (name, iterations) = (self.mechanism.name(), self.iterations);
-        write!(f, "{name}${iterations}:{salt}${stored_key}:{server_key}")
-    }
-}
 
 /// The example of RFC 7677, section 3.
 const SERVER_NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";

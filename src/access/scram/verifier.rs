@@ -1,6 +1,10 @@
 //! The verifier of a password for SCRAM. It can check a proof, and cannot make one.
 
+use std::fmt;
+
 use base64ct::{Base64, Encoding};
+use pbkdf2::pbkdf2_hmac;
+use sha2::{Sha256, Sha512};
 
 use super::{Mechanism, ScramProblem as Problem};
 
@@ -30,6 +34,38 @@ impl Verifier {
             stored_key: parse_key(mechanism, stored_key).ok_or(Problem::StoredKey)?,
             server_key: parse_key(mechanism, server_key).ok_or(Problem::ServerKey)?,
         })
+    }
+
+    /// Makes the keys of a password, as whoever writes a SCRAM file does.
+    pub(super) fn derive(
+        mechanism: Mechanism,
+        password: &[u8],
+        salt: &[u8],
+        iterations: u32,
+    ) -> Verifier {
+        let mut salted = vec![0; mechanism.key_bytes()];
+        match mechanism {
+            Mechanism::Sha256 => pbkdf2_hmac::<Sha256>(password, salt, iterations, &mut salted),
+            Mechanism::Sha512 => pbkdf2_hmac::<Sha512>(password, salt, iterations, &mut salted),
+        }
+        let client_key = mechanism.hmac(&salted, &[b"Client Key"]);
+        Verifier {
+            mechanism,
+            iterations,
+            salt: salt.to_vec(),
+            stored_key: mechanism.hash(&client_key),
+            server_key: mechanism.hmac(&salted, &[b"Server Key"]),
+        }
+    }
+}
+
+/// As a line of the file has it.
+impl fmt::Display for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [salt, stored_key, server_key] =
+            [&self.salt, &self.stored_key, &self.server_key].map(|key| Base64::encode_string(key));
+        let (name, iterations) = (self.mechanism.name(), self.iterations);
+        write!(f, "{name}${iterations}:{salt}${stored_key}:{server_key}")
     }
 }
 

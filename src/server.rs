@@ -197,6 +197,12 @@ fn listeners(config: &Config) -> Result<Vec<Listener>> {
         tls::warn_of_expiry(files, &server);
         listeners
             .extend(files.addresses.iter().map(|&address| Listener::tls(address, server.clone())));
+        listeners.extend(
+            files
+                .websocket_addresses
+                .iter()
+                .map(|&address| Listener::secure_websocket(address, &server, files.policy.clone())),
+        );
     }
     Ok(listeners)
 }
@@ -208,6 +214,9 @@ fn words_of(Listener { address, protocol }: &Listener) -> String {
         Protocol::Tls(_) => format!("mqtts://{address}"),
         Protocol::WebSocket(policy) => {
             format!("ws://{address}{}", policy.path.as_deref().unwrap_or(""))
+        }
+        Protocol::SecureWebSocket(_, policy) => {
+            format!("wss://{address}{}", policy.path.as_deref().unwrap_or(""))
         }
     }
 }

@@ -213,6 +213,93 @@ fn the_user_of_a_certificate_can_be_held_to_its_client_identifier() {
     broker.stop();
 }
 
+/// Sends one frame of a WebSocket client, with a mask of zeros.
+fn send_frame(stream: &mut Stream, opcode: u8, payload: &[u8]) {
+    let mut frame = vec![0x80 | opcode];
+    if let Ok(short @ 0..=125) = u8::try_from(payload.len()) {
+        frame.push(0x80 | short);
+    } else {
+        assert!(payload.len() > 0xFFFF, "the test has no frames of a medium length");
+        frame.push(0x80 | 127);
+        frame.extend((payload.len() as u64).to_be_bytes());
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    stream.write_all(&frame).unwrap();
+    stream.flush().unwrap();
+}
+
+/// The opcode and the payload of the next frame of the server.
+fn frame(stream: &mut Stream) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).unwrap();
+    let mut length = vec![head[1]];
+    if head[1] > 125 {
+        length = vec![0; if head[1] == 126 { 2 } else { 8 }];
+        stream.read_exact(&mut length).unwrap();
+    }
+    let length = length.iter().fold(0, |length, &byte| length << 8 | usize::from(byte));
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload).unwrap();
+    (head[0], payload)
+}
+
+#[test]
+fn mqtt_comes_over_websocket_over_tls() {
+    let (mut broker, _) = broker_with(&["--listen-websocket-tls", "127.0.0.1:0"]);
+    let line = broker.await_words("listening on wss://");
+    let port = line.rsplit(':').next().unwrap().trim().parse().unwrap();
+    for (version, client_id) in [(&TLS12, "older"), (&TLS13, "newer")] {
+        let mut stream = open(port, version);
+        let request = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+            Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            answer.extend(byte);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 101"));
+        let mut up = Vec::new();
+        Packet::Connect(Connect::new(Version::V5, client_id)).encode(Version::V5, &mut up);
+        send_frame(&mut stream, 2, &up);
+        assert_eq!(frame(&mut stream).1[0], 0x20);
+        send_frame(&mut stream, 2, b"\x82\x07\x00\x01\x00\x00\x01t\x00");
+        assert_eq!(frame(&mut stream).1[0], 0x90);
+        let payload: Vec<u8> = (0..=250).cycle().take(100_000).collect();
+        let mut publish = Vec::new();
+        Packet::Publish(Publish {
+            dup: false,
+            retain: false,
+            delivery: Delivery::AtMostOnce,
+            topic: "t",
+            properties: PublishProperties::default(),
+            payload: &payload,
+        })
+        .encode(Version::V5, &mut publish);
+        send_frame(&mut stream, 2, &publish);
+        send_frame(&mut stream, 9, b"are you there");
+        let (mut got, mut pongs) = (Vec::new(), 0);
+        while got.len() < publish.len() || pongs == 0 {
+            match frame(&mut stream) {
+                (0x82, part) => got.extend(part),
+                (opcode, part) => {
+                    assert_eq!((opcode, &part[..]), (0x8A, &b"are you there"[..]));
+                    pongs += 1;
+                }
+            }
+        }
+        assert_eq!(got, publish);
+        send_frame(&mut stream, 8, b"\x03\xe8");
+        assert_eq!(frame(&mut stream).0, 0x88);
+        // TLS ends in an orderly way: without it, this would be an error.
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
+    }
+    broker.stop();
+}
+
 #[test]
 fn plain_mqtt_on_a_tls_port_is_named_in_the_log() {
     let (mut broker, port) = broker();

@@ -192,7 +192,7 @@ impl Config {
         let TuningFlags { receive_buffers, receive_buffer_bytes, ring_entries, .. } = tuning;
         Ok(Config {
             listeners: listeners(&network, &tls),
-            tls: tls.listeners()?,
+            tls: tls.listeners(policy(&network))?,
             shard_cpus,
             busy_poll: shards.busy_poll,
             memory_max: limits.memory_max.unwrap_or_else(memory_default),
@@ -362,18 +362,23 @@ fn queue_bytes_max(flags: &LimitFlags) -> usize {
 
 /// All listeners: those for TCP in the order of their flags, then those for WebSocket.
 fn listeners(flags: &NetworkFlags, tls: &TlsFlags) -> Vec<Listener> {
-    let policy = HandshakePolicy {
-        path: flags.websocket_path.clone(),
-        origins: flags.websocket_origin.clone(),
-        ..HandshakePolicy::default()
-    };
+    let policy = policy(flags);
     let is_default =
-        flags.listen.is_empty() && flags.listen_websocket.is_empty() && tls.listen_tls.is_empty();
+        flags.listen.is_empty() && flags.listen_websocket.is_empty() && !tls.has_listener();
     let default = is_default.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
     let tcp = flags.listen.iter().copied().chain(default).map(Listener::tcp);
     let websocket = flags.listen_websocket.iter();
     let websocket = websocket.map(|&address| Listener::websocket(address, policy.clone()));
     tcp.chain(websocket).collect()
+}
+
+/// What the WebSocket listeners ask of a request.
+fn policy(flags: &NetworkFlags) -> HandshakePolicy {
+    HandshakePolicy {
+        path: flags.websocket_path.clone(),
+        origins: flags.websocket_origin.clone(),
+        ..HandshakePolicy::default()
+    }
 }
 
 fn check_listeners(
@@ -386,8 +391,10 @@ fn check_listeners(
     let plain = network.listen.iter().map(|&address| ("--listen", address));
     let websocket = network.listen_websocket.iter();
     let websocket = websocket.map(|&address| ("--listen-websocket", address));
+    let secure_websocket = &tls.listen_websocket_tls;
     let tls = tls.listen_tls.iter().map(|&address| ("--listen-tls", address));
-    for (flag, address) in plain.chain(websocket).chain(tls) {
+    let secure = secure_websocket.iter().map(|&address| ("--listen-websocket-tls", address));
+    for (flag, address) in plain.chain(websocket).chain(tls).chain(secure) {
         // The system chooses another port for each port 0.
         if !seen.insert(address) && address.port() != 0 {
             return Err(Contradiction::ListenerTwice { flag, address });
@@ -397,7 +404,11 @@ fn check_listeners(
         }
     }
     match network {
-        NetworkFlags { listen_websocket, .. } if !listen_websocket.is_empty() => Ok(()),
+        NetworkFlags { listen_websocket, .. }
+            if !listen_websocket.is_empty() || !secure_websocket.is_empty() =>
+        {
+            Ok(())
+        }
         NetworkFlags { websocket_path: Some(_), .. } => {
             Err(Contradiction::NoWebSocket("--websocket-path"))
         }

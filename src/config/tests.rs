@@ -218,6 +218,10 @@ fn flags_that_contradict_each_other_are_refused_in_one_line() {
         ),
         ("--listen-tls 1 --tls-cert c", "--listen-tls needs --tls-cert and --tls-key"),
         ("--tls-cert c --tls-key k", "--tls-cert needs --listen-tls"),
+        (
+            "--listen-websocket-tls 1 --listen 1 --tls-cert c --tls-key k",
+            "--listen-websocket-tls 127.0.0.1:1 is given twice",
+        ),
         ("--tls-client-certs optional", "--tls-client-certs needs --tls-client-ca"),
         ("--tls-crl c", "--tls-crl needs --tls-client-ca"),
         ("--tls-user-from san", "--tls-user-from needs --tls-client-ca"),

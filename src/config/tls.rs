@@ -7,10 +7,14 @@ use clap::Args;
 use super::{
     Contradiction,
     values::{
-        client_certs_parser, parse_alpn, parse_tls_address, tls_user_parser, tls_version_parser,
+        client_certs_parser, parse_alpn, parse_secure_websocket_address, parse_tls_address,
+        tls_user_parser, tls_version_parser,
     },
 };
-use crate::transport::tls::{Naming, TlsOptions, TlsVersion, UserFrom};
+use crate::transport::{
+    tls::{Naming, TlsOptions, TlsVersion, UserFrom},
+    websocket::HandshakePolicy,
+};
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct TlsFlags {
@@ -18,6 +22,10 @@ pub(super) struct TlsFlags {
     /// is 8883 if none is given. May be repeated [default: none]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_tls_address)]
     pub(super) listen_tls: Vec<SocketAddr>,
+    /// Address to listen on for MQTT over WebSocket over TLS, in the form of --listen. The port is
+    /// 8084 if none is given. May be repeated [default: none]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_secure_websocket_address)]
+    pub(super) listen_websocket_tls: Vec<SocketAddr>,
     /// PEM file with the certificate of the broker, then those of the authorities between it and
     /// the root. With several, a client is shown the first one that has the name that it asks for.
     /// May be repeated, each time with a --tls-key
@@ -69,8 +77,10 @@ pub(super) enum ClientCertificates {
 /// The listeners for TLS, and their files.
 #[derive(Clone, Debug)]
 pub struct TlsListeners {
-    /// At least one.
     pub addresses: Vec<SocketAddr>,
+    /// Those for WebSocket. There is at least one of both kinds.
+    pub websocket_addresses: Vec<SocketAddr>,
+    pub policy: HandshakePolicy,
     /// The file of each certificate, and that of its key. At least one.
     pub certificates: Vec<(PathBuf, PathBuf)>,
     pub clients: Option<ClientFiles>,
@@ -88,14 +98,19 @@ pub struct ClientFiles {
 
 impl TlsFlags {
     /// The listeners for TLS, if there are any.
-    pub(super) fn listeners(&self) -> Result<Option<TlsListeners>, Contradiction> {
+    pub(super) fn listeners(
+        &self,
+        policy: HandshakePolicy,
+    ) -> Result<Option<TlsListeners>, Contradiction> {
         self.check()?;
-        if self.listen_tls.is_empty() {
+        if !self.has_listener() {
             return Ok(None);
         }
         let naming = |user_from| Naming { user_from, fixes_client_id: self.tls_user_is_client_id };
         Ok(Some(TlsListeners {
             addresses: self.listen_tls.clone(),
+            websocket_addresses: self.listen_websocket_tls.clone(),
+            policy,
             certificates: self.tls_cert.iter().cloned().zip(self.tls_key.iter().cloned()).collect(),
             clients: self.clients(),
             options: TlsOptions {
@@ -104,6 +119,10 @@ impl TlsFlags {
                 naming: self.tls_user_from.map(naming),
             },
         }))
+    }
+
+    pub(super) fn has_listener(&self) -> bool {
+        !self.listen_tls.is_empty() || !self.listen_websocket_tls.is_empty()
     }
 
     /// Whether certificates name users.
@@ -126,7 +145,7 @@ impl TlsFlags {
         let needs = |given: bool, flag, has: bool, other| {
             if given && !has { Err(Contradiction::Needs(flag, other)) } else { Ok(()) }
         };
-        let has_listener = !self.listen_tls.is_empty();
+        let has_listener = self.has_listener();
         if has_listener && (self.tls_cert.is_empty() || self.tls_key.is_empty()) {
             return Err(Contradiction::NoCertificate);
         }

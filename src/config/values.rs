@@ -27,6 +27,8 @@ pub(super) const PORT: u16 = 1883;
 const TLS_PORT: u16 = 8883;
 /// The port that brokers use for WebSocket. IANA assigns none.
 const WEBSOCKET_PORT: u16 = 8083;
+/// The same for WebSocket over TLS.
+const SECURE_WEBSOCKET_PORT: u16 = 8084;
 
 /// Parses `IP`, `IP:PORT`, `[IPv6]:PORT` or `PORT`. No name is looked up; `localhost` is 127.0.0.1.
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -35,6 +37,10 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
 
 pub(super) fn parse_tls_address(text: &str) -> Result<SocketAddr, String> {
     parse_address_with(text, TLS_PORT)
+}
+
+pub(super) fn parse_secure_websocket_address(text: &str) -> Result<SocketAddr, String> {
+    parse_address_with(text, SECURE_WEBSOCKET_PORT)
 }
 
 pub(super) fn parse_websocket_address(text: &str) -> Result<SocketAddr, String> {

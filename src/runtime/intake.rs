@@ -60,7 +60,8 @@ impl<B: Brain> EventLoop<B> {
             self.driver.note_answer(id, &received);
         }
         let opened = received.opened;
-        let mqtt = if opened.is_empty() { &bytes[received.mqtt] } else { &opened[..] };
+        let mqtt = if opened.is_empty() { &*bytes } else { &opened[..] };
+        let mqtt = &mqtt[received.mqtt];
         if !self.driver.hand_in(id, mqtt, &mut self.brain) {
             return self.driver.handle_overflow(id, &mut self.brain);
         }

@@ -45,6 +45,8 @@ pub(super) struct Outbox {
     head: Option<Head>,
     /// With a head: the pieces of the open frame, at the back.
     open_pieces: usize,
+    /// With TLS: the pieces at the front that are sealed.
+    sealed_pieces: usize,
 }
 
 /// Consecutive bytes, of which the first have been sent.
@@ -75,6 +77,7 @@ impl Outbox {
             vector,
             head: None,
             open_pieces: 0,
+            sealed_pieces: 0,
         }
     }
 
@@ -123,6 +126,12 @@ impl Outbox {
         self.pieces.push_back(Piece { bytes: Content::Sealed(chunk), sent: 0 });
     }
 
+    /// Appends bytes that TLS has sealed, to an outbox that is sealed.
+    pub(super) fn append_sealed(&mut self, bytes: &[u8], chunks: &mut Chunks) {
+        self.append_bare(bytes, chunks);
+        self.sealed_pieces = self.pieces.len();
+    }
+
     /// Writes the head of the open frame, if there is one. Bytes appended later form another frame.
     pub(super) fn close_frame(&mut self) {
         let Some(head) = self.head.filter(|_| self.open_pieces > 0) else { return };
@@ -145,9 +154,7 @@ impl Outbox {
     /// because it was sealed before. False: some of it cannot be sealed, and is dropped.
     #[must_use]
     pub(super) fn seal(&mut self, tls: &mut Tls, chunks: &mut Chunks) -> bool {
-        let is_plain = |piece: &Piece| !matches!(piece.bytes, Content::Sealed(_));
-        let first = self.pieces.iter().position(is_plain);
-        let plain = self.pieces.split_off(first.unwrap_or(self.pieces.len()));
+        let plain = self.pieces.split_off(self.sealed_pieces);
         let owed = tls.take_owed();
         for part in owed.chunks(SMALL_BYTES) {
             self.append_bare(part, chunks);
@@ -165,10 +172,11 @@ impl Outbox {
                 self.unsent += record.len();
                 self.pieces.push_back(Piece { bytes: Content::Sealed(record), sent: 0 });
             }
-            if let Content::Chunk(chunk) = piece.bytes {
+            if let Content::Chunk(chunk) | Content::Sealed(chunk) = piece.bytes {
                 chunks.give_back(chunk);
             }
         }
+        self.sealed_pieces = self.pieces.len();
         is_sealed
     }
 
@@ -212,6 +220,7 @@ impl Outbox {
     }
 
     fn drop_front(&mut self, chunks: &mut Chunks) {
+        self.sealed_pieces = self.sealed_pieces.saturating_sub(1);
         match self.pieces.pop_front().map(|piece| piece.bytes) {
             Some(Content::Chunk(chunk) | Content::Sealed(chunk)) => chunks.give_back(chunk),
             Some(Content::Payload(_)) | None => {}

@@ -108,21 +108,27 @@ impl SocketConnection {
         if closing && stopping {
             self.transport.set_close(CloseCause::Stopping);
         }
-        self.seal_outbox(chunks);
         let SocketConnection { transport, outbox, .. } = self;
         let head = transport.head();
         transport.write_owed(closing, |bytes| {
             outbox.get_or_insert_with(|| chunks.outbox(head)).append_bare(bytes, chunks);
         });
+        self.seal_outbox(chunks);
+        let end = if closing { self.transport.take_end() } else { Vec::new() };
+        if !end.is_empty() {
+            let outbox = self.outbox.get_or_insert_with(|| chunks.outbox(head));
+            outbox.append_sealed(&end, chunks);
+        }
     }
 
     /// Seals what was appended since the last send, behind what TLS itself owes.
     fn seal_outbox(&mut self, chunks: &mut Chunks) {
+        let head = self.transport.head();
         let Some(tls) = self.transport.sealer() else { return };
         if self.outbox.is_none() && !tls.owes() {
             return;
         }
-        let outbox = self.outbox.get_or_insert_with(|| chunks.outbox(None));
+        let outbox = self.outbox.get_or_insert_with(|| chunks.outbox(head));
         if !outbox.seal(tls, chunks) {
             // The client gets nothing more, so that its receive ends as well. It fails if that has
             // happened.

@@ -21,6 +21,7 @@ pub enum Protocol {
     Tcp,
     WebSocket(HandshakePolicy),
     Tls(ServerTls),
+    SecureWebSocket(ServerTls, HandshakePolicy),
 }
 
 impl Listener {
@@ -37,6 +38,16 @@ impl Listener {
     pub fn websocket(address: SocketAddr, policy: HandshakePolicy) -> Listener {
         let policy = HandshakePolicy { is_loopback: address.ip().is_loopback(), ..policy };
         Listener { address, protocol: Protocol::WebSocket(policy) }
+    }
+
+    /// A listener for MQTT over WebSocket over TLS.
+    pub fn secure_websocket(
+        address: SocketAddr,
+        server: &ServerTls,
+        policy: HandshakePolicy,
+    ) -> Listener {
+        let policy = HandshakePolicy { is_loopback: address.ip().is_loopback(), ..policy };
+        Listener { address, protocol: Protocol::SecureWebSocket(server.for_websocket(), policy) }
     }
 
     /// Whether only this machine can reach it.

@@ -7,8 +7,8 @@
 //! Pure: received bytes come in; MQTT bytes, and bytes that the transport itself has to send, go
 //! out. Knows no packets and no sockets.
 //!
-//! WebSocket within TLS and the PROXY protocol will be further variants of [`Transport`]. The
-//! runtime calls only the functions of this file.
+//! The PROXY protocol will be a further variant of [`Transport`]. The runtime calls only the
+//! functions of this file.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,8 @@ pub enum Transport {
     Tcp,
     WebSocket(Box<WebSocket>),
     Tls(Box<Tls>),
+    /// WebSocket within TLS.
+    SecureWebSocket(Box<(Tls, WebSocket)>),
 }
 
 // Each connection has one, and most are idle.
@@ -37,9 +39,9 @@ const _: () = assert!(size_of::<Transport>() <= 2 * size_of::<usize>(), "state i
 /// The result of received bytes.
 #[derive(Debug, Default)]
 pub struct Received {
-    /// Where the MQTT bytes are now, in one piece, among the received bytes.
+    /// Where the MQTT bytes are now, in one piece, among the received bytes, or in `opened`.
     pub mqtt: Range<usize>,
-    /// The MQTT bytes, where they are not among the received bytes. Otherwise empty.
+    /// What TLS has opened. Empty where there is no TLS.
     pub opened: Vec<u8>,
     /// The answer to a handshake, sent as it is before anything else. Usually empty.
     pub answer: String,
@@ -77,6 +79,9 @@ impl Transport {
             Protocol::Tcp => Transport::Tcp,
             Protocol::WebSocket(_) => Transport::WebSocket(Box::default()),
             Protocol::Tls(server) => Transport::Tls(Box::new(Tls::new(server))),
+            Protocol::SecureWebSocket(server, _) => {
+                Transport::SecureWebSocket(Box::new((Tls::new(server), WebSocket::default())))
+            }
         }
     }
 
@@ -93,6 +98,12 @@ impl Transport {
                 websocket.receive(bytes, &HandshakePolicy::nobody())
             }
             (Transport::Tls(tls), _) => receive_tls(tls, bytes),
+            (Transport::SecureWebSocket(both), Protocol::SecureWebSocket(_, policy)) => {
+                receive_both(both, bytes, policy)
+            }
+            (Transport::SecureWebSocket(both), _) => {
+                receive_both(both, bytes, &HandshakePolicy::nobody())
+            }
             _ => Received { mqtt: 0..bytes.len(), ..Received::default() },
         }
     }
@@ -109,14 +120,17 @@ impl Transport {
     pub fn head(&self) -> Option<Head> {
         match self {
             Transport::Tcp | Transport::Tls(_) => None,
-            Transport::WebSocket(_) => Some(Head::WebSocket),
+            Transport::WebSocket(_) | Transport::SecureWebSocket(_) => Some(Head::WebSocket),
         }
     }
 
     /// The TLS that seals the bytes of each send, if there is one.
     pub fn sealer(&mut self) -> Option<&mut Tls> {
-        let Transport::Tls(tls) = self else { return None };
-        Some(tls)
+        match self {
+            Transport::Tcp | Transport::WebSocket(_) => None,
+            Transport::Tls(tls) => Some(tls),
+            Transport::SecureWebSocket(both) => Some(&mut both.0),
+        }
     }
 
     /// Who the client is by its certificate.
@@ -124,12 +138,13 @@ impl Transport {
         match self {
             Transport::Tcp | Transport::WebSocket(_) => Certified::Nobody,
             Transport::Tls(tls) => tls.certified(),
+            Transport::SecureWebSocket(both) => both.0.certified(),
         }
     }
 
     /// Sets why the broker is about to close. False: this transport cannot tell the client.
     pub fn set_close(&mut self, cause: CloseCause) -> bool {
-        let Transport::WebSocket(websocket) = self else { return false };
+        let Some(websocket) = self.websocket() else { return false };
         websocket.set_close(match cause {
             CloseCause::Stopping => CloseCode::GOING_AWAY,
             CloseCause::TooLarge => CloseCode::TOO_BIG,
@@ -138,25 +153,20 @@ impl Transport {
     }
 
     /// Passes each item that the transport itself has to send to `write`. With `closing` the last
-    /// one is the transport's end, after which nothing may be sent.
+    /// one is the end of its frames, after which nothing may be sent but [`Transport::take_end`].
     pub fn write_owed(&mut self, closing: bool, mut write: impl FnMut(&[u8])) {
-        let websocket = match self {
-            Transport::Tcp => return,
-            Transport::WebSocket(websocket) => websocket,
-            Transport::Tls(tls) => {
-                let close = if closing { tls.take_close() } else { Vec::new() };
-                if !close.is_empty() {
-                    write(&close);
-                }
-                return;
-            }
-        };
+        let Some(websocket) = self.websocket() else { return };
         if let Some(pong) = websocket.take_pong() {
             write(pong.frame());
         }
         if closing && let Some(close) = websocket.take_close() {
             write(&close);
         }
+    }
+
+    /// The end of TLS, which is sent as it is after all that is sealed; empty if there is none.
+    pub fn take_end(&mut self) -> Vec<u8> {
+        self.sealer().map(Tls::take_close).unwrap_or_default()
     }
 
     /// Received bytes that the transport holds because they are incomplete.
@@ -166,15 +176,25 @@ impl Transport {
             Transport::Tcp => 0,
             Transport::WebSocket(websocket) => websocket.held_bytes(),
             Transport::Tls(tls) => tls.held_bytes(),
+            Transport::SecureWebSocket(both) => both.0.held_bytes() + both.1.held_bytes(),
         }
     }
 
     /// Forgets the bytes that it holds: no more bytes are received.
     pub fn forget_held(&mut self) {
+        if let Some(tls) = self.sealer() {
+            tls.forget_held();
+        }
+        if let Some(websocket) = self.websocket() {
+            websocket.forget_held();
+        }
+    }
+
+    fn websocket(&mut self) -> Option<&mut WebSocket> {
         match self {
-            Transport::Tcp => {}
-            Transport::WebSocket(websocket) => websocket.forget_held(),
-            Transport::Tls(tls) => tls.forget_held(),
+            Transport::Tcp | Transport::Tls(_) => None,
+            Transport::WebSocket(websocket) => Some(websocket),
+            Transport::SecureWebSocket(both) => Some(&mut both.1),
         }
     }
 }
@@ -185,7 +205,24 @@ fn receive_tls(tls: &mut Tls, bytes: &mut [u8]) -> Received {
         TlsEnd::Closed => TransportEnd::Closed,
         TlsEnd::Failed(failure) => TransportEnd::TlsFailed(failure),
     });
-    Received { opened: opened.mqtt, owes: tls.owes(), end, ..Received::default() }
+    let mqtt = 0..opened.mqtt.len();
+    Received { mqtt, opened: opened.mqtt, owes: tls.owes(), end, ..Received::default() }
+}
+
+/// WebSocket takes what TLS has opened.
+fn receive_both(
+    (tls, websocket): &mut (Tls, WebSocket),
+    bytes: &mut [u8],
+    policy: &HandshakePolicy,
+) -> Received {
+    let below = receive_tls(tls, bytes);
+    let mut opened = below.opened;
+    if opened.is_empty() {
+        return Received { opened, ..below };
+    }
+    let received = websocket.receive(&mut opened, policy);
+    let (owes, end) = (below.owes || received.owes, received.end.or(below.end));
+    Received { opened, owes, end, ..received }
 }
 
 /// The head before the MQTT bytes of one send. It is written once their number is known.

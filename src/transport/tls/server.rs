@@ -150,6 +150,16 @@ impl ServerTls {
         Ok(ServerTls { config: Arc::new(config), naming, expiries })
     }
 
+    /// The same for WebSocket, whose protocol is HTTP.
+    #[must_use]
+    pub fn for_websocket(&self) -> ServerTls {
+        let mut config = ServerConfig::clone(&self.config);
+        if !config.alpn_protocols.is_empty() {
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        ServerTls { config: Arc::new(config), ..self.clone() }
+    }
+
     /// When each certificate of the broker expires, in seconds since the epoch of Unix, where that
     /// can be read.
     pub fn expiries(&self) -> &[Option<u64>] {

@@ -3,16 +3,24 @@
 //! ```text
 //! instructions --list                the names of the operations
 //! instructions --run NAME ROUNDS     one of them
+//! instructions --growth NAME SHARDS ROUNDS
+//!                                    a workload of a broker of so many shards; prints what it has
+//!                                    counted: PUBLISH packets to clients, letters, batches,
+//!                                    doorbells and bytes of letters
 //! instructions                       each of them once
 //! ```
 //! Two runs of one operation differ by their rounds alone, so that preparing drops out.
 
+#[path = "support/broker.rs"]
+mod broker;
 #[path = "support/flushing.rs"]
 mod flushing;
 #[path = "support/forest.rs"]
 mod forest;
 #[path = "support/forwarding.rs"]
 mod forwarding;
+#[path = "support/growth.rs"]
+mod growth;
 #[path = "support/samples.rs"]
 mod samples;
 #[path = "../tests/support/workbench.rs"]
@@ -92,8 +100,27 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--list"] => operations().iter().for_each(|(name, _)| println!("{name}")),
         ["--run", name, rounds] => run(name, rounds.parse().expect("a number of rounds")),
-        _ => operations().iter().for_each(|(_, prepare)| prepare()()),
+        ["--growth", name, shards, rounds] => {
+            let number = |text: &str| text.parse().expect("a number");
+            let found = growth::WORKLOADS.iter().find(|workload| workload.name == name);
+            let workload = found.expect("scripts/growth.sh names the workloads");
+            println!("{}", growth::run(workload, number(shards), number(rounds)));
+        }
+        _ => {
+            for (_, prepare) in operations() {
+                prepare()();
+            }
+            growth::WORKLOADS.iter().for_each(check_growth);
+        }
     }
+}
+
+/// The same broker delivers as much with one shard as with four, in rounds that are as large.
+fn check_growth(workload: &growth::Workload) {
+    let one = growth::run(workload, 1, 4).delivered;
+    let four = growth::run(workload, 4, 4).delivered;
+    let (name, grown) = (workload.name, workload.publishers(4) / workload.publishers(1));
+    assert_eq!(four, one * grown as u64, "{name}");
 }
 
 fn run(name: &str, rounds: u64) {

@@ -9,7 +9,7 @@ use ringmq::{
     access::{Accounts, Failures, Policy},
     base::{
         hash::Seed,
-        ids::{ConnectionId, ShardId},
+        ids::{ConnectionId, ShardId, ShardSet},
         shared_count::SharedCount,
         time::{Moment, Span, WallClock, WallTime},
     },
@@ -44,10 +44,15 @@ pub(crate) struct Workbench {
 }
 
 impl Workbench {
+    /// The first shard of so many.
     pub(crate) fn new(shards: usize) -> Workbench {
+        Workbench::of(ShardId::FIRST, shards)
+    }
+
+    pub(crate) fn of(shard: ShardId, shards: usize) -> Workbench {
         let now = Moment::from_nanos(1);
         let settings = Settings {
-            shard: ShardId::FIRST,
+            shard,
             shards,
             seed: Seed::new(1),
             started_at: now,
@@ -69,7 +74,8 @@ impl Workbench {
         };
         let letters = (0..shards).map(|_| LetterBatch::default()).collect();
         let (outbox, records) = (Vec::new(), RecordBatch::default());
-        let ports = Nothing { random: 0, sent: 0, outbox, letters, records };
+        let ports =
+            Nothing { random: 0, sent: 0, outbox, letters, records, waiting: ShardSet::EMPTY };
         Workbench { shard: Shard::new(settings, &rules), ports, now, clients: 0, told: 0 }
     }
 
@@ -92,14 +98,7 @@ impl Workbench {
     }
 
     pub(crate) fn subscribe(&mut self, id: ConnectionId, version: Version, filter: &str, qos: QoS) {
-        let filters = [(filter, SubscriptionOptions::with_qos(qos))];
-        let subscribe = Subscribe {
-            packet_id: PacketId::MIN,
-            subscription_identifier: None,
-            user_properties: UserProperties::default(),
-            filters: SubscribeFilters::List(&filters[..]),
-        };
-        self.ask(id, &encode(&Packet::Subscribe(subscribe), version));
+        self.ask(id, &subscribe(version, filter, qos));
     }
 
     /// Hands in a SUBSCRIBE or an UNSUBSCRIBE, and what the other shard has to say to it.
@@ -111,6 +110,11 @@ impl Workbench {
     /// One turn with whole packets of one client.
     pub(crate) fn hand_in(&mut self, id: ConnectionId, bytes: &[u8]) {
         self.ports.flush();
+        self.take_in(id, bytes);
+    }
+
+    /// Whole packets of one client, within a turn.
+    pub(crate) fn take_in(&mut self, id: ConnectionId, bytes: &[u8]) {
         let taken = self.shard.handle_bytes(self.now, id, bytes, &mut self.ports);
         assert_eq!(taken, bytes.len());
     }
@@ -118,7 +122,11 @@ impl Workbench {
     /// One turn with letters of the other shard.
     pub(crate) fn hear(&mut self, letters: &LetterBatch) {
         self.ports.flush();
-        let from = ShardId::new(1).expect("there may be a second shard");
+        self.take_letters(ShardId::new(1).expect("there may be a second shard"), letters);
+    }
+
+    /// Letters of another shard, within a turn.
+    pub(crate) fn take_letters(&mut self, from: ShardId, letters: &LetterBatch) {
         let handled = self.shard.handle_letters(self.now, from, letters, &mut self.ports);
         assert_eq!(handled, letters.iter().count());
     }
@@ -144,6 +152,8 @@ pub(crate) struct Nothing {
     /// By shard, what is posted at the end of this turn.
     pub(crate) letters: Vec<LetterBatch>,
     records: RecordBatch,
+    /// The shards with something to be posted.
+    pub(crate) waiting: ShardSet,
 }
 
 impl Nothing {
@@ -187,6 +197,7 @@ impl Ports for Nothing {
     }
 
     fn letters(&mut self, to: ShardId) -> &mut LetterBatch {
+        self.waiting.insert(to);
         &mut self.letters[to.index()]
     }
 
@@ -226,6 +237,18 @@ pub(crate) fn publish(
         payload,
     };
     encode(&Packet::Publish(publish), version)
+}
+
+/// The bytes of a SUBSCRIBE with one filter.
+pub(crate) fn subscribe(version: Version, filter: &str, qos: QoS) -> Vec<u8> {
+    let filters = [(filter, SubscriptionOptions::with_qos(qos))];
+    let subscribe = Subscribe {
+        packet_id: PacketId::MIN,
+        subscription_identifier: None,
+        user_properties: UserProperties::default(),
+        filters: SubscribeFilters::List(&filters[..]),
+    };
+    encode(&Packet::Subscribe(subscribe), version)
 }
 
 fn encode(packet: &Packet<'_>, version: Version) -> Vec<u8> {

@@ -47,7 +47,8 @@ fn measure_all(folder: &Path, out: &mut impl Write) -> Result<(), StoreFault> {
 /// A store at work, with one shard.
 struct Bench {
     handle: StoreHandle,
-    thread: StoreThread,
+    /// `None` once it has been waited for.
+    thread: Option<StoreThread>,
     bells: Bells,
     next: u64,
 }
@@ -61,7 +62,7 @@ impl Bench {
         let store = open(&config, 1)?.store;
         let (handles, thread) = store.start(&bells, stop).map_err(fault)?;
         let handle = handles.into_iter().next().ok_or(StoreFault::Lost)?;
-        let mut bench = Bench { handle, thread, bells, next: 1 };
+        let mut bench = Bench { handle, thread: Some(thread), bells, next: 1 };
         let mut batch = RecordBatch::default();
         batch.push(&session());
         bench.write(&mut batch)?;
@@ -83,12 +84,17 @@ impl Bench {
         let mark = self.handle.try_post(batch).map_err(|_| StoreFault::Lost)?;
         while self.handle.durable() < mark {
             if self.handle.condition() != super::Condition::Running {
+                self.end()?;
                 return Err(StoreFault::Lost);
             }
             let heard = self.bells.listen(ShardId::FIRST).read(&mut [0; 64]);
             heard.map_err(|_| StoreFault::Lost)?;
         }
         Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), StoreFault> {
+        self.thread.take().map_or(Ok(()), StoreThread::end)
     }
 }
 
@@ -111,7 +117,7 @@ fn groups_of(folder: &Path, group: u64, groups: u64) -> Result<String, StoreFaul
     }
     let (cpu, took) = (processor_time().saturating_sub(cpu), system::now().since(began));
     let wrote = bytes_written().saturating_sub(wrote) / (group * groups);
-    bench.thread.end()?;
+    bench.end()?;
     remove(folder)?;
     let each = |span: Span| micros_each(span, group * groups);
     Ok(format!("| {group} | {} | {} | {wrote} |", each(cpu), each(took)))
@@ -123,7 +129,7 @@ fn start(folder: &Path) -> Result<String, StoreFault> {
     for _ in 0..STARTED / 1_000 {
         bench.write_messages(1_000, &mut batch)?;
     }
-    bench.thread.end()?;
+    bench.end()?;
     let (cpu, began) = (processor_time(), system::now());
     let opened = open(&config(folder, Durability::None), 1)?;
     let (cpu, took) = (processor_time().saturating_sub(cpu), system::now().since(began));

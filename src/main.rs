@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    path::Path,
     process::ExitCode,
 };
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Ok(Order::Check(config)) => check(&config),
         Ok(Order::Store(order)) => store(&order),
         Ok(Order::Users(order)) => ended(commands::change_users(&order)),
+        Ok(Order::Import(file)) => ended(import(&file)),
         Err(error) => {
             eprintln!("ringmq: {error}");
             ExitCode::from(error.exit_status())
@@ -55,6 +57,15 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
 
 fn store(order: &StoreOrder) -> ExitCode {
     ended(server::store(order))
+}
+
+fn import(file: &Path) -> anyhow::Result<()> {
+    let imported = commands::import(file)?;
+    for remark in imported.remarks {
+        eprintln!("ringmq: {remark}");
+    }
+    io::stdout().lock().write_all(imported.toml.as_bytes())?;
+    Ok(())
 }
 
 fn check(config: &Config) -> ExitCode {

@@ -204,11 +204,15 @@ fn listeners(config: &Config) -> Result<Vec<Listener>> {
                 .map(|&address| Listener::secure_websocket(address, &server, files.policy.clone())),
         );
     }
+    for listener in &mut listeners {
+        let said = config.anonymous_at.iter().find(|(address, _)| *address == listener.address);
+        listener.anonymous = said.and_then(|(_, anonymous)| *anonymous);
+    }
     Ok(listeners)
 }
 
 /// Where a listener is reached.
-fn words_of(Listener { address, protocol }: &Listener) -> String {
+fn words_of(Listener { address, protocol, .. }: &Listener) -> String {
     match protocol {
         Protocol::Tcp => address.to_string(),
         Protocol::Tls(_) => format!("mqtts://{address}"),

@@ -70,10 +70,11 @@ impl Policy {
     /// Decides about a CONNECT with this User Name and Password.
     ///
     /// If there is a password file, a client with a User Name has to prove it. Without a password
-    /// file the name means nothing, and the client counts as anonymous.
+    /// file the name means nothing, and the client counts as anonymous. `lets_anonymous_in` is the
+    /// rule of the listener.
     pub fn admit(
         &self,
-        listener_is_loopback: bool,
+        lets_anonymous_in: bool,
         user_name: Option<&str>,
         password: Option<&[u8]>,
     ) -> Decision {
@@ -81,7 +82,7 @@ impl Policy {
             (Some(passwords), Some(user_name)) => {
                 Decision::Verify(Passwords::verification(passwords, user_name, password))
             }
-            _ if self.anonymous.is_let_in(listener_is_loopback) => Decision::Granted,
+            _ if lets_anonymous_in => Decision::Granted,
             _ => Decision::NotAuthorized,
         }
     }
@@ -130,7 +131,8 @@ mod tests {
 
     /// The outcome of an admission, any verification included.
     fn lets_in(policy: &Policy, loopback: bool, user: Option<&str>, password: &str) -> bool {
-        match policy.admit(loopback, user, Some(password.as_bytes())) {
+        let anonymous = policy.anonymous.is_let_in(loopback);
+        match policy.admit(anonymous, user, Some(password.as_bytes())) {
             Decision::Granted => true,
             Decision::NotAuthorized => false,
             Decision::Verify(verification) => verification(),

@@ -8,7 +8,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::keys::{Key, Takes, nearest};
+use super::{
+    keys::{Key, Takes, nearest},
+    listener::LISTENER,
+};
 
 /// The values of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,19 +30,74 @@ pub struct FileFault {
     pub problem: String,
 }
 
-/// Reads all keys, or says all that is wrong with the file.
-pub(super) fn parse(text: &str, keys: &[Key]) -> Result<Vec<Entry>, Vec<FileFault>> {
+/// What a file has.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    /// Those of tables, in the order of their lines.
+    pub(super) keys: Vec<Entry>,
+    pub(super) listeners: Vec<ListenerTable>,
+}
+
+/// One `[[listener]]`.
+#[derive(Debug)]
+pub(super) struct ListenerTable {
+    pub(super) line: usize,
+    /// Their places are those in the list of the keys of listeners.
+    pub(super) keys: Vec<Entry>,
+}
+
+/// Reads all keys, or says all that is wrong with the file. `listener_keys` are those of a
+/// `[[listener]]`.
+pub(super) fn parse(
+    text: &str,
+    keys: &[Key],
+    listener_keys: &[Key],
+) -> Result<Entries, Vec<FileFault>> {
     let root = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(text, &span));
         vec![FileFault { line, problem: error.message().to_owned() }]
     })?;
     let mut reader = Reader { text, keys, entries: Vec::new(), faults: Vec::new() };
+    let mut listeners = Vec::new();
     for (name, value) in root.get_ref() {
-        reader.read_section(name, value);
+        if name.get_ref() == LISTENER {
+            let (tables, faults) = read_listeners(text, listener_keys, name, value);
+            listeners = tables;
+            reader.faults.extend(faults);
+        } else {
+            reader.read_section(name, value);
+        }
     }
     reader.entries.sort_by_key(|entry| entry.line);
     reader.faults.sort_by_key(|fault| fault.line);
-    if reader.faults.is_empty() { Ok(reader.entries) } else { Err(reader.faults) }
+    let entries = Entries { keys: reader.entries, listeners };
+    if reader.faults.is_empty() { Ok(entries) } else { Err(reader.faults) }
+}
+
+fn read_listeners(
+    text: &str,
+    keys: &[Key],
+    name: &Word<'_>,
+    value: &Value<'_>,
+) -> (Vec<ListenerTable>, Vec<FileFault>) {
+    let mut reader = Reader { text, keys, entries: Vec::new(), faults: Vec::new() };
+    let mut tables = Vec::new();
+    let DeValue::Array(array) = value.get_ref() else {
+        reader.refuse(&name.span(), "`listener` is an array of tables: write [[listener]]".into());
+        return (tables, reader.faults);
+    };
+    for table in array {
+        let DeValue::Table(pairs) = table.get_ref() else {
+            reader.refuse(&table.span(), "a listener is a table: write [[listener]]".into());
+            continue;
+        };
+        for (name, value) in pairs {
+            reader.read_key(LISTENER, name, value);
+        }
+        let keys = std::mem::take(&mut reader.entries);
+        tables.push(ListenerTable { line: line_of(text, &table.span()), keys });
+    }
+    (tables, reader.faults)
 }
 
 struct Reader<'a> {
@@ -84,7 +142,7 @@ impl Reader<'_> {
         if let Some(key) = self.keys.iter().find(|key| key.flag == section) {
             return format!("the key `{section}` belongs into [{}]", key.section);
         }
-        let sections = self.keys.iter().map(|key| key.section.as_str());
+        let sections = self.keys.iter().map(|key| key.section.as_str()).chain([LISTENER]);
         let known = nearest(section, sections).map(|near| format!("[{near}]"));
         let key = || nearest(section, self.flags()).map(|near| format!("`{near}`"));
         with_hint(format!("unknown table [{section}]"), known.or_else(key).as_deref())

@@ -19,6 +19,7 @@ impl Config {
             ("--data-dir and the flags of the store", self.store != new.store),
             ("--recv-buffers or --recv-buffer-size", buffers(self) != buffers(new)),
             ("--ring-entries", self.ring_entries != new.ring_entries),
+            ("--data-dir or another setting of the store", self.store != new.store),
             ("--log-format", self.log_format != new.log_format),
         ]
         .into_iter()

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
 
-use clap::{Arg, Args, Command, Subcommand, value_parser};
+use clap::{Arg, ArgMatches, Args, Command, Subcommand, value_parser};
 
 use super::{
     cpus::CpuList,
@@ -39,6 +39,7 @@ pub(super) fn command_line() -> Command {
         .subcommand(store())
         .subcommand(PasswdFlags::augment_args(Command::new(PASSWD)).max_term_width(WIDTH))
         .subcommand(ScramFlags::augment_args(Command::new(SCRAM)).max_term_width(WIDTH))
+        .subcommand(Command::new(IMPORT).about(IMPORT_ABOUT).arg(conf_file()).max_term_width(WIDTH))
 }
 
 fn store() -> Command {
@@ -64,11 +65,26 @@ fn file_flag() -> Arg {
         .help("Configuration file in TOML, with the keys of docs/configuration.md")
 }
 
+fn conf_file() -> Arg {
+    Arg::new(CONF_FILE)
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .required(true)
+        .help("The mosquitto.conf, whose include_dir is read as well")
+}
+
+/// The file of `ringmq import`.
+pub(super) fn import_file(matches: &ArgMatches) -> PathBuf {
+    matches.get_one(CONF_FILE).cloned().expect("clap requires it")
+}
+
+const CONF_FILE: &str = "file";
 pub(super) const RUN: &str = "run";
 pub(super) const CHECK: &str = "check";
 pub(super) const STORE: &str = "store";
 pub(super) const PASSWD: &str = "passwd";
 pub(super) const SCRAM: &str = "scram";
+pub(super) const IMPORT: &str = "import";
 
 const ABOUT: &str = "An MQTT broker for versions 3.1, 3.1.1 and 5.0, with one shard per CPU core, \
                      on io_uring. Without a subcommand it runs the broker.";
@@ -80,12 +96,18 @@ const STORE_ABOUT: &str = "Looks at the store of a data directory, checks, copie
 const SOURCES: &str = "Each flag is also a key of the configuration file, and a variable of the \
                        environment: RINGMQ_MAX_QUEUED is --max-queued. A flag comes before a \
                        variable, a variable before the file.";
+const IMPORT_ABOUT: &str = "Prints the configuration file of ringmq that does what a \
+                            mosquitto.conf does, and says on standard error which directives have \
+                            no equivalent";
 /// Columns of the help, at most.
 const WIDTH: usize = 100;
 
 /// The flags of a broker.
 #[derive(Args, Debug)]
 pub(super) struct Flags {
+    /// Whether anonymous clients are let in, for the addresses of `[[listener]]` tables.
+    #[arg(skip)]
+    pub(super) anonymous_at: Vec<(SocketAddr, Option<bool>)>,
     #[command(flatten, next_help_heading = "Network")]
     pub(super) network: NetworkFlags,
     #[command(flatten, next_help_heading = "TLS")]
@@ -357,7 +379,8 @@ pub(super) struct StoreFlags {
     pub(super) store_segment_bytes: Option<usize>,
     /// Time after a start in which the Wills of clients wait that were connected when the broker
     /// ended, in seconds. A client that comes back in time takes its Will along
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds(0, 86_400))]
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    #[arg(value_parser = parse_seconds(0, 86_400))]
     pub(super) will_grace: Span,
 }
 

@@ -11,6 +11,7 @@ mod file;
 mod fixed;
 mod flags;
 mod keys;
+mod listener;
 mod memory;
 mod source;
 mod store;
@@ -31,10 +32,11 @@ use thiserror::Error;
 use self::{
     cpus::CpuList,
     flags::{
-        AccessFlags, CHECK, Flags, LimitFlags, NetworkFlags, OfferFlags, PASSWD, ReferralFlags,
-        SCRAM, STORE, ShardFlags, SharingFlags, StoreFlags, TuningFlags, broker_flags,
-        command_line,
+        AccessFlags, CHECK, Flags, IMPORT, LimitFlags, NetworkFlags, OfferFlags, PASSWD,
+        ReferralFlags, SCRAM, STORE, ShardFlags, SharingFlags, StoreFlags, TuningFlags,
+        broker_flags, command_line, import_file,
     },
+    keys::Key,
     tls::TlsFlags,
     users::{PasswdFlags, ScramFlags},
     values::{AclSubscribe, Feature, PORT},
@@ -74,6 +76,8 @@ pub enum Order {
     Store(StoreOrder),
     /// Change a file of users.
     Users(UsersOrder),
+    /// Translate a configuration file of mosquitto.
+    Import(PathBuf),
 }
 
 impl Order {
@@ -89,6 +93,7 @@ impl Order {
             }
             Some((PASSWD, matches)) => Ok(Order::Users(users::<PasswdFlags>(matches).into())),
             Some((SCRAM, matches)) => Ok(Order::Users(users::<ScramFlags>(matches).into())),
+            Some((IMPORT, matches)) => Ok(Order::Import(import_file(matches))),
             // No subcommand, or `run`.
             other => {
                 let source = source(other.map_or(&matches, |(_, matches)| matches));
@@ -96,6 +101,12 @@ impl Order {
             }
         }
     }
+}
+
+/// The table of the configuration file that has the key of a flag, if there is such a flag.
+pub fn table_of(flag: &str) -> Option<String> {
+    let keys = Key::all(&broker_flags());
+    keys.into_iter().find(|key| key.flag == flag).map(|key| key.section)
 }
 
 fn users<T: FromArgMatches>(matches: &ArgMatches) -> T {
@@ -150,6 +161,8 @@ pub struct Config {
     pub share_strategies: Strategies,
 
     pub password_file: Option<PathBuf>,
+    /// Whether anonymous clients are let in at these addresses of listeners, where that is said.
+    pub anonymous_at: Vec<(SocketAddr, Option<bool>)>,
     /// Users that authenticate by SCRAM.
     pub scram_file: Option<PathBuf>,
     /// What clients may read and write.
@@ -185,9 +198,10 @@ impl Config {
     fn new(flags: Flags, available: &CpuList) -> Result<Config, Contradiction> {
         let Flags { network, shards, limits, access, store, offer, referral, sharing, .. } = flags;
         let (tls, tuning, log) = (flags.tls, flags.tuning, flags.log);
+        let anonymous_at = flags.anonymous_at;
         check_limits(&limits)?;
         let anonymous = anonymous(&access, &tls);
-        check_listeners(&network, &tls, anonymous)?;
+        check_listeners(&network, &tls, anonymous, &anonymous_at)?;
         let shard_cpus = shard_cpus(&shards, available)?;
         let TuningFlags { receive_buffers, receive_buffer_bytes, ring_entries, .. } = tuning;
         Ok(Config {
@@ -208,6 +222,7 @@ impl Config {
             referral: self::referral(&referral)?,
             password_file: access.password_file,
             scram_file: access.scram_file,
+            anonymous_at,
             acl_file: access.acl_file,
             grants_unreadable: access.acl_subscribe == AclSubscribe::Silent,
             anonymous,
@@ -385,6 +400,7 @@ fn check_listeners(
     network: &NetworkFlags,
     tls: &TlsFlags,
     anonymous: Anonymous,
+    anonymous_at: &[(SocketAddr, Option<bool>)],
 ) -> Result<(), Contradiction> {
     let mut seen = BTreeSet::new();
     let nobody_admitted = anonymous == Anonymous::OnLoopback;
@@ -399,7 +415,8 @@ fn check_listeners(
         if !seen.insert(address) && address.port() != 0 {
             return Err(Contradiction::ListenerTwice { flag, address });
         }
-        if nobody_admitted && !address.ip().is_loopback() {
+        let admits_all = anonymous_at.contains(&(address, Some(true)));
+        if nobody_admitted && !address.ip().is_loopback() && !admits_all {
             return Err(Contradiction::NobodyAdmitted { flag, address });
         }
     }

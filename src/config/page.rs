@@ -9,12 +9,16 @@ use super::{
     check_text,
     flags::broker_flags,
     keys::{Key, Takes},
+    listener::listener_flags,
 };
 
 #[test]
 fn the_page_of_the_documentation_has_all_keys() {
     let intro = include_str!("page.md");
-    assert_written("docs/configuration.md", &format!("{intro}{}", tables(&broker_flags())));
+    assert_written(
+        "docs/configuration.md",
+        &format!("{intro}{}{LISTENERS}{}", tables(&broker_flags()), rows(&listener_flags())),
+    );
 }
 
 #[test]
@@ -38,6 +42,7 @@ fn the_default_file_says_the_defaults() {
     let values = super::source::parse_file(&defaults, Path::new(""), &command).unwrap();
     for (place, key) in Key::all(&command).iter().enumerate() {
         let default = argument(&command, key).get_default_values();
+        let values = &values.values;
         assert_eq!(values.get(&place).map_or(&[][..], Vec::as_slice), default, "{}", key.flag);
     }
 }
@@ -80,19 +85,26 @@ fn tables(command: &Command) -> String {
     for key in Key::all(command) {
         if key.section != section {
             section.clone_from(&key.section);
-            let head = "| key | value | default | meaning |\n|---|---|---|---|";
-            writeln!(page, "\n## `[{section}]`\n\n{head}").unwrap();
+            writeln!(page, "\n## `[{section}]`\n\n{HEAD}").unwrap();
         }
-        let argument = argument(command, &key);
-        let name = match key.takes {
-            Takes::Values => format!("array of {}", value_name(argument)),
-            _ => value_name(argument),
-        };
-        let default = default(argument).map(|value| format!("`{value}`")).unwrap_or_default();
-        let cells = [name, default, help(argument)].map(|cell| cell.replace('|', "\\|"));
-        writeln!(page, "| `{}` | {} |", key.flag, cells.join(" | ")).unwrap();
+        page.push_str(&row(command, &key));
     }
     page
+}
+
+fn rows(command: &Command) -> String {
+    Key::all(command).iter().map(|key| row(command, key)).collect()
+}
+
+fn row(command: &Command, key: &Key) -> String {
+    let argument = argument(command, key);
+    let name = match key.takes {
+        Takes::Values => format!("array of {}", value_name(argument)),
+        _ => value_name(argument),
+    };
+    let default = default(argument).map(|value| format!("`{value}`")).unwrap_or_default();
+    let cells = [name, default, help(argument)].map(|cell| cell.replace('|', "\\|"));
+    format!("| `{}` | {} |\n", key.flag, cells.join(" | "))
 }
 
 fn default_file(command: &Command) -> String {
@@ -130,3 +142,7 @@ fn comment(text: &str) -> String {
 }
 
 const COLUMNS: usize = 100;
+const HEAD: &str = "| key | value | default | meaning |\n|---|---|---|---|";
+const LISTENERS: &str = "\n## `[[listener]]`\n\n\
+    One table for each listener that has settings of its own. It comes to those of `[network]`.\n\n\
+    | key | value | default | meaning |\n|---|---|---|---|\n";

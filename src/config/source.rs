@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     error::Error as _,
     ffi::{OsStr, OsString},
-    fmt, fs, io,
+    fmt, fs, io, iter,
     path::{Path, PathBuf},
 };
 
@@ -17,9 +17,10 @@ use clap::{
 use thiserror::Error;
 
 use super::{
-    file::{self, FileFault},
+    file::{self, FileFault, ListenerTable},
     flags::{Flags, broker_flags},
     keys::{FILE_FLAG, Key, Takes, VARIABLE_PREFIX, nearest},
+    listener::{ListenerFlags, listener_flags},
 };
 
 /// The flags and the variables of this process, and the path of its configuration file.
@@ -33,7 +34,7 @@ pub struct Source {
 }
 
 /// Values by their place in the list of keys.
-type Values = BTreeMap<usize, Vec<OsString>>;
+pub(super) type Values = BTreeMap<usize, Vec<OsString>>;
 
 /// Why the settings cannot be read. Each message is one line for each thing that is wrong.
 #[derive(Debug, Error)]
@@ -80,17 +81,28 @@ impl Source {
     pub(super) fn read(&self) -> Result<Flags, SourceError> {
         let command = broker_flags();
         let keys = Key::all(&command);
-        let mut all = self.of_file(&command)?;
-        put_over(&mut all, self.of_environment(&command, &keys)?, &keys);
-        put_over(&mut all, self.given.clone(), &keys);
+        let file = self.of_file(&command)?;
+        let (mut all, mut listeners) = (file.values, file.listeners);
+        for above in [self.of_environment(&command, &keys)?, self.given.clone()] {
+            if above.keys().any(|&place| keys[place].makes_listeners()) {
+                all.retain(|&place, _| !keys[place].makes_listeners());
+                listeners.clear();
+            }
+            all.extend(above);
+        }
         let words =
             all.iter().flat_map(|(&place, values)| values.iter().map(move |value| (place, value)));
         let words = words.map(|(place, value)| word(&keys[place].flag, value));
-        flags_of(&command, words).map_err(|error| SourceError::Together(first_line(&error)))
+        let flags = flags_of(&command, words);
+        let mut flags = flags.map_err(|error| SourceError::Together(first_line(&error)))?;
+        for listener in listeners {
+            listener.add_to(&mut flags).expect("the file was checked when it was read");
+        }
+        Ok(flags)
     }
 
-    fn of_file(&self, command: &Command) -> Result<Values, SourceError> {
-        let Some(path) = &self.file else { return Ok(Values::new()) };
+    fn of_file(&self, command: &Command) -> Result<FileValues, SourceError> {
+        let Some(path) = &self.file else { return Ok(FileValues::default()) };
         let text = fs::read_to_string(path)
             .map_err(|error| SourceError::Unreadable { path: path.clone(), error })?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
@@ -129,15 +141,23 @@ impl Source {
 }
 
 /// The values of a file, each checked by itself.
+#[derive(Debug, Default)]
+pub(super) struct FileValues {
+    pub(super) values: Values,
+    pub(super) listeners: Vec<ListenerFlags>,
+}
+
 pub(super) fn parse_file(
     text: &str,
     folder: &Path,
     command: &Command,
-) -> Result<Values, Vec<FileFault>> {
+) -> Result<FileValues, Vec<FileFault>> {
     let keys = Key::all(command);
+    let listener_keys = Key::all(&listener_flags());
     let mut values = Values::new();
     let mut faults = Vec::new();
-    for entry in file::parse(text, &keys)? {
+    let entries = file::parse(text, &keys, &listener_keys)?;
+    for entry in entries.keys {
         let key = &keys[entry.key];
         let here = |value: &String| {
             if key.is_path { folder.join(value).into_os_string() } else { value.into() }
@@ -149,15 +169,33 @@ pub(super) fn parse_file(
         }
         values.insert(entry.key, checked);
     }
-    if faults.is_empty() { Ok(values) } else { Err(faults) }
+    let listeners = parse_listeners(entries.listeners, &listener_keys, &mut faults);
+    faults.sort_by_key(|fault| fault.line);
+    if faults.is_empty() { Ok(FileValues { values, listeners }) } else { Err(faults) }
 }
 
-/// Each key replaces all that is below it; those that make listeners do so together.
-fn put_over(below: &mut Values, above: Values, keys: &[Key]) {
-    if above.keys().any(|&place| keys[place].makes_listeners()) {
-        below.retain(|&place, _| !keys[place].makes_listeners());
+fn parse_listeners(
+    tables: Vec<ListenerTable>,
+    keys: &[Key],
+    faults: &mut Vec<FileFault>,
+) -> Vec<ListenerFlags> {
+    let mut scratch = flags_of(&broker_flags(), iter::empty()).expect("all flags have a default");
+    let mut listeners = Vec::new();
+    for ListenerTable { line, keys: entries } in tables {
+        let words = entries.iter().flat_map(|entry| {
+            entry.values.iter().map(|value| word(&keys[entry.key].flag, OsStr::new(value)))
+        });
+        let listener = ListenerFlags::parse(words.collect()).map_err(|error| problem(&error));
+        let checked = listener.and_then(|listener| {
+            listener.add_to(&mut scratch)?;
+            Ok(listener)
+        });
+        match checked {
+            Ok(listener) => listeners.push(listener),
+            Err(problem) => faults.push(FileFault { line, problem }),
+        }
     }
-    below.extend(above);
+    listeners
 }
 
 /// The values of a variable: separated by commas if there may be several.
@@ -338,6 +376,40 @@ mod tests {
         let said = read("", &[], "wrong", values).unwrap_err();
         assert!(said.starts_with("FILE:2: `max-queued`"), "{said}");
         assert_eq!(said.lines().count(), 3);
+    }
+
+    #[test]
+    fn listeners_may_have_tables_of_their_own() {
+        let text = "[network]\nlisten = 1\n[[listener]]\naddress = 2\nallow-anonymous = true\n\
+                    [[listener]]\naddress = \"10.0.0.1\"\nprotocol = \"mqtts\"\n\
+                    [[listener]]\naddress = \"::1\"\nprotocol = \"websocket\"\n";
+        let flags = read("", &[], "tables", text).unwrap();
+        let words = |addresses: &[std::net::SocketAddr]| {
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(words(&flags.network.listen), "127.0.0.1:1 127.0.0.1:2");
+        assert_eq!(words(&flags.tls.listen_tls), "10.0.0.1:8883");
+        assert_eq!(words(&flags.network.listen_websocket), "[::1]:8083");
+        let anonymous: Vec<_> = flags.anonymous_at.iter().map(|&(_, let_in)| let_in).collect();
+        assert_eq!(anonymous, [Some(true), None, None]);
+        let flags = read("--listen 5", &[], "tables-2", text).unwrap();
+        assert_eq!(words(&flags.network.listen), "127.0.0.1:5");
+        assert!(flags.tls.listen_tls.is_empty() && flags.anonymous_at.is_empty());
+        let wrong = "[[listener]]\naddres = 1\n[[listener]]\n[[listener]]\naddress = \"x\"\n\
+                     [[listener]]\naddress = 1\n[[listener]]\naddress = \"localhost:1\"\n\
+                     [[listener]]\nprotocol = \"udp\"\n";
+        let lines: Vec<usize> = faults(wrong).iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [2]);
+        let wrong = wrong.replace("addres = 1", "address = 7");
+        let expected = [
+            (3, "`address` is missing in [[listener]]"),
+            (4, "`address`: \"x\": not an IP address, IP:PORT, [IPv6]:PORT or PORT"),
+            (8, "another [[listener]] has the address 127.0.0.1:1"),
+            (10, "\"udp\": not one of mqtt, mqtts, websocket, websocket-tls"),
+        ];
+        assert_eq!(faults(&wrong), expected.map(|(line, problem)| (line, problem.to_owned())));
+        let tables = faults("listener = 1\n");
+        assert_eq!(tables[0].1, "`listener` is an array of tables: write [[listener]]");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::Error;
 
 use super::{acl, listeners, passwords, scram_users, words_of};
 use crate::{
-    access::{Acl, Anonymous, Passwords, scram::ScramUsers},
+    access::{Acl, Passwords, scram::ScramUsers},
     config::Config,
     transport::Listener,
 };
@@ -41,7 +41,8 @@ struct Files {
 fn tell(out: &mut String, config: &Config, files: &Files) -> fmt::Result {
     writeln!(out, "ringmq {}: the configuration is valid", env!("CARGO_PKG_VERSION"))?;
     for listener in &files.listeners {
-        let anonymous = words_for(config.anonymous, listener.is_loopback());
+        let by_rule = config.anonymous.is_let_in(listener.is_loopback());
+        let anonymous = words_for(listener.anonymous.unwrap_or(by_rule));
         writeln!(out, "would listen on {}, {anonymous}", words_of(listener))?;
     }
     if let Some(passwords) = &files.passwords {
@@ -60,7 +61,6 @@ fn tell(out: &mut String, config: &Config, files: &Files) -> fmt::Result {
     write!(out, "shards: {shards}, connections: up to {connections}")
 }
 
-fn words_for(anonymous: Anonymous, is_loopback: bool) -> &'static str {
-    let let_in = anonymous.is_let_in(is_loopback);
+fn words_for(let_in: bool) -> &'static str {
     if let_in { "anonymous clients are let in" } else { "anonymous clients are refused" }
 }

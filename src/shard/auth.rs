@@ -170,9 +170,9 @@ impl Authenticator {
         context: &mut Context,
         ports: &mut impl Ports,
     ) -> Step {
-        let is_loopback = context.rules.is_loopback(connection.principal().listener());
+        let anonymous = context.rules.lets_anonymous_in(connection.principal().listener());
         let policy = &context.rules.policy;
-        match policy.admit(is_loopback, connect.user_name.as_deref(), password) {
+        match policy.admit(anonymous, connect.user_name.as_deref(), password) {
             Decision::Granted => Step::LetIn(connect, Proof::default()),
             Decision::NotAuthorized => Step::Refuse(connect, Reason::Anonymous),
             Decision::Verify(verification) => {

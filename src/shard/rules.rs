@@ -45,9 +45,12 @@ impl Rules {
         self.listeners.get(listener).expect("a connection names one of the listeners").address
     }
 
-    /// Whether clients on this listener come from this machine.
-    pub fn is_loopback(&self, listener: u16) -> bool {
-        self.listeners.get(listener).is_some_and(Listener::is_loopback)
+    /// Whether clients without authentication are let in on this listener.
+    pub fn lets_anonymous_in(&self, listener: u16) -> bool {
+        let by_policy =
+            |listener: &Listener| self.policy.anonymous.is_let_in(listener.is_loopback());
+        let listener = self.listeners.get(listener);
+        listener.is_some_and(|it| it.anonymous.unwrap_or_else(|| by_policy(it)))
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Listener {
     /// With port 0 the system picks a port.
     pub address: SocketAddr,
     pub protocol: Protocol,
+    /// Whether clients without authentication are let in, if that differs from other listeners.
+    pub anonymous: Option<bool>,
 }
 
 /// What clients of a listener speak below MQTT.
@@ -27,17 +29,17 @@ pub enum Protocol {
 impl Listener {
     /// A listener for MQTT directly over TCP.
     pub fn tcp(address: SocketAddr) -> Listener {
-        Listener { address, protocol: Protocol::Tcp }
+        Listener { address, protocol: Protocol::Tcp, anonymous: None }
     }
 
     /// A listener for MQTT over TLS.
     pub fn tls(address: SocketAddr, server: ServerTls) -> Listener {
-        Listener { address, protocol: Protocol::Tls(server) }
+        Listener { address, protocol: Protocol::Tls(server), anonymous: None }
     }
 
     pub fn websocket(address: SocketAddr, policy: HandshakePolicy) -> Listener {
         let policy = HandshakePolicy { is_loopback: address.ip().is_loopback(), ..policy };
-        Listener { address, protocol: Protocol::WebSocket(policy) }
+        Listener { address, protocol: Protocol::WebSocket(policy), anonymous: None }
     }
 
     /// A listener for MQTT over WebSocket over TLS.
@@ -47,7 +49,8 @@ impl Listener {
         policy: HandshakePolicy,
     ) -> Listener {
         let policy = HandshakePolicy { is_loopback: address.ip().is_loopback(), ..policy };
-        Listener { address, protocol: Protocol::SecureWebSocket(server.for_websocket(), policy) }
+        let protocol = Protocol::SecureWebSocket(server.for_websocket(), policy);
+        Listener { address, protocol, anonymous: None }
     }
 
     /// Whether only this machine can reach it.

@@ -1,0 +1,77 @@
+//! The `[[listener]]` tables of the configuration file.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Command, FromArgMatches, ValueEnum};
+
+use super::{
+    flags::Flags,
+    values::{
+        parse_address, parse_secure_websocket_address, parse_tls_address, parse_websocket_address,
+    },
+};
+
+/// The keys of one table. Clap reads them as it reads flags.
+#[derive(Args, Debug)]
+pub(super) struct ListenerFlags {
+    /// Address to listen on, in the form of `listen`. The port is that of the protocol if none is
+    /// given
+    #[arg(long, value_name = "ADDRESS", help_heading = LISTENER)]
+    address: Option<String>,
+    /// What clients speak: mqtt is MQTT over TCP (port 1883), mqtts is MQTT over TLS (port 8883),
+    /// websocket is MQTT over WebSocket (port 8083), websocket-tls is the same over TLS (port 8084)
+    #[arg(long, value_name = "PROTOCOL", default_value = "mqtt")]
+    #[arg(help_heading = LISTENER)]
+    protocol: ListenerProtocol,
+    /// Whether clients without a user name are let in here [default: as on other listeners]
+    #[arg(long, value_name = "true|false", help_heading = LISTENER)]
+    allow_anonymous: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ListenerProtocol {
+    Mqtt,
+    Mqtts,
+    Websocket,
+    WebsocketTls,
+}
+
+/// The keys of a table, as flags of a command of their own.
+pub(super) fn listener_flags() -> Command {
+    ListenerFlags::augment_args(Command::new(LISTENER))
+}
+
+impl ListenerFlags {
+    /// From the words of one table.
+    pub(super) fn parse(words: Vec<std::ffi::OsString>) -> Result<ListenerFlags, clap::Error> {
+        let words = [LISTENER.into()].into_iter().chain(words);
+        ListenerFlags::from_arg_matches(&listener_flags().try_get_matches_from(words)?)
+    }
+
+    /// Adds the listener to those of the flags.
+    pub(super) fn add_to(&self, flags: &mut Flags) -> Result<(), String> {
+        let text = self.address.as_deref().ok_or("`address` is missing in [[listener]]")?;
+        let (parse, listeners): (ParseAddress, _) = match self.protocol {
+            ListenerProtocol::Mqtt => (parse_address, &mut flags.network.listen),
+            ListenerProtocol::Mqtts => (parse_tls_address, &mut flags.tls.listen_tls),
+            ListenerProtocol::Websocket => {
+                (parse_websocket_address, &mut flags.network.listen_websocket)
+            }
+            ListenerProtocol::WebsocketTls => {
+                (parse_secure_websocket_address, &mut flags.tls.listen_websocket_tls)
+            }
+        };
+        let address = parse(text).map_err(|problem| format!("`address`: {text:?}: {problem}"))?;
+        if flags.anonymous_at.iter().any(|&(known, _)| known == address) {
+            return Err(format!("another [[listener]] has the address {address}"));
+        }
+        listeners.push(address);
+        flags.anonymous_at.push((address, self.allow_anonymous));
+        Ok(())
+    }
+}
+
+type ParseAddress = fn(&str) -> Result<SocketAddr, String>;
+
+/// The name of the table.
+pub(super) const LISTENER: &str = "listener";

@@ -82,6 +82,21 @@ fn a_newer_retained_message_wins_after_a_restart_too() {
 }
 
 #[test]
+fn a_retained_message_that_a_lasting_session_was_sent_is_sent_again_after_a_restart() {
+    restarts(|before, after, version| {
+        let mut world = World::stored(before);
+        let writer = join_as(&mut world, version, "writer");
+        retain(&mut world, writer, version, "a", "1");
+        let client = join(&mut world, &resume(version, "lasting"));
+        world.send(client, &subscribe(version, 1, &[("a", at(QoS::AtLeastOnce))]));
+        assert_eq!(world.received(client), ["SUBACK 1 [01]", "PUBLISH a qos1 #1 retain '1'"]);
+        world.restart(after, 0);
+        let (_, received) = come_back(&mut world, version, "lasting");
+        assert_eq!(received, [PRESENT, "PUBLISH a qos1 #1 dup retain '1'"]);
+    });
+}
+
+#[test]
 fn an_acknowledgement_waits_until_the_message_is_on_disk_and_later_packets_wait_behind_it() {
     for shards in [1, 2] {
         let version = Version::V5;

@@ -285,10 +285,12 @@ impl<P: Ports> Sender<'_, P> {
         self.recorder.begin_message();
         self.recorder.note_ref(session, &queued, self.ports);
         self.recorder.end_message(view, self.ports);
-        let outbound = session.outbound_mut();
+        let queue = &mut session.outbound_mut().queue;
+        let before = queue.len();
         // The window has room, so the queue needs no limit.
-        let pushed = outbound.queue.push(queued, self.now, &QueueLimits::NONE);
+        let pushed = queue.push(queued, self.now, &QueueLimits::NONE);
         debug_assert!(pushed.is_ok(), "there is no limit");
+        self.counters.note_queue(before, queue.len());
         self.send_queued(session);
         if !session.outbound().queue.is_empty() {
             self.undurable = Some(self.ports.record_mark());

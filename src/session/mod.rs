@@ -52,8 +52,6 @@ pub struct Session {
     client_hash: u32,
     /// How many sessions the shard had begun when this one began, this one included.
     number: u64,
-    /// Its number in the store, if it survives a restart.
-    stored: Option<NonZeroU64>,
     /// The connection of the session; `None` while the client is not connected.
     link: Option<Link>,
     /// The Topic Aliases to the client on that connection, once a topic was sent. [MQTT-3.3.2-7]
@@ -69,10 +67,14 @@ pub struct Session {
     expiry_interval: u32,
     /// When the session ends, while the client is not connected.
     ends_at: Option<Moment>,
-    /// When the next reminder to check the session comes, while the client is not connected.
-    look_at: Option<Moment>,
+    /// When the next reminder to check the session comes, while the client is not connected;
+    /// [`NEVER`] if none does.
+    look_at: Moment,
     will: Option<Box<Will>>,
 }
+
+/// No reminder comes.
+const NEVER: Moment = Moment::from_nanos(u64::MAX);
 
 /// Its account has one session fewer.
 impl Drop for Session {
@@ -96,7 +98,6 @@ impl Session {
             // The other half of the hash decides the home of the client.
             client_hash: (hash >> 32) as u32,
             number,
-            stored: None,
             link: None,
             topic_aliases: None,
             inbound: Inbound::default(),
@@ -106,7 +107,7 @@ impl Session {
             shared_filters: 0,
             expiry_interval: 0,
             ends_at: None,
-            look_at: None,
+            look_at: NEVER,
             will: None,
         }
     }
@@ -141,19 +142,17 @@ impl Session {
     /// Its number in the store, if it survives a restart.
     #[inline]
     pub fn stored(&self) -> Option<NonZeroU64> {
-        self.stored
+        self.outbound.stored()
     }
 
     /// From now on the session survives a restart, under this number. Its next message has this
     /// ordinal.
     pub fn begin_storing(&mut self, number: NonZeroU64, next_ordinal: u64) {
-        self.stored = Some(number);
-        self.outbound.begin_ordinals(next_ordinal);
+        self.outbound.begin_ordinals(number, next_ordinal);
     }
 
     /// The session does not survive a restart any more.
     pub fn end_storing(&mut self) {
-        self.stored = None;
         self.outbound.end_ordinals();
     }
 
@@ -278,9 +277,9 @@ impl Session {
 
     /// Notes a reminder to check the session. False: an earlier reminder will come.
     pub fn remind(&mut self, look_at: Moment) -> bool {
-        let is_sooner = self.look_at.is_none_or(|pending| look_at < pending);
+        let is_sooner = look_at < self.look_at;
         if is_sooner {
-            self.look_at = Some(look_at);
+            self.look_at = look_at;
         }
         is_sooner
     }
@@ -288,9 +287,9 @@ impl Session {
     /// A reminder has come. False: an earlier reminder has replaced it, or it was for an earlier
     /// session with the same number.
     pub fn take_reminder(&mut self, now: Moment) -> bool {
-        let is_due = self.look_at.is_some_and(|look_at| look_at <= now);
+        let is_due = self.look_at <= now;
         if is_due {
-            self.look_at = None;
+            self.look_at = NEVER;
         }
         is_due
     }

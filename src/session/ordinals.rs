@@ -3,7 +3,7 @@
 //! Each message has an ordinal, and the ordinal decides its Packet Identifier. So a message that
 //! is sent again after a restart keeps its identifier, although nobody wrote down that it was sent.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, num::NonZeroU64};
 
 use crate::mqtt::PacketId;
 
@@ -41,15 +41,22 @@ impl Ordinal {
 /// The ordinals of one session.
 #[derive(Debug)]
 pub struct Ordinals {
+    /// The number of the session in the store.
+    number: NonZeroU64,
     next: u64,
     /// Marks that are not known to be on disk, and the first ordinal of each.
     marks: VecDeque<(u64, u64)>,
 }
 
 impl Ordinals {
-    /// The next message has this ordinal.
-    pub fn from(next: u64) -> Ordinals {
-        Ordinals { next, marks: VecDeque::new() }
+    /// Those of the session with this number in the store. The next message has this ordinal.
+    pub fn of_session(number: NonZeroU64, next: u64) -> Ordinals {
+        Ordinals { number, next, marks: VecDeque::new() }
+    }
+
+    /// The number of the session in the store.
+    pub fn number(&self) -> NonZeroU64 {
+        self.number
     }
 
     pub fn next(&self) -> Ordinal {
@@ -86,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_message_is_durable_when_its_mark_is() {
-        let mut ordinals = Ordinals::from(10);
+        let mut ordinals = Ordinals::of_session(NonZeroU64::MIN, 10);
         for mark in [1, 1, 2] {
             ordinals.take(mark);
         }

@@ -1,6 +1,9 @@
 //! The subscriber's half of a session: messages in flight to the client.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroU64,
+};
 
 use super::{
     ordinals::{Ordinal, Ordinals},
@@ -144,9 +147,16 @@ impl Outbound {
         usize::from(self.alive)
     }
 
-    /// From now on messages have ordinals, beginning with this one.
-    pub fn begin_ordinals(&mut self, next: u64) {
-        self.ordinals = Some(Box::new(Ordinals::from(next)));
+    /// From now on messages have ordinals, beginning with this one, in the session with this number
+    /// in the store.
+    pub fn begin_ordinals(&mut self, number: NonZeroU64, next: u64) {
+        self.ordinals = Some(Box::new(Ordinals::of_session(number, next)));
+    }
+
+    /// The number of the session in the store, if it survives a restart.
+    #[inline]
+    pub fn stored(&self) -> Option<NonZeroU64> {
+        self.ordinals.as_ref().map(|ordinals| ordinals.number())
     }
 
     /// From now on messages have no ordinals: the session does not survive a restart any more.

@@ -1,4 +1,4 @@
-//! A broker of many shards in one thread, without sockets: what a message costs as shards are added.
+//! A broker of many shards in one thread, without sockets: what a message costs as they are added.
 //!
 //! In a round each shard takes one turn with one message of each of its publishers, and one turn
 //! with the letters that have come. Every shard sleeps before a round. scripts/growth.sh counts the

@@ -119,6 +119,8 @@ fn policy(config: &Config, former: Option<&Policy>) -> Result<Policy> {
         anonymous: config.anonymous,
         acl: acl(config)?.map(|acl| in_force(acl, former)),
         grants_unreadable: config.grants_unreadable,
+        shares_sessions: config.shares_sessions,
+        ignores_retain_source: config.ignores_retain_source,
     })
 }
 

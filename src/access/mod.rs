@@ -46,6 +46,10 @@ pub struct Policy {
     /// A subscription of which the client may read nothing is granted all the same, and gets
     /// nothing. Else it is refused.
     pub grants_unreadable: bool,
+    /// A client may take over the session of another user by its Client Identifier.
+    pub shares_sessions: bool,
+    /// A retained message is replayed even if its publisher may no longer write to its topic.
+    pub ignores_retain_source: bool,
 }
 
 /// Where clients are let in without authentication.

@@ -24,6 +24,8 @@ pub struct Principal {
     account: Arc<Account>,
     /// What it may read and write; `None` if that is everything, and before CONNECT.
     rights: Option<Arc<Rights>>,
+    /// It is of a session that was read from a store.
+    is_restored: bool,
 }
 
 impl Principal {
@@ -32,7 +34,8 @@ impl Principal {
         let (peer_ip, peer_port) = (peer.ip(), peer.port());
         let account = accounts.of(AccountName::of_address(peer_ip));
         let client_id = Box::default();
-        Principal { client_id, listener, peer_ip, peer_port, account, rights: None }
+        let (rights, is_restored) = (None, false);
+        Principal { client_id, listener, peer_ip, peer_port, account, rights, is_restored }
     }
 
     /// The principal of the same connection after its CONNECT.
@@ -58,6 +61,23 @@ impl Principal {
     #[inline]
     pub fn rights(&self) -> Option<&Rights> {
         self.rights.as_deref()
+    }
+
+    /// The same principal, of a session that was read from a store: its listener is not known.
+    #[must_use]
+    pub fn restored(self) -> Principal {
+        Principal { is_restored: true, ..self }
+    }
+
+    /// Whether both are the same user. Anonymous clients are one user for each listener, and one
+    /// whose listener is not known may be any of them.
+    pub fn is_user_of(&self, other: &Principal) -> bool {
+        match (self.user_name(), other.user_name()) {
+            (None, None) => {
+                self.is_restored || other.is_restored || self.listener == other.listener
+            }
+            (one, another) => one == another,
+        }
     }
 
     pub fn client_id(&self) -> &str {

@@ -11,11 +11,12 @@ use super::{
     tls::TlsFlags,
     users::{PasswdFlags, ScramFlags},
     values::{
-        AclSubscribe, DurabilityMode, Feature, LogFormat, feature_parser, log_format_parser,
-        parse_acl_subscribe, parse_address, parse_bytes, parse_count, parse_durability,
-        parse_log_filter, parse_micros, parse_millis, parse_network, parse_origin, parse_path,
-        parse_power_of_two, parse_qos, parse_seconds, parse_server, parse_share_group,
-        parse_topic_name, parse_websocket_address, parse_when_queue_full, strategy_parser,
+        AclSubscribe, DurabilityMode, Feature, LogFormat, Switch, Takeover, feature_parser,
+        log_format_parser, parse_acl_subscribe, parse_address, parse_bytes, parse_count,
+        parse_durability, parse_log_filter, parse_micros, parse_millis, parse_network,
+        parse_origin, parse_path, parse_power_of_two, parse_qos, parse_seconds, parse_server,
+        parse_share_group, parse_switch, parse_takeover, parse_topic_name, parse_websocket_address,
+        parse_when_queue_full, strategy_parser,
     },
 };
 use crate::{
@@ -228,6 +229,17 @@ pub(super) struct AccessFlags {
     #[arg(long, value_name = "refuse|silent", default_value = "refuse")]
     #[arg(value_parser = parse_acl_subscribe)]
     pub(super) acl_subscribe: AclSubscribe,
+    /// Whether a retained message is replayed to new subscriptions only while its publisher may
+    /// write to its topic, by the --acl-file in force
+    #[arg(long, value_name = "on|off", default_value = "on")]
+    #[arg(value_parser = parse_switch)]
+    pub(super) check_retain_source: Switch,
+    /// Who may resume a session, or end its connection, by connecting with its Client Identifier:
+    /// `same-user` lets only the user that began it (anonymous clients are one user for each
+    /// listener) and refuses others, `anyone` lets all, as mosquitto does
+    #[arg(long, value_name = "same-user|anyone", default_value = "same-user")]
+    #[arg(value_parser = parse_takeover)]
+    pub(super) takeover: Takeover,
     /// Allow clients without a user name on all listeners [default: allowed on loopback addresses
     /// if neither --password-file nor --scram-file is given, refused otherwise]
     #[arg(long)]

@@ -39,7 +39,7 @@ use self::{
     keys::Key,
     tls::TlsFlags,
     users::{PasswdFlags, ScramFlags},
-    values::{AclSubscribe, Feature, PORT},
+    values::{AclSubscribe, Feature, PORT, Switch, Takeover},
 };
 pub use self::{
     file::FileFault,
@@ -169,6 +169,10 @@ pub struct Config {
     pub acl_file: Option<PathBuf>,
     /// A subscription of which the client may read nothing is granted, and gets nothing.
     pub grants_unreadable: bool,
+    /// A client may take over the session of another user by its Client Identifier.
+    pub shares_sessions: bool,
+    /// Retained messages are replayed whatever rights their publishers have now.
+    pub ignores_retain_source: bool,
     pub anonymous: Anonymous,
 
     /// Receive buffers per shard, a power of two.
@@ -225,6 +229,8 @@ impl Config {
             anonymous_at,
             acl_file: access.acl_file,
             grants_unreadable: access.acl_subscribe == AclSubscribe::Silent,
+            shares_sessions: access.takeover == Takeover::Anyone,
+            ignores_retain_source: access.check_retain_source == Switch::Off,
             anonymous,
             receive_buffers,
             receive_buffer_bytes,

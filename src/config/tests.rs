@@ -86,6 +86,9 @@ fn rights_come_from_a_file() {
     assert_eq!((config.acl_file, config.grants_unreadable), (Some("rights".into()), true));
     let config = accepted("");
     assert_eq!((config.acl_file, config.grants_unreadable), (None, false));
+    assert!(!config.ignores_retain_source);
+    assert!(accepted("--check-retain-source off").ignores_retain_source);
+    assert!(!config.shares_sessions && accepted("--takeover anyone").shares_sessions);
 }
 
 #[test]

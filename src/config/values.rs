@@ -228,6 +228,36 @@ pub(super) fn parse_acl_subscribe(text: &str) -> Result<AclSubscribe, String> {
     }
 }
 
+/// Who may take over a session by its Client Identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takeover {
+    SameUser,
+    Anyone,
+}
+
+pub(super) fn parse_takeover(text: &str) -> Result<Takeover, String> {
+    match text {
+        "same-user" => Ok(Takeover::SameUser),
+        "anyone" => Ok(Takeover::Anyone),
+        _ => Err("not same-user or anyone".to_owned()),
+    }
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Switch {
+    On,
+    Off,
+}
+
+pub(super) fn parse_switch(text: &str) -> Result<Switch, String> {
+    match text {
+        "on" => Ok(Switch::On),
+        "off" => Ok(Switch::Off),
+        _ => Err("not on or off".to_owned()),
+    }
+}
+
 /// An optional feature of MQTT that a server may leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Feature {

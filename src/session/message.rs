@@ -1,6 +1,6 @@
 //! An Application Message: as it passes through, and as it is kept.
 
-use std::ops::Deref;
+use std::{ops::Deref, sync::Arc};
 
 use bytes::Bytes;
 
@@ -77,6 +77,18 @@ pub struct Message {
     retain: bool,
     expires_at: Option<Moment>,
     publisher_hash: u32,
+    /// Who has published it, if that may matter when it is sent.
+    source: Option<Arc<Source>>,
+}
+
+/// Who has published a message, as rights know it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Source {
+    /// `None` for an anonymous client.
+    pub user_name: Option<Box<str>>,
+    pub client_id: Box<str>,
+    /// The number of the rules by which it was allowed to.
+    pub acl: u64,
 }
 
 impl Message {
@@ -97,7 +109,19 @@ impl Message {
             retain: view.retain,
             expires_at: view.expires_at,
             publisher_hash: view.publisher_hash,
+            source: None,
         }
+    }
+
+    /// The same message, with who has published it.
+    #[must_use]
+    pub fn by(self, source: Option<Arc<Source>>) -> Message {
+        Message { source, ..self }
+    }
+
+    /// Who has published it, if that may matter when it is sent.
+    pub fn source(&self) -> Option<&Source> {
+        self.source.as_deref()
     }
 
     pub fn view(&self) -> MessageView<'_> {

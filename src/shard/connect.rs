@@ -220,6 +220,9 @@ impl Shard {
         let rights = self.context.rights.rights_of(user_name, client_id);
         let principal = stranger.named(client_id, user_name, accounts).with_rights(rights);
         let principal = Rc::new(principal);
+        if !self.may_have_session(&principal) {
+            return self.refuse_connect(id, Claim::of(connect), Reason::SessionOfAnother, ports);
+        }
         if !connect.may_leave_will(&principal) {
             return self.refuse_connect(id, Claim::of(connect), Reason::WillForbidden, ports);
         }
@@ -304,6 +307,9 @@ impl Shard {
         let Entrance { connect, proof, .. } = &mut *entrance;
         let account = principal.account().number();
         ports.bill(id, Payer { account, is_let_in: true });
+        if let Some(earlier) = self.sessions.get(subscriber) {
+            self.context.rights.note_taken_over(earlier.principal(), principal);
+        }
         self.attach(id, (subscriber, Rc::clone(principal)), connect);
         let data = proof.data.as_deref();
         let accepted = Accepted::new(&self.context.rules, connect, session_present, data);
@@ -315,6 +321,14 @@ impl Shard {
         log::connected(principal, listener, terms, session_present);
         self.router.set_members_online(subscriber, &self.sessions, &self.context, ports);
         self.pump(subscriber, ports);
+    }
+
+    /// Whether no other user has a session with the Client Identifier of this client.
+    fn may_have_session(&self, principal: &Principal) -> bool {
+        let earlier = self.sessions.find(principal.client_id());
+        let earlier = earlier.and_then(|earlier| self.sessions.get(earlier));
+        self.context.rules.policy.shares_sessions
+            || earlier.is_none_or(|earlier| earlier.principal().is_user_of(principal))
     }
 
     /// Ends the client's earlier connection, and its session if it wants a clean start.

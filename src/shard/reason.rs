@@ -43,6 +43,8 @@ macro_rules! reasons {
 reasons! {
     ClientIdentifierMissing = ClientIdentifierNotValid,
         "the Client Identifier is empty: only a client with Clean Session may leave it empty";
+    SessionOfAnother = ClientIdentifierNotValid,
+        "another user has a session with this Client Identifier: choose another identifier";
     WillForbidden = NotAuthorized,
         "the client may not publish to the Will Topic: $SYS and $share are reserved";
     /// The text does not tell whether the user exists.
@@ -148,6 +150,7 @@ impl Reason {
     /// it: clients are not told how the broker is configured.
     pub(super) const fn flag(self) -> Option<&'static str> {
         Some(match self {
+            Reason::SessionOfAnother => "--takeover",
             Reason::ConnectionsFull | Reason::ConnectionShare => "--max-connections",
             Reason::SessionsFull => "--max-sessions",
             Reason::TopicTooDeep | Reason::FilterTooDeep => "--max-topic-levels",

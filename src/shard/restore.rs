@@ -170,8 +170,9 @@ impl Shard {
     fn begin_restored(&mut self, terms: &SessionRecord<'_>) -> SubscriberId {
         let peer = terms.peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let accounts = &self.context.settings.accounts;
-        let stranger = Principal::stranger(0, SocketAddr::new(peer, 0), accounts);
+        let stranger = Principal::stranger(0, SocketAddr::new(peer, 0), accounts).restored();
         let principal = Rc::new(stranger.named(terms.client_id, terms.user, accounts));
+        self.context.rights.note_restored();
         // Sessions that were there are let in whatever the limit is now.
         self.context.settings.sessions.try_add(usize::MAX);
         self.sessions.create(principal)

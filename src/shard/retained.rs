@@ -10,7 +10,7 @@ use crate::{
         time::{Moment, Span, WallTime},
     },
     routing::{Change, Cursor, Missed, Retainable, RetainedStore, Stamp, Step, Tally},
-    session::message::{Message, MessageView},
+    session::message::{Message, MessageView, Source},
     topic::{TopicFilter, TopicName},
 };
 
@@ -75,6 +75,7 @@ impl Retained {
     pub(super) fn change(
         &mut self,
         view: &MessageView<'_>,
+        source: Option<Arc<Source>>,
         (now, wall_time): (Moment, WallTime),
         maximum: RetainedMax,
     ) -> (Option<Retention>, Result<(), RetainedFull>) {
@@ -94,7 +95,7 @@ impl Retained {
         // Later than every change seen here, so that the newest change wins on all shards, even if
         // the clock was set back or begins in 1970.
         let time = wall_time.as_nanos().max(self.latest + 1);
-        let message = (!removes).then(|| Message::keep(view));
+        let message = (!removes).then(|| Message::keep(view).by(source));
         let stamp = Stamp { time, shard: self.here };
         let retention = Arc::new(Change::new(name, message, stamp));
         self.apply(&retention);
@@ -233,7 +234,7 @@ mod tests {
         let mut retained = retained();
         retained.apply(&theirs(9_000));
         let later = view("a", b"2", QoS::AtMostOnce);
-        let (change, stored) = retained.change(&later, AT, ONE);
+        let (change, stored) = retained.change(&later, None, AT, ONE);
         assert_eq!((change.map(|it| it.stamp().time), stored), (Some(9_001), Ok(())));
         assert_eq!(payloads(&retained), [Some(b"2".to_vec())]);
     }
@@ -242,12 +243,12 @@ mod tests {
     fn what_has_no_room_is_not_stored_and_takes_the_place_of_what_is_out_of_date() {
         let mut retained = retained();
         let message = view("a", b"1", QoS::AtMostOnce);
-        assert_eq!(retained.change(&message, AT, ONE).1, Ok(()));
+        assert_eq!(retained.change(&message, None, AT, ONE).1, Ok(()));
         let other = view("b", b"1", QoS::AtMostOnce);
-        let (change, stored) = retained.change(&other, AT, ONE);
+        let (change, stored) = retained.change(&other, None, AT, ONE);
         assert!(change.is_none() && stored == Err(RetainedFull));
         let small = RetainedMax { bytes: 1, ..ONE };
-        let (change, stored) = retained.change(&message, AT, small);
+        let (change, stored) = retained.change(&message, None, AT, small);
         assert!(change.is_some_and(|change| change.message().is_none()) && stored.is_err());
         assert_eq!((retained.limited().messages, payloads(&retained)), (0, vec![None]));
     }
@@ -257,7 +258,7 @@ mod tests {
         let mut retained = retained();
         let soon = START + Span::from_secs(1);
         let message = MessageView { expires_at: Some(soon), ..view("a", b"1", QoS::AtMostOnce) };
-        retained.change(&message, AT, ONE).1.unwrap();
+        retained.change(&message, None, AT, ONE).1.unwrap();
         assert!(!retained.sweep(START));
         assert_eq!(retained.take_expired(), 0);
         assert!(!retained.sweep(soon));
@@ -279,11 +280,12 @@ mod tests {
         let left = theirs(1_790_000_000 << 30);
         retained.apply(&left);
         for payload in [b"2", b"3"] {
-            let (change, stored) = retained.change(&view("a", payload, QoS::AtMostOnce), AT, ONE);
+            let (change, stored) =
+                retained.change(&view("a", payload, QoS::AtMostOnce), None, AT, ONE);
             assert!(change.is_some_and(|change| change.stamp() > left.stamp()) && stored.is_ok());
             assert_eq!(payloads(&retained), [Some(payload.to_vec())]);
         }
-        retained.change(&view("a", b"", QoS::AtMostOnce), AT, ONE).1.unwrap();
+        retained.change(&view("a", b"", QoS::AtMostOnce), None, AT, ONE).1.unwrap();
         assert_eq!(payloads(&retained), [None]);
         retained.forget_tombstones(START + TOMBSTONE_SPAN);
         retained.forget_tombstones(START + TOMBSTONE_SPAN + TOMBSTONE_SPAN);

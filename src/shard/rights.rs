@@ -8,7 +8,10 @@ use std::{rc::Rc, sync::Arc};
 use super::reason::Reason;
 use crate::{
     access::{Acl, Policy, Principal, Rights, acl::Permits, topics::Subscribable},
-    session::Session,
+    session::{
+        Session,
+        message::{Message, Source},
+    },
     topic::{TopicFilter, TopicName},
 };
 
@@ -43,6 +46,43 @@ impl InForce {
         client_id: &str,
     ) -> Option<Arc<Rights>> {
         self.acl.as_ref().map(|acl| acl.rights_of(user_name, client_id))
+    }
+
+    /// Another user has taken a session over, whose subscriptions were granted by other rights.
+    pub(super) fn note_taken_over(&mut self, before: &Principal, now: &Principal) {
+        let is_same = match (before.rights(), now.rights()) {
+            (Some(before), Some(now)) => before.are_same_as(now),
+            (None, None) => true,
+            _ => false,
+        };
+        self.checks_all |= !is_same;
+    }
+
+    /// Sessions were read from a store: what waits for them was queued by other rights, perhaps.
+    pub(super) fn note_restored(&mut self) {
+        self.checks_all |= self.acl.is_some();
+    }
+
+    /// Who a client is, to be kept with a message that it has published; `None` if it does not
+    /// matter.
+    pub(super) fn source_of(&self, principal: &Principal, policy: &Policy) -> Option<Arc<Source>> {
+        let acl = self.acl.as_ref().filter(|_| !policy.ignores_retain_source)?;
+        Some(Arc::new(Source {
+            user_name: principal.user_name().map(Box::from),
+            client_id: principal.client_id().into(),
+            acl: acl.number(),
+        }))
+    }
+
+    /// Whether the publisher of a message may still publish it. What was allowed by the rules in
+    /// force is not judged again.
+    pub(super) fn lets_stand(&mut self, message: &Message) -> bool {
+        let (Some(acl), Some(source)) = (&self.acl, message.source()) else { return true };
+        if acl.number() == source.acl {
+            return true;
+        }
+        let rights = acl.rights_of(source.user_name.as_deref(), &source.client_id);
+        self.recent.permits(&rights, message.view().topic).write
     }
 
     /// Whether each message is checked, also for subscriptions that were granted as a whole.

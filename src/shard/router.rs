@@ -153,7 +153,7 @@ impl Router {
         ports: &mut impl Ports,
     ) -> bool {
         context.recorder.begin_message();
-        let retention = if view.retain { self.retain(view, context) } else { None };
+        let retention = if view.retain { self.retain(view, sessions, context) } else { None };
         if let Some(retention) = &retention
             && !topics::is_of_the_broker(view.topic)
         {
@@ -354,10 +354,19 @@ impl Router {
         GroupDelivery::new(orphans, interest, sessions, out, context, !unfinished.is_empty())
     }
 
-    fn retain(&mut self, view: &MessageView<'_>, context: &mut Context) -> Option<Retention> {
+    fn retain(
+        &mut self,
+        view: &MessageView<'_>,
+        sessions: &Sessions,
+        context: &mut Context,
+    ) -> Option<Retention> {
+        let publisher = view.publisher.and_then(|publisher| sessions.get(publisher));
+        let source = publisher.and_then(|session| {
+            context.rights.source_of(session.principal(), &context.rules.policy)
+        });
         let maximum = context.retained_max();
         let now = (context.now, context.settings.wall_clock.time_of(context.now));
-        let (retention, stored) = self.retained.change(view, now, maximum);
+        let (retention, stored) = self.retained.change(view, source, now, maximum);
         context.counters.refused_retained += u64::from(stored.is_err());
         context.counters.other_steps += STEPS_OF_RETAINING;
         context.counters.dropped_expired += self.retained.take_expired();

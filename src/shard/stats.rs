@@ -65,6 +65,8 @@ counters! {
     denied_subscriptions => "rights/denied/subscribe",
     /// Messages that matched a subscription, and that the client may not read.
     denied_deliveries => "rights/denied/deliver",
+    /// Retained messages not replayed, because their publishers may no longer write to the topic.
+    denied_replays => "rights/denied/retained",
     /// Retained messages not stored because the store was full.
     refused_retained => "retained/refused",
     /// Bytes from clients.
@@ -189,6 +191,8 @@ counters! {
     refused_authentication => "connections/refused/authentication",
     /// Connections refused because too many logins had failed before.
     refused_failures => "connections/refused/too-many-failures",
+    /// Connections refused because the session of their Client Identifier is another user's.
+    refused_other_user => "connections/refused/other-user",
     /// Connections refused in CONNACK for any other reason.
     refused_connect => "connections/refused/connect",
     /// Logins that failed because the client had not proven to be its user.
@@ -288,6 +292,7 @@ impl Counters {
             Reason::ConnectionShare => self.refused_share += 1,
             Reason::SessionsFull => self.refused_sessions += 1,
             Reason::AuthenticationsFull | Reason::PasswordChecksFull => self.refused_busy += 1,
+            Reason::SessionOfAnother => self.refused_other_user += 1,
             Reason::TooManyFailures => self.refused_failures += 1,
             Reason::Anonymous | Reason::PasswordWrong | Reason::AuthenticationMethodUnknown => {
                 self.refused_authentication += 1;

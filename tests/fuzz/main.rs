@@ -36,6 +36,11 @@ fn configurations() {
 }
 
 #[test]
+fn rights() {
+    replay("acl");
+}
+
+#[test]
 fn frames() {
     replay("frame");
 }

@@ -135,6 +135,8 @@ impl Plan {
         Policy {
             passwords: passwords.map(Arc::new),
             anonymous: Anonymous::Everywhere,
+            // Clients say now who they are, and now not.
+            shares_sessions: true,
             ..Policy::default()
         }
     }

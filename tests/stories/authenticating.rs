@@ -27,7 +27,9 @@ fn world(shards: usize, anonymous: Anonymous) -> World {
     let eve = Scram { user: "eve", password: "chalk", ..ADA };
     let file = [ADA.line(), BOB.line(), eve.line()].concat();
     let users = ScramUsers::parse(&file).expect("a SCRAM file");
-    let policy = Policy { scram: Some(Arc::new(users)), anonymous, ..Policy::default() };
+    // One Client Identifier is used by several users.
+    let (scram, shares_sessions) = (Some(Arc::new(users)), true);
+    let policy = Policy { scram, anonymous, shares_sessions, ..Policy::default() };
     World::with(shards, &limits(), &policy)
 }
 

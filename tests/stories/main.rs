@@ -27,6 +27,7 @@ mod referring;
 mod reloading;
 mod replaying;
 mod requesting;
+mod revoking;
 mod rights;
 mod scram;
 mod sessions;

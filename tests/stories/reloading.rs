@@ -136,3 +136,52 @@ fn sys_begins_and_ends_with_its_interval() {
         assert_eq!(heard(&mut world), 0);
     }
 }
+
+/// A user cannot come to the session of another one by its Client Identifier, unless all may.
+#[test]
+fn a_session_is_taken_over_by_the_user_that_began_it() {
+    everywhere(|shards, version| {
+        for is_shared in [false, true] {
+            let mut world = World::told(shards, |rules| {
+                rules.policy = policy(&["ada", "bob"]);
+                rules.policy.anonymous = Anonymous::Everywhere;
+                rules.policy.shares_sessions = is_shared;
+            });
+            let by = |user: Option<&'static str>| Connect {
+                user_name: user,
+                password: user.map(|_| &b"secret"[..]),
+                ..resume(version, "device")
+            };
+            let ada = join(&mut world, &by(Some("ada")));
+            for user in [Some("bob"), None] {
+                let heard = answer(&mut world, &by(user));
+                let let_in = if version == Version::V31 { "" } else { " session present" };
+                let expected = if is_shared {
+                    format!("CONNACK Success{let_in}")
+                } else {
+                    "CONNACK ClientIdentifierNotValid".to_owned()
+                };
+                assert_eq!(heard, [expected], "{user:?}");
+            }
+            assert_eq!(world.is_closed(ada), is_shared);
+            assert_eq!(world.counters().refused_other_user, if is_shared { 0 } else { 2 });
+            join(&mut world, &by(Some("ada")));
+        }
+    });
+}
+
+#[test]
+fn anonymous_clients_of_one_listener_are_one_user() {
+    for shards in crate::SHARDS {
+        let policy = Policy { anonymous: Anonymous::Everywhere, ..Policy::default() };
+        let mut world = World::with(shards, &limits(), &policy);
+        let mut connect_on = |listener| {
+            let client = world.open_on(V5, listener);
+            world.send(client, &bytes(&Packet::Connect(resume(V5, "device")), V5));
+            world.received(client)
+        };
+        assert_eq!(connect_on(0), ["CONNACK Success"]);
+        assert_eq!(connect_on(1), ["CONNACK ClientIdentifierNotValid"]);
+        assert_eq!(connect_on(0), ["CONNACK Success session present"]);
+    }
+}

@@ -286,3 +286,32 @@ fn a_right_that_is_taken_away_is_gone_for_a_replay() {
         assert!(count("secret") < 1_000, "{}", count("secret"));
     });
 }
+
+#[test]
+fn a_retained_message_stands_while_its_publisher_may_write_to_its_topic() {
+    everywhere(|shards, version| {
+        for is_ignored in [false, true] {
+            let rules = "topic read #\npattern write of/%c";
+            let mut world = World::told(shards, |rules_of_all| {
+                rules_of_all.policy = policy(rules);
+                rules_of_all.policy.ignores_retain_source = is_ignored;
+            });
+            for client_id in ["one", "two"] {
+                let writer = join_as(&mut world, version, client_id);
+                retain(&mut world, writer, version, &format!("of/{client_id}"), client_id);
+            }
+            let mut hear = |rules: &str| {
+                world.change_rules(|all| all.policy.acl = policy(rules).acl);
+                let reader = join_as(&mut world, version, "reader");
+                world.send(reader, &subscribe(version, 1, &[("#", at(QoS::AtMostOnce))]));
+                payloads(&mut world, reader)
+            };
+            assert_eq!(hear(rules), ["one", "two"]);
+            let left: &[&str] = if is_ignored { &["one", "two"] } else { &["one"] };
+            assert_eq!(hear("topic read #\npattern write of/%c\npattern deny of/two"), left);
+            assert_eq!(hear(rules), ["one", "two"]);
+            let denied = world.counters().denied_replays;
+            assert_eq!(denied, u64::from(!is_ignored));
+        }
+    });
+}

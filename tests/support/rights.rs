@@ -41,9 +41,8 @@ fn rules(text: &str, user: Option<&str>) -> (Vec<Rule>, Vec<Rule>) {
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
         let rule = |words: &[&str]| match words {
-            [topic] => ("readwrite".to_owned(), (*topic).to_owned()),
-            [access, topic @ ..] => ((*access).to_owned(), topic.join(" ")),
-            [] => panic!("no topic"),
+            [access, topic @ ..] if !topic.is_empty() => ((*access).to_owned(), topic.join(" ")),
+            _ => ("readwrite".to_owned(), words.concat()),
         };
         match words.as_slice() {
             ["user", name @ ..] => section = Some(name.join(" ")),

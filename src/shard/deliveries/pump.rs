@@ -240,6 +240,10 @@ impl<P: Ports> Sender<'_, P> {
         if message.has_expired(self.now) {
             return;
         }
+        if !self.rights.lets_stand(message) {
+            self.counters.denied_replays += 1;
+            return;
+        }
         if replay.is_partly || self.rights.checks_all() {
             let may_read = self.rights.may_read(session, message.view().topic);
             if !may_read {

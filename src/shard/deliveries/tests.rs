@@ -160,7 +160,7 @@ fn retained_messages_are_asked_for_as_the_subscription_says() {
     let mut retained = Retained::new(ShardId::FIRST, world.context.now);
     let now = (world.context.now, world.context.settings.wall_clock.time_of(world.context.now));
     let maximum = world.context.rules.limits.retained();
-    retained.change(&view("a", b"1", QoS::AtMostOnce), now, maximum).1.unwrap();
+    retained.change(&view("a", b"1", QoS::AtMostOnce), None, now, maximum).1.unwrap();
     for (retain_handling, is_new, is_wanted) in [
         (RetainHandling::SendAtSubscribe, false, true),
         (RetainHandling::SendIfNew, true, true),

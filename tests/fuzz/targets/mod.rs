@@ -1,10 +1,13 @@
 //! What is fuzzed. Each target reads its input as it likes, and panics when something is wrong.
 
+mod acl;
 mod config;
 mod frame;
 #[path = "../../support/matching.rs"]
 mod matching;
 mod packet;
+#[path = "../../support/rights.rs"]
+mod rights;
 mod script;
 mod session;
 mod store;
@@ -15,7 +18,8 @@ mod wheel;
 /// A check of one input.
 type Check = fn(&[u8]);
 
-pub(crate) const ALL: [(&str, Check); 8] = [
+pub(crate) const ALL: [(&str, Check); 9] = [
+    ("acl", acl::check),
     ("config", config::check),
     ("frame", frame::check),
     ("packet", packet::check),

@@ -38,6 +38,12 @@ struct Held {
 /// What a Packet Identifier takes that is held.
 const HELD_BYTES: usize = 8;
 
+impl Held {
+    fn new(seed: Seed, tally: &ByteCount) -> Held {
+        Held { ids: Map::with_hasher(seed), tally: tally.clone() }
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.tally.subtract(self.ids.len() * HELD_BYTES);
@@ -74,8 +80,7 @@ impl Inbound {
         (seed, tally): (Seed, &ByteCount),
     ) -> Admission {
         let Delivery::ExactlyOnce(packet_id) = delivery else { return Admission::Route };
-        let none = || Box::new(Held { ids: Map::with_hasher(seed), tally: tally.clone() });
-        let held = self.held.get_or_insert_with(none);
+        let held = self.held.get_or_insert_with(|| Box::new(Held::new(seed, tally)));
         // Held already, so the client has sent it again. [MQTT-4.3.3-10]
         if held.ids.contains_key(&packet_id) {
             return Admission::AcknowledgeOnly;
@@ -91,8 +96,7 @@ impl Inbound {
 
     /// Holds a Packet Identifier that was held before a restart.
     pub fn restore(&mut self, packet_id: PacketId, (seed, tally): (Seed, &ByteCount)) {
-        let none = || Box::new(Held { ids: Map::with_hasher(seed), tally: tally.clone() });
-        let held = self.held.get_or_insert_with(none);
+        let held = self.held.get_or_insert_with(|| Box::new(Held::new(seed, tally)));
         if held.ids.insert(packet_id, false).is_none() {
             held.tally.add(HELD_BYTES);
         }
@@ -128,25 +132,20 @@ mod tests {
     const SEED: Seed = Seed::new(1);
     const ID: PacketId = PacketId::MIN;
 
+    fn admit(inbound: &mut Inbound, delivery: Delivery, receive_maximum: u16) -> Admission {
+        inbound.handle_publish(delivery, receive_maximum, (SEED, &ByteCount::default()))
+    }
+
     /// [MQTT-4.3.3-10] [MQTT-4.3.3-2@3.1.1]
     #[test]
     fn a_qos_2_resend_is_acknowledged_again_and_routed_once() {
         let mut inbound = Inbound::default();
         let publish = Delivery::ExactlyOnce(ID);
-        assert_eq!(
-            inbound.handle_publish(publish, 1, (SEED, &ByteCount::default())),
-            Admission::Route
-        );
-        assert_eq!(
-            inbound.handle_publish(publish, 1, (SEED, &ByteCount::default())),
-            Admission::AcknowledgeOnly
-        );
+        assert_eq!(admit(&mut inbound, publish, 1), Admission::Route);
+        assert_eq!(admit(&mut inbound, publish, 1), Admission::AcknowledgeOnly);
         assert!(inbound.handle_pubrel(ID));
         assert!(!inbound.handle_pubrel(ID));
-        assert_eq!(
-            inbound.handle_publish(publish, 1, (SEED, &ByteCount::default())),
-            Admission::Route
-        );
+        assert_eq!(admit(&mut inbound, publish, 1), Admission::Route);
     }
 
     #[test]
@@ -170,14 +169,10 @@ mod tests {
         let mut inbound = Inbound::default();
         for value in 1..=3 {
             let id = PacketId::new(value).unwrap();
-            let admission =
-                inbound.handle_publish(Delivery::ExactlyOnce(id), 2, (SEED, &ByteCount::default()));
+            let admission = admit(&mut inbound, Delivery::ExactlyOnce(id), 2);
             assert_eq!(admission == Admission::QuotaExceeded, value == 3);
         }
-        assert_eq!(
-            inbound.handle_publish(Delivery::AtLeastOnce(ID), 2, (SEED, &ByteCount::default())),
-            Admission::Route
-        );
+        assert_eq!(admit(&mut inbound, Delivery::AtLeastOnce(ID), 2), Admission::Route);
         assert_eq!(inbound.held(), 2);
     }
 
@@ -185,24 +180,18 @@ mod tests {
     fn what_is_held_from_an_earlier_connection_does_not_count() {
         let mut inbound = Inbound::default();
         let [first, second] = [1, 2].map(|value| PacketId::new(value).unwrap());
-        inbound.handle_publish(Delivery::ExactlyOnce(first), 1, (SEED, &ByteCount::default()));
+        admit(&mut inbound, Delivery::ExactlyOnce(first), 1);
         inbound.connect();
         let fresh = Delivery::ExactlyOnce(second);
-        assert_eq!(
-            inbound.handle_publish(fresh, 1, (SEED, &ByteCount::default())),
-            Admission::Route
-        );
+        assert_eq!(admit(&mut inbound, fresh, 1), Admission::Route);
         assert!(inbound.handle_pubrel(first) && inbound.handle_pubrel(second));
-        assert_eq!(
-            inbound.handle_publish(fresh, 1, (SEED, &ByteCount::default())),
-            Admission::Route
-        );
+        assert_eq!(admit(&mut inbound, fresh, 1), Admission::Route);
     }
 
     #[test]
     fn a_session_with_nothing_held_owns_no_memory_for_it() {
         let mut inbound = Inbound::default();
-        inbound.handle_publish(Delivery::ExactlyOnce(ID), 1, (SEED, &ByteCount::default()));
+        admit(&mut inbound, Delivery::ExactlyOnce(ID), 1);
         inbound.refuse(ID);
         assert!(inbound.held.is_none());
     }

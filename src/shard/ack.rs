@@ -97,15 +97,12 @@ impl Shard {
     ) -> Result<(), DecodeError> {
         let ack = Ack::decode(frame, version)?;
         let session = self.sessions.of_connected_mut(client.subscriber);
-        let stored = session.stored();
-        let (ordinal, mut mark) = match stored {
-            Some(_) => (session.outbound_mut().ordinal_of(ack.packet_id), 0),
-            None => (Ordinal::NONE, 0),
-        };
+        // The ordinal is gone with the message that is acknowledged.
+        let stored = session.stored().map(|_| session.outbound_mut().ordinal_of(ack.packet_id));
         let effect = AckEffect::of(frame.packet_type(), &ack, session);
-        if stored.is_some() {
-            mark = record(effect, (session, ack.packet_id, ordinal), &mut self.context, ports);
-        }
+        let mark = stored.map_or(0, |ordinal| {
+            record(effect, (session, ack.packet_id, ordinal), &mut self.context, ports)
+        });
         let answer = |reason: Option<Reason>| {
             let reason_code = reason.map_or(ReasonCode::Success, Reason::code);
             Ack::with_reason(ack.packet_id, reason_code)

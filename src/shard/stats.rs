@@ -1,7 +1,11 @@
 //! What a shard counts.
 
 use super::{end::Cause, ports::Load, reason::Reason};
-use crate::mqtt::{DecodeError, ProtocolError};
+use crate::{
+    base::time::Moment,
+    mqtt::{DecodeError, ProtocolError},
+    session::queue::Queue,
+};
 
 /// Declares the counters once: field, meaning, and the place under `$SYS/broker/`.
 macro_rules! counters {
@@ -248,6 +252,13 @@ impl Counters {
     pub(super) fn note_queue(&mut self, before: usize, now: usize) {
         self.queued = self.queued + now as u64 - before as u64;
         self.other_steps += 1;
+    }
+
+    /// Drops what has expired in the queue of a session.
+    pub(super) fn drop_expired(&mut self, queue: &mut Queue, now: Moment) {
+        let before = queue.len();
+        self.dropped_expired += queue.expire(now) as u64;
+        self.note_queue(before, queue.len());
     }
 
     pub(super) fn count_end(&mut self, cause: Cause) {

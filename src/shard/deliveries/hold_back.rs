@@ -123,9 +123,7 @@ impl Deliveries {
             return ports.notify_drained(link.connection);
         }
         let queue = &mut session.outbound_mut().queue;
-        let before = queue.len();
-        context.counters.dropped_expired += queue.expire(context.now) as u64;
-        context.counters.note_queue(before, queue.len());
+        context.counters.drop_expired(queue, context.now);
         if queue.has_eased(context.now, &limits.queue) {
             let (terms, seen) = (Terms::of(limits), look_at(session, ports));
             let held = self.pressure.end(subscriber, Some(seen), &terms, context.now);

@@ -160,7 +160,7 @@ impl<P: Ports> Sender<'_, P> {
         let durable = self.recorder.durable();
         if session.stored().is_some() {
             // Whether the first message may be sent is asked before it is taken out.
-            self.drop_expired(session);
+            self.counters.drop_expired(&mut session.outbound_mut().queue, self.now);
         }
         loop {
             let (outbound, topic_aliases) = session.sending();
@@ -191,13 +191,6 @@ impl<P: Ports> Sender<'_, P> {
             }
         }
         Pumped::Done
-    }
-
-    fn drop_expired(&mut self, session: &mut Session) {
-        let queue = &mut session.outbound_mut().queue;
-        let before = queue.len();
-        self.counters.dropped_expired += queue.expire(self.now) as u64;
-        self.counters.note_queue(before, queue.len());
     }
 
     /// Whether the client may read a message that has waited for it. `checked` is its principal if

@@ -32,6 +32,7 @@ install_debian_packages() {
     can_make_venv || missing+=(python3-venv)
     has mosquitto || missing+=(mosquitto)
     has mosquitto_pub || missing+=(mosquitto-clients)
+    has openssl || missing+=(openssl)
     has node || missing+=(nodejs)
     has npm || missing+=(npm)
     has valgrind || missing+=(valgrind)

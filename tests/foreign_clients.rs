@@ -3,7 +3,8 @@
 //! Each drives a broker of its own through the same scenarios, in every version of MQTT that it
 //! speaks, and through what only 5.0 has, as far as it lets us. Debian's mosquitto is the control:
 //! what a script asks of ringmq, a broker in wide use does as well; where it does not, the script
-//! says why. `scripts/test.sh` installs the clients and mosquitto.
+//! says why. `scripts/test.sh` installs the clients and mosquitto. `foreign_tls` has the
+//! same over TLS.
 
 #[path = "foreign/broker.rs"]
 #[expect(dead_code, reason = "other tests start it without flags")]

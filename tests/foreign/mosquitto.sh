@@ -15,6 +15,10 @@ readonly SCENARIOS=(
     connect qos_0_both_ways qos_1_both_ways qos_2_both_ways
     retained will resume wildcards unsubscribe takeover
 )
+# TLS as the environment asks for it: this version alone, and a certificate if it names one.
+TLS=()
+[[ -z ${TLS_VERSION:-} ]] || TLS=(--cafile "$TLS_CA" --tls-version "tlsv$TLS_VERSION")
+[[ -z ${TLS_CERT:-} ]] || TLS+=(--cert "$TLS_CERT" --key "$TLS_KEY")
 declare -rA VERSIONS=([3.1]=mqttv31 [3.1.1]=mqttv311 [5.0]=mqttv5)
 
 # The versions run side by side, because most of the time goes by in waiting.
@@ -62,7 +66,7 @@ publish() {
 }
 
 client() {
-    timeout "$PATIENCE" "$1" -h 127.0.0.1 -p "$PORT" -V "${VERSIONS[$version]}" "${@:2}"
+    timeout "$PATIENCE" "$1" -h 127.0.0.1 -p "$PORT" -V "${VERSIONS[$version]}" "${TLS[@]}" "${@:2}"
 }
 
 # --- subscribing --------------------------------------------------------------------------------
@@ -89,7 +93,7 @@ start_subscriber() {
     shift
     exec {SUB}< <(
         exec stdbuf -oL mosquitto_sub -h 127.0.0.1 -p "$PORT" -V "${VERSIONS[$version]}" \
-            -i "$(client_id "$role")" -d -F 'message %t %q %r %p' "$@" 2>&1
+            "${TLS[@]}" -i "$(client_id "$role")" -d -F 'message %t %q %r %p' "$@" 2>&1
     )
     PID[$SUB]=$!
 }

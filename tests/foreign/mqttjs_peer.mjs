@@ -2,6 +2,7 @@
 // has answered.
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 
 const require = createRequire(new URL('../../target/foreign/node/', import.meta.url))
@@ -12,11 +13,21 @@ export const VERSIONS = {
   '3.1.1': { protocolId: 'MQTT', protocolVersion: 4 },
   '5.0': { protocolId: 'MQTT', protocolVersion: 5 },
 }
-const PROTOCOL = process.env.TRANSPORT === 'websockets' ? 'ws' : 'mqtt'
+const ENV = process.env
+const TLS = tls()
+const PROTOCOL = (ENV.TRANSPORT === 'websockets' ? 'ws' : 'mqtt') + (TLS ? 's' : '')
 const PATIENCE_MS = 10_000
 const KEEP_ALIVE_S = 2
 const WITH_WILL = 0x04
 export const LARGE = 'x'.repeat(100 * 1024)
+
+/** TLS as the environment asks for it: this version alone, and a certificate if it names one. */
+function tls() {
+  if (!ENV.TLS_VERSION) return undefined
+  const version = `TLSv${ENV.TLS_VERSION}`
+  const mine = ENV.TLS_CERT && { cert: readFileSync(ENV.TLS_CERT), key: readFileSync(ENV.TLS_KEY) }
+  return { ca: readFileSync(ENV.TLS_CA), minVersion: version, maxVersion: version, ...mine }
+}
 
 /** Where a scenario happens: a broker, a version, and topics and names of its own. */
 export class Place {
@@ -92,6 +103,8 @@ class Peer {
       host: '127.0.0.1',
       port: place.port,
       path: '/mqtt',
+      ...TLS,
+      wsOptions: TLS,
       ...VERSIONS[place.version],
       clean: !persistent,
       reconnectPeriod: 0,

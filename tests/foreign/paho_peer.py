@@ -5,6 +5,7 @@ the broker has answered.
 import os
 import queue
 import socket
+import ssl
 import threading
 
 import paho.mqtt.client as mqtt
@@ -18,6 +19,21 @@ PATIENCE = 10.0
 KEEP_ALIVE = 2
 TRANSPORT = os.environ.get("TRANSPORT", "tcp")
 WITH_WILL = 0x04
+TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+def tls():
+    """TLS as the environment asks for it: one version, and a certificate if it names one."""
+    if "TLS_VERSION" not in os.environ:
+        return None
+    context = ssl.create_default_context(cafile=os.environ["TLS_CA"])
+    context.minimum_version = context.maximum_version = TLS_VERSIONS[os.environ["TLS_VERSION"]]
+    if "TLS_CERT" in os.environ:
+        context.load_cert_chain(os.environ["TLS_CERT"], os.environ["TLS_KEY"])
+    return context
+
+
+TLS = tls()
 
 
 class Place:
@@ -70,7 +86,7 @@ class Peer:
 
     def _client(self, client_id, persistent, manual_ack):
         clean = {} if self.version == mqtt.MQTTv5 else {"clean_session": not persistent}
-        return mqtt.Client(
+        client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2,
             client_id,
             protocol=self.version,
@@ -79,6 +95,9 @@ class Peer:
             manual_ack=manual_ack,
             **clean,
         )
+        if TLS:
+            client.tls_set_context(TLS)
+        return client
 
     def _session(self, persistent, connect):
         if self.version != mqtt.MQTTv5:
@@ -165,23 +184,32 @@ class Idler:
     def __init__(self, port, version):
         self.place = Place(port, version, "idle")
         self.peer = self.place.peer("idler", keep_alive=KEEP_ALIVE, run=False)
-        self.over = threading.Event()
+        self.over, self.asked = threading.Event(), queue.Queue()
         # The loop of paho's own thread looks once a second, too late for so short a Keep Alive.
         self.thread = threading.Thread(target=self._loop, daemon=True)
         self.thread.start()
         self.peer._answered(0)
-        self.peer.subscribe(self.place.topic("t"))
+        self._ask("subscribe", self.place.topic("t"), 2)
+        expect([code.value for code in self.peer.acks.get(timeout=PATIENCE)], [2])
 
     def _loop(self):
         while not self.over.is_set():
+            while not self.asked.empty():
+                name, *arguments = self.asked.get()
+                getattr(self.peer.client, name)(*arguments)
             self.peer.client.loop(timeout=0.1)
+
+    def _ask(self, *call):
+        """Has the thread of the loop call it: two threads must not use one TLS socket."""
+        self.asked.put(call)
 
     def is_kept_alive_by_pings(self):
         for _ in range(2):
             self.peer.pings.get(timeout=PATIENCE)
-        self.peer.publish(self.place.topic("t"), b"still here")
+        self._ask("publish", self.place.topic("t"), b"still here", 1)
         self.peer.receives(self.place.topic("t"), b"still here")
-        self.peer.client.disconnect()
+        self._ask("disconnect")
+        self.peer.ends.get(timeout=PATIENCE)
         self.over.set()
         self.thread.join(PATIENCE)
 

@@ -15,11 +15,26 @@ pub(crate) struct Script {
     pub(crate) path: &'static str,
 }
 
+/// Where a script finds the broker.
+pub(crate) struct Door {
+    pub(crate) port: u16,
+    /// What it has to speak there, in variables of the environment.
+    pub(crate) env: Vec<(&'static str, &'static str)>,
+}
+
 impl Script {
     /// Runs all scenarios, eleven in each version and those of 5.0 alone: none fails, and none is
     /// left out. ringmq is spared none; what mosquitto is spared has a reason.
     pub(crate) fn passes(&self, broker: &Broker, scenarios: usize) {
-        let output = self.run(broker);
+        let door = match broker.websocket_port() {
+            Some(port) => Door { port, env: vec![("TRANSPORT", "websockets")] },
+            None => Door { port: broker.port(), env: vec![("TRANSPORT", "tcp")] },
+        };
+        self.passes_at(broker, &door, scenarios);
+    }
+
+    pub(crate) fn passes_at(&self, broker: &Broker, door: &Door, scenarios: usize) {
+        let output = self.run(broker, door);
         let said = String::from_utf8_lossy(&output.stdout);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{} ({}):\n{said}{error}", self.path, output.status);
@@ -32,19 +47,15 @@ impl Script {
     }
 
     /// `timeout` ends whatever the script has started, too.
-    fn run(&self, broker: &Broker) -> Output {
+    fn run(&self, broker: &Broker, door: &Door) -> Output {
         if self.program.contains('/') {
             requires(self.program);
         }
-        let (port, transport) = match broker.websocket_port() {
-            Some(port) => (port, "websockets"),
-            None => (broker.port(), "tcp"),
-        };
         let output = Command::new("timeout")
             .args(["--kill-after=5", SECONDS_MAX, self.program, self.path])
-            .arg(port.to_string())
+            .arg(door.port.to_string())
             .env("BROKER", name(broker.kind()))
-            .env("TRANSPORT", transport)
+            .envs(door.env.iter().copied())
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .current_dir(ROOT)
             .output();

@@ -18,6 +18,8 @@ pub mod shard;
 pub mod mesh;
 pub mod runtime;
 
+pub mod control;
+
 pub mod commands;
 pub mod config;
 pub mod server;

@@ -1,6 +1,7 @@
 //! Puts a broker together: configuration in, shards on a runtime, a banner when it listens.
 
 mod check;
+mod control;
 mod log;
 mod reload;
 mod store;
@@ -22,6 +23,7 @@ use crate::{
     access::{Accounts, Acl, Failures, Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
     config::{Config, Source},
+    control::Control,
     runtime::{self, HangUps, Reloader, RuntimeConfig, Started},
     shard::{Shard, memory::MemoryBudget, rules::Rules, settings::Settings},
     transport::{Listener, Listeners, Protocol},
@@ -44,8 +46,11 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
         warn!("{remark}");
     }
     let listeners = listeners(config)?;
+    let control = control::bind(config)?;
     let rules = rules(config, listeners.clone().into(), None)?;
-    let mut reload = Reload::new(source.clone(), config.clone(), rules.clone(), log.filter());
+    let renewal = control.as_ref().map(Control::renewal);
+    let mut reload =
+        Reload::new(source.clone(), config.clone(), rules.clone(), (log.filter(), renewal));
     let started_at = runtime::now();
     // The seed is secret, so that clients cannot guess which keys collide.
     let new_seed = getrandom::u64().context("the kernel's random numbers")?;
@@ -74,17 +79,21 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
         }
         brain
     };
+    let mut running = None;
     let on_ready = |started: &Started| {
         let (version, connections_max) = (env!("CARGO_PKG_VERSION"), started.connections_max);
-        let listeners: Vec<String> = started.listeners.iter().map(words_of).collect();
-        let (shards, listeners) = (started.cpus.len(), listeners.join(", "));
-        info!(version, shards, connections_max, listeners, "started");
+        let mut listeners: Vec<String> = started.listeners.iter().map(words_of).collect();
+        listeners.extend(control.as_ref().map(control::words_of));
+        let shards = started.cpus.len();
+        info!(version, shards, connections_max, listeners = listeners.join(", "), "started");
         // The broker runs even if the banner cannot be written.
-        drop(announce(config, started));
+        drop(announce(config, started, &listeners));
+        running = control.and_then(|control| control::start(control, started));
     };
     let reload = move |reloader: &mut Reloader| reload.handle_hang_up(reloader);
     let config = runtime_config(config, listeners, hang_ups);
     let report = runtime::run_stored(&config, store, brain, on_ready, reload)?;
+    drop(running);
     log.end(&report);
     Ok(())
 }
@@ -228,7 +237,7 @@ fn words_of(Listener { address, protocol, .. }: &Listener) -> String {
 }
 
 /// Writes the banner: version, shards and listeners.
-fn announce(config: &Config, started: &Started) -> io::Result<()> {
+fn announce(config: &Config, started: &Started, listeners: &[String]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let cpus: Vec<String> = started.cpus.iter().map(usize::to_string).collect();
     let plural = if started.cpus.len() == 1 { "" } else { "s" };
@@ -241,8 +250,8 @@ fn announce(config: &Config, started: &Started) -> io::Result<()> {
         Some(store) => writeln!(out, "the store is in {}", store.data_dir.display())?,
         None => writeln!(out, "nothing survives a restart: --data-dir DIR keeps it")?,
     }
-    for listener in &started.listeners {
-        writeln!(out, "listening on {}", words_of(listener))?;
+    for listener in listeners {
+        writeln!(out, "listening on {listener}")?;
     }
     if started.connections_max < config.connections_max {
         let possible = started.connections_max;

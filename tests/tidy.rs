@@ -41,6 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "config",
         &["base", "mqtt", "topic", "access", "routing", "session", "transport", "storage", "shard"],
     ),
+    ("control", &["base", "routing", "shard", "runtime"]),
 ];
 
 /// The files at the top, which may use every room.
@@ -95,6 +96,12 @@ const CAPTIVE: &[(&str, &[&str])] = &[
     ("sha1", &["src/transport/"]),
     ("rustls", &["src/transport/tls/"]),
     ("argon2", &["src/access/memory_hard.rs"]),
+    ("axum", &["src/control/"]),
+    ("hyper", &["src/control/"]),
+    ("hyper_util", &["src/control/"]),
+    ("tokio", &["src/control/"]),
+    ("serde", &["src/control/"]),
+    ("serde_json", &["src/control/"]),
     ("anyhow", &["src/config/", "src/server", "src/main.rs", "src/commands/"]),
 ];
 

@@ -7,6 +7,9 @@ impl Config {
     pub fn fixed_changes(&self, new: &Config) -> Vec<&'static str> {
         let buffers = |config: &Config| (config.receive_buffers, config.receive_buffer_bytes);
         let times = |config: &Config| (config.packet_timeout, config.stalled_timeout);
+        let control = |config: &Config| {
+            config.control.clone().map(|control| (control.address, control.hosts))
+        };
         [
             ("--shards or --cpus", self.shard_cpus != new.shard_cpus),
             ("--busy-poll", self.busy_poll != new.busy_poll),
@@ -20,6 +23,7 @@ impl Config {
             ("--recv-buffers or --recv-buffer-size", buffers(self) != buffers(new)),
             ("--ring-entries", self.ring_entries != new.ring_entries),
             ("--data-dir or another setting of the store", self.store != new.store),
+            ("--listen-http or --http-host", control(self) != control(new)),
             ("--log-format", self.log_format != new.log_format),
         ]
         .into_iter()

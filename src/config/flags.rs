@@ -5,6 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
 use clap::{Arg, ArgMatches, Args, Command, Subcommand, value_parser};
 
 use super::{
+    control::ControlFlags,
     cpus::CpuList,
     keys::{FILE_FLAG, with_switches},
     store::StoreOrder,
@@ -129,6 +130,8 @@ pub(super) struct Flags {
     pub(super) sharing: SharingFlags,
     #[command(flatten, next_help_heading = "Tuning")]
     pub(super) tuning: TuningFlags,
+    #[command(flatten, next_help_heading = "Control")]
+    pub(super) control: ControlFlags,
     #[command(flatten, next_help_heading = "Log")]
     pub(super) log: LogFlags,
 }

@@ -57,9 +57,9 @@ impl Key {
         format!("{VARIABLE_PREFIX}{}", self.flag.to_uppercase().replace('-', "_"))
     }
 
-    /// Whether it makes listeners.
+    /// Whether it makes listeners for MQTT.
     pub(super) fn makes_listeners(&self) -> bool {
-        self.flag == "listen" || self.flag.starts_with("listen-")
+        self.flag == "listen" || (self.flag.starts_with("listen-") && self.flag != "listen-http")
     }
 }
 

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod control;
 mod cpus;
 mod file;
 mod fixed;
@@ -29,6 +30,15 @@ use std::{
 use clap::{ArgMatches, FromArgMatches};
 use thiserror::Error;
 
+pub use self::{
+    control::ControlOptions,
+    file::FileFault,
+    source::{Source, SourceError},
+    store::{DataDir, StoreOrder},
+    tls::{ClientFiles, TlsListeners},
+    users::{Secrets, UsersChange, UsersOrder},
+    values::{DurabilityMode, LogFormat},
+};
 use self::{
     cpus::CpuList,
     flags::{
@@ -40,14 +50,6 @@ use self::{
     tls::TlsFlags,
     users::{PasswdFlags, ScramFlags},
     values::{AclSubscribe, Feature, PORT, Switch, Takeover},
-};
-pub use self::{
-    file::FileFault,
-    source::{Source, SourceError},
-    store::{DataDir, StoreOrder},
-    tls::{ClientFiles, TlsListeners},
-    users::{Secrets, UsersChange, UsersOrder},
-    values::{DurabilityMode, LogFormat},
 };
 use crate::{
     access::{Anonymous, share::Network},
@@ -181,6 +183,9 @@ pub struct Config {
     /// A power of two.
     pub ring_entries: u32,
 
+    /// Where the control thread listens; `None`: there is no such thread.
+    pub control: Option<ControlOptions>,
+
     /// How often `$SYS` is published; `None` is never.
     pub sys_interval: Option<Span>,
     /// A valid filter in the syntax of `tracing_subscriber::EnvFilter`.
@@ -201,7 +206,7 @@ impl Config {
 
     fn new(flags: Flags, available: &CpuList) -> Result<Config, Contradiction> {
         let Flags { network, shards, limits, access, store, offer, referral, sharing, .. } = flags;
-        let (tls, tuning, log) = (flags.tls, flags.tuning, flags.log);
+        let (tls, tuning, control, log) = (flags.tls, flags.tuning, flags.control, flags.log);
         let anonymous_at = flags.anonymous_at;
         check_limits(&limits)?;
         let anonymous = anonymous(&access, &tls);
@@ -235,6 +240,7 @@ impl Config {
             receive_buffers,
             receive_buffer_bytes,
             ring_entries,
+            control: control.options()?,
             sys_interval: Some(tuning.sys_interval).filter(|interval| !interval.is_zero()),
             log_filter: log.filter,
             log_format: log.format,
@@ -296,6 +302,11 @@ pub enum Contradiction {
          add --password-file, --scram-file, --tls-user-from or --allow-anonymous"
     )]
     NobodyAdmitted { flag: &'static str, address: SocketAddr },
+    #[error(
+        "--listen-http {0} can be reached from other machines: add --http-token-file, or listen on \
+         a loopback address"
+    )]
+    NoTokens(SocketAddr),
     #[error("{0} needs --listen-websocket")]
     NoWebSocket(&'static str),
     #[error("--listen-tls needs --tls-cert and --tls-key")]

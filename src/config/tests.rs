@@ -28,6 +28,10 @@ pub(super) fn accepted(arguments: &str) -> Config {
     config(arguments).expect("the flags go together")
 }
 
+pub(super) fn contradiction(arguments: &str) -> Contradiction {
+    config(arguments).expect_err(arguments)
+}
+
 fn clap_error(arguments: &str) -> clap::Error {
     command_line().try_get_matches_from(words(arguments)).expect_err(arguments)
 }

@@ -29,6 +29,8 @@ const TLS_PORT: u16 = 8883;
 const WEBSOCKET_PORT: u16 = 8083;
 /// The same for WebSocket over TLS.
 const SECURE_WEBSOCKET_PORT: u16 = 8084;
+/// The port that mosquitto has for HTTP.
+const HTTP_PORT: u16 = 9883;
 
 /// Parses `IP`, `IP:PORT`, `[IPv6]:PORT` or `PORT`. No name is looked up; `localhost` is 127.0.0.1.
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -45,6 +47,18 @@ pub(super) fn parse_secure_websocket_address(text: &str) -> Result<SocketAddr, S
 
 pub(super) fn parse_websocket_address(text: &str) -> Result<SocketAddr, String> {
     parse_address_with(text, WEBSOCKET_PORT)
+}
+
+pub(super) fn parse_http_address(text: &str) -> Result<SocketAddr, String> {
+    parse_address_with(text, HTTP_PORT)
+}
+
+/// Parses the name of a host, without a port. Names are compared in lower case.
+pub(super) fn parse_host(text: &str) -> Result<String, String> {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_name = !text.is_empty() && text.bytes().all(is_letter);
+    let wrong = || "not a name such as broker.example.com".to_owned();
+    if is_name { Ok(text.to_ascii_lowercase()) } else { Err(wrong()) }
 }
 
 fn parse_address_with(text: &str, default_port: u16) -> Result<SocketAddr, String> {

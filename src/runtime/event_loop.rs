@@ -9,6 +9,7 @@ use std::{collections::VecDeque, mem, net::TcpStream};
 use tracing::warn;
 
 use super::{
+    ask::Asked,
     bell::Bells,
     connection::{ConnectionCount, ConnectionPermit, SocketConnection},
     driver::Driver,
@@ -401,6 +402,10 @@ impl<B: Brain> EventLoop<B> {
                 // A broker that stops accepts no more.
                 Renewal::Sockets(_) if self.draining.is_some() => {}
                 Renewal::Sockets(sockets) => self.listeners.add(sockets, &mut self.driver.ring),
+                Renewal::Asked(Asked { question, reply }) => {
+                    let now = self.driver.now;
+                    reply(self.brain.handle_question(now, &question, &mut self.driver));
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use super::turn;
 use crate::{
     base::time::{Moment, Span},
-    shard::ports::Load,
+    shard::ports::{Load, TURN_BOUNDS},
 };
 
 /// What a shard counts about itself.
@@ -53,12 +53,24 @@ impl LoadCounters {
             long_turns: self.long_turns,
             turn_p50: self.turn_at(0.5),
             turn_p99: self.turn_at(0.99),
+            turns_within: self.turns_within(),
             bytes_received: self.bytes_received,
             bytes_sent: self.bytes_sent,
             connections_refused: self.connections_refused,
             ended_moving: self.ended_moving,
             accept_errors: self.accept_errors,
         }
+    }
+
+    fn turns_within(&self) -> [u64; TURN_BOUNDS.len()] {
+        let (mut from, mut sum) = (0, 0);
+        TURN_BOUNDS.map(|micros| {
+            let until = micros * TICKS_PER_MICROSECOND;
+            sum += self.turns.count_between(from, until);
+            // What is as long as a bound by the histogram's precision was counted with it.
+            from = self.turns.highest_equivalent(until) + 1;
+            sum
+        })
     }
 
     fn turn_at(&self, quantile: f64) -> Span {
@@ -68,6 +80,7 @@ impl LoadCounters {
 
 /// Turns are measured in steps of 100 ns.
 const TICK_NANOS: u64 = 100;
+const TICKS_PER_MICROSECOND: u64 = 1_000 / TICK_NANOS;
 /// Longer turns are counted as turns of ten seconds.
 const TURN_TICKS_MAX: u64 = 100_000_000;
 
@@ -90,5 +103,6 @@ mod tests {
         assert_eq!(load.busy, Span::from_micros(98 * 10 + 2 * 5_000 + 10_001));
         assert_eq!(load.turn_p50.as_nanos() / 1_000, 10);
         assert_eq!(load.turn_p99.as_millis(), 5);
+        assert_eq!(load.turns_within, [0, 98, 98, 98, 98, 98, 100, 101, 101]);
     }
 }

@@ -3,6 +3,7 @@
 //! The only room with sockets, threads, clocks and signals. Knows nothing of MQTT: only the brain
 //! knows what bytes mean.
 
+mod ask;
 mod bell;
 mod chunks;
 mod connection;
@@ -40,6 +41,7 @@ mod turn;
 mod verify;
 
 pub use self::{
+    ask::{Reply, Shards, Unasked},
     fault::Fault,
     last_words::tell_at_panic,
     reload::Reloader,
@@ -98,4 +100,6 @@ pub struct Started {
     /// The largest number of connections: as configured, or fewer if the system allows fewer.
     pub connections_max: usize,
     pub stop: StopHandle,
+    /// How other threads reach the shards.
+    pub shards: Shards,
 }

@@ -1,4 +1,4 @@
-//! Gives the running shards new rules, and opens and closes listeners.
+//! Gives the running shards new rules, opens and closes listeners, and takes questions to shards.
 //!
 //! ```text
 //!   SIGHUP --> Reloader::apply: binds what is added
@@ -13,6 +13,7 @@ use std::{fmt, net::TcpListener, sync::Arc, time::Duration};
 use tracing::error;
 
 use super::{
+    ask::Asked,
     bell::Bells,
     fault::Fault,
     lane::{LaneReceiver, LaneSender, NotSent, lanes},
@@ -26,6 +27,8 @@ pub(super) enum Renewal {
     Rules(Arc<Rules>),
     /// Sockets to accept on, each with the place of its listener.
     Sockets(Vec<(u16, TcpListener)>),
+    /// What another thread wants to know, or to have done.
+    Asked(Asked),
 }
 
 /// The receiving end of a shard's lane for renewals.
@@ -49,6 +52,11 @@ impl Reloader {
     pub(super) fn new(bells: &Bells, listeners: Listeners) -> (Reloader, Vec<RenewalReceiver>) {
         let (lanes, receivers) = lanes(bells, RENEWALS_MAX);
         (Reloader { lanes, listeners }, receivers)
+    }
+
+    /// The lanes to the shards, in order.
+    pub(super) fn lanes(&self) -> Vec<LaneSender<Renewal>> {
+        self.lanes.clone()
     }
 
     /// Has all shards replace their rules in one of their next turns, and open and close

@@ -12,6 +12,7 @@ use glommio::LocalExecutor;
 
 use super::{
     RuntimeConfig, Started, StopHandle,
+    ask::Shards,
     bell::Bells,
     connection::ConnectionCount,
     driver::{Driver, DriverLimits, DriverParts},
@@ -108,12 +109,18 @@ pub fn run_stored<B: Brain + 'static>(
         // The send fails if the shard has ended. The reason is known when it is joined.
         drop(shard.go.send(Arc::clone(&addresses_of_rings)));
     }
+    let reached = Shards::new(reloader.lanes(), stop.clone());
     let hang_up = move || reload(&mut reloader);
     let watch =
         config.signals.as_ref().map(|hang_ups| Watch::start(stop.clone(), hang_ups, hang_up));
     let watch = watch.transpose()?;
-    let stop_handle = StopHandle::new(stop.clone());
-    on_ready(&Started { listeners, cpus: config.cpus.clone(), connections_max, stop: stop_handle });
+    on_ready(&Started {
+        listeners,
+        cpus: config.cpus.clone(),
+        connections_max,
+        stop: StopHandle::new(stop.clone()),
+        shards: reached,
+    });
     let ended = join_all(threads);
     drop(watch);
     let written = store_thread.map_or(Ok(()), StoreThread::end);

@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 
 use anyhow::Error;
 
-use super::{acl, listeners, passwords, scram_users, words_of};
+use super::{acl, control, listeners, passwords, scram_users, words_of};
 use crate::{
     access::{Acl, Passwords, scram::ScramUsers},
     config::Config,
@@ -15,16 +15,16 @@ use crate::{
 
 /// What would be served, in lines; or all that is wrong with the files.
 pub fn check(config: &Config) -> Result<String, Vec<Error>> {
-    let (listeners, acl) = (listeners(config), acl(config));
-    match (listeners, passwords(config), scram_users(config), acl) {
-        (Ok(listeners), Ok(passwords), Ok(scram), Ok(acl)) => {
+    let (listeners, acl, tokens) = (listeners(config), acl(config), control::tokens(config));
+    match (listeners, passwords(config), scram_users(config), acl, tokens) {
+        (Ok(listeners), Ok(passwords), Ok(scram), Ok(acl), Ok(_)) => {
             let files = Files { listeners, passwords, scram, acl };
             let mut lines = String::new();
             tell(&mut lines, config, &files).expect("a String takes all that is written to it");
             Ok(lines)
         }
-        (listeners, passwords, scram, acl) => {
-            let errors = [listeners.err(), passwords.err(), scram.err(), acl.err()];
+        (listeners, passwords, scram, acl, tokens) => {
+            let errors = [listeners.err(), passwords.err(), scram.err(), acl.err(), tokens.err()];
             Err(errors.into_iter().flatten().collect())
         }
     }
@@ -44,6 +44,9 @@ fn tell(out: &mut String, config: &Config, files: &Files) -> fmt::Result {
         let by_rule = config.anonymous.is_let_in(listener.is_loopback());
         let anonymous = words_for(listener.anonymous.unwrap_or(by_rule));
         writeln!(out, "would listen on {}, {anonymous}", words_of(listener))?;
+    }
+    if let Some(control) = &config.control {
+        writeln!(out, "would listen on http://{}", control.address)?;
     }
     if let Some(passwords) = &files.passwords {
         writeln!(out, "users in the password file: {}", passwords.len())?;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tracing::{error, info, warn};
 
-use super::{listeners, log::LogFilter, rules};
+use super::{control, listeners, log::LogFilter, rules};
 use crate::{
     config::{Config, Source},
+    control::TokenRenewal,
     runtime::Reloader,
     shard::rules::Rules,
 };
@@ -19,6 +20,8 @@ pub(super) struct Reload {
     config: Config,
     rules: Arc<Rules>,
     log_filter: LogFilter,
+    /// Gives the control thread its tokens, if there is one.
+    tokens: Option<TokenRenewal>,
 }
 
 impl Reload {
@@ -26,9 +29,9 @@ impl Reload {
         source: Source,
         config: Config,
         rules: Rules,
-        log_filter: LogFilter,
+        (log_filter, tokens): (LogFilter, Option<TokenRenewal>),
     ) -> Reload {
-        Reload { source, config, rules: Arc::new(rules), log_filter }
+        Reload { source, config, rules: Arc::new(rules), log_filter, tokens }
     }
 
     pub(super) fn handle_hang_up(&mut self, reloader: &mut Reloader) {
@@ -40,7 +43,7 @@ impl Reload {
 
     fn read_again(&mut self, reloader: &mut Reloader) -> Result<()> {
         let config = Config::read(&self.source)?;
-        let wanted = listeners(&config)?;
+        let (wanted, tokens) = (listeners(&config)?, control::tokens(&config)?);
         let listeners =
             self.rules.listeners.renewed(wanted).context("too many addresses so far")?;
         let rules = Arc::new(rules(&config, listeners, Some(&self.rules.policy))?);
@@ -48,6 +51,9 @@ impl Reload {
         reloader.apply(&rules)?;
         self.rules = rules;
         self.log_filter.set(&config.log_filter);
+        if let Some(renewal) = &self.tokens {
+            renewal.renew(tokens);
+        }
         for name in self.config.fixed_changes(&config) {
             warn!("SIGHUP: {name} has changed, which holds from the next start of the broker");
         }

@@ -4,6 +4,7 @@ use std::{rc::Rc, sync::Arc};
 
 use super::{
     Shard,
+    ask::{Answer, Question},
     connection::MqttConnection,
     connections::Connections,
     end::Cause,
@@ -167,6 +168,18 @@ impl Brain for Shard {
     fn handle_rules(&mut self, now: Moment, rules: &Arc<Rules>, _: &mut impl Ports) {
         self.context.now = now;
         self.adopt(rules);
+    }
+
+    fn handle_question(
+        &mut self,
+        now: Moment,
+        question: &Question,
+        ports: &mut impl Ports,
+    ) -> Answer {
+        self.context.now = now;
+        let answer = self.answer_question(question, ports);
+        self.settle(ports);
+        answer
     }
 
     fn steps(&self) -> u64 {

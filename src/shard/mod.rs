@@ -8,6 +8,7 @@
 
 mod ack;
 mod admit;
+pub mod ask;
 mod attempts;
 mod auth;
 mod brain;

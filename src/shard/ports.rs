@@ -10,7 +10,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{letter::LetterBatch, rules::Rules};
+use super::{
+    ask::{Answer, Question},
+    letter::LetterBatch,
+    rules::Rules,
+};
 use crate::{
     base::{
         ids::{ConnectionId, ShardId},
@@ -78,6 +82,9 @@ pub enum Closing {
 
 pub use crate::access::{Secret, Verification};
 
+/// The bounds by which the lengths of turns are told, in microseconds.
+pub const TURN_BOUNDS: [u64; 9] = [5, 20, 50, 100, 500, 1_000, 5_000, 10_000, 100_000];
+
 /// How busy a shard has been since it started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Load {
@@ -91,6 +98,8 @@ pub struct Load {
     pub turn_p50: Span,
     /// All but one turn in a hundred were shorter than this.
     pub turn_p99: Span,
+    /// How many turns took as long as each of [`TURN_BOUNDS`] or less.
+    pub turns_within: [u64; TURN_BOUNDS.len()],
     /// Bytes received from clients.
     pub bytes_received: u64,
     /// Bytes sent to clients.
@@ -320,6 +329,16 @@ pub trait Brain {
 
     /// New rules hold from now on.
     fn handle_rules(&mut self, now: Moment, rules: &Arc<Rules>, ports: &mut impl Ports);
+
+    /// Another thread wants to know something, or to have it done. What that takes is bounded.
+    fn handle_question(
+        &mut self,
+        _now: Moment,
+        _question: &Question,
+        _ports: &mut impl Ports,
+    ) -> Answer {
+        Answer::Nothing
+    }
 
     /// The steps that the brain has done since it began: packets, messages to receivers, letters,
     /// reminders. A step takes some hundred nanoseconds.

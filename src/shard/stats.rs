@@ -9,11 +9,11 @@ use crate::{
 
 /// Declares the counters once: field, meaning, and the place under `$SYS/broker/`.
 macro_rules! counters {
-    ($($(#[$meaning:meta])* $field:ident => $topic:literal,)*) => {
+    ($($(#[doc = $meaning:literal])* $field:ident => $topic:literal,)*) => {
         /// Counters of one shard since its start, or the sum of several shards'.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
-            $($(#[$meaning])* pub $field: u64,)*
+            $($(#[doc = $meaning])* pub $field: u64,)*
             /// Steps that no other counter tells: what a queue took or gave, a walk through many
             /// filters, a message that was dropped. Not published.
             pub other_steps: u64,
@@ -29,6 +29,11 @@ macro_rules! counters {
             /// Each counter with its topic below `$SYS/broker/`.
             pub fn topics(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$(($topic, self.$field),)*].into_iter()
+            }
+
+            /// The same order: what each counter means, in a sentence.
+            pub fn meanings() -> impl Iterator<Item = &'static str> {
+                [$(concat!($($meaning),*),)*].into_iter()
             }
         }
     };

@@ -344,12 +344,13 @@ pub(crate) fn start_with<B: Brain + 'static>(
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
         let on_ready = |started: &Started| {
-            let Started { listeners, cpus, connections_max, stop } = started;
+            let Started { listeners, cpus, connections_max, stop, shards } = started;
             let started = Started {
                 listeners: listeners.clone(),
                 cpus: cpus.clone(),
                 connections_max: *connections_max,
                 stop: stop.clone(),
+                shards: shards.clone(),
             };
             tell.send(started).expect("the test waits");
         };

@@ -1,0 +1,132 @@
+//! The HTTP connections, and what each of them may take.
+//!
+//! | what | limit | what happens beyond it |
+//! |---|---|---|
+//! | connections | 64 | the oldest one is closed |
+//! | time for the head of a request, or until the next one | 5 s | the connection is closed |
+//! | head of a request | 16 KiB, 64 fields | 431 |
+//! | time of a connection | 60 s | it takes no further request |
+//!
+//! A client that is slow or silent holds its own place only, and the next one that comes gets it.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    io,
+    net::{SocketAddr, TcpListener},
+    pin::pin,
+    time::Duration,
+};
+
+use axum::{Router, body::Body, http::Request, response::Response};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{self, TcpStream},
+    sync::oneshot,
+    task::{self, AbortHandle},
+    time,
+};
+use tracing::{debug, warn};
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// Answers requests until the other end of `stopped` is dropped.
+pub(super) async fn serve_until(
+    listener: TcpListener,
+    router: Router,
+    stopped: oneshot::Receiver<()>,
+) {
+    match net::TcpListener::from_std(listener) {
+        Ok(listener) => {
+            task::spawn_local(accept(listener, router));
+            // Nothing is ever sent: the owner drops its end.
+            let _ended = stopped.await;
+        }
+        Err(error) => warn!(%error, "the control thread cannot accept connections"),
+    }
+}
+
+async fn accept(listener: net::TcpListener, router: Router) {
+    let mut open = Open::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let served = serve(stream, Peer(peer), router.clone());
+                open.insert(task::spawn_local(served).abort_handle());
+            }
+            Err(error) => {
+                debug!(%error, "cannot accept an HTTP connection, trying again soon");
+                time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+/// The open connections, oldest first.
+#[derive(Default)]
+struct Open(VecDeque<AbortHandle>);
+
+impl Open {
+    fn insert(&mut self, connection: AbortHandle) {
+        if self.0.len() == CONNECTIONS_MAX {
+            self.0.retain(|connection| !connection.is_finished());
+        }
+        if self.0.len() == CONNECTIONS_MAX
+            && let Some(oldest) = self.0.pop_front()
+        {
+            oldest.abort();
+        }
+        self.0.push_back(connection);
+    }
+}
+
+async fn serve(stream: TcpStream, peer: Peer, router: Router) {
+    let inner = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        inner.call(request.map(Body::new))
+    });
+    if let Err(error) = answer(stream, service).await {
+        debug!(peer = %peer.0, %error, "an HTTP connection ended");
+    }
+}
+
+async fn answer(
+    stream: TcpStream,
+    service: impl Service<Request<Incoming>, Response = Response, Error = Infallible>,
+) -> io::Result<()> {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(FIELDS_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = time::timeout(CONNECTION_TIME_MAX, connection.as_mut()).await;
+    let ended = if let Ok(ended) = ended {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        time::timeout(LAST_TIME_MAX, connection).await.unwrap_or(Ok(()))
+    };
+    ended.map_err(io::Error::other)
+}
+
+const CONNECTIONS_MAX: usize = 64;
+const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
+const HEAD_BYTES_MAX: usize = 16 << 10;
+const FIELDS_MAX: usize = 64;
+const CONNECTION_TIME_MAX: Duration = Duration::from_mins(1);
+/// For the request that is under way when the time of its connection is over.
+const LAST_TIME_MAX: Duration = Duration::from_secs(10);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);

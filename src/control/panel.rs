@@ -1,0 +1,84 @@
+//! The shards, as routes ask them.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time,
+};
+
+use super::problem::Problem;
+use crate::{
+    base::ids::ShardId,
+    runtime::Shards,
+    shard::ask::{Answer, Figures, Question},
+};
+
+/// Asks shards, one question at a time: whatever comes over HTTP, a shard has one to answer.
+#[derive(Clone, Debug)]
+pub(super) struct Panel {
+    shards: Shards,
+    turn: Arc<Semaphore>,
+}
+
+impl Panel {
+    pub(super) fn new(shards: Shards) -> Panel {
+        Panel { shards, turn: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Whether clients are let in.
+    pub(super) fn are_open(&self) -> bool {
+        self.shards.are_open()
+    }
+
+    /// The answers of all shards, in order.
+    pub(super) async fn ask_all(&self, question: &Question) -> Result<Vec<Answer>, Problem> {
+        let _turn = self.turn.acquire().await.map_err(|_| ended())?;
+        let asked: Vec<_> = self.shards.all().map(|shard| self.send(shard, question)).collect();
+        let mut answers = Vec::with_capacity(asked.len());
+        for answer in asked {
+            answers.push(answer_of(answer?).await?);
+        }
+        Ok(answers)
+    }
+
+    /// What each shard has counted.
+    pub(super) async fn figures(&self) -> Result<Vec<Figures>, Problem> {
+        let answers = self.ask_all(&Question::Figures).await?;
+        let figures = answers.into_iter().filter_map(|answer| match answer {
+            Answer::Figures(figures) => Some(*figures),
+            Answer::Nothing => None,
+        });
+        Ok(figures.collect())
+    }
+
+    fn send(
+        &self,
+        shard: ShardId,
+        question: &Question,
+    ) -> Result<oneshot::Receiver<Answer>, Problem> {
+        let (sender, receiver) = oneshot::channel();
+        // Nobody may wait any more: then the answer is dropped.
+        let reply = Box::new(|answer| drop(sender.send(answer)));
+        self.shards.ask(shard, question.clone(), reply).map_err(|_| busy(shard))?;
+        Ok(receiver)
+    }
+}
+
+async fn answer_of(answer: oneshot::Receiver<Answer>) -> Result<Answer, Problem> {
+    match time::timeout(PATIENCE, answer).await {
+        Ok(answer) => answer.map_err(|_| ended()),
+        Err(_) => Err(Problem::unavailable("a shard has not answered for 5 seconds")),
+    }
+}
+
+fn busy(shard: ShardId) -> Problem {
+    Problem::unavailable(format!("shard {shard} does not take questions"))
+}
+
+fn ended() -> Problem {
+    Problem::unavailable("the broker stops")
+}
+
+/// How long a shard may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,172 @@
+//! The control thread over HTTP, as those see it who watch and steer a broker.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+#[path = "foreign/broker.rs"]
+#[expect(dead_code, reason = "the foreign clients' tests use the rest of it")]
+mod broker;
+#[path = "support/client.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod client;
+#[path = "support/http.rs"]
+mod http;
+#[path = "support/source.rs"]
+mod source;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use broker::Broker;
+use client::Client;
+use http::{Answer, get, open, raw, request};
+use ringmq::mqtt::{QoS, Version};
+
+const ADMIN: &str = "Authorization: Bearer bbbbbbbbbbbbbbbb";
+const READER: &str = "Authorization: Bearer aaaaaaaaaaaaaaaa";
+const TOKENS: &str = "reader aaaaaaaaaaaaaaaa\nadmin bbbbbbbbbbbbbbbb\n";
+
+/// A broker with a control thread, and the port of that.
+fn controlled(shards: usize, flags: &[&str]) -> (Broker, u16) {
+    let flags = [&["--listen-http", "127.0.0.1:0"], flags].concat();
+    let mut broker = Broker::ringmq_with(shards, &flags);
+    let line = broker.await_words("listening on http://127.0.0.1:");
+    let port = line.rsplit_once(':').unwrap().1.parse().unwrap();
+    (broker, port)
+}
+
+/// A file that its owner alone may read.
+fn secret_file(name: &str, text: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
+fn metric(port: u16, name: &str) -> Option<String> {
+    let answer = get(port, "/metrics");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
+    answer.body.lines().find_map(value)
+}
+
+#[track_caller]
+fn assert_problem(answer: &Answer, status: u16, words: &str) {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.field("content-type"), Some("application/problem+json"), "{answer:?}");
+    assert!(answer.body.contains(&format!("\"status\":{status}")), "{answer:?}");
+    assert!(answer.body.contains(words), "{answer:?}");
+}
+
+#[test]
+fn metrics_and_health_are_told_on_loopback_without_a_token() {
+    let (broker, port) = controlled(2, &[]);
+    assert_eq!((get(port, "/healthz").status, get(port, "/readyz").status), (200, 200));
+    let mut client = Client::connect(&broker, Version::V5, "watched");
+    client.subscribe("a", QoS::AtMostOnce);
+    for (name, value) in [
+        ("ringmq_clients_connected", "1"),
+        ("ringmq_subscriptions", "1"),
+        ("ringmq_shards", "2"),
+        ("ringmq_connections_ended_total{reason=\"disconnect\"}", "0"),
+    ] {
+        assert_eq!(metric(port, name).as_deref(), Some(value), "{name}");
+    }
+    client.send(&[0xE0, 0]);
+    assert_eq!(client.next(|_| ()), None);
+    let name = "ringmq_connections_ended_total{reason=\"disconnect\"}";
+    assert_eq!(metric(port, name).as_deref(), Some("1"));
+    let mosquitto = get(port, "/metrics?compat=mosquitto");
+    assert!(mosquitto.body.contains("\nbroker_clients_connected 0\n"), "{mosquitto:?}");
+    let emqx = get(port, "/metrics?compat=emqx");
+    assert!(emqx.body.contains("\nemqx_client_connected 1\n"), "{emqx:?}");
+    assert_problem(&get(port, "/metrics?compat=nats"), 400, "compat");
+    broker.stop();
+}
+
+#[test]
+fn wrong_requests_are_answered_in_words() {
+    let tokens = secret_file("control-tokens", TOKENS);
+    let (broker, port) = controlled(1, &["--http-token-file", tokens.to_str().unwrap()]);
+    let with = |line: &str, fields: &[&str]| request(port, line, fields, "");
+    assert_problem(&get(port, "/nothing"), 404, "nothing at /nothing");
+    assert_problem(&with("POST /metrics", &[]), 401, "admin");
+    let unauthorized = with("GET /metrics", &["Authorization: Bearer cccccccccccccccc"]);
+    assert_problem(&unauthorized, 401, "--http-token-file");
+    assert!(unauthorized.field("www-authenticate").unwrap().starts_with("Bearer"));
+    assert_problem(&with("POST /metrics", &[READER]), 403, "admin");
+    assert_problem(&with("POST /metrics", &[ADMIN]), 405, "POST");
+    assert_problem(&with("GET /metrics", &["Origin: https://evil.example"]), 403, "Origin");
+    let rebound = "GET /metrics HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    assert_problem(&raw(port, rebound), 421, "--http-host");
+    assert_eq!(raw(port, "\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n").status, 400);
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(64 << 10));
+    assert!([414, 431].contains(&raw(port, &long).status));
+    let fields: Vec<String> = (0..100).map(|n| format!("X-{n}: 1")).collect();
+    let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+    assert_eq!(with("GET /metrics", &fields).status, 431);
+    assert_eq!(get(port, "/healthz").status, 200);
+    broker.stop();
+}
+
+#[test]
+fn what_others_could_reach_or_read_is_refused_at_the_start() {
+    let open = secret_file("control-open-tokens", TOKENS);
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o640)).unwrap();
+    let run = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
+        let output = command.args(["--listen", "127.0.0.1:0"]).args(flags).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, said) = run(&["--listen-http", "0.0.0.0:0"]);
+    assert!(status == 2 && said.contains("add --http-token-file"), "{said}");
+    let (status, said) =
+        run(&["--listen-http", "127.0.0.1:0", "--http-token-file", open.to_str().unwrap()]);
+    assert!(status == 1 && said.contains("chmod 600"), "{said}");
+}
+
+/// They are read again by SIGHUP.
+#[test]
+fn tokens_change_while_the_broker_runs() {
+    let tokens = secret_file("control-new-tokens", TOKENS);
+    let (mut broker, port) = controlled(1, &["--http-token-file", tokens.to_str().unwrap()]);
+    let status = |token| request(port, "GET /metrics", &[token], "").status;
+    assert_eq!(status(READER), 200);
+    fs::write(&tokens, "reader cccccccccccccccc\n").unwrap();
+    broker.signal("HUP");
+    broker.await_words("SIGHUP: the configuration was read again");
+    assert_eq!((status(READER), status("Authorization: Bearer cccccccccccccccc")), (401, 200));
+    broker.stop();
+}
+
+/// Clients that send nothing, or the beginning of a request, hold nobody up.
+#[test]
+fn two_hundred_slow_clients_harm_nobody() {
+    let (broker, port) = controlled(1, &[]);
+    let slow: Vec<TcpStream> = (0..200)
+        .map(|n| {
+            let mut stream = open(port);
+            if n % 2 == 0 {
+                stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: local").unwrap();
+            }
+            stream
+        })
+        .collect();
+    // Sooner than the time that a client has for the head of its request.
+    let mut stream = open(port);
+    stream.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    Client::connect(&broker, Version::V311, "beside").ping();
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", broker.pid())).unwrap().count();
+    assert!(descriptors < 64 + 64, "{descriptors}");
+    drop(slow);
+    broker.stop();
+}

@@ -10,13 +10,15 @@ use forwarding::{
     AT_LEAST_ONCE, EXACTLY_ONCE, acknowledged, across, long_topic, publisher_for_elsewhere, qos_0,
     shared, subscriber,
 };
-use mimalloc::MiMalloc;
-use ringmq::mqtt::{Delivery, QoS};
+use ringmq::{
+    mqtt::{Delivery, QoS},
+    runtime::Allocator,
+};
 use workbench::Workbench;
 
 /// The broker's own: a message at QoS 1 is kept until it is acknowledged.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn within_a_shard(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("forward");

@@ -30,13 +30,12 @@ use std::{env, hint::black_box};
 
 use forest::{Forest, SHAPES, Shape, entry, filter};
 use forwarding::{AT_LEAST_ONCE, EXACTLY_ONCE};
-use mimalloc::MiMalloc;
-use ringmq::mqtt::Delivery;
+use ringmq::{mqtt::Delivery, runtime::Allocator};
 use samples::{heads, received};
 
 /// The broker's own.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// One operation, prepared, that can be repeated.
 type Operation = Box<dyn FnMut()>;

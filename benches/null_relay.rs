@@ -19,7 +19,6 @@ use std::{
     time::Duration,
 };
 
-use mimalloc::MiMalloc;
 use ringmq::{
     base::{
         ids::{ConnectionId, ShardId},
@@ -30,7 +29,7 @@ use ringmq::{
         PublishProperties, QoS, ReasonCode, ReasonProperties, Suback, Subscribe, SubscribeFilters,
         SubscriptionOptions, UserProperties, Version, frame,
     },
-    runtime::{HangUps, RuntimeConfig, Started, run},
+    runtime::{Allocator, HangUps, RuntimeConfig, Started, run},
     shard::{
         letter::LetterBatch,
         ports::{Arrival, Brain, Closing, End, Ports},
@@ -42,7 +41,7 @@ use ringmq::{
 
 /// The broker's own.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();

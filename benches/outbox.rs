@@ -5,11 +5,11 @@ mod flushing;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flushing::SHAPES;
-use mimalloc::MiMalloc;
+use ringmq::runtime::Allocator;
 
 /// The broker's own.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn flush(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("flush an outbox");

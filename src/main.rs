@@ -6,16 +6,15 @@ use std::{
     process::ExitCode,
 };
 
-use mimalloc::MiMalloc;
 use ringmq::{
     commands,
     config::{Config, Order, Source, StoreOrder},
-    runtime::{self, HangUps},
+    runtime::{self, Allocator, HangUps},
     server,
 };
 
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     // First of all, because memory that is used earlier may get huge pages. If this fails, the

@@ -3,6 +3,7 @@
 //! The only room with sockets, threads, clocks and signals. Knows nothing of MQTT: only the brain
 //! knows what bytes mean.
 
+mod allocator;
 mod ask;
 mod bell;
 mod chunks;
@@ -41,6 +42,7 @@ mod turn;
 mod verify;
 
 pub use self::{
+    allocator::Allocator,
     ask::{Reply, Shards, Unasked},
     fault::Fault,
     last_words::tell_at_panic,

@@ -119,7 +119,8 @@ impl Broker {
                 end.doorbell().wake();
                 for from in end.collect().iter() {
                     while let Some(mut letters) = end.receive(from) {
-                        bench.take_letters(from, &letters);
+                        let handled = bench.take_letters(from, &letters);
+                        assert_eq!(handled, letters.iter().count());
                         letters.clear();
                         end.recycle(from, letters);
                     }

@@ -39,6 +39,11 @@ pub fn is_brokers_own(topic: TopicName<'_>) -> bool {
 /// and in no counter of clients' messages. The states of bridges do count.
 #[inline]
 pub fn is_of_the_broker(topic: TopicName<'_>) -> bool {
+    topic.is_reserved() && is_reserved_for_the_broker(topic)
+}
+
+#[inline(never)]
+fn is_reserved_for_the_broker(topic: TopicName<'_>) -> bool {
     is_brokers_own(topic) && !topic.as_str().starts_with(BRIDGES)
 }
 

@@ -132,6 +132,12 @@ impl Outbound {
         self.outstanding < self.window && usize::from(self.alive) < PACKET_IDS
     }
 
+    /// Whether any message waits to be sent, or to be sent again.
+    #[inline]
+    pub fn owes(&self) -> bool {
+        !self.queue.is_empty() || self.is_resending()
+    }
+
     /// Whether flights of an earlier connection still have to be sent again.
     #[inline]
     pub fn is_resending(&self) -> bool {
@@ -165,6 +171,7 @@ impl Outbound {
     }
 
     /// The ordinal of the next message, if the session survives a restart.
+    #[inline]
     pub fn next_ordinal(&self) -> Ordinal {
         self.ordinals.as_ref().map_or(Ordinal::NONE, |ordinals| ordinals.next())
     }
@@ -234,6 +241,8 @@ impl Outbound {
         self.outstanding += 1;
     }
 
+    #[cold]
+    #[inline(never)]
     fn make_room_for(&mut self, ordinal: Ordinal) {
         if self.late.is_some() || self.flights.len() >= self.span() {
             self.make_room();
@@ -265,10 +274,9 @@ impl Outbound {
     /// Puts a message in flight. The caller sends it with the Packet Identifier that this returns.
     pub fn begin(&mut self, queued: QueuedMessage) -> PacketId {
         debug_assert!(!self.is_resending(), "re-sending comes before new messages");
-        if !queued.ordinal.is_none() {
+        let is_ordinary = self.ordinals.is_none() && self.late.is_none();
+        if !is_ordinary || self.flights.len() >= self.span() {
             self.make_room_for(queued.ordinal);
-        } else if self.late.is_some() || self.flights.len() >= self.span() {
-            self.make_room();
         }
         let packet_id = id_at(self.first_id, self.flights.len());
         self.flights.push_back(Flight::Sent { queued, counted: true });
@@ -283,7 +291,6 @@ impl Outbound {
     }
 
     /// Shortens the deque until it has room for one more flight, and skips identifiers in use.
-    #[cold]
     fn make_room(&mut self) {
         loop {
             while self.flights.len() >= self.span() {

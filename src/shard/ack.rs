@@ -109,6 +109,14 @@ impl Shard {
         };
         match effect {
             AckEffect::Delivered => self.pump(client.subscriber, ports),
+            AckEffect::Pubrel(None) => {
+                let pubrel = (PacketType::Pubrel, ack.packet_id);
+                self.connections.confirm(client.connection, mark, pubrel, ports);
+            }
+            AckEffect::Pubcomp(None) => {
+                let pubcomp = (PacketType::Pubcomp, ack.packet_id);
+                self.connections.confirm(client.connection, mark, pubcomp, ports);
+            }
             AckEffect::Pubrel(reason) => {
                 let pubrel = Packet::Pubrel(answer(reason));
                 self.answer_recorded(client.connection, mark, (&pubrel, reason), ports);

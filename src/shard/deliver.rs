@@ -7,7 +7,7 @@ use std::{collections::VecDeque, rc::Rc};
 use super::{
     context::Context,
     frames::{Form, Frames, PreparedFrame},
-    granted::Granted,
+    granted::{Conditions, Granted},
     memory::Scarcity,
     notices::{Notice, Notices},
     ports::Ports,
@@ -32,16 +32,23 @@ use crate::{
 };
 
 impl Form<'_> {
-    /// The message in this form, to be queued or in flight.
-    pub(super) fn queued(self, message: &Rc<CountedMessage>) -> QueuedMessage {
+    /// The message in this form, to be queued or in flight, from this share group if it came by
+    /// one.
+    #[inline]
+    pub(super) fn queued(
+        self,
+        message: &Rc<CountedMessage>,
+        group: Option<Rc<GroupName>>,
+        ordinal: Ordinal,
+    ) -> QueuedMessage {
         QueuedMessage {
             message: Rc::clone(message),
             qos: self.qos,
             retain: self.retain,
             subscription_ids: (!self.subscription_ids.is_empty())
                 .then(|| self.subscription_ids.into()),
-            group: None,
-            ordinal: Ordinal::NONE,
+            group,
+            ordinal,
         }
     }
 }
@@ -233,6 +240,8 @@ pub(super) struct Fanout<'a, P> {
     /// The room that an outbox must have for one more message at QoS 0, less one.
     room_min: usize,
     rights: &'a mut InForce,
+    /// What each delivery depends on, whatever its grant says.
+    conditions: Conditions,
     buffers: &'a mut DeliveryBuffers,
     pressure: &'a mut Pressure,
     counters: &'a mut Counters,
@@ -255,6 +264,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
         buffers.frames.begin();
         let weight = u64::from(!topics::is_of_the_broker(view.topic));
         let (view, share, update, kept) = (*view, None, None, None);
+        let conditions = if rights.checks_all() { Conditions::EACH } else { Conditions::NONE };
         Fanout {
             now,
             view,
@@ -262,6 +272,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
             scarcity,
             room_min,
             rights,
+            conditions,
             buffers,
             pressure,
             counters,
@@ -276,7 +287,8 @@ impl<'a, P: Ports> Fanout<'a, P> {
 
     /// As this, for a message that has made this update of the retained messages.
     pub(super) fn of_update(self, update: u64, replays: &'a mut Replays) -> Fanout<'a, P> {
-        Fanout { update: Some((update, replays)), ..self }
+        let conditions = Conditions::EACH;
+        Fanout { update: Some((update, replays)), conditions, ..self }
     }
 
     /// As this, for a message that is kept already.
@@ -307,21 +319,38 @@ impl<'a, P: Ports> Fanout<'a, P> {
         granted: Granted,
         subscription_ids: &[u32],
     ) {
+        let delivered = if granted.is_unconditional(self.conditions) {
+            self.offer(subscriber, session, granted, subscription_ids)
+        } else {
+            self.offer_if_allowed(subscriber, session, granted, subscription_ids)
+        };
+        if let Err(dropped) = delivered {
+            self.drop(subscriber, session, dropped);
+        }
+    }
+
+    /// As [`Fanout::offer`], unless the client does not want its own messages or may not read this
+    /// one. Sessions with open replays are noted.
+    #[inline(never)]
+    fn offer_if_allowed(
+        &mut self,
+        subscriber: SubscriberId,
+        session: &mut Session,
+        granted: Granted,
+        subscription_ids: &[u32],
+    ) -> Result<(), Dropped> {
         // [MQTT-3.8.3-3]
         if granted.no_local() && self.view.publisher == Some(subscriber) {
-            return;
+            return Ok(());
         }
         if !self.admits(granted, session) {
-            self.counters.denied_deliveries += 1;
-            return;
+            return Err(Dropped::Forbidden);
         }
         let delivered = self.offer(subscriber, session, granted, subscription_ids);
         if self.update.is_some() {
             self.note_update(subscriber, delivered.is_ok());
         }
-        if let Err(dropped) = delivered {
-            self.drop(subscriber, session, dropped);
-        }
+        delivered
     }
 
     /// Notes whether a session with open replays has got an update of the retained messages.
@@ -502,8 +531,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
         let message =
             self.kept.get_or_insert_with(|| Rc::new(CountedMessage::keep(&self.view, tally)));
         let group = self.share.map(|share| Rc::clone(share.group));
-        let ordinal = session.outbound().next_ordinal();
-        QueuedMessage { group, ordinal, ..form.queued(message) }
+        form.queued(message, group, session.outbound().next_ordinal())
     }
 
     fn is_orphaned(&self) -> bool {

@@ -17,6 +17,16 @@ const RETAIN_AS_PUBLISHED: u8 = 0b0000_1000;
 /// specification reserves this bit of the Subscription Options.
 const PARTLY: u8 = 0b0100_0000;
 
+/// What the deliveries of a message depend on besides their grants.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conditions(u8);
+
+impl Conditions {
+    pub(super) const NONE: Conditions = Conditions(0);
+    /// Each delivery is looked at, as if the client could read only some messages.
+    pub(super) const EACH: Conditions = Conditions(PARTLY);
+}
+
 impl Granted {
     pub(super) const fn new(options: SubscriptionOptions, is_partly: bool) -> Granted {
         Granted(options.to_bits() | if is_partly { PARTLY } else { 0 })
@@ -59,6 +69,13 @@ impl Granted {
     #[inline]
     pub(super) const fn is_partly(self) -> bool {
         self.0 & PARTLY != 0
+    }
+
+    /// Whether a message is delivered by this grant whoever has published it and whatever its topic
+    /// is, as far as these conditions let it.
+    #[inline]
+    pub(super) const fn is_unconditional(self, also: Conditions) -> bool {
+        (self.0 | also.0) & (NO_LOCAL | PARTLY) == 0
     }
 
     /// Joins the grants of two subscriptions of one client that match the same message. The message

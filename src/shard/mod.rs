@@ -180,10 +180,11 @@ impl Shard {
                         ports.pause(id);
                         break;
                     }
+                    let state = (connection.stage(), connection.terms().version());
                     if self.has_to_wait(id, &frame, ports) {
                         break;
                     }
-                    match self.handle_frame(id, frame, &mut latest, ports) {
+                    match self.handle_frame((id, state), frame, &mut latest, ports) {
                         Handled::Taken => {
                             taken += frame.len;
                             self.context.counters.messages_received += 1;
@@ -233,13 +234,11 @@ impl Shard {
     #[inline]
     fn handle_frame<'a>(
         &mut self,
-        id: ConnectionId,
+        (id, (stage, version)): (ConnectionId, (Stage, Version)),
         frame: Frame<'a>,
         latest: &mut &'a str,
         ports: &mut impl Ports,
     ) -> Handled {
-        let connection = self.connections.connected(id);
-        let stage = connection.stage();
         if !matches!(stage, Stage::Connected(_) | Stage::Authenticating) {
             return self.handle_first(id, frame, ports);
         }
@@ -248,7 +247,6 @@ impl Shard {
             self.refuse(id, ProtocolError::SecondConnect, ports);
             return Handled::Taken;
         }
-        let version = connection.terms().version();
         let handled = match stage {
             Stage::Connected(subscriber) => {
                 let client = Client { connection: id, subscriber };

@@ -177,6 +177,12 @@ impl Debt {
         self.0.as_mut().is_some_and(|rows| rows.keeps_back(acknowledgement))
     }
 
+    /// Whether the connection is owed anything, or was held back a short while ago.
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether a packet to the connection has to wait: for a record, or behind one that waits.
     #[inline]
     pub(super) fn owes_records(&self) -> bool {
@@ -347,6 +353,12 @@ impl Owed {
         {
             self.ready.push_back(first.remove());
         }
+    }
+
+    /// Whether a packet that waits for the records up to `mark` has nothing to wait for.
+    #[inline]
+    pub(super) fn lets_pass(&self, debt: &Debt, mark: u64) -> bool {
+        mark <= self.durable && !debt.is_open()
     }
 
     /// Owes a connection a packet once all records up to `mark` are on disk. Marks never become

@@ -63,7 +63,8 @@ impl Shard {
     ) {
         let id = client.connection;
         self.context.recorder.begin_packet();
-        let maximum = self.connections.connected(id).receive_maximum();
+        let connection = self.connections.connected(id);
+        let maximum = connection.receive_maximum();
         let session = self.sessions.of_connected_mut(client.subscriber);
         let client_hash = session.client_hash();
         let held = (self.context.settings.seed, &self.context.memory.identifiers);
@@ -75,14 +76,13 @@ impl Shard {
                 }
                 Admission::AcknowledgeOnly => ReasonCode::Success,
                 Admission::Route => {
-                    let permitted = self.context.rights.judge_publish(session, topic);
-                    let connection = self.connections.connected(id);
+                    let message = (topic, publish.delivery);
+                    if let Err(reason) = self.context.rights.judge_publish(session, topic) {
+                        return self.refuse_message(client, message, reason, ports);
+                    }
                     let (retained, context) = (self.router.retained_mut(), &self.context);
-                    let judged = permitted.and_then(|()| {
-                        judge_publish(connection, topic, publish, retained, context)
-                    });
+                    let judged = judge_publish(connection, topic, publish, retained, context);
                     if let Err(reason) = judged {
-                        let message = (topic, publish.delivery);
                         return self.refuse_message(client, message, reason, ports);
                     }
                     self.route_publish((client, client_hash), topic, publish, ports)

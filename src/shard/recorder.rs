@@ -162,13 +162,14 @@ impl Recorder {
     /// next one in the row of that shard.
     #[inline]
     pub(super) fn begin_letter(&mut self, from: ShardId, message: Option<MessageId>) {
-        self.begin_again(message);
-        if message.is_some() {
-            self.heard[from.index()].latest += 1;
+        if self.is_on {
+            self.begin_again(message);
+            self.heard[from.index()].latest += u64::from(message.is_some());
         }
     }
 
     /// A message begins that is written down already, if it has an identity.
+    #[inline]
     fn begin_again(&mut self, message: Option<MessageId>) {
         (self.message, self.is_foreign) = (message, message.is_some());
     }
@@ -191,7 +192,20 @@ impl Recorder {
         (shard, to_subscribers): (ShardId, bool),
         groups: &str,
     ) -> Option<MessageId> {
-        if !self.is_on || qos == QoS::AtMostOnce || self.lasting[shard.index()].get() == 0 {
+        if !self.is_on || qos == QoS::AtMostOnce {
+            return None;
+        }
+        self.aim_recorded((shard, to_subscribers), groups)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn aim_recorded(
+        &mut self,
+        (shard, to_subscribers): (ShardId, bool),
+        groups: &str,
+    ) -> Option<MessageId> {
+        if self.lasting[shard.index()].get() == 0 {
             return None;
         }
         let message = self.need();

@@ -98,11 +98,13 @@ impl InForce {
         session: &mut Session,
         topic: TopicName<'_>,
     ) -> Result<(), Reason> {
-        if self.acl.is_none() || self.permits(session, topic).write {
-            Ok(())
-        } else {
-            Err(Reason::PublishDenied)
-        }
+        if self.acl.is_none() { Ok(()) } else { self.judge_by_acl(session, topic) }
+    }
+
+    #[inline(never)]
+    fn judge_by_acl(&mut self, session: &mut Session, topic: TopicName<'_>) -> Result<(), Reason> {
+        let permits = self.permits(session, topic);
+        if permits.write { Ok(()) } else { Err(Reason::PublishDenied) }
     }
 
     /// Whether the client of a session may read messages with this topic.

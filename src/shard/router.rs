@@ -162,9 +162,9 @@ impl Router {
         let update = retention.as_ref().map(|_| self.retained.sequence());
         let weight = self.find(view, context);
         let shard = context.settings.shard;
-        let sender = publisher.map(|connection| Publisher { shard, connection });
+        let sender = || publisher.map(|connection| Publisher { shard, connection });
         if self.is_too_much(weight.steps, view.publisher_hash, steps_max) {
-            let (message, way) = ((view, update), (None, sender, Scope::Everyone(retention)));
+            let (message, way) = ((view, update), (None, sender(), Scope::Everyone(retention)));
             self.place_later(message, way, (sessions, connections), context, ports);
             return true;
         }
@@ -180,8 +180,10 @@ impl Router {
             self.forward(view, letter, (publisher, &mut *connections), context, ports);
         }
         context.recorder.end_message(view, ports);
-        let clients = (&*sessions, connections);
-        self.deliveries.hold_for_crowded(sender, clients, context, ports);
+        if self.deliveries.has_crowded() {
+            let clients = (&*sessions, connections);
+            self.deliveries.hold_for_crowded(sender(), clients, context, ports);
+        }
         matched
     }
 
@@ -269,14 +271,14 @@ impl Router {
             self.retained.apply(change)
         });
         let update = applied.then(|| self.retained.sequence());
-        let sender = arrived.publisher.map(|connection| Publisher { shard: from, connection });
+        let sender = || arrived.publisher.map(|connection| Publisher { shard: from, connection });
         let weight =
             if letter.to_subscribers { self.find(view, context) } else { Weight::default() };
         let steps_max = self.allowance.of_message();
         if self.is_too_much(weight.of_sessions(), view.publisher_hash, steps_max) {
             let (subscribers, groups) = (letter.to_subscribers, arrived.groups.as_text().into());
             let scope = Scope::Here { subscribers, groups, served: 0, hops: letter.hops };
-            let (message, way) = ((view, update), (Some(from), sender, scope));
+            let (message, way) = ((view, update), (Some(from), sender(), scope));
             return self.place_later(message, way, (sessions, connections), context, ports);
         }
         let mut steps = weight.of_sessions();
@@ -288,14 +290,16 @@ impl Router {
             context.watch_memory(ports);
         }
         if !arrived.groups.as_text().is_empty() {
-            let message = (view, (from, sender), arrived.groups, letter.hops);
+            let message = (view, (from, sender()), arrived.groups, letter.hops);
             let limits = (&mut steps, steps_max);
             self.serve_groups_of_letter(message, limits, (sessions, connections), context, ports);
         }
         self.allowance.note(steps);
         context.recorder.end_message(view, ports);
-        let clients = (&*sessions, connections);
-        self.deliveries.hold_for_crowded(sender, clients, context, ports);
+        if self.deliveries.has_crowded() {
+            let clients = (&*sessions, connections);
+            self.deliveries.hold_for_crowded(sender(), clients, context, ports);
+        }
     }
 
     /// Gives a message to the share groups that its letter names: at once, until it has taken

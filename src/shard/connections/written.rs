@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     base::ids::{ConnectionId, SubscriberId},
-    mqtt::{Ack, Connack, Delivery, Disconnect, Packet, PacketType, ReasonCode, Version},
+    mqtt::{Ack, Connack, Delivery, Disconnect, Packet, PacketId, PacketType, ReasonCode, Version},
     session::terms::Terms,
 };
 
@@ -47,10 +47,10 @@ impl Connections {
         let Some(connection) = self.entries.get_mut(id) else { return Ok(()) };
         if connection.terms().write(packet, reason.map(Reason::text), &mut self.frame) {
             self.written += 1;
-            if mark > self.owed.durable() || connection.debt().owes_records() {
-                self.owed.owe_packet(id, connection.debt_mut(), mark, &self.frame);
-            } else {
+            if self.owed.lets_pass(connection.debt(), mark) {
                 ports.send(id, &self.frame);
+            } else {
+                self.send_once_durable(id, mark, ports);
             }
             return Ok(());
         }
@@ -58,6 +58,18 @@ impl Connections {
             Packet::Connack(_) => Cause::ConnackTooLarge,
             _ => Cause::AnswerTooLarge,
         })
+    }
+
+    /// Sends the packet that has been written, or keeps it until records are on disk.
+    #[cold]
+    #[inline(never)]
+    fn send_once_durable(&mut self, id: ConnectionId, mark: u64, ports: &mut impl Ports) {
+        let connection = self.entries.connected_mut(id);
+        if mark > self.owed.durable() || connection.debt().owes_records() {
+            self.owed.owe_packet(id, connection.debt_mut(), mark, &self.frame);
+        } else {
+            ports.send(id, &self.frame);
+        }
     }
 
     /// As [`Connections::answer`], once a condition has come to hold. Nothing is read from the
@@ -81,6 +93,7 @@ impl Connections {
 
     /// Acknowledges a PUBLISH, once all records up to `mark` are on disk and its publisher is no
     /// longer held back.
+    #[inline]
     pub(in crate::shard) fn acknowledge(
         &mut self,
         id: ConnectionId,
@@ -93,10 +106,45 @@ impl Connections {
             Delivery::AtLeastOnce(packet_id) => (PacketType::Puback, packet_id),
             Delivery::ExactlyOnce(packet_id) => (PacketType::Pubrec, packet_id),
         };
+        let ack = Ack::with_reason(packet_id, reason_code);
+        if !self.passes(id, mark, (packet_type, &ack), ports) {
+            self.keep_acknowledgement(id, mark, ports);
+        }
+    }
+
+    /// Sends PUBREL or PUBCOMP without a reason, once all records up to `mark` are on disk. They
+    /// are smaller than the CONNACK that the client has taken.
+    #[inline]
+    pub(in crate::shard) fn confirm(
+        &mut self,
+        id: ConnectionId,
+        mark: u64,
+        (packet_type, packet_id): (PacketType, PacketId),
+        ports: &mut impl Ports,
+    ) {
+        if !self.passes(id, mark, (packet_type, &Ack::success(packet_id)), ports) {
+            self.send_once_durable(id, mark, ports);
+        }
+    }
+
+    /// Writes an acknowledgement, and sends it if it has nothing to wait for. False: it has.
+    #[inline(never)]
+    fn passes(
+        &mut self,
+        id: ConnectionId,
+        mark: u64,
+        (packet_type, ack): (PacketType, &Ack<'_>),
+        ports: &mut impl Ports,
+    ) -> bool {
+        let connection = self.entries.connected_mut(id);
         self.frame.clear();
-        let version = self.connected(id).terms().version();
-        Ack::with_reason(packet_id, reason_code).encode(packet_type, version, &mut self.frame);
-        self.send_acknowledgement(id, mark, ports);
+        ack.encode(packet_type, connection.terms().version(), &mut self.frame);
+        self.written += 1;
+        let passes = self.owed.lets_pass(connection.debt(), mark);
+        if passes {
+            ports.send(id, &self.frame);
+        }
+        passes
     }
 
     /// Acknowledges a PUBLISH that is refused, with the reason.
@@ -116,14 +164,15 @@ impl Connections {
         // A client that has taken a CONNACK also takes this smaller packet.
         let terms = self.connected(id).terms();
         let _ = terms.write(&packet, Some(reason.text()), &mut self.frame);
-        self.send_acknowledgement(id, 0, ports);
+        self.written += 1;
+        self.keep_acknowledgement(id, 0, ports);
     }
 
-    /// Sends the acknowledgement that has been written, or keeps it until records are on disk or
+    /// Keeps the acknowledgement that has been written until records are on disk or
     /// its publisher is no longer held back.
-    #[inline]
-    fn send_acknowledgement(&mut self, id: ConnectionId, mark: u64, ports: &mut impl Ports) {
-        self.written += 1;
+    #[cold]
+    #[inline(never)]
+    fn keep_acknowledgement(&mut self, id: ConnectionId, mark: u64, ports: &mut impl Ports) {
         let connection = self.entries.connected_mut(id);
         if mark > self.owed.durable() || connection.debt().owes_records() {
             self.owed.owe_packet(id, connection.debt_mut(), mark, &self.frame);

@@ -18,23 +18,16 @@ use crate::{
 };
 
 impl Deliveries {
-    /// Makes a publisher wait for all subscribers that its last message crowded.
+    /// Whether the last message has crowded a subscriber.
     #[inline]
-    pub(in crate::shard) fn hold_for_crowded(
-        &mut self,
-        publisher: Option<Publisher>,
-        clients: (&Sessions, &mut Connections),
-        context: &mut Context,
-        ports: &mut impl Ports,
-    ) {
-        if self.buffers.has_crowded() {
-            self.hold_for_each_crowded(publisher, clients, context, ports);
-        }
+    pub(in crate::shard) fn has_crowded(&self) -> bool {
+        self.buffers.has_crowded()
     }
 
+    /// Makes a publisher wait for all subscribers that its last message crowded.
     #[cold]
     #[inline(never)]
-    fn hold_for_each_crowded(
+    pub(in crate::shard) fn hold_for_crowded(
         &mut self,
         publisher: Option<Publisher>,
         (sessions, connections): (&Sessions, &mut Connections),

@@ -49,6 +49,7 @@ enum Pumped {
 impl Deliveries {
     /// Sends a connected session what it is owed. Returns whether other members of its share groups
     /// got messages because its queue was full; `None` if it is no longer connected.
+    #[inline]
     pub(in crate::shard) fn pump(
         &mut self,
         subscriber: SubscriberId,
@@ -60,6 +61,22 @@ impl Deliveries {
         // The session may have lost its connection since there was a reason to send to it.
         let session = sessions.get_mut(subscriber)?;
         let link = session.link()?;
+        if !session.outbound().owes() && self.replays.is_empty() {
+            return Some(false);
+        }
+        Some(self.send_owed((subscriber, session, link), retained, context, ports))
+    }
+
+    /// Sends a session what it is owed. Returns whether other members of its share groups got
+    /// messages because its queue was full.
+    #[inline(never)]
+    fn send_owed(
+        &mut self,
+        (subscriber, session, link): (SubscriberId, &mut Session, Link),
+        retained: &Retained,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) -> bool {
         let relieved = session.outbound().queue.is_relieved();
         let (frames, kept) = self.buffers.for_sender();
         let mut sender = Sender {
@@ -89,7 +106,7 @@ impl Deliveries {
         if pumped == Pumped::Later {
             ports.notify_drained(link.connection);
         }
-        Some(relieved)
+        relieved
     }
 }
 
@@ -259,10 +276,10 @@ impl<P: Ports> Sender<'_, P> {
         // The session may keep it for longer than it is retained.
         let kept = Rc::new(CountedMessage::keep(&view, self.kept));
         if session.stored().is_some() {
-            return self.send_recorded(session, &view, form.queued(&kept));
+            return self.send_recorded(session, &view, form.queued(&kept, None, Ordinal::NONE));
         }
         let (outbound, topic_aliases) = session.sending();
-        let packet_id = outbound.begin(form.queued(&kept));
+        let packet_id = outbound.begin(form.queued(&kept, None, Ordinal::NONE));
         if !self.send(topic_aliases, &view, form, Some(packet_id)) {
             outbound.abandon(packet_id);
         }

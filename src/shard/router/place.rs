@@ -234,8 +234,10 @@ impl Router {
         let is_placed = self.serve_groups(&mut placement, steps, clients, context, ports)
             && self.deliver_some(&mut placement, steps, sessions, context, ports);
         context.recorder.end_message(&placement.view(), ports);
-        let clients = (&*sessions, &mut *connections);
-        self.deliveries.hold_for_crowded(placement.sender, clients, context, ports);
+        if self.deliveries.has_crowded() {
+            let clients = (&*sessions, &mut *connections);
+            self.deliveries.hold_for_crowded(placement.sender, clients, context, ports);
+        }
         if !is_placed {
             return Some(placement);
         }

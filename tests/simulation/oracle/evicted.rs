@@ -20,9 +20,11 @@ impl Oracle {
         let count =
             usize::try_from(after.clients_evicted - before.clients_evicted).expect("few sessions");
         let Some(survivors) = seen.survivors.filter(|_| count > 0) else { return Ok(()) };
-        // A client may go in the same call.
+        // A client may go in the same call. A session that lasts no longer ends then by itself.
         let is_absent = |session: &Session| {
-            session.link.is_none_or(|link| seen.effects.closed().any(|closed| closed == link))
+            session.link.is_none_or(|link| {
+                session.expiry > 0 && seen.effects.closed().any(|closed| closed == link)
+            })
         };
         let has_gone = |&at: &usize| {
             let session = &self.sessions[at];

@@ -2,8 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::{Oracle, model::Session};
+use ringmq::mqtt::QoS;
+
+use super::{
+    Oracle,
+    model::{Publication, Session},
+    sent::{Sight, qos_of},
+};
 use crate::matching::matches;
+use crate::violation::{Violation, ensure};
 
 /// A message that a share group is to have.
 #[derive(Debug)]
@@ -80,4 +87,51 @@ impl Oracle {
             })
             .collect()
     }
+
+    /// Whether a share group has given the message to this session, and may have.
+    pub(super) fn find_group(&mut self, sight: &Sight<'_>) -> Result<bool, Violation> {
+        let session = &self.sessions[sight.session];
+        let version = self.conns[sight.link].version;
+        let same = |publication: &Publication| {
+            publication.topic == sight.topic
+                && publication.payload == sight.publish.payload
+                && publication.is_said_by(sight.publish, version)
+        };
+        let emissions: Vec<usize> = (0..self.emissions.len())
+            .filter(|&number| same(&self.emissions[number].publication))
+            .collect();
+        let groups = groups_of(session, sight);
+        let mut taken = false;
+        for number in emissions {
+            for group in &groups {
+                let key = (number, group.clone());
+                let earlier = self.shared.get(&key).map_or(&[][..], Vec::as_slice);
+                let free = earlier.iter().all(|&(holder, qos)| {
+                    self.sessions[holder].ended_at.is_some() && qos == QoS::AtLeastOnce
+                });
+                let fits = self.emissions[number].publication.qos.min(qos_of(group)) == sight.qos;
+                if free && fits {
+                    self.shared.entry(key).or_default().push((sight.session, sight.qos));
+                    self.pay_debt(number, group);
+                    return Ok(true);
+                }
+                taken = true;
+            }
+        }
+        ensure(!taken, "one member of a share group gets a message", || sight.tell())?;
+        Ok(false)
+    }
+}
+
+/// The share groups by which a session may get a message.
+fn groups_of(session: &Session, sight: &Sight<'_>) -> Vec<String> {
+    let mut groups: Vec<String> = session
+        .subscriptions
+        .iter()
+        .filter(|it| it.share().is_some() && matches(it.filter(), &sight.topic))
+        .map(|it| it.text.clone())
+        .collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
 }

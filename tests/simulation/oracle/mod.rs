@@ -15,6 +15,7 @@ mod routing;
 mod sent;
 mod sessions;
 mod silence;
+mod splits;
 mod taken;
 mod told;
 

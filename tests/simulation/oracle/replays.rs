@@ -37,6 +37,13 @@ impl Session {
         self.tickets.extend(earlier);
     }
 
+    /// Whether a message of this QoS was to come at QoS 0 at some time since this filter was
+    /// subscribed to first.
+    fn has_had_least_qos(&self, ticket: &Ticket, qos: QoS) -> bool {
+        let mut options = self.subscriptions.iter().filter(|it| it.text == ticket.filter);
+        options.any(|it| it.options.qos.min(qos) == QoS::AtMostOnce)
+    }
+
     /// A retained message has come by the ticket at this place, or by one of those that look alike.
     pub(super) fn use_up(&mut self, place: usize, alike: &[usize]) {
         let others = alike.iter().filter(|&&other| other != place);
@@ -135,14 +142,6 @@ impl Oracle {
         }
     }
 
-    /// A session has got a message live that took several turns, so it has not missed it.
-    pub(super) fn settle_split(&mut self, session: usize, emission: usize) {
-        if self.splits() {
-            let tickets = &mut self.sessions[session].tickets;
-            tickets.retain(|ticket| ticket.live.is_none() || ticket.emission != emission);
-        }
-    }
-
     /// After the call: who has got the message live, or has it in its queue, has not missed it.
     pub(super) fn settle_misses(&mut self, seen: &Seen<'_>) {
         let (splits, (before, after)) = (self.splits(), seen.counters);
@@ -183,6 +182,9 @@ impl Oracle {
                 let publication = &self.emissions[latest].publication;
                 let alive = publication.expires_at.is_none_or(|expires_at| expires_at > now);
                 let known = !self.is_disputed(topic);
+                // What comes live at QoS 0 over several turns misses a client that has gone.
+                let known =
+                    known && !(self.splits() && session.has_had_least_qos(ticket, publication.qos));
                 if alive && known && !ticket.waived && !self.has_later(session, ticket, at) {
                     left_out.push(format!("{topic} for {}", session.client_id));
                 }

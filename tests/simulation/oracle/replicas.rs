@@ -315,18 +315,20 @@ impl Oracle {
                 let emission = &self.emissions[expected.emission];
                 let publication = &emission.publication;
                 let alive = publication.expires_at.is_none_or(|expires_at| expires_at > now);
-                // Of a message that came twice one may have been taken for the other.
-                let other = emission.again
-                    && session
-                        .got
-                        .iter()
-                        .any(|&got| self.emissions[got].publication.payload == publication.payload);
+                let other = self.has_got_alike(session, emission);
                 // Whoever changes the subscription before its turn need not get it.
+                let had_less = |text: &str| {
+                    session.subscriptions.iter().any(|it| {
+                        it.text == text
+                            && it.options.qos == QoS::AtMostOnce
+                            && it.until.is_none_or(|until| until >= emission.step)
+                    })
+                };
                 let asks = |it: &Subscription| {
                     it.is_current()
                         && it.share().is_none()
                         && it.acknowledged_at.is_some_and(|at| at < emission.step)
-                        && it.options.qos > QoS::AtMostOnce
+                        && !had_less(&it.text)
                         && matches(&it.text, &publication.topic)
                 };
                 let asked = !self.splits() || session.subscriptions.iter().any(asks);
@@ -340,13 +342,22 @@ impl Oracle {
                 let publication = &self.emissions[ticket.emission].publication;
                 let alive = publication.expires_at.is_none_or(|expires_at| expires_at > now);
                 let known = !self.is_disputed(&publication.topic);
-                if alive && known && self.is_retained(at, ticket.emission) {
+                let other =
+                    self.splits() && self.has_got_alike(session, &self.emissions[ticket.emission]);
+                if alive && known && !other && self.is_retained(at, ticket.emission) {
                     missing
                         .push(format!("retained {} for {}", publication.topic, session.client_id));
                 }
             }
         }
         missing
+    }
+
+    /// Of a message that came twice one may have been taken for the other.
+    fn has_got_alike(&self, session: &Session, emission: &Emission) -> bool {
+        let payload = &emission.publication.payload;
+        let is_alike = |&got: &usize| self.emissions[got].publication.payload == *payload;
+        emission.again && session.got.iter().any(is_alike)
     }
 
     /// Messages that no member of a share group has got, though one was there all the time. They

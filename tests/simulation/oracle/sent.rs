@@ -9,20 +9,20 @@ use ringmq::{
 
 use super::{
     Oracle, Seen,
-    model::{Emission, Expected, Flight, Publication, Reply, Session, Subscription},
+    model::{Expected, Flight, Publication, Reply},
     packets,
 };
 use crate::matching::matches;
 use crate::violation::{Violation, ensure};
 
 /// One PUBLISH as a subscriber sees it.
-struct Sight<'a> {
-    link: usize,
-    session: usize,
-    topic: String,
-    qos: QoS,
-    publish: &'a Publish<'a>,
-    identifiers: Vec<u32>,
+pub(super) struct Sight<'a> {
+    pub(super) link: usize,
+    pub(super) session: usize,
+    pub(super) topic: String,
+    pub(super) qos: QoS,
+    pub(super) publish: &'a Publish<'a>,
+    pub(super) identifiers: Vec<u32>,
 }
 
 impl Oracle {
@@ -189,10 +189,12 @@ impl Oracle {
         topic: &str,
     ) -> Result<(), Violation> {
         let session = &self.sessions[self.conns[link].session.expect("it is connected")];
+        // What is on its way over several turns still comes when the subscription has ended.
+        let lasts = |until: u64| until >= seen.step || self.splits();
         let asked = session
             .subscriptions
             .iter()
-            .any(|it| it.until.is_none_or(|until| until >= seen.step) && matches(&it.text, topic));
+            .any(|it| it.until.is_none_or(lasts) && matches(&it.text, topic));
         let plain = publish.delivery == Delivery::AtMostOnce && !publish.payload.is_empty();
         ensure(self.tells_sys && asked && plain, "nothing comes that no filter asked for", || {
             format!("link {link}: {publish:?}")
@@ -296,23 +298,18 @@ impl Oracle {
             if let Some(place) = self.find_expected(seen, sight, certain) {
                 let expected = self.sessions[sight.session].expected.remove(place);
                 self.check_interval(seen, sight, expected.emission)?;
-                self.sessions[sight.session].got.insert(expected.emission);
-                self.settle_split(sight.session, expected.emission);
-                self.note_order(sight, expected.emission);
+                let number = expected.emission;
+                self.doubt_replay(seen, sight, expected);
+                self.sessions[sight.session].got.insert(number);
+                self.settle_split(sight, number);
+                self.note_order(sight, number);
                 return Ok(());
             }
             if let Some(place) = self.find_ticket(seen, sight, certain) {
                 return self.use_ticket(seen, sight, place);
             }
         }
-        if let Some(number) = self.find_split(sight) {
-            let session = &mut self.sessions[sight.session];
-            session.expected.retain(|expected| expected.emission != number);
-            let tickets = session.tickets.iter_mut().filter(|it| it.emission == number);
-            tickets.for_each(|it| it.certain = false);
-            session.got.insert(number);
-            self.settle_split(sight.session, number);
-            self.note_order(sight, number);
+        if self.find_split(sight) {
             return Ok(());
         }
         if self.find_group(sight)? {
@@ -334,9 +331,11 @@ impl Oracle {
         let alike = self.find_tickets(seen, sight, true);
         let alike: Vec<usize> = alike.chain(self.find_tickets(seen, sight, false)).collect();
         let session = &mut self.sessions[sight.session];
-        let emission = session.tickets[place].emission;
+        let ticket = session.tickets[place].clone();
+        let emission = ticket.emission;
         session.use_up(place, &alike);
         session.got.insert(emission);
+        self.doubt_live(sight, ticket);
         self.check_interval(seen, sight, emission)
     }
 
@@ -420,11 +419,11 @@ impl Oracle {
     }
 
     /// Of messages that look alike, nobody knows which one came. [MQTT-4.6.0-5] [MQTT-4.6.0-6]
-    fn keeps_order(&self, sight: &Sight<'_>, emission: usize) -> bool {
+    pub(super) fn keeps_order(&self, sight: &Sight<'_>, emission: usize) -> bool {
         self.emissions[emission].again || self.is_in_order(sight, emission)
     }
 
-    fn note_order(&mut self, sight: &Sight<'_>, emission: usize) {
+    pub(super) fn note_order(&mut self, sight: &Sight<'_>, emission: usize) {
         if !self.emissions[emission].again {
             let key = self.order_key(sight, emission);
             self.sessions[sight.session].last.insert(key, emission);
@@ -460,7 +459,7 @@ impl Oracle {
         self.find_tickets(seen, sight, true).find(lasts)
     }
 
-    fn find_tickets(
+    pub(super) fn find_tickets(
         &self,
         seen: &Seen<'_>,
         sight: &Sight<'_>,
@@ -485,86 +484,6 @@ impl Oracle {
                 && self.was_retained(seen, ticket.emission)
         };
         (0..session.tickets.len()).filter(fits)
-    }
-
-    /// Whether a share group has given the message to this session, and may have.
-    fn find_group(&mut self, sight: &Sight<'_>) -> Result<bool, Violation> {
-        let session = &self.sessions[sight.session];
-        let version = self.conns[sight.link].version;
-        let same = |publication: &Publication| {
-            publication.topic == sight.topic
-                && publication.payload == sight.publish.payload
-                && publication.is_said_by(sight.publish, version)
-        };
-        let emissions: Vec<usize> = (0..self.emissions.len())
-            .filter(|&number| same(&self.emissions[number].publication))
-            .collect();
-        let groups = groups_of(session, sight);
-        let mut taken = false;
-        for number in emissions {
-            for group in &groups {
-                let key = (number, group.clone());
-                let earlier = self.shared.get(&key).map_or(&[][..], Vec::as_slice);
-                let free = earlier.iter().all(|&(holder, qos)| {
-                    self.sessions[holder].ended_at.is_some() && qos == QoS::AtLeastOnce
-                });
-                let fits = self.emissions[number].publication.qos.min(qos_of(group)) == sight.qos;
-                if free && fits {
-                    self.shared.entry(key).or_default().push((sight.session, sight.qos));
-                    self.pay_debt(number, group);
-                    return Ok(true);
-                }
-                taken = true;
-            }
-        }
-        ensure(!taken, "one member of a share group gets a message", || sight.tell())?;
-        Ok(false)
-    }
-
-    /// A message that took several turns, and came as the subscriptions of the session said at some
-    /// time since it was published. Whoever has subscribed since then gets a message of another
-    /// shard only, because its letter came later. Of messages that look alike, nobody knows which
-    /// one came.
-    fn find_split(&self, sight: &Sight<'_>) -> Option<usize> {
-        let session = &self.sessions[sight.session];
-        // With RETAIN, a replayed message may have been taken for the live one.
-        let is_swapped = |number: usize| {
-            session.got.contains(&number)
-                && session.tickets.iter().any(|it| it.emission == number && it.until.is_none())
-        };
-        let may_be = |&number: &usize| {
-            let Emission { publication, shard, step, again, .. } = &self.emissions[number];
-            let expected = session.expected.iter().any(|it| it.emission == number);
-            let late = *again || (*shard != session.home && !session.got.contains(&number));
-            // Of two changes on different shards, nobody knows which one was told later.
-            let replayed = sight.publish.retain && self.shards > 1;
-            publication.topic == sight.topic
-                && publication.payload == sight.publish.payload
-                && publication.is_said_by(sight.publish, self.conns[sight.link].version)
-                && (publication.retain || !sight.publish.retain)
-                && (expected || late || replayed || is_swapped(number))
-                && (replayed || is_swapped(number) || self.keeps_order(sight, number))
-                && self.has_asked_so(sight, publication, *step)
-        };
-        (0..self.emissions.len()).filter(|_| self.splits()).find(may_be)
-    }
-
-    /// Whether subscriptions that the session has had since a step ask for the QoS and all of the
-    /// identifiers that a message came with.
-    fn has_asked_so(&self, sight: &Sight<'_>, publication: &Publication, since: u64) -> bool {
-        let session = &self.sessions[sight.session];
-        // No Local is about live messages: a replay brings the client's own, too.
-        let own = publication.publisher == session.client_id && !sight.publish.retain;
-        let asks = |it: &&Subscription| {
-            it.share().is_none()
-                && it.until.is_none_or(|until| until >= since)
-                && !(own && it.options.no_local)
-                && matches(&it.text, &sight.topic)
-        };
-        let asking = || session.subscriptions.iter().filter(asks);
-        let has = |identifier: &u32| asking().any(|it| it.identifier == *identifier);
-        asking().any(|it| it.options.qos.min(publication.qos) == sight.qos)
-            && sight.identifiers.iter().all(has)
     }
 
     /// Why a message may not have been sent.
@@ -594,7 +513,7 @@ impl Oracle {
 }
 
 impl Sight<'_> {
-    fn tell(&self) -> String {
+    pub(super) fn tell(&self) -> String {
         let Sight { link, session, topic, qos, publish, .. } = self;
         let payload = String::from_utf8_lossy(&publish.payload[..publish.payload.len().min(12)]);
         let (dup, retain) = (publish.dup, publish.retain);
@@ -604,19 +523,6 @@ impl Sight<'_> {
             publish.delivery, self.identifiers,
         )
     }
-}
-
-/// The share groups by which a session may get a message.
-fn groups_of(session: &Session, sight: &Sight<'_>) -> Vec<String> {
-    let mut groups: Vec<String> = session
-        .subscriptions
-        .iter()
-        .filter(|it| it.share().is_some() && matches(it.filter(), &sight.topic))
-        .map(|it| it.text.clone())
-        .collect();
-    groups.sort_unstable();
-    groups.dedup();
-    groups
 }
 
 /// The groups of the workload say in their names at which QoS they are subscribed to.

@@ -195,9 +195,15 @@ impl SocketConnection {
             + self.reassembly.as_ref().map_or(0, |reassembly| reassembly.room())
     }
 
-    /// How many bytes of the packet that is arriving have come.
+    /// How many bytes of the packet or of the TLS record that is arriving have come.
     pub(super) fn come(&self) -> usize {
-        self.reassembly.as_ref().map_or(self.kept.len(), |reassembly| reassembly.len())
+        let packet = self.reassembly.as_ref().map_or(self.kept.len(), |it| it.len());
+        packet + self.transport.record_bytes()
+    }
+
+    /// Whether nothing of a packet has come that the brain has not taken.
+    pub(super) fn is_between_packets(&self) -> bool {
+        self.kept.is_empty() && self.reassembly.is_none()
     }
 
     /// The pool that the memory for its incomplete packet is from.

@@ -69,7 +69,11 @@ pub(super) struct Driver {
     pub(super) limits: DriverLimits,
     /// How the rings of all shards are reached.
     addresses: Arc<[RingAddress]>,
-    touched: Vec<ConnectionId>,
+    pub(super) touched: Vec<ConnectionId>,
+    /// Connections whose TLS handshake goes on when it is their turn, first come first served.
+    pub(super) handshakes: VecDeque<ConnectionId>,
+    /// What the transports of all connections take by themselves.
+    pub(super) transport_bytes: usize,
     /// The memory for incomplete packets.
     pub(super) partials: Partials,
     pub(super) stalls: Stalls,
@@ -125,6 +129,8 @@ impl Driver {
             limits,
             addresses,
             touched: Vec::new(),
+            handshakes: VecDeque::new(),
+            transport_bytes: 0,
             partials: Partials::new(limits.partials),
             stalls: Stalls::new(limits.stalled_timeout),
             handed_in: Bytes::new(),
@@ -351,6 +357,8 @@ impl Driver {
         self.forget_kept(id);
         let mut connection = self.connections.remove(id).expect(PRESENT);
         self.partials.release(connection.share);
+        self.transport_bytes -= connection.transport.state_bytes();
+        self.counters.handshakes_failed += u64::from(connection.transport.is_shaking_hands());
         if let Some(outbox) = connection.outbox.take() {
             self.drop_outbox(outbox);
         }
@@ -360,6 +368,7 @@ impl Driver {
     fn send_off(&mut self, id: ConnectionId, home: ShardId) {
         let connection = self.connections.remove(id).expect(PRESENT);
         self.partials.release(connection.share);
+        self.transport_bytes -= connection.transport.state_bytes();
         let SocketConnection {
             socket, listener, permit, kept, reassembly, transport, flags, ..
         } = connection;
@@ -382,6 +391,7 @@ impl Driver {
     }
 
     pub(super) fn insert(&mut self, connection: SocketConnection) -> ConnectionId {
+        self.transport_bytes += connection.transport.state_bytes();
         let id = self.connections.insert(connection);
         self.touch(id);
         id
@@ -414,16 +424,6 @@ impl Driver {
             .chain(self.partials.next_look())
             .chain(self.stalls.next_look())
             .min()
-    }
-
-    /// Frees the memory that nothing has needed for a while.
-    pub(super) fn free_idle(&mut self) {
-        self.chunks.free_idle();
-    }
-
-    /// Whether the coming turn has something to do by itself.
-    pub(super) fn has_due(&self) -> bool {
-        !self.due.is_empty() || !self.touched.is_empty()
     }
 }
 

@@ -15,6 +15,11 @@ pub(super) enum Due {
 }
 
 impl Driver {
+    /// Whether the coming turn has something to do by itself.
+    pub(super) fn has_due(&self) -> bool {
+        !self.due.is_empty() || !self.touched.is_empty() || !self.handshakes.is_empty()
+    }
+
     /// Tells the brain that an outbox has drained, if the brain has asked for that and it has.
     pub(super) fn notice_drained(&mut self, id: ConnectionId) {
         let limit = self.limits.outbox_bytes_max;

@@ -158,6 +158,7 @@ impl<B: Brain> EventLoop<B> {
         self.handle_renewals();
         self.handle_durable();
         self.handle_verdicts();
+        self.handle_handshakes();
         self.handle_time();
         self.brain.handle_turn(now, &mut self.driver);
         self.steps.end_phase(Phase::Time, self.brain.steps());
@@ -442,7 +443,7 @@ impl<B: Brain> EventLoop<B> {
     /// Gives unused memory back, when the trimmer says that it is time.
     fn trim_memory(&mut self) {
         if let Some(measure) = self.trimmer.take(self.driver.now) {
-            self.driver.free_idle();
+            self.driver.chunks.free_idle();
             self.completions.shrink_to(COMPLETIONS_KEPT);
             trim::collect(measure);
         }

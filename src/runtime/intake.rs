@@ -50,23 +50,15 @@ impl<B: Brain> EventLoop<B> {
         if !connection.keeps_bytes() {
             return self.driver.discard(id, length);
         }
-        let protocol = &self.listeners.listener(connection.listener).protocol;
-        let held_before = connection.transport.held_bytes();
-        let received = connection.transport.receive(bytes, protocol);
-        if held_before != connection.transport.held_bytes() {
-            self.driver.note_kept(id);
+        if !connection.transport.is_transparent() {
+            let protocol = &self.listeners.listener(connection.listener).protocol;
+            if !self.driver.hold_handshake(id, bytes) {
+                self.driver.unwrap(id, bytes, protocol, &mut self.brain);
+            }
+            return;
         }
-        if received.owes || !received.answer.is_empty() {
-            self.driver.note_answer(id, &received);
-        }
-        let opened = received.opened;
-        let mqtt = if opened.is_empty() { &*bytes } else { &opened[..] };
-        let mqtt = &mqtt[received.mqtt];
-        if !self.driver.hand_in(id, mqtt, &mut self.brain) {
+        if !self.driver.hand_in(id, bytes, &mut self.brain) {
             return self.driver.handle_overflow(id, &mut self.brain);
-        }
-        if let Some(end) = received.end {
-            return self.driver.handle_transport_end(id, end, &mut self.brain);
         }
         if let Some(connection) = self.driver.get(id) {
             connection.flags.bulky = connection.reassembles();
@@ -218,7 +210,7 @@ impl Driver {
     }
 
     /// Tells the brain of the end once everything that came before has been handed in.
-    fn tell_end(&mut self, id: ConnectionId, brain: &mut impl Brain) {
+    pub(super) fn tell_end(&mut self, id: ConnectionId, brain: &mut impl Brain) {
         let connection = self.present(id);
         let flags = connection.flags;
         if !flags.finished || flags.end_told || !connection.takes_bytes() {

@@ -26,7 +26,7 @@ impl Driver {
         if bytes.is_empty() || !connection.keeps_bytes() {
             return true;
         }
-        if connection.share.is_empty() {
+        if connection.is_between_packets() {
             connection.progress.begin(self.now);
         }
         let mut rest = bytes;
@@ -50,6 +50,18 @@ impl Driver {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (pool, kept) = (connection.pool(), connection.kept_len());
         self.partials.note(&mut connection.share, pool, kept);
+    }
+
+    /// Watches the TLS record whose beginning the transport keeps. `began`: it has begun now.
+    pub(super) fn watch_record(&mut self, id: ConnectionId, began: bool) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.transport.record_bytes() == 0 || !connection.keeps_bytes() {
+            return;
+        }
+        if began && connection.is_between_packets() {
+            connection.progress.begin(self.now);
+        }
+        self.watch(id);
     }
 
     /// Watches that the packet that is arriving on a connection comes along.

@@ -6,6 +6,7 @@ use super::turn;
 use crate::{
     base::time::{Moment, Span},
     shard::ports::{Load, TURN_BOUNDS},
+    transport::tls::Handshake,
 };
 
 /// What a shard counts about itself.
@@ -19,6 +20,10 @@ pub(super) struct LoadCounters {
     /// Connections that ended on their way to another shard.
     pub(super) ended_moving: u64,
     pub(super) accept_errors: u64,
+    handshakes_full: u64,
+    handshakes_resumed: u64,
+    /// TLS handshakes that had begun when their connection ended.
+    pub(super) handshakes_failed: u64,
 }
 
 impl Default for LoadCounters {
@@ -33,6 +38,9 @@ impl Default for LoadCounters {
             connections_refused: 0,
             ended_moving: 0,
             accept_errors: 0,
+            handshakes_full: 0,
+            handshakes_resumed: 0,
+            handshakes_failed: 0,
         }
     }
 }
@@ -44,6 +52,14 @@ impl LoadCounters {
         self.busy = self.busy + span;
         self.long_turns += u64::from(turn::is_long(span));
         self.turns.saturating_record((span.as_nanos() / TICK_NANOS).max(1));
+    }
+
+    pub(super) fn count_handshake(&mut self, handshake: Option<Handshake>) {
+        match handshake {
+            Some(Handshake::Full) => self.handshakes_full += 1,
+            Some(Handshake::Resumed) => self.handshakes_resumed += 1,
+            None => {}
+        }
     }
 
     pub(super) fn load(&self) -> Load {
@@ -59,6 +75,9 @@ impl LoadCounters {
             connections_refused: self.connections_refused,
             ended_moving: self.ended_moving,
             accept_errors: self.accept_errors,
+            handshakes_full: self.handshakes_full,
+            handshakes_resumed: self.handshakes_resumed,
+            handshakes_failed: self.handshakes_failed,
         }
     }
 

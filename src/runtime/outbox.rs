@@ -159,25 +159,35 @@ impl Outbox {
         for part in owed.chunks(SMALL_BYTES) {
             self.append_bare(part, chunks);
         }
-        let mut is_sealed = true;
+        let (mut is_sealed, mut records) = (true, Vec::new());
         for piece in plain {
             self.unsent -= piece.unsent().len();
             for part in piece.unsent().chunks(RECORD_BYTES_MAX) {
-                let mut record = chunks.with_room(part.len() + RECORD_OVERHEAD);
-                is_sealed = is_sealed && tls.seal(part, &mut record);
-                if record.is_empty() {
-                    chunks.give_back(record);
-                    continue;
+                let room = part.len() + RECORD_OVERHEAD;
+                // Several records share a chunk, so that small ones do not take large memory.
+                if records.capacity() - records.len() < room {
+                    self.push_sealed(mem::replace(&mut records, chunks.with_room(room)));
                 }
-                self.unsent += record.len();
-                self.pieces.push_back(Piece { bytes: Content::Sealed(record), sent: 0 });
+                is_sealed = is_sealed && tls.seal(part, &mut records);
             }
             if let Content::Chunk(chunk) | Content::Sealed(chunk) = piece.bytes {
                 chunks.give_back(chunk);
             }
         }
+        if records.is_empty() {
+            chunks.give_back(records);
+        } else {
+            self.push_sealed(records);
+        }
         self.sealed_pieces = self.pieces.len();
         is_sealed
+    }
+
+    fn push_sealed(&mut self, records: Vec<u8>) {
+        if !records.is_empty() {
+            self.unsent += records.len();
+            self.pieces.push_back(Piece { bytes: Content::Sealed(records), sent: 0 });
+        }
     }
 
     /// Puts the bytes at the front in flight. They stay where they are until [`Outbox::complete`].

@@ -59,7 +59,7 @@ impl Driver {
     /// What is kept for clients besides what the brain keeps.
     pub(super) fn held_for_clients(&self) -> HeldByRuntime {
         HeldByRuntime {
-            connections: self.connections.len() * CONNECTION_BYTES,
+            connections: self.connections.len() * CONNECTION_BYTES + self.transport_bytes,
             outboxes: self.chunks.lent(),
             incomplete: self.partials.taken(),
             payloads: self.partials.payloads.bytes(),

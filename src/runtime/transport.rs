@@ -3,7 +3,7 @@
 //! Nothing here depends on the kind of transport:
 //! [`Transport`](crate::transport::Transport) answers for all kinds.
 
-use std::net::Shutdown;
+use std::{mem, net::Shutdown};
 
 use tracing::debug;
 
@@ -11,14 +11,98 @@ use super::{
     chunks::Chunks,
     connection::{Phase, SocketConnection},
     driver::Driver,
+    event_loop::EventLoop,
+    ring::system,
 };
 use crate::{
-    base::ids::ConnectionId,
+    base::{ids::ConnectionId, time::Span},
     shard::ports::{Brain, Closing, End},
-    transport::{CloseCause, Received, TransportEnd},
+    transport::{CloseCause, Protocol, Received, TransportEnd},
 };
 
+impl<B: Brain> EventLoop<B> {
+    /// Goes on with TLS handshakes in the order in which their bytes came, for [`HANDSHAKES_TIME`].
+    #[inline]
+    pub(super) fn handle_handshakes(&mut self) {
+        if !self.driver.handshakes.is_empty() {
+            self.go_on_with_handshakes();
+        }
+    }
+
+    #[cold]
+    fn go_on_with_handshakes(&mut self) {
+        let until = system::now() + HANDSHAKES_TIME;
+        while let Some(id) = self.driver.handshakes.pop_front() {
+            self.go_on_with_handshake(id);
+            if until <= system::now() {
+                break;
+            }
+        }
+        self.driver.relieve(&mut self.brain);
+    }
+
+    fn go_on_with_handshake(&mut self, id: ConnectionId) {
+        let EventLoop { brain, driver, listeners, .. } = self;
+        let Some(connection) = driver.get(id) else { return };
+        connection.flags.feed_due = false;
+        driver.touch(id);
+        let connection = driver.present(id);
+        if connection.keeps_bytes() {
+            let protocol = &listeners.listener(connection.listener).protocol;
+            driver.unwrap(id, &mut [], protocol, brain);
+        }
+        driver.tell_end(id, brain);
+        driver.break_off_if_send_failed(id, brain);
+    }
+}
+
 impl Driver {
+    /// Keeps bytes of a TLS handshake until its turn comes. Nothing more is received before. False:
+    /// they are not of a handshake.
+    #[must_use]
+    pub(super) fn hold_handshake(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
+        let connection = self.present(id);
+        if !connection.transport.hold_handshake(bytes) {
+            return false;
+        }
+        if !mem::replace(&mut connection.flags.feed_due, true) {
+            self.handshakes.push_back(id);
+        }
+        self.note_kept(id);
+        self.touch(id);
+        true
+    }
+
+    /// Takes received bytes out of their transport, and hands in what they hold.
+    pub(super) fn unwrap(
+        &mut self,
+        id: ConnectionId,
+        bytes: &mut [u8],
+        protocol: &Protocol,
+        brain: &mut impl Brain,
+    ) {
+        let transport = &mut self.present(id).transport;
+        let held_before = transport.held_bytes();
+        let received = transport.receive(bytes, protocol);
+        if held_before != transport.held_bytes() {
+            self.note_kept(id);
+        }
+        if received.owes || !received.answer.is_empty() {
+            self.note_answer(id, &received);
+        }
+        self.counters.count_handshake(received.handshake);
+        let opened = received.opened;
+        let mqtt = if opened.is_empty() { &*bytes } else { &opened[..] };
+        let mqtt = &mqtt[received.mqtt];
+        if !self.hand_in(id, mqtt, brain) {
+            return self.handle_overflow(id, brain);
+        }
+        if let Some(end) = received.end {
+            return self.handle_transport_end(id, end, brain);
+        }
+        self.watch_record(id, held_before == 0 || !mqtt.is_empty());
+    }
+
     /// Sends what the transport answers at once.
     pub(super) fn note_answer(&mut self, id: ConnectionId, received: &Received) {
         if !received.answer.is_empty()
@@ -92,6 +176,10 @@ impl Driver {
         }
     }
 }
+
+/// Time for steps of TLS handshakes in one turn. A step begins while some of it is left; it takes
+/// about 0.15 ms with a P-256 certificate, and the longer the larger an RSA key is.
+const HANDSHAKES_TIME: Span = Span::from_millis(1);
 
 impl SocketConnection {
     /// Completes the open frame, and appends what the transport itself has to send.

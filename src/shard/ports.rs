@@ -110,6 +110,12 @@ pub struct Load {
     pub ended_moving: u64,
     /// Times that the system could not accept a connection.
     pub accept_errors: u64,
+    /// TLS handshakes that were completed without an earlier session.
+    pub handshakes_full: u64,
+    /// TLS handshakes that resumed an earlier session.
+    pub handshakes_resumed: u64,
+    /// TLS handshakes that were begun and not completed.
+    pub handshakes_failed: u64,
 }
 
 /// How a client takes the unsent bytes of its connection.

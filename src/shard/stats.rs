@@ -164,6 +164,12 @@ counters! {
     ended_websocket => "connections/ended/websocket-frame",
     /// Connections closed because TLS failed, or because what came was not TLS.
     ended_tls => "connections/ended/tls",
+    /// TLS handshakes that were completed without an earlier session.
+    handshakes_full => "tls/handshakes/full",
+    /// TLS handshakes that resumed an earlier session by a ticket.
+    handshakes_resumed => "tls/handshakes/resumed",
+    /// TLS handshakes that were begun and not completed, however their connection ended.
+    handshakes_failed => "tls/handshakes/failed",
     /// Connections closed because the queue of the client was full.
     ended_quota => "connections/ended/quota-exceeded",
     /// Connections closed in favour of others, because their account had most of them.
@@ -229,6 +235,9 @@ impl Counters {
             refused_connections: self.refused_connections + load.connections_refused,
             ended_abruptly: self.ended_abruptly + load.ended_moving,
             accept_errors: load.accept_errors,
+            handshakes_full: load.handshakes_full,
+            handshakes_resumed: load.handshakes_resumed,
+            handshakes_failed: load.handshakes_failed,
             ..self
         }
     }

@@ -19,7 +19,7 @@ pub mod websocket;
 use std::ops::Range;
 
 pub use self::listener::{Listener, Listeners, Protocol};
-use self::tls::{Certified, Tls, TlsEnd, TlsFailure};
+use self::tls::{Certified, Handshake, Tls, TlsEnd, TlsFailure};
 use self::websocket::{CloseCode, Failure, HandshakePolicy, Refusal, WebSocket};
 
 /// The server's end of the transport of one connection.
@@ -47,6 +47,8 @@ pub struct Received {
     pub answer: String,
     /// [`Transport::write_owed`] has something to write.
     pub owes: bool,
+    /// The TLS handshake that these bytes have completed.
+    pub handshake: Option<Handshake>,
     /// Why the input has ended, if it has.
     pub end: Option<TransportEnd>,
 }
@@ -115,6 +117,19 @@ impl Transport {
         matches!(self, Transport::Tcp)
     }
 
+    /// Keeps received bytes that belong to a TLS handshake, for [`Transport::receive`] without
+    /// further ones: a step of a handshake takes so long that it waits for its turn. False: they do
+    /// not, and are not kept.
+    #[must_use]
+    pub fn hold_handshake(&mut self, bytes: &[u8]) -> bool {
+        self.sealer().is_some_and(|tls| tls.hold_handshake(bytes))
+    }
+
+    /// Whether the client has begun a TLS handshake that is not complete.
+    pub fn is_shaking_hands(&self) -> bool {
+        self.tls().is_some_and(Tls::is_shaking_hands)
+    }
+
     /// The head that is written before the MQTT bytes of each send, if there is one.
     #[inline]
     pub fn head(&self) -> Option<Head> {
@@ -135,11 +150,7 @@ impl Transport {
 
     /// Who the client is by its certificate.
     pub fn certified(&self) -> Certified {
-        match self {
-            Transport::Tcp | Transport::WebSocket(_) => Certified::Nobody,
-            Transport::Tls(tls) => tls.certified(),
-            Transport::SecureWebSocket(both) => both.0.certified(),
-        }
+        self.tls().map(Tls::certified).unwrap_or_default()
     }
 
     /// Sets why the broker is about to close. False: this transport cannot tell the client.
@@ -180,6 +191,21 @@ impl Transport {
         }
     }
 
+    /// Bytes of an incomplete TLS record.
+    pub fn record_bytes(&self) -> usize {
+        self.tls().map_or(0, Tls::record_bytes)
+    }
+
+    /// Memory that the transport takes on an idle connection, in bytes.
+    pub fn state_bytes(&self) -> usize {
+        match self {
+            Transport::Tcp => 0,
+            Transport::WebSocket(_) => size_of::<WebSocket>(),
+            Transport::Tls(_) => tls::STATE_BYTES,
+            Transport::SecureWebSocket(_) => tls::STATE_BYTES + size_of::<WebSocket>(),
+        }
+    }
+
     /// Forgets the bytes that it holds: no more bytes are received.
     pub fn forget_held(&mut self) {
         if let Some(tls) = self.sealer() {
@@ -187,6 +213,14 @@ impl Transport {
         }
         if let Some(websocket) = self.websocket() {
             websocket.forget_held();
+        }
+    }
+
+    fn tls(&self) -> Option<&Tls> {
+        match self {
+            Transport::Tcp | Transport::WebSocket(_) => None,
+            Transport::Tls(tls) => Some(tls),
+            Transport::SecureWebSocket(both) => Some(&both.0),
         }
     }
 
@@ -205,8 +239,8 @@ fn receive_tls(tls: &mut Tls, bytes: &mut [u8]) -> Received {
         TlsEnd::Closed => TransportEnd::Closed,
         TlsEnd::Failed(failure) => TransportEnd::TlsFailed(failure),
     });
-    let mqtt = 0..opened.mqtt.len();
-    Received { mqtt, opened: opened.mqtt, owes: tls.owes(), end, ..Received::default() }
+    let (mqtt, handshake) = (0..opened.mqtt.len(), opened.handshake);
+    Received { mqtt, opened: opened.mqtt, owes: tls.owes(), handshake, end, ..Received::default() }
 }
 
 /// WebSocket takes what TLS has opened.
@@ -222,7 +256,7 @@ fn receive_both(
     }
     let received = websocket.receive(&mut opened, policy);
     let (owes, end) = (below.owes || received.owes, received.end.or(below.end));
-    Received { opened, owes, end, ..received }
+    Received { opened, owes, handshake: below.handshake, end, ..received }
 }
 
 /// The head before the MQTT bytes of one send. It is written once their number is known.

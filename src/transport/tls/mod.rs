@@ -10,6 +10,7 @@ mod server;
 use std::{fmt, mem, sync::Arc};
 
 use rustls::{
+    HandshakeKind,
     server::{ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeTlsData, UnbufferedStatus, WriteTraffic},
 };
@@ -32,6 +33,9 @@ const HANDSHAKE: u8 = 22;
 /// The first byte of a CONNECT.
 const CONNECT: u8 = 0x10;
 
+/// Memory of an idle connection, in bytes: [`Tls`], and what rustls keeps behind it.
+pub const STATE_BYTES: usize = size_of::<Tls>() + (1 << 10);
+
 /// TLS on one connection.
 pub struct Tls {
     connection: UnbufferedServerConnection,
@@ -50,7 +54,17 @@ pub struct Tls {
 #[derive(Debug, Default)]
 pub struct Opened {
     pub mqtt: Vec<u8>,
+    /// The handshake that these bytes have completed.
+    pub handshake: Option<Handshake>,
     pub end: Option<TlsEnd>,
+}
+
+/// A handshake that is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    Full,
+    /// By a ticket of an earlier session.
+    Resumed,
 }
 
 /// Why the input has ended.
@@ -108,7 +122,8 @@ impl Tls {
         if self.failed {
             return Opened::default();
         }
-        if let Some(&first) = bytes.first().filter(|_| !mem::replace(&mut self.begun, true))
+        let first = self.held.first().or_else(|| bytes.first());
+        if let Some(&first) = first.filter(|_| !mem::replace(&mut self.begun, true))
             && first != HANDSHAKE
         {
             let failure = match first {
@@ -117,8 +132,10 @@ impl Tls {
                 _ => TlsFailure::NotTls,
             };
             self.failed = true;
+            self.held = Vec::new();
             return Opened { end: Some(TlsEnd::Failed(failure)), ..Opened::default() };
         }
+        let was_shaking = self.connection.is_handshaking();
         let mut opened = Opened::default();
         if self.held.is_empty() {
             let used = self.open(bytes, &mut opened);
@@ -135,7 +152,32 @@ impl Tls {
         if opened.end.is_some() {
             self.forget_held();
         }
+        if was_shaking && !self.connection.is_handshaking() {
+            opened.handshake = Some(match self.connection.handshake_kind() {
+                Some(HandshakeKind::Resumed) => Handshake::Resumed,
+                _ => Handshake::Full,
+            });
+        }
         opened
+    }
+
+    /// Keeps received bytes that belong to a handshake. False: the handshake is over.
+    pub fn hold_handshake(&mut self, bytes: &[u8]) -> bool {
+        let holds = self.connection.is_handshaking() && !self.failed;
+        if holds {
+            self.held.extend_from_slice(bytes);
+        }
+        holds
+    }
+
+    /// Whether the client has begun a handshake that is not complete.
+    pub fn is_shaking_hands(&self) -> bool {
+        self.connection.is_handshaking() && (self.begun || !self.held.is_empty())
+    }
+
+    /// Bytes of an incomplete record.
+    pub fn record_bytes(&self) -> usize {
+        self.held.len()
     }
 
     /// Whether [`Tls::take_owed`] has something.

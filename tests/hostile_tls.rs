@@ -1,0 +1,211 @@
+//! What bad input gets over TLS: an end, a line of the log, a count, and no memory.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+#[path = "foreign/broker.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod broker;
+#[path = "support/client.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod client;
+#[path = "support/tls.rs"]
+mod secure;
+#[path = "support/source.rs"]
+mod source;
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, TcpStream},
+    str,
+    time::{Duration, Instant},
+};
+
+use broker::Broker;
+use client::{Client, resident};
+use ringmq::mqtt::{Connect, Delivery, Packet, PacketId, Publish, PublishProperties, QoS, Version};
+use rustls::version::{TLS12, TLS13};
+use secure::{Stream, open, open_as, packet, send};
+
+const FLAGS: [&str; 5] = [
+    "--listen-tls=127.0.0.1:0",
+    "--tls-cert=tests/tls/server.pem",
+    "--tls-key=tests/tls/server-key.pem",
+    "--connect-timeout=1",
+    "--sys-interval=1",
+];
+/// A counter is told once a second.
+const COUNTS_MAX: usize = 20;
+/// The beginning of a `ClientHello` of 508 bytes.
+const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03half of it";
+
+/// A broker of two shards, and the port of its listener for TLS.
+fn broker(more: &[&str]) -> (Broker, u16) {
+    let mut broker = Broker::ringmq_with(2, &[&FLAGS, more].concat());
+    let line = broker.await_words("listening on mqtts://");
+    let port = line.rsplit(':').next().unwrap().trim().parse().unwrap();
+    (broker, port)
+}
+
+fn connect(port: u16) -> TcpStream {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap()
+}
+
+#[expect(clippy::disallowed_methods, reason = "this test measures time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Waits until this counter below `$SYS/broker` has reached the value, and says what it is then.
+fn await_count(broker: &Broker, topic: &str, value: u64) -> u64 {
+    let mut watcher = Client::connect(broker, Version::V5, &format!("watcher of {topic}"));
+    watcher.subscribe(&format!("$SYS/broker/{topic}"), QoS::AtMostOnce);
+    for _ in 0..COUNTS_MAX {
+        let count = watcher.next(|packet| match packet {
+            Packet::Publish(publish) => str::from_utf8(publish.payload).unwrap().parse().unwrap(),
+            _ => 0,
+        });
+        if let Some(count) = count.filter(|count| *count >= value) {
+            return count;
+        }
+    }
+    panic!("{topic} does not reach {value}")
+}
+
+/// A client with a session and this Keep Alive, in seconds; 0 for none.
+fn join(port: u16, client_id: &str, keep_alive: u16) -> Stream {
+    let mut stream = open(port, &TLS13);
+    let connect = Connect { keep_alive, ..Connect::new(Version::V5, client_id) };
+    send(&mut stream, &Packet::Connect(connect));
+    assert_eq!(packet(&mut stream)[0], 0x20);
+    stream
+}
+
+#[test]
+fn handshakes_that_stop_are_closed_in_time_and_leave_memory_flat() {
+    const CLIENTS: usize = 500;
+    /// Of the allocator, in KiB.
+    const SLACK: u64 = 2 << 10;
+    let (broker, port) = broker(&[]);
+    let mut after = Vec::new();
+    for time in 1..=4 {
+        let mut sockets: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(port)).collect();
+        for socket in &mut sockets {
+            socket.write_all(HALF_A_HELLO).unwrap();
+        }
+        for mut socket in sockets {
+            assert_eq!(socket.read(&mut [0; 1]).unwrap(), 0);
+        }
+        let wanted = time * CLIENTS as u64;
+        assert_eq!(await_count(&broker, "tls/handshakes/failed", wanted), wanted);
+        assert_eq!(await_count(&broker, "connections/ended/connect-timeout", wanted), wanted);
+        after.push(resident(&broker));
+    }
+    println!("resident after {CLIENTS} at a time: {after:?} KiB");
+    assert!(after[3] <= after[0] + SLACK, "{after:?}");
+    broker.stop();
+}
+
+/// A connection that says nothing has begun no handshake; one that ends has one.
+#[test]
+fn handshakes_are_counted_by_how_they_end() {
+    let (broker, port) = broker(&[]);
+    drop(connect(port));
+    let mut plain = connect(port);
+    plain.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(plain.read(&mut [0; 1]).unwrap(), 0);
+    for client_id in ["first", "second"] {
+        join(port, client_id, 60);
+    }
+    assert_eq!(await_count(&broker, "tls/handshakes/full", 2), 2);
+    assert_eq!(await_count(&broker, "tls/handshakes/failed", 1), 1);
+    broker.stop();
+}
+
+#[test]
+fn records_that_are_too_large_end_the_connection() {
+    let (mut broker, port) = broker(&[]);
+    // 16 KiB and 2 KiB are the most that a record may have, before its header.
+    for length in [(18_u16 << 10) + 1, u16::MAX] {
+        let mut socket = connect(port);
+        let [high, low] = length.to_be_bytes();
+        socket.write_all(&[0x16, 3, 1, high, low, 1, 0, 1, 0xFC]).unwrap();
+        assert!(matches!(ends(&mut socket), Ok(0)));
+        broker.await_words("the TLS records of the client are wrong");
+    }
+    // The same from a client that was let in.
+    let mut stream = join(port, "large", 60);
+    stream.sock.write_all(&[0x17, 3, 3, 0xFF, 0xFF, 0]).unwrap();
+    assert!(matches!(ends(&mut stream.sock), Ok(0)));
+    broker.await_words("the TLS records of the client are wrong");
+    broker.stop();
+}
+
+/// Reads to the end, and says how it came.
+fn ends(socket: &mut TcpStream) -> Result<usize, ErrorKind> {
+    let mut bytes = [0; 1 << 10];
+    loop {
+        match socket.read(&mut bytes) {
+            Ok(0) => return Ok(0),
+            Ok(_) => {}
+            Err(error) => return Err(error.kind()),
+        }
+    }
+}
+
+#[test]
+fn certificates_that_do_not_count_are_told_apart_in_the_log() {
+    let (mut broker, port) =
+        broker(&["--tls-client-ca=tests/tls/client-ca.pem", "--tls-crl=tests/tls/revoked.pem"]);
+    let mut failed = 0;
+    for version in [&TLS12, &TLS13] {
+        for (name, words) in [
+            (None, "the client has no certificate, and this listener requires one"),
+            (Some("eve"), "the client's certificate was revoked"),
+            (Some("old"), "the client's certificate has expired"),
+            (Some("stranger"), "the client's certificate is of no authority in --tls-client-ca"),
+            (Some("server-only"), "the client's certificate is not for clients"),
+        ] {
+            let mut stream = open_as(port, version, name);
+            stream.read(&mut [0; 1]).unwrap_err();
+            broker.await_words(words);
+            failed += 1;
+        }
+    }
+    assert_eq!(await_count(&broker, "tls/handshakes/failed", failed), failed);
+    assert_eq!(await_count(&broker, "connections/ended/tls", failed), failed);
+    broker.stop();
+}
+
+/// Without Keep Alive, nothing else would end it.
+#[test]
+fn a_record_that_stays_incomplete_takes_too_long() {
+    let (broker, port) = broker(&["--packet-timeout=1"]);
+    let mut stream = join(port, "half a record", 0);
+    stream.sock.write_all(&[0x17, 3, 3, 0x40, 0, 1, 2, 3]).unwrap();
+    assert!(matches!(ends(&mut stream.sock), Ok(0)));
+    assert_eq!(await_count(&broker, "connections/ended/packet-timeout", 1), 1);
+    broker.stop();
+}
+
+/// At most looks a packet and a record are incomplete, but never the same ones for long.
+#[test]
+fn a_client_that_sends_without_a_pause_is_not_taken_for_a_slow_one() {
+    let (broker, port) = broker(&["--packet-timeout=1"]);
+    let mut stream = join(port, "busy", 0);
+    let payload = vec![b'x'; 3_000];
+    let delivery = Delivery::AtMostOnce;
+    let (topic, properties) = ("busy", PublishProperties::default());
+    let message =
+        Publish { dup: false, retain: false, delivery, topic, properties, payload: &payload };
+    let mut bytes = Vec::new();
+    for _ in 0..10 {
+        Packet::Publish(message).encode(Version::V5, &mut bytes);
+    }
+    let end = now() + Duration::from_secs(3);
+    while now() < end {
+        stream.write_all(&bytes).unwrap();
+    }
+    let delivery = Delivery::AtLeastOnce(PacketId::MIN);
+    send(&mut stream, &Packet::Publish(Publish { delivery, ..message }));
+    assert_eq!(packet(&mut stream)[0], 0x40);
+    broker.stop();
+}

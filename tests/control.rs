@@ -23,9 +23,10 @@ use std::{
 };
 
 use broker::Broker;
-use client::Client;
+use client::{Client, encode};
 use http::{Answer, get, open, raw, request};
-use ringmq::mqtt::{QoS, Version};
+use ringmq::mqtt::{Connect, Packet, QoS, ReasonCode, Version};
+use serde_json::Value;
 
 const ADMIN: &str = "Authorization: Bearer bbbbbbbbbbbbbbbb";
 const READER: &str = "Authorization: Bearer aaaaaaaaaaaaaaaa";
@@ -38,6 +39,16 @@ fn controlled(shards: usize, flags: &[&str]) -> (Broker, u16) {
     let line = broker.await_words("listening on http://127.0.0.1:");
     let port = line.rsplit_once(':').unwrap().1.parse().unwrap();
     (broker, port)
+}
+
+/// A 5.0 client whose session outlasts its connection by so many seconds.
+fn connect_for(broker: &Broker, client_id: &str, seconds: u32) -> Client {
+    let mut client = Client::open(broker, Version::V5);
+    let mut connect = Connect::new(Version::V5, client_id);
+    connect.properties.session_expiry_interval = Some(seconds);
+    client.send(&encode(&Packet::Connect(connect), Version::V5));
+    assert_eq!(client.next(|packet| matches!(packet, Packet::Connack(_))), Some(true));
+    client
 }
 
 /// A file that its owner alone may read.
@@ -86,6 +97,82 @@ fn metrics_and_health_are_told_on_loopback_without_a_token() {
     let emqx = get(port, "/metrics?compat=emqx");
     assert!(emqx.body.contains("\nemqx_client_connected 1\n"), "{emqx:?}");
     assert_problem(&get(port, "/metrics?compat=nats"), 400, "compat");
+    broker.stop();
+}
+
+fn json(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+/// The Client Identifiers of all pages.
+fn walk(port: u16, query: &str) -> Vec<String> {
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = json(&get(port, &format!("/api/v1/clients?{query}{cursor}")));
+        let clients = page["clients"].as_array().unwrap();
+        found.extend(clients.iter().map(|it| it["client_id"].as_str().unwrap().to_owned()));
+        match page["cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn all_clients_are_listed_in_pages_of_any_size() {
+    let (broker, port) = controlled(2, &[]);
+    let names: Vec<String> = (100..400).map(|n| format!("client {n}")).collect();
+    let clients: Vec<Client> =
+        names.iter().map(|name| Client::connect(&broker, Version::V311, name)).collect();
+    for limit in [7, 100, 1000] {
+        assert_eq!(walk(port, &format!("limit={limit}")), names, "{limit}");
+    }
+    assert_eq!(walk(port, "prefix=client%2017"), names[70..80]);
+    assert_eq!(walk(port, "connected=false"), [""; 0]);
+    assert_eq!(walk(port, "user=nobody"), [""; 0]);
+    for wrong in ["limit=0", "limit=1001", "limit=x", "cursor=9.0", "cursor=x", "colour=red"] {
+        let answer = get(port, &format!("/api/v1/clients?{wrong}"));
+        assert_problem(&answer, 400, wrong.split('=').next().unwrap());
+    }
+    drop(clients);
+    broker.stop();
+}
+
+#[test]
+fn a_client_is_shown_and_kicked_and_its_session_ended() {
+    let tokens = secret_file("control-kick-tokens", TOKENS);
+    let (mut broker, port) = controlled(2, &["--http-token-file", tokens.to_str().unwrap()]);
+    let mut client = connect_for(&broker, "a/b c", 600);
+    client.subscribe("x", QoS::AtLeastOnce);
+    let path = "/api/v1/clients/a%2Fb%20c";
+    let shown = json(&get(port, path));
+    assert_eq!((&shown["client_id"], &shown["connected"]), (&"a/b c".into(), &true.into()));
+    assert_eq!(
+        (&shown["connection"]["version"], &shown["subscriptions"]),
+        (&"5.0".into(), &1.into())
+    );
+    assert_eq!((&shown["session_expiry"], &shown["user"]), (&600.into(), &Value::Null));
+    let delete = |path: &str| request(port, &format!("DELETE {path}"), &[ADMIN], "");
+    assert_problem(&request(port, &format!("DELETE {path}"), &[], ""), 401, "admin");
+    assert_eq!(delete(path).status, 204);
+    let code = client.next(|packet| match packet {
+        Packet::Disconnect(disconnect) => disconnect.reason_code,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(code, Some(ReasonCode::AdministrativeAction));
+    assert_eq!(client.next(|_| ()), None);
+    let line = broker.await_words("a client was disconnected over HTTP");
+    assert!(line.contains("the token in line 2 from 127.0.0.1:"), "{line}");
+    assert_problem(&delete(path), 404, "connected");
+    assert_eq!(json(&get(port, path))["connected"], false);
+    assert_eq!(delete("/api/v1/sessions/a%2Fb%20c").status, 204);
+    assert_problem(&delete("/api/v1/sessions/a%2Fb%20c"), 404, "session");
+    assert_problem(&get(port, path), 404, "session");
+    let name = "ringmq_connections_ended_total{reason=\"kicked\"}";
+    assert_eq!(metric(port, name).as_deref(), Some("1"));
     broker.stop();
 }
 

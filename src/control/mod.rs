@@ -10,6 +10,8 @@
 
 #![forbid(unsafe_code)]
 
+mod api;
+mod clients;
 mod connections;
 mod gate;
 mod health;

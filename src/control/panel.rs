@@ -42,12 +42,34 @@ impl Panel {
         Ok(answers)
     }
 
+    /// The answer of one shard.
+    pub(super) async fn ask(&self, shard: ShardId, question: &Question) -> Result<Answer, Problem> {
+        let _turn = self.turn.acquire().await.map_err(|_| ended())?;
+        answer_of(self.send(shard, question)?).await
+    }
+
+    /// Has all shards do something. False: there was nothing to do on any of them.
+    pub(super) async fn change(&self, question: &Question) -> Result<bool, Problem> {
+        let answers = self.ask_all(question).await?;
+        Ok(answers.iter().any(|answer| matches!(answer, Answer::Done)))
+    }
+
+    /// The shard with this number, if there is one.
+    pub(super) fn shard(&self, index: usize) -> Option<ShardId> {
+        self.shards.all().nth(index)
+    }
+
+    /// The next shard, if there is one.
+    pub(super) fn after(&self, shard: ShardId) -> Option<ShardId> {
+        self.shard(shard.index() + 1)
+    }
+
     /// What each shard has counted.
     pub(super) async fn figures(&self) -> Result<Vec<Figures>, Problem> {
         let answers = self.ask_all(&Question::Figures).await?;
         let figures = answers.into_iter().filter_map(|answer| match answer {
             Answer::Figures(figures) => Some(*figures),
-            Answer::Nothing => None,
+            _ => None,
         });
         Ok(figures.collect())
     }

@@ -8,10 +8,11 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{delete, get},
 };
 
 use super::{
+    clients,
     gate::Gate,
     health::{healthz, readyz},
     metrics::metrics,
@@ -25,6 +26,9 @@ pub(super) fn router(panel: Panel, gate: Arc<Gate>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/api/v1/clients", get(clients::list))
+        .route("/api/v1/clients/{id}", get(clients::get).delete(clients::kick))
+        .route("/api/v1/sessions/{id}", delete(clients::end_session))
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
         .layer(middleware::from_fn_with_state(gate, pass))

@@ -3,6 +3,9 @@
 //! A question is answered in one turn. What one question may make a shard do is bounded, however
 //! much the shard holds: lists are asked for in parts.
 
+mod clients;
+
+pub use self::clients::{ClientPage, ClientReport, ConnectionReport, Sought};
 use super::{
     Shard,
     ports::{Load, Ports},
@@ -17,6 +20,14 @@ pub enum Question {
     Alive,
     /// What the shard has counted.
     Figures,
+    /// The sessions from this place on, a bounded number.
+    Clients { from: u32, sought: Sought, count: usize },
+    /// The session with this Client Identifier.
+    Client(String),
+    /// To end the connection of the session with this Client Identifier.
+    Kick(String),
+    /// To end the session with this Client Identifier, and its connection before.
+    EndSession(String),
 }
 
 /// What the shard says.
@@ -25,6 +36,10 @@ pub enum Answer {
     /// There is nothing to say.
     Nothing,
     Figures(Box<Figures>),
+    Clients(ClientPage),
+    Client(Box<ClientReport>),
+    /// It was done. `Nothing` says that there was nothing to do.
+    Done,
 }
 
 /// What a shard has counted since its start.
@@ -48,6 +63,12 @@ impl Shard {
         match question {
             Question::Alive => Answer::Nothing,
             Question::Figures => Answer::Figures(Box::new(self.figures(ports))),
+            Question::Clients { from, sought, count } => {
+                Answer::Clients(self.client_page(*from, sought, *count))
+            }
+            Question::Client(client_id) => self.client(client_id),
+            Question::Kick(client_id) => self.kick(client_id, ports),
+            Question::EndSession(client_id) => self.end_session_of(client_id, ports),
         }
     }
 

@@ -230,6 +230,11 @@ impl MqttConnection {
         self.last_packet = now;
     }
 
+    /// Seconds; 0 is never.
+    pub(super) fn keep_alive(&self) -> u16 {
+        self.keep_alive
+    }
+
     /// When the client will have been silent for too long: one and a half times its Keep Alive.
     /// [MQTT-3.1.2-22]
     pub(super) fn keep_alive_deadline(&self) -> Option<Moment> {

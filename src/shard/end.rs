@@ -93,6 +93,8 @@ pub(super) enum Cause {
     /// CONNACK is larger than the Maximum Packet Size of the client, and no packet may come before
     /// CONNACK. [MQTT-3.2.0-1]
     ConnackTooLarge,
+    /// An administrator has ended it.
+    Kicked,
     ShuttingDown,
 }
 
@@ -126,6 +128,7 @@ impl Cause {
             Cause::NotAuthenticated => Some(Reason::NotAuthenticated),
             Cause::TooManyFailures => Some(Reason::TooManyFailures),
             Cause::AnswerTooLarge => Some(Reason::AnswerTooLarge),
+            Cause::Kicked => Some(Reason::Kicked),
             Cause::ShuttingDown => Some(Reason::ShuttingDown),
         }
     }

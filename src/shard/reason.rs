@@ -127,6 +127,8 @@ reasons! {
         "too many messages are queued for this client: acknowledge sooner, or subscribe to less";
     AnswerTooLarge = PacketTooLarge,
         "the response is larger than the Maximum Packet Size in CONNECT";
+    Kicked = AdministrativeAction,
+        "an administrator has ended this connection";
     ShuttingDown = ServerShuttingDown,
         "the server is shutting down: connect again later";
 }

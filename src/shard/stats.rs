@@ -176,6 +176,8 @@ counters! {
     ended_share => "connections/ended/share",
     /// Connections closed because a message was refused and no acknowledgement could say so.
     ended_refused => "connections/ended/refused",
+    /// Connections that an administrator has ended.
+    ended_kicked => "connections/ended/kicked",
     /// Connections closed because the broker stops.
     ended_shutting_down => "connections/ended/shutting-down",
     /// Messages, Wills and subscriptions whose topic has too many levels.
@@ -301,6 +303,7 @@ impl Counters {
             Cause::PartialOverflow => self.ended_partial_overflow += 1,
             Cause::PacketTimeout => self.ended_packet_timeout += 1,
             Cause::Stalled => self.ended_stalled += 1,
+            Cause::Kicked => self.ended_kicked += 1,
             Cause::ShuttingDown => self.ended_shutting_down += 1,
         }
     }

@@ -5,13 +5,16 @@ mod families;
 mod text;
 
 use axum::{
-    extract::{Query, State, rejection::QueryRejection},
+    extract::State,
     http::{HeaderValue, header},
-    response::{IntoResponse, Response},
+    response::IntoResponse,
 };
 use serde::Deserialize;
 
-use super::{panel::Panel, problem::Problem};
+use super::{
+    api::{Answered, Asked, asked},
+    panel::Panel,
+};
 use crate::{
     base::time::Span,
     routing::Tally,
@@ -38,12 +41,8 @@ pub(super) struct Wanted {
     compat: Names,
 }
 
-pub(super) async fn metrics(
-    State(panel): State<Panel>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
-) -> Result<Response, Problem> {
-    let wrong = "`compat` is mosquitto or emqx, and there is no other parameter";
-    let Query(Wanted { compat }) = wanted.map_err(|_| Problem::bad_request(wrong))?;
+pub(super) async fn metrics(State(panel): State<Panel>, wanted: Asked<Wanted>) -> Answered {
+    let Wanted { compat } = asked(wanted)?;
     let figures = panel.figures().await?;
     let sums = Sums::of(&figures);
     let text = match compat {

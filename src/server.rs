@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use tracing::{info, warn};
 
 pub use self::{check::check, store_tools::store};
-use self::{log::Log, reload::Reload};
+use self::{control::Helm, log::Log, reload::Reload};
 use crate::{
     access::{Accounts, Acl, Failures, Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
@@ -49,8 +49,9 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
     let control = control::bind(config)?;
     let rules = rules(config, listeners.clone().into(), None)?;
     let renewal = control.as_ref().map(Control::renewal);
-    let mut reload =
-        Reload::new(source.clone(), config.clone(), rules.clone(), (log.filter(), renewal));
+    let (helm, orders) = Helm::new(log.filter(), config);
+    let mut reload = Reload::new(source.clone(), config.clone(), rules.clone(), log.filter());
+    reload.serve(renewal, orders);
     let started_at = runtime::now();
     // The seed is secret, so that clients cannot guess which keys collide.
     let new_seed = getrandom::u64().context("the kernel's random numbers")?;
@@ -88,7 +89,7 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
         info!(version, shards, connections_max, listeners = listeners.join(", "), "started");
         // The broker runs even if the banner cannot be written.
         drop(announce(config, started, &listeners));
-        running = control.and_then(|control| control::start(control, started));
+        running = control.and_then(|control| control::start(control, started, helm));
     };
     let reload = move |reloader: &mut Reloader| reload.handle_hang_up(reloader);
     let config = runtime_config(config, listeners, hang_ups);

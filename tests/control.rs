@@ -177,6 +177,116 @@ fn a_client_is_shown_and_kicked_and_its_session_ended() {
 }
 
 #[test]
+fn messages_are_published_listed_and_deleted() {
+    let tokens = secret_file("control-publish-tokens", TOKENS);
+    let (broker, port) = controlled(2, &["--http-token-file", tokens.to_str().unwrap()]);
+    let mut client = Client::connect(&broker, Version::V5, "reader");
+    client.subscribe("news/#", QoS::AtLeastOnce);
+    let publish = |body: &str| request(port, "POST /api/v1/publish", &[ADMIN], body);
+    let text = r#"{"topic":"news/a","payload":"hallo","qos":1,"retain":true,"content_type":"t"}"#;
+    assert_eq!(json(&publish(text))["matched"], true);
+    let seen = client.next(|packet| match packet {
+        Packet::Publish(it) => {
+            let kind = it.properties.application.content_type.map(str::to_owned);
+            (it.topic.to_owned(), it.payload.to_vec(), it.delivery.qos(), kind)
+        }
+        other => panic!("{other:?}"),
+    });
+    let expected = ("news/a".to_owned(), b"hallo".to_vec(), QoS::AtLeastOnce, Some("t".to_owned()));
+    assert_eq!(seen, Some(expected));
+    for n in 0..9 {
+        let body = format!(r#"{{"topic":"old/{n}","payload_base64":"/wA=","retain":true}}"#);
+        assert_eq!(publish(&body).status, 200);
+    }
+    let page = json(&get(port, "/api/v1/retained?filter=old/%23&limit=5"));
+    let topics = |page: &Value| -> Vec<String> {
+        let messages = page["messages"].as_array().unwrap();
+        messages.iter().map(|it| it["topic"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(topics(&page), ["old/0", "old/1", "old/2", "old/3", "old/4"]);
+    let cursor = page["cursor"].as_str().unwrap().replace('/', "%2F");
+    let page = json(&get(port, &format!("/api/v1/retained?filter=old/%23&cursor={cursor}")));
+    assert_eq!((topics(&page).len(), &page["cursor"]), (4, &Value::Null));
+    let whole = json(&get(port, "/api/v1/retained/old%2F3"));
+    assert_eq!((&whole["payload"], &whole["payload_base64"]), (&Value::Null, &"/wA=".into()));
+    let delete =
+        |topic: &str| request(port, &format!("DELETE /api/v1/retained/{topic}"), &[ADMIN], "");
+    assert_eq!((delete("news%2Fa").status, delete("news%2Fa").status), (204, 404));
+    let page = json(&get(port, "/api/v1/retained?filter=news/%23"));
+    assert_eq!(topics(&page), [""; 0]);
+    for (body, status, words) in [
+        ("", 400, "line 1"),
+        ("{\"topic\":", 400, "line 1"),
+        ("[]", 400, "wrong"),
+        (r#"{"topic":"a","colour":1}"#, 400, "colour"),
+        (r#"{"topic":"a","qos":3}"#, 400, "qos"),
+        (r#"{"topic":"a","payload":"","payload_base64":""}"#, 400, "both"),
+        (r#"{"topic":"a","payload_base64":"?"}"#, 400, "base64"),
+        (r#"{"topic":"a/#"}"#, 422, "wildcard"),
+        (r#"{"topic":"$SYS/a"}"#, 422, "reserved"),
+    ] {
+        assert_problem(&publish(body), status, words);
+    }
+    assert_problem(&get(port, "/api/v1/retained?filter=a%23"), 400, "filter");
+    let large = format!(r#"{{"topic":"a","payload":"{}"}}"#, "x".repeat(2 << 20));
+    assert_problem(&publish(&large), 413, "1 MiB");
+    broker.stop();
+}
+
+#[test]
+fn the_configuration_and_the_log_are_shown_and_changed() {
+    let tokens = secret_file("control-config-tokens", TOKENS);
+    let config = secret_file("control-config.toml", "[features]\nmax-keep-alive = 50\n");
+    let path = config.to_str().unwrap();
+    let flags = ["--http-token-file", tokens.to_str().unwrap(), "--config", path];
+    let (mut broker, port) = controlled(1, &flags);
+    let setting = |key: &str| {
+        let settings = json(&get(port, "/api/v1/config"))["settings"].clone();
+        let found = settings.as_array().unwrap().iter().find(|it| it["key"] == key).cloned();
+        found.map(|it| format!("{} {}", it["values"][0], it["source"])).unwrap()
+    };
+    assert_eq!(setting("max-keep-alive"), r#""50" "file""#);
+    assert_eq!(setting("shards"), r#""1" "flag""#);
+    let reload = || request(port, "POST /api/v1/reload", &[ADMIN], "");
+    fs::write(&config, "[features]\nmax-keep-alive = 40\n").unwrap();
+    assert_eq!(reload().status, 204);
+    assert_eq!(setting("max-keep-alive"), r#""40" "file""#);
+    fs::write(&config, "[features]\nmax-keep-live = 30\n").unwrap();
+    assert_problem(&reload(), 422, "did you mean `max-keep-alive`");
+    assert_eq!(setting("max-keep-alive"), r#""40" "file""#);
+    let log = |filter: &str| {
+        let body = format!("{{\"filter\":\"{filter}\"}}");
+        request(port, "PUT /api/v1/log", &[ADMIN], &body)
+    };
+    assert_eq!(json(&get(port, "/api/v1/log"))["filter"], "info");
+    assert_eq!(log("info,ringmq::shard=debug").status, 204);
+    let line = broker.await_words("the filter of the log is changed over HTTP");
+    assert!(line.contains("the token in line 2"), "{line}");
+    drop(Client::open(&broker, Version::V5));
+    broker.await_words("DEBUG");
+    assert_problem(&log("loud"), 422, "loud");
+    broker.stop();
+}
+
+/// Whatever the document describes is answered, and as it says.
+#[test]
+fn answers_are_those_of_the_document() {
+    let (broker, port) = controlled(1, &[]);
+    let document = json(&get(port, "/api/v1/openapi.json"));
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, described) in methods.as_object().unwrap() {
+            let path = path.replace("{id}", "a").replace("{topic}", "a");
+            let line = format!("{} {path}", method.to_uppercase());
+            let status = request(port, &line, &[], "").status;
+            assert!(described["responses"].get(status.to_string()).is_some(), "{line}: {status}");
+            assert!(status != 404 || path.ends_with("/a"), "{line}");
+            assert_eq!(status == 401, method != "get", "{line}");
+        }
+    }
+    broker.stop();
+}
+
+#[test]
 fn wrong_requests_are_answered_in_words() {
     let tokens = secret_file("control-tokens", TOKENS);
     let (broker, port) = controlled(1, &["--http-token-file", tokens.to_str().unwrap()]);

@@ -8,6 +8,7 @@ use super::{
     control::ControlFlags,
     cpus::CpuList,
     keys::{FILE_FLAG, with_switches},
+    settings::Setting,
     store::StoreOrder,
     tls::TlsFlags,
     users::{PasswdFlags, ScramFlags},
@@ -110,6 +111,9 @@ pub(super) struct Flags {
     /// Whether anonymous clients are let in, for the addresses of `[[listener]]` tables.
     #[arg(skip)]
     pub(super) anonymous_at: Vec<(SocketAddr, Option<bool>)>,
+    /// All of them in words.
+    #[arg(skip)]
+    pub(super) settings: Vec<Setting>,
     #[command(flatten, next_help_heading = "Network")]
     pub(super) network: NetworkFlags,
     #[command(flatten, next_help_heading = "TLS")]

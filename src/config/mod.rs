@@ -14,6 +14,7 @@ mod flags;
 mod keys;
 mod listener;
 mod memory;
+mod settings;
 mod source;
 mod store;
 mod tls;
@@ -33,6 +34,7 @@ use thiserror::Error;
 pub use self::{
     control::ControlOptions,
     file::FileFault,
+    settings::Setting,
     source::{Source, SourceError},
     store::{DataDir, StoreOrder},
     tls::{ClientFiles, TlsListeners},
@@ -109,6 +111,11 @@ impl Order {
 pub fn table_of(flag: &str) -> Option<String> {
     let keys = Key::all(&broker_flags());
     keys.into_iter().find(|key| key.flag == flag).map(|key| key.section)
+}
+
+/// Whether the log can have this filter.
+pub fn check_log_filter(filter: &str) -> Result<(), String> {
+    values::parse_log_filter(filter).map(drop)
 }
 
 fn users<T: FromArgMatches>(matches: &ArgMatches) -> T {
@@ -191,6 +198,9 @@ pub struct Config {
     /// A valid filter in the syntax of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
     pub log_format: LogFormat,
+
+    /// All settings in words.
+    pub settings: Vec<Setting>,
 }
 
 impl Config {
@@ -207,7 +217,7 @@ impl Config {
     fn new(flags: Flags, available: &CpuList) -> Result<Config, Contradiction> {
         let Flags { network, shards, limits, access, store, offer, referral, sharing, .. } = flags;
         let (tls, tuning, control, log) = (flags.tls, flags.tuning, flags.control, flags.log);
-        let anonymous_at = flags.anonymous_at;
+        let (anonymous_at, settings) = (flags.anonymous_at, flags.settings);
         check_limits(&limits)?;
         let anonymous = anonymous(&access, &tls);
         check_listeners(&network, &tls, anonymous, &anonymous_at)?;
@@ -244,6 +254,7 @@ impl Config {
             sys_interval: Some(tuning.sys_interval).filter(|interval| !interval.is_zero()),
             log_filter: log.filter,
             log_format: log.format,
+            settings,
         })
     }
 }

@@ -21,6 +21,7 @@ use super::{
     flags::{Flags, broker_flags},
     keys::{FILE_FLAG, Key, Takes, VARIABLE_PREFIX, nearest},
     listener::{ListenerFlags, listener_flags},
+    settings::{Sources, settings},
 };
 
 /// The flags and the variables of this process, and the path of its configuration file.
@@ -83,7 +84,10 @@ impl Source {
         let keys = Key::all(&command);
         let file = self.of_file(&command)?;
         let (mut all, mut listeners) = (file.values, file.listeners);
-        for above in [self.of_environment(&command, &keys)?, self.given.clone()] {
+        let mut sources: Sources = all.keys().map(|&place| (place, "file")).collect();
+        let environment = self.of_environment(&command, &keys)?;
+        for (name, above) in [("environment", environment), ("flag", self.given.clone())] {
+            sources.extend(above.keys().map(|&place| (place, name)));
             if above.keys().any(|&place| keys[place].makes_listeners()) {
                 all.retain(|&place, _| !keys[place].makes_listeners());
                 listeners.clear();
@@ -98,6 +102,7 @@ impl Source {
         for listener in listeners {
             listener.add_to(&mut flags).expect("the file was checked when it was read");
         }
+        flags.settings = settings(&command, &keys, &all, &sources);
         Ok(flags)
     }
 

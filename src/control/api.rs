@@ -1,8 +1,9 @@
 //! What all routes of the API share: JSON in and out, pages, and who asks.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use axum::{
+    body::{Body, to_bytes},
     extract::{
         FromRequestParts, Path, Query,
         rejection::{PathRejection, QueryRejection},
@@ -10,7 +11,8 @@ use axum::{
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time;
 
 use super::{connections::Peer, problem::Problem, tokens::Bearer};
 
@@ -41,6 +43,17 @@ pub(super) fn json(value: &impl Serialize) -> Answered {
 /// The answer to a change that was made.
 pub(super) fn done() -> Response {
     StatusCode::NO_CONTENT.into_response()
+}
+
+/// The body of a request, which is JSON.
+pub(super) async fn body<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
+    let too_large = "the body is larger than 1 MiB, or did not come as a whole";
+    let too_slow = "the body did not come within 5 seconds";
+    let bytes = time::timeout(BODY_TIME_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
+    let bytes = bytes.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, too_slow))?;
+    let bytes = bytes.map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, too_large))?;
+    let wrong = |error| Problem::bad_request(format!("the body is wrong: {error}"));
+    serde_json::from_slice(&bytes).map_err(wrong)
 }
 
 /// How many entries a page has.
@@ -78,5 +91,7 @@ impl<S: Sync> FromRequestParts<S> for Actor {
     }
 }
 
+const BODY_BYTES_MAX: usize = 1 << 20;
+const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1000;

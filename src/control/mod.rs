@@ -15,10 +15,13 @@ mod clients;
 mod connections;
 mod gate;
 mod health;
+mod messages;
 mod metrics;
+mod openapi;
 mod panel;
 mod problem;
 mod routes;
+mod steering;
 mod tokens;
 
 use std::{
@@ -31,8 +34,11 @@ use std::{
 use thiserror::Error;
 use tokio::{runtime, sync::oneshot, task::LocalSet};
 
-pub use self::tokens::{TokenFault, Tokens};
 use self::{gate::Gate, panel::Panel};
+pub use self::{
+    steering::{Outcome, Setting, Steering},
+    tokens::{TokenFault, Tokens},
+};
 use crate::runtime::Shards;
 
 /// Where the control thread listens, and for whom.
@@ -83,12 +89,16 @@ impl Control {
     }
 
     /// Starts the thread, which answers until the returned value is dropped.
-    pub fn start(self, shards: Shards) -> Result<Running, ControlFault> {
+    pub fn start(
+        self,
+        shards: Shards,
+        steering: Arc<dyn Steering>,
+    ) -> Result<Running, ControlFault> {
         let executor = runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             let Control { listener, gate, .. } = self;
-            let router = routes::router(Panel::new(shards), gate);
+            let router = routes::router(Panel::new(shards, steering), gate);
             LocalSet::new().block_on(&executor, async move {
                 // An error says that the owner has gone without a word, which ends the thread too.
                 connections::serve_until(listener, router, stopped).await;

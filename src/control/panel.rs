@@ -7,7 +7,7 @@ use tokio::{
     time,
 };
 
-use super::problem::Problem;
+use super::{problem::Problem, steering::Steering};
 use crate::{
     base::ids::ShardId,
     runtime::Shards,
@@ -15,15 +15,20 @@ use crate::{
 };
 
 /// Asks shards, one question at a time: whatever comes over HTTP, a shard has one to answer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Panel {
     shards: Shards,
+    steering: Arc<dyn Steering>,
     turn: Arc<Semaphore>,
 }
 
 impl Panel {
-    pub(super) fn new(shards: Shards) -> Panel {
-        Panel { shards, turn: Arc::new(Semaphore::new(1)) }
+    pub(super) fn new(shards: Shards, steering: Arc<dyn Steering>) -> Panel {
+        Panel { shards, steering, turn: Arc::new(Semaphore::new(1)) }
+    }
+
+    pub(super) fn steering(&self) -> &dyn Steering {
+        &*self.steering
     }
 
     /// Whether clients are let in.

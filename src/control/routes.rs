@@ -8,16 +8,19 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get},
+    routing::{delete, get, post},
 };
 
 use super::{
     clients,
     gate::Gate,
     health::{healthz, readyz},
+    messages,
     metrics::metrics,
+    openapi,
     panel::Panel,
     problem::Problem,
+    steering,
 };
 
 /// All routes, behind the gate.
@@ -26,9 +29,19 @@ pub(super) fn router(panel: Panel, gate: Arc<Gate>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/api/v1/openapi.json", get(openapi::document))
         .route("/api/v1/clients", get(clients::list))
         .route("/api/v1/clients/{id}", get(clients::get).delete(clients::kick))
         .route("/api/v1/sessions/{id}", delete(clients::end_session))
+        .route("/api/v1/publish", post(messages::publish))
+        .route("/api/v1/retained", get(messages::list_retained))
+        .route(
+            "/api/v1/retained/{topic}",
+            get(messages::get_retained).delete(messages::delete_retained),
+        )
+        .route("/api/v1/config", get(steering::get_config))
+        .route("/api/v1/reload", post(steering::reload))
+        .route("/api/v1/log", get(steering::get_log).put(steering::set_log))
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
         .layer(middleware::from_fn_with_state(gate, pass))

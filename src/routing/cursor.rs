@@ -124,6 +124,18 @@ impl Cursor {
         self.filter.as_filter()
     }
 
+    /// Goes on behind this name, to which an earlier cursor of the same filter has come.
+    pub fn go_on_after(&mut self, name: &str) {
+        name.clone_into(&mut self.position);
+        let has_wildcard = self.filter().has_wildcard();
+        self.progress = if has_wildcard { Progress::Scanning } else { Progress::Ended };
+    }
+
+    /// The last name looked at.
+    pub fn position(&self) -> &str {
+        &self.position
+    }
+
     /// The subscription has No Local, or has it no longer. `latest` is the number of the store's
     /// latest update.
     pub fn set_no_local(&mut self, no_local: bool, latest: u64) {
@@ -191,6 +203,32 @@ mod tests {
                 Step::Pause => budget = step,
                 Step::End => return found,
             }
+        }
+    }
+
+    /// A list is read in pages, by a new cursor for each.
+    #[test]
+    fn a_new_cursor_goes_on_where_another_one_stopped() {
+        let mut names = twin::names();
+        names.sort();
+        let store = store(&names);
+        for filter in twin::filters() {
+            let matching = names.iter().filter(|name| twin::matches(&filter, name));
+            let expected: Vec<String> = matching.cloned().collect();
+            let (mut found, mut after) = (Vec::new(), None::<String>);
+            loop {
+                let mut cursor = store.open(TopicFilter::parse(&filter).unwrap());
+                if let Some(after) = &after {
+                    cursor.go_on_after(after);
+                }
+                match store.next(&mut cursor, &Missed::default(), &mut 2) {
+                    Step::Found(name, _) => found.push(name.as_str().to_owned()),
+                    Step::Pause => {}
+                    Step::End => break,
+                }
+                after = Some(cursor.position().to_owned());
+            }
+            assert_eq!(found, expected, "{filter}");
         }
     }
 

@@ -1,13 +1,21 @@
 //! The control thread of the broker, as the configuration wants it.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, PoisonError,
+        mpsc::{self, Receiver, Sender},
+    },
+};
 
 use anyhow::{Context, Result};
+use signal_hook::{consts::SIGHUP, low_level};
 use tracing::error;
 
+use super::log::LogFilter;
 use crate::{
-    config::Config,
-    control::{Control, Options, Running, Tokens},
+    config::{self, Config},
+    control::{Control, Options, Outcome, Running, Setting, Steering, Tokens},
     runtime::Started,
 };
 
@@ -29,8 +37,8 @@ pub(super) fn tokens(config: &Config) -> Result<Option<Tokens>> {
 }
 
 /// Starts the thread. The broker runs without it if the system gives no thread.
-pub(super) fn start(control: Control, started: &Started) -> Option<Running> {
-    let running = control.start(started.shards.clone());
+pub(super) fn start(control: Control, started: &Started, helm: Helm) -> Option<Running> {
+    let running = control.start(started.shards.clone(), Arc::new(helm));
     running.inspect_err(|fault| error!("{fault}")).ok()
 }
 
@@ -38,3 +46,74 @@ pub(super) fn start(control: Control, started: &Started) -> Option<Running> {
 pub(super) fn words_of(control: &Control) -> String {
     format!("http://{}", control.address())
 }
+
+/// What the control thread changes besides shards.
+#[derive(Clone)]
+pub(super) struct Helm {
+    log_filter: LogFilter,
+    settings: Arc<Lock<Vec<Setting>>>,
+    reloads: Sender<Outcome>,
+}
+
+/// The other end, which the thread of the signals has.
+pub(super) struct Orders {
+    settings: Arc<Lock<Vec<Setting>>>,
+    reloads: Receiver<Outcome>,
+}
+
+impl Helm {
+    pub(super) fn new(log_filter: LogFilter, config: &Config) -> (Helm, Orders) {
+        let settings = Arc::new(Lock::new(settings(config)));
+        let (sender, receiver) = mpsc::channel();
+        let orders = Orders { settings: Arc::clone(&settings), reloads: receiver };
+        (Helm { log_filter, settings, reloads: sender }, orders)
+    }
+}
+
+impl Orders {
+    /// Those who have asked for a reload.
+    pub(super) fn take(&self) -> Vec<Outcome> {
+        self.reloads.try_iter().collect()
+    }
+
+    /// These settings are in force from now on.
+    pub(super) fn show(&self, config: &Config) {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings(config);
+    }
+}
+
+impl Steering for Helm {
+    fn log_filter(&self) -> String {
+        self.log_filter.text()
+    }
+
+    fn set_log_filter(&self, filter: &str) -> Result<(), String> {
+        config::check_log_filter(filter)?;
+        self.log_filter.set(filter);
+        Ok(())
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn reload(&self, outcome: Outcome) {
+        // An order that nobody takes is dropped, which its owner notices.
+        if self.reloads.send(outcome).is_ok() {
+            drop(low_level::raise(SIGHUP));
+        }
+    }
+}
+
+fn settings(config: &Config) -> Vec<Setting> {
+    let setting = |it: &config::Setting| Setting {
+        section: it.section.clone(),
+        key: it.key.clone(),
+        values: it.values.clone(),
+        source: it.source,
+    };
+    config.settings.iter().map(setting).collect()
+}
+
+#[expect(clippy::disallowed_types, reason = "taken by a request or a reload, never by a shard")]
+type Lock<T> = std::sync::Mutex<T>;

@@ -64,6 +64,13 @@ impl LogFilter {
         // It fails only when the log has ended.
         drop(self.0.reload(parsed(filter)));
     }
+
+    /// The filter in words.
+    pub(super) fn text(&self) -> String {
+        let shown = self.0.with_current(ToString::to_string).unwrap_or_default();
+        let wanted = shown.split(',').filter(|directive| *directive != QUIET);
+        wanted.collect::<Vec<_>>().join(",")
+    }
 }
 
 /// The executor's library logs its internals. They are logged only if the filter asks for it.

@@ -6,7 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tracing::{error, info, warn};
 
-use super::{control, listeners, log::LogFilter, rules};
+use super::{
+    control::{self, Orders},
+    listeners,
+    log::LogFilter,
+    rules,
+};
 use crate::{
     config::{Config, Source},
     control::TokenRenewal,
@@ -22,6 +27,8 @@ pub(super) struct Reload {
     log_filter: LogFilter,
     /// Gives the control thread its tokens, if there is one.
     tokens: Option<TokenRenewal>,
+    /// What the control thread has asked for, if there may be one.
+    orders: Option<Orders>,
 }
 
 impl Reload {
@@ -29,15 +36,28 @@ impl Reload {
         source: Source,
         config: Config,
         rules: Rules,
-        (log_filter, tokens): (LogFilter, Option<TokenRenewal>),
+        log_filter: LogFilter,
     ) -> Reload {
-        Reload { source, config, rules: Arc::new(rules), log_filter, tokens }
+        let (tokens, orders) = (None, None);
+        Reload { source, config, rules: Arc::new(rules), log_filter, tokens, orders }
+    }
+
+    /// Does what a control thread asks for.
+    pub(super) fn serve(&mut self, tokens: Option<TokenRenewal>, orders: Orders) {
+        (self.tokens, self.orders) = (tokens, Some(orders));
     }
 
     pub(super) fn handle_hang_up(&mut self, reloader: &mut Reloader) {
-        match self.read_again(reloader) {
+        // One that comes later has sent a signal of its own.
+        let asked = self.orders.as_ref().map(Orders::take).unwrap_or_default();
+        let done = self.read_again(reloader);
+        match &done {
             Ok(()) => info!("SIGHUP: the configuration was read again, with all its files"),
             Err(error) => error!("SIGHUP: the configuration stays as it was: {error:#}"),
+        }
+        let said = done.map_err(|error| format!("{error:#}"));
+        for outcome in asked {
+            outcome(said.clone());
         }
     }
 
@@ -56,6 +76,9 @@ impl Reload {
         }
         for name in self.config.fixed_changes(&config) {
             warn!("SIGHUP: {name} has changed, which holds from the next start of the broker");
+        }
+        if let Some(orders) = &self.orders {
+            orders.show(&config);
         }
         self.config = config;
         Ok(())

@@ -4,8 +4,12 @@
 //! much the shard holds: lists are asked for in parts.
 
 mod clients;
+mod messages;
 
-pub use self::clients::{ClientPage, ClientReport, ConnectionReport, Sought};
+pub use self::{
+    clients::{ClientPage, ClientReport, ConnectionReport, Sought},
+    messages::{Outgoing, RetainedMessage, RetainedPage, RetainedReport},
+};
 use super::{
     Shard,
     ports::{Load, Ports},
@@ -28,6 +32,12 @@ pub enum Question {
     Kick(String),
     /// To end the session with this Client Identifier, and its connection before.
     EndSession(String),
+    /// To publish a message. `Nothing` says that nobody subscribes to it, as far as is known.
+    Publish(Outgoing),
+    /// The retained messages that match a Topic Filter, from behind a topic on, a bounded number.
+    Retained { filter: String, after: Option<String>, count: usize },
+    /// The retained message of this topic.
+    RetainedMessage(String),
 }
 
 /// What the shard says.
@@ -38,6 +48,10 @@ pub enum Answer {
     Figures(Box<Figures>),
     Clients(ClientPage),
     Client(Box<ClientReport>),
+    Retained(RetainedPage),
+    Message(Box<RetainedMessage>),
+    /// Why it is not done, in words.
+    Refused(&'static str),
     /// It was done. `Nothing` says that there was nothing to do.
     Done,
 }
@@ -68,6 +82,11 @@ impl Shard {
             }
             Question::Client(client_id) => self.client(client_id),
             Question::Kick(client_id) => self.kick(client_id, ports),
+            Question::Publish(message) => self.publish(message, ports),
+            Question::Retained { filter, after, count } => {
+                self.retained_page(filter, after.as_deref(), *count)
+            }
+            Question::RetainedMessage(topic) => self.retained_message(topic),
             Question::EndSession(client_id) => self.end_session_of(client_id, ports),
         }
     }

@@ -24,7 +24,8 @@ impl Broker {
         ensure(all <= limits.sessions_max, "sessions have a limit", tell)?;
         let topics = connections * usize::from(limits.topic_alias_maximum);
         ensure(*aliases <= topics, "Topic Aliases have a limit", tell)?;
-        let kept = retained.iter().filter(|kept| kept.payload.is_some()).count();
+        // What has expired is swept away later, by each shard in its time.
+        let kept = retained.iter().filter(|kept| kept.payload.is_some() && !kept.expired).count();
         // Each shard may take one that the others have not heard of.
         let most = limits.retained_max * self.shards.len();
         ensure(kept <= most, "retained messages have a limit", tell)?;

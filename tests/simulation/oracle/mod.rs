@@ -185,7 +185,7 @@ impl Oracle {
             Event::Letters { from, batch, handled, upto } => {
                 let is_whole = handled == batch.iter().count();
                 // A session that has to go is gone for the letters behind the one that asks.
-                if !is_whole || !self.evicted.is_empty() {
+                if !is_whole || !self.evicted.is_empty() || self.splits() {
                     self.take_one_by_one(seen, from, (batch, handled));
                 }
                 if is_whole {

@@ -91,13 +91,19 @@ impl Oracle {
         Some((seen.now.as_nanos().max(replica.time + 1), removes))
     }
 
-    /// Everything that another shard has said up to this step has arrived.
+    /// Everything that another shard has said up to this step has arrived. Only of a message that
+    /// takes several turns, and changes the retained ones, the letter may still come.
     pub(super) fn take_letters(&mut self, seen: &Seen<'_>, from: usize, upto: u64) {
-        let to = seen.shard;
-        while let Some(&emission) = self.underway[from][to].front()
-            && self.emissions[emission].step <= upto
-        {
-            self.underway[from][to].pop_front();
+        let splits = self.splits();
+        let may_come = |emission: &Emission| splits && emission.retention.is_some();
+        let emissions = &self.emissions;
+        let underway = &mut self.underway[from][seen.shard];
+        let said = underway.partition_point(|&it| emissions[it].step <= upto);
+        let rest = underway.split_off(said);
+        let (arrived, late): (Vec<usize>, _) =
+            underway.iter().partition(|&&it| !may_come(&emissions[it]));
+        *underway = late.into_iter().chain(rest).collect();
+        for emission in arrived {
             self.arrive(seen, emission);
         }
     }
@@ -125,6 +131,10 @@ impl Oracle {
         };
         let underway = &self.underway[from][seen.shard];
         let place = underway.iter().position(|&it| is_this(&self.emissions[it].publication));
+        if self.splits() {
+            let emission = place.and_then(|place| self.underway[from][seen.shard].remove(place));
+            return emission.into_iter().for_each(|emission| self.arrive(seen, emission));
+        }
         // Others before it were not for this shard.
         for _ in 0..place.map_or(0, |place| place + 1) {
             let emission = self.underway[from][seen.shard].pop_front();

@@ -8,7 +8,7 @@ use std::{
 
 use ringmq::{
     commands,
-    config::{Config, Order, Source, StoreOrder},
+    config::{Config, Order, RemoteOrder, Source, StoreOrder},
     runtime::{self, Allocator, HangUps},
     server,
 };
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Ok(Order::Check(config)) => check(&config),
         Ok(Order::Store(order)) => store(&order),
         Ok(Order::Users(order)) => ended(commands::change_users(&order)),
+        Ok(Order::Remote(order)) => ended(remote(&order)),
         Ok(Order::Import(file)) => ended(import(&file)),
         Err(error) => {
             eprintln!("ringmq: {error}");
@@ -56,6 +57,12 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
 
 fn store(order: &StoreOrder) -> ExitCode {
     ended(server::store(order))
+}
+
+fn remote(order: &RemoteOrder) -> anyhow::Result<()> {
+    let lines = commands::ask_remote(order)?;
+    io::stdout().lock().write_all(lines.as_bytes())?;
+    Ok(())
 }
 
 fn import(file: &Path) -> anyhow::Result<()> {

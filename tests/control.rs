@@ -268,6 +268,38 @@ fn the_configuration_and_the_log_are_shown_and_changed() {
     broker.stop();
 }
 
+#[test]
+fn subcommands_ask_a_running_broker() {
+    let tokens = secret_file("control-subcommand-tokens", TOKENS);
+    let tokens = tokens.to_str().unwrap();
+    let (broker, port) = controlled(2, &["--http-token-file", tokens]);
+    let at = format!("127.0.0.1:{port}");
+    let ringmq = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
+        let output = command.args(words).args(["--at", &at]).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+    };
+    let mut client = Client::connect(&broker, Version::V311, "a/b c");
+    let (code, said) = ringmq(&["status"]);
+    let has = |words: &str| said.lines().any(|line| line.split_whitespace().eq(words.split(' ')));
+    assert!(code == 0 && has("clients connected 1") && has("shards 2"), "{said}");
+    let (code, said) = ringmq(&["clients", "--prefix", "a/"]);
+    assert!(code == 0 && said.starts_with("a/b c\t-\t127.0.0.1:"), "{said}");
+    assert!(said.contains("\tconnected\t0 subscriptions\t0 queued\n"), "{said}");
+    assert_eq!(ringmq(&["clients", "--prefix", "b"]), (0, String::new()));
+    let (code, said) = ringmq(&["kick", "a/b c"]);
+    assert!(code == 1 && said.contains("admin"), "{said}");
+    let kick = ["kick", "--http-token-file", tokens, "a/b c"];
+    assert_eq!(ringmq(&kick), (0, "disconnected a/b c\n".to_owned()));
+    assert_eq!(client.next(|_| ()), None);
+    let (code, said) = ringmq(&kick);
+    assert!(code == 1 && said.contains("no client"), "{said}");
+    broker.stop();
+    let (code, said) = ringmq(&["status"]);
+    assert!(code == 1 && said.contains("no broker answers HTTP"), "{said}");
+}
+
 /// Whatever the document describes is answered, and as it says.
 #[test]
 fn answers_are_those_of_the_document() {

@@ -101,7 +101,7 @@ const CAPTIVE: &[(&str, &[&str])] = &[
     ("hyper_util", &["src/control/"]),
     ("tokio", &["src/control/"]),
     ("serde", &["src/control/"]),
-    ("serde_json", &["src/control/"]),
+    ("serde_json", &["src/control/", "src/commands/remote.rs"]),
     ("anyhow", &["src/config/", "src/server", "src/main.rs", "src/commands/"]),
 ];
 

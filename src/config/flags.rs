@@ -8,6 +8,7 @@ use super::{
     control::ControlFlags,
     cpus::CpuList,
     keys::{FILE_FLAG, with_switches},
+    remote::RemoteOrder,
     settings::Setting,
     store::StoreOrder,
     tls::TlsFlags,
@@ -32,7 +33,8 @@ use crate::{
 /// The command line: the flags of a broker, alone or behind a subcommand.
 pub(super) fn command_line() -> Command {
     let broker = |command| broker(command).arg(file_flag()).max_term_width(WIDTH);
-    broker(Command::new("ringmq"))
+    let command = RemoteOrder::augment_subcommands(broker(Command::new("ringmq")));
+    command
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .after_help(SOURCES)
@@ -88,6 +90,9 @@ pub(super) const STORE: &str = "store";
 pub(super) const PASSWD: &str = "passwd";
 pub(super) const SCRAM: &str = "scram";
 pub(super) const IMPORT: &str = "import";
+pub(super) const STATUS: &str = "status";
+pub(super) const CLIENTS: &str = "clients";
+pub(super) const KICK: &str = "kick";
 
 const ABOUT: &str = "An MQTT broker for versions 3.1, 3.1.1 and 5.0, with one shard per CPU core, \
                      on io_uring. Without a subcommand it runs the broker.";

@@ -14,6 +14,7 @@ mod flags;
 mod keys;
 mod listener;
 mod memory;
+mod remote;
 mod settings;
 mod source;
 mod store;
@@ -34,6 +35,7 @@ use thiserror::Error;
 pub use self::{
     control::ControlOptions,
     file::FileFault,
+    remote::{Remote, RemoteOrder},
     settings::Setting,
     source::{Source, SourceError},
     store::{DataDir, StoreOrder},
@@ -44,9 +46,9 @@ pub use self::{
 use self::{
     cpus::CpuList,
     flags::{
-        AccessFlags, CHECK, Flags, IMPORT, LimitFlags, NetworkFlags, OfferFlags, PASSWD,
-        ReferralFlags, SCRAM, STORE, ShardFlags, SharingFlags, StoreFlags, TuningFlags,
-        broker_flags, command_line, import_file,
+        AccessFlags, CHECK, CLIENTS, Flags, IMPORT, KICK, LimitFlags, NetworkFlags, OfferFlags,
+        PASSWD, ReferralFlags, SCRAM, STATUS, STORE, ShardFlags, SharingFlags, StoreFlags,
+        TuningFlags, broker_flags, command_line, import_file,
     },
     keys::Key,
     tls::TlsFlags,
@@ -80,6 +82,8 @@ pub enum Order {
     Store(StoreOrder),
     /// Change a file of users.
     Users(UsersOrder),
+    /// Ask a running broker.
+    Remote(RemoteOrder),
     /// Translate a configuration file of mosquitto.
     Import(PathBuf),
 }
@@ -98,6 +102,10 @@ impl Order {
             Some((PASSWD, matches)) => Ok(Order::Users(users::<PasswdFlags>(matches).into())),
             Some((SCRAM, matches)) => Ok(Order::Users(users::<ScramFlags>(matches).into())),
             Some((IMPORT, matches)) => Ok(Order::Import(import_file(matches))),
+            Some((STATUS | CLIENTS | KICK, _)) => {
+                let order = RemoteOrder::from_arg_matches(&matches);
+                Ok(Order::Remote(order.unwrap_or_else(|error| error.exit())))
+            }
             // No subcommand, or `run`.
             other => {
                 let source = source(other.map_or(&matches, |(_, matches)| matches));

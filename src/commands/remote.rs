@@ -1,0 +1,172 @@
+//! `ringmq status`, `ringmq clients` and `ringmq kick`: asks a running broker over HTTP.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
+
+use crate::config::{Remote, RemoteOrder};
+
+/// Does it, and returns what to print.
+pub fn ask_remote(order: &RemoteOrder) -> Result<String> {
+    match order {
+        RemoteOrder::Status(remote) => status(remote),
+        RemoteOrder::Clients { remote, prefix } => clients(remote, prefix),
+        RemoteOrder::Kick { remote, client_id } => {
+            request(remote, "DELETE", &format!("/api/v1/clients/{}", encoded(client_id)))?;
+            Ok(format!("disconnected {client_id}\n"))
+        }
+    }
+}
+
+fn status(remote: &Remote) -> Result<String> {
+    let metrics = request(remote, "GET", "/metrics")?;
+    let mut out = String::new();
+    for (words, metric) in STATUS {
+        let values = metrics.lines().filter_map(|line| value_of(line, metric));
+        let sum: f64 = values.sum();
+        writeln!(out, "{words:<24}{sum:>16}")?;
+    }
+    Ok(out)
+}
+
+/// The value of a line, if it is a sample of this metric.
+fn value_of(line: &str, metric: &str) -> Option<f64> {
+    let rest = line.strip_prefix(metric)?;
+    let is_it = rest.starts_with(' ') || rest.starts_with('{');
+    rest.rsplit_once(' ').filter(|_| is_it)?.1.parse().ok()
+}
+
+fn clients(remote: &Remote, prefix: &str) -> Result<String> {
+    let mut out = String::new();
+    let query = format!("/api/v1/clients?limit=1000&prefix={}", encoded(prefix));
+    let mut cursor = String::new();
+    loop {
+        let page = request(remote, "GET", &format!("{query}{cursor}"))?;
+        let page: Value = serde_json::from_str(&page).context("the answer is not JSON")?;
+        for client in page["clients"].as_array().into_iter().flatten() {
+            writeln!(out, "{}", line_of(client))?;
+        }
+        match page["cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return Ok(out),
+        }
+    }
+}
+
+/// A client in one line, with tabs between its fields. What a client has chosen is escaped.
+fn line_of(client: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("-").escape_debug().to_string();
+    let state = if client["connected"] == true { "connected" } else { "away" };
+    let fields = [
+        text(&client["client_id"]),
+        text(&client["user"]),
+        text(&client["peer"]),
+        state.to_owned(),
+        format!("{} subscriptions", client["subscriptions"]),
+        format!("{} queued", client["queued"]),
+    ];
+    fields.join("\t")
+}
+
+/// The body of the answer. An error says what the broker says.
+fn request(remote: &Remote, method: &str, path: &str) -> Result<String> {
+    let token = token(remote)?;
+    let answer = send(remote, &format!("{method} {path}"), token.as_deref())
+        .with_context(|| format!("no broker answers HTTP at {} (--at)", remote.at))?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    if status.starts_with('2') {
+        return Ok(body.to_owned());
+    }
+    let problem: Value = serde_json::from_str(body).unwrap_or_default();
+    Err(anyhow!("{}", problem["detail"].as_str().unwrap_or(status).to_owned()))
+}
+
+fn send(remote: &Remote, line: &str, token: Option<&str>) -> Result<String> {
+    let mut head = format!("{line} HTTP/1.0\r\nHost: {}\r\n", remote.at);
+    if let Some(token) = token {
+        write!(head, "Authorization: Bearer {token}\r\n")?;
+    }
+    let mut stream = TcpStream::connect_timeout(&remote.at, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("{head}\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The first token of an admin, or else the first one.
+fn token(remote: &Remote) -> Result<Option<String>> {
+    let Some(path) = &remote.http_token_file else { return Ok(None) };
+    let text = fs::read_to_string(path);
+    let text = text.with_context(|| format!("token file {}", path.display()))?;
+    let lines: Vec<(&str, &str)> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(char::is_whitespace))
+        .collect();
+    let admin = lines.iter().find(|(role, _)| *role == "admin");
+    match admin.or_else(|| lines.first()) {
+        Some((_, token)) => Ok(Some(token.trim().to_owned())),
+        None => bail!("token file {}: it has no token", path.display()),
+    }
+}
+
+/// Percent-encoded, as a part of a path.
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").expect("a String takes all that is written to it");
+        }
+    }
+    out
+}
+
+/// The lines of `ringmq status`: words, and the metric whose samples are summed up.
+const STATUS: [(&str, &str); 13] = [
+    ("uptime in seconds", "ringmq_uptime_seconds"),
+    ("shards", "ringmq_shards"),
+    ("seconds of work", "ringmq_shard_busy_seconds_total"),
+    ("connections", "ringmq_connections"),
+    ("clients connected", "ringmq_clients_connected"),
+    ("sessions", "ringmq_sessions"),
+    ("subscriptions", "ringmq_subscriptions"),
+    ("retained messages", "ringmq_retained_messages"),
+    ("messages queued", "ringmq_messages_queued"),
+    ("messages received", "ringmq_publish_received_total"),
+    ("messages sent", "ringmq_publish_sent_total"),
+    ("messages dropped", "ringmq_messages_dropped_total"),
+    ("bytes of memory", "ringmq_memory_bytes"),
+];
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_of_one_metric_are_told_from_those_of_longer_names() {
+        assert_eq!(value_of("ringmq_shards 2", "ringmq_shards"), Some(2.0));
+        assert_eq!(value_of("ringmq_m{kind=\"a b\"} 1.5", "ringmq_m"), Some(1.5));
+        assert_eq!(value_of("ringmq_shards_x 2", "ringmq_shards"), None);
+        assert_eq!(value_of("# HELP ringmq_shards Number 2", "ringmq_shards"), None);
+    }
+
+    #[test]
+    fn identifiers_travel_in_a_path_and_names_do_no_harm_to_a_terminal() {
+        assert_eq!(encoded("a/b c%ä"), "a%2Fb%20c%25%C3%A4");
+        let client = serde_json::json!({ "client_id": "\u{1b}[2J", "connected": true });
+        assert!(line_of(&client).starts_with("\\u{1b}[2J\t-\t-\tconnected\t"));
+    }
+}

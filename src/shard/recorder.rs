@@ -44,10 +44,12 @@ pub(super) struct Recorder {
     shards: u64,
     /// How many sessions survive a restart, on each shard.
     lasting: Arc<[SharedCount]>,
-    /// The message that is being brought to those who want it, once someone needs it, and whether
-    /// another shard has written it down.
+    /// The message that is being brought to those who want it, once someone needs it, and who has
+    /// written it down.
     message: Option<MessageId>,
-    is_foreign: bool,
+    origin: Origin,
+    /// What a message of another shard is called that goes on to a third one.
+    passed_on: Option<MessageId>,
     /// The shards that have to take it, and the share groups that each of them serves.
     targets: Vec<Target>,
     groups: String,
@@ -59,6 +61,17 @@ pub(super) struct Recorder {
     promise: u64,
     /// All records up to this mark are on disk.
     durable: u64,
+}
+
+/// Where the present message is written down already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Nowhere.
+    Here,
+    /// On the shard that has sent it by a letter.
+    Letter,
+    /// In the row of messages that take several turns.
+    Row,
 }
 
 /// The messages that another shard has written down for this one.
@@ -93,7 +106,8 @@ impl Recorder {
             shards: settings.shards as u64,
             lasting: settings.store.as_ref().map_or_else(Arc::default, |it| it.lasting.clone()),
             message: None,
-            is_foreign: false,
+            origin: Origin::Here,
+            passed_on: None,
             targets: Vec::new(),
             groups: String::new(),
             sent: vec![0; settings.shards],
@@ -154,7 +168,7 @@ impl Recorder {
     #[inline]
     pub(super) fn begin_message(&mut self) {
         if self.is_on {
-            (self.message, self.is_foreign) = (None, false);
+            (self.message, self.origin) = (None, Origin::Here);
         }
     }
 
@@ -163,24 +177,42 @@ impl Recorder {
     #[inline]
     pub(super) fn begin_letter(&mut self, from: ShardId, message: Option<MessageId>) {
         if self.is_on {
-            self.begin_again(message);
+            self.begin_again(message, Origin::Letter);
+            self.passed_on = None;
             self.heard[from.index()].latest += u64::from(message.is_some());
         }
     }
 
     /// A message begins that is written down already, if it has an identity.
     #[inline]
-    fn begin_again(&mut self, message: Option<MessageId>) {
-        (self.message, self.is_foreign) = (message, message.is_some());
+    fn begin_again(&mut self, message: Option<MessageId>, origin: Origin) {
+        (self.message, self.origin) = (message, message.map_or(Origin::Here, |_| origin));
     }
 
     /// Someone needs the message: from now on it has an identity.
     fn need(&mut self) -> MessageId {
         if self.message.is_none() {
-            self.message = Some(MessageId(self.next_message));
-            self.next_message += self.shards;
+            self.message = Some(self.new_identity());
         }
         self.message.expect("it has just been given one")
+    }
+
+    fn new_identity(&mut self) -> MessageId {
+        let id = MessageId(self.next_message);
+        self.next_message += self.shards;
+        id
+    }
+
+    /// The identity of the message at another shard. One that has come by a letter gets a new one:
+    /// its record here would take the place of the one that names the targets of its sender.
+    fn identity_elsewhere(&mut self) -> MessageId {
+        if self.origin != Origin::Letter {
+            return self.need();
+        }
+        let known = self.passed_on.take();
+        let id = known.unwrap_or_else(|| self.new_identity());
+        self.passed_on = Some(id);
+        id
     }
 
     /// A message that is forwarded to another shard: to its subscribers, if so, and to these share
@@ -208,7 +240,7 @@ impl Recorder {
         if self.lasting[shard.index()].get() == 0 {
             return None;
         }
-        let message = self.need();
+        let message = self.identity_elsewhere();
         let n = self.next_in_row(shard);
         self.targets.push(Target { shard, n, to_subscribers });
         self.note_groups(shard, groups);
@@ -238,10 +270,11 @@ impl Recorder {
 
     #[cold]
     fn write_message(&mut self, view: &MessageView<'_>, ports: &mut impl Ports) {
-        let id = self.message.expect("someone needs it");
-        if self.is_foreign && self.targets.is_empty() {
+        if self.origin != Origin::Here && self.targets.is_empty() {
             return;
         }
+        let elsewhere = self.passed_on.take().filter(|_| self.origin == Origin::Letter);
+        let id = elsewhere.or(self.message).expect("someone needs it");
         let targets = std::mem::take(&mut self.targets);
         let groups = std::mem::take(&mut self.groups);
         let record = MessageRecord {
@@ -342,7 +375,7 @@ impl Recorder {
         view: &MessageView<'_>,
         ports: &mut impl Ports,
     ) -> Option<Recorded> {
-        if self.is_foreign {
+        if self.origin != Origin::Here {
             self.end_message(view, ports);
             let message = self.message.take()?;
             let from = from?;
@@ -365,7 +398,8 @@ impl Recorder {
 
     /// The present message is this one again.
     pub(super) fn go_on(&mut self, recorded: Option<Recorded>) {
-        self.begin_again(recorded.map(|recorded| recorded.message));
+        self.begin_again(recorded.map(|recorded| recorded.message), Origin::Row);
+        self.passed_on = None;
     }
 
     /// A message that took several turns has come to all who want it here.
@@ -521,5 +555,39 @@ fn will_record(will: &Will) -> WillRecord<'_> {
         retain: view.retain,
         delay: seconds(will.delay.as_secs()),
         message_expiry: will.message_expiry.map(|span| seconds(span.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        base::time::Span,
+        session::message::tests::view,
+        shard::{context::Context, ports::fake::FakePorts, settings::StoreSettings},
+    };
+
+    /// A restart looks into the record of a message for its targets. So a message that goes on to a
+    /// third shard has a record of its own there.
+    #[test]
+    fn a_message_that_is_passed_on_does_not_replace_the_record_of_its_sender() {
+        let mut settings = Context::of_shard(3).settings;
+        let lasting = (0..3).map(|_| SharedCount::default()).collect();
+        let (first_numbers, will_grace) = ((1, 1), Span::ZERO);
+        settings.store = Some(StoreSettings { first_numbers, lasting, will_grace });
+        let mut recorder = Recorder::new(&settings);
+        recorder.lasting.iter().for_each(|lasting| drop(lasting.try_add(9)));
+        let [second, third] = [1, 2].map(|index| ShardId::new(index).unwrap());
+        let mut ports = FakePorts::new(3);
+        let view = view("t", b"1", QoS::AtLeastOnce);
+        recorder.begin_letter(second, Some(MessageId(77)));
+        let elsewhere = recorder.aim(QoS::AtLeastOnce, (third, false), "").unwrap();
+        assert_eq!(recorder.aim(QoS::AtLeastOnce, (second, false), ""), Some(elsewhere));
+        assert_ne!(elsewhere, MessageId(77));
+        recorder.end_message(&view, &mut ports);
+        let written: Vec<_> = ports.records.records().map(Result::unwrap).collect();
+        let [Record::Message(record)] = &*written else { panic!("{written:?}") };
+        assert_eq!((record.id, record.targets.iter().count()), (elsewhere, 2));
+        assert_eq!(recorder.need(), MessageId(77), "sessions here know it as its sender does");
     }
 }

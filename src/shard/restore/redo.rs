@@ -100,7 +100,7 @@ fn give(
 ) {
     // In the row of a shard to itself stands what is for everyone.
     let is_for_all = intent.from == intent.to;
-    let target = message.targets.iter().find(|it| it.shard == intent.to);
+    let target = message.targets.iter().find(|it| (it.shard, it.n) == (intent.to, intent.n));
     let to_subscribers = is_for_all || target.is_none_or(|it| it.to_subscribers);
     let is_there = |session: &RestoredSession| {
         let Record::Session(terms) = session.terms.record() else { return false };

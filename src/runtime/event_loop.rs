@@ -20,6 +20,7 @@ use super::{
     reload::{Renewal, RenewalReceiver},
     ring::{Completion, Outcome, buffers::Buffers, operation::Operation, system},
     stop::{Draining, Stop, StopTimes},
+    store::Condition,
     trim::{self, Trimmer},
     turn::{Phase, TurnSteps},
 };
@@ -156,7 +157,7 @@ impl<B: Brain> EventLoop<B> {
         self.steps.end_phase(Phase::Letters, self.brain.steps());
         self.driver.relieve(&mut self.brain);
         self.handle_renewals();
-        self.handle_durable();
+        self.handle_store();
         self.handle_verdicts();
         self.handle_handshakes();
         self.handle_time();
@@ -411,9 +412,20 @@ impl<B: Brain> EventLoop<B> {
         }
     }
 
-    fn handle_durable(&mut self) {
-        if let Some(mark) = self.driver.records.take_durable() {
-            self.brain.handle_durable(self.driver.now, mark, &mut self.driver);
+    /// After a write that has failed nothing is sent any more: it could be what the store lacks.
+    fn handle_store(&mut self) {
+        let Some(news) = self.driver.records.take_news() else { return };
+        let now = self.driver.now;
+        match news.condition {
+            Some(Condition::Failed) => return self.close_all(Closing::Abort),
+            Some(condition) => {
+                let has_room = condition == Condition::Running;
+                self.brain.handle_store_room(now, has_room, &mut self.driver);
+            }
+            None => {}
+        }
+        if let Some(mark) = news.durable {
+            self.brain.handle_durable(now, mark, &mut self.driver);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The records of a shard's turn, on their way to the store.
 
-use super::store::{Mark, StoreHandle};
+use super::store::{Condition, Mark, StoreHandle};
 use crate::storage::RecordBatch;
 
 /// The records of the present turn, and where they go.
@@ -11,11 +11,26 @@ pub(super) struct Records {
     store: Option<StoreHandle>,
     /// Up to which mark the brain was told that records are on disk.
     told: Mark,
+    /// What the brain was told that the store can do.
+    condition: Condition,
+}
+
+/// What a shard has to hear of the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// All records up to this mark are on disk.
+    pub(super) durable: Option<u64>,
+    pub(super) condition: Option<Condition>,
 }
 
 impl Records {
     pub(super) fn new(store: Option<StoreHandle>) -> Records {
-        Records { batch: RecordBatch::default(), store, told: Mark::default() }
+        Records {
+            batch: RecordBatch::default(),
+            store,
+            told: Mark::default(),
+            condition: Condition::Running,
+        }
     }
 
     /// Posts the records of the turn. False: the store takes none now.
@@ -42,13 +57,18 @@ impl Records {
         self.store.as_ref().map_or(0, |store| store.posted().0 + 1)
     }
 
-    /// Up to which mark all records are on disk, if that is news.
+    /// What is new in the store.
     #[inline]
-    pub(super) fn take_durable(&mut self) -> Option<u64> {
-        let durable = self.store.as_ref()?.durable();
-        let is_news = durable > self.told;
-        self.told = durable;
-        is_news.then_some(durable.0)
+    pub(super) fn take_news(&mut self) -> Option<News> {
+        let store = self.store.as_ref()?;
+        let (durable, condition) = (store.durable(), store.condition());
+        let has_grown = durable > self.told;
+        let has_changed = condition != self.condition;
+        (self.told, self.condition) = (durable, condition);
+        (has_grown || has_changed).then_some(News {
+            durable: has_grown.then_some(durable.0),
+            condition: has_changed.then_some(condition),
+        })
     }
 }
 

@@ -94,6 +94,11 @@ impl Inbound {
         Admission::Route
     }
 
+    /// Whether a message with this Packet Identifier waits for its release.
+    pub fn holds(&self, packet_id: PacketId) -> bool {
+        self.held.as_ref().is_some_and(|held| held.ids.contains_key(&packet_id))
+    }
+
     /// Holds a Packet Identifier that was held before a restart.
     pub fn restore(&mut self, packet_id: PacketId, (seed, tally): (Seed, &ByteCount)) {
         let held = self.held.get_or_insert_with(|| Box::new(Held::new(seed, tally)));

@@ -126,6 +126,13 @@ impl Brain for Shard {
         self.settle(ports);
     }
 
+    fn handle_store_room(&mut self, now: Moment, has_room: bool, ports: &mut impl Ports) {
+        self.context.now = now;
+        self.context.note_store_room(has_room);
+        self.connections.note_store_room(has_room);
+        self.settle(ports);
+    }
+
     fn handle_start(&mut self, now: Moment, ports: &mut impl Ports) {
         self.context.now = now;
         self.restore(ports);
@@ -197,7 +204,7 @@ impl Brain for Shard {
 
     fn handle_drain(&mut self, now: Moment, ports: &mut impl Ports) {
         self.context.now = now;
-        self.context.stopping = true;
+        self.context.begin_stop();
         self.end_strangers(ports);
     }
 
@@ -222,7 +229,7 @@ impl Brain for Shard {
 
     fn handle_stop(&mut self, now: Moment, ports: &mut impl Ports) {
         self.context.now = now;
-        self.context.stopping = true;
+        self.context.begin_stop();
         self.end_strangers(ports);
         for connection in self.connections.ids() {
             self.end(connection, Cause::ShuttingDown, ports);

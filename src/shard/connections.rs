@@ -146,6 +146,18 @@ impl Connections {
         }
     }
 
+    /// The store has room for messages, or has none.
+    pub(super) fn note_store_room(&mut self, has_room: bool) {
+        self.owed.note_store_room(has_room);
+    }
+
+    /// Reads nothing more from a connection until the store has room.
+    pub(super) fn hold_until_store_room(&mut self, id: ConnectionId, ports: &mut impl Ports) {
+        let entries = &self.entries;
+        self.owed.forget_gone(entries.len(), |id| entries.get(id).is_some());
+        self.owe(id, (Condition::StoreRoom, Answer::ReadOn), ports);
+    }
+
     /// Reads nothing more from a connection until all records up to `mark` are on disk.
     pub(super) fn hold_until_durable(
         &mut self,

@@ -52,6 +52,8 @@ pub(super) struct Context {
     pub(super) refusals: Refusals,
     /// The broker is stopping.
     pub(super) stopping: bool,
+    /// The broker is stopping, or the store has no room: not every PUBLISH is taken.
+    pub(super) is_restrained: bool,
 }
 
 impl Context {
@@ -67,6 +69,7 @@ impl Context {
             recorder: Recorder::new(&settings),
             refusals: Refusals::default(),
             stopping: false,
+            is_restrained: false,
             settings,
         }
     }
@@ -80,10 +83,21 @@ impl Context {
         }
     }
 
-    /// How many messages may be retained now. When memory is short, no more are stored.
+    /// The broker stops.
+    pub(super) fn begin_stop(&mut self) {
+        (self.stopping, self.is_restrained) = (true, true);
+    }
+
+    /// The store has room for messages, or has none.
+    pub(super) fn note_store_room(&mut self, has_room: bool) {
+        self.recorder.note_room(has_room);
+        self.is_restrained = self.stopping || !has_room;
+    }
+
+    /// How many messages may be retained now. When memory or the store is full, no more are stored.
     #[inline]
     pub(super) fn retained_max(&self) -> RetainedMax {
-        if self.memory.scarcity().is_full() {
+        if self.memory.scarcity().is_full() || self.recorder.is_full() {
             return RetainedMax { messages: 0, bytes: 0 };
         }
         let RetainedMax { messages, bytes } = self.rules.limits.retained();

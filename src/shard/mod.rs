@@ -49,6 +49,7 @@ mod recorder;
 pub mod referral;
 mod replays;
 pub mod restore;
+mod restraint;
 mod retained;
 mod rights;
 mod router;
@@ -124,6 +125,20 @@ enum Handled {
     /// The packet will be handed in again: to the home shard of its connection, or to this shard
     /// once earlier bytes have been handled.
     NotTaken,
+}
+
+/// Why a packet of a connected client was not handled.
+#[derive(Clone, Copy, Debug)]
+enum Unhandled {
+    Wrong(DecodeError),
+    /// It is handed in again once the connection is not held any more.
+    NotNow,
+}
+
+impl From<DecodeError> for Unhandled {
+    fn from(error: DecodeError) -> Unhandled {
+        Unhandled::Wrong(error)
+    }
 }
 
 impl Shard {
@@ -253,10 +268,13 @@ impl Shard {
                 self.handle_connected(client, (frame, version), latest, ports)
             }
             _ => Packet::decode(frame, version)
-                .map(|packet| self.handle_unauthenticated(id, &packet, ports)),
+                .map(|packet| self.handle_unauthenticated(id, &packet, ports))
+                .map_err(Unhandled::Wrong),
         };
-        if let Err(error) = handled {
-            self.refuse(id, error, ports);
+        match handled {
+            Ok(()) => {}
+            Err(Unhandled::Wrong(error)) => self.refuse(id, error, ports),
+            Err(Unhandled::NotNow) => return Handled::NotTaken,
         }
         Handled::Taken
     }
@@ -292,12 +310,15 @@ impl Shard {
         (frame, version): (Frame<'a>, Version),
         latest: &mut &'a str,
         ports: &mut impl Ports,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), Unhandled> {
         match frame.packet_type() {
             // Matched by reference: a PUBLISH is too large to be moved for each message.
             PacketType::Publish => match &Publish::decode_next(frame, version, latest) {
+                Ok(publish) if self.context.is_restrained => {
+                    return self.handle_restrained(client, publish, ports);
+                }
                 Ok(publish) => self.handle_publish(client, publish, ports),
-                Err(error) => return Err(*error),
+                Err(error) => return Err(Unhandled::Wrong(*error)),
             },
             PacketType::Puback | PacketType::Pubrec | PacketType::Pubrel | PacketType::Pubcomp => {
                 self.handle_ack(client, (frame, version), ports)?;

@@ -48,6 +48,8 @@ pub(super) enum Condition {
     Place { is_told: bool },
     /// A delay after failed logins; true once it is over.
     Delay(bool),
+    /// The store has room for messages.
+    StoreRoom,
 }
 
 impl Condition {
@@ -293,6 +295,9 @@ pub(super) struct Owed {
     durable: u64,
     /// Connections that wait for a larger mark, in the order of marks.
     waiting_for_durable: VecDeque<(u64, ConnectionId)>,
+    /// The store has room for messages, and connections that wait until it has.
+    has_store_room: bool,
+    waiting_for_store_room: Vec<ConnectionId>,
     /// Connections that something may be due for.
     ready: VecDeque<ConnectionId>,
 }
@@ -314,6 +319,8 @@ impl Owed {
             posted: (0..shards).map(|_| Posted::default()).collect(),
             durable: 0,
             waiting_for_durable: VecDeque::new(),
+            has_store_room: true,
+            waiting_for_store_room: Vec::new(),
             ready: VecDeque::new(),
         }
     }
@@ -339,6 +346,7 @@ impl Owed {
             }
             Condition::Posted(to, _) => self.posted[to.index()].waiting.push(connection),
             Condition::Durable(mark) => self.wait_for_durable(connection, mark),
+            Condition::StoreRoom => self.waiting_for_store_room.push(connection),
             // What they wait for names the connection.
             Condition::Verdict(_) | Condition::Place { .. } | Condition::Delay(_) => {}
         }
@@ -387,6 +395,21 @@ impl Owed {
     /// All records of this shard up to `mark` are on disk.
     pub(super) fn note_durable(&mut self, mark: u64) {
         self.durable = self.durable.max(mark);
+    }
+
+    /// The store has room for messages, or has none.
+    pub(super) fn note_store_room(&mut self, has_room: bool) {
+        self.has_store_room = has_room;
+        if has_room {
+            self.ready.extend(self.waiting_for_store_room.drain(..));
+        }
+    }
+
+    /// Forgets connections that have gone, if more wait for room than there are.
+    pub(super) fn forget_gone(&mut self, count: usize, is_there: impl Fn(ConnectionId) -> bool) {
+        if self.waiting_for_store_room.len() > 2 * count {
+            self.waiting_for_store_room.retain(|&id| is_there(id));
+        }
     }
 
     /// The next connection that waits for no larger mark than what is on disk. It may have gone
@@ -463,6 +486,7 @@ impl Owed {
             Condition::Verdict(verdict) => verdict.is_some(),
             Condition::Place { is_told } => is_told,
             Condition::Delay(over) => over,
+            Condition::StoreRoom => self.has_store_room,
         }
     }
 

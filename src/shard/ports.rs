@@ -309,6 +309,9 @@ pub trait Brain {
     /// All records of this shard up to `mark` are on disk.
     fn handle_durable(&mut self, _now: Moment, _mark: u64, _ports: &mut impl Ports) {}
 
+    /// The store has no room for messages any more, or has room again.
+    fn handle_store_room(&mut self, _now: Moment, _has_room: bool, _ports: &mut impl Ports) {}
+
     /// The shard begins. Called once, before all else.
     fn handle_start(&mut self, _now: Moment, _ports: &mut impl Ports) {}
 

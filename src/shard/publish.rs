@@ -22,10 +22,6 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         self.context.counters.publishes_received += 1;
-        if self.context.stopping {
-            // It is not acknowledged, so a client that needs it sends it again.
-            return;
-        }
         let id = client.connection;
         if let Err(error) = self.connections.connected(id).check_publish(publish) {
             return self.refuse(id, error, ports);

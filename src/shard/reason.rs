@@ -93,6 +93,8 @@ reasons! {
         "the User Properties exceed the limit of the server: put data into the payload";
     RetainedFull = QuotaExceeded,
         "the server has reached its limit of retained messages: remove some, or do not set RETAIN";
+    StoreFull = QuotaExceeded,
+        "the server has no room on its disk for messages that have to be kept: publish later";
     AliasesFull = QuotaExceeded,
         "the topics of all Topic Aliases are too long in total: use aliases for fewer topics";
     PayloadNotText = PayloadFormatInvalid,
@@ -158,6 +160,7 @@ impl Reason {
             Reason::TopicTooDeep | Reason::FilterTooDeep => "--max-topic-levels",
             Reason::UserPropertiesFull => "--max-user-properties, --max-user-property-bytes",
             Reason::RetainedFull => "--max-retained, --max-retained-bytes",
+            Reason::StoreFull => "--max-store-bytes",
             Reason::SubscribeTooLong => "--max-filters-in-subscribe",
             Reason::SubscriptionsFull => "--max-subscriptions, --max-subscription-bytes",
             Reason::PatternsFull => "--max-wildcard-patterns",

@@ -18,7 +18,7 @@ use crate::{
         shared_count::SharedCount,
         time::{Moment, WallClock, WallTime},
     },
-    mqtt::{PacketId, QoS},
+    mqtt::{PacketId, Publish, QoS},
     session::{
         Session,
         message::{Message, MessageView, Payload},
@@ -61,6 +61,8 @@ pub(super) struct Recorder {
     promise: u64,
     /// All records up to this mark are on disk.
     durable: u64,
+    /// The store has no room for messages.
+    is_full: bool,
 }
 
 /// Where the present message is written down already.
@@ -114,6 +116,7 @@ impl Recorder {
             heard: vec![Heard::default(); settings.shards],
             promise: 0,
             durable: 0,
+            is_full: false,
         }
     }
 
@@ -121,6 +124,24 @@ impl Recorder {
     #[inline]
     pub(super) fn is_on(&self) -> bool {
         self.is_on
+    }
+
+    pub(super) fn note_room(&mut self, has_room: bool) {
+        self.is_full = !has_room;
+    }
+
+    /// Whether the store has no room for messages.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Whether a message may have to be written down, although the store has no room: it may be for
+    /// a session that survives, or be retained. The deletion of a retained one is always taken.
+    pub(super) fn lacks_room_for(&self, publish: &Publish<'_>) -> bool {
+        let is_deletion = publish.retain && publish.payload.is_empty();
+        let may_last = || publish.retain || self.lasting.iter().any(|lasting| lasting.get() > 0);
+        self.is_full && publish.delivery.qos() > QoS::AtMostOnce && !is_deletion && may_last()
     }
 
     /// The wall time of a moment.
@@ -576,7 +597,7 @@ mod tests {
         let (first_numbers, will_grace) = ((1, 1), Span::ZERO);
         settings.store = Some(StoreSettings { first_numbers, lasting, will_grace });
         let mut recorder = Recorder::new(&settings);
-        recorder.lasting.iter().for_each(|lasting| drop(lasting.try_add(9)));
+        assert!(recorder.lasting.iter().all(|lasting| lasting.try_add(9)));
         let [second, third] = [1, 2].map(|index| ShardId::new(index).unwrap());
         let mut ports = FakePorts::new(3);
         let view = view("t", b"1", QoS::AtLeastOnce);

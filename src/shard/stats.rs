@@ -78,6 +78,10 @@ counters! {
     denied_replays => "rights/denied/retained",
     /// Retained messages not stored because the store was full.
     refused_retained => "retained/refused",
+    /// Messages refused because the store was full.
+    refused_store_full => "store/refused",
+    /// Times that a client before 5.0 had to wait with a message because the store was full.
+    held_store_full => "store/held-back",
     /// Bytes from clients.
     bytes_received => "bytes/received",
     /// Bytes to clients.
@@ -340,6 +344,7 @@ impl Counters {
             Reason::AliasesFull => self.refused_alias_bytes += 1,
             Reason::MemoryFull => self.refused_memory += 1,
             Reason::RetainedFull => self.refused_retained += 1,
+            Reason::StoreFull => self.refused_store_full += 1,
             Reason::SubscribeTooLong => self.refused_subscribe_filters += 1,
             Reason::SubscriptionsFull => self.refused_session_filters += 1,
             Reason::PatternsFull => self.refused_wildcard_patterns += 1,

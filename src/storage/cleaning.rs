@@ -55,7 +55,17 @@ impl Ledger<Position> {
         segment: u32,
         offset: u32,
     ) -> Result<(), Unreadable> {
-        each_placed(bytes, segment, offset, |record, place| self.apply(record, epoch, place))
+        // A shard writes a message behind the references to it. A reference to a message that is
+        // not known would not be kept.
+        each_placed(bytes, segment, offset, |record, place| {
+            if let Record::Message(_) = record {
+                self.apply(record, epoch, place);
+            }
+        })?;
+        each_placed(bytes, segment, offset, |record, place| match record {
+            Record::Message(_) => {}
+            _ => self.apply(record, epoch, place),
+        })
     }
 
     /// Writes the records of an old group that still count again.

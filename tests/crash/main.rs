@@ -15,6 +15,7 @@ mod broker;
 #[path = "../support/client.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod client;
+mod full;
 mod ledger;
 mod link;
 #[path = "../simulation/random.rs"]

@@ -34,6 +34,7 @@ mod sessions;
 mod sharing;
 mod simulated;
 mod statements;
+mod store_full;
 mod story;
 mod subscribing;
 mod surviving;

@@ -440,6 +440,14 @@ impl World {
         self.run();
     }
 
+    /// The store has room for messages, or has none.
+    pub(crate) fn tell_store_room(&mut self, has_room: bool) {
+        for (shard, around) in self.shards.iter_mut().zip(&mut self.around) {
+            shard.handle_store_room(self.now, has_room, around);
+        }
+        self.run();
+    }
+
     /// How many batches of records are not on disk.
     pub(crate) fn unsynced(&self) -> usize {
         self.disk.as_ref().map_or(0, Disk::unsynced)

@@ -424,7 +424,9 @@ impl Oracle {
     }
 
     pub(super) fn note_order(&mut self, sight: &Sight<'_>, emission: usize) {
-        if !self.emissions[emission].again {
+        // With RETAIN, what took several turns may be a replayed message, and comes at any time.
+        let is_replayed = self.splits() && sight.publish.retain;
+        if !self.emissions[emission].again && !is_replayed {
             let key = self.order_key(sight, emission);
             self.sessions[sight.session].last.insert(key, emission);
         }

@@ -293,24 +293,27 @@ impl LetterBatch {
         let (application, rest) = rest.split_at(letter.application_len as usize);
         let (payload, rest) = rest.split_at(letter.payload_len as usize);
         let groups = GroupKeys(str_of(&rest[..letter.groups_len as usize]));
-        let retention = letter.change.map(|place| &self.changes[index_of(place)]);
-        let kept = retention.and_then(|change| change.message());
-        let shared = letter.shared.map(|place| &self.payloads[index_of(place)]);
-        let view = kept.map_or_else(
-            || MessageView {
-                topic: TopicName::from_valid(str_of(topic)),
-                application,
-                payload: shared.map_or(Payload::Small(payload), Payload::Shared),
-                qos: letter.qos,
-                retain: letter.retain,
-                expires_at: (letter.expires_at != 0).then(|| Moment::from_nanos(letter.expires_at)),
-                publisher: None,
-                publisher_hash: letter.publisher_hash,
-            },
-            Message::view,
-        );
+        let (publisher, retention) = (letter.publisher, self.change_of(letter));
         let recorded = (letter.recorded != 0).then_some(MessageId(letter.recorded));
-        Arrived { view, publisher: letter.publisher, groups, retention, recorded }
+        if let Some(kept) = retention.and_then(|change| change.message()) {
+            return Arrived { view: kept.view(), publisher, groups, retention, recorded };
+        }
+        let shared = letter.shared.map(|place| &self.payloads[index_of(place)]);
+        let view = MessageView {
+            topic: TopicName::from_valid(str_of(topic)),
+            application,
+            payload: shared.map_or(Payload::Small(payload), Payload::Shared),
+            qos: letter.qos,
+            retain: letter.retain,
+            expires_at: (letter.expires_at != 0).then(|| Moment::from_nanos(letter.expires_at)),
+            publisher: None,
+            publisher_hash: letter.publisher_hash,
+        };
+        Arrived { view, publisher, groups, retention, recorded }
+    }
+
+    fn change_of(&self, letter: &PublishLetter) -> Option<&Arc<Change<Message>>> {
+        letter.change.map(|place| &self.changes[index_of(place)])
     }
 
     fn push_change(&mut self, change: &Arc<Change<Message>>) -> NonZeroU32 {
@@ -349,7 +352,12 @@ fn shared_filter<'a>(share: &'a str, filter: &'a str) -> SharedFilter<'a> {
     SharedFilter { share, filter: TopicFilter::from_valid(filter) }
 }
 
+#[inline]
 fn str_of(bytes: &[u8]) -> &str {
+    // Most letters name no groups.
+    if bytes.is_empty() {
+        return "";
+    }
     std::str::from_utf8(bytes).expect("only whole strs are written there")
 }
 

@@ -45,12 +45,26 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         self.context.counters.other_steps += 1;
+        if let Letter::Publish(publish) = letter {
+            let clients = (&mut self.sessions, &mut self.connections);
+            let message = (from, publish, &letters.open(publish));
+            self.router.read_publish(message, clients, &mut self.context, ports);
+        } else {
+            self.read_news(from, letters, letter, ports);
+        }
+    }
+
+    /// Handles a letter that brings no message.
+    #[inline(never)]
+    fn read_news(
+        &mut self,
+        from: ShardId,
+        letters: &LetterBatch,
+        letter: &Letter,
+        ports: &mut impl Ports,
+    ) {
         match letter {
-            Letter::Publish(publish) => {
-                let clients = (&mut self.sessions, &mut self.connections);
-                let message = (from, publish, &letters.open(publish));
-                self.router.read_publish(message, clients, &mut self.context, ports);
-            }
+            Letter::Publish(_) => {}
             Letter::Interest { filter, wanted } => {
                 self.router.interest_mut().hear_filter(from, letters.filter(*filter), *wanted);
             }

@@ -219,8 +219,23 @@ fn listeners(config: &Config) -> Result<Vec<Listener>> {
     for listener in &mut listeners {
         let said = config.anonymous_at.iter().find(|(address, _)| *address == listener.address);
         listener.anonymous = said.and_then(|(_, anonymous)| *anonymous);
+        warn_of_closed(config, listener);
     }
     Ok(listeners)
+}
+
+/// Warns of a listener where nobody can prove who it is, and nobody is let in without that.
+fn warn_of_closed(config: &Config, listener: &Listener) {
+    let by_rule = config.anonymous.is_let_in(listener.is_loopback());
+    let has_files = config.password_file.is_some() || config.scram_file.is_some();
+    let is_open = has_files || listener.anonymous.unwrap_or(by_rule);
+    if !is_open && matches!(listener.protocol, Protocol::Tcp | Protocol::WebSocket(_)) {
+        warn!(
+            listener = words_of(listener),
+            "all clients are refused here, because --tls-user-from proves users on TLS listeners only: \
+             add --password-file, --scram-file or --allow-anonymous, or remove the listener"
+        );
+    }
 }
 
 /// Where a listener is reached.

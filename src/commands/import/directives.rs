@@ -26,7 +26,9 @@ pub(super) fn meaning(name: &str) -> Option<Meaning> {
 
 const PLUGIN: &str = "there are no plugins";
 const BRIDGE: &str = "there are no bridges: let the other broker connect to ringmq";
-const STORE: &str = "what is kept on disk is set up otherwise: see `ringmq --help`";
+const STORE: &str = "what is kept on disk is set up by `data-dir` (--data-dir DIR) alone: changes are written as they come";
+const PERSISTENCE: &str = "name a folder of its own in `data-dir` (--data-dir DIR), where ringmq keeps sessions and retained \
+     messages: it does not read the file of mosquitto";
 const LOG: &str = "the log goes to standard error: let the service manager collect it";
 const PSK: &str = "there are no pre-shared keys";
 const TLS: &str = "the ciphers and curves of TLS are not to be chosen";
@@ -91,9 +93,9 @@ const DIRECTIVES: &[(&str, Meaning)] = &[
     ("packet_max_un", Same),
     ("password_file", Key("password-file", Convert::Text)),
     ("per_listener_settings", Part),
-    ("persistence", None(STORE)),
+    ("persistence", None(PERSISTENCE)),
     ("persistence_file", None(STORE)),
-    ("persistence_location", None(STORE)),
+    ("persistence_location", None(PERSISTENCE)),
     ("persistent_client_expiration", Key("session-expiry-max", Convert::Duration)),
     ("pid_file", None("a service manager knows the process")),
     ("plugin", None(PLUGIN)),

@@ -55,6 +55,7 @@ fn a_small_home_broker() {
     assert_eq!(toml, expected);
     let lines: Vec<&str> = remarks.iter().map(|it| it.split_once(": ").unwrap().0).collect();
     assert_eq!(lines, ["m.conf:2", "m.conf:3", "m.conf:4"]);
+    assert!(remarks[0].contains("persistence true: name a folder of its own in `data-dir`"));
     assert!(remarks[2].contains("log_dest file /var/log/mosquitto.log: the log goes to"));
 }
 

@@ -272,8 +272,9 @@ impl Brain for Relay {
 fn relay_once() -> Result<(), Box<dyn Error>> {
     let (tell, told) = mpsc::channel();
     let relay = thread::spawn(move || {
-        let started =
-            |started: &Started| tell.send((started.listeners[0].address, started.stop.clone()));
+        let started = |started: &Started| {
+            tell.send((started.listeners[0].address.clone(), started.stop.clone()))
+        };
         run(
             &config(0, false),
             |_| Relay::default(),
@@ -282,6 +283,7 @@ fn relay_once() -> Result<(), Box<dyn Error>> {
         )
     });
     let (address, stop) = told.recv_timeout(PATIENCE)?;
+    let address = address.ip().ok_or("it listens on TCP")?;
     let mut subscriber = connect(address)?;
     let filters = [("a/+", SubscriptionOptions::with_qos(QoS::AtMostOnce))];
     let subscribe = Packet::Subscribe(Subscribe {

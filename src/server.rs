@@ -232,7 +232,7 @@ fn warn_of_closed(config: &Config, listener: &Listener) {
     if !is_open && matches!(listener.protocol, Protocol::Tcp | Protocol::WebSocket(_)) {
         warn!(
             listener = words_of(listener),
-            "all clients are refused here, because --tls-user-from proves users on TLS listeners only: \
+            "all clients are refused here, because --tls-user-from proves users with TLS only: \
              add --password-file, --scram-file or --allow-anonymous, or remove the listener"
         );
     }

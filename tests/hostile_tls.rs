@@ -5,7 +5,6 @@
 #[expect(dead_code, reason = "other tests need more of it")]
 mod broker;
 #[path = "support/client.rs"]
-#[expect(dead_code, reason = "other tests need more of it")]
 mod client;
 #[path = "support/tls.rs"]
 mod secure;
@@ -16,6 +15,8 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, TcpStream},
     str,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -172,6 +173,44 @@ fn certificates_that_do_not_count_are_told_apart_in_the_log() {
     }
     assert_eq!(await_count(&broker, "tls/handshakes/failed", failed), failed);
     assert_eq!(await_count(&broker, "connections/ended/tls", failed), failed);
+    broker.stop();
+}
+
+/// `cargo test --test hostile_tls handshakes_do_not -- --nocapture` prints the figures.
+#[test]
+fn handshakes_do_not_keep_other_clients_waiting() {
+    const PINGS: usize = 1_000;
+    let mut broker = Broker::ringmq_with(1, &FLAGS);
+    let line = broker.await_words("listening on mqtts://");
+    let port = line.rsplit(':').next().unwrap().trim().parse().unwrap();
+    let is_over = AtomicBool::new(false);
+    let handshakes = AtomicUsize::new(0);
+    let mut delays = Vec::new();
+    let start = now();
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let mut stream = open(port, &TLS13);
+                    stream.conn.complete_io(&mut stream.sock).unwrap();
+                    handshakes.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut client = Client::connect(&broker, Version::V5, "beside handshakes");
+        for _ in 0..PINGS {
+            let sent = now();
+            client.ping();
+            delays.push(sent.elapsed());
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    delays.sort_unstable();
+    let [p50, p99] = [delays[PINGS / 2], delays[PINGS * 99 / 100]];
+    let handshakes = handshakes.into_inner();
+    println!("{handshakes} handshakes in {:?}: p50 {p50:?}, p99 {p99:?}", start.elapsed());
+    // The clients of the test share the processors with the broker.
+    assert!(p50 < Duration::from_millis(20), "p50 {p50:?}, p99 {p99:?}");
     broker.stop();
 }
 

@@ -5,6 +5,7 @@
 pub mod byte_count;
 pub mod hash;
 pub mod ids;
+pub mod local;
 pub mod shared_count;
 pub mod slab;
 pub mod text;

@@ -16,10 +16,10 @@ use super::{
     values::{
         AclSubscribe, DurabilityMode, Feature, LogFormat, Switch, Takeover, feature_parser,
         log_format_parser, parse_acl_subscribe, parse_address, parse_bytes, parse_count,
-        parse_durability, parse_log_filter, parse_micros, parse_millis, parse_network,
-        parse_origin, parse_path, parse_power_of_two, parse_qos, parse_seconds, parse_server,
-        parse_share_group, parse_switch, parse_takeover, parse_topic_name, parse_websocket_address,
-        parse_when_queue_full, strategy_parser,
+        parse_durability, parse_log_filter, parse_micros, parse_millis, parse_mode, parse_network,
+        parse_origin, parse_owner, parse_path, parse_power_of_two, parse_qos, parse_seconds,
+        parse_server, parse_share_group, parse_switch, parse_takeover, parse_topic_name,
+        parse_websocket_address, parse_when_queue_full, strategy_parser,
     },
 };
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
     mqtt::QoS,
     routing::Strategy,
     shard::rules::WhenQueueFull,
+    transport::{Address, listener::Owner},
 };
 
 /// The command line: the flags of a broker, alone or behind a subcommand.
@@ -115,7 +116,7 @@ const WIDTH: usize = 100;
 pub(super) struct Flags {
     /// Whether anonymous clients are let in, for the addresses of `[[listener]]` tables.
     #[arg(skip)]
-    pub(super) anonymous_at: Vec<(SocketAddr, Option<bool>)>,
+    pub(super) anonymous_at: Vec<(Address, Option<bool>)>,
     /// All of them in words.
     #[arg(skip)]
     pub(super) settings: Vec<Setting>,
@@ -163,13 +164,25 @@ pub(super) struct LogFlags {
 pub(super) struct NetworkFlags {
     /// Address to listen on: IP, IP:PORT, [IPv6]:PORT or PORT. `localhost` and a PORT alone mean
     /// 127.0.0.1. [::] accepts IPv4 as well, unless an IPv4 address with the same port is given.
-    /// May be repeated [default: 127.0.0.1:1883, or none with --listen-websocket or --listen-tls]
+    /// May be repeated [default: 127.0.0.1:1883, or none with another listener]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub(super) listen: Vec<SocketAddr>,
     /// Address to listen on for MQTT over WebSocket, in the same form as --listen. The port is 8083
     /// if none is given. May be repeated [default: none]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_websocket_address)]
     pub(super) listen_websocket: Vec<SocketAddr>,
+    /// Unix socket to listen on, as the path of a file that the broker makes, and removes when it
+    /// stops. Only clients of this machine reach it. May be repeated [default: none]
+    #[arg(long, value_name = "PATH")]
+    pub(super) listen_unix: Vec<PathBuf>,
+    /// Mode of the files of --listen-unix, in the form of chmod: who may write to the file may
+    /// connect
+    #[arg(long, value_name = "MODE", default_value = "660", value_parser = parse_mode)]
+    pub(super) unix_mode: u32,
+    /// Owner of the files of --listen-unix: USER, UID, USER:GROUP or UID:GID [default: that of the
+    /// broker]
+    #[arg(long, value_name = "OWNER", value_parser = parse_owner)]
+    pub(super) unix_owner: Option<Owner>,
     /// URL path of the WebSocket listeners, for example /mqtt. A request for any other path is
     /// answered with 404 [default: any path]
     #[arg(long, value_name = "PATH", value_parser = parse_path)]

@@ -1,6 +1,6 @@
 //! The `[[listener]]` tables of the configuration file.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use clap::{Args, Command, FromArgMatches, ValueEnum};
 
@@ -10,12 +10,13 @@ use super::{
         parse_address, parse_secure_websocket_address, parse_tls_address, parse_websocket_address,
     },
 };
+use crate::transport::Address;
 
 /// The keys of one table. Clap reads them as it reads flags.
 #[derive(Args, Debug)]
 pub(super) struct ListenerFlags {
     /// Address to listen on, in the form of `listen`. The port is that of the protocol if none is
-    /// given
+    /// given. With a slash in it, it is the path of a Unix socket, as for `listen-unix`
     #[arg(long, value_name = "ADDRESS", help_heading = LISTENER)]
     address: Option<String>,
     /// What clients speak: mqtt is MQTT over TCP (port 1883), mqtts is MQTT over TLS (port 8883),
@@ -51,6 +52,9 @@ impl ListenerFlags {
     /// Adds the listener to those of the flags.
     pub(super) fn add_to(&self, flags: &mut Flags) -> Result<(), String> {
         let text = self.address.as_deref().ok_or("`address` is missing in [[listener]]")?;
+        if text.contains('/') {
+            return self.add_unix_to(Path::new(text), flags);
+        }
         let (parse, listeners): (ParseAddress, _) = match self.protocol {
             ListenerProtocol::Mqtt => (parse_address, &mut flags.network.listen),
             ListenerProtocol::Mqtts => (parse_tls_address, &mut flags.tls.listen_tls),
@@ -62,10 +66,23 @@ impl ListenerFlags {
             }
         };
         let address = parse(text).map_err(|problem| format!("`address`: {text:?}: {problem}"))?;
-        if flags.anonymous_at.iter().any(|&(known, _)| known == address) {
+        listeners.push(address);
+        self.note_anonymous(address.into(), flags)
+    }
+
+    /// No address of a network has a slash in it.
+    fn add_unix_to(&self, path: &Path, flags: &mut Flags) -> Result<(), String> {
+        if self.protocol != ListenerProtocol::Mqtt {
+            return Err(format!("`protocol`: the Unix socket {} takes mqtt only", path.display()));
+        }
+        flags.network.listen_unix.push(path.to_owned());
+        self.note_anonymous(Address::Unix(path.into()), flags)
+    }
+
+    fn note_anonymous(&self, address: Address, flags: &mut Flags) -> Result<(), String> {
+        if flags.anonymous_at.iter().any(|(known, _)| *known == address) {
             return Err(format!("another [[listener]] has the address {address}"));
         }
-        listeners.push(address);
         flags.anonymous_at.push((address, self.allow_anonymous));
         Ok(())
     }

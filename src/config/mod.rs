@@ -68,7 +68,7 @@ use crate::{
         referral::Referral,
         rules::{Limits, PASSWORD_CHECKS_MAX, SLICE_STEPS},
     },
-    transport::{Listener, websocket::HandshakePolicy},
+    transport::{Address, Listener, listener::FileAccess, websocket::HandshakePolicy},
 };
 
 /// What the command line asks for.
@@ -179,7 +179,7 @@ pub struct Config {
 
     pub password_file: Option<PathBuf>,
     /// Whether anonymous clients are let in at these addresses of listeners, where that is said.
-    pub anonymous_at: Vec<(SocketAddr, Option<bool>)>,
+    pub anonymous_at: Vec<(Address, Option<bool>)>,
     /// Users that authenticate by SCRAM.
     pub scram_file: Option<PathBuf>,
     /// What clients may read and write.
@@ -315,12 +315,12 @@ impl ConfigError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Contradiction {
     #[error("{flag} {address} is given twice")]
-    ListenerTwice { flag: &'static str, address: SocketAddr },
+    ListenerTwice { flag: &'static str, address: Address },
     #[error(
         "{flag} {address} accepts connections from other machines but would refuse all clients: \
          add --password-file, --scram-file, --tls-user-from or --allow-anonymous"
     )]
-    NobodyAdmitted { flag: &'static str, address: SocketAddr },
+    NobodyAdmitted { flag: &'static str, address: Address },
     #[error(
         "--listen-http {0} can be reached from other machines: add --http-token-file, or listen on \
          a loopback address"
@@ -411,16 +411,18 @@ fn queue_bytes_max(flags: &LimitFlags) -> usize {
     flags.queue_bytes_max.unwrap_or(default)
 }
 
-/// All listeners: those for TCP in the order of their flags, then those for WebSocket.
+/// Listeners without TLS: those for TCP in the order of their flags, for WebSocket, Unix sockets.
 fn listeners(flags: &NetworkFlags, tls: &TlsFlags) -> Vec<Listener> {
     let policy = policy(flags);
-    let is_default =
-        flags.listen.is_empty() && flags.listen_websocket.is_empty() && !tls.has_listener();
+    let has_plain = !flags.listen.is_empty() || !flags.listen_websocket.is_empty();
+    let is_default = !has_plain && flags.listen_unix.is_empty() && !tls.has_listener();
     let default = is_default.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
     let tcp = flags.listen.iter().copied().chain(default).map(Listener::tcp);
     let websocket = flags.listen_websocket.iter();
     let websocket = websocket.map(|&address| Listener::websocket(address, policy.clone()));
-    tcp.chain(websocket).collect()
+    let file = FileAccess { mode: flags.unix_mode, owner: flags.unix_owner };
+    let unix = flags.listen_unix.iter().map(|path| Listener::unix(path.as_path().into(), file));
+    tcp.chain(websocket).chain(unix).collect()
 }
 
 /// What the WebSocket listeners ask of a request.
@@ -436,7 +438,7 @@ fn check_listeners(
     network: &NetworkFlags,
     tls: &TlsFlags,
     anonymous: Anonymous,
-    anonymous_at: &[(SocketAddr, Option<bool>)],
+    anonymous_at: &[(Address, Option<bool>)],
 ) -> Result<(), Contradiction> {
     let mut seen = BTreeSet::new();
     let nobody_admitted = anonymous == Anonymous::OnLoopback;
@@ -446,13 +448,18 @@ fn check_listeners(
     let secure_websocket = &tls.listen_websocket_tls;
     let tls = tls.listen_tls.iter().map(|&address| ("--listen-tls", address));
     let secure = secure_websocket.iter().map(|&address| ("--listen-websocket-tls", address));
-    for (flag, address) in plain.chain(websocket).chain(tls).chain(secure) {
+    let unix = network.listen_unix.iter();
+    let unix = unix.map(|path| ("--listen-unix", Address::Unix(path.as_path().into())));
+    let in_network = plain.chain(websocket).chain(tls).chain(secure);
+    let in_network = in_network.map(|(flag, address)| (flag, Address::Ip(address)));
+    for (flag, address) in in_network.chain(unix) {
         // The system chooses another port for each port 0.
-        if !seen.insert(address) && address.port() != 0 {
+        let is_any_port = address.ip().is_some_and(|it| it.port() == 0);
+        if !seen.insert(address.clone()) && !is_any_port {
             return Err(Contradiction::ListenerTwice { flag, address });
         }
-        let admits_all = anonymous_at.contains(&(address, Some(true)));
-        if nobody_admitted && !address.ip().is_loopback() && !admits_all {
+        let admits_all = anonymous_at.contains(&(address.clone(), Some(true)));
+        if nobody_admitted && !address.is_loopback() && !admits_all {
             return Err(Contradiction::NobodyAdmitted { flag, address });
         }
     }

@@ -1,6 +1,7 @@
 //! Parsers for single values of the command line.
 
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
@@ -17,7 +18,10 @@ use crate::{
     routing::Strategy,
     shard::rules::WhenQueueFull,
     topic::{ShareName, TopicName},
-    transport::tls::{TlsVersion, UserFrom},
+    transport::{
+        listener::Owner,
+        tls::{TlsVersion, UserFrom},
+    },
 };
 
 /// The port that IANA assigns to MQTT.
@@ -51,6 +55,32 @@ pub(super) fn parse_websocket_address(text: &str) -> Result<SocketAddr, String> 
 
 pub(super) fn parse_http_address(text: &str) -> Result<SocketAddr, String> {
     parse_address_with(text, HTTP_PORT)
+}
+
+/// Parses the mode of a file, as chmod takes it in digits.
+pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "not a mode such as 660".to_owned())
+}
+
+/// Parses `USER`, `UID`, `USER:GROUP` or `UID:GID`. Names are looked up in `/etc`.
+pub(super) fn parse_owner(text: &str) -> Result<Owner, String> {
+    let (user, group) = text.split_once(':').map_or((text, None), |(a, b)| (a, Some(b)));
+    let uid = numbered(user, "/etc/passwd").ok_or_else(|| format!("no user is named {user}"))?;
+    let gid = group.map(|group| {
+        numbered(group, "/etc/group").ok_or_else(|| format!("no group is named {group}"))
+    });
+    Ok(Owner { uid, gid: gid.transpose()? })
+}
+
+/// A number, or that of the name in a file whose lines are `NAME:PASSWORD:NUMBER` and more.
+fn numbered(name: &str, file: &str) -> Option<u32> {
+    if let Ok(number) = name.parse() {
+        return Some(number);
+    }
+    let lines = fs::read_to_string(file).ok()?;
+    let mut fields = lines.lines().map(|line| line.split(':'));
+    fields.find_map(|mut fields| (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?)
 }
 
 /// Parses the name of a host, without a port. Names are compared in lower case.

@@ -65,7 +65,7 @@ impl From<ClientReport> for Entry {
         Entry {
             client_id: report.client_id,
             user: report.user,
-            peer: report.peer.to_string(),
+            peer: crate::base::local::Peer(report.peer).to_string(),
             connected: report.connection.is_some(),
             connection: report.connection.map(Connection::from),
             session_expiry: Some(report.session_expiry).filter(|&seconds| seconds < u32::MAX),

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     base::{
         ids::ShardId,
+        local::Credentials,
         time::{Moment, Span},
     },
     shard::ports::{Arrival, Payer},
@@ -130,7 +131,8 @@ impl SocketConnection {
     /// Listener and peer address. A client that has gone already may have no address any more.
     pub(super) fn arrival(&self, connections_max: usize) -> Arrival {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut peer = self.socket.peer_addr().unwrap_or(unknown);
+        let local = || system::credentials(&self.socket).map(Credentials::as_address);
+        let mut peer = self.socket.peer_addr().ok().or_else(local).unwrap_or(unknown);
         // A dual-stack socket reports IPv4 clients with IPv4-mapped IPv6 addresses.
         peer.set_ip(peer.ip().to_canonical());
         let (listener, surplus) = (self.listener, self.permit.surplus);

@@ -1,11 +1,11 @@
 //! Errors that keep the broker from starting or running. Each text names the remedy.
 
-use std::{io, net::SocketAddr};
+use std::io;
 
 use thiserror::Error;
 
 use super::store::StoreFault;
-use crate::base::ids::ShardId;
+use crate::{base::ids::ShardId, transport::Address};
 
 #[derive(Debug, Error)]
 pub enum Fault {
@@ -31,8 +31,8 @@ pub enum Fault {
          --ulimit nofile= (container)"
     )]
     Descriptors { available: u64, needed: usize },
-    #[error("cannot listen on {address}: {}", reason(.error))]
-    Listen { address: SocketAddr, error: io::Error },
+    #[error("cannot listen on {address}: {}", reason(.address, .error))]
+    Listen { address: Address, error: io::Error },
     #[error("cannot create the io_uring instance of a shard: {0}")]
     Ring(io::Error),
     #[error("cannot register receive buffers with the kernel: {0}")]
@@ -50,9 +50,12 @@ pub enum Fault {
 }
 
 /// The cause of a failed listener, in words for a terminal.
-fn reason(error: &io::Error) -> String {
+fn reason(address: &Address, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "another program is listening on this address".to_owned(),
+        io::ErrorKind::PermissionDenied if address.ip().is_none() => {
+            "no permission to make this file, or to give it this owner".to_owned()
+        }
         io::ErrorKind::PermissionDenied => {
             "a port below 1024 needs the capability CAP_NET_BIND_SERVICE".to_owned()
         }

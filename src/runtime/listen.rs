@@ -4,6 +4,7 @@
 use std::{
     io, mem,
     net::{SocketAddr, TcpListener},
+    sync::Arc,
     thread,
 };
 
@@ -16,10 +17,11 @@ use super::{
         operation::Operation,
         system::{self, Sharing, Stack},
     },
+    unix::{self, SocketFile},
 };
 use crate::{
     base::time::{Moment, Span},
-    transport::{Listener, Listeners},
+    transport::{Address, Listener, Listeners},
 };
 
 /// Binds `shards` sockets to each listener's address. Returns the listeners with their actual
@@ -27,12 +29,11 @@ use crate::{
 pub(super) fn bind_all(
     listeners: &[Listener],
     shards: usize,
-) -> Result<(Vec<Listener>, Vec<Vec<TcpListener>>), Fault> {
+) -> Result<(Vec<Listener>, Vec<Vec<Listening>>), Fault> {
     let mut bound = Vec::with_capacity(listeners.len());
-    let mut by_shard: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut by_shard: Vec<Vec<Listening>> = (0..shards).map(|_| Vec::new()).collect();
     for listener in listeners {
-        let stack = stack(listener.address, listeners.iter());
-        let (address, sockets) = bind_each(listener.address, stack, shards)?;
+        let (address, sockets) = bind_listener(listener, listeners.iter(), shards)?;
         for (of_shard, socket) in by_shard.iter_mut().zip(sockets) {
             of_shard.push(socket);
         }
@@ -47,11 +48,11 @@ pub(super) fn bind_added(
     before: &Listeners,
     now: &Listeners,
     shards: usize,
-) -> Result<Vec<Vec<(u16, TcpListener)>>, Fault> {
+) -> Result<Vec<Vec<(u16, Listening)>>, Fault> {
     let mut by_shard: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
     for (place, listener) in now.open().filter(|&(place, _)| !before.is_open(place)) {
-        let stack = stack(listener.address, now.open().map(|(_, listener)| listener));
-        let (address, sockets) = bind_each(listener.address, stack, shards)?;
+        let all = now.open().map(|(_, listener)| listener);
+        let (address, sockets) = bind_listener(listener, all, shards)?;
         info!(%address, "listening on a further address");
         for (of_shard, socket) in by_shard.iter_mut().zip(sockets) {
             of_shard.push((place, socket));
@@ -61,28 +62,56 @@ pub(super) fn bind_added(
 }
 
 /// One socket for each shard, and the address that they share.
+fn bind_listener<'a>(
+    listener: &Listener,
+    all: impl Iterator<Item = &'a Listener>,
+    shards: usize,
+) -> Result<(Address, Vec<Listening>), Fault> {
+    let bound = match &listener.address {
+        Address::Ip(address) => bind_each(*address, stack(*address, all), shards),
+        Address::Unix(path) => unix::bind(path, listener.file, shards)
+            .map(|sockets| (listener.address.clone(), sockets)),
+    };
+    bound.map_err(|error| Fault::Listen { address: listener.address.clone(), error })
+}
+
 fn bind_each(
     asked: SocketAddr,
     stack: Stack,
     shards: usize,
-) -> Result<(SocketAddr, Vec<TcpListener>), Fault> {
-    let fault = |error| Fault::Listen { address: asked, error };
-    await_free(asked, stack).map_err(fault)?;
+) -> io::Result<(Address, Vec<Listening>)> {
+    await_free(asked, stack)?;
     let mut address = asked;
     let mut sockets = Vec::with_capacity(shards);
     for _ in 0..shards {
-        let socket = bind(address, stack).map_err(fault)?;
-        address = socket.local_addr().map_err(fault)?;
-        sockets.push(socket);
+        let socket = bind(address, stack)?;
+        address = socket.local_addr()?;
+        sockets.push(Listening { socket, file: None });
     }
-    Ok((address, sockets))
+    Ok((address.into(), sockets))
+}
+
+/// A listening socket of one shard. Of a Unix socket only the descriptor is used, which is the same
+/// for both kinds.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) socket: TcpListener,
+    #[expect(dead_code, reason = "the file is removed when the last shard drops it")]
+    file: Option<Arc<SocketFile>>,
+}
+
+impl Listening {
+    pub(super) fn unix(socket: TcpListener, file: Arc<SocketFile>) -> Listening {
+        Listening { socket, file: Some(file) }
+    }
 }
 
 /// `[::]` takes IPv4, too, unless another listener has the same port for IPv4.
 fn stack<'a>(address: SocketAddr, mut listeners: impl Iterator<Item = &'a Listener>) -> Stack {
     let any = address.ip().is_unspecified() && address.is_ipv6();
     let takes_ipv4 = |other: &Listener| {
-        other.address.is_ipv4() && other.address.port() == address.port() && address.port() != 0
+        let same_port = |it: SocketAddr| it.port() == address.port() && address.port() != 0;
+        other.address.ip().is_some_and(|it| it.is_ipv4() && same_port(it))
     };
     if any && !listeners.any(takes_ipv4) { Stack::Dual } else { Stack::Single }
 }
@@ -103,7 +132,7 @@ fn await_free(address: SocketAddr, stack: Stack) -> io::Result<()> {
 }
 
 fn bind(address: SocketAddr, stack: Stack) -> io::Result<TcpListener> {
-    system::listen(system::bound_socket(address, stack, Sharing::Shared)?, BACKLOG)
+    system::listen(system::bound_socket(address, stack, Sharing::Shared)?)
 }
 
 /// The listening sockets of one shard, by the places of their listeners.
@@ -121,19 +150,19 @@ pub(super) struct ListeningSockets {
 #[derive(Debug)]
 struct ListeningSocket {
     listener: Listener,
-    socket: Option<TcpListener>,
+    socket: Option<Listening>,
     /// An accept is under way.
     armed: bool,
     /// The socket is closed when its accept has ended.
     closing: bool,
     /// The socket that comes after one that is closing.
-    next: Option<TcpListener>,
+    next: Option<Listening>,
     /// When to accept again after the system had no descriptor left.
     retry: Option<Moment>,
 }
 
 impl ListeningSockets {
-    pub(super) fn new(listeners: Vec<Listener>, sockets: Vec<TcpListener>) -> ListeningSockets {
+    pub(super) fn new(listeners: Vec<Listener>, sockets: Vec<Listening>) -> ListeningSockets {
         let sockets = sockets.into_iter().map(Some);
         let new = |(listener, socket)| ListeningSocket { socket, ..ListeningSocket::new(listener) };
         ListeningSockets { all: listeners.into_iter().zip(sockets).map(new).collect() }
@@ -159,7 +188,7 @@ impl ListeningSockets {
     }
 
     /// Accepts on the sockets of added listeners.
-    pub(super) fn add(&mut self, sockets: Vec<(u16, TcpListener)>, ring: &mut Ring) {
+    pub(super) fn add(&mut self, sockets: Vec<(u16, Listening)>, ring: &mut Ring) {
         for (number, socket) in sockets {
             self.all[usize::from(number)].open(number, socket, ring);
         }
@@ -233,11 +262,11 @@ impl ListeningSocket {
     fn arm(&mut self, number: u16, ring: &mut Ring) {
         if let Some(socket) = self.socket.as_ref().filter(|_| !self.armed) {
             self.armed = true;
-            ring.accept(number, socket);
+            ring.accept(number, &socket.socket);
         }
     }
 
-    fn open(&mut self, number: u16, socket: TcpListener, ring: &mut Ring) {
+    fn open(&mut self, number: u16, socket: Listening, ring: &mut Ring) {
         if self.closing {
             self.next = Some(socket);
         } else {
@@ -256,8 +285,6 @@ impl ListeningSocket {
     }
 }
 
-/// Connections that may wait to be accepted; the system may allow fewer.
-const BACKLOG: i32 = 4096;
 /// How long an address may take to become free.
 const FREE_WITHIN: Span = Span::from_secs(2);
 const LOOK_AGAIN: Span = Span::from_millis(10);
@@ -277,10 +304,10 @@ mod tests {
         let asked = [listener(Ipv4Addr::LOCALHOST), listener(Ipv6Addr::LOCALHOST)];
         let (bound, by_shard) = bind_all(&asked, 3).unwrap();
         assert_eq!(by_shard.len(), 3);
-        let bound: Vec<_> = bound.iter().map(|listener| listener.address).collect();
+        let bound: Vec<_> = bound.iter().map(|it| it.address.ip().unwrap()).collect();
         for sockets in by_shard {
             let addresses: Vec<_> =
-                sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
+                sockets.iter().map(|it| it.socket.local_addr().unwrap()).collect();
             assert_eq!(addresses, bound);
         }
     }
@@ -288,9 +315,9 @@ mod tests {
     /// Whether a client of this machine gets through to the first of the listeners.
     fn takes(listeners: &[Listener], ip: impl Into<IpAddr>) -> bool {
         let (bound, by_shard) = bind_all(listeners, 1).unwrap();
-        let to = SocketAddr::new(ip.into(), bound[0].address.port());
+        let to = SocketAddr::new(ip.into(), bound[0].address.ip().unwrap().port());
         let Ok(client) = TcpStream::connect(to) else { return false };
-        let (_, peer) = by_shard[0][0].accept().unwrap();
+        let (_, peer) = by_shard[0][0].socket.accept().unwrap();
         peer.ip().to_canonical() == client.local_addr().unwrap().ip()
     }
 
@@ -303,8 +330,8 @@ mod tests {
         let at = |ip: IpAddr, port| Listener::tcp(SocketAddr::new(ip, port));
         let (v6, v4) = (IpAddr::from(Ipv6Addr::UNSPECIFIED), IpAddr::from(Ipv4Addr::UNSPECIFIED));
         let both = [at(v6, 1883), at(v4, 1883)];
-        assert_eq!(stack(both[0].address, both.iter()), Stack::Single);
-        assert_eq!(stack(both[0].address, both[..1].iter()), Stack::Dual);
+        assert_eq!(stack(both[0].address.ip().unwrap(), both.iter()), Stack::Single);
+        assert_eq!(stack(both[0].address.ip().unwrap(), both[..1].iter()), Stack::Dual);
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub mod store;
 mod transport;
 mod trim;
 mod turn;
+mod unix;
 mod verify;
 
 pub use self::{

@@ -8,7 +8,7 @@
 //! A shard accepts for an added listener only after all shards have been sent its place, because it
 //! may hand a connection over to any of them.
 
-use std::{fmt, net::TcpListener, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tracing::error;
 
@@ -17,7 +17,7 @@ use super::{
     bell::Bells,
     fault::Fault,
     lane::{LaneReceiver, LaneSender, NotSent, lanes},
-    listen,
+    listen::{self, Listening},
 };
 use crate::{shard::rules::Rules, transport::Listeners};
 
@@ -26,7 +26,7 @@ pub(super) enum Renewal {
     /// All shards get the same rules.
     Rules(Arc<Rules>),
     /// Sockets to accept on, each with the place of its listener.
-    Sockets(Vec<(u16, TcpListener)>),
+    Sockets(Vec<(u16, Listening)>),
     /// What another thread wants to know, or to have done.
     Asked(Asked),
 }

@@ -2,7 +2,6 @@
 
 use std::{
     mem,
-    net::TcpListener,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -19,7 +18,7 @@ use super::{
     event_loop::{EventLoop, Inbox},
     executor::{self, TurnLoop},
     fault::Fault,
-    listen::{self, ListeningSockets},
+    listen::{self, Listening, ListeningSockets},
     mailbox::{Mail, MailboxItem, Posted, mailbox_items_max},
     partials::PartialLimits,
     probe::{Capacity, fault_of_shard, probe},
@@ -190,7 +189,7 @@ struct ShardSetup {
     cpu: usize,
     endpoint: Endpoint<MailboxItem>,
     posted: Posted,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Listening>,
     verifier: Verifier,
     renewals: RenewalReceiver,
     store: Option<StoreHandle>,

@@ -318,7 +318,7 @@ impl Shard {
         let listener = self.context.rules.listener_address(principal.listener());
         let keep_alive = self.context.rules.keep_alive(connect);
         let terms = (connect.terms.version(), keep_alive);
-        log::connected(principal, listener, terms, session_present);
+        log::connected(principal, &listener, terms, session_present);
         self.router.set_members_online(subscriber, &self.sessions, &self.context, ports);
         self.pump(subscriber, ports);
     }

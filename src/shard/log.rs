@@ -3,8 +3,6 @@
 //!
 //! Texts that a client has chosen are fields, so that the log escapes them.
 
-use std::net::SocketAddr;
-
 use tracing::{debug, field::display, info, warn};
 
 use super::{
@@ -15,22 +13,23 @@ use super::{
 };
 use crate::{
     access::Principal,
-    base::time::Moment,
+    base::{local::Peer, time::Moment},
     mqtt::{Connect, Version},
     session::terms::Terms,
+    transport::Address,
 };
 
 /// Logs that a client has connected.
 pub(super) fn connected(
     principal: &Principal,
-    listener: SocketAddr,
+    listener: &Address,
     (version, keep_alive): (Version, u16),
     session_present: bool,
 ) {
     info!(
         client = principal.client_id(),
         user = principal.user_name(),
-        peer = %principal.peer(),
+        peer = %Peer(principal.peer()),
         %listener,
         version = words_of_version(version),
         keep_alive,
@@ -92,7 +91,7 @@ impl Refusals {
 pub(super) fn refused(
     principal: &Principal,
     claim: Claim<'_>,
-    listener: SocketAddr,
+    listener: &Address,
     (reason, flag): (Reason, Option<&'static str>),
     (refusals, now): (&mut Refusals, Moment),
 ) {
@@ -106,7 +105,7 @@ pub(super) fn refused(
         count,
         client = claim.client.map(beginning),
         user = claim.user.map(beginning),
-        peer = %principal.peer(),
+        peer = %Peer(principal.peer()),
         %listener,
         version = claim.client.map(|_| words_of_version(claim.terms.version())),
         protocol_level = claim.level,
@@ -119,11 +118,12 @@ pub(super) fn refused(
 /// Logs that a connection has ended. Before CONNECT was accepted, its client is unknown.
 pub(super) fn ended(
     principal: &Principal,
-    listener: SocketAddr,
+    listener: &Address,
     cause: Cause,
     leaves: Option<Leaves>,
 ) {
-    let (client, user, peer) = (principal.client_id(), principal.user_name(), principal.peer());
+    let (client, user, peer) =
+        (principal.client_id(), principal.user_name(), Peer(principal.peer()));
     let (reason, flag, oversize) = (cause.text(), cause.flag(), cause.oversize());
     let (packet, size) = (oversize.map(Oversize::packet), oversize.map(|it| it.size));
     if let Some(leaves) = leaves {
@@ -136,7 +136,7 @@ pub(super) fn ended(
             flag,
             packet,
             size,
-            new_peer = cause.new_peer().map(display),
+            new_peer = cause.new_peer().map(|peer| display(Peer(peer))),
             session = leaves.session(),
             will = leaves.will(),
             "client disconnected"

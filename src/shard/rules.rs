@@ -1,6 +1,6 @@
 //! The rules of the broker: limits, optional features, users. They may change while it runs.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::rc::Rc;
 
 use super::{Shard, offer::Offer, referral::Referral};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     base::time::Span,
     routing::Strategies,
     session::queue::QueueLimits,
-    transport::{Listener, Listeners},
+    transport::{Address, Listener, Listeners},
 };
 
 /// The rules of the whole broker. All of them are replaced at once, by
@@ -41,8 +41,9 @@ pub struct Rules {
 
 impl Rules {
     /// Where this listener listens, as it was configured.
-    pub(super) fn listener_address(&self, listener: u16) -> SocketAddr {
-        self.listeners.get(listener).expect("a connection names one of the listeners").address
+    pub(super) fn listener_address(&self, listener: u16) -> Address {
+        let listener = self.listeners.get(listener);
+        listener.expect("a connection names one of the listeners").address.clone()
     }
 
     /// Whether clients without authentication are let in on this listener.

@@ -1,7 +1,7 @@
 //! A listener: one value that flags make, and that runtime and shards use; and all of them, while
 //! they come and go.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
 
 use super::{tls::ServerTls, websocket::HandshakePolicy};
 
@@ -10,11 +10,76 @@ use super::{tls::ServerTls, websocket::HandshakePolicy};
 /// A connection refers to its listener by the place in the list of all listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// With port 0 the system picks a port.
-    pub address: SocketAddr,
+    pub address: Address,
     pub protocol: Protocol,
     /// Whether clients without authentication are let in, if that differs from other listeners.
     pub anonymous: Option<bool>,
+    /// Who may connect to a Unix socket.
+    pub file: FileAccess,
+}
+
+/// The rights of the file of a Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileAccess {
+    /// As `chmod` takes it: who may write to the file may connect.
+    pub mode: u32,
+    /// `None`: those of the process.
+    pub owner: Option<Owner>,
+}
+
+/// Who owns a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: Option<u32>,
+}
+
+impl Default for FileAccess {
+    fn default() -> FileAccess {
+        FileAccess { mode: 0o660, owner: None }
+    }
+}
+
+/// Where clients reach a listener.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Address {
+    /// With port 0 the system picks a port.
+    Ip(SocketAddr),
+    /// A Unix socket in the file system.
+    Unix(Arc<Path>),
+}
+
+impl Address {
+    /// Whether only this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Address::Ip(address) => address.ip().is_loopback(),
+            Address::Unix(_) => true,
+        }
+    }
+
+    /// The address in the network, if it is one.
+    pub fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Address::Ip(address) => Some(*address),
+            Address::Unix(_) => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        Address::Ip(address)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ip(address) => address.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// What clients of a listener speak below MQTT.
@@ -29,17 +94,22 @@ pub enum Protocol {
 impl Listener {
     /// A listener for MQTT directly over TCP.
     pub fn tcp(address: SocketAddr) -> Listener {
-        Listener { address, protocol: Protocol::Tcp, anonymous: None }
+        Listener::new(address.into(), Protocol::Tcp)
+    }
+
+    /// A listener for MQTT over a Unix socket.
+    pub fn unix(path: Arc<Path>, file: FileAccess) -> Listener {
+        Listener { file, ..Listener::new(Address::Unix(path), Protocol::Tcp) }
     }
 
     /// A listener for MQTT over TLS.
     pub fn tls(address: SocketAddr, server: ServerTls) -> Listener {
-        Listener { address, protocol: Protocol::Tls(server), anonymous: None }
+        Listener::new(address.into(), Protocol::Tls(server))
     }
 
     pub fn websocket(address: SocketAddr, policy: HandshakePolicy) -> Listener {
         let policy = HandshakePolicy { is_loopback: address.ip().is_loopback(), ..policy };
-        Listener { address, protocol: Protocol::WebSocket(policy), anonymous: None }
+        Listener::new(address.into(), Protocol::WebSocket(policy))
     }
 
     /// A listener for MQTT over WebSocket over TLS.
@@ -50,12 +120,16 @@ impl Listener {
     ) -> Listener {
         let policy = HandshakePolicy { is_loopback: address.ip().is_loopback(), ..policy };
         let protocol = Protocol::SecureWebSocket(server.for_websocket(), policy);
-        Listener { address, protocol, anonymous: None }
+        Listener::new(address.into(), protocol)
+    }
+
+    fn new(address: Address, protocol: Protocol) -> Listener {
+        Listener { address, protocol, anonymous: None, file: FileAccess::default() }
     }
 
     /// Whether only this machine can reach it.
     pub fn is_loopback(&self) -> bool {
-        self.address.ip().is_loopback()
+        self.address.is_loopback()
     }
 }
 
@@ -132,7 +206,8 @@ mod tests {
     }
 
     fn open(listeners: &Listeners) -> Vec<(u16, u16)> {
-        listeners.open().map(|(place, listener)| (place, listener.address.port())).collect()
+        let port = |listener: &Listener| listener.address.ip().unwrap().port();
+        listeners.open().map(|(place, listener)| (place, port(listener))).collect()
     }
 
     #[test]
@@ -140,7 +215,7 @@ mod tests {
         let first = Listeners::from(listeners(&[1, 2, 3]));
         let second = first.renewed(listeners(&[4, 3, 1])).unwrap();
         assert_eq!(open(&second), [(0, 1), (2, 3), (3, 4)]);
-        assert_eq!(second.get(1).unwrap().address.port(), 2);
+        assert_eq!(second.get(1).unwrap().address.ip().unwrap().port(), 2);
         assert!(!second.is_open(1) && !second.is_open(9));
         let third = second.renewed(listeners(&[2])).unwrap();
         assert_eq!((open(&third), third.all().count()), (vec![(1, 2)], 4));

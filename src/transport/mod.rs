@@ -18,7 +18,7 @@ pub mod websocket;
 
 use std::ops::Range;
 
-pub use self::listener::{Listener, Listeners, Protocol};
+pub use self::listener::{Address, Listener, Listeners, Protocol};
 use self::tls::{Certified, Handshake, Tls, TlsEnd, TlsFailure};
 use self::websocket::{CloseCode, Failure, HandshakePolicy, Refusal, WebSocket};
 

@@ -363,7 +363,7 @@ pub(crate) fn start_with<B: Brain + 'static>(
 impl Running {
     /// The address of a listener: the first is for TCP, the second for WebSocket.
     pub(crate) fn address(&self, listener: usize) -> SocketAddr {
-        self.started.listeners[listener].address
+        self.started.listeners[listener].address.ip().expect("the toy listens on addresses")
     }
 
     pub(crate) fn connect(&self) -> Client {

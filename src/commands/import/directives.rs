@@ -26,9 +26,10 @@ pub(super) fn meaning(name: &str) -> Option<Meaning> {
 
 const PLUGIN: &str = "there are no plugins";
 const BRIDGE: &str = "there are no bridges: let the other broker connect to ringmq";
-const STORE: &str = "what is kept on disk is set up by `data-dir` (--data-dir DIR) alone: changes are written as they come";
-const PERSISTENCE: &str = "name a folder of its own in `data-dir` (--data-dir DIR), where ringmq keeps sessions and retained \
-     messages: it does not read the file of mosquitto";
+const STORE: &str =
+    "the store has only `data-dir` (--data-dir DIR), and writes changes as they come";
+const PERSISTENCE: &str = "name a folder of its own in `data-dir` (--data-dir DIR), where ringmq \
+    keeps sessions and retained messages: it does not read the file of mosquitto";
 const LOG: &str = "the log goes to standard error: let the service manager collect it";
 const PSK: &str = "there are no pre-shared keys";
 const TLS: &str = "the ciphers and curves of TLS are not to be chosen";

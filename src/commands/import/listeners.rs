@@ -26,8 +26,6 @@ struct Listener {
     certificate: bool,
     anonymous: Option<bool>,
     connections_max: Option<u32>,
-    /// Why it cannot be one of ours.
-    fault: Option<&'static str>,
 }
 
 impl Default for Listeners {
@@ -68,9 +66,8 @@ impl Listeners {
         let (number, address) = line.value.split_once(' ').unwrap_or((&line.value, ""));
         let mut listener = Listener { place: line.place.clone(), ..Listener::default() };
         let address = address.trim();
-        let fault = if number == "0" { Some(UNIX) } else { None };
         listener.port = Some(port(number)?);
-        (listener.address, listener.fault) = (address.to_owned(), fault);
+        address.clone_into(&mut listener.address);
         self.all.push(listener);
         Ok(())
     }
@@ -115,6 +112,14 @@ impl Listeners {
     }
 
     fn table(&self, listener: &Listener, is_local: bool) -> String {
+        let anonymous = listener.anonymous.or(self.anonymous).unwrap_or(is_local);
+        if listener.is_unix() {
+            return format!(
+                "\n[[listener]]\naddress = {}\nprotocol = \"mqtt\"\n\
+                 allow-anonymous = {anonymous}\n",
+                text(&listener.address)
+            );
+        }
         let everywhere = if is_local { "127.0.0.1" } else { "[::]" };
         let address = match listener.address.as_str() {
             "" => everywhere.to_owned(),
@@ -128,7 +133,6 @@ impl Listeners {
             (true, false) => "websocket",
             (true, true) => "websocket-tls",
         };
-        let anonymous = listener.anonymous.or(self.anonymous).unwrap_or(is_local);
         format!(
             "\n[[listener]]\naddress = {}\nprotocol = \"{protocol}\"\n\
              allow-anonymous = {anonymous}\n",
@@ -138,12 +142,17 @@ impl Listeners {
 }
 
 impl Listener {
+    /// Its port is 0, and its address the path of a file.
+    fn is_unix(&self) -> bool {
+        self.port == Some(0) && self.address.contains('/')
+    }
+
     fn fault(&self) -> Option<&'static str> {
         let is_name = |text: &str| text != "localhost" && text.parse::<std::net::IpAddr>().is_err();
-        match self.fault {
-            None if !self.address.is_empty() && is_name(&self.address) => Some(NAME),
-            fault => fault,
+        if self.is_unix() {
+            return (self.websocket || self.certificate).then_some(UNIX);
         }
+        (!self.address.is_empty() && is_name(&self.address)).then_some(NAME)
     }
 }
 
@@ -151,5 +160,5 @@ fn port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| "the port is not a number".to_owned())
 }
 
-const UNIX: &str = "there are no Unix sockets";
+const UNIX: &str = "a Unix socket takes MQTT alone, without WebSocket and TLS";
 const NAME: &str = "no name is looked up: write the address";

@@ -5,6 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::{AsRawFd, OwnedFd},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -12,8 +13,8 @@ use rustix::{
     event::{EventfdFlags, eventfd},
     io::{Errno, ioctl_fionread},
     net::{
-        AddressFamily, RecvFlags, SocketFlags, SocketType, bind, ipproto, recv, socket_with,
-        sockopt,
+        AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, ipproto, recv,
+        socket_with, sockopt,
     },
     process::{Rlimit, getrlimit, setpriority_process, setrlimit},
     thread::disable_transparent_huge_pages,
@@ -22,7 +23,13 @@ use rustix::{
 
 pub(in crate::runtime) use rustix::process::Resource;
 
-use crate::base::time::{Moment, Span, WallClock, WallTime};
+use crate::base::{
+    local::Credentials,
+    time::{Moment, Span, WallClock, WallTime},
+};
+
+/// Connections that may wait to be accepted; the system may allow fewer.
+const BACKLOG: i32 = 4096;
 
 /// The monotonic clock.
 pub fn now() -> Moment {
@@ -79,14 +86,50 @@ pub(in crate::runtime) fn bound_socket(
 
 /// Lets a bound socket accept. Connections inherit its options: no delay of small writes, and
 /// probes that detect a peer that has gone silently, even if nothing is sent to it.
-pub(in crate::runtime) fn listen(socket: OwnedFd, backlog: i32) -> io::Result<TcpListener> {
+pub(in crate::runtime) fn listen(socket: OwnedFd) -> io::Result<TcpListener> {
     sockopt::set_tcp_nodelay(&socket, true)?;
     sockopt::set_socket_keepalive(&socket, true)?;
     sockopt::set_tcp_keepidle(&socket, PROBE_AFTER)?;
     sockopt::set_tcp_keepintvl(&socket, PROBE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(&socket, PROBES)?;
-    rustix::net::listen(&socket, backlog)?;
+    rustix::net::listen(&socket, BACKLOG)?;
     Ok(TcpListener::from(socket))
+}
+
+/// A Unix socket bound to `path`, not yet listening.
+pub(in crate::runtime) fn bound_unix_socket(path: &Path) -> io::Result<OwnedFd> {
+    let kind = SocketType::STREAM;
+    let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+/// Lets a bound Unix socket accept.
+pub(in crate::runtime) fn listen_unix(socket: OwnedFd) -> io::Result<OwnedFd> {
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// Who is at the other end of a Unix socket; `None` for any other socket.
+pub(in crate::runtime) fn credentials(socket: &TcpStream) -> Option<Credentials> {
+    if sockopt::socket_domain(socket).ok()? != AddressFamily::UNIX {
+        return None;
+    }
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
+    // SAFETY: the kernel writes at most `length` bytes to `peer`, which is as long and takes any.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    // A process outside of our namespace has no number here: 0.
+    let pid = u32::try_from(peer.pid).unwrap_or(0);
+    (result == 0).then_some(Credentials { uid: peer.uid, gid: peer.gid, pid })
 }
 
 /// Whether bytes have come that were not received.
@@ -166,7 +209,7 @@ mod tests {
         for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
             let address = SocketAddr::new(ip, 0);
             let listener =
-                listen(bound_socket(address, Stack::Single, Sharing::Shared).unwrap(), 16).unwrap();
+                listen(bound_socket(address, Stack::Single, Sharing::Shared).unwrap()).unwrap();
             let address = listener.local_addr().unwrap();
             assert_eq!(address.ip(), ip);
             let client = TcpStream::connect(address).unwrap();
@@ -181,8 +224,7 @@ mod tests {
     #[test]
     fn a_socket_that_does_not_share_finds_an_address_taken() {
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-        let first =
-            listen(bound_socket(address, Stack::Single, Sharing::Shared).unwrap(), 1).unwrap();
+        let first = listen(bound_socket(address, Stack::Single, Sharing::Shared).unwrap()).unwrap();
         let address = first.local_addr().unwrap();
         let refused = bound_socket(address, Stack::Single, Sharing::Alone).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
@@ -193,7 +235,7 @@ mod tests {
     fn what_a_peer_has_not_taken_is_unacknowledged() {
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         let listener =
-            listen(bound_socket(address, Stack::Single, Sharing::Shared).unwrap(), 1).unwrap();
+            listen(bound_socket(address, Stack::Single, Sharing::Shared).unwrap()).unwrap();
         let mut reader = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut writer, _) = listener.accept().unwrap();
         assert_eq!(unacknowledged(&writer), 0);

@@ -8,6 +8,7 @@ use crate::{
     mqtt::Version,
     session::Session,
     shard::{end::Cause, ports::Ports},
+    transport::Address,
 };
 
 /// Which clients are wanted.
@@ -59,7 +60,7 @@ pub struct ClientReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionReport {
     pub version: Version,
-    pub listener: SocketAddr,
+    pub listener: Address,
     /// Seconds; 0 is never.
     pub keep_alive: u16,
     /// The broker does not read from it now.

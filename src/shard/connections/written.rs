@@ -201,7 +201,7 @@ impl Connections {
             let principal = connection.principal();
             let listener = context.rules.listener_address(principal.listener());
             let refusals = (&mut context.refusals, context.now);
-            log::refused(principal, claim, listener, (reason, flag), refusals);
+            log::refused(principal, claim, &listener, (reason, flag), refusals);
         }
     }
 
@@ -223,7 +223,7 @@ impl Connections {
         }
         let principal = connection.principal();
         let listener = context.rules.listener_address(principal.listener());
-        log::ended(principal, listener, cause, leaves);
+        log::ended(principal, &listener, cause, leaves);
         connection.subscriber()
     }
 

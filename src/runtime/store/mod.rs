@@ -9,6 +9,8 @@
 
 mod fault;
 mod files;
+#[cfg(test)]
+mod golden;
 mod handle;
 mod measure;
 mod supply;

@@ -18,10 +18,10 @@ use crate::{
 };
 
 /// A data directory that goes with the test.
-struct Place(PathBuf);
+pub(super) struct Place(PathBuf);
 
 impl Place {
-    fn new() -> Place {
+    pub(super) fn new() -> Place {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("ringmq-store-{}-{count}", std::process::id());
@@ -30,7 +30,11 @@ impl Place {
         Place(path)
     }
 
-    fn config(&self) -> StoreConfig {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn config(&self) -> StoreConfig {
         StoreConfig {
             data_dir: self.0.clone(),
             durability: Durability::Always,
@@ -40,7 +44,7 @@ impl Place {
         }
     }
 
-    fn segment(&self, number: u32) -> PathBuf {
+    pub(super) fn segment(&self, number: u32) -> PathBuf {
         self.0.join(format!("store/{number}.seg"))
     }
 

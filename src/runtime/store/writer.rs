@@ -171,7 +171,7 @@ impl Writer {
     }
 
     /// Writes the group, if it has anything, and what cleaning adds to it.
-    fn write_group(&mut self, posts: &Posts) -> Result<(), StoreFault> {
+    pub(super) fn write_group(&mut self, posts: &Posts) -> Result<(), StoreFault> {
         self.place_group(posts)?;
         self.account()?;
         let swept = self.sweep_into_group()?;

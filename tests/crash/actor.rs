@@ -55,6 +55,11 @@ impl Actor {
         self.link.as_ref()
     }
 
+    /// Whether it waits for CONNACK.
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.link.is_some() && !self.is_in
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.is_in && self.role.is_idle()
     }

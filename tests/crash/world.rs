@@ -171,9 +171,14 @@ impl World {
         }
     }
 
-    /// A client connects again: after its connection has gone, or while it is there.
+    /// A client connects again: after its connection has gone, or while it is there. Of two CONNECT
+    /// packets that are under way the broker may take the later one first, so the former connection
+    /// has to be in.
     fn disturb(&mut self, at: usize, port: u16) {
         let actor = &mut self.actors[at];
+        if actor.is_connecting() {
+            return;
+        }
         if self.random.chance(40) {
             actor.close();
         }

@@ -36,8 +36,7 @@ const TOKENS: &str = "reader aaaaaaaaaaaaaaaa\nadmin bbbbbbbbbbbbbbbb\n";
 fn controlled(shards: usize, flags: &[&str]) -> (Broker, u16) {
     let flags = [&["--listen-http", "127.0.0.1:0"], flags].concat();
     let mut broker = Broker::ringmq_with(shards, &flags);
-    let line = broker.await_words("listening on http://127.0.0.1:");
-    let port = line.rsplit_once(':').unwrap().1.parse().unwrap();
+    let port = broker.await_port("http");
     (broker, port)
 }
 

@@ -99,9 +99,8 @@ impl Client {
 /// A broker on two shards, and the port of its listener for this scheme.
 fn broker(scheme: &str, more: &[&str]) -> (Broker, u16) {
     let mut broker = Broker::ringmq_with(2, &[&FLAGS, more].concat());
-    let line = broker.await_words(&format!("listening on {scheme}://"));
-    let digits = line.rsplit(':').next().unwrap().split('/').next().unwrap();
-    (broker, digits.trim().parse().unwrap())
+    let port = broker.await_port(scheme);
+    (broker, port)
 }
 
 /// A client that reconnects pays for one handshake, not for six.

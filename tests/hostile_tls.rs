@@ -41,8 +41,7 @@ const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03half o
 /// A broker of two shards, and the port of its listener for TLS.
 fn broker(more: &[&str]) -> (Broker, u16) {
     let mut broker = Broker::ringmq_with(2, &[&FLAGS, more].concat());
-    let line = broker.await_words("listening on mqtts://");
-    let port = line.rsplit(':').next().unwrap().trim().parse().unwrap();
+    let port = broker.await_port("mqtts");
     (broker, port)
 }
 
@@ -181,8 +180,7 @@ fn certificates_that_do_not_count_are_told_apart_in_the_log() {
 fn handshakes_do_not_keep_other_clients_waiting() {
     const PINGS: usize = 1_000;
     let mut broker = Broker::ringmq_with(1, &FLAGS);
-    let line = broker.await_words("listening on mqtts://");
-    let port = line.rsplit(':').next().unwrap().trim().parse().unwrap();
+    let port = broker.await_port("mqtts");
     let is_over = AtomicBool::new(false);
     let handshakes = AtomicUsize::new(0);
     let mut delays = Vec::new();

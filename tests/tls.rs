@@ -41,8 +41,7 @@ fn broker() -> (Broker, u16) {
 
 fn broker_with(more: &[&str]) -> (Broker, u16) {
     let mut broker = Broker::ringmq_with(2, &[&FLAGS, more].concat());
-    let line = broker.await_words("listening on mqtts://");
-    let port = line.rsplit(':').next().unwrap().trim().parse().unwrap();
+    let port = broker.await_port("mqtts");
     (broker, port)
 }
 
@@ -194,8 +193,7 @@ fn frame(stream: &mut Stream) -> (u8, Vec<u8>) {
 #[test]
 fn mqtt_comes_over_websocket_over_tls() {
     let (mut broker, _) = broker_with(&["--listen-websocket-tls", "127.0.0.1:0"]);
-    let line = broker.await_words("listening on wss://");
-    let port = line.rsplit(':').next().unwrap().trim().parse().unwrap();
+    let port = broker.await_port("wss");
     for (version, client_id) in [(&TLS12, "older"), (&TLS13, "newer")] {
         let mut stream = open(port, version);
         let request = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\

@@ -10,7 +10,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    base::ids::ShardId,
+    base::{ids::ShardId, local::Peer},
     mqtt::Version,
     shard::ask::{Answer, ClientReport, ConnectionReport, Question, Sought},
 };
@@ -65,7 +65,7 @@ impl From<ClientReport> for Entry {
         Entry {
             client_id: report.client_id,
             user: report.user,
-            peer: crate::base::local::Peer(report.peer).to_string(),
+            peer: Peer(report.peer).to_string(),
             connected: report.connection.is_some(),
             connection: report.connection.map(Connection::from),
             session_expiry: Some(report.session_expiry).filter(|&seconds| seconds < u32::MAX),

@@ -49,7 +49,7 @@ pub(super) async fn serve_until(
     match net::TcpListener::from_std(listener) {
         Ok(listener) => {
             task::spawn_local(accept(listener, router));
-            // Nothing is ever sent: the owner drops its end.
+            // Nothing is ever sent: the owner drops its end, and that is the error here.
             let _ended = stopped.await;
         }
         Err(error) => warn!(%error, "the control thread cannot accept connections"),

@@ -99,10 +99,8 @@ impl Control {
         let serve = move || {
             let Control { listener, gate, .. } = self;
             let router = routes::router(Panel::new(shards, steering), gate);
-            LocalSet::new().block_on(&executor, async move {
-                // An error says that the owner has gone without a word, which ends the thread too.
-                connections::serve_until(listener, router, stopped).await;
-            });
+            LocalSet::new()
+                .block_on(&executor, connections::serve_until(listener, router, stopped));
         };
         let thread = thread::Builder::new().name("ringmq-control".to_owned()).spawn(serve)?;
         Ok(Running { stop: Some(stop), thread: Some(thread) })

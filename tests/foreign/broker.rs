@@ -161,6 +161,14 @@ impl Broker {
         line.expect(words)
     }
 
+    /// Waits until it listens for this scheme, for example `mqtts`, and says on which port.
+    pub(crate) fn await_port(&mut self, scheme: &str) -> u16 {
+        let line = self.await_words(&format!("listening on {scheme}://"));
+        let address = line.trim_end().rsplit("://").next().expect("the line has an address");
+        let digits = address.rsplit(':').next().and_then(|rest| rest.split('/').next());
+        digits.and_then(|digits| digits.parse().ok()).expect("the address ends with a port")
+    }
+
     /// Whether a line that was awaited, or that came before it, has these words.
     pub(crate) fn has_said(&self, words: &str) -> bool {
         self.log.iter().any(|line| line.contains(words))

@@ -64,12 +64,20 @@ impl Connections {
     #[cold]
     #[inline(never)]
     fn send_once_durable(&mut self, id: ConnectionId, mark: u64, ports: &mut impl Ports) {
-        let connection = self.entries.connected_mut(id);
-        if mark > self.owed.durable() || connection.debt().owes_records() {
-            self.owed.owe_packet(id, connection.debt_mut(), mark, &self.frame);
-        } else {
+        if !self.owe_until_durable(id, mark) {
             ports.send(id, &self.frame);
         }
+    }
+
+    /// Keeps the packet that has been written until records are on disk. False: it has to wait for
+    /// none.
+    fn owe_until_durable(&mut self, id: ConnectionId, mark: u64) -> bool {
+        let connection = self.entries.connected_mut(id);
+        let has_to_wait = mark > self.owed.durable() || connection.debt().owes_records();
+        if has_to_wait {
+            self.owed.owe_packet(id, connection.debt_mut(), mark, &self.frame);
+        }
+        has_to_wait
     }
 
     /// As [`Connections::answer`], once a condition has come to hold. Nothing is read from the
@@ -173,10 +181,8 @@ impl Connections {
     #[cold]
     #[inline(never)]
     fn keep_acknowledgement(&mut self, id: ConnectionId, mark: u64, ports: &mut impl Ports) {
-        let connection = self.entries.connected_mut(id);
-        if mark > self.owed.durable() || connection.debt().owes_records() {
-            self.owed.owe_packet(id, connection.debt_mut(), mark, &self.frame);
-        } else if !connection.keeps_back(&self.frame) {
+        let is_owed = self.owe_until_durable(id, mark);
+        if !is_owed && !self.entries.connected_mut(id).keeps_back(&self.frame) {
             ports.send(id, &self.frame);
         }
     }

@@ -14,6 +14,9 @@ mod broker;
 mod entry;
 #[path = "conformance/hearing.rs"]
 mod hearing;
+#[path = "stories/log.rs"]
+#[expect(dead_code, reason = "the stories use the rest of it")]
+mod log;
 #[path = "conformance/memory.rs"]
 mod memory;
 #[path = "conformance/notation.rs"]

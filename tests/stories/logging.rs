@@ -1,9 +1,6 @@
 //! What the log says of clients.
 
-use std::{
-    io,
-    sync::{Arc, mpsc},
-};
+use std::sync::Arc;
 
 use ringmq::{
     access::{Anonymous, Passwords, Policy},
@@ -12,53 +9,14 @@ use ringmq::{
     session::queue::QueueLimits,
     shard::{ports::Undelivered, rules::Limits},
 };
-use tracing::Level;
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     join, join_as,
+    log::logged,
     packets::{ack, at, bytes, connect, disconnect, id, resume, subscribe, will},
     publish, subscriber,
     world::{World, limits},
 };
-
-/// The writing end of a log; each piece is a line.
-#[derive(Clone)]
-struct Lines(mpsc::Sender<Vec<u8>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Lines;
-
-    fn make_writer(&'a self) -> Lines {
-        self.clone()
-    }
-}
-
-/// What is logged at info while `story` is told, without times.
-fn logged(story: impl FnOnce()) -> Vec<String> {
-    let (lines, written) = mpsc::channel();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(Lines(lines))
-        .with_max_level(Level::INFO)
-        .with_ansi(false)
-        .with_target(false)
-        .without_time()
-        .finish();
-    tracing::subscriber::with_default(subscriber, story);
-    let bytes: Vec<u8> = written.into_iter().flatten().collect();
-    String::from_utf8(bytes).expect("text").lines().map(|line| line.trim().to_owned()).collect()
-}
 
 /// The lines with these words.
 fn about(lines: &[String], words: &str) -> Vec<String> {

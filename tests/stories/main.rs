@@ -15,6 +15,7 @@ mod fairness;
 mod guessing;
 mod hazards;
 mod limits;
+mod log;
 mod logging;
 mod logins;
 mod memory;

@@ -42,7 +42,7 @@ use ringmq::{
 };
 
 use self::disk::Disk;
-use crate::story;
+use crate::{log, story};
 
 /// What is around one shard.
 #[derive(Debug)]
@@ -351,6 +351,7 @@ impl World {
         mut disk: Option<Disk>,
         now: Moment,
     ) -> World {
+        log::subscribe();
         let (seed, wall_clock) = (Seed::new(42), WallClock::new(START, WallTime::default()));
         let restored =
             disk.as_mut().map(|disk| disk.restore(shards, seed, wall_clock.time_of(now)));

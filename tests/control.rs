@@ -61,8 +61,12 @@ fn secret_file(name: &str, text: &str) -> PathBuf {
 fn metric(port: u16, name: &str) -> Option<String> {
     let answer = get(port, "/metrics");
     assert_eq!(answer.status, 200, "{answer:?}");
-    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
-    answer.body.lines().find_map(value)
+    value_of(&answer.body, name).map(str::to_owned)
+}
+
+/// The value of a sample.
+fn value_of<'a>(metrics: &'a str, name: &str) -> Option<&'a str> {
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
 }
 
 #[track_caller]
@@ -372,6 +376,66 @@ fn tokens_change_while_the_broker_runs() {
     broker.stop();
 }
 
+#[test]
+fn what_comes_over_http_is_counted() {
+    let tokens = secret_file("control-counted-tokens", TOKENS);
+    let (broker, port) = controlled(1, &["--http-token-file", tokens.to_str().unwrap()]);
+    let mut silent = open(port);
+    let with = |line: &str, fields: &[&str]| request(port, line, fields, "").status;
+    assert_eq!((with("GET /healthz", &[READER]), with("GET /nothing", &[])), (200, 404));
+    assert_eq!((with("POST /metrics", &[]), with("POST /metrics", &[READER])), (401, 403));
+    assert_eq!(with("GET /metrics", &["Authorization: Bearer cccccccccccccccc"]), 401);
+    assert_eq!(with("GET /metrics", &["Origin: https://evil.example"]), 403);
+    assert_eq!(raw(port, "GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n").status, 421);
+    assert_eq!(raw(port, "\x16\x03\x01\r\n\r\n").status, 400);
+    // The broker closes it because no request comes. An idle connection of a client that has sent
+    // one is closed, too, and not counted.
+    let _ = silent.read_to_end(&mut Vec::new());
+    let metrics = get(port, "/metrics").body;
+    for (name, value) in [
+        ("ringmq_http_connections_accepted_total", "10"),
+        ("ringmq_http_requests_total{code=\"2xx\"}", "1"),
+        ("ringmq_http_requests_total{code=\"4xx\"}", "6"),
+        ("ringmq_http_requests_total{code=\"5xx\"}", "0"),
+        ("ringmq_http_refused_total{reason=\"no-token\"}", "1"),
+        ("ringmq_http_refused_total{reason=\"wrong-token\"}", "1"),
+        ("ringmq_http_refused_total{reason=\"role\"}", "1"),
+        ("ringmq_http_refused_total{reason=\"host\"}", "1"),
+        ("ringmq_http_refused_total{reason=\"origin\"}", "1"),
+        ("ringmq_http_refused_total{reason=\"malformed\"}", "1"),
+        ("ringmq_http_refused_total{reason=\"timeout\"}", "1"),
+        ("ringmq_http_refused_total{reason=\"too-many-failures\"}", "0"),
+        ("ringmq_http_refused_total{reason=\"too-many-connections\"}", "0"),
+    ] {
+        assert_eq!(value_of(&metrics, name), Some(value), "{name}");
+    }
+    broker.stop();
+}
+
+/// Who has a right token is let in from the same address all the same.
+#[test]
+fn an_address_with_many_wrong_tokens_has_to_wait() {
+    let tokens = secret_file("control-guessed-tokens", TOKENS);
+    let (mut broker, port) = controlled(1, &["--http-token-file", tokens.to_str().unwrap()]);
+    let status = |fields: &[&str]| request(port, "GET /metrics", fields, "").status;
+    assert_eq!(status(&[READER]), 200);
+    let guess = |n| request(port, "GET /", &[&format!("Authorization: Bearer {n:016}")], "");
+    let (looked_at, refused) =
+        (0..100).map(|n| (n, guess(n))).find(|(_, answer)| answer.status != 401).unwrap();
+    assert!((10..30).contains(&looked_at), "{looked_at}");
+    assert_problem(&refused, 429, "wrong");
+    let seconds: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((1..=8).contains(&seconds), "{seconds}");
+    assert_eq!((status(&[READER]), status(&[])), (200, 200));
+    let name = "ringmq_http_refused_total{reason=\"wrong-token\"}";
+    assert_eq!(metric(port, name), Some(looked_at.to_string()));
+    let name = "ringmq_http_refused_total{reason=\"too-many-failures\"}";
+    assert_eq!(metric(port, name).as_deref(), Some("1"));
+    let line = broker.await_words("a wrong token was shown over HTTP");
+    assert!(line.contains("peer=127.0.0.1:"), "{line}");
+    broker.stop();
+}
+
 /// Clients that send nothing, or the beginning of a request, hold nobody up.
 #[test]
 fn two_hundred_slow_clients_harm_nobody() {
@@ -395,6 +459,13 @@ fn two_hundred_slow_clients_harm_nobody() {
     Client::connect(&broker, Version::V311, "beside").ping();
     let descriptors = fs::read_dir(format!("/proc/{}/fd", broker.pid())).unwrap().count();
     assert!(descriptors < 64 + 64, "{descriptors}");
+    let refused = |reason: &str| -> usize {
+        let name = format!("ringmq_http_refused_total{{reason=\"{reason}\"}}");
+        metric(port, &name).unwrap().parse().unwrap()
+    };
+    // On a slow machine the time of some is over first.
+    let closed = refused("too-many-connections") + refused("timeout");
+    assert!((200 - 64..=202).contains(&closed), "{closed}");
     drop(slow);
     broker.stop();
 }

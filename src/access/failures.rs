@@ -55,6 +55,17 @@ struct Keys {
     pair: u64,
 }
 
+/// What is known of an attempt before it is made.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// When it is let through.
+    start: Moment,
+    /// The user has logged in from the address.
+    is_proven: bool,
+    /// The address has no failures.
+    is_clean: bool,
+}
+
 /// The failures of one address, user or pair.
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
@@ -82,6 +93,13 @@ impl Failures {
         let mut records = self.lock();
         let keys = records.keys(address, user_name);
         records.admit(keys, now, patience)
+    }
+
+    /// When an attempt of this user from this address would be let through. Changes nothing.
+    pub fn earliest(&self, address: &AccountName, user_name: &str, now: Moment) -> Moment {
+        let mut records = self.lock();
+        let keys = records.keys(address, user_name);
+        records.standing(keys, now).start
     }
 
     /// Whether attempts of this user from this address are let through one at a time.
@@ -143,7 +161,7 @@ impl Records {
         self.proven.get_mut(pair).is_some_and(|last| now.since(*last) < PROVEN_SPAN)
     }
 
-    fn admit(&mut self, keys: Keys, now: Moment, patience: Span) -> Admission {
+    fn standing(&mut self, keys: Keys, now: Moment) -> Standing {
         let is_proven = self.is_proven(keys.pair, now);
         let [pair, address, user] = [keys.pair, keys.address, keys.user]
             .map(|key| self.failed.get_mut(key).copied().unwrap_or_default().at(now));
@@ -155,6 +173,11 @@ impl Records {
                 if is_clean { now + user.delay(OTHERS_FREE).min(CLEAN_MAX) } else { user.next };
             start = start.max(user_wait);
         }
+        Standing { start, is_proven, is_clean }
+    }
+
+    fn admit(&mut self, keys: Keys, now: Moment, patience: Span) -> Admission {
+        let Standing { start, is_proven, is_clean } = self.standing(keys, now);
         if start.since(now) > patience {
             return Admission::Refused;
         }
@@ -359,6 +382,7 @@ mod tests {
         let admitted = [(); 4].map(|()| failures.admit(&ip(1), "ada", NOW, PATIENCE));
         let at = |seconds| Admission::At(NOW + Span::from_secs(seconds));
         assert_eq!(admitted, [at(1), at(3), Admission::Refused, Admission::Refused]);
+        assert_eq!(failures.earliest(&ip(1), "ada", NOW), NOW + Span::from_secs(7));
     }
 
     #[test]

@@ -10,11 +10,13 @@
 //! A client that is slow or silent holds its own place only, and the next one that comes gets it.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     convert::Infallible,
-    io,
     net::{SocketAddr, TcpListener},
     pin::pin,
+    rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -36,6 +38,8 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
+use super::counts::{Counts, OpenConnection, Refusal};
+
 /// Where a request came from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
@@ -44,11 +48,12 @@ pub(super) struct Peer(pub(super) SocketAddr);
 pub(super) async fn serve_until(
     listener: TcpListener,
     router: Router,
+    counts: Arc<Counts>,
     stopped: oneshot::Receiver<()>,
 ) {
     match net::TcpListener::from_std(listener) {
         Ok(listener) => {
-            task::spawn_local(accept(listener, router));
+            task::spawn_local(accept(listener, router, counts));
             // Nothing is ever sent: the owner drops its end, and that is the error here.
             let _ended = stopped.await;
         }
@@ -56,13 +61,15 @@ pub(super) async fn serve_until(
     }
 }
 
-async fn accept(listener: net::TcpListener, router: Router) {
+async fn accept(listener: net::TcpListener, router: Router, counts: Arc<Counts>) {
     let mut open = Open::default();
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let served = serve(stream, Peer(peer), router.clone());
-                open.insert(task::spawn_local(served).abort_handle());
+                let served = serve(stream, Peer(peer), router.clone(), counts.open());
+                if open.insert(task::spawn_local(served).abort_handle()) {
+                    counts.note_refusal(Refusal::TooManyConnections);
+                }
             }
             Err(error) => {
                 debug!(%error, "cannot accept an HTTP connection, trying again soon");
@@ -77,34 +84,47 @@ async fn accept(listener: net::TcpListener, router: Router) {
 struct Open(VecDeque<AbortHandle>);
 
 impl Open {
-    fn insert(&mut self, connection: AbortHandle) {
+    /// Returns whether the oldest one was closed for it.
+    fn insert(&mut self, connection: AbortHandle) -> bool {
         if self.0.len() == CONNECTIONS_MAX {
             self.0.retain(|connection| !connection.is_finished());
         }
-        if self.0.len() == CONNECTIONS_MAX
-            && let Some(oldest) = self.0.pop_front()
-        {
-            oldest.abort();
-        }
+        let oldest = (self.0.len() == CONNECTIONS_MAX).then(|| self.0.pop_front()).flatten();
         self.0.push_back(connection);
+        oldest.inspect(AbortHandle::abort).is_some()
     }
 }
 
-async fn serve(stream: TcpStream, peer: Peer, router: Router) {
+async fn serve(stream: TcpStream, peer: Peer, router: Router, open: OpenConnection) {
     let inner = TowerToHyperService::new(router);
+    let is_new = Rc::new(Cell::new(true));
+    let first = Rc::clone(&is_new);
     let service = service_fn(move |mut request: Request<Incoming>| {
+        first.set(false);
         request.extensions_mut().insert(peer);
         inner.call(request.map(Body::new))
     });
     if let Err(error) = answer(stream, service).await {
+        if let Some(refusal) = refusal_of(&error, is_new.get()) {
+            open.counts().note_refusal(refusal);
+        }
         debug!(peer = %peer.0, %error, "an HTTP connection ended");
     }
+}
+
+/// What an error says about the other side. It may also have gone, or have no further request,
+/// which is no refusal.
+fn refusal_of(error: &hyper::Error, is_new: bool) -> Option<Refusal> {
+    if error.is_parse() {
+        return Some(Refusal::Malformed);
+    }
+    (error.is_timeout() && is_new).then_some(Refusal::Timeout)
 }
 
 async fn answer(
     stream: TcpStream,
     service: impl Service<Request<Incoming>, Response = Response, Error = Infallible>,
-) -> io::Result<()> {
+) -> hyper::Result<()> {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
@@ -113,13 +133,12 @@ async fn answer(
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = time::timeout(CONNECTION_TIME_MAX, connection.as_mut()).await;
-    let ended = if let Ok(ended) = ended {
+    if let Ok(ended) = ended {
         ended
     } else {
         connection.as_mut().graceful_shutdown();
         time::timeout(LAST_TIME_MAX, connection).await.unwrap_or(Ok(()))
-    };
-    ended.map_err(io::Error::other)
+    }
 }
 
 const CONNECTIONS_MAX: usize = 64;

@@ -9,11 +9,22 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+};
+use tracing::info;
 
 use super::{
+    Options,
+    connections::Peer,
+    counts::Refusal,
     problem::Problem,
     tokens::{Bearer, Role, Tokens},
+};
+use crate::{
+    access::{AccountName, Admission, Failures},
+    base::time::{Moment, Span},
 };
 
 /// What requests have to show.
@@ -23,12 +34,21 @@ pub(super) struct Gate {
     /// In lower case.
     hosts: Vec<String>,
     tokens: Lock<Option<Arc<Tokens>>>,
+    failures: Failures,
+}
+
+/// A request that is not let in.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) reason: Refusal,
+    pub(super) problem: Problem,
 }
 
 impl Gate {
-    pub(super) fn new(address: SocketAddr, hosts: Vec<String>, tokens: Option<Tokens>) -> Gate {
+    pub(super) fn new(address: SocketAddr, options: Options) -> Gate {
+        let Options { hosts, tokens, failures, .. } = options;
         let tokens = Lock::new(tokens.map(Arc::new));
-        Gate { is_loopback: address.ip().is_loopback(), hosts, tokens }
+        Gate { is_loopback: address.ip().is_loopback(), hosts, tokens, failures }
     }
 
     pub(super) fn renew(&self, tokens: Option<Tokens>) {
@@ -36,16 +56,12 @@ impl Gate {
     }
 
     /// Lets a request in, and says whose token it has shown.
-    pub(super) fn admit(
-        &self,
-        method: &Method,
-        path: &str,
-        fields: &HeaderMap,
-    ) -> Result<Option<Bearer>, Problem> {
-        self.check_names(fields)?;
-        let bearer = self.bearer(fields)?;
-        let wanted = if is_look(method) { Role::Reader } else { Role::Admin };
-        let is_free = is_look(method) && (self.is_loopback || FREE.contains(&path));
+    pub(super) fn admit(&self, request: &Request, now: Moment) -> Result<Option<Bearer>, Refused> {
+        self.check_names(request.headers())?;
+        let bearer = self.bearer(request, now)?;
+        let is_look = matches!(*request.method(), Method::GET | Method::HEAD);
+        let wanted = if is_look { Role::Reader } else { Role::Admin };
+        let is_free = is_look && (self.is_loopback || FREE.contains(&request.uri().path()));
         match bearer {
             Some(Bearer { role, .. }) if role < wanted => Err(forbidden()),
             None if !is_free => Err(unauthorized(wanted)),
@@ -53,24 +69,43 @@ impl Gate {
         }
     }
 
-    fn bearer(&self, fields: &HeaderMap) -> Result<Option<Bearer>, Problem> {
-        let Some(shown) = fields.get(header::AUTHORIZATION) else { return Ok(None) };
-        let token = shown.as_bytes().split_at_checked(BEARER.len());
-        let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BEARER));
-        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let bearer = token.zip(tokens).and_then(|((_, token), tokens)| tokens.bearer(token));
-        let wrong = "the token is not one of --http-token-file: send `Authorization: Bearer TOKEN`";
-        bearer.map(Some).ok_or_else(|| Problem::new(StatusCode::UNAUTHORIZED, wrong))
+    /// Whose token it is, if one is shown. After many wrong ones from an address no further one is
+    /// looked at for a while, but those that were right there before.
+    fn bearer(&self, request: &Request, now: Moment) -> Result<Option<Bearer>, Refused> {
+        let Some(shown) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
+        let Some(&Peer(peer)) = request.extensions().get() else { return Err(wrong_token()) };
+        let shown = shown.as_bytes();
+        let (address, name) = (AccountName::of_address(peer.ip()), String::from_utf8_lossy(shown));
+        if self.failures.admit(&address, &name, now, Span::ZERO) == Admission::Refused {
+            let earliest = self.failures.earliest(&address, &name, now);
+            return Err(too_many_failures(earliest.since(now)));
+        }
+        let bearer = self.bearer_of(shown);
+        if bearer.is_some() {
+            self.failures.note_success(&address, &name, now);
+            return Ok(bearer);
+        }
+        self.failures.note_failure(&address, &name, now);
+        info!(%peer, "a wrong token was shown over HTTP");
+        Err(wrong_token())
     }
 
-    fn check_names(&self, fields: &HeaderMap) -> Result<(), Problem> {
+    fn bearer_of(&self, shown: &[u8]) -> Option<Bearer> {
+        let token = shown.split_at_checked(BEARER.len());
+        let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BEARER));
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        token.zip(tokens).and_then(|((_, token), tokens)| tokens.bearer(token))
+    }
+
+    fn check_names(&self, fields: &HeaderMap) -> Result<(), Refused> {
         let mut hosts = fields.get_all(header::HOST).into_iter();
         let (Some(Ok(host)), None) = (hosts.next().map(|host| host.to_str()), hosts.next()) else {
-            return Err(Problem::bad_request("the request needs one Host"));
+            let problem = Problem::bad_request("the request needs one Host");
+            return Err(Refused { reason: Refusal::Host, problem });
         };
         if !self.is_ours(name_of(host)) {
             let detail = "the Host is not a name of this broker: see --http-host";
-            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
+            return Err(refused(Refusal::Host, StatusCode::MISDIRECTED_REQUEST, detail));
         }
         let site = fields.get("sec-fetch-site").map(HeaderValue::as_bytes);
         let is_of_other_site = site.is_some_and(|site| site == b"cross-site");
@@ -81,7 +116,7 @@ impl Gate {
         });
         if is_of_other_site || !are_same {
             let detail = "requests of other web pages are refused: the Origin is not this Host";
-            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+            return Err(refused(Refusal::Origin, StatusCode::FORBIDDEN, detail));
         }
         Ok(())
     }
@@ -103,15 +138,26 @@ fn name_of(host: &str) -> &str {
     }
 }
 
-fn is_look(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
+fn refused(reason: Refusal, status: StatusCode, detail: &str) -> Refused {
+    Refused { reason, problem: Problem::new(status, detail) }
 }
 
-fn forbidden() -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "this token is of a reader: a change needs one of an admin")
+fn forbidden() -> Refused {
+    let detail = "this token is of a reader: a change needs one of an admin";
+    refused(Refusal::Role, StatusCode::FORBIDDEN, detail)
 }
 
-fn unauthorized(wanted: Role) -> Problem {
+fn wrong_token() -> Refused {
+    let detail = "the token is not one of --http-token-file: send `Authorization: Bearer TOKEN`";
+    refused(Refusal::WrongToken, StatusCode::UNAUTHORIZED, detail)
+}
+
+fn too_many_failures(wait: Span) -> Refused {
+    let detail = "too many tokens from this address were wrong: try again later";
+    Refused { reason: Refusal::TooManyFailures, problem: Problem::too_early(wait, detail) }
+}
+
+fn unauthorized(wanted: Role) -> Refused {
     let detail = match wanted {
         Role::Reader => "send `Authorization: Bearer TOKEN` with a token of --http-token-file",
         Role::Admin => {
@@ -119,7 +165,7 @@ fn unauthorized(wanted: Role) -> Problem {
              --http-token-file"
         }
     };
-    Problem::new(StatusCode::UNAUTHORIZED, detail)
+    refused(Refusal::NoToken, StatusCode::UNAUTHORIZED, detail)
 }
 
 /// What needs no token on any address: it says nothing but yes or no.
@@ -131,26 +177,73 @@ type Lock<T> = std::sync::Mutex<T>;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use axum::body::Body;
 
+    use super::*;
+    use crate::base::hash::Seed;
+
+    const NOW: Moment = Moment::from_nanos(1_000_000_000_000);
     const ADMIN: &str = "Bearer bbbbbbbbbbbbbbbb";
     const READER: &str = "bearer aaaaaaaaaaaaaaaa";
 
     fn gate(address: &str, hosts: &[&str]) -> Gate {
+        let address = address.parse().unwrap();
         let hosts = hosts.iter().map(|&host| host.to_owned()).collect();
         let tokens = Tokens::of("reader aaaaaaaaaaaaaaaa\nadmin bbbbbbbbbbbbbbbb\n");
-        Gate::new(address.parse().unwrap(), hosts, Some(tokens))
+        let failures = Failures::new(Seed::new(1));
+        Gate::new(address, Options { address, hosts, tokens: Some(tokens), failures })
+    }
+
+    fn request(line: &str, peer: u8, fields: &[(&'static str, &str)]) -> Request {
+        let (method, path) = line.split_once(' ').unwrap();
+        let peer = Peer(([192, 0, 2, peer], 1).into());
+        let mut request = Request::builder().method(method).uri(path).extension(peer);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(Body::empty()).unwrap()
     }
 
     /// The status that a request with these fields is answered with; 200 if it is let in.
-    fn status(gate: &Gate, request: &str, fields: &[(&'static str, &str)]) -> u16 {
-        let (method, path) = request.split_once(' ').unwrap();
-        let mut map = HeaderMap::new();
-        for (name, value) in fields {
-            map.append(*name, HeaderValue::from_str(value).unwrap());
+    fn status(gate: &Gate, line: &str, fields: &[(&'static str, &str)]) -> u16 {
+        let admitted = gate.admit(&request(line, 1, fields), NOW);
+        admitted.map_or_else(|refused| refused.problem.status().as_u16(), |_| 200)
+    }
+
+    /// The same for a request with this token, with the reason if it is not let in.
+    fn try_token(gate: &Gate, peer: u8, token: &str, now: Moment) -> Result<(), Refusal> {
+        let fields = [("host", "localhost"), ("authorization", token)];
+        let admitted = gate.admit(&request("GET /metrics", peer, &fields), now);
+        admitted.map(drop).map_err(|refused| refused.reason)
+    }
+
+    #[test]
+    fn wrong_tokens_of_an_address_are_looked_at_ever_more_rarely() {
+        let gate = gate("192.0.2.1:1", &[]);
+        assert_eq!(try_token(&gate, 1, READER, NOW), Ok(()));
+        let mut looked_at = 0;
+        for n in 0..60_000 {
+            let now = NOW + Span::from_millis(10 * n);
+            match try_token(&gate, 1, &format!("Bearer {n:016}"), now) {
+                Err(Refusal::WrongToken) => looked_at += 1,
+                other => assert_eq!(other, Err(Refusal::TooManyFailures)),
+            }
         }
-        let admitted = gate.admit(&method.parse().unwrap(), path, &map);
-        admitted.map_or_else(|problem| problem.status().as_u16(), |_| 200)
+        // Ten for nothing, and then one in 8 seconds.
+        assert!((70..100).contains(&looked_at), "{looked_at}");
+        let later = NOW + Span::from_secs(600);
+        // One that was right here before is taken, and another address has its own count.
+        assert_eq!(try_token(&gate, 1, READER, later), Ok(()));
+        assert_eq!(try_token(&gate, 2, ADMIN, later), Ok(()));
+        let fields = [("host", "localhost"), ("authorization", ADMIN)];
+        let refused = gate.admit(&request("GET /metrics", 1, &fields), later).unwrap_err();
+        let seconds = refused.problem.retry_after().unwrap();
+        assert!((1..=8).contains(&seconds), "{seconds}");
+        let then = later + Span::from_secs(seconds);
+        assert_eq!(try_token(&gate, 1, ADMIN, then), Ok(()));
+        let wrong = "Bearer cccccccccccccccc";
+        let much_later = then + Span::from_secs(1800);
+        assert_eq!(try_token(&gate, 1, wrong, much_later), Err(Refusal::WrongToken));
     }
 
     #[test]

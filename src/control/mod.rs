@@ -13,6 +13,7 @@
 mod api;
 mod clients;
 mod connections;
+mod counts;
 mod gate;
 mod health;
 mod messages;
@@ -34,12 +35,12 @@ use std::{
 use thiserror::Error;
 use tokio::{runtime, sync::oneshot, task::LocalSet};
 
-use self::{gate::Gate, panel::Panel};
+use self::{counts::Counts, gate::Gate, panel::Panel};
 pub use self::{
     steering::{Outcome, Setting, Steering},
     tokens::{TokenFault, Tokens},
 };
-use crate::runtime::Shards;
+use crate::{access::Failures, runtime::Shards};
 
 /// Where the control thread listens, and for whom.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct Options {
     /// Names by which it is reached, in lower case.
     pub hosts: Vec<String>,
     pub tokens: Option<Tokens>,
+    /// Those who have shown wrong tokens.
+    pub failures: Failures,
 }
 
 /// Why there is no control thread.
@@ -74,7 +77,7 @@ impl Control {
         let listener = TcpListener::bind(options.address).map_err(fault)?;
         listener.set_nonblocking(true).map_err(fault)?;
         let address = listener.local_addr().map_err(fault)?;
-        let gate = Arc::new(Gate::new(address, options.hosts, options.tokens));
+        let gate = Arc::new(Gate::new(address, options));
         Ok(Control { listener, address, gate })
     }
 
@@ -98,9 +101,11 @@ impl Control {
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             let Control { listener, gate, .. } = self;
-            let router = routes::router(Panel::new(shards, steering), gate);
-            LocalSet::new()
-                .block_on(&executor, connections::serve_until(listener, router, stopped));
+            let counts = Arc::new(Counts::default());
+            let panel = Panel::new(shards, steering, Arc::clone(&counts));
+            let router = routes::router(panel, gate);
+            let served = connections::serve_until(listener, router, counts, stopped);
+            LocalSet::new().block_on(&executor, served);
         };
         let thread = thread::Builder::new().name("ringmq-control".to_owned()).spawn(serve)?;
         Ok(Running { stop: Some(stop), thread: Some(thread) })

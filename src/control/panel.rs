@@ -7,7 +7,7 @@ use tokio::{
     time,
 };
 
-use super::{problem::Problem, steering::Steering};
+use super::{counts::Counts, problem::Problem, steering::Steering};
 use crate::{
     base::ids::ShardId,
     runtime::Shards,
@@ -19,16 +19,22 @@ use crate::{
 pub(super) struct Panel {
     shards: Shards,
     steering: Arc<dyn Steering>,
+    counts: Arc<Counts>,
     turn: Arc<Semaphore>,
 }
 
 impl Panel {
-    pub(super) fn new(shards: Shards, steering: Arc<dyn Steering>) -> Panel {
-        Panel { shards, steering, turn: Arc::new(Semaphore::new(1)) }
+    pub(super) fn new(shards: Shards, steering: Arc<dyn Steering>, counts: Arc<Counts>) -> Panel {
+        Panel { shards, steering, counts, turn: Arc::new(Semaphore::new(1)) }
     }
 
     pub(super) fn steering(&self) -> &dyn Steering {
         &*self.steering
+    }
+
+    /// What is counted about HTTP.
+    pub(super) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
     }
 
     /// Whether clients are let in.

@@ -6,16 +6,20 @@ use axum::{
 };
 use serde::Serialize;
 
+use crate::base::time::Span;
+
 /// Why a request is not answered as it wants, with a sentence that helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
+    /// After how many seconds the request may be sent again.
+    retry_after: Option<u64>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
-        Problem { status, detail: detail.into() }
+        Problem { status, detail: detail.into(), retry_after: None }
     }
 
     pub(super) fn bad_request(detail: impl Into<String>) -> Problem {
@@ -33,6 +37,20 @@ impl Problem {
 
     pub(super) fn unavailable(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
+    /// The same request may be sent again after this time.
+    pub(super) fn too_early(wait: Span, detail: impl Into<String>) -> Problem {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        Problem {
+            retry_after: Some(seconds),
+            ..Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn retry_after(&self) -> Option<u64> {
+        self.retry_after
     }
 
     #[cfg(test)]
@@ -59,6 +77,9 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer realm=\"ringmq\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

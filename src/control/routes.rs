@@ -13,7 +13,8 @@ use axum::{
 
 use super::{
     clients,
-    gate::Gate,
+    counts::Counts,
+    gate::{Gate, Refused},
     health::{healthz, readyz},
     messages,
     metrics::metrics,
@@ -22,9 +23,11 @@ use super::{
     problem::Problem,
     steering,
 };
+use crate::runtime;
 
 /// All routes, behind the gate.
 pub(super) fn router(panel: Panel, gate: Arc<Gate>) -> Router {
+    let entrance = (gate, Arc::clone(panel.counts()));
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -44,20 +47,27 @@ pub(super) fn router(panel: Panel, gate: Arc<Gate>) -> Router {
         .route("/api/v1/log", get(steering::get_log).put(steering::set_log))
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
-        .layer(middleware::from_fn_with_state(gate, pass))
+        .layer(middleware::from_fn_with_state(entrance, pass))
         .with_state(panel)
 }
 
 /// Lets a request through the gate, and gives each answer the fields that all have.
-async fn pass(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
-    let admitted = gate.admit(request.method(), request.uri().path(), request.headers());
-    let mut response = match admitted {
+async fn pass(
+    State((gate, counts)): State<(Arc<Gate>, Arc<Counts>)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let mut response = match gate.admit(&request, runtime::now()) {
         Ok(bearer) => {
             request.extensions_mut().insert(bearer);
             next.run(request).await
         }
-        Err(problem) => problem.into_response(),
+        Err(Refused { reason, problem }) => {
+            counts.note_refusal(reason);
+            problem.into_response()
+        }
     };
+    counts.note_answer(response.status());
     for (name, value) in FIELDS {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }

@@ -14,6 +14,8 @@ use tracing::error;
 
 use super::log::LogFilter;
 use crate::{
+    access::Failures,
+    base::hash::Seed,
     config::{self, Config},
     control::{Control, Options, Outcome, Running, Setting, Steering, Tokens},
     runtime::Started,
@@ -23,8 +25,10 @@ use crate::{
 pub(super) fn bind(config: &Config) -> Result<Option<Control>> {
     let Some(options) = &config.control else { return Ok(None) };
     let tokens = tokens(config)?;
-    let options = Options { address: options.address, hosts: options.hosts.clone(), tokens };
-    Ok(Some(Control::bind(options)?))
+    let seed = getrandom::u64().context("the kernel's random numbers")?;
+    let failures = Failures::new(Seed::new(seed));
+    let (address, hosts) = (options.address, options.hosts.clone());
+    Ok(Some(Control::bind(Options { address, hosts, tokens, failures })?))
 }
 
 /// The tokens of the file that the configuration names.

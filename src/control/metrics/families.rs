@@ -2,11 +2,14 @@
 //! each way or kind.
 
 use super::{
-    Sums, is_gauge,
+    Sums,
+    http::tell_http,
+    is_gauge,
     text::{Kind, Text},
 };
 use crate::{
     base::{ids::ShardId, time::Span},
+    control::counts::Counts,
     shard::{
         ask::Figures,
         ports::{Load, TURN_BOUNDS},
@@ -25,13 +28,14 @@ struct Family {
 /// What is told of each shard by itself.
 type OfShard = (&'static str, Kind, &'static str, fn(&Figures) -> String);
 
-pub(super) fn text_of(figures: &[Figures], sums: &Sums) -> String {
+pub(super) fn text_of(figures: &[Figures], sums: &Sums, http: &Counts) -> String {
     let mut text = Text::default();
     tell_broker(&mut text, sums);
     tell_single(&mut text, &sums.counters);
     tell_families(&mut text, &sums.counters);
     tell_shards(&mut text, figures);
     tell_turns(&mut text, figures);
+    tell_http(&mut text, http);
     text.into_string()
 }
 
@@ -230,7 +234,7 @@ mod tests {
             Figures { counters: counters.clone(), load, ..Figures::default() },
             Figures { counters, load, uptime: Span::from_secs(9), ..Figures::default() },
         ];
-        text_of(&figures, &Sums::of(&figures))
+        text_of(&figures, &Sums::of(&figures), &Counts::default())
     }
 
     #[test]

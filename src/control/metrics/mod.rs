@@ -2,6 +2,7 @@
 
 mod compat;
 mod families;
+mod http;
 mod text;
 
 use axum::{
@@ -46,7 +47,7 @@ pub(super) async fn metrics(State(panel): State<Panel>, wanted: Asked<Wanted>) -
     let figures = panel.figures().await?;
     let sums = Sums::of(&figures);
     let text = match compat {
-        Names::Ringmq => families::text_of(&figures, &sums),
+        Names::Ringmq => families::text_of(&figures, &sums, panel.counts()),
         Names::Mosquitto => compat::of_mosquitto(&sums),
         Names::Emqx => compat::of_emqx(&sums),
     };

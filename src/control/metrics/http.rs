@@ -1,0 +1,26 @@
+//! What the control thread counts about HTTP itself.
+
+use super::text::{Kind, Text};
+use crate::control::counts::Counts;
+
+pub(super) fn tell_http(text: &mut Text, counts: &Counts) {
+    let name = "ringmq_http_connections";
+    text.single(name, Kind::Gauge, "Open connections of HTTP.", counts.connections_open());
+    text.single(
+        "ringmq_http_connections_accepted_total",
+        Kind::Counter,
+        "Connections of HTTP that have come.",
+        counts.connections_accepted(),
+    );
+    let name = "ringmq_http_requests_total";
+    text.family(name, Kind::Counter, "Requests that were answered, by the class of the status.");
+    for (class, count) in counts.answers() {
+        text.labelled(name, ("code", class), count);
+    }
+    let name = "ringmq_http_refused_total";
+    let help = "Requests that reached no route and connections that were closed, by the reason.";
+    text.family(name, Kind::Counter, help);
+    for (reason, count) in counts.refusals() {
+        text.labelled(name, ("reason", reason), count);
+    }
+}

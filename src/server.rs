@@ -217,8 +217,11 @@ fn listeners(config: &Config) -> Result<Vec<Listener>> {
         );
     }
     for listener in &mut listeners {
-        let said = config.anonymous_at.iter().find(|(address, _)| *address == listener.address);
-        listener.anonymous = said.and_then(|(_, anonymous)| *anonymous);
+        let own = config.own_settings.iter().find(|own| own.address == listener.address);
+        listener.anonymous = own.and_then(|own| own.anonymous);
+        if own.and_then(|own| own.proxied).unwrap_or(config.proxy.everywhere) {
+            *listener = listener.clone().behind(config.proxy.proxies.clone());
+        }
         warn_of_closed(config, listener);
     }
     Ok(listeners)
@@ -228,11 +231,14 @@ fn listeners(config: &Config) -> Result<Vec<Listener>> {
 fn warn_of_closed(config: &Config, listener: &Listener) {
     let by_rule = config.anonymous.is_let_in(listener.is_loopback());
     let has_files = config.password_file.is_some() || config.scram_file.is_some();
-    let is_open = has_files || listener.anonymous.unwrap_or(by_rule);
-    if !is_open && matches!(listener.protocol, Protocol::Tcp | Protocol::WebSocket(_)) {
+    let is_plain = matches!(listener.protocol, Protocol::Tcp | Protocol::WebSocket(_));
+    let by_tls = !is_plain && config.tls.as_ref().is_some_and(|it| it.options.naming.is_some());
+    let by_proxy = listener.proxies.as_ref().is_some_and(|proxies| proxies.name_users);
+    let is_open = has_files || by_tls || by_proxy || listener.anonymous.unwrap_or(by_rule);
+    if !is_open {
         warn!(
             listener = words_of(listener),
-            "all clients are refused here, because --tls-user-from proves users with TLS only: \
+            "all clients are refused here, because no certificate proves a user on this listener: \
              add --password-file, --scram-file or --allow-anonymous, or remove the listener"
         );
     }

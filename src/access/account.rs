@@ -14,8 +14,11 @@ use std::{
     },
 };
 
-use super::share::Network;
-use crate::base::hash::{Map, Seed};
+use super::share;
+use crate::base::{
+    hash::{Map, Seed},
+    network::Network,
+};
 
 /// The name of who pays: a proven User Name, or the address of a client that is anonymous or has
 /// not proven who it is.
@@ -173,7 +176,7 @@ impl Accounts {
         let account = Arc::new(Account {
             name: name.clone(),
             number: self.0.begun.fetch_add(1, Ordering::Relaxed),
-            is_exempt: self.0.exempt.iter().any(|network| network.has(&name)),
+            is_exempt: self.0.exempt.iter().any(|network| share::is_from(*network, &name)),
             held: Default::default(),
             registry: Arc::clone(&self.0),
         });

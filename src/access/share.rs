@@ -1,8 +1,7 @@
 //! Fair shares: how much of a pool an account may have when the pool is short.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use super::{Account, AccountName, Kind};
+use crate::base::network::Network;
 
 /// Whether so little of a pool is left that accounts are held to their shares.
 pub fn is_short(taken: usize, maximum: usize) -> bool {
@@ -33,40 +32,12 @@ impl Account {
     }
 }
 
-/// The addresses that begin alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// An IPv4 address is IPv4-mapped.
-    base: u128,
-    /// How many bits they have in common.
-    prefix: u32,
-}
-
-impl Network {
-    /// The addresses that have the first `prefix` bits of this one; `None` if it has not so many.
-    pub fn new(ip: IpAddr, prefix: Option<u32>) -> Option<Network> {
-        let (base, all) = bits(ip);
-        let prefix = prefix.map_or(Some(128), |prefix| (prefix <= all).then(|| 128 - all + prefix));
-        prefix.map(|prefix| Network { base, prefix })
-    }
-
-    /// Whether a client of this name may come from the network.
-    pub(super) fn has(self, name: &AccountName) -> bool {
-        let (base, own) = match *name {
-            AccountName::User(_) => return false,
-            AccountName::Ipv4(ip) => (bits(ip.into()).0, 128),
-            AccountName::Ipv6(ip) => (ip.to_bits(), 64),
-        };
-        let common = self.prefix.min(own);
-        (self.base ^ base).checked_shr(128 - common).unwrap_or(0) == 0
-    }
-}
-
-/// An address as IPv6, and how many bits it has by itself.
-fn bits(ip: IpAddr) -> (u128, u32) {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => (Ipv6Addr::to_bits(ip.to_ipv6_mapped()), 32),
-        IpAddr::V6(ip) => (ip.to_bits(), 128),
+/// Whether a client of this name may come from the network.
+pub(super) fn is_from(network: Network, name: &AccountName) -> bool {
+    match *name {
+        AccountName::User(_) => false,
+        AccountName::Ipv4(ip) => network.has(ip.into()),
+        AccountName::Ipv6(ip) => network.meets(ip.into(), 64),
     }
 }
 
@@ -130,7 +101,6 @@ mod tests {
             assert_eq!(account.exceeds_share(Kind::Sessions, 0, 1), !is_exempt, "{ip}");
         }
         assert!(!accounts.of(AccountName::User("10.0.0.1".into())).is_exempt());
-        assert!(network("::", Some(0)).has(&name("2001:db8::")));
-        assert!(Network::new("10.0.0.0".parse().unwrap(), Some(33)).is_none());
+        assert!(is_from(network("::", Some(0)), &name("2001:db8::")));
     }
 }

@@ -6,6 +6,7 @@ pub mod byte_count;
 pub mod hash;
 pub mod ids;
 pub mod local;
+pub mod network;
 pub mod shared_count;
 pub mod slab;
 pub mod text;

@@ -8,6 +8,7 @@ use super::{
     control::ControlFlags,
     cpus::CpuList,
     keys::{FILE_FLAG, with_switches},
+    listener::OwnSettings,
     remote::RemoteOrder,
     settings::Setting,
     store::StoreOrder,
@@ -23,12 +24,11 @@ use super::{
     },
 };
 use crate::{
-    access::share::Network,
-    base::{ids::SHARDS_MAX, time::Span},
+    base::{ids::SHARDS_MAX, network::Network, time::Span},
     mqtt::QoS,
     routing::Strategy,
     shard::rules::WhenQueueFull,
-    transport::{Address, listener::Owner},
+    transport::listener::Owner,
 };
 
 /// The command line: the flags of a broker, alone or behind a subcommand.
@@ -114,9 +114,9 @@ const WIDTH: usize = 100;
 /// The flags of a broker.
 #[derive(Args, Debug)]
 pub(super) struct Flags {
-    /// Whether anonymous clients are let in, for the addresses of `[[listener]]` tables.
+    /// What `[[listener]]` tables say.
     #[arg(skip)]
-    pub(super) anonymous_at: Vec<(Address, Option<bool>)>,
+    pub(super) own_settings: Vec<OwnSettings>,
     /// All of them in words.
     #[arg(skip)]
     pub(super) settings: Vec<Setting>,
@@ -183,6 +183,20 @@ pub(super) struct NetworkFlags {
     /// broker]
     #[arg(long, value_name = "OWNER", value_parser = parse_owner)]
     pub(super) unix_owner: Option<Owner>,
+    /// Listen for proxies, on all listeners: each connection has to begin with a header of the
+    /// PROXY protocol, version 1 or 2, that says the address of the client. It needs --proxy-from,
+    /// except on Unix sockets
+    #[arg(long)]
+    pub(super) proxy_protocol: bool,
+    /// Network of the proxies that --proxy-protocol is for: ADDRESS or ADDRESS/PREFIX. A connection
+    /// from elsewhere to a listener for proxies is closed. May be repeated [default: none]
+    #[arg(long, value_name = "NETWORK", value_parser = parse_network)]
+    pub(super) proxy_from: Vec<Network>,
+    /// Take the common name of the certificate that a client has shown to a proxy as its user name,
+    /// if the header says that it is valid (version 2 only). Such a user needs no password. Others
+    /// are then refused, unless --password-file, --scram-file or --allow-anonymous lets them in
+    #[arg(long)]
+    pub(super) proxy_user_from_cn: bool,
     /// URL path of the WebSocket listeners, for example /mqtt. A request for any other path is
     /// answered with 404 [default: any path]
     #[arg(long, value_name = "PATH", value_parser = parse_path)]

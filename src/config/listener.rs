@@ -27,6 +27,20 @@ pub(super) struct ListenerFlags {
     /// Whether clients without a user name are let in here [default: as on other listeners]
     #[arg(long, value_name = "true|false", help_heading = LISTENER)]
     allow_anonymous: Option<bool>,
+    /// Whether the listener is for proxies, as for `proxy-protocol` in `[network]` [default: as on
+    /// other listeners]
+    #[arg(long, value_name = "true|false", help_heading = LISTENER)]
+    proxy_protocol: Option<bool>,
+}
+
+/// The settings of one listener that differ from those of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnSettings {
+    pub address: Address,
+    /// Whether anonymous clients are let in, if that is said.
+    pub anonymous: Option<bool>,
+    /// Whether it is for proxies, if that is said.
+    pub proxied: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,7 +81,7 @@ impl ListenerFlags {
         };
         let address = parse(text).map_err(|problem| format!("`address`: {text:?}: {problem}"))?;
         listeners.push(address);
-        self.note_anonymous(address.into(), flags)
+        self.note_own(address.into(), flags)
     }
 
     /// No address of a network has a slash in it.
@@ -76,14 +90,15 @@ impl ListenerFlags {
             return Err(format!("`protocol`: the Unix socket {} takes mqtt only", path.display()));
         }
         flags.network.listen_unix.push(path.to_owned());
-        self.note_anonymous(Address::Unix(path.into()), flags)
+        self.note_own(Address::Unix(path.into()), flags)
     }
 
-    fn note_anonymous(&self, address: Address, flags: &mut Flags) -> Result<(), String> {
-        if flags.anonymous_at.iter().any(|(known, _)| *known == address) {
+    fn note_own(&self, address: Address, flags: &mut Flags) -> Result<(), String> {
+        if flags.own_settings.iter().any(|known| known.address == address) {
             return Err(format!("another [[listener]] has the address {address}"));
         }
-        flags.anonymous_at.push((address, self.allow_anonymous));
+        let (anonymous, proxied) = (self.allow_anonymous, self.proxy_protocol);
+        flags.own_settings.push(OwnSettings { address, anonymous, proxied });
         Ok(())
     }
 }

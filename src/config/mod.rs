@@ -13,6 +13,7 @@ mod fixed;
 mod flags;
 mod keys;
 mod listener;
+mod listeners;
 mod memory;
 mod remote;
 mod settings;
@@ -23,9 +24,8 @@ mod users;
 mod values;
 
 use std::{
-    collections::BTreeSet,
     env, io,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -35,6 +35,8 @@ use thiserror::Error;
 pub use self::{
     control::ControlOptions,
     file::FileFault,
+    listener::OwnSettings,
+    listeners::ProxyOptions,
     remote::{Remote, RemoteOrder},
     settings::Setting,
     source::{Source, SourceError},
@@ -53,12 +55,13 @@ use self::{
     keys::Key,
     tls::TlsFlags,
     users::{PasswdFlags, ScramFlags},
-    values::{AclSubscribe, Feature, PORT, Switch, Takeover},
+    values::{AclSubscribe, Feature, Switch, Takeover},
 };
 use crate::{
-    access::{Anonymous, share::Network},
+    access::Anonymous,
     base::{
         ids::{SHARDS_MAX, ShardId},
+        network::Network,
         time::Span,
     },
     routing::Strategies,
@@ -68,7 +71,7 @@ use crate::{
         referral::Referral,
         rules::{Limits, PASSWORD_CHECKS_MAX, SLICE_STEPS},
     },
-    transport::{Address, Listener, listener::FileAccess, websocket::HandshakePolicy},
+    transport::{Address, Listener},
 };
 
 /// What the command line asks for.
@@ -178,8 +181,9 @@ pub struct Config {
     pub share_strategies: Strategies,
 
     pub password_file: Option<PathBuf>,
-    /// Whether anonymous clients are let in at these addresses of listeners, where that is said.
-    pub anonymous_at: Vec<(Address, Option<bool>)>,
+    /// Settings of single listeners.
+    pub own_settings: Vec<OwnSettings>,
+    pub proxy: ProxyOptions,
     /// Users that authenticate by SCRAM.
     pub scram_file: Option<PathBuf>,
     /// What clients may read and write.
@@ -225,15 +229,16 @@ impl Config {
     fn new(flags: Flags, available: &CpuList) -> Result<Config, Contradiction> {
         let Flags { network, shards, limits, access, store, offer, referral, sharing, .. } = flags;
         let (tls, tuning, control, log) = (flags.tls, flags.tuning, flags.control, flags.log);
-        let (anonymous_at, settings) = (flags.anonymous_at, flags.settings);
+        let (own_settings, settings) = (flags.own_settings, flags.settings);
         check_limits(&limits)?;
-        let anonymous = anonymous(&access, &tls);
-        check_listeners(&network, &tls, anonymous, &anonymous_at)?;
+        let anonymous = anonymous(&access, &tls, &network);
+        listeners::check(&network, &tls, anonymous, &own_settings)?;
         let shard_cpus = shard_cpus(&shards, available)?;
         let TuningFlags { receive_buffers, receive_buffer_bytes, ring_entries, .. } = tuning;
         Ok(Config {
-            listeners: listeners(&network, &tls),
-            tls: tls.listeners(policy(&network))?,
+            listeners: listeners::plain(&network, &tls),
+            tls: tls.listeners(listeners::policy(&network))?,
+            proxy: listeners::proxy(&network),
             shard_cpus,
             busy_poll: shards.busy_poll,
             memory_max: limits.memory_max.unwrap_or_else(memory_default),
@@ -249,7 +254,7 @@ impl Config {
             referral: self::referral(&referral)?,
             password_file: access.password_file,
             scram_file: access.scram_file,
-            anonymous_at,
+            own_settings,
             acl_file: access.acl_file,
             grants_unreadable: access.acl_subscribe == AclSubscribe::Silent,
             shares_sessions: access.takeover == Takeover::Anyone,
@@ -321,6 +326,10 @@ pub enum Contradiction {
          add --password-file, --scram-file, --tls-user-from or --allow-anonymous"
     )]
     NobodyAdmitted { flag: &'static str, address: Address },
+    #[error(
+        "{flag} {address} is for proxies: name the networks that they are in with --proxy-from"
+    )]
+    NoProxies { flag: &'static str, address: Address },
     #[error(
         "--listen-http {0} can be reached from other machines: add --http-token-file, or listen on \
          a loopback address"
@@ -411,74 +420,6 @@ fn queue_bytes_max(flags: &LimitFlags) -> usize {
     flags.queue_bytes_max.unwrap_or(default)
 }
 
-/// Listeners without TLS: those for TCP in the order of their flags, for WebSocket, Unix sockets.
-fn listeners(flags: &NetworkFlags, tls: &TlsFlags) -> Vec<Listener> {
-    let policy = policy(flags);
-    let has_plain = !flags.listen.is_empty() || !flags.listen_websocket.is_empty();
-    let is_default = !has_plain && flags.listen_unix.is_empty() && !tls.has_listener();
-    let default = is_default.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
-    let tcp = flags.listen.iter().copied().chain(default).map(Listener::tcp);
-    let websocket = flags.listen_websocket.iter();
-    let websocket = websocket.map(|&address| Listener::websocket(address, policy.clone()));
-    let file = FileAccess { mode: flags.unix_mode, owner: flags.unix_owner };
-    let unix = flags.listen_unix.iter().map(|path| Listener::unix(path.as_path().into(), file));
-    tcp.chain(websocket).chain(unix).collect()
-}
-
-/// What the WebSocket listeners ask of a request.
-fn policy(flags: &NetworkFlags) -> HandshakePolicy {
-    HandshakePolicy {
-        path: flags.websocket_path.clone(),
-        origins: flags.websocket_origin.clone(),
-        ..HandshakePolicy::default()
-    }
-}
-
-fn check_listeners(
-    network: &NetworkFlags,
-    tls: &TlsFlags,
-    anonymous: Anonymous,
-    anonymous_at: &[(Address, Option<bool>)],
-) -> Result<(), Contradiction> {
-    let mut seen = BTreeSet::new();
-    let nobody_admitted = anonymous == Anonymous::OnLoopback;
-    let plain = network.listen.iter().map(|&address| ("--listen", address));
-    let websocket = network.listen_websocket.iter();
-    let websocket = websocket.map(|&address| ("--listen-websocket", address));
-    let secure_websocket = &tls.listen_websocket_tls;
-    let tls = tls.listen_tls.iter().map(|&address| ("--listen-tls", address));
-    let secure = secure_websocket.iter().map(|&address| ("--listen-websocket-tls", address));
-    let unix = network.listen_unix.iter();
-    let unix = unix.map(|path| ("--listen-unix", Address::Unix(path.as_path().into())));
-    let in_network = plain.chain(websocket).chain(tls).chain(secure);
-    let in_network = in_network.map(|(flag, address)| (flag, Address::Ip(address)));
-    for (flag, address) in in_network.chain(unix) {
-        // The system chooses another port for each port 0.
-        let is_any_port = address.ip().is_some_and(|it| it.port() == 0);
-        if !seen.insert(address.clone()) && !is_any_port {
-            return Err(Contradiction::ListenerTwice { flag, address });
-        }
-        let admits_all = anonymous_at.contains(&(address.clone(), Some(true)));
-        if nobody_admitted && !address.is_loopback() && !admits_all {
-            return Err(Contradiction::NobodyAdmitted { flag, address });
-        }
-    }
-    match network {
-        NetworkFlags { listen_websocket, .. }
-            if !listen_websocket.is_empty() || !secure_websocket.is_empty() =>
-        {
-            Ok(())
-        }
-        NetworkFlags { websocket_path: Some(_), .. } => {
-            Err(Contradiction::NoWebSocket("--websocket-path"))
-        }
-        NetworkFlags { websocket_origin, .. } if !websocket_origin.is_empty() => {
-            Err(Contradiction::NoWebSocket("--websocket-origin"))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Gives each shard a CPU: the named CPUs in their order, or all available ones. Shards share CPUs
 /// if there are more shards than available CPUs.
 fn shard_cpus(flags: &ShardFlags, available: &CpuList) -> Result<Vec<usize>, Contradiction> {
@@ -540,9 +481,9 @@ const QUEUE_BYTES_DEFAULT: usize = 16 << 20;
 const SERVERS_MAX: usize = 16;
 
 /// A way to prove a user name refuses anonymous clients, unless the flags allow them as well.
-fn anonymous(flags: &AccessFlags, tls: &TlsFlags) -> Anonymous {
+fn anonymous(flags: &AccessFlags, tls: &TlsFlags, network: &NetworkFlags) -> Anonymous {
     let has_file = flags.password_file.is_some() || flags.scram_file.is_some();
-    match (flags.allow_anonymous, has_file || tls.names_users()) {
+    match (flags.allow_anonymous, has_file || tls.names_users() || network.proxy_user_from_cn) {
         (true, _) => Anonymous::Everywhere,
         (false, false) => Anonymous::OnLoopback,
         (false, true) => Anonymous::Refused,

@@ -387,6 +387,7 @@ mod tests {
     fn listeners_may_have_tables_of_their_own() {
         let text = "[network]\nlisten = 1\n[[listener]]\naddress = 2\nallow-anonymous = true\n\
                     [[listener]]\naddress = \"10.0.0.1\"\nprotocol = \"mqtts\"\n\
+                    proxy-protocol = true\n\
                     [[listener]]\naddress = \"::1\"\nprotocol = \"websocket\"\n";
         let flags = read("", &[], "tables", text).unwrap();
         let words = |addresses: &[std::net::SocketAddr]| {
@@ -395,11 +396,12 @@ mod tests {
         assert_eq!(words(&flags.network.listen), "127.0.0.1:1 127.0.0.1:2");
         assert_eq!(words(&flags.tls.listen_tls), "10.0.0.1:8883");
         assert_eq!(words(&flags.network.listen_websocket), "[::1]:8083");
-        let anonymous: Vec<_> = flags.anonymous_at.iter().map(|&(_, let_in)| let_in).collect();
-        assert_eq!(anonymous, [Some(true), None, None]);
+        let own = flags.own_settings.iter().map(|own| (own.anonymous, own.proxied));
+        let expected = [(Some(true), None), (None, Some(true)), (None, None)];
+        assert_eq!(own.collect::<Vec<_>>(), expected);
         let flags = read("--listen 5", &[], "tables-2", text).unwrap();
         assert_eq!(words(&flags.network.listen), "127.0.0.1:5");
-        assert!(flags.tls.listen_tls.is_empty() && flags.anonymous_at.is_empty());
+        assert!(flags.tls.listen_tls.is_empty() && flags.own_settings.is_empty());
         let wrong = "[[listener]]\naddres = 1\n[[listener]]\n[[listener]]\naddress = \"x\"\n\
                      [[listener]]\naddress = 1\n[[listener]]\naddress = \"localhost:1\"\n\
                      [[listener]]\nprotocol = \"udp\"\n";

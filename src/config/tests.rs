@@ -5,7 +5,12 @@ use std::{iter, num::NonZeroU16};
 use clap::error::ErrorKind;
 
 use super::*;
-use crate::{mqtt::QoS, routing::Strategy, shard::rules::WhenQueueFull};
+use crate::{
+    mqtt::QoS,
+    routing::Strategy,
+    shard::rules::WhenQueueFull,
+    transport::{Proxies, websocket::HandshakePolicy},
+};
 
 /// A process that may use these CPUs only.
 const AVAILABLE: &str = "0-3,6";
@@ -347,4 +352,39 @@ fn help_explains_every_flag_under_a_heading() {
         assert!(argument.get_help().is_some(), "{argument} has no help");
         assert!(argument.get_help_heading().is_some(), "{argument} has no heading");
     }
+}
+
+#[test]
+fn listeners_for_proxies_name_them() {
+    let flags = "--proxy-protocol --proxy-from 10.0.0.0/8 --proxy-from ::1 --allow-anonymous";
+    let config = accepted(flags);
+    let networks = [("10.0.0.0", Some(8)), ("::1", None)]
+        .map(|(ip, prefix)| Network::new(ip.parse().unwrap(), prefix).unwrap());
+    let proxies = Proxies { networks: networks.into(), name_users: false };
+    assert_eq!(config.proxy, ProxyOptions { proxies, everywhere: true });
+    let config = accepted("--proxy-protocol --proxy-from ::1 --proxy-user-from-cn");
+    assert!(config.proxy.proxies.name_users);
+    assert_eq!(config.anonymous, Anonymous::Refused);
+    assert!(!accepted("").proxy.everywhere);
+    // Who may connect to a Unix socket is a matter of its file.
+    assert!(accepted("--proxy-protocol --listen-unix /s --allow-anonymous").proxy.everywhere);
+    for (arguments, expected) in [
+        (
+            "--proxy-protocol --allow-anonymous",
+            "--listen 127.0.0.1:1883 is for proxies: name the networks that they are in with \
+             --proxy-from",
+        ),
+        (
+            "--proxy-protocol --listen-unix /s --listen-websocket 1 --allow-anonymous",
+            "--listen-websocket 127.0.0.1:1 is for proxies: name the networks that they are in \
+             with --proxy-from",
+        ),
+        ("--proxy-from ::1", "--proxy-from needs --proxy-protocol"),
+        ("--proxy-user-from-cn", "--proxy-user-from-cn needs --proxy-protocol"),
+    ] {
+        assert_eq!(contradiction(arguments).to_string(), expected);
+    }
+    // Through a proxy, clients of other machines come.
+    let closed = contradiction("--proxy-protocol --proxy-from ::1");
+    assert!(matches!(closed, Contradiction::NobodyAdmitted { .. }), "{closed}");
 }

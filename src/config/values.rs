@@ -12,8 +12,8 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::tls::ClientCertificates;
 use crate::{
-    access::{share::Network, topics},
-    base::time::Span,
+    access::topics,
+    base::{network::Network, time::Span},
     mqtt::QoS,
     routing::Strategy,
     shard::rules::WhenQueueFull,

@@ -21,7 +21,7 @@ use crate::{
         time::{Moment, Span},
     },
     shard::ports::{Arrival, Payer},
-    transport::Transport,
+    transport::{Transport, proxy::Header, tls::Certified},
 };
 
 /// How far a connection has come.
@@ -71,6 +71,8 @@ pub(super) struct SocketConnection {
     pub(super) reassembly: Option<Box<ReassemblyBuffer>>,
     /// What lies between the socket and MQTT.
     pub(super) transport: Transport,
+    /// What a proxy has said of the client.
+    pub(super) announced: Option<Box<Header>>,
     pub(super) flags: SocketFlags,
     /// Bytes that came after the connection was closed.
     pub(super) discarded: usize,
@@ -128,15 +130,33 @@ impl SocketFlags {
 }
 
 impl SocketConnection {
-    /// Listener and peer address. A client that has gone already may have no address any more.
+    /// Listener and peer address.
     pub(super) fn arrival(&self, connections_max: usize) -> Arrival {
+        let (listener, surplus, peer) = (self.listener, self.permit.surplus, self.peer());
+        Arrival { listener, peer, surplus, connections_max, handed_over: false }
+    }
+
+    /// The address that a proxy has said, else that of the socket. A client that has gone already
+    /// may have none any more.
+    pub(super) fn peer(&self) -> SocketAddr {
+        if let Some(client) = self.announced.as_ref().and_then(|header| header.client) {
+            return client;
+        }
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let local = || system::credentials(&self.socket).map(Credentials::as_address);
         let mut peer = self.socket.peer_addr().ok().or_else(local).unwrap_or(unknown);
         // A dual-stack socket reports IPv4 clients with IPv4-mapped IPv6 addresses.
         peer.set_ip(peer.ip().to_canonical());
-        let (listener, surplus) = (self.listener, self.permit.surplus);
-        Arrival { listener, peer, surplus, connections_max, handed_over: false }
+        peer
+    }
+
+    /// Who the client is by its certificate, which it has shown here or to a proxy.
+    pub(super) fn certified(&self) -> Certified {
+        let by_proxy = self.announced.as_ref().map(|header| &header.certified);
+        match (self.transport.certified(), by_proxy) {
+            (Certified::Nobody, Some(certified)) => certified.clone(),
+            (certified, _) => certified,
+        }
     }
 
     pub(super) fn new(
@@ -155,6 +175,7 @@ impl SocketConnection {
             kept: Vec::new(),
             reassembly: None,
             transport,
+            announced: None,
             flags: SocketFlags::default(),
             discarded: 0,
             left: 0,
@@ -254,7 +275,29 @@ pub(super) struct Moved {
     pub(super) kept: Vec<u8>,
     pub(super) reassembly: Option<Box<ReassemblyBuffer>>,
     pub(super) transport: Transport,
+    pub(super) announced: Option<Box<Header>>,
     pub(super) finished: bool,
+}
+
+impl From<SocketConnection> for Moved {
+    fn from(connection: SocketConnection) -> Moved {
+        let SocketConnection { socket, listener, permit, kept, reassembly, .. } = connection;
+        let SocketConnection { transport, announced, flags, .. } = connection;
+        let finished = flags.finished;
+        Moved { socket, listener, permit, kept, reassembly, transport, announced, finished }
+    }
+}
+
+impl From<Moved> for SocketConnection {
+    fn from(moved: Moved) -> SocketConnection {
+        let Moved { socket, listener, permit, transport, .. } = moved;
+        let mut connection = SocketConnection::new(socket, listener, transport, permit);
+        connection.kept = moved.kept;
+        connection.reassembly = moved.reassembly;
+        connection.announced = moved.announced;
+        connection.flags.finished = moved.finished;
+        connection
+    }
 }
 
 /// How many connections the broker holds, and how many it may hold. All shards share it, and use

@@ -369,21 +369,12 @@ impl Driver {
         let connection = self.connections.remove(id).expect(PRESENT);
         self.partials.release(connection.share);
         self.transport_bytes -= connection.transport.state_bytes();
-        let SocketConnection {
-            socket, listener, permit, kept, reassembly, transport, flags, ..
-        } = connection;
-        let finished = flags.finished;
-        let moved = Moved { socket, listener, permit, kept, reassembly, transport, finished };
-        self.mail.hand_over(home, Box::new(moved));
+        self.mail.hand_over(home, Box::new(connection.into()));
     }
 
     /// Takes over a connection that another shard has sent here.
     pub(super) fn adopt(&mut self, moved: Moved) -> ConnectionId {
-        let Moved { socket, listener, permit, kept, reassembly, transport, finished } = moved;
-        let mut connection = SocketConnection::new(socket, listener, transport, permit);
-        connection.kept = kept;
-        connection.reassembly = reassembly;
-        connection.flags.finished = finished;
+        let mut connection = SocketConnection::from(moved);
         connection.progress.begin(self.now);
         let id = self.insert(connection);
         self.note_kept(id);
@@ -458,7 +449,7 @@ impl Ports for Driver {
     }
 
     fn certified(&self, id: ConnectionId) -> Certified {
-        self.connections.get(id).map_or(Certified::Nobody, |it| it.transport.certified())
+        self.connections.get(id).map_or(Certified::Nobody, SocketConnection::certified)
     }
 
     fn notify_drained(&mut self, id: ConnectionId) {

@@ -30,7 +30,7 @@ use crate::{
         time::{Moment, Span},
     },
     shard::ports::{Arrival, Brain, Closing, Ports},
-    transport::Transport,
+    transport::{Transport, proxy::ProxyFailure},
 };
 
 /// A brain with its driver, and the state that cannot be part of the driver, because the brain
@@ -305,11 +305,14 @@ impl<B: Brain> EventLoop<B> {
         if self.draining.is_some() {
             return;
         }
-        let transport = Transport::new(&self.listeners.listener(listener).protocol);
+        let transport = Transport::of(self.listeners.listener(listener));
         let connection = SocketConnection::new(socket, listener, transport, permit);
         let arrival = connection.arrival(self.connection_count.max());
         let id = self.driver.insert(connection);
         self.brain.handle_accepted(self.driver.now, id, arrival, &mut self.driver);
+        if self.listeners.listener(listener).is_for_others_than(arrival.peer.ip()) {
+            self.driver.refuse_header(id, ProxyFailure::Stranger, &mut self.brain);
+        }
     }
 
     /// Logs that the broker is full, now and then.

@@ -44,7 +44,7 @@ impl<B: Brain> EventLoop<B> {
     }
 
     fn handle_buffer(&mut self, id: ConnectionId, buffer: BufferId, length: usize) {
-        let bytes = self.buffers.filled(buffer, length);
+        let mut bytes = self.buffers.filled(buffer, length);
         self.driver.counters.bytes_received += length as u64;
         let connection = self.driver.present(id);
         if !connection.keeps_bytes() {
@@ -52,10 +52,17 @@ impl<B: Brain> EventLoop<B> {
         }
         if !connection.transport.is_transparent() {
             let protocol = &self.listeners.listener(connection.listener).protocol;
-            if !self.driver.hold_handshake(id, bytes) {
-                self.driver.unwrap(id, bytes, protocol, &mut self.brain);
+            if connection.transport.awaits_header() {
+                let header = self.driver.receive_header(id, bytes, protocol, &mut self.brain);
+                let Some(taken) = header else { return };
+                bytes = &mut bytes[taken..];
             }
-            return;
+            if !self.driver.present(id).transport.is_transparent() {
+                if !self.driver.hold_handshake(id, bytes) {
+                    self.driver.unwrap(id, bytes, protocol, &mut self.brain);
+                }
+                return;
+            }
         }
         if !self.driver.hand_in(id, bytes, &mut self.brain) {
             return self.driver.handle_overflow(id, &mut self.brain);

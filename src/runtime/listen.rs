@@ -178,7 +178,10 @@ impl ListeningSockets {
         for (number, listener) in listeners.all() {
             match self.all.get_mut(usize::from(number)) {
                 // The place keeps its address: the system may have picked the port.
-                Some(known) => known.listener.protocol = listener.protocol.clone(),
+                Some(known) => {
+                    let address = known.listener.address.clone();
+                    known.listener = Listener { address, ..listener.clone() };
+                }
                 None => self.all.push(ListeningSocket::new(listener.clone())),
             }
             if !listeners.is_open(number) {

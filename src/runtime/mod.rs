@@ -25,6 +25,7 @@ mod partials;
 mod payloads;
 mod precede;
 mod probe;
+mod proxy;
 mod random;
 mod records;
 mod reload;

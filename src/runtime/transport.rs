@@ -149,7 +149,7 @@ impl Driver {
     }
 
     /// Ends a connection once its outbox is sent. The brain is told at once that it is gone.
-    fn give_up_on(&mut self, id: ConnectionId, end: End, brain: &mut impl Brain) {
+    pub(super) fn give_up_on(&mut self, id: ConnectionId, end: End, brain: &mut impl Brain) {
         let connection = self.present(id);
         let phase = connection.phase;
         if connection.keeps_bytes() {

@@ -43,7 +43,8 @@ fn tell(out: &mut String, config: &Config, files: &Files) -> fmt::Result {
     for listener in &files.listeners {
         let by_rule = config.anonymous.is_let_in(listener.is_loopback());
         let anonymous = words_for(listener.anonymous.unwrap_or(by_rule));
-        writeln!(out, "would listen on {}, {anonymous}", words_of(listener))?;
+        let proxies = if listener.proxies.is_some() { " for proxies" } else { "" };
+        writeln!(out, "would listen on {}{proxies}, {anonymous}", words_of(listener))?;
     }
     if let Some(control) = &config.control {
         writeln!(out, "would listen on http://{}", control.address)?;

@@ -1,6 +1,6 @@
 //! What the runtime tells a shard, and what the shard does first of all.
 
-use std::{rc::Rc, sync::Arc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use super::{
     Shard,
@@ -9,7 +9,6 @@ use super::{
     connections::Connections,
     end::Cause,
     letter::LetterBatch,
-    notices::Notice,
     ports::{Arrival, Brain, Closing, End, Payer, Ports, Undelivered},
     rules::Rules,
     timers::Timer,
@@ -38,17 +37,35 @@ impl Brain for Shard {
         }
         let (accounts, rules) = (&self.context.settings.accounts, &self.context.rules);
         let arrived = MqttConnection::new(arrival, accounts, now, Rc::clone(rules));
-        if !arrival.handed_over && Connections::has_no_room_for(&arrived) {
-            self.context.counters.refused_share += 1;
-            let notices = self.router.notices_mut();
-            notices.note(Notice::ConnectionRefused, arrived.principal(), now);
-            return ports.close(connection, Closing::Abort);
+        // Whose share counts is known when the header of the proxy has come.
+        let is_counted = !arrival.handed_over && !rules.is_behind_proxies(arrival.listener);
+        if is_counted && Connections::has_no_room_for(&arrived) {
+            return self.refuse_share(connection, &arrived, ports);
         }
         let account = arrived.principal().account().number();
         ports.bill(connection, Payer { account, is_let_in: false });
         self.connections.insert(connection, arrived);
         let due = now + self.context.rules.limits.connect_timeout;
         self.context.timers.set(due, Timer::Connect(connection));
+    }
+
+    fn handle_peer(
+        &mut self,
+        now: Moment,
+        connection: ConnectionId,
+        peer: SocketAddr,
+        ports: &mut impl Ports,
+    ) {
+        self.context.now = now;
+        let Some(arrived) = self.connections.get_mut(connection) else { return };
+        arrived.come_from(peer, &self.context.settings.accounts);
+        let account = arrived.principal().account().number();
+        if !Connections::has_no_room_for(arrived) {
+            return ports.bill(connection, Payer { account, is_let_in: false });
+        }
+        if let Some(refused) = self.connections.remove(connection) {
+            self.refuse_share(connection, &refused, ports);
+        }
     }
 
     fn handle_bytes(
@@ -83,6 +100,7 @@ impl Brain for Shard {
             End::HandshakeRefused => Cause::HandshakeRefused,
             End::FramesRefused => Cause::FramesRefused,
             End::TlsFailed(failure) => Cause::TlsFailed(failure),
+            End::ProxyRefused(failure) => Cause::ProxyRefused(failure),
             End::PartialOverflow => Cause::PartialOverflow,
             End::PacketTimeout => Cause::PacketTimeout,
             End::Stalled => Cause::Stalled,

@@ -1,6 +1,6 @@
 //! One connection, as MQTT sees it.
 
-use std::{num::NonZeroU16, rc::Rc};
+use std::{net::SocketAddr, num::NonZeroU16, rc::Rc};
 
 use super::{
     auth::{Authentication, Step},
@@ -122,6 +122,17 @@ impl MqttConnection {
             ticket: None,
             extras: None,
         }
+    }
+
+    /// Notes that the client has this address, as a proxy says before all else. Its account pays
+    /// from now on.
+    pub(super) fn come_from(&mut self, peer: SocketAddr, accounts: &Accounts) {
+        let principal = Principal::stranger(self.principal.listener(), peer, accounts);
+        for kind in [Kind::Connections, Kind::Strangers] {
+            principal.account().add(kind, 1);
+            self.principal.account().subtract(kind, 1);
+        }
+        self.principal = Rc::new(principal);
     }
 
     /// The rules that the client has been told, or those that held when the connection came.

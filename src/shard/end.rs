@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::{
     Client, Shard,
     connection::MqttConnection,
+    notices::Notice,
     ports::{Closing, Ports},
     reason::Reason,
     timers::{Timer, Timers},
@@ -19,7 +20,7 @@ use crate::{
         frame::{self, PacketType},
     },
     session::Session,
-    transport::tls::TlsFailure,
+    transport::{proxy::ProxyFailure, tls::TlsFailure},
 };
 
 /// A packet that is larger than packets may be, as its header says.
@@ -59,6 +60,8 @@ pub(super) enum Cause {
     FramesRefused,
     /// TLS failed, or what came is not TLS.
     TlsFailed(TlsFailure),
+    /// The connection did not begin with a valid header of a known proxy.
+    ProxyRefused(ProxyFailure),
     /// Incomplete packets took too much memory, most of it for the account of this client.
     PartialOverflow,
     /// The client has begun a packet and did not send the rest.
@@ -109,6 +112,7 @@ impl Cause {
             | Cause::HandshakeRefused
             | Cause::FramesRefused
             | Cause::TlsFailed(_)
+            | Cause::ProxyRefused(_)
             | Cause::PartialOverflow
             | Cause::ConnackTooLarge
             | Cause::HttpCame
@@ -143,6 +147,7 @@ impl Cause {
             Cause::HandshakeRefused => "the request for a WebSocket was refused",
             Cause::FramesRefused => "the WebSocket frames are wrong, or are text",
             Cause::TlsFailed(failure) => failure.text(),
+            Cause::ProxyRefused(failure) => failure.text(),
             Cause::PartialOverflow => {
                 "incomplete packets take too much memory, most of it for this user or address"
             }
@@ -164,6 +169,7 @@ impl Cause {
     pub(super) fn flag(self) -> Option<&'static str> {
         match self {
             Cause::ConnectTimeout => Some("--connect-timeout"),
+            Cause::ProxyRefused(ProxyFailure::Stranger) => Some("--proxy-from"),
             _ => self.farewell().and_then(Reason::flag),
         }
     }
@@ -222,6 +228,7 @@ impl Cause {
                 | Cause::HandshakeRefused
                 | Cause::FramesRefused
                 | Cause::TlsFailed(_)
+                | Cause::ProxyRefused(_)
                 | Cause::PartialOverflow
         )
     }
@@ -325,6 +332,19 @@ impl Shard {
         if let Some(subscriber) = detached {
             self.detach(subscriber, cause, ports);
         }
+    }
+
+    /// Closes a connection whose account has its share.
+    pub(super) fn refuse_share(
+        &mut self,
+        id: ConnectionId,
+        refused: &MqttConnection,
+        ports: &mut impl Ports,
+    ) {
+        self.context.counters.refused_share += 1;
+        let notices = self.router.notices_mut();
+        notices.note(Notice::ConnectionRefused, refused.principal(), self.context.now);
+        ports.close(id, Closing::Abort);
     }
 
     /// Takes the connection away from a session.

@@ -21,7 +21,10 @@ use crate::{
         time::{Moment, Span},
     },
     storage::RecordBatch,
-    transport::tls::{Certified, TlsFailure},
+    transport::{
+        proxy::ProxyFailure,
+        tls::{Certified, TlsFailure},
+    },
 };
 
 /// Where a connection came from.
@@ -61,6 +64,8 @@ pub enum End {
     FramesRefused,
     /// As `Broken`, after what is not the TLS that the listener speaks.
     TlsFailed(TlsFailure),
+    /// As `Broken`, because the connection did not begin with a valid header of a known proxy.
+    ProxyRefused(ProxyFailure),
     /// As `Broken`, because incomplete packets took too much memory, most of it for the account of
     /// this client.
     PartialOverflow,
@@ -264,6 +269,17 @@ pub trait Brain {
         arrival: Arrival,
         ports: &mut impl Ports,
     );
+
+    /// The header of a proxy has come, before all bytes: the client has this address. Until then
+    /// the connection had that of the proxy.
+    fn handle_peer(
+        &mut self,
+        _now: Moment,
+        _connection: ConnectionId,
+        _peer: SocketAddr,
+        _ports: &mut impl Ports,
+    ) {
+    }
 
     /// Bytes have arrived. Returns how many of them were taken; the rest is handed in again with
     /// the bytes that follow. The brain takes whole packets only. It stops early if it pauses,

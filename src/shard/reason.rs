@@ -166,7 +166,7 @@ impl Reason {
             Reason::PatternsFull => "--max-wildcard-patterns",
             Reason::PublishDenied | Reason::SubscribeForbidden => "--acl-file",
             Reason::QueueFull => "--max-queued, --max-queued-bytes",
-            Reason::CertificateNameless => "--tls-user-from",
+            Reason::CertificateNameless => "--tls-user-from, --proxy-user-from-cn",
             Reason::ClientIdentifierOfOther => "--tls-user-is-client-id",
             Reason::PacketIncomplete => "--packet-timeout",
             Reason::NothingRead => "--stalled-timeout",

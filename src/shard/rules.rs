@@ -46,6 +46,11 @@ impl Rules {
         listener.expect("a connection names one of the listeners").address.clone()
     }
 
+    /// Whether the headers of proxies say who the clients of this listener are.
+    pub(super) fn is_behind_proxies(&self, listener: u16) -> bool {
+        self.listeners.get(listener).is_some_and(|it| it.proxies.is_some())
+    }
+
     /// Whether clients without authentication are let in on this listener.
     pub fn lets_anonymous_in(&self, listener: u16) -> bool {
         let by_policy =

@@ -164,6 +164,8 @@ counters! {
     accept_errors => "connections/accept-errors",
     /// Connections whose request for a WebSocket was answered with an error.
     refused_handshake => "connections/refused/websocket-handshake",
+    /// Connections to a listener for proxies that did not begin with a valid header of one of them.
+    refused_proxy => "connections/refused/proxy-header",
     /// Connections closed because of invalid WebSocket frames, or of text.
     ended_websocket => "connections/ended/websocket-frame",
     /// Connections closed because TLS failed, or because what came was not TLS.
@@ -304,6 +306,7 @@ impl Counters {
             Cause::HandshakeRefused => self.refused_handshake += 1,
             Cause::FramesRefused => self.ended_websocket += 1,
             Cause::TlsFailed(_) => self.ended_tls += 1,
+            Cause::ProxyRefused(_) => self.refused_proxy += 1,
             Cause::PartialOverflow => self.ended_partial_overflow += 1,
             Cause::PacketTimeout => self.ended_packet_timeout += 1,
             Cause::Stalled => self.ended_stalled += 1,

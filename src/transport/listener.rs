@@ -1,9 +1,15 @@
 //! A listener: one value that flags make, and that runtime and shards use; and all of them, while
 //! they come and go.
 
-use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use super::{tls::ServerTls, websocket::HandshakePolicy};
+use crate::base::network::Network;
 
 /// One place where clients connect, with everything that holds for all of its connections.
 ///
@@ -16,6 +22,18 @@ pub struct Listener {
     pub anonymous: Option<bool>,
     /// Who may connect to a Unix socket.
     pub file: FileAccess,
+    /// The proxies that it is for, whose headers say who the clients are; `None`: clients come by
+    /// themselves.
+    pub proxies: Option<Proxies>,
+}
+
+/// The proxies of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxies {
+    /// Where they come from. Of a Unix socket, the file says who may connect.
+    pub networks: Arc<[Network]>,
+    /// They say by the common name of a client's certificate which user it is.
+    pub name_users: bool,
 }
 
 /// The rights of the file of a Unix socket.
@@ -124,12 +142,31 @@ impl Listener {
     }
 
     fn new(address: Address, protocol: Protocol) -> Listener {
-        Listener { address, protocol, anonymous: None, file: FileAccess::default() }
+        let (anonymous, file, proxies) = (None, FileAccess::default(), None);
+        Listener { address, protocol, anonymous, file, proxies }
+    }
+
+    /// The same listener for these proxies: through them, clients of other machines come.
+    #[must_use]
+    pub fn behind(mut self, proxies: Proxies) -> Listener {
+        if let Protocol::WebSocket(policy) | Protocol::SecureWebSocket(_, policy) =
+            &mut self.protocol
+        {
+            policy.is_loopback = false;
+        }
+        Listener { proxies: Some(proxies), ..self }
     }
 
     /// Whether only this machine can reach it.
     pub fn is_loopback(&self) -> bool {
-        self.address.is_loopback()
+        self.address.is_loopback() && self.proxies.is_none()
+    }
+
+    /// Whether the peer at this address is none of the proxies that the listener is for.
+    pub fn is_for_others_than(&self, peer: IpAddr) -> bool {
+        let is_network = self.address.ip().is_some();
+        let knows = |it: &Proxies| it.networks.iter().any(|network| network.has(peer));
+        is_network && self.proxies.as_ref().is_some_and(|proxies| !knows(proxies))
     }
 }
 
@@ -229,6 +266,25 @@ mod tests {
         let websocket = Listener::websocket(address, HandshakePolicy::default());
         let second = first.renewed(vec![websocket.clone()]).unwrap();
         assert_eq!(second.open().collect::<Vec<_>>(), [(0, &websocket)]);
+    }
+
+    #[test]
+    fn a_listener_for_proxies_is_reached_by_their_clients_and_by_no_other_peer() {
+        let networks = [Network::new([10, 0, 0, 0].into(), Some(8)).unwrap()].into();
+        let proxies = Proxies { networks, name_users: false };
+        let peers = ["10.1.2.3", "127.0.0.1", "ff00::1"].map(|ip| ip.parse().unwrap());
+        let address = ([127, 0, 0, 1], 1).into();
+        let websocket = Listener::websocket(address, HandshakePolicy::default());
+        let unix = Listener::unix(Path::new("/s").into(), FileAccess::default());
+        for (listener, refused) in [(websocket, [false, true, true]), (unix, [false; 3])] {
+            assert_eq!(peers.map(|peer| listener.is_for_others_than(peer)), [false; 3]);
+            assert!(listener.is_loopback());
+            let behind = listener.behind(proxies.clone());
+            assert_eq!(peers.map(|peer| behind.is_for_others_than(peer)), refused);
+            assert!(!behind.is_loopback());
+            let Protocol::WebSocket(policy) = &behind.protocol else { continue };
+            assert!(!policy.is_loopback);
+        }
     }
 
     #[test]

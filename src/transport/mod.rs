@@ -7,18 +7,19 @@
 //! Pure: received bytes come in; MQTT bytes, and bytes that the transport itself has to send, go
 //! out. Knows no packets and no sockets.
 //!
-//! The PROXY protocol will be a further variant of [`Transport`]. The runtime calls only the
-//! functions of this file.
+//! The runtime calls only the functions of this file.
 
 #![forbid(unsafe_code)]
 
 pub mod listener;
+pub mod proxy;
 pub mod tls;
 pub mod websocket;
 
 use std::ops::Range;
 
-pub use self::listener::{Address, Listener, Listeners, Protocol};
+pub use self::listener::{Address, Listener, Listeners, Protocol, Proxies};
+use self::proxy::{Header, HeaderReader, ProxyFailure};
 use self::tls::{Certified, Handshake, Tls, TlsEnd, TlsFailure};
 use self::websocket::{CloseCode, Failure, HandshakePolicy, Refusal, WebSocket};
 
@@ -31,6 +32,8 @@ pub enum Transport {
     Tls(Box<Tls>),
     /// WebSocket within TLS.
     SecureWebSocket(Box<(Tls, WebSocket)>),
+    /// The header of a proxy comes first. The transport of the protocol begins behind it.
+    Proxied(Box<HeaderReader>),
 }
 
 // Each connection has one, and most are idle.
@@ -75,7 +78,15 @@ pub enum CloseCause {
 }
 
 impl Transport {
-    /// The transport of a new connection.
+    /// The transport of a new connection to this listener.
+    pub fn of(listener: &Listener) -> Transport {
+        match &listener.proxies {
+            Some(proxies) => Transport::Proxied(Box::new(HeaderReader::new(proxies.name_users))),
+            None => Transport::new(&listener.protocol),
+        }
+    }
+
+    /// The transport of a new connection whose first bytes are those of the protocol.
     pub fn new(protocol: &Protocol) -> Transport {
         match protocol {
             Protocol::Tcp => Transport::Tcp,
@@ -85,6 +96,26 @@ impl Transport {
                 Transport::SecureWebSocket(Box::new((Tls::new(server), WebSocket::default())))
             }
         }
+    }
+
+    /// Whether the header of a proxy has to come, which [`Transport::receive_header`] takes.
+    pub fn awaits_header(&self) -> bool {
+        matches!(self, Transport::Proxied(_))
+    }
+
+    /// Takes received bytes of the header of a proxy. Once it is complete, says how many of them
+    /// belong to it, and goes on as a transport of this protocol.
+    pub fn receive_header(
+        &mut self,
+        bytes: &[u8],
+        protocol: &Protocol,
+    ) -> Result<Option<(Header, usize)>, ProxyFailure> {
+        let Transport::Proxied(reader) = self else { return Ok(None) };
+        let read = reader.receive(bytes)?;
+        if read.is_some() {
+            *self = Transport::new(protocol);
+        }
+        Ok(read)
     }
 
     /// Takes all received bytes, and moves the MQTT bytes among them together. `protocol` is the
@@ -106,6 +137,8 @@ impl Transport {
             (Transport::SecureWebSocket(both), _) => {
                 receive_both(both, bytes, &HandshakePolicy::nobody())
             }
+            // The header is taken by another function.
+            (Transport::Proxied(_), _) => Received::default(),
             _ => Received { mqtt: 0..bytes.len(), ..Received::default() },
         }
     }
@@ -134,7 +167,7 @@ impl Transport {
     #[inline]
     pub fn head(&self) -> Option<Head> {
         match self {
-            Transport::Tcp | Transport::Tls(_) => None,
+            Transport::Tcp | Transport::Tls(_) | Transport::Proxied(_) => None,
             Transport::WebSocket(_) | Transport::SecureWebSocket(_) => Some(Head::WebSocket),
         }
     }
@@ -142,7 +175,7 @@ impl Transport {
     /// The TLS that seals the bytes of each send, if there is one.
     pub fn sealer(&mut self) -> Option<&mut Tls> {
         match self {
-            Transport::Tcp | Transport::WebSocket(_) => None,
+            Transport::Tcp | Transport::WebSocket(_) | Transport::Proxied(_) => None,
             Transport::Tls(tls) => Some(tls),
             Transport::SecureWebSocket(both) => Some(&mut both.0),
         }
@@ -188,6 +221,7 @@ impl Transport {
             Transport::WebSocket(websocket) => websocket.held_bytes(),
             Transport::Tls(tls) => tls.held_bytes(),
             Transport::SecureWebSocket(both) => both.0.held_bytes() + both.1.held_bytes(),
+            Transport::Proxied(reader) => reader.held_bytes(),
         }
     }
 
@@ -203,6 +237,7 @@ impl Transport {
             Transport::WebSocket(_) => size_of::<WebSocket>(),
             Transport::Tls(_) => tls::STATE_BYTES,
             Transport::SecureWebSocket(_) => tls::STATE_BYTES + size_of::<WebSocket>(),
+            Transport::Proxied(_) => size_of::<HeaderReader>(),
         }
     }
 
@@ -214,11 +249,14 @@ impl Transport {
         if let Some(websocket) = self.websocket() {
             websocket.forget_held();
         }
+        if let Transport::Proxied(reader) = self {
+            reader.forget_held();
+        }
     }
 
     fn tls(&self) -> Option<&Tls> {
         match self {
-            Transport::Tcp | Transport::WebSocket(_) => None,
+            Transport::Tcp | Transport::WebSocket(_) | Transport::Proxied(_) => None,
             Transport::Tls(tls) => Some(tls),
             Transport::SecureWebSocket(both) => Some(&both.0),
         }
@@ -226,7 +264,7 @@ impl Transport {
 
     fn websocket(&mut self) -> Option<&mut WebSocket> {
         match self {
-            Transport::Tcp | Transport::Tls(_) => None,
+            Transport::Tcp | Transport::Tls(_) | Transport::Proxied(_) => None,
             Transport::WebSocket(websocket) => Some(websocket),
             Transport::SecureWebSocket(both) => Some(&mut both.1),
         }

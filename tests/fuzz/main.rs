@@ -51,6 +51,11 @@ fn packets() {
 }
 
 #[test]
+fn headers_of_proxies() {
+    replay("proxy");
+}
+
+#[test]
 fn stores() {
     replay("store");
 }

@@ -232,7 +232,7 @@ impl Brain for Toy {
             End::Broken => 1,
             End::HandshakeRefused => 2,
             End::FramesRefused => 3,
-            End::TlsFailed(_) => 4,
+            End::TlsFailed(_) | End::ProxyRefused(_) => 4,
             End::PartialOverflow => 5,
             End::PacketTimeout => 6,
             End::Stalled => 7,

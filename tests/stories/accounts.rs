@@ -2,9 +2,10 @@
 
 use ringmq::{
     access::Policy,
-    base::time::Span,
+    base::{network::Network, time::Span},
     mqtt::{Connect, Packet, QoS, Version},
     shard::rules::Limits,
+    transport::{Listener, Proxies},
 };
 
 use crate::{
@@ -252,5 +253,35 @@ fn who_opens_connections_without_end_is_closed_at_once_in_the_end() {
         assert_eq!((open, world.counters().refused_share), (55, 45));
         world.peer = [198, 51, 100, 2];
         assert!(answer(&mut world, &connect(Version::V5, "another")).1.contains("Success"));
+    }
+}
+
+/// A proxy pays for nobody: whose share counts is known when its header has come.
+#[test]
+fn clients_behind_a_proxy_pay_by_the_addresses_that_it_tells() {
+    for shards in SHARDS {
+        let mut world = World::told(shards, |rules| {
+            let networks = [Network::new([10, 0, 0, 0].into(), Some(8)).unwrap()].into();
+            let listener = Listener::tcp(([10, 0, 0, 1], 1883).into());
+            let listener = listener.behind(Proxies { networks, name_users: false });
+            rules.listeners = vec![Listener { anonymous: Some(true), ..listener }].into();
+        });
+        world.connections_max = 64;
+        world.peer = [10, 0, 0, 2];
+        let clients: Vec<usize> = (0..101).map(|_| world.open(Version::V5)).collect();
+        let (&innocent, flood) = clients.split_first().unwrap();
+        assert_eq!(world.counters().refused_share, 0);
+        world.announce(innocent, [198, 51, 100, 1]);
+        world.send(innocent, &bytes(&Packet::Connect(connect(Version::V5, "a")), Version::V5));
+        assert_eq!(world.received(innocent), ["CONNACK Success"]);
+        for &client in flood {
+            world.announce(client, CROWD);
+        }
+        let open = flood.iter().filter(|&&client| !world.is_closed(client)).count();
+        assert_eq!((open, world.counters().refused_share), (55, 45));
+        let another = world.open(Version::V5);
+        world.announce(another, [198, 51, 100, 2]);
+        world.send(another, &bytes(&Packet::Connect(connect(Version::V5, "b")), Version::V5));
+        assert_eq!(world.received(another), ["CONNACK Success"]);
     }
 }

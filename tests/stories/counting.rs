@@ -10,7 +10,7 @@ use ringmq::{
         rules::{Rules, WhenQueueFull},
         stats::Counters,
     },
-    transport::tls::TlsFailure,
+    transport::{proxy::ProxyFailure, tls::TlsFailure},
 };
 
 use super::{
@@ -234,6 +234,11 @@ const WAYS: &[(&str, Act, Way)] = &[
         "no TLS",
         |world, v| end_as(world, v, End::TlsFailed(TlsFailure::PlainMqtt)),
         |it| it.ended_tls,
+    ),
+    (
+        "no header of a proxy",
+        |world, v| end_as(world, v, End::ProxyRefused(ProxyFailure::Missing)),
+        |it| it.refused_proxy,
     ),
     ("wrong frames", |world, v| end_as(world, v, End::FramesRefused), |it| it.ended_websocket),
     (

@@ -579,6 +579,17 @@ impl World {
         }
     }
 
+    /// A proxy says that the client has this address.
+    pub(crate) fn announce(&mut self, client: usize, ip: impl Into<IpAddr>) {
+        let Client { shard, id: Some(id), .. } = self.clients[client] else { return };
+        let peer = SocketAddr::new(ip.into(), 40_000);
+        let around = &mut self.around[shard];
+        let Some(wire) = around.wire(id) else { return };
+        wire.arrival = wire.arrival.map(|arrival| Arrival { peer, ..arrival });
+        self.shards[shard].handle_peer(self.now, id, peer, around);
+        self.run();
+    }
+
     /// The whole process stands still.
     pub(crate) fn stand_still(&mut self, span: Span) {
         self.now = self.now + span;

@@ -24,6 +24,7 @@ struct Listener {
     port: Option<u16>,
     websocket: bool,
     certificate: bool,
+    proxied: bool,
     anonymous: Option<bool>,
     connections_max: Option<u32>,
 }
@@ -54,6 +55,16 @@ impl Listeners {
                 current.connections_max = u32::try_from(connections).ok();
             }
             "per_listener_settings" => self.per_listener = is_true(value)?,
+            // Headers of both versions are taken.
+            "enable_proxy_protocol" if !["1", "2"].contains(&value) => {
+                return Err("there is no such version".to_owned());
+            }
+            "enable_proxy_protocol" => {
+                current.proxied = true;
+                if !current.is_unix() {
+                    return Err(PROXIES.to_owned());
+                }
+            }
             "allow_anonymous" if per_listener => current.anonymous = Some(is_true(value)?),
             "allow_anonymous" => self.anonymous = Some(is_true(value)?),
             "listener_allow_anonymous" => current.anonymous = Some(is_true(value)?),
@@ -102,6 +113,11 @@ impl Listeners {
         })
     }
 
+    /// Whether the last listener so far is for proxies.
+    pub(super) fn is_proxied(&self) -> bool {
+        self.all.last().is_some_and(|listener| listener.proxied)
+    }
+
     /// A `[[listener]]` for each.
     pub(super) fn toml(&self) -> String {
         // Without any listener, mosquitto serves its own machine, and lets everybody in.
@@ -113,10 +129,11 @@ impl Listeners {
 
     fn table(&self, listener: &Listener, is_local: bool) -> String {
         let anonymous = listener.anonymous.or(self.anonymous).unwrap_or(is_local);
+        let proxied = if listener.proxied { "proxy-protocol = true\n" } else { "" };
         if listener.is_unix() {
             return format!(
                 "\n[[listener]]\naddress = {}\nprotocol = \"mqtt\"\n\
-                 allow-anonymous = {anonymous}\n",
+                 allow-anonymous = {anonymous}\n{proxied}",
                 text(&listener.address)
             );
         }
@@ -135,7 +152,7 @@ impl Listeners {
         };
         format!(
             "\n[[listener]]\naddress = {}\nprotocol = \"{protocol}\"\n\
-             allow-anonymous = {anonymous}\n",
+             allow-anonymous = {anonymous}\n{proxied}",
             text(&format!("{address}:{port}"))
         )
     }
@@ -160,5 +177,7 @@ fn port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| "the port is not a number".to_owned())
 }
 
+const PROXIES: &str =
+    "headers are taken from the proxies in `proxy-from` only: name their networks";
 const UNIX: &str = "a Unix socket takes MQTT alone, without WebSocket and TLS";
 const NAME: &str = "no name is looked up: write the address";

@@ -107,11 +107,17 @@ impl Import {
             }
             "keyfile" => self.set("tls-key", values::text(value)),
             "cafile" => self.set("tls-client-ca", values::text(value)),
+            "require_certificate" if self.listeners.is_proxied() => {
+                Err("let the proxy ask for certificates".to_owned())
+            }
             "require_certificate" => {
                 let whether = if is_true(value)? { "required" } else { "none" };
                 self.set("tls-client-certs", values::text(whether))
             }
             "use_identity_as_username" | "use_subject_as_username" if !is_true(value)? => Ok(()),
+            "use_identity_as_username" if self.listeners.is_proxied() => {
+                self.set("proxy-user-from-cn", "true")
+            }
             "use_identity_as_username" => self.set("tls-user-from", values::text("cn")),
             "use_subject_as_username" => self.set("tls-user-from", values::text("subject")),
             "tls_version" => match value.as_str() {

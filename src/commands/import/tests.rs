@@ -83,6 +83,33 @@ fn several_listeners_with_rules_of_their_own() {
 }
 
 #[test]
+fn listeners_for_proxies() {
+    let text = "listener 1883\nenable_proxy_protocol 2\nproxy_protocol_v2_require_tls true\n\
+                require_certificate true\nuse_identity_as_username true\n\
+                listener 0 /run/m.sock\nenable_proxy_protocol 1\nlistener 1884\n\
+                enable_proxy_protocol 3\n";
+    let (toml, remarks) = imported("proxies", text);
+    for table in [
+        "address = \"[::]:1883\"\nprotocol = \"mqtt\"\nallow-anonymous = false\n\
+         proxy-protocol = true\n",
+        "address = \"/run/m.sock\"\nprotocol = \"mqtt\"\nallow-anonymous = false\n\
+         proxy-protocol = true\n",
+        "[network]\nproxy-user-from-cn = true\n",
+    ] {
+        assert!(toml.contains(table), "{toml}");
+    }
+    assert_eq!(toml.matches("proxy-protocol").count(), 2, "{toml}");
+    let expected = [
+        "m.conf:2: enable_proxy_protocol 2: headers are taken from the proxies in `proxy-from` \
+         only: name their networks",
+        "m.conf:3: proxy_protocol_v2_require_tls true: let the proxy take TLS only",
+        "m.conf:4: require_certificate true: let the proxy ask for certificates",
+        "m.conf:9: enable_proxy_protocol 3: there is no such version",
+    ];
+    assert_eq!(remarks, expected);
+}
+
+#[test]
 fn a_bridge_with_included_files() {
     let folder = Folder::new("bridge");
     let include = folder.0.join("conf.d");

@@ -6,6 +6,7 @@ mod frame;
 #[path = "../../support/matching.rs"]
 mod matching;
 mod packet;
+mod proxy;
 #[path = "../../support/rights.rs"]
 mod rights;
 mod script;
@@ -18,11 +19,12 @@ mod wheel;
 /// A check of one input.
 type Check = fn(&[u8]);
 
-pub(crate) const ALL: [(&str, Check); 9] = [
+pub(crate) const ALL: [(&str, Check); 10] = [
     ("acl", acl::check),
     ("config", config::check),
     ("frame", frame::check),
     ("packet", packet::check),
+    ("proxy", proxy::check),
     ("topic", topic::check),
     ("session", session::check),
     ("store", store::check),

@@ -13,19 +13,22 @@ mod http;
 mod source;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Read, Write},
     net::TcpStream,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
     time::Duration,
 };
 
 use broker::Broker;
 use client::{Client, encode};
 use http::{Answer, get, open, raw, request};
-use ringmq::mqtt::{Connect, Packet, QoS, ReasonCode, Version};
+use ringmq::mqtt::{
+    Connect, Delivery, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Version,
+};
 use serde_json::Value;
 
 const ADMIN: &str = "Authorization: Bearer bbbbbbbbbbbbbbbb";
@@ -287,6 +290,7 @@ fn subcommands_ask_a_running_broker() {
     let (code, said) = ringmq(&["status"]);
     let has = |words: &str| said.lines().any(|line| line.split_whitespace().eq(words.split(' ')));
     assert!(code == 0 && has("clients connected 1") && has("shards 2"), "{said}");
+    assert!(has("store none"), "{said}");
     let (code, said) = ringmq(&["clients", "--prefix", "a/"]);
     assert!(code == 0 && said.starts_with("a/b c\t-\t127.0.0.1:"), "{said}");
     assert!(said.contains("\tconnected\t0 subscriptions\t0 queued\n"), "{said}");
@@ -301,6 +305,74 @@ fn subcommands_ask_a_running_broker() {
     broker.stop();
     let (code, said) = ringmq(&["status"]);
     assert!(code == 1 && said.contains("no broker answers HTTP"), "{said}");
+}
+
+#[test]
+fn the_store_tells_of_itself() {
+    let name = format!("control-store-{}", process::id());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let flags = ["--data-dir", folder.to_str().unwrap(), "--sys-interval", "1"];
+    let (broker, port) = controlled(1, &flags);
+    let figure = |name: &str| -> u64 {
+        metric(port, &format!("ringmq_store_{name}")).unwrap().parse().unwrap()
+    };
+    let mut sleeper = connect_for(&broker, "sleeper", 600);
+    sleeper.subscribe("t", QoS::AtLeastOnce);
+    drop(sleeper);
+    let names = ["records_total", "live_records", "groups_total", "sync_seconds_count"];
+    let mut writer = Client::connect(&broker, Version::V5, "writer");
+    // The end of the sleeper's connection is a record, too.
+    while figure("live_records") < 3 {}
+    let before = names.map(figure);
+    for _ in 0..5 {
+        writer.send(&publish_at_qos_1("t"));
+        assert_eq!(writer.next(|packet| matches!(packet, Packet::Puback(_))), Some(true));
+    }
+    let grown = names.map(figure).into_iter().zip(before).map(|(now, before)| now - before);
+    assert_eq!(grown.collect::<Vec<_>>(), [10, 10, 5, 5], "a message and its receiver each time");
+    for (name, value) in [
+        ("condition{condition=\"ok\"}", 1),
+        ("condition{condition=\"full\"}", 0),
+        ("filled_total", 0),
+        ("sync_seconds_bucket{le=\"+Inf\"}", figure("sync_seconds_count")),
+        ("written_bytes_total", 4096 * figure("groups_total")),
+    ] {
+        assert_eq!(figure(name), value, "{name}");
+    }
+    writer.subscribe("$SYS/broker/store/#", QoS::AtMostOnce);
+    let mut wanted = BTreeMap::from([
+        ("condition", "ok".to_owned()),
+        ("live-records", figure("live_records").to_string()),
+        ("syncs", figure("sync_seconds_count").to_string()),
+    ]);
+    while !wanted.is_empty() {
+        writer.next(|packet| {
+            let Packet::Publish(publish) = packet else { return };
+            let name = publish.topic.strip_prefix("$SYS/broker/store/").unwrap();
+            wanted.retain(|topic, value| *topic != name || value.as_bytes() != publish.payload);
+        });
+    }
+    let status = Command::new(env!("CARGO_BIN_EXE_ringmq"))
+        .args(["status", "--at", &format!("127.0.0.1:{port}")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(status.stdout).unwrap();
+    let last = said.lines().last().unwrap().split_whitespace();
+    assert!(last.eq(["store", "ok"]), "{said}");
+    broker.stop();
+    fs::remove_dir_all(folder).unwrap();
+}
+
+fn publish_at_qos_1(topic: &str) -> Vec<u8> {
+    let publish = Publish {
+        dup: false,
+        retain: false,
+        delivery: Delivery::AtLeastOnce(PacketId::MIN),
+        topic,
+        properties: PublishProperties::default(),
+        payload: b"m",
+    };
+    encode(&Packet::Publish(publish), Version::V5)
 }
 
 /// Whatever the document describes is answered, and as it says.

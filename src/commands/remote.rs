@@ -33,7 +33,17 @@ fn status(remote: &Remote) -> Result<String> {
         let sum: f64 = values.sum();
         writeln!(out, "{words:<24}{sum:>16}")?;
     }
+    writeln!(out, "{:<24}{:>16}", "store", store_condition(&metrics))?;
     Ok(out)
+}
+
+/// What the store can do, in a word; `none` if there is no store.
+fn store_condition(metrics: &str) -> &str {
+    let mut lines = metrics.lines();
+    let condition = lines.find_map(|line| {
+        line.strip_prefix("ringmq_store_condition{condition=\"")?.strip_suffix("\"} 1")
+    });
+    condition.unwrap_or("none")
 }
 
 /// The value of a line, if it is a sample of this metric.
@@ -161,6 +171,16 @@ mod tests {
         assert_eq!(value_of("ringmq_m{kind=\"a b\"} 1.5", "ringmq_m"), Some(1.5));
         assert_eq!(value_of("ringmq_shards_x 2", "ringmq_shards"), None);
         assert_eq!(value_of("# HELP ringmq_shards Number 2", "ringmq_shards"), None);
+    }
+
+    #[test]
+    fn the_store_is_told_in_a_word() {
+        let sample = |condition: &str, value| {
+            format!("ringmq_store_condition{{condition=\"{condition}\"}} {value}\n")
+        };
+        let metrics = [sample("ok", 0), sample("full", 1), sample("failed", 0)].concat();
+        assert_eq!(store_condition(&metrics), "full");
+        assert_eq!(store_condition("ringmq_shards 1"), "none");
     }
 
     #[test]

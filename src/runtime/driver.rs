@@ -34,6 +34,7 @@ use crate::{
     shard::{
         letter::LetterBatch,
         ports::{Backlog, Closing, HeldByRuntime, Load, Payer, Ports, Secret, Verification},
+        store_figures::StoreFigures,
     },
     storage::RecordBatch,
     transport::tls::Certified,
@@ -536,6 +537,10 @@ impl Ports for Driver {
 
     fn load(&self) -> Load {
         self.counters.load()
+    }
+
+    fn store_figures(&self) -> Option<StoreFigures> {
+        self.records.store_figures()
     }
 
     fn held(&self) -> HeldByRuntime {

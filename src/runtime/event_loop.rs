@@ -20,7 +20,6 @@ use super::{
     reload::{Renewal, RenewalReceiver},
     ring::{Completion, Outcome, buffers::Buffers, operation::Operation, system},
     stop::{Draining, Stop, StopTimes},
-    store::Condition,
     trim::{self, Trimmer},
     turn::{Phase, TurnSteps},
 };
@@ -29,7 +28,10 @@ use crate::{
         ids::{ConnectionId, ShardId},
         time::{Moment, Span},
     },
-    shard::ports::{Arrival, Brain, Closing, Ports},
+    shard::{
+        ports::{Arrival, Brain, Closing, Ports},
+        store_figures::StoreCondition,
+    },
     transport::{Transport, proxy::ProxyFailure},
 };
 
@@ -420,9 +422,9 @@ impl<B: Brain> EventLoop<B> {
         let Some(news) = self.driver.records.take_news() else { return };
         let now = self.driver.now;
         match news.condition {
-            Some(Condition::Failed) => return self.close_all(Closing::Abort),
+            Some(StoreCondition::Failed) => return self.close_all(Closing::Abort),
             Some(condition) => {
-                let has_room = condition == Condition::Running;
+                let has_room = condition == StoreCondition::Running;
                 self.brain.handle_store_room(now, has_room, &mut self.driver);
             }
             None => {}

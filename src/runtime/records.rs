@@ -1,7 +1,10 @@
 //! The records of a shard's turn, on their way to the store.
 
-use super::store::{Condition, Mark, StoreHandle};
-use crate::storage::RecordBatch;
+use super::store::{Mark, StoreHandle};
+use crate::{
+    shard::store_figures::{StoreCondition, StoreFigures},
+    storage::RecordBatch,
+};
 
 /// The records of the present turn, and where they go.
 #[derive(Debug)]
@@ -12,7 +15,7 @@ pub(super) struct Records {
     /// Up to which mark the brain was told that records are on disk.
     told: Mark,
     /// What the brain was told that the store can do.
-    condition: Condition,
+    condition: StoreCondition,
 }
 
 /// What a shard has to hear of the store.
@@ -20,7 +23,7 @@ pub(super) struct Records {
 pub(super) struct News {
     /// All records up to this mark are on disk.
     pub(super) durable: Option<u64>,
-    pub(super) condition: Option<Condition>,
+    pub(super) condition: Option<StoreCondition>,
 }
 
 impl Records {
@@ -29,7 +32,7 @@ impl Records {
             batch: RecordBatch::default(),
             store,
             told: Mark::default(),
-            condition: Condition::Running,
+            condition: StoreCondition::Running,
         }
     }
 
@@ -55,6 +58,11 @@ impl Records {
     /// The mark of the records of this turn.
     pub(super) fn mark(&self) -> u64 {
         self.store.as_ref().map_or(0, |store| store.posted().0 + 1)
+    }
+
+    /// What the store says of itself.
+    pub(super) fn store_figures(&self) -> Option<StoreFigures> {
+        self.store.as_ref().map(StoreHandle::figures)
     }
 
     /// What is new in the store.

@@ -14,6 +14,7 @@ use super::{
     Shard,
     ports::{Load, Ports},
     stats::Counters,
+    store_figures::StoreFigures,
 };
 use crate::{base::time::Span, routing::Tally};
 
@@ -65,6 +66,8 @@ pub struct Figures {
     pub retained: Tally,
     /// Since the broker has started.
     pub uptime: Span,
+    /// What the store says of itself. All shards have the same one.
+    pub store: Option<StoreFigures>,
 }
 
 impl Shard {
@@ -98,6 +101,7 @@ impl Shard {
             load,
             retained: self.router.retained().limited(),
             uptime: self.context.now.since(self.context.settings.started_at),
+            store: ports.store_figures(),
         }
     }
 }

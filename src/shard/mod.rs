@@ -57,6 +57,7 @@ pub mod rules;
 pub mod settings;
 mod share;
 pub mod stats;
+pub mod store_figures;
 mod suback;
 mod subscribe;
 mod sys;

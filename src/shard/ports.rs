@@ -14,6 +14,7 @@ use super::{
     ask::{Answer, Question},
     letter::LetterBatch,
     rules::Rules,
+    store_figures::StoreFigures,
 };
 use crate::{
     base::{
@@ -244,6 +245,11 @@ pub trait Ports {
     fn secret(&mut self) -> Secret;
 
     fn load(&self) -> Load;
+
+    /// What the store says of itself; `None` if there is no store.
+    fn store_figures(&self) -> Option<StoreFigures> {
+        None
+    }
 
     /// What is kept for clients besides what the shard itself keeps.
     fn held(&self) -> HeldByRuntime {

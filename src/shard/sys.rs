@@ -10,6 +10,7 @@ use super::{
     letter::Letter,
     ports::{Load, Ports},
     stats::Counters,
+    store_figures::StoreFigures,
 };
 use crate::{
     base::{
@@ -78,8 +79,13 @@ impl SysTree {
     }
 
     /// The values that the first shard publishes about the broker: the sums over all shards. Every
-    /// shard has all retained messages, so these are counted once.
-    pub(super) fn sums(&self, uptime: Span, retained: Tally) -> Vec<Value> {
+    /// shard has all retained messages, so these are counted once. `None`: there is no store.
+    pub(super) fn sums(
+        &self,
+        uptime: Span,
+        retained: Tally,
+        store: Option<&StoreFigures>,
+    ) -> Vec<Value> {
         let mut sums = Counters::default();
         self.heard.iter().for_each(|counters| sums.add(counters));
         let version = concat!("ringmq ", env!("CARGO_PKG_VERSION"));
@@ -91,6 +97,10 @@ impl SysTree {
             value("retained/bytes", retained.bytes),
         ];
         values.extend(sums.topics().map(|(name, count)| value(name, count)));
+        if let Some(store) = store {
+            values.push(value("store/condition", store.condition.word()));
+            values.extend(store.all().map(|figure| value(figure.topic, figure.value)));
+        }
         values
     }
 }
@@ -132,7 +142,8 @@ impl Shard {
         let own = self.counters().with_load(&ports.load());
         self.sys.hear(ShardId::FIRST, own);
         let uptime = self.context.now.since(self.context.settings.started_at);
-        let sums = self.sys.sums(uptime, self.router.retained().limited());
+        let (retained, store) = (self.router.retained().limited(), ports.store_figures());
+        let sums = self.sys.sums(uptime, retained, store.as_ref());
         self.publish_values(&sums, ports);
     }
 
@@ -147,6 +158,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::store_figures::StoreCondition;
 
     fn of(values: &[Value], topic: &str) -> Option<String> {
         values.iter().find(|(name, _)| name == topic).map(|(_, value)| value.clone())
@@ -160,7 +172,9 @@ mod tests {
         sys.asked.insert(other);
         assert!(!sys.hear(ShardId::FIRST, counted(1)));
         assert!(sys.hear(other, counted(20)) && !sys.hear(other, counted(30)));
-        let sums = sys.sums(Span::from_secs(9), Tally { messages: 4, bytes: 500 });
+        let (uptime, retained) = (Span::from_secs(9), Tally { messages: 4, bytes: 500 });
+        let sums = sys.sums(uptime, retained, None);
+        assert_eq!(of(&sums, "$SYS/broker/store/condition"), None, "there is no store");
         for (name, value) in [
             ("messages/queued", "31"),
             ("uptime", "9 seconds"),
@@ -169,6 +183,24 @@ mod tests {
             ("retained/bytes", "500"),
         ] {
             assert_eq!(of(&sums, &format!("$SYS/broker/{name}")).as_deref(), Some(value));
+        }
+    }
+
+    #[test]
+    fn the_figures_of_the_store_are_among_the_sums() {
+        let store = StoreFigures {
+            condition: StoreCondition::Full,
+            bytes: 9_000,
+            syncs: 6,
+            sync_nanos_max: 77,
+            ..StoreFigures::default()
+        };
+        let sys = SysTree::new(ShardId::FIRST, 2);
+        let sums = sys.sums(Span::ZERO, Tally::default(), Some(&store));
+        for (name, value) in
+            [("condition", "full"), ("bytes", "9000"), ("syncs", "6"), ("sync-max-ns", "77")]
+        {
+            assert_eq!(of(&sums, &format!("$SYS/broker/store/{name}")).as_deref(), Some(value));
         }
     }
 

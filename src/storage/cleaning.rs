@@ -34,6 +34,8 @@ pub struct Rewriting<'a> {
     pub segment: u32,
     /// Where the batch begins in that segment, in bytes.
     pub offset: u32,
+    /// How many records were written again.
+    pub records: u64,
 }
 
 impl Rewriting<'_> {
@@ -41,20 +43,22 @@ impl Rewriting<'_> {
     fn push(&mut self, record: &Record<'_>) -> Position {
         let before = self.batch.len();
         self.batch.push(record);
+        self.records += 1;
         let bytes = small(self.batch.len() - before);
         Position { segment: self.segment, offset: self.offset + small(before), bytes }
     }
 }
 
 impl Ledger<Position> {
-    /// Takes the records of a batch that has been written at this offset of a segment.
+    /// Takes the records of a batch that has been written at this offset of a segment. Returns how
+    /// many there are.
     pub fn apply_batch(
         &mut self,
         bytes: &[u8],
         epoch: u64,
         segment: u32,
         offset: u32,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<u64, Unreadable> {
         // A shard writes a message behind the references to it. A reference to a message that is
         // not known would not be kept.
         each_placed(bytes, segment, offset, |record, place| {
@@ -62,10 +66,15 @@ impl Ledger<Position> {
                 self.apply(record, epoch, place);
             }
         })?;
-        each_placed(bytes, segment, offset, |record, place| match record {
-            Record::Message(_) => {}
-            _ => self.apply(record, epoch, place),
-        })
+        let mut count = 0;
+        each_placed(bytes, segment, offset, |record, place| {
+            count += 1;
+            match record {
+                Record::Message(_) => {}
+                _ => self.apply(record, epoch, place),
+            }
+        })?;
+        Ok(count)
     }
 
     /// Writes the records of an old group that still count again.
@@ -318,7 +327,8 @@ mod tests {
             let newest = self.segments.last_mut().unwrap();
             let mut batch = RecordBatch::default();
             let offset = small(newest.bytes.len());
-            let mut to = Rewriting { batch: &mut batch, segment: newest.number, offset };
+            let mut to =
+                Rewriting { batch: &mut batch, segment: newest.number, offset, records: 0 };
             let is_recent = self.clock - oldest.clock < 8;
             let (records, segment) = (&oldest.bytes[..], oldest.number);
             let old = OldGroup { records, segment, offset: 0, is_recent };
@@ -476,7 +486,7 @@ mod tests {
             assert_eq!(words_of(&cleaned.finish()), words_of(&whole.finish()));
         }
 
-        /// The bytes that count are those of the places in the ledger.
+        /// The records that count are those of the places in the ledger.
         fn check_bytes(&self) {
             let ledger = &self.ledger;
             let sessions = ledger.sessions.values().flat_map(|entry| {
@@ -488,8 +498,10 @@ mod tests {
             let messages = ledger.messages.values().filter_map(|entry| entry.place);
             let retained = ledger.retained.values().map(|entry| entry.place);
             let rows = ledger.rows.values().filter_map(|row| row.place);
-            let places = sessions.chain(messages).chain(retained).chain(rows);
-            assert_eq!(ledger.live_bytes(), places.map(|place| place.bytes()).sum::<usize>());
+            let places: Vec<Position> =
+                sessions.chain(messages).chain(retained).chain(rows).collect();
+            assert_eq!(ledger.live_records(), places.len());
+            assert_eq!(ledger.live_bytes(), places.iter().map(Place::bytes).sum::<usize>());
         }
     }
 

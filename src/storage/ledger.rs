@@ -55,6 +55,7 @@ pub struct Ledger<P> {
     pub(super) next_session: u64,
     pub(super) next_message: u64,
     live_bytes: usize,
+    live_records: usize,
     /// The records of the past are complete, in any order that cleaning has made of them.
     settled: bool,
     seeds: [Seed; 2],
@@ -152,6 +153,7 @@ impl<P: Place> Ledger<P> {
             next_session: 1,
             next_message: 1,
             live_bytes: 0,
+            live_records: 0,
             settled: false,
             seeds,
         }
@@ -160,6 +162,11 @@ impl<P: Place> Ledger<P> {
     /// Bytes of all records that count.
     pub fn live_bytes(&self) -> usize {
         self.live_bytes
+    }
+
+    /// The records that count.
+    pub fn live_records(&self) -> usize {
+        self.live_records
     }
 
     /// Takes the next record of the log, which a process of this epoch has written.
@@ -175,7 +182,7 @@ impl<P: Place> Ledger<P> {
             Record::Subscription { session, filter, .. } => {
                 let filter = self.fingerprint(filter);
                 self.change(session, |entry| entry.subscriptions.insert(filter, place.clone()));
-                self.count_in(session, &place);
+                self.count_in_of(session, &place);
             }
             Record::Unsubscribe { session, filter } => {
                 let filter = self.fingerprint(filter);
@@ -188,7 +195,7 @@ impl<P: Place> Ledger<P> {
             Record::Hold { session, packet_id } => {
                 let id = packet_id.value();
                 self.change(session, |entry| entry.holds.insert(id, place.clone()));
-                self.count_in(session, &place);
+                self.count_in_of(session, &place);
             }
             Record::Unhold { session, packet_id } => {
                 self.change(session, |entry| entry.holds.remove(&packet_id.value()));
@@ -251,21 +258,27 @@ impl<P: Place> Ledger<P> {
         self.count_out(former.as_ref());
     }
 
-    fn count_in(&mut self, session: SessionNumber, place: &P) {
+    fn count_in_of(&mut self, session: SessionNumber, place: &P) {
         if self.sessions.contains_key(&session) {
-            self.live_bytes += place.bytes();
+            self.count_in(place.bytes());
         }
+    }
+
+    fn count_in(&mut self, bytes: usize) {
+        self.live_bytes += bytes;
+        self.live_records += 1;
     }
 
     fn count_out(&mut self, place: Option<&P>) {
         self.live_bytes -= place.map_or(0, P::bytes);
+        self.live_records -= usize::from(place.is_some());
     }
 
     fn set_terms(&mut self, session: SessionNumber, place: P) {
         self.next_session = self.next_session.max(session.0.saturating_add(1));
+        self.count_in(place.bytes());
         let entry = self.sessions.entry(session).or_default();
         let absence = entry.absence.take().map(|absence| absence.place);
-        self.live_bytes += place.bytes();
         let former = entry.terms.replace(place);
         self.count_out(former.as_ref());
         self.count_out(absence.as_ref());
@@ -274,7 +287,7 @@ impl<P: Place> Ledger<P> {
     fn set_absence(&mut self, session: SessionNumber, absence: Absence<P>) {
         let place = absence.place.clone();
         self.change(session, |entry| entry.absence.replace(absence).map(|former| former.place));
-        self.count_in(session, &place);
+        self.count_in_of(session, &place);
     }
 
     fn end_session(&mut self, session: SessionNumber) {
@@ -292,7 +305,7 @@ impl<P: Place> Ledger<P> {
 
     fn add_message(&mut self, record: &MessageRecord<'_>, place: P) {
         self.next_message = self.next_message.max(record.id.0.saturating_add(1));
-        self.live_bytes += place.bytes();
+        self.count_in(place.bytes());
         let former = self.messages.entry(record.id).or_default().place.replace(place);
         self.count_out(former.as_ref());
         for target in record.targets.iter() {
@@ -314,12 +327,12 @@ impl<P: Place> Ledger<P> {
 
     fn put_ref(&mut self, session: SessionNumber, ordinal: u64, reference: RefEntry<P>) {
         let known = reference.message.is_none_or(|id| self.can_need(id));
-        let bytes = reference.place.bytes();
         let message = reference.message;
+        let bytes = reference.place.bytes();
         let Some(entry) = self.session(session).filter(|_| known) else { return };
         entry.next_ordinal = entry.next_ordinal.max(ordinal.saturating_add(1));
         let former = entry.refs.insert(ordinal, reference);
-        self.live_bytes += bytes;
+        self.count_in(bytes);
         if let Some(message) = message {
             self.need(message);
         }
@@ -354,7 +367,7 @@ impl<P: Place> Ledger<P> {
             former.outdated_in = former.outdated_in.max(Some(place.segment()));
             return;
         }
-        self.live_bytes += place.bytes();
+        self.count_in(place.bytes());
         if let Some(message) = record.message {
             self.need(message);
         }
@@ -377,8 +390,9 @@ impl<P: Place> Ledger<P> {
         row.taken = n;
         let open = row.open.split_off(&n.saturating_add(1));
         let done = std::mem::replace(&mut row.open, open);
-        self.live_bytes += place.bytes();
+        let bytes = place.bytes();
         let former = row.place.replace(place);
+        self.count_in(bytes);
         self.count_out(former.as_ref());
         for message in done.into_values() {
             self.need_less(message);

@@ -4,7 +4,7 @@
 use super::{
     Sums,
     http::tell_http,
-    is_gauge,
+    is_gauge, store,
     text::{Kind, Text},
 };
 use crate::{
@@ -36,6 +36,9 @@ pub(super) fn text_of(figures: &[Figures], sums: &Sums, http: &Counts) -> String
     tell_shards(&mut text, figures);
     tell_turns(&mut text, figures);
     tell_http(&mut text, http);
+    if let Some(figures) = &sums.store {
+        store::tell(&mut text, figures);
+    }
     text.into_string()
 }
 
@@ -125,7 +128,7 @@ fn of_each(figures: &[Figures]) -> impl Iterator<Item = (String, &Figures)> {
 }
 
 /// Seconds as a decimal number, without what a floating point number would lose.
-fn seconds(span: Span) -> String {
+pub(super) fn seconds(span: Span) -> String {
     let nanos = span.as_nanos();
     let text = format!("{}.{:09}", nanos / NANOS, nanos % NANOS);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -221,6 +224,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::shard::store_figures::{StoreCondition, StoreFigures};
 
     fn told() -> String {
         let counters = Counters { publishes_received: 7, connections: 2, ..Counters::default() };
@@ -231,10 +235,27 @@ mod tests {
             ..Load::default()
         };
         let figures = [
-            Figures { counters: counters.clone(), load, ..Figures::default() },
+            Figures {
+                counters: counters.clone(),
+                load,
+                store: Some(store()),
+                ..Figures::default()
+            },
             Figures { counters, load, uptime: Span::from_secs(9), ..Figures::default() },
         ];
         text_of(&figures, &Sums::of(&figures), &Counts::default())
+    }
+
+    fn store() -> StoreFigures {
+        let mut store = StoreFigures {
+            condition: StoreCondition::Full,
+            bytes: 4096,
+            records: 8,
+            ..StoreFigures::default()
+        };
+        store.count_sync(Span::from_micros(150));
+        store.count_sync(Span::from_micros(700));
+        store
     }
 
     #[test]
@@ -252,6 +273,15 @@ mod tests {
             "ringmq_connections_ended_total{reason=\"taken-over\"} 0",
             "ringmq_memory_bytes{kind=\"retained\"} 0",
             "ringmq_memory_refused_total 0",
+            "ringmq_store_condition{condition=\"ok\"} 0",
+            "ringmq_store_condition{condition=\"full\"} 1",
+            "ringmq_store_bytes 4096",
+            "ringmq_store_records_total 8",
+            "ringmq_store_sync_seconds_bucket{le=\"0.0002\"} 1",
+            "ringmq_store_sync_seconds_bucket{le=\"+Inf\"} 2",
+            "ringmq_store_sync_seconds_sum 0.00085",
+            "ringmq_store_sync_seconds_count 2",
+            "ringmq_store_sync_max_seconds 0.0007",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

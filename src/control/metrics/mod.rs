@@ -3,6 +3,7 @@
 mod compat;
 mod families;
 mod http;
+mod store;
 mod text;
 
 use axum::{
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     base::time::Span,
     routing::Tally,
-    shard::{ask::Figures, stats::Counters},
+    shard::{ask::Figures, stats::Counters, store_figures::StoreFigures},
 };
 
 /// Under which names figures are told.
@@ -64,6 +65,7 @@ struct Sums {
     retained: Tally,
     uptime: Span,
     shards: usize,
+    store: Option<StoreFigures>,
 }
 
 impl Sums {
@@ -75,6 +77,7 @@ impl Sums {
         }
         if let Some(first) = figures.first() {
             (sums.retained, sums.uptime) = (first.retained, first.uptime);
+            sums.store = first.store;
         }
         sums
     }

@@ -10,7 +10,13 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
-use crate::{base::ids::ShardId, runtime::bell::Bells, storage::RecordBatch};
+use super::figures::SharedFigures;
+use crate::{
+    base::ids::ShardId,
+    runtime::bell::Bells,
+    shard::store_figures::{StoreCondition, StoreFigures},
+    storage::RecordBatch,
+};
 
 /// How many batches a shard has posted. A batch is safe when [`StoreHandle::durable`] has reached
 /// the mark of its post.
@@ -20,19 +26,6 @@ pub struct Mark(pub u64);
 /// The queue of the store is full. The batch was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreFull;
-
-/// What the store can do at present.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// All records are taken.
-    Running = 0,
-    /// The disk or `--max-store-bytes` is nearly full. Records that end something are taken;
-    /// a shard posts no new messages.
-    Full = 1,
-    /// A write has failed. Nothing more becomes durable, and the broker ends.
-    Failed = 2,
-}
 
 /// A shard's end of the store.
 #[derive(Debug)]
@@ -94,6 +87,7 @@ struct Shared {
     is_closing: AtomicBool,
     /// For each shard, how many of its batches are safe.
     durable: Box<[DurableMark]>,
+    figures: SharedFigures,
 }
 
 /// In a cache line of its own: each shard reads its mark in each turn.
@@ -106,9 +100,10 @@ pub(super) fn queue(bells: &Bells) -> (Vec<StoreHandle>, Posts, Ender) {
     let (sender, receiver) = unbounded();
     let shared = Arc::new(Shared {
         queued_bytes: AtomicUsize::new(0),
-        condition: AtomicU8::new(Condition::Running as u8),
+        condition: AtomicU8::new(StoreCondition::Running as u8),
         is_closing: AtomicBool::new(false),
         durable: bells.shards().map(|_| DurableMark::default()).collect(),
+        figures: SharedFigures::default(),
     });
     let handle = |me| {
         let (back, emptied) = bounded(EMPTIED_MAX);
@@ -164,12 +159,18 @@ impl StoreHandle {
     }
 
     #[inline]
-    pub fn condition(&self) -> Condition {
-        match self.shared.condition.load(Ordering::Relaxed) {
-            0 => Condition::Running,
-            1 => Condition::Full,
-            _ => Condition::Failed,
+    pub fn condition(&self) -> StoreCondition {
+        match self.shared.condition.load(Ordering::Acquire) {
+            0 => StoreCondition::Running,
+            1 => StoreCondition::Full,
+            _ => StoreCondition::Failed,
         }
+    }
+
+    /// What the store says of itself.
+    pub fn figures(&self) -> StoreFigures {
+        let queued = self.shared.queued_bytes.load(Ordering::Relaxed);
+        self.shared.figures.get(self.condition(), queued as u64)
     }
 }
 
@@ -216,9 +217,14 @@ impl Posts {
         self.bells.ring(shard);
     }
 
+    /// Where the shards see the figures.
+    pub(super) fn figures(&self) -> &SharedFigures {
+        &self.shared.figures
+    }
+
     /// Tells all shards what the store can do.
-    pub(super) fn set_condition(&self, condition: Condition) {
-        if self.shared.condition.swap(condition as u8, Ordering::Relaxed) != condition as u8 {
+    pub(super) fn set_condition(&self, condition: StoreCondition) {
+        if self.shared.condition.swap(condition as u8, Ordering::Release) != condition as u8 {
             self.bells.ring_all();
         }
     }
@@ -296,11 +302,11 @@ mod tests {
     fn a_condition_that_changes_wakes_all_shards() {
         let bells = Bells::new(1).unwrap();
         let (handles, posts, _ender) = queue(&bells);
-        assert_eq!(handles[0].condition(), Condition::Running);
-        posts.set_condition(Condition::Full);
+        assert_eq!(handles[0].condition(), StoreCondition::Running);
+        posts.set_condition(StoreCondition::Full);
         bells.listen(ShardId::FIRST).read_exact(&mut [0; 1]).unwrap();
-        assert_eq!(handles[0].condition(), Condition::Full);
-        posts.set_condition(Condition::Failed);
-        assert_eq!(handles[0].condition(), Condition::Failed);
+        assert_eq!(handles[0].condition(), StoreCondition::Full);
+        posts.set_condition(StoreCondition::Failed);
+        assert_eq!(handles[0].condition(), StoreCondition::Failed);
     }
 }

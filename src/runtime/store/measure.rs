@@ -13,6 +13,7 @@ use crate::{
     base::{ids::ShardId, time::Span},
     mqtt::QoS,
     runtime::{bell::Bells, ring::system, stop::Stop},
+    shard::store_figures::StoreCondition,
     storage::{
         List, MessageId, MessageRecord, Record, RecordBatch, RefRecord, SessionNumber,
         SessionRecord,
@@ -83,7 +84,7 @@ impl Bench {
     fn write(&mut self, batch: &mut RecordBatch) -> Result<(), StoreFault> {
         let mark = self.handle.try_post(batch).map_err(|_| StoreFault::Lost)?;
         while self.handle.durable() < mark {
-            if self.handle.condition() != super::Condition::Running {
+            if self.handle.condition() != StoreCondition::Running {
                 self.end()?;
                 return Err(StoreFault::Lost);
             }

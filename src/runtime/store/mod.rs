@@ -8,6 +8,7 @@
 //! rely on it: no effect survives without its cause.
 
 mod fault;
+mod figures;
 mod files;
 #[cfg(test)]
 mod golden;
@@ -33,7 +34,7 @@ use tracing::{error, info, warn};
 
 pub use self::{
     fault::StoreFault,
-    handle::{Condition, Mark, StoreFull, StoreHandle},
+    handle::{Mark, StoreFull, StoreHandle},
 };
 use self::{
     files::{Aligned, Directory},
@@ -44,6 +45,7 @@ use self::{
 use super::{bell::Bells, ring::system, stop::Stop};
 use crate::{
     base::{hash::Seed, time::Span},
+    shard::store_figures::{StoreCondition, StoreFigures},
     storage::{
         Recovery, Restored,
         group::GROUP_HEADER,
@@ -227,6 +229,7 @@ fn writer(
         freed: None,
         unsafe_since: None,
         was_full: false,
+        tally: StoreFigures::default(),
         is_stuck: false,
     })
 }
@@ -252,7 +255,7 @@ fn run(writer: Writer, mut posts: Posts, stop: &Stop) -> Result<(), StoreFault> 
     let ended = writer.run(&mut posts);
     if let Err(fault) = &ended {
         error!("{fault}");
-        posts.set_condition(Condition::Failed);
+        posts.set_condition(StoreCondition::Failed);
         stop.ask();
     }
     ended

@@ -155,8 +155,10 @@ impl Writer {
             batch: &mut self.rewritten,
             segment: self.active.number,
             offset: u32::try_from(at).map_err(io::Error::other)?,
+            records: 0,
         };
         self.ledger.rewrite(old, now, &mut to).map_err(io::Error::other)?;
+        self.tally.rewritten_records += to.records;
         let mut rewritten = std::mem::take(&mut self.rewritten);
         self.append_records(rewritten.as_bytes());
         rewritten.clear();

@@ -89,7 +89,7 @@ impl Running {
         use std::io::Read;
         let me = ShardId::new(shard).unwrap();
         while self.handles[shard].durable() < mark
-            && self.handles[shard].condition() != Condition::Failed
+            && self.handles[shard].condition() != StoreCondition::Failed
         {
             self.bells.listen(me).read_exact(&mut [0; 1]).unwrap();
         }
@@ -194,6 +194,42 @@ fn damage_is_named_with_its_file() {
     assert_eq!(damage, Damage::Group { segment: 1, offset: BLOCK, lsn: 1 });
 }
 
+#[test]
+fn a_store_tells_what_it_has_written_and_what_of_it_counts() {
+    let place = Place::new();
+    let mut running = Running::start(open(&place.config(), 1).unwrap().store);
+    for number in 1..=3 {
+        let records = [session(number), message(number, b"payload"), reference(number, number)];
+        let mark = running.post(0, &records);
+        running.wait(0, mark);
+    }
+    let mark = running.post(1, &[ack(1, 1)]);
+    running.wait(1, mark);
+    let mut figures = running.handles[0].figures();
+    assert_eq!((figures.records, figures.live_records), (10, 3 + 2 + 2));
+    assert_eq!((figures.groups, figures.syncs), (4, 4));
+    assert_eq!((figures.written_bytes, figures.queued_bytes), (4 * BLOCK as u64, 0));
+    assert_eq!((figures.segments, figures.cleaned_segments, figures.filled), (1, 0, 0));
+    assert_eq!(figures.condition, StoreCondition::Running);
+    assert!(figures.sync_nanos_max > 0 && figures.sync_nanos >= figures.sync_nanos_max);
+    let live_bytes = figures.live_bytes;
+    while figures.ready_segments < supply::READY as u64 {
+        let mark = running.post(0, &[Record::Epoch { number: 1, shards: 2 }]);
+        running.wait(0, mark);
+        figures = running.handles[1].figures();
+    }
+    assert_eq!((figures.bytes, figures.live_bytes), (place.bytes(), live_bytes));
+    running.thread.end().unwrap();
+    // What counts is known before anything is written.
+    let mut again = Running::start(open(&place.config(), 1).unwrap().store);
+    let mark = again.post(0, &[Record::Epoch { number: 2, shards: 2 }]);
+    again.wait(0, mark);
+    let figures = again.handles[0].figures();
+    assert_eq!((figures.live_records, figures.live_bytes, figures.records), (7, live_bytes, 1));
+    assert_eq!((figures.segments, figures.groups), (2, 1));
+    again.thread.end().unwrap();
+}
+
 /// Far more is written than counts: the log stays short, and nothing is lost.
 #[test]
 fn a_log_of_what_has_ended_is_cleaned() {
@@ -214,9 +250,15 @@ fn a_log_of_what_has_ended_is_cleaned() {
         if ordinal % 8 == 0 {
             running.wait(0, mark);
         }
-        assert_eq!(running.handles[0].condition(), Condition::Running);
+        assert_eq!(running.handles[0].condition(), StoreCondition::Running);
     }
     running.wait(0, mark);
+    let figures = running.handles[0].figures();
+    assert_eq!((figures.records, figures.live_records), (3 + 2 * 1_998 + 1_987, 1 + 2 * 12));
+    // The session and its oldest message are written again each time.
+    assert!(figures.cleaned_segments > 50, "{figures:?}");
+    assert!(figures.rewritten_records >= 3 * figures.cleaned_segments / 50, "{figures:?}");
+    assert!(figures.bytes <= 16 << 20 && figures.written_bytes > 32 << 20, "{figures:?}");
     running.thread.end().unwrap();
     assert!(place.bytes() <= 16 << 20, "{} bytes", place.bytes());
     let restored = open(&config, 1).unwrap().restored;
@@ -235,17 +277,19 @@ fn a_full_store_says_so_and_goes_on_when_there_is_room_again() {
     running.post(0, &[session(1)]);
     let payload = [7; 4 << 10];
     let mut next = 1;
-    while running.handles[0].condition() == Condition::Running {
+    while running.handles[0].condition() == StoreCondition::Running {
         let mark = running.post(0, &[reference(1, next), message(next, &payload)]);
         running.wait(0, mark);
         next += 1;
         assert!(next < 1_000, "the store becomes full");
     }
     assert!(place.bytes() <= 1 << 20);
+    let figures = running.handles[1].figures();
+    assert_eq!((figures.condition, figures.filled), (StoreCondition::Full, 1));
     let acks: Vec<Record<'_>> = (1..next).map(|ordinal| ack(1, ordinal)).collect();
     let mark = running.post(0, &acks);
     running.wait(0, mark);
-    while running.handles[0].condition() != Condition::Running {
+    while running.handles[0].condition() != StoreCondition::Running {
         use std::io::Read;
         running.bells.listen(ShardId::FIRST).read_exact(&mut [0; 1]).unwrap();
     }
@@ -301,7 +345,7 @@ fn a_failed_write_or_sync_ends_the_store() {
         }
         let safe = running.handles[0].durable().0;
         assert_eq!(safe, left as u64 - 1);
-        assert_eq!(running.handles[0].condition(), Condition::Failed);
+        assert_eq!(running.handles[0].figures().condition, StoreCondition::Failed);
         let fault = running.thread.end().unwrap_err();
         assert!(running.stop.is_asked());
         assert!(matches!(fault, StoreFault::Write { .. }), "{fault}");

@@ -9,7 +9,7 @@ use super::{
     Durability,
     fault::StoreFault,
     files::{Aligned, Directory},
-    handle::{Condition, Mark, Post, Posts, Waited},
+    handle::{Mark, Post, Posts, Waited},
     supply::{READY, Supply},
     sweep::{Sweep, Swept},
 };
@@ -19,6 +19,7 @@ use crate::{
         time::{Moment, WallTime},
     },
     runtime::ring::system,
+    shard::store_figures::{StoreCondition, StoreFigures},
     storage::{
         RecordBatch,
         group::{GROUP_HEADER, GroupHeader, padded},
@@ -95,6 +96,8 @@ pub(super) struct Writer {
     /// Since when there is a written group that is not durable.
     pub(super) unsafe_since: Option<Moment>,
     pub(super) was_full: bool,
+    /// What has been counted since the start.
+    pub(super) tally: StoreFigures,
     /// Cleaning waits for a segment to write to.
     pub(super) is_stuck: bool,
 }
@@ -123,6 +126,7 @@ impl Writer {
         loop {
             self.order_segments();
             self.judge_room(posts);
+            self.tell_figures(posts);
             let takes_posts = self.takes_posts();
             let waited = if takes_posts {
                 posts.wait(self.patience())
@@ -186,6 +190,7 @@ impl Writer {
         if must_sync {
             self.sync()?;
         }
+        self.tell_figures(posts);
         self.tell(posts);
         Ok(())
     }
@@ -208,6 +213,7 @@ impl Writer {
             self.order_segments();
             self.supply.collect(FULL_PATIENCE);
             self.judge_room(posts);
+            self.tell_figures(posts);
             if posts.is_closing() && self.supply.shortage().is_some() {
                 let error = self.supply.take_shortage();
                 let error = error.unwrap_or_else(|| io::ErrorKind::StorageFull.into());
@@ -229,7 +235,10 @@ impl Writer {
         let offset32 = u32::try_from(offset).unwrap_or(u32::MAX);
         let records = &self.group.all_mut()[GROUP_HEADER..GROUP_HEADER + self.records];
         let applied = self.ledger.apply_batch(records, self.epoch, number, offset32);
-        applied.map_err(|error| self.write_fault("encoding", io::Error::other(error)))
+        let count =
+            applied.map_err(|error| self.write_fault("encoding", io::Error::other(error)))?;
+        self.tally.records += count;
+        Ok(())
     }
 
     fn write_records(&mut self) -> Result<(), StoreFault> {
@@ -247,6 +256,8 @@ impl Writer {
         header.seal(group, self.records);
         let wrote = self.layer.write(&self.active.file, group, self.active.offset);
         wrote.map_err(|error| self.write_fault("a write", error))?;
+        self.tally.groups += 1;
+        self.tally.written_bytes += bytes as u64;
         self.next_lsn += 1;
         self.active.offset += bytes;
         self.records = 0;
@@ -271,11 +282,14 @@ impl Writer {
     }
 
     fn sync(&mut self) -> Result<(), StoreFault> {
+        let began = system::now();
         let synced = self.layer.sync(&self.active.file);
         synced.map_err(|error| self.write_fault("fdatasync", error))?;
+        self.tally.count_sync(system::now().since(began));
         self.durable = self.next_lsn - 1;
         self.unsafe_since = None;
         if let Some(number) = self.freed.take() {
+            self.tally.cleaned_segments += 1;
             self.used.retain(|used| used.number != number);
             self.supply.recycle(number);
         }
@@ -331,7 +345,9 @@ impl Writer {
             return;
         }
         self.was_full = is_full;
-        posts.set_condition(if is_full { Condition::Full } else { Condition::Running });
+        self.tally.filled += u64::from(is_full);
+        self.tell_figures(posts);
+        posts.set_condition(if is_full { StoreCondition::Full } else { StoreCondition::Running });
         let (bytes, live) = (self.bytes() + self.supply.bytes(), self.ledger.live_bytes());
         if is_full {
             let reason = self.supply.shortage().map(io::Error::to_string);

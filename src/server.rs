@@ -84,7 +84,7 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
     let on_ready = |started: &Started| {
         let (version, connections_max) = (env!("CARGO_PKG_VERSION"), started.connections_max);
         let mut listeners: Vec<String> = started.listeners.iter().map(words_of).collect();
-        listeners.extend(control.as_ref().map(control::words_of));
+        listeners.extend(control.iter().flat_map(control::words_of));
         let shards = started.cpus.len();
         info!(version, shards, connections_max, listeners = listeners.join(", "), "started");
         // The broker runs even if the banner cannot be written.

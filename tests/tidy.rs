@@ -41,7 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "config",
         &["base", "mqtt", "topic", "access", "routing", "session", "transport", "storage", "shard"],
     ),
-    ("control", &["base", "mqtt", "access", "routing", "shard", "runtime"]),
+    ("control", &["base", "mqtt", "access", "routing", "transport", "shard", "runtime"]),
 ];
 
 /// The files at the top, which may use every room.

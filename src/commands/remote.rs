@@ -5,13 +5,17 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    os::unix::net::UnixStream,
     time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
-use crate::config::{Remote, RemoteOrder};
+use crate::{
+    config::{Remote, RemoteOrder},
+    transport::Address,
+};
 
 /// Does it, and returns what to print.
 pub fn ask_remote(order: &RemoteOrder) -> Result<String> {
@@ -100,12 +104,26 @@ fn request(remote: &Remote, method: &str, path: &str) -> Result<String> {
 }
 
 fn send(remote: &Remote, line: &str, token: Option<&str>) -> Result<String> {
-    let mut head = format!("{line} HTTP/1.0\r\nHost: {}\r\n", remote.at);
+    let host = remote.at.ip().map_or_else(|| "localhost".to_owned(), |address| address.to_string());
+    let mut head = format!("{line} HTTP/1.0\r\nHost: {host}\r\n");
     if let Some(token) = token {
         write!(head, "Authorization: Bearer {token}\r\n")?;
     }
-    let mut stream = TcpStream::connect_timeout(&remote.at, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    match &remote.at {
+        Address::Ip(address) => {
+            let stream = TcpStream::connect_timeout(address, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            exchange(stream, &head)
+        }
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            exchange(stream, &head)
+        }
+    }
+}
+
+fn exchange(mut stream: impl Read + Write, head: &str) -> Result<String> {
     stream.write_all(format!("{head}\r\n").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -8,7 +8,7 @@ impl Config {
         let buffers = |config: &Config| (config.receive_buffers, config.receive_buffer_bytes);
         let times = |config: &Config| (config.packet_timeout, config.stalled_timeout);
         let control = |config: &Config| {
-            config.control.clone().map(|control| (control.address, control.hosts))
+            config.control.clone().map(|control| (control.addresses, control.hosts))
         };
         [
             ("--shards or --cpus", self.shard_cpus != new.shard_cpus),

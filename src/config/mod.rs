@@ -25,7 +25,6 @@ mod values;
 
 use std::{
     env, io,
-    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -334,7 +333,7 @@ pub enum Contradiction {
         "--listen-http {0} can be reached from other machines: add --http-token-file, or listen on \
          a loopback address"
     )]
-    NoTokens(SocketAddr),
+    NoTokens(Address),
     #[error("{0} needs --listen-websocket")]
     NoWebSocket(&'static str),
     #[error("--listen-tls needs --tls-cert and --tls-key")]

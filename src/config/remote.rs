@@ -1,10 +1,11 @@
 //! The flags of `ringmq status`, `ringmq clients` and `ringmq kick`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use super::values::parse_http_address;
+use crate::transport::Address;
 
 /// What to ask of a running broker, over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -32,10 +33,10 @@ pub enum RemoteOrder {
 /// Where the broker answers HTTP.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
-    /// Address of its --listen-http
+    /// Address of its --listen-http, also unix:PATH
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9883")]
     #[arg(value_parser = parse_http_address)]
-    pub at: SocketAddr,
+    pub at: Address,
     /// Its --http-token-file, whose first token of an admin is shown, or else the first one
     #[arg(long, value_name = "FILE")]
     pub http_token_file: Option<PathBuf>,

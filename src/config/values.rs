@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     str::FromStr,
 };
 
@@ -19,6 +20,7 @@ use crate::{
     shard::rules::WhenQueueFull,
     topic::{ShareName, TopicName},
     transport::{
+        Address,
         listener::Owner,
         tls::{TlsVersion, UserFrom},
     },
@@ -53,8 +55,13 @@ pub(super) fn parse_websocket_address(text: &str) -> Result<SocketAddr, String> 
     parse_address_with(text, WEBSOCKET_PORT)
 }
 
-pub(super) fn parse_http_address(text: &str) -> Result<SocketAddr, String> {
-    parse_address_with(text, HTTP_PORT)
+/// Parses an address, or `unix:` and the path of a Unix socket.
+pub(super) fn parse_http_address(text: &str) -> Result<Address, String> {
+    match text.strip_prefix("unix:") {
+        Some("") => Err("unix: needs the path of a file behind it".to_owned()),
+        Some(path) => Ok(Address::Unix(Path::new(path).into())),
+        None => parse_address_with(text, HTTP_PORT).map(Address::Ip),
+    }
 }
 
 /// Parses the mode of a file, as chmod takes it in digits.

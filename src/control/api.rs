@@ -14,7 +14,7 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time;
 
-use super::{connections::Peer, problem::Problem, tokens::Bearer};
+use super::{problem::Problem, sockets::Peer, tokens::Bearer};
 
 /// The parameters behind the `?`, or why they cannot be read.
 pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
@@ -73,12 +73,9 @@ pub(super) struct Actor {
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(Bearer { line, .. }) = self.bearer {
-            write!(f, "the token in line {line}")?;
+            write!(f, "the token in line {line} from ")?;
         }
-        match self.peer {
-            Some(Peer(address)) => write!(f, " from {address}"),
-            None => Ok(()),
-        }
+        self.peer.map_or(Ok(()), |peer| peer.fmt(f))
     }
 }
 

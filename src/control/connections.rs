@@ -2,7 +2,7 @@
 //!
 //! | what | limit | what happens beyond it |
 //! |---|---|---|
-//! | connections | 64 | the oldest one is closed |
+//! | connections of a socket | 64 | the oldest one is closed |
 //! | time for the head of a request, or until the next one | 5 s | the connection is closed |
 //! | head of a request | 16 KiB, 64 fields | 431 |
 //! | time of a connection | 60 s | it takes no further request |
@@ -10,19 +10,14 @@
 //! A client that is slow or silent holds its own place only, and the next one that comes gets it.
 
 use std::{
-    cell::Cell,
-    collections::VecDeque,
-    convert::Infallible,
-    net::{SocketAddr, TcpListener},
-    pin::pin,
-    rc::Rc,
-    sync::Arc,
+    cell::Cell, collections::VecDeque, convert::Infallible, pin::pin, rc::Rc, sync::Arc,
     time::Duration,
 };
 
 use axum::{Router, body::Body, http::Request, response::Response};
 use hyper::{
     body::Incoming,
+    rt::{Read, Write},
     server::conn::http1,
     service::{Service, service_fn},
 };
@@ -31,42 +26,43 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{self, TcpStream},
     sync::oneshot,
     task::{self, AbortHandle},
     time,
 };
 use tracing::{debug, warn};
 
-use super::counts::{Counts, OpenConnection, Refusal};
-
-/// Where a request came from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
+use super::{
+    counts::{Counts, OpenConnection, Refusal},
+    sockets::{Acceptor, Peer, Socket, Stream},
+};
 
 /// Answers requests until the other end of `stopped` is dropped.
 pub(super) async fn serve_until(
-    listener: TcpListener,
+    sockets: Vec<Socket>,
     router: Router,
     counts: Arc<Counts>,
     stopped: oneshot::Receiver<()>,
 ) {
-    match net::TcpListener::from_std(listener) {
-        Ok(listener) => {
-            task::spawn_local(accept(listener, router, counts));
-            // Nothing is ever sent: the owner drops its end, and that is the error here.
-            let _ended = stopped.await;
+    for socket in sockets {
+        let address = socket.address().clone();
+        match socket.into_acceptor() {
+            Ok(acceptor) => {
+                drop(task::spawn_local(accept(acceptor, router.clone(), Arc::clone(&counts))));
+            }
+            Err(error) => warn!(%address, %error, "the control thread cannot accept connections"),
         }
-        Err(error) => warn!(%error, "the control thread cannot accept connections"),
     }
+    // Nothing is ever sent: the owner drops its end, and that is the error here.
+    let _ended = stopped.await;
 }
 
-async fn accept(listener: net::TcpListener, router: Router, counts: Arc<Counts>) {
+async fn accept(acceptor: Acceptor, router: Router, counts: Arc<Counts>) {
     let mut open = Open::default();
     loop {
-        match listener.accept().await {
+        match acceptor.accept().await {
             Ok((stream, peer)) => {
-                let served = serve(stream, Peer(peer), router.clone(), counts.open());
+                let served = serve(stream, peer, router.clone(), counts.open());
                 if open.insert(task::spawn_local(served).abort_handle()) {
                     counts.note_refusal(Refusal::TooManyConnections);
                 }
@@ -95,7 +91,7 @@ impl Open {
     }
 }
 
-async fn serve(stream: TcpStream, peer: Peer, router: Router, open: OpenConnection) {
+async fn serve(stream: Stream, peer: Peer, router: Router, open: OpenConnection) {
     let inner = TowerToHyperService::new(router);
     let is_new = Rc::new(Cell::new(true));
     let first = Rc::clone(&is_new);
@@ -104,11 +100,15 @@ async fn serve(stream: TcpStream, peer: Peer, router: Router, open: OpenConnecti
         request.extensions_mut().insert(peer);
         inner.call(request.map(Body::new))
     });
-    if let Err(error) = answer(stream, service).await {
+    let answered = match stream {
+        Stream::Tcp(stream) => answer(TokioIo::new(stream), service).await,
+        Stream::Unix(stream) => answer(TokioIo::new(stream), service).await,
+    };
+    if let Err(error) = answered {
         if let Some(refusal) = refusal_of(&error, is_new.get()) {
             open.counts().note_refusal(refusal);
         }
-        debug!(peer = %peer.0, %error, "an HTTP connection ended");
+        debug!(%peer, %error, "an HTTP connection ended");
     }
 }
 
@@ -122,7 +122,7 @@ fn refusal_of(error: &hyper::Error, is_new: bool) -> Option<Refusal> {
 }
 
 async fn answer(
-    stream: TcpStream,
+    stream: impl Read + Write + Unpin,
     service: impl Service<Request<Incoming>, Response = Response, Error = Infallible>,
 ) -> hyper::Result<()> {
     let connection = http1::Builder::new()
@@ -130,7 +130,7 @@ async fn answer(
         .header_read_timeout(HEAD_TIME_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(FIELDS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(stream, service);
     let mut connection = pin!(connection);
     let ended = time::timeout(CONNECTION_TIME_MAX, connection.as_mut()).await;
     if let Ok(ended) = ended {

@@ -5,7 +5,7 @@
 //! be an address or one of our names, and its Origin, if it has one, has to be the same.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, PoisonError},
 };
 
@@ -17,9 +17,9 @@ use tracing::info;
 
 use super::{
     Options,
-    connections::Peer,
     counts::Refusal,
     problem::Problem,
+    sockets::{Peer, Way},
     tokens::{Bearer, Role, Tokens},
 };
 use crate::{
@@ -30,7 +30,6 @@ use crate::{
 /// What requests have to show.
 #[derive(Debug)]
 pub(super) struct Gate {
-    is_loopback: bool,
     /// In lower case.
     hosts: Vec<String>,
     tokens: Lock<Option<Arc<Tokens>>>,
@@ -45,10 +44,10 @@ pub(super) struct Refused {
 }
 
 impl Gate {
-    pub(super) fn new(address: SocketAddr, options: Options) -> Gate {
+    pub(super) fn new(options: Options) -> Gate {
         let Options { hosts, tokens, failures, .. } = options;
         let tokens = Lock::new(tokens.map(Arc::new));
-        Gate { is_loopback: address.ip().is_loopback(), hosts, tokens, failures }
+        Gate { hosts, tokens, failures }
     }
 
     pub(super) fn renew(&self, tokens: Option<Tokens>) {
@@ -57,11 +56,16 @@ impl Gate {
 
     /// Lets a request in, and says whose token it has shown.
     pub(super) fn admit(&self, request: &Request, now: Moment) -> Result<Option<Bearer>, Refused> {
-        self.check_names(request.headers())?;
-        let bearer = self.bearer(request, now)?;
+        let peer = Peer::of(request);
+        self.check_names(request.headers(), peer.way)?;
+        let bearer = self.bearer(request.headers(), peer, now)?;
         let is_look = matches!(*request.method(), Method::GET | Method::HEAD);
         let wanted = if is_look { Role::Reader } else { Role::Admin };
-        let is_free = is_look && (self.is_loopback || FREE.contains(&request.uri().path()));
+        let is_free = match peer.way {
+            Way::Network => is_look && FREE.contains(&request.uri().path()),
+            Way::Machine => is_look,
+            Way::Owner => true,
+        };
         match bearer {
             Some(Bearer { role, .. }) if role < wanted => Err(forbidden()),
             None if !is_free => Err(unauthorized(wanted)),
@@ -71,11 +75,15 @@ impl Gate {
 
     /// Whose token it is, if one is shown. After many wrong ones from an address no further one is
     /// looked at for a while, but those that were right there before.
-    fn bearer(&self, request: &Request, now: Moment) -> Result<Option<Bearer>, Refused> {
-        let Some(shown) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
-        let Some(&Peer(peer)) = request.extensions().get() else { return Err(wrong_token()) };
-        let shown = shown.as_bytes();
-        let (address, name) = (AccountName::of_address(peer.ip()), String::from_utf8_lossy(shown));
+    fn bearer(
+        &self,
+        fields: &HeaderMap,
+        peer: Peer,
+        now: Moment,
+    ) -> Result<Option<Bearer>, Refused> {
+        let Some(shown) = fields.get(header::AUTHORIZATION) else { return Ok(None) };
+        let (shown, ip) = (shown.as_bytes(), peer.address.ip());
+        let (address, name) = (AccountName::of_address(ip), String::from_utf8_lossy(shown));
         if self.failures.admit(&address, &name, now, Span::ZERO) == Admission::Refused {
             let earliest = self.failures.earliest(&address, &name, now);
             return Err(too_many_failures(earliest.since(now)));
@@ -97,13 +105,13 @@ impl Gate {
         token.zip(tokens).and_then(|((_, token), tokens)| tokens.bearer(token))
     }
 
-    fn check_names(&self, fields: &HeaderMap) -> Result<(), Refused> {
+    fn check_names(&self, fields: &HeaderMap, way: Way) -> Result<(), Refused> {
         let mut hosts = fields.get_all(header::HOST).into_iter();
         let (Some(Ok(host)), None) = (hosts.next().map(|host| host.to_str()), hosts.next()) else {
             let problem = Problem::bad_request("the request needs one Host");
             return Err(Refused { reason: Refusal::Host, problem });
         };
-        if !self.is_ours(name_of(host)) {
+        if !self.is_ours(name_of(host), way) {
             let detail = "the Host is not a name of this broker: see --http-host";
             return Err(refused(Refusal::Host, StatusCode::MISDIRECTED_REQUEST, detail));
         }
@@ -121,9 +129,9 @@ impl Gate {
         Ok(())
     }
 
-    fn is_ours(&self, name: &str) -> bool {
+    fn is_ours(&self, name: &str, way: Way) -> bool {
         let is_given = self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
-        let takes_all = self.hosts.is_empty() && !self.is_loopback;
+        let takes_all = self.hosts.is_empty() && way == Way::Network;
         let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let is_address = bare.unwrap_or(name).parse::<IpAddr>().is_ok();
         is_given || takes_all || is_address || name.eq_ignore_ascii_case("localhost")
@@ -182,21 +190,24 @@ mod tests {
     use super::*;
     use crate::base::hash::Seed;
 
+    const WAYS: [Way; 3] = [Way::Network, Way::Machine, Way::Owner];
     const NOW: Moment = Moment::from_nanos(1_000_000_000_000);
     const ADMIN: &str = "Bearer bbbbbbbbbbbbbbbb";
     const READER: &str = "bearer aaaaaaaaaaaaaaaa";
 
-    fn gate(address: &str, hosts: &[&str]) -> Gate {
-        let address = address.parse().unwrap();
+    fn gate(hosts: &[&str]) -> Gate {
         let hosts = hosts.iter().map(|&host| host.to_owned()).collect();
         let tokens = Tokens::of("reader aaaaaaaaaaaaaaaa\nadmin bbbbbbbbbbbbbbbb\n");
         let failures = Failures::new(Seed::new(1));
-        Gate::new(address, Options { address, hosts, tokens: Some(tokens), failures })
+        Gate::new(Options { addresses: Vec::new(), hosts, tokens: Some(tokens), failures })
     }
 
-    fn request(line: &str, peer: u8, fields: &[(&'static str, &str)]) -> Request {
+    fn from(number: u8, way: Way) -> Peer {
+        Peer { address: ([192, 0, 2, number], 1).into(), way }
+    }
+
+    fn request(line: &str, peer: Peer, fields: &[(&'static str, &str)]) -> Request {
         let (method, path) = line.split_once(' ').unwrap();
-        let peer = Peer(([192, 0, 2, peer], 1).into());
         let mut request = Request::builder().method(method).uri(path).extension(peer);
         for (name, value) in fields {
             request = request.header(*name, *value);
@@ -205,21 +216,22 @@ mod tests {
     }
 
     /// The status that a request with these fields is answered with; 200 if it is let in.
-    fn status(gate: &Gate, line: &str, fields: &[(&'static str, &str)]) -> u16 {
-        let admitted = gate.admit(&request(line, 1, fields), NOW);
+    fn status(gate: &Gate, way: Way, line: &str, fields: &[(&'static str, &str)]) -> u16 {
+        let admitted = gate.admit(&request(line, from(1, way), fields), NOW);
         admitted.map_or_else(|refused| refused.problem.status().as_u16(), |_| 200)
     }
 
     /// The same for a request with this token, with the reason if it is not let in.
     fn try_token(gate: &Gate, peer: u8, token: &str, now: Moment) -> Result<(), Refusal> {
         let fields = [("host", "localhost"), ("authorization", token)];
+        let peer = from(peer, Way::Network);
         let admitted = gate.admit(&request("GET /metrics", peer, &fields), now);
         admitted.map(drop).map_err(|refused| refused.reason)
     }
 
     #[test]
     fn wrong_tokens_of_an_address_are_looked_at_ever_more_rarely() {
-        let gate = gate("192.0.2.1:1", &[]);
+        let gate = gate(&[]);
         assert_eq!(try_token(&gate, 1, READER, NOW), Ok(()));
         let mut looked_at = 0;
         for n in 0..60_000 {
@@ -236,7 +248,9 @@ mod tests {
         assert_eq!(try_token(&gate, 1, READER, later), Ok(()));
         assert_eq!(try_token(&gate, 2, ADMIN, later), Ok(()));
         let fields = [("host", "localhost"), ("authorization", ADMIN)];
-        let refused = gate.admit(&request("GET /metrics", 1, &fields), later).unwrap_err();
+        let refused = gate
+            .admit(&request("GET /metrics", from(1, Way::Network), &fields), later)
+            .unwrap_err();
         let seconds = refused.problem.retry_after().unwrap();
         assert!((1..=8).contains(&seconds), "{seconds}");
         let then = later + Span::from_secs(seconds);
@@ -247,53 +261,51 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_free_on_loopback_and_a_change_nowhere() {
-        let here = gate("127.0.0.1:1", &[]);
-        let there = gate("192.0.2.1:1", &[]);
-        let with = |gate: &Gate, request: &str, token: &str| {
-            let fields = [("host", "localhost:1"), ("authorization", token)];
-            status(gate, request, if token.is_empty() { &fields[..1] } else { &fields })
-        };
-        for (request, token, on_loopback, elsewhere) in [
-            ("GET /metrics", "", 200, 401),
-            ("GET /healthz", "", 200, 200),
-            ("POST /healthz", "", 401, 401),
-            ("GET /metrics", READER, 200, 200),
-            ("GET /metrics", ADMIN, 200, 200),
-            ("GET /metrics", "Bearer wrong", 401, 401),
-            ("GET /metrics", "Basic bbbbbbbbbbbbbbbb", 401, 401),
-            ("GET /metrics", "Bearer", 401, 401),
-            ("DELETE /api/v1/clients/a", "", 401, 401),
-            ("DELETE /api/v1/clients/a", READER, 403, 403),
-            ("DELETE /api/v1/clients/a", ADMIN, 200, 200),
+    fn a_look_is_free_on_this_machine_and_a_change_to_the_owner_of_a_socket() {
+        for (request, token, codes) in [
+            ("GET /metrics", "", [401, 200, 200]),
+            ("GET /healthz", "", [200, 200, 200]),
+            ("POST /healthz", "", [401, 401, 200]),
+            ("GET /metrics", READER, [200, 200, 200]),
+            ("GET /metrics", ADMIN, [200, 200, 200]),
+            ("GET /metrics", "Bearer wrong", [401, 401, 401]),
+            ("GET /metrics", "Basic bbbbbbbbbbbbbbbb", [401, 401, 401]),
+            ("GET /metrics", "Bearer", [401, 401, 401]),
+            ("DELETE /api/v1/clients/a", "", [401, 401, 200]),
+            ("DELETE /api/v1/clients/a", READER, [403, 403, 403]),
+            ("DELETE /api/v1/clients/a", ADMIN, [200, 200, 200]),
         ] {
-            assert_eq!(with(&here, request, token), on_loopback, "{request} {token}");
-            assert_eq!(with(&there, request, token), elsewhere, "{request} {token}");
+            let gate = gate(&[]);
+            let fields = [("host", "localhost:1"), ("authorization", token)];
+            let fields = if token.is_empty() { &fields[..1] } else { &fields };
+            let found = WAYS.map(|way| status(&gate, way, request, fields));
+            assert_eq!(found, codes, "{request} {token}");
+            gate.renew(None);
+            assert!(token.is_empty() || status(&gate, Way::Owner, request, fields) == 401);
         }
-        here.renew(None);
-        assert_eq!(with(&here, "GET /metrics", ADMIN), 401);
     }
 
     #[test]
     fn other_names_and_other_pages_are_refused() {
-        let (here, there) = (gate("127.0.0.1:1", &[]), gate("192.0.2.1:1", &[]));
-        let named = gate("127.0.0.1:1", &["broker.example"]);
-        let host = |gate: &Gate, host: &str| status(gate, "GET /healthz", &[("host", host)]);
-        for (name, codes) in [
-            ("127.0.0.1:9883", [200, 200, 200]),
-            ("[::1]:9883", [200, 200, 200]),
-            ("LocalHost", [200, 200, 200]),
-            ("evil.example:9883", [421, 200, 421]),
-            ("Broker.example:80", [421, 200, 200]),
-            ("localhost.evil.example", [421, 200, 421]),
-            ("", [421, 200, 421]),
+        let (any, named) = (gate(&[]), gate(&["broker.example"]));
+        let host =
+            |gate: &Gate, way, host: &str| status(gate, way, "GET /healthz", &[("host", host)]);
+        for (name, unnamed, with_name) in [
+            ("127.0.0.1:9883", [200, 200, 200], 200),
+            ("[::1]:9883", [200, 200, 200], 200),
+            ("LocalHost", [200, 200, 200], 200),
+            ("evil.example:9883", [200, 421, 421], 421),
+            ("Broker.example:80", [200, 421, 421], 200),
+            ("localhost.evil.example", [200, 421, 421], 421),
+            ("", [200, 421, 421], 421),
         ] {
-            let found = [&here, &there, &named].map(|gate| host(gate, name));
-            assert_eq!(found, codes, "{name}");
+            assert_eq!(WAYS.map(|way| host(&any, way, name)), unnamed, "{name}");
+            assert_eq!(WAYS.map(|way| host(&named, way, name)), [with_name; 3], "{name}");
         }
-        assert_eq!(status(&here, "GET /healthz", &[]), 400);
-        let twice = [("host", "localhost"), ("host", "localhost")];
-        assert_eq!(status(&here, "GET /healthz", &twice), 400);
+        let here =
+            |fields: &[(&'static str, &str)]| status(&any, Way::Machine, "GET /healthz", fields);
+        assert_eq!(here(&[]), 400);
+        assert_eq!(here(&[("host", "localhost"), ("host", "localhost")]), 400);
         for (field, value, code) in [
             ("origin", "http://localhost:1", 200),
             ("origin", "http://localhost:2", 403),
@@ -302,8 +314,7 @@ mod tests {
             ("sec-fetch-site", "cross-site", 403),
             ("sec-fetch-site", "same-origin", 200),
         ] {
-            let fields = [("host", "localhost:1"), (field, value)];
-            assert_eq!(status(&here, "GET /healthz", &fields), code, "{value}");
+            assert_eq!(here(&[("host", "localhost:1"), (field, value)]), code, "{value}");
         }
     }
 }

@@ -22,12 +22,12 @@ mod openapi;
 mod panel;
 mod problem;
 mod routes;
+mod sockets;
 mod steering;
 mod tokens;
 
 use std::{
     fmt, io,
-    net::{SocketAddr, TcpListener},
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -35,17 +35,17 @@ use std::{
 use thiserror::Error;
 use tokio::{runtime, sync::oneshot, task::LocalSet};
 
-use self::{counts::Counts, gate::Gate, panel::Panel};
+use self::{counts::Counts, gate::Gate, panel::Panel, sockets::Socket};
 pub use self::{
     steering::{Outcome, Setting, Steering},
     tokens::{TokenFault, Tokens},
 };
-use crate::{access::Failures, runtime::Shards};
+use crate::{access::Failures, runtime::Shards, transport::Address};
 
 /// Where the control thread listens, and for whom.
 #[derive(Debug)]
 pub struct Options {
-    pub address: SocketAddr,
+    pub addresses: Vec<Address>,
     /// Names by which it is reached, in lower case.
     pub hosts: Vec<String>,
     pub tokens: Option<Tokens>,
@@ -57,33 +57,32 @@ pub struct Options {
 #[derive(Debug, Error)]
 pub enum ControlFault {
     #[error("cannot listen on http://{address}: {error}")]
-    Listen { address: SocketAddr, error: io::Error },
+    Listen { address: Address, error: io::Error },
     #[error("cannot start the control thread: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// A control thread that is about to start: its address is taken.
+/// A control thread that is about to start: its addresses are taken.
 #[derive(Debug)]
 pub struct Control {
-    listener: TcpListener,
-    address: SocketAddr,
+    sockets: Vec<Socket>,
     gate: Arc<Gate>,
 }
 
 impl Control {
-    /// Takes the address. Connections wait until the thread has started.
+    /// Takes the addresses. Connections wait until the thread has started.
     pub fn bind(options: Options) -> Result<Control, ControlFault> {
-        let fault = |error| ControlFault::Listen { address: options.address, error };
-        let listener = TcpListener::bind(options.address).map_err(fault)?;
-        listener.set_nonblocking(true).map_err(fault)?;
-        let address = listener.local_addr().map_err(fault)?;
-        let gate = Arc::new(Gate::new(address, options));
-        Ok(Control { listener, address, gate })
+        let bind = |address: &Address| {
+            let fault = |error| ControlFault::Listen { address: address.clone(), error };
+            Socket::bind(address).map_err(fault)
+        };
+        let sockets = options.addresses.iter().map(bind).collect::<Result<_, _>>()?;
+        Ok(Control { sockets, gate: Arc::new(Gate::new(options)) })
     }
 
-    /// The address, with the port that the system has picked.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// The addresses, with the ports that the system has picked.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.sockets.iter().map(Socket::address)
     }
 
     /// Replaces the tokens, from any thread.
@@ -100,11 +99,11 @@ impl Control {
         let executor = runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
-            let Control { listener, gate, .. } = self;
+            let Control { sockets, gate } = self;
             let counts = Arc::new(Counts::default());
             let panel = Panel::new(shards, steering, Arc::clone(&counts));
             let router = routes::router(panel, gate);
-            let served = connections::serve_until(listener, router, counts, stopped);
+            let served = connections::serve_until(sockets, router, counts, stopped);
             LocalSet::new().block_on(&executor, served);
         };
         let thread = thread::Builder::new().name("ringmq-control".to_owned()).spawn(serve)?;

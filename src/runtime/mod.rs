@@ -54,6 +54,7 @@ pub use self::{
     socketless::SocketlessOutbox,
     start::{run, run_stored},
     stop::{StopHandle, StopReport},
+    unix::{SocketFile, listen_unix},
 };
 use crate::{base::time::Span, transport::Listener};
 

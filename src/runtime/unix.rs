@@ -4,9 +4,12 @@ use std::{
     fs::{self, Permissions},
     io,
     net::TcpListener,
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
-        net::UnixStream,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
+            net::{UnixListener, UnixStream},
+        },
     },
     path::Path,
     sync::Arc,
@@ -15,10 +18,10 @@ use std::{
 use super::{listen::Listening, ring::system};
 use crate::transport::listener::FileAccess;
 
-/// The file of a Unix socket. It is removed when the last shard has closed its socket, unless
-/// another program has put its own there.
+/// The file of a Unix socket. It is removed when this is dropped, after the socket, unless another
+/// program has put its own there.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: Arc<Path>,
     /// Device and number of the file.
     identity: (u64, u64),
@@ -30,17 +33,30 @@ pub(super) fn bind(
     access: FileAccess,
     shards: usize,
 ) -> io::Result<Vec<Listening>> {
+    let (socket, file) = listen_unix(path, access)?;
+    let (socket, file) = (TcpListener::from(OwnedFd::from(socket)), Arc::new(file));
+    let of_shard = |_| Ok(Listening::unix(socket.try_clone()?, Arc::clone(&file)));
+    (0..shards).map(of_shard).collect()
+}
+
+/// A Unix socket that listens, and its file.
+pub fn listen_unix(path: &Arc<Path>, access: FileAccess) -> io::Result<(UnixListener, SocketFile)> {
     remove_stale(path)?;
     let socket = system::bound_unix_socket(path)?;
-    let file = Arc::new(SocketFile { path: Arc::clone(path), identity: identity(path)? });
+    let file = SocketFile { path: Arc::clone(path), identity: identity(path)? };
     // Nobody can connect before the socket listens, so the file is never open to more than asked.
     fs::set_permissions(path, Permissions::from_mode(access.mode))?;
     if let Some(owner) = access.owner {
         chown(path, Some(owner.uid), owner.gid)?;
     }
-    let socket = TcpListener::from(system::listen_unix(socket)?);
-    let of_shard = |_| Ok(Listening::unix(socket.try_clone()?, Arc::clone(&file)));
-    (0..shards).map(of_shard).collect()
+    Ok((UnixListener::from(system::listen_unix(socket)?), file))
+}
+
+impl SocketFile {
+    /// The user that owns the file.
+    pub fn owner(&self) -> io::Result<u32> {
+        Ok(fs::symlink_metadata(&self.path)?.uid())
+    }
 }
 
 /// Removes the file of a broker that was killed. The file of a program that listens is an error.

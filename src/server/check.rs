@@ -46,8 +46,8 @@ fn tell(out: &mut String, config: &Config, files: &Files) -> fmt::Result {
         let proxies = if listener.proxies.is_some() { " for proxies" } else { "" };
         writeln!(out, "would listen on {}{proxies}, {anonymous}", words_of(listener))?;
     }
-    if let Some(control) = &config.control {
-        writeln!(out, "would listen on http://{}", control.address)?;
+    for address in config.control.iter().flat_map(|control| &control.addresses) {
+        writeln!(out, "would listen on http://{address}")?;
     }
     if let Some(passwords) = &files.passwords {
         writeln!(out, "users in the password file: {}", passwords.len())?;

@@ -21,14 +21,14 @@ use crate::{
     runtime::Started,
 };
 
-/// Takes the address, if there is to be a control thread.
+/// Takes the addresses, if there is to be a control thread.
 pub(super) fn bind(config: &Config) -> Result<Option<Control>> {
     let Some(options) = &config.control else { return Ok(None) };
     let tokens = tokens(config)?;
     let seed = getrandom::u64().context("the kernel's random numbers")?;
     let failures = Failures::new(Seed::new(seed));
-    let (address, hosts) = (options.address, options.hosts.clone());
-    Ok(Some(Control::bind(Options { address, hosts, tokens, failures })?))
+    let (addresses, hosts) = (options.addresses.clone(), options.hosts.clone());
+    Ok(Some(Control::bind(Options { addresses, hosts, tokens, failures })?))
 }
 
 /// The tokens of the file that the configuration names.
@@ -47,8 +47,8 @@ pub(super) fn start(control: Control, started: &Started, helm: Helm) -> Option<R
 }
 
 /// Where it is reached.
-pub(super) fn words_of(control: &Control) -> String {
-    format!("http://{}", control.address())
+pub(super) fn words_of(control: &Control) -> Vec<String> {
+    control.addresses().map(|address| format!("http://{address}")).collect()
 }
 
 /// What the control thread changes besides shards.

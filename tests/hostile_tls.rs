@@ -23,8 +23,11 @@ use std::{
 use broker::Broker;
 use client::{Client, resident};
 use ringmq::mqtt::{Connect, Delivery, Packet, PacketId, Publish, PublishProperties, QoS, Version};
-use rustls::version::{TLS12, TLS13};
-use secure::{Stream, open, open_as, packet, send};
+use rustls::{
+    HandshakeKind,
+    version::{TLS12, TLS13},
+};
+use secure::{Stream, config, open, open_as, open_with, packet, send};
 
 const FLAGS: [&str; 5] = [
     "--listen-tls=127.0.0.1:0",
@@ -73,10 +76,14 @@ fn await_count(broker: &Broker, topic: &str, value: u64) -> u64 {
 /// A client with a session and this Keep Alive, in seconds; 0 for none.
 fn join(port: u16, client_id: &str, keep_alive: u16) -> Stream {
     let mut stream = open(port, &TLS13);
-    let connect = Connect { keep_alive, ..Connect::new(Version::V5, client_id) };
-    send(&mut stream, &Packet::Connect(connect));
-    assert_eq!(packet(&mut stream)[0], 0x20);
+    log_in(&mut stream, client_id, keep_alive);
     stream
+}
+
+fn log_in(stream: &mut Stream, client_id: &str, keep_alive: u16) {
+    let connect = Connect { keep_alive, ..Connect::new(Version::V5, client_id) };
+    send(stream, &Packet::Connect(connect));
+    assert_eq!(packet(stream)[0], 0x20);
 }
 
 #[test]
@@ -117,6 +124,47 @@ fn handshakes_are_counted_by_how_they_end() {
     }
     assert_eq!(await_count(&broker, "tls/handshakes/full", 2), 2);
     assert_eq!(await_count(&broker, "tls/handshakes/failed", 1), 1);
+    broker.stop();
+}
+
+/// On whichever of the two shards a client comes again. After SIGHUP no earlier ticket counts.
+#[test]
+fn handshakes_that_resume_are_counted_as_such() {
+    const AGAIN: usize = 6;
+    let (mut broker, port) = broker(&[]);
+    let configs = [&TLS12, &TLS13].map(|version| config(version, None));
+    let (mut full, mut resumed) = (0, 0);
+    let mut visit = |expected: HandshakeKind| {
+        for (number, config) in configs.iter().enumerate() {
+            let mut stream = open_with(port, config);
+            log_in(&mut stream, &format!("client {number}"), 60);
+            assert_eq!(stream.conn.handshake_kind(), Some(expected), "config {number}");
+        }
+        let count = configs.len() as u64;
+        if expected == HandshakeKind::Full {
+            full += count;
+        } else {
+            resumed += count;
+        }
+        (full, resumed)
+    };
+    visit(HandshakeKind::Full);
+    let counts = (0..AGAIN).map(|_| visit(HandshakeKind::Resumed)).last().unwrap();
+    assert_eq!(counts, (2, 12));
+    assert_eq!(await_count(&broker, "tls/handshakes/resumed", 12), 12);
+    assert_eq!(await_count(&broker, "tls/handshakes/full", 2), 2);
+    broker.signal("HUP");
+    broker.await_words("SIGHUP: the configuration was read again");
+    // Each shard takes the new certificates in one of its next turns.
+    let is_full = |_| {
+        let mut stream = open_with(port, &configs[1]);
+        log_in(&mut stream, "after the reload", 60);
+        stream.conn.handshake_kind() == Some(HandshakeKind::Full)
+    };
+    let before = (0..100).position(is_full).unwrap() as u64;
+    assert_eq!(await_count(&broker, "tls/handshakes/full", 3), 3);
+    assert_eq!(await_count(&broker, "tls/handshakes/resumed", 12 + before), 12 + before);
+    assert_eq!(await_count(&broker, "tls/handshakes/failed", 0), 0);
     broker.stop();
 }
 

@@ -26,6 +26,14 @@ pub(crate) fn open_as(
     version: &'static SupportedProtocolVersion,
     name: Option<&str>,
 ) -> Stream {
+    open_with(port, &config(version, name))
+}
+
+/// A client that shows this certificate. Its connections resume the sessions of earlier ones.
+pub(crate) fn config(
+    version: &'static SupportedProtocolVersion,
+    name: Option<&str>,
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let ca = fs::read("tests/tls/ca.pem").unwrap();
     roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
@@ -34,15 +42,18 @@ pub(crate) fn open_as(
         .unwrap()
         .with_root_certificates(roots);
     let file = |name: &str| fs::read(format!("tests/tls/{name}.pem")).unwrap();
-    let config = match name {
+    Arc::new(match name {
         None => builder.with_no_client_auth(),
         Some(name) => {
             let certificate = CertificateDer::from_pem_slice(&file(name)).unwrap();
             let key = PrivateKeyDer::from_pem_slice(&file(&format!("{name}-key"))).unwrap();
             builder.with_client_auth_cert(vec![certificate], key).unwrap()
         }
-    };
-    let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap());
+    })
+}
+
+pub(crate) fn open_with(port: u16, config: &Arc<ClientConfig>) -> Stream {
+    let connection = ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap());
     StreamOwned::new(connection.unwrap(), TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap())
 }
 

@@ -22,11 +22,13 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process, str,
+    time::Duration,
 };
 
 use broker::Broker;
 use client::{Client, connect};
 use ringmq::mqtt::{Connect, Packet, QoS, ReasonCode, Version};
+use rustix::net::sockopt::set_socket_linger;
 use rustls::version::TLS13;
 use websocket::{REQUEST, WebSocket, request};
 
@@ -176,6 +178,21 @@ fn a_stranger_is_closed_whatever_it_says() {
         assert!(line.contains("peer=127.0.0.9:") && line.contains("--proxy-from"), "{line}");
         await_count(&broker, "connections/refused/proxy-header", number);
     }
+    broker.stop();
+}
+
+/// As load balancers do that look whether the port is open.
+#[test]
+fn a_proxy_that_resets_its_connection_at_once_is_no_stranger() {
+    const CHECKS: u64 = 50;
+    let broker = broker(&["--allow-anonymous"]);
+    for _ in 0..CHECKS {
+        let check = Client::open(&broker, Version::V5);
+        // Closing it then resets it.
+        set_socket_linger(&check.stream, Some(Duration::ZERO)).unwrap();
+    }
+    await_count(&broker, "connections/ended/abrupt", CHECKS);
+    await_count(&broker, "connections/refused/proxy-header", 0);
     broker.stop();
 }
 

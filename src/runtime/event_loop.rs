@@ -32,7 +32,7 @@ use crate::{
         ports::{Arrival, Brain, Closing, Ports},
         store_figures::StoreCondition,
     },
-    transport::{Transport, proxy::ProxyFailure},
+    transport::Transport,
 };
 
 /// A brain with its driver, and the state that cannot be part of the driver, because the brain
@@ -313,7 +313,7 @@ impl<B: Brain> EventLoop<B> {
         let id = self.driver.insert(connection);
         self.brain.handle_accepted(self.driver.now, id, arrival, &mut self.driver);
         if self.listeners.listener(listener).is_for_others_than(arrival.peer.ip()) {
-            self.driver.refuse_header(id, ProxyFailure::Stranger, &mut self.brain);
+            self.driver.refuse_stranger(id, arrival.peer.ip(), &mut self.brain);
         }
     }
 

@@ -1,5 +1,7 @@
 //! The headers of proxies, with which connections to some listeners begin.
 
+use std::net::IpAddr;
+
 use tracing::debug;
 
 use super::driver::Driver;
@@ -40,13 +42,23 @@ impl Driver {
         goes_on.then_some(taken)
     }
 
-    /// Ends a connection that has no valid header.
-    pub(super) fn refuse_header(
+    /// Ends a connection from an address that is none of the listener's proxies. A peer that has
+    /// gone already has no address: checks of health end like that.
+    pub(super) fn refuse_stranger(
         &mut self,
         id: ConnectionId,
-        failure: ProxyFailure,
+        peer: IpAddr,
         brain: &mut impl Brain,
     ) {
+        if peer.is_unspecified() {
+            self.kill_for(id, End::Broken, brain);
+        } else {
+            self.refuse_header(id, ProxyFailure::Stranger, brain);
+        }
+    }
+
+    /// Ends a connection that has no valid header.
+    fn refuse_header(&mut self, id: ConnectionId, failure: ProxyFailure, brain: &mut impl Brain) {
         debug!(slot = id.slot, reason = failure.text(), "PROXY header refused");
         self.give_up_on(id, End::ProxyRefused(failure), brain);
     }

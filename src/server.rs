@@ -4,6 +4,7 @@ mod check;
 mod control;
 mod log;
 mod reload;
+mod service;
 mod store;
 mod store_tools;
 mod tls;
@@ -18,7 +19,7 @@ use anyhow::{Context, Result};
 use tracing::{info, warn};
 
 pub use self::{check::check, store_tools::store};
-use self::{control::Helm, log::Log, reload::Reload};
+use self::{control::Helm, log::Log, reload::Reload, service::Watchdog};
 use crate::{
     access::{Accounts, Acl, Failures, Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
@@ -80,7 +81,7 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
         }
         brain
     };
-    let mut running = None;
+    let (mut running, mut watchdog) = (None, None);
     let on_ready = |started: &Started| {
         let (version, connections_max) = (env!("CARGO_PKG_VERSION"), started.connections_max);
         let mut listeners: Vec<String> = started.listeners.iter().map(words_of).collect();
@@ -90,11 +91,13 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
         // The broker runs even if the banner cannot be written.
         drop(announce(config, started, &listeners));
         running = control.and_then(|control| control::start(control, started, helm));
+        watchdog = Watchdog::start(started.shards.clone());
+        service::ready(&format!("listening on {}", listeners.join(", ")));
     };
     let reload = move |reloader: &mut Reloader| reload.handle_hang_up(reloader);
     let config = runtime_config(config, listeners, hang_ups);
     let report = runtime::run_stored(&config, store, brain, on_ready, reload)?;
-    drop(running);
+    drop((running, watchdog));
     log.end(&report);
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::{
     control::{self, Orders},
     listeners,
     log::LogFilter,
-    rules,
+    rules, service,
 };
 use crate::{
     config::{Config, Source},
@@ -50,11 +50,18 @@ impl Reload {
     pub(super) fn handle_hang_up(&mut self, reloader: &mut Reloader) {
         // One that comes later has sent a signal of its own.
         let asked = self.orders.as_ref().map(Orders::take).unwrap_or_default();
+        service::reloading();
         let done = self.read_again(reloader);
-        match &done {
-            Ok(()) => info!("SIGHUP: the configuration was read again, with all its files"),
-            Err(error) => error!("SIGHUP: the configuration stays as it was: {error:#}"),
-        }
+        let words = if let Err(error) = &done {
+            let words = format!("the configuration stays as it was: {error:#}");
+            error!("SIGHUP: {words}");
+            words
+        } else {
+            let words = "the configuration was read again, with all its files".to_owned();
+            info!("SIGHUP: {words}");
+            words
+        };
+        service::reloaded(&words);
         let said = done.map_err(|error| format!("{error:#}"));
         for outcome in asked {
             outcome(said.clone());

@@ -61,6 +61,15 @@ impl Broker {
         Self::start(Kind::Ringmq, &mut command, 0)
     }
 
+    /// With these variables in its environment.
+    pub(crate) fn ringmq_in(environment: &[(&str, &str)], flags: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
+        command.args(["--listen", "127.0.0.1:0"]).args(flags).envs(environment.iter().copied());
+        let mut broker = Self::start(Kind::Ringmq, &mut command, 0);
+        broker.port = broker.await_line(port_in_banner).expect("ringmq says where it listens");
+        broker
+    }
+
     /// With more flags, and a listener for MQTT over WebSocket.
     pub(crate) fn ringmq_with_websocket(shards: usize, flags: &[&str]) -> Self {
         let flags = [&["--listen-websocket", "127.0.0.1:0"], flags].concat();

@@ -162,11 +162,11 @@ pub(super) async fn end_session(
     Ok(done())
 }
 
-fn unknown(client_id: &str) -> Problem {
+pub(super) fn unknown(client_id: &str) -> Problem {
     Problem::not_found(format!("no client has a session with the Client Identifier {client_id:?}"))
 }
 
-fn wrong_cursor() -> Problem {
+pub(super) fn wrong_cursor() -> Problem {
     Problem::bad_request("`cursor` is not one of an earlier page")
 }
 

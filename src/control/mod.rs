@@ -24,6 +24,7 @@ mod problem;
 mod routes;
 mod sockets;
 mod steering;
+mod subscriptions;
 mod tokens;
 
 use std::{

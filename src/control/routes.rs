@@ -21,7 +21,7 @@ use super::{
     openapi,
     panel::Panel,
     problem::Problem,
-    steering,
+    steering, subscriptions,
 };
 use crate::runtime;
 
@@ -35,6 +35,7 @@ pub(super) fn router(panel: Panel, gate: Arc<Gate>) -> Router {
         .route("/api/v1/openapi.json", get(openapi::document))
         .route("/api/v1/clients", get(clients::list))
         .route("/api/v1/clients/{id}", get(clients::get).delete(clients::kick))
+        .route("/api/v1/clients/{id}/subscriptions", get(subscriptions::list))
         .route("/api/v1/sessions/{id}", delete(clients::end_session))
         .route("/api/v1/publish", post(messages::publish))
         .route("/api/v1/retained", get(messages::list_retained))

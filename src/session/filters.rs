@@ -129,7 +129,8 @@ impl Filters {
         }
     }
 
-    fn list(&self) -> &[Box<str>] {
+    /// All of them, each in its place.
+    pub fn list(&self) -> &[Box<str>] {
         match self {
             Filters::Few(list) => list,
             Filters::Many(many) => &many.list,

@@ -5,10 +5,12 @@
 
 mod clients;
 mod messages;
+mod subscriptions;
 
 pub use self::{
     clients::{ClientPage, ClientReport, ConnectionReport, Sought},
     messages::{Outgoing, RetainedMessage, RetainedPage, RetainedReport},
+    subscriptions::{SubscriptionPage, SubscriptionReport},
 };
 use super::{
     Shard,
@@ -29,6 +31,9 @@ pub enum Question {
     Clients { from: u32, sought: Sought, count: usize },
     /// The session with this Client Identifier.
     Client(String),
+    /// The latest subscriptions of the session with this Client Identifier, or of so many of its
+    /// first ones, a bounded number.
+    Subscriptions { client_id: String, first: Option<u32>, count: usize },
     /// To end the connection of the session with this Client Identifier.
     Kick(String),
     /// To end the session with this Client Identifier, and its connection before.
@@ -49,6 +54,7 @@ pub enum Answer {
     Figures(Box<Figures>),
     Clients(ClientPage),
     Client(Box<ClientReport>),
+    Subscriptions(SubscriptionPage),
     Retained(RetainedPage),
     Message(Box<RetainedMessage>),
     /// Why it is not done, in words.
@@ -84,6 +90,9 @@ impl Shard {
                 Answer::Clients(self.client_page(*from, sought, *count))
             }
             Question::Client(client_id) => self.client(client_id),
+            Question::Subscriptions { client_id, first, count } => {
+                self.subscription_page(client_id, *first, *count)
+            }
             Question::Kick(client_id) => self.kick(client_id, ports),
             Question::Publish(message) => self.publish(message, ports),
             Question::Retained { filter, after, count } => {

@@ -332,6 +332,20 @@ impl Interest {
         self.trie.walk_on(name, walk, steps.left_mut(), |it| collect(found(&self.trie, it)))
     }
 
+    /// The subscription of a session here that has exactly this filter.
+    pub(super) fn subscription(
+        &self,
+        subscription: Subscription<'_>,
+        subscriber: SubscriberId,
+    ) -> Option<Entry> {
+        match subscription {
+            Subscription::Plain(filter) => self.trie.subscription(filter, subscriber),
+            Subscription::Shared(shared) => {
+                self.groups.member(self.groups.find(shared)?, subscriber)
+            }
+        }
+    }
+
     /// The number of a filter that somebody uses.
     pub(super) fn target(&self, filter: TopicFilter<'_>) -> Option<TargetId> {
         self.trie.target_of(filter)

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | SIGTERM, SIGINT | the first asks for an orderly stop, the second ends the process at once |
 //! | SIGHUP | has the rules read again |
+//! | SIGXFSZ | nothing: a file that may not grow is an error of the write |
 //! | SIGUSR1, SIGUSR2 | nothing: they are caught, since they would end the process otherwise |
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 
 use signal_hook::{
     SigId,
-    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ},
     flag,
     iterator::{Handle, Signals},
     low_level,
@@ -42,6 +43,11 @@ impl HangUps {
     fn have_come(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// A write beyond the limit of the size of files fails, and does not end the process any more.
+pub(super) fn survive_file_limit() -> io::Result<()> {
+    flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
 /// Listens to signals until it is dropped.

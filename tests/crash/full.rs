@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A client whose session stays, and whether the broker had it.
-fn come_back(broker: &Broker) -> (Client, Option<bool>) {
+pub(crate) fn come_back(broker: &Broker) -> (Client, Option<bool>) {
     let mut client = Client::open(broker, Version::V5);
     let mut connect = Connect::new(Version::V5, "sleeper");
     connect.clean_start = false;
@@ -25,8 +25,8 @@ fn come_back(broker: &Broker) -> (Client, Option<bool>) {
     (client, present)
 }
 
-/// 64 KiB.
-fn message(id: PacketId, version: Version) -> Vec<u8> {
+/// A message of 64 KiB.
+pub(crate) fn message(id: PacketId, version: Version) -> Vec<u8> {
     let publish = Publish {
         dup: false,
         retain: false,
@@ -38,12 +38,24 @@ fn message(id: PacketId, version: Version) -> Vec<u8> {
     encode(&Packet::Publish(publish), version)
 }
 
-fn publish(client: &mut Client) -> Option<ReasonCode> {
+pub(crate) fn publish(client: &mut Client) -> Option<ReasonCode> {
     client.send(&message(PacketId::MIN, Version::V5));
     client.next(|packet| match packet {
         Packet::Puback(ack) => ack.reason_code,
         other => panic!("{other:?}"),
     })
+}
+
+/// Receives so many messages, and acknowledges each.
+pub(crate) fn take_messages(client: &mut Client, count: usize) {
+    for _ in 0..count {
+        let id = client.next(|packet| match packet {
+            Packet::Publish(publish) => publish.delivery.packet_id().unwrap(),
+            other => panic!("{other:?}"),
+        });
+        let ack = Packet::Puback(Ack::success(id.unwrap()));
+        client.send(&encode(&ack, Version::V5));
+    }
 }
 
 #[test]
@@ -71,14 +83,7 @@ fn a_full_store_tells_clients_and_takes_messages_again_when_there_is_room() {
     let (mut sleeper, present) = come_back(&broker);
     assert_eq!(present, Some(true));
     // The last one is that of the client that waits.
-    for _ in 0..=taken {
-        let id = sleeper.next(|packet| match packet {
-            Packet::Publish(publish) => publish.delivery.packet_id().unwrap(),
-            other => panic!("{other:?}"),
-        });
-        let ack = Packet::Puback(Ack::success(id.unwrap()));
-        sleeper.send(&encode(&ack, Version::V5));
-    }
+    take_messages(&mut sleeper, taken + 1);
     broker.await_words("the store has room again");
     assert_eq!(old.next(|packet| matches!(packet, Packet::Puback(_))), Some(true));
     // It may be full for a moment more than once, until cleaning has given back what was delivered.

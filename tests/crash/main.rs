@@ -15,7 +15,11 @@ mod broker;
 #[path = "../support/client.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod client;
+mod disk_full;
 mod full;
+#[path = "../support/http.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod http;
 mod ledger;
 mod link;
 #[path = "../simulation/random.rs"]

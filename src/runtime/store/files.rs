@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::{
+    fs::{FallocateFlags, OFlags, fallocate},
+    io::Errno,
+};
 use tracing::info;
 
 use super::fault::StoreFault;
@@ -274,27 +277,31 @@ fn direct_flag(direct: bool) -> i32 {
     if direct { i32::try_from(OFlags::DIRECT.bits()).unwrap_or(0) } else { 0 }
 }
 
-/// Whether the file system takes writes that bypass the page cache.
+/// Whether the file system takes writes that bypass the page cache. A full disk takes no write at
+/// all: there it counts that the file can be opened for them.
 fn takes_direct_writes(folder: &Path) -> io::Result<bool> {
     let path = folder.join(PROBE);
     let mut block = Aligned::with_room(BLOCK);
     let file = private().create(true).write(true).custom_flags(direct_flag(true)).open(&path);
+    let is_open = file.is_ok();
     let wrote = file.and_then(|file| file.write_all_at(&block.all_mut()[..BLOCK], 0));
     let removed = fs::remove_file(&path);
     match wrote {
         Ok(()) => removed.map(|()| true),
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => match error.kind() {
+            io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => Ok(false),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if is_open => Ok(true),
+            _ => Err(error),
+        },
     }
 }
 
 fn write_zeros(path: &Path, bytes: usize) -> io::Result<()> {
     let file = private().create(true).truncate(true).write(true).open(path)?;
     // Some file systems cannot reserve room. The zeros then find out whether there is any.
-    match fallocate(&file, FallocateFlags::empty(), 0, bytes as u64) {
-        Err(error) if error == rustix::io::Errno::NOSPC => return Err(error.into()),
-        Ok(()) | Err(_) => {}
+    let reserved = fallocate(&file, FallocateFlags::empty(), 0, bytes as u64);
+    if let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) = reserved {
+        return Err(error.into());
     }
     let zeros = vec![0; ZEROS.min(bytes)];
     for offset in (0..bytes).step_by(ZEROS) {

@@ -42,7 +42,7 @@ use self::{
     supply::Supply,
     writer::{Active, Disk, GROUP_BYTES_MAX, SpaceLimits, Used, Writer, now},
 };
-use super::{bell::Bells, ring::system, stop::Stop};
+use super::{bell::Bells, ring::system, signals, stop::Stop};
 use crate::{
     base::{hash::Seed, time::Span},
     shard::store_figures::{StoreCondition, StoreFigures},
@@ -122,6 +122,9 @@ pub(super) struct StoreThread {
 /// Opens the store, and reads it. `new_seed` is the seed if there is no store yet.
 pub fn open(config: &StoreConfig, new_seed: u64) -> Result<Opened, StoreFault> {
     let began = system::now();
+    let path = &config.data_dir;
+    let fault = |error| StoreFault::Directory { path: path.clone(), error };
+    signals::survive_file_limit().map_err(fault)?;
     let directory = Arc::new(Directory::open(&config.data_dir)?);
     let Log { end, ledger, restored } = read(&directory, new_seed)?;
     tell_what_was_read(&end, &restored, system::now().since(began));

@@ -39,7 +39,7 @@ pub use self::{
 use self::{
     files::{Aligned, Directory},
     handle::{Ender, Posts, queue},
-    supply::Supply,
+    supply::{READY, Supply},
     writer::{Active, Disk, GROUP_BYTES_MAX, SpaceLimits, Used, Writer, now},
 };
 use super::{bell::Bells, ring::system, signals, stop::Stop};
@@ -204,7 +204,7 @@ fn writer(
         let bytes = usize::try_from(data.len()).unwrap_or(usize::MAX);
         used.push_back(Used { number: segment.number, end: segment.end, bytes });
     }
-    supply.order(limits.bytes_of_next(ledger.live_bytes()));
+    supply.order(limits.bytes_of_next(ledger.live_bytes()), READY);
     supply.collect(OPEN_PATIENCE);
     let Some(ready) = supply.take() else {
         let error = supply.take_shortage().unwrap_or_else(|| io::ErrorKind::TimedOut.into());

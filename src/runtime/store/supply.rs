@@ -70,9 +70,9 @@ impl Supply {
         })
     }
 
-    /// Orders one more segment of so many bytes, unless there are enough or one is on its way.
-    pub(super) fn order(&mut self, bytes: usize) {
-        if self.is_ordered || self.ready.len() >= READY {
+    /// Orders one more segment of so many bytes, unless `enough` are ready or one is on its way.
+    pub(super) fn order(&mut self, bytes: usize, enough: usize) {
+        if self.is_ordered || self.ready.len() >= enough {
             return;
         }
         self.is_ordered = true;

@@ -94,6 +94,26 @@ impl Running {
             self.bells.listen(me).read_exact(&mut [0; 1]).unwrap();
         }
     }
+
+    /// Posts messages of 4 KiB for the first session, beginning with this ordinal, until the store
+    /// is full. Returns the next ordinal.
+    fn fill(&mut self, from: u64) -> u64 {
+        let mut next = from;
+        while self.handles[0].condition() == StoreCondition::Running {
+            let mark = self.post(0, &[reference(1, next), message(next, &[7; 4 << 10])]);
+            self.wait(0, mark);
+            next += 1;
+            assert!(next < from + 1_000, "the store becomes full");
+        }
+        next
+    }
+
+    fn wait_for_room(&self) {
+        use std::io::Read;
+        while self.handles[0].condition() != StoreCondition::Running {
+            self.bells.listen(ShardId::FIRST).read_exact(&mut [0; 1]).unwrap();
+        }
+    }
 }
 
 fn session(number: u64) -> Record<'static> {
@@ -275,29 +295,44 @@ fn a_full_store_says_so_and_goes_on_when_there_is_room_again() {
         StoreConfig { segment_bytes: Some(64 << 10), bytes_max: 1 << 20, ..place.config() };
     let mut running = Running::start(open(&config, 1).unwrap().store);
     running.post(0, &[session(1)]);
-    let payload = [7; 4 << 10];
-    let mut next = 1;
-    while running.handles[0].condition() == StoreCondition::Running {
-        let mark = running.post(0, &[reference(1, next), message(next, &payload)]);
-        running.wait(0, mark);
-        next += 1;
-        assert!(next < 1_000, "the store becomes full");
-    }
+    let next = running.fill(1);
     assert!(place.bytes() <= 1 << 20);
     let figures = running.handles[1].figures();
     assert_eq!((figures.condition, figures.filled), (StoreCondition::Full, 1));
     let acks: Vec<Record<'_>> = (1..next).map(|ordinal| ack(1, ordinal)).collect();
     let mark = running.post(0, &acks);
     running.wait(0, mark);
-    while running.handles[0].condition() != StoreCondition::Running {
-        use std::io::Read;
-        running.bells.listen(ShardId::FIRST).read_exact(&mut [0; 1]).unwrap();
-    }
-    let mark = running.post(0, &[reference(1, next), message(next, &payload)]);
+    running.wait_for_room();
+    let mark = running.post(0, &[reference(1, next), message(next, b"last")]);
     running.wait(0, mark);
     running.thread.end().unwrap();
     let restored = open(&config, 1).unwrap().restored;
     assert_eq!(restored.messages.len(), 1);
+}
+
+/// Each message that goes frees a little, and cleaning takes room before it gives some back.
+#[test]
+fn a_store_that_was_full_has_room_for_more_than_a_moment() {
+    let place = Place::new();
+    let config =
+        StoreConfig { segment_bytes: Some(64 << 10), bytes_max: 1 << 20, ..place.config() };
+    let mut running = Running::start(open(&config, 1).unwrap().store);
+    running.post(0, &[session(1)]);
+    let next = running.fill(1);
+    let mut gone = 1;
+    while running.handles[0].condition() == StoreCondition::Full && gone < next {
+        let mark = running.post(0, &[ack(1, gone)]);
+        running.wait(0, mark);
+        gone += 1;
+    }
+    running.wait_for_room();
+    assert_eq!(running.handles[0].figures().filled, 1);
+    // Seven messages fit into a segment.
+    let taken = running.fill(next) - next;
+    assert!(taken > 2 * 7, "full again after {taken} messages");
+    assert_eq!(running.handles[0].figures().filled, 2);
+    running.thread.end().unwrap();
+    assert!(place.bytes() <= 1 << 20);
 }
 
 /// A disk whose n-th write or sync fails.

@@ -151,7 +151,7 @@ impl Writer {
         let sync_in = self.unsafe_since.zip(self.durability.interval());
         let sync_in = sync_in
             .map(|(since, interval)| interval.saturating_sub(system::now().since(since)).into());
-        let look_in = if self.supply.ready() < READY { FULL_PATIENCE } else { IDLE };
+        let look_in = if self.supply.ready() < self.enough_ready() { FULL_PATIENCE } else { IDLE };
         sync_in.map_or(look_in, |sync_in: Duration| sync_in.min(look_in))
     }
 
@@ -314,7 +314,7 @@ impl Writer {
     fn order_segments(&mut self) {
         self.supply.collect(Duration::ZERO);
         if self.may_order() {
-            self.supply.order(self.segment_bytes());
+            self.supply.order(self.segment_bytes(), self.enough_ready());
         }
     }
 
@@ -325,6 +325,13 @@ impl Writer {
     /// Bytes of all segments that count.
     pub(super) fn bytes(&self) -> usize {
         self.active.bytes + self.used.iter().map(|used| used.bytes).sum::<usize>()
+    }
+
+    /// How many segments are to be ready. A store that is full needs some more before it takes
+    /// messages again: otherwise it would be full again a moment later.
+    fn enough_ready(&self) -> usize {
+        let all = self.limits.bytes_max / self.segment_bytes();
+        READY + if self.was_full { all.saturating_sub(SEGMENTS_MIN).min(GAP) } else { 0 }
     }
 
     /// Whether there are fewer segments ahead than there have to be, and no more can be made.
@@ -341,7 +348,8 @@ impl Writer {
     /// Tells the shards when room is short, and when there is enough again.
     fn judge_room(&mut self, posts: &Posts) {
         let is_full = self.is_cramped();
-        if is_full == self.was_full || (self.was_full && self.supply.ready() < READY) {
+        let is_short = self.supply.ready() < self.enough_ready();
+        if is_full == self.was_full || (self.was_full && is_short) {
             return;
         }
         self.was_full = is_full;
@@ -375,6 +383,10 @@ pub(super) fn now() -> WallTime {
 
 /// Bytes of records in a group beyond which no further post is added to it.
 pub(super) const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Segments that have to be ready besides the usual ones until a full store has room again.
+const GAP: usize = 2;
+/// A store of so few segments has no room for a gap.
+const SEGMENTS_MIN: usize = 8;
 const SEGMENT_BYTES_MIN: usize = 1 << 20;
 const SEGMENT_BYTES_MAX: usize = 64 << 20;
 /// How long to wait before looking for room again.

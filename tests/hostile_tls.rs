@@ -60,7 +60,9 @@ fn now() -> Instant {
 /// Waits until this counter below `$SYS/broker` has reached the value, and says what it is then.
 fn await_count(broker: &Broker, topic: &str, value: u64) -> u64 {
     let mut watcher = Client::connect(broker, Version::V5, &format!("watcher of {topic}"));
-    watcher.subscribe(&format!("$SYS/broker/{topic}"), QoS::AtMostOnce);
+    let filter = format!("$SYS/broker/{topic}");
+    // A count may come before SUBACK.
+    watcher.send(&client::subscribe(Version::V5, &filter, QoS::AtMostOnce));
     for _ in 0..COUNTS_MAX {
         let count = watcher.next(|packet| match packet {
             Packet::Publish(publish) => str::from_utf8(publish.payload).unwrap().parse().unwrap(),

@@ -50,7 +50,13 @@ impl Place {
 
     fn bytes(&self) -> u64 {
         let files = fs::read_dir(self.0.join("store")).unwrap();
-        files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+        let length = |file: fs::DirEntry| match file.metadata() {
+            Ok(metadata) => metadata.len(),
+            // The store at work has removed or renamed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => panic!("{error}"),
+        };
+        files.map(|file| length(file.unwrap())).sum()
     }
 }
 

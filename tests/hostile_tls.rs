@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "other tests need more of it")]
 mod broker;
 #[path = "support/client.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
 mod client;
 #[path = "support/tls.rs"]
 mod secure;

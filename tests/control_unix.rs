@@ -10,6 +10,8 @@ mod client;
 #[path = "support/http.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod http;
+#[path = "support/socket_file.rs"]
+mod socket_file;
 #[path = "support/source.rs"]
 mod source;
 
@@ -20,21 +22,14 @@ use std::{
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
         net::{UnixListener, UnixStream},
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{self, Command},
 };
 
 use broker::Broker;
 use client::Client;
 use ringmq::mqtt::Version;
-
-/// A path in a folder that is there.
-fn path(name: &str) -> PathBuf {
-    let name = format!("http-{name}-{}", process::id());
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    drop(fs::remove_file(&path));
-    path
-}
+use socket_file::socket_file;
 
 /// A broker that answers HTTP on this socket.
 fn broker(path: &Path, more: &[&str]) -> Broker {
@@ -58,7 +53,7 @@ const HOST: &str = "Host: localhost";
 
 #[test]
 fn the_owner_of_the_socket_needs_no_token() {
-    let path = path("owner");
+    let path = socket_file("http-owner");
     // The file of a broker that was killed.
     drop(UnixListener::bind(&path).unwrap());
     let mut broker = broker(&path, &["--listen-http=127.0.0.1:0"]);
@@ -91,7 +86,7 @@ fn the_owner_of_the_socket_needs_no_token() {
 
 #[test]
 fn subcommands_use_the_socket() {
-    let path = path("subcommands");
+    let path = socket_file("http-subcommands");
     let broker = broker(&path, &[]);
     let at = format!("unix:{}", path.display());
     let ringmq = |words: &[&str]| {
@@ -114,7 +109,7 @@ fn subcommands_use_the_socket() {
 
 #[test]
 fn a_path_that_is_taken_refuses_the_start() {
-    let taken = path("taken");
+    let taken = socket_file("http-taken");
     let _other = UnixListener::bind(&taken).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
     let flag = format!("--listen-http=unix:{}", taken.display());

@@ -7,6 +7,8 @@ mod broker;
 #[path = "support/client.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod client;
+#[path = "support/counts.rs"]
+mod counts;
 #[path = "support/tls.rs"]
 mod secure;
 #[path = "support/source.rs"]
@@ -15,7 +17,6 @@ mod source;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, TcpStream},
-    str,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -23,7 +24,7 @@ use std::{
 
 use broker::Broker;
 use client::{Client, resident};
-use ringmq::mqtt::{Connect, Delivery, Packet, PacketId, Publish, PublishProperties, QoS, Version};
+use ringmq::mqtt::{Connect, Delivery, Packet, PacketId, Publish, PublishProperties, Version};
 use rustls::{
     HandshakeKind,
     version::{TLS12, TLS13},
@@ -37,8 +38,6 @@ const FLAGS: [&str; 5] = [
     "--connect-timeout=1",
     "--sys-interval=1",
 ];
-/// A counter is told once a second.
-const COUNTS_MAX: usize = 20;
 /// The beginning of a `ClientHello` of 508 bytes.
 const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03half of it";
 
@@ -58,22 +57,10 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Waits until this counter below `$SYS/broker` has reached the value, and says what it is then.
+/// What this counter below `$SYS/broker` is when it has reached the value.
 fn await_count(broker: &Broker, topic: &str, value: u64) -> u64 {
-    let mut watcher = Client::connect(broker, Version::V5, &format!("watcher of {topic}"));
-    let filter = format!("$SYS/broker/{topic}");
-    // A count may come before SUBACK.
-    watcher.send(&client::subscribe(Version::V5, &filter, QoS::AtMostOnce));
-    for _ in 0..COUNTS_MAX {
-        let count = watcher.next(|packet| match packet {
-            Packet::Publish(publish) => str::from_utf8(publish.payload).unwrap().parse().unwrap(),
-            _ => 0,
-        });
-        if let Some(count) = count.filter(|count| *count >= value) {
-            return count;
-        }
-    }
-    panic!("{topic} does not reach {value}")
+    let watcher = Client::connect(broker, Version::V5, &format!("watcher of {topic}"));
+    counts::await_count(watcher, topic, value)
 }
 
 /// A client with a session and this Keep Alive, in seconds; 0 for none.

@@ -7,6 +7,8 @@ mod broker;
 #[path = "support/client.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod client;
+#[path = "support/counts.rs"]
+mod counts;
 #[path = "support/tls.rs"]
 mod secure;
 #[path = "support/source.rs"]
@@ -21,13 +23,13 @@ use std::{
     net::{Ipv4Addr, Shutdown, SocketAddr},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process, str,
+    process,
     time::Duration,
 };
 
 use broker::Broker;
 use client::{Client, connect};
-use ringmq::mqtt::{Connect, Packet, QoS, ReasonCode, Version};
+use ringmq::mqtt::{Connect, Packet, ReasonCode, Version};
 use rustix::net::sockopt::set_socket_linger;
 use rustls::version::TLS13;
 use websocket::{REQUEST, WebSocket, request};
@@ -35,8 +37,6 @@ use websocket::{REQUEST, WebSocket, request};
 const LINE: &[u8] = b"PROXY TCP4 192.0.2.7 10.0.0.1 40000 1883\r\n";
 const FROM_LINE: &str = "peer=192.0.2.7:40000 ";
 const FLAGS: [&str; 3] = ["--proxy-protocol", "--proxy-from=127.0.0.1", "--sys-interval=1"];
-/// A counter is told once a second.
-const COUNTS_MAX: usize = 20;
 
 /// A header of version 2.
 fn binary(command: u8, family: u8, content: &[u8]) -> Vec<u8> {
@@ -84,21 +84,10 @@ fn join(broker: &Broker, header: &[u8], client_id: &str) -> Client {
     client
 }
 
-/// Waits until this counter below `$SYS/broker` has this value.
-fn await_count(broker: &Broker, topic: &str, value: u64) {
-    let mut watcher = join(broker, LINE, &format!("watcher of {topic}"));
-    let filter = format!("$SYS/broker/{topic}");
-    watcher.send(&client::subscribe(Version::V5, &filter, QoS::AtMostOnce));
-    for _ in 0..COUNTS_MAX {
-        let count = watcher.next(|packet| match packet {
-            Packet::Publish(publish) => str::from_utf8(publish.payload).unwrap().parse().unwrap(),
-            _ => 0,
-        });
-        if count == Some(value) {
-            return;
-        }
-    }
-    panic!("{topic} does not reach {value}")
+/// What this counter below `$SYS/broker` is when it has reached the value.
+fn await_count(broker: &Broker, topic: &str, value: u64) -> u64 {
+    let watcher = join(broker, LINE, &format!("watcher of {topic}"));
+    counts::await_count(watcher, topic, value)
 }
 
 /// Whether the broker ends the connection and has sent nothing.
@@ -176,7 +165,7 @@ fn a_stranger_is_closed_whatever_it_says() {
         assert!(is_closed(&mut stranger.stream));
         let line = broker.await_words("the peer is no proxy of this listener");
         assert!(line.contains("peer=127.0.0.9:") && line.contains("--proxy-from"), "{line}");
-        await_count(&broker, "connections/refused/proxy-header", number);
+        assert_eq!(await_count(&broker, "connections/refused/proxy-header", number), number);
     }
     broker.stop();
 }
@@ -191,8 +180,8 @@ fn a_proxy_that_resets_its_connection_at_once_is_no_stranger() {
         // Closing it then resets it.
         set_socket_linger(&check.stream, Some(Duration::ZERO)).unwrap();
     }
-    await_count(&broker, "connections/ended/abrupt", CHECKS);
-    await_count(&broker, "connections/refused/proxy-header", 0);
+    assert_eq!(await_count(&broker, "connections/ended/abrupt", CHECKS), CHECKS);
+    assert_eq!(await_count(&broker, "connections/refused/proxy-header", 0), 0);
     broker.stop();
 }
 
@@ -219,7 +208,7 @@ fn what_is_no_header_is_closed_counted_and_told() {
         let line = broker.await_words("connection ended before CONNECT");
         assert!(line.contains(words) && line.contains("peer=127.0.0.1:"), "{line}");
         if number == cases.len() as u64 {
-            await_count(&broker, "connections/refused/proxy-header", number);
+            assert_eq!(await_count(&broker, "connections/refused/proxy-header", number), number);
         }
     }
     // A header may be the last thing that comes.
@@ -239,7 +228,7 @@ fn a_header_that_comes_late_or_never_ends_the_connection_in_time() {
         let peer = if bytes == LINE { FROM_LINE } else { "peer=127.0.0.1:" };
         assert!(line.contains(peer) && line.contains("--connect-timeout"), "{line}");
     }
-    await_count(&broker, "connections/ended/connect-timeout", 4);
+    assert_eq!(await_count(&broker, "connections/ended/connect-timeout", 4), 4);
     broker.stop();
 }
 

@@ -4,16 +4,18 @@
 #[path = "foreign/broker.rs"]
 #[expect(dead_code, reason = "the foreign clients' tests use the rest of it")]
 mod broker;
+#[path = "support/socket_file.rs"]
+mod socket_file;
 
 use std::{
     fs,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
-    process,
     time::Duration,
 };
 
 use broker::Broker;
+use socket_file::socket_file;
 
 /// A service manager, to which a broker sends states in lines of `NAME=VALUE`.
 struct Manager {
@@ -23,9 +25,7 @@ struct Manager {
 
 impl Manager {
     fn new(name: &str) -> Manager {
-        let file = format!("{name}-{}.sock", process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
-        drop(fs::remove_file(&path));
+        let path = socket_file(&format!("service-{name}"));
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         Manager { socket, path }

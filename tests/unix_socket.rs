@@ -4,6 +4,8 @@
 #[path = "foreign/broker.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod broker;
+#[path = "support/socket_file.rs"]
+mod socket_file;
 
 use std::{
     fs,
@@ -12,11 +14,12 @@ use std::{
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
         net::{UnixListener, UnixStream},
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{self, Command},
 };
 
 use broker::Broker;
+use socket_file::socket_file;
 
 /// A CONNECT of MQTT 3.1.1 with the Client Identifier `a`, and the CONNACK for it.
 const CONNECT: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3C\x00\x01a";
@@ -24,13 +27,6 @@ const CONNACK: &[u8] = b"\x20\x02\x00\x00";
 
 /// Round trips while a listener is removed.
 const ROUNDS_MAX: usize = 10_000;
-
-/// A path in a folder that is there.
-fn path(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", process::id()));
-    drop(fs::remove_file(&path));
-    path
-}
 
 fn broker(path: &Path, more: &[&str]) -> Broker {
     let flag = format!("--listen-unix={}", path.display());
@@ -47,7 +43,7 @@ fn answer(stream: &mut UnixStream, length: usize) -> Vec<u8> {
 
 #[test]
 fn clients_of_this_machine_come_over_a_unix_socket() {
-    let path = path("clients");
+    let path = socket_file("clients");
     // The file of a broker that was killed.
     drop(UnixListener::bind(&path).unwrap());
     let mut broker = broker(&path, &["--unix-mode=600"]);
@@ -76,7 +72,7 @@ fn clients_of_this_machine_come_over_a_unix_socket() {
 
 #[test]
 fn a_path_that_is_taken_refuses_the_start() {
-    let taken = path("taken");
+    let taken = socket_file("taken");
     let other = UnixListener::bind(&taken).unwrap();
     assert_refused(&taken, "another program is listening on this address");
     assert!(fs::metadata(&taken).unwrap().file_type().is_socket());
@@ -101,7 +97,8 @@ fn assert_refused(path: &Path, words: &str) {
 /// A reload adds and removes it like any other listener.
 #[test]
 fn a_reload_makes_and_removes_the_file() {
-    let (first, second, file) = (path("first"), path("second"), path("reload.toml"));
+    let (first, second, file) =
+        (socket_file("first"), socket_file("second"), socket_file("reload.toml"));
     let write = |path: &Path| {
         let text = format!(
             "[[listener]]\naddress = \"127.0.0.1:0\"\n[[listener]]\naddress = \"{}\"\n",

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{
     Contradiction,
+    listeners::check_new,
     values::{parse_host, parse_http_address},
 };
 use crate::transport::Address;
@@ -55,11 +56,7 @@ impl ControlFlags {
         }
         let mut seen = BTreeSet::new();
         for address in &listen_http {
-            let is_any_port = address.ip().is_some_and(|it| it.port() == 0);
-            if !seen.insert(address) && !is_any_port {
-                let address = address.clone();
-                return Err(Contradiction::ListenerTwice { flag: "--listen-http", address });
-            }
+            check_new(&mut seen, "--listen-http", address)?;
             if !address.is_loopback() && http_token_file.is_none() {
                 return Err(Contradiction::NoTokens(address.clone()));
             }

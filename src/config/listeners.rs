@@ -64,11 +64,7 @@ pub(super) fn check(
     let nobody_admitted = anonymous == Anonymous::OnLoopback;
     let mut has_proxied = false;
     for (flag, address) in addresses(network, tls) {
-        // The system chooses another port for each port 0.
-        let is_any_port = address.ip().is_some_and(|it| it.port() == 0);
-        if !seen.insert(address.clone()) && !is_any_port {
-            return Err(Contradiction::ListenerTwice { flag, address });
-        }
+        check_new(&mut seen, flag, &address)?;
         let own = own_settings.iter().find(|own| own.address == address);
         let is_proxied = own.and_then(|own| own.proxied).unwrap_or(network.proxy_protocol);
         if is_proxied && network.proxy_from.is_empty() && address.ip().is_some() {
@@ -88,6 +84,21 @@ pub(super) fn check(
     let names_users = network.proxy_user_from_cn;
     needs(names_users, "--proxy-user-from-cn", has_proxied, "--proxy-protocol")?;
     check_websocket(network, tls)
+}
+
+/// Notes the address of a listener. An error if another listener has it.
+pub(super) fn check_new(
+    seen: &mut BTreeSet<Address>,
+    flag: &'static str,
+    address: &Address,
+) -> Result<(), Contradiction> {
+    // The system chooses another port for each port 0.
+    let is_any_port = address.ip().is_some_and(|it| it.port() == 0);
+    if seen.insert(address.clone()) || is_any_port {
+        Ok(())
+    } else {
+        Err(Contradiction::ListenerTwice { flag, address: address.clone() })
+    }
 }
 
 /// All addresses with their flags.

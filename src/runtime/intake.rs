@@ -52,12 +52,14 @@ impl<B: Brain> EventLoop<B> {
         }
         if !connection.transport.is_transparent() {
             let protocol = &self.listeners.listener(connection.listener).protocol;
+            let mut is_transparent = false;
             if connection.transport.awaits_header() {
                 let header = self.driver.receive_header(id, bytes, protocol, &mut self.brain);
                 let Some(taken) = header else { return };
                 bytes = &mut bytes[taken..];
+                is_transparent = self.driver.present(id).transport.is_transparent();
             }
-            if !self.driver.present(id).transport.is_transparent() {
+            if !is_transparent {
                 if !self.driver.hold_handshake(id, bytes) {
                     self.driver.unwrap(id, bytes, protocol, &mut self.brain);
                 }

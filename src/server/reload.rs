@@ -51,20 +51,19 @@ impl Reload {
         // One that comes later has sent a signal of its own.
         let asked = self.orders.as_ref().map(Orders::take).unwrap_or_default();
         service::reloading();
-        let done = self.read_again(reloader);
-        let words = if let Err(error) = &done {
-            let words = format!("the configuration stays as it was: {error:#}");
-            error!("SIGHUP: {words}");
-            words
-        } else {
-            let words = "the configuration was read again, with all its files".to_owned();
-            info!("SIGHUP: {words}");
-            words
+        let done = self.read_again(reloader).map_err(|error| format!("{error:#}"));
+        let words = match &done {
+            Ok(()) => "the configuration was read again, with all its files".to_owned(),
+            Err(fault) => format!("the configuration stays as it was: {fault}"),
         };
+        if done.is_ok() {
+            info!("SIGHUP: {words}");
+        } else {
+            error!("SIGHUP: {words}");
+        }
         service::reloaded(&words);
-        let said = done.map_err(|error| format!("{error:#}"));
         for outcome in asked {
-            outcome(said.clone());
+            outcome(done.clone());
         }
     }
 

@@ -44,6 +44,11 @@ impl Place {
         }
     }
 
+    /// Of a store that becomes full soon.
+    fn small(&self) -> StoreConfig {
+        StoreConfig { segment_bytes: Some(64 << 10), bytes_max: 1 << 20, ..self.config() }
+    }
+
     pub(super) fn segment(&self, number: u32) -> PathBuf {
         self.0.join(format!("store/{number}.seg"))
     }
@@ -92,11 +97,16 @@ impl Running {
 
     /// Waits for the bell of a shard until this is safe, or the store has failed.
     fn wait(&self, shard: usize, mark: Mark) {
+        self.listen_until(shard, |store| {
+            store.durable() >= mark || store.condition() == StoreCondition::Failed
+        });
+    }
+
+    /// Waits for the bell of a shard until this holds.
+    fn listen_until(&self, shard: usize, holds: impl Fn(&StoreHandle) -> bool) {
         use std::io::Read;
         let me = ShardId::new(shard).unwrap();
-        while self.handles[shard].durable() < mark
-            && self.handles[shard].condition() != StoreCondition::Failed
-        {
+        while !holds(&self.handles[shard]) {
             self.bells.listen(me).read_exact(&mut [0; 1]).unwrap();
         }
     }
@@ -115,10 +125,7 @@ impl Running {
     }
 
     fn wait_for_room(&self) {
-        use std::io::Read;
-        while self.handles[0].condition() != StoreCondition::Running {
-            self.bells.listen(ShardId::FIRST).read_exact(&mut [0; 1]).unwrap();
-        }
+        self.listen_until(0, |store| store.condition() == StoreCondition::Running);
     }
 }
 
@@ -297,8 +304,7 @@ fn a_log_of_what_has_ended_is_cleaned() {
 #[test]
 fn a_full_store_says_so_and_goes_on_when_there_is_room_again() {
     let place = Place::new();
-    let config =
-        StoreConfig { segment_bytes: Some(64 << 10), bytes_max: 1 << 20, ..place.config() };
+    let config = place.small();
     let mut running = Running::start(open(&config, 1).unwrap().store);
     running.post(0, &[session(1)]);
     let next = running.fill(1);
@@ -320,8 +326,7 @@ fn a_full_store_says_so_and_goes_on_when_there_is_room_again() {
 #[test]
 fn a_store_that_was_full_has_room_for_more_than_a_moment() {
     let place = Place::new();
-    let config =
-        StoreConfig { segment_bytes: Some(64 << 10), bytes_max: 1 << 20, ..place.config() };
+    let config = place.small();
     let mut running = Running::start(open(&config, 1).unwrap().store);
     running.post(0, &[session(1)]);
     let next = running.fill(1);

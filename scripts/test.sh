@@ -36,6 +36,9 @@ install_debian_packages() {
     has node || missing+=(nodejs)
     has npm || missing+=(npm)
     has valgrind || missing+=(valgrind)
+    has groff || missing+=(groff-base)
+    has zsh || missing+=(zsh)
+    has fish || missing+=(fish)
     [[ ${#missing[@]} -eq 0 ]] || apt_install "${missing[@]}"
 }
 

@@ -34,6 +34,8 @@ fn main() -> ExitCode {
         Ok(Order::Users(order)) => ended(commands::change_users(&order)),
         Ok(Order::Remote(order)) => ended(remote(&order)),
         Ok(Order::Import(file)) => ended(import(&file)),
+        Ok(Order::Completions(shell)) => ended(print(&shell.completions())),
+        Ok(Order::Man(directory)) => ended(commands::write_man_pages(&directory)),
         Err(error) => {
             eprintln!("ringmq: {error}");
             ExitCode::from(error.exit_status())
@@ -60,8 +62,11 @@ fn store(order: &StoreOrder) -> ExitCode {
 }
 
 fn remote(order: &RemoteOrder) -> anyhow::Result<()> {
-    let lines = commands::ask_remote(order)?;
-    io::stdout().lock().write_all(lines.as_bytes())?;
+    print(commands::ask_remote(order)?.as_bytes())
+}
+
+fn print(text: &[u8]) -> anyhow::Result<()> {
+    io::stdout().lock().write_all(text)?;
     Ok(())
 }
 
@@ -70,8 +75,7 @@ fn import(file: &Path) -> anyhow::Result<()> {
     for remark in imported.remarks {
         eprintln!("ringmq: {remark}");
     }
-    io::stdout().lock().write_all(imported.toml.as_bytes())?;
-    Ok(())
+    print(imported.toml.as_bytes())
 }
 
 fn check(config: &Config) -> ExitCode {

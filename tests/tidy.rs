@@ -91,6 +91,8 @@ const CAPTIVE: &[(&str, &[&str])] = &[
     ("crc32c", &["src/storage/"]),
     ("signal_hook", &["src/runtime/", "src/server", "src/main.rs"]),
     ("clap", &["src/config/"]),
+    ("clap_complete", &["src/config/"]),
+    ("clap_mangen", &["src/config/"]),
     ("bytesize", &["src/config/"]),
     ("httparse", &["src/transport/"]),
     ("sha1", &["src/transport/"]),

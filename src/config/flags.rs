@@ -7,6 +7,7 @@ use clap::{Arg, ArgMatches, Args, Command, Subcommand, value_parser};
 use super::{
     control::ControlFlags,
     cpus::CpuList,
+    documents::{Shell, man_command},
     keys::{FILE_FLAG, with_switches},
     listener::OwnSettings,
     remote::RemoteOrder,
@@ -46,11 +47,31 @@ pub(super) fn command_line() -> Command {
         .subcommand(PasswdFlags::augment_args(Command::new(PASSWD)).max_term_width(WIDTH))
         .subcommand(ScramFlags::augment_args(Command::new(SCRAM)).max_term_width(WIDTH))
         .subcommand(Command::new(IMPORT).about(IMPORT_ABOUT).arg(conf_file()).max_term_width(WIDTH))
+        .subcommand(completions())
+        .subcommand(man_command())
+}
+
+fn completions() -> Command {
+    let command = Command::new(COMPLETIONS).about(COMPLETIONS_ABOUT).max_term_width(WIDTH);
+    command.arg(
+        Arg::new(SHELL)
+            .value_name("SHELL")
+            .value_parser(value_parser!(Shell))
+            .required(true)
+            .help("The shell"),
+    )
+}
+
+/// The shell of `ringmq completions`.
+pub(super) fn shell(matches: &ArgMatches) -> Shell {
+    matches.get_one(SHELL).copied().expect("clap requires it")
 }
 
 fn store() -> Command {
-    let command = Command::new(STORE).about(STORE_ABOUT).max_term_width(WIDTH);
-    StoreOrder::augment_subcommands(command).subcommand_required(true).arg_required_else_help(true)
+    StoreOrder::augment_subcommands(Command::new(STORE).max_term_width(WIDTH))
+        .about(STORE_ABOUT)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
 }
 
 /// The flags of a broker alone.
@@ -85,12 +106,14 @@ pub(super) fn import_file(matches: &ArgMatches) -> PathBuf {
 }
 
 const CONF_FILE: &str = "file";
+const SHELL: &str = "shell";
 pub(super) const RUN: &str = "run";
 pub(super) const CHECK: &str = "check";
 pub(super) const STORE: &str = "store";
 pub(super) const PASSWD: &str = "passwd";
 pub(super) const SCRAM: &str = "scram";
 pub(super) const IMPORT: &str = "import";
+pub(super) const COMPLETIONS: &str = "completions";
 pub(super) const STATUS: &str = "status";
 pub(super) const CLIENTS: &str = "clients";
 pub(super) const KICK: &str = "kick";
@@ -108,6 +131,8 @@ const SOURCES: &str = "Each flag is also a key of the configuration file, and a 
 const IMPORT_ABOUT: &str = "Prints the configuration file of ringmq that does what a \
                             mosquitto.conf does, and says on standard error which directives have \
                             no equivalent";
+const COMPLETIONS_ABOUT: &str = "Prints what completes this command in a shell. Packages bring \
+                                 it along";
 /// Columns of the help, at most.
 const WIDTH: usize = 100;
 

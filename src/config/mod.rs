@@ -8,6 +8,7 @@
 
 mod control;
 mod cpus;
+mod documents;
 mod file;
 mod fixed;
 mod flags;
@@ -33,6 +34,7 @@ use thiserror::Error;
 
 pub use self::{
     control::ControlOptions,
+    documents::{ManPage, Shell, man_pages},
     file::FileFault,
     listener::OwnSettings,
     listeners::ProxyOptions,
@@ -46,10 +48,11 @@ pub use self::{
 };
 use self::{
     cpus::CpuList,
+    documents::{MAN, man_directory},
     flags::{
-        AccessFlags, CHECK, CLIENTS, Flags, IMPORT, KICK, LimitFlags, NetworkFlags, OfferFlags,
-        PASSWD, ReferralFlags, SCRAM, STATUS, STORE, ShardFlags, SharingFlags, StoreFlags,
-        TuningFlags, broker_flags, command_line, import_file,
+        AccessFlags, CHECK, CLIENTS, COMPLETIONS, Flags, IMPORT, KICK, LimitFlags, NetworkFlags,
+        OfferFlags, PASSWD, ReferralFlags, SCRAM, STATUS, STORE, ShardFlags, SharingFlags,
+        StoreFlags, TuningFlags, broker_flags, command_line, import_file, shell,
     },
     keys::Key,
     tls::TlsFlags,
@@ -88,6 +91,10 @@ pub enum Order {
     Remote(RemoteOrder),
     /// Translate a configuration file of mosquitto.
     Import(PathBuf),
+    /// Print the completions of a shell.
+    Completions(Shell),
+    /// Write the man pages to this directory.
+    Man(PathBuf),
 }
 
 impl Order {
@@ -104,6 +111,8 @@ impl Order {
             Some((PASSWD, matches)) => Ok(Order::Users(users::<PasswdFlags>(matches).into())),
             Some((SCRAM, matches)) => Ok(Order::Users(users::<ScramFlags>(matches).into())),
             Some((IMPORT, matches)) => Ok(Order::Import(import_file(matches))),
+            Some((COMPLETIONS, matches)) => Ok(Order::Completions(shell(matches))),
+            Some((MAN, matches)) => Ok(Order::Man(man_directory(matches))),
             Some((STATUS | CLIENTS | KICK, _)) => {
                 let order = RemoteOrder::from_arg_matches(&matches);
                 Ok(Order::Remote(order.unwrap_or_else(|error| error.exit())))

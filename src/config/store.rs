@@ -34,6 +34,7 @@ pub enum StoreOrder {
 /// A directory as `--data-dir` names it.
 #[derive(Args, Clone, Debug)]
 pub struct DataDir {
+    /// The data directory
     #[arg(value_name = "DIR")]
     pub path: PathBuf,
 }

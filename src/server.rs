@@ -60,6 +60,8 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
     let begin =
         |options| store::begin(options, config.shards(), new_seed, (started_at, wall_clock));
     let begun = config.store.as_ref().map(begin).transpose()?;
+    // Its folder may be that of the store, which is there now, and is ours.
+    let control = control::open_own_socket(control, config);
     let seed = begun.as_ref().map_or_else(|| Seed::new(new_seed), |begun| begun.seed);
     let template = Settings {
         shard: ShardId::FIRST,

@@ -5,6 +5,7 @@
 
 mod import;
 mod manual;
+mod place;
 mod prompt;
 mod remote;
 mod users;

@@ -1,21 +1,12 @@
 //! `ringmq status`, `ringmq clients` and `ringmq kick`: asks a running broker over HTTP.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    io::{Read, Write},
-    net::TcpStream,
-    os::unix::net::UnixStream,
-    time::Duration,
-};
+use std::{fmt::Write as _, fs};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
-use crate::{
-    config::{Remote, RemoteOrder},
-    transport::Address,
-};
+use super::place;
+use crate::config::{Remote, RemoteOrder};
 
 /// Does it, and returns what to print.
 pub fn ask_remote(order: &RemoteOrder) -> Result<String> {
@@ -92,8 +83,9 @@ fn line_of(client: &Value) -> String {
 /// The body of the answer. An error says what the broker says.
 fn request(remote: &Remote, method: &str, path: &str) -> Result<String> {
     let token = token(remote)?;
-    let answer = send(remote, &format!("{method} {path}"), token.as_deref())
-        .with_context(|| format!("no broker answers HTTP at {} (--at)", remote.at))?;
+    let place = place::of(remote)?;
+    let answer = place::send(&place, &format!("{method} {path}"), token.as_deref())
+        .with_context(|| format!("no broker answers HTTP at {place} (--at)"))?;
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status.starts_with('2') {
@@ -101,33 +93,6 @@ fn request(remote: &Remote, method: &str, path: &str) -> Result<String> {
     }
     let problem: Value = serde_json::from_str(body).unwrap_or_default();
     Err(anyhow!("{}", problem["detail"].as_str().unwrap_or(status).to_owned()))
-}
-
-fn send(remote: &Remote, line: &str, token: Option<&str>) -> Result<String> {
-    let host = remote.at.ip().map_or_else(|| "localhost".to_owned(), |address| address.to_string());
-    let mut head = format!("{line} HTTP/1.0\r\nHost: {host}\r\n");
-    if let Some(token) = token {
-        write!(head, "Authorization: Bearer {token}\r\n")?;
-    }
-    match &remote.at {
-        Address::Ip(address) => {
-            let stream = TcpStream::connect_timeout(address, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            exchange(stream, &head)
-        }
-        Address::Unix(path) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            exchange(stream, &head)
-        }
-    }
-}
-
-fn exchange(mut stream: impl Read + Write, head: &str) -> Result<String> {
-    stream.write_all(format!("{head}\r\n").as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 /// The first token of an admin, or else the first one.
@@ -177,7 +142,6 @@ const STATUS: [(&str, &str); 13] = [
     ("messages dropped", "ringmq_messages_dropped_total"),
     ("bytes of memory", "ringmq_memory_bytes"),
 ];
-const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,10 @@
 //! The flags of the control thread.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
 
@@ -29,22 +33,75 @@ pub(super) struct ControlFlags {
     /// none on a loopback address; any name elsewhere]
     #[arg(long, value_name = "NAME", value_parser = parse_host)]
     http_host: Vec<String>,
+    /// The Unix socket that `ringmq status`, `ringmq clients` and `ringmq kick` find by themselves:
+    /// `auto` makes it as ringmq.sock in the run directory of the service manager
+    /// (`RUNTIME_DIRECTORY`), or else in --data-dir; without either there is none. `off` makes
+    /// none.
+    /// It is as one of --listen-http, with the mode 600
+    #[arg(long, value_name = "auto|off", default_value = "auto", value_parser = parse_own_socket)]
+    control_socket: OwnSocket,
 }
+
+/// Whether the broker makes a control socket of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OwnSocket {
+    /// Where there is a folder for it.
+    Auto,
+    Off,
+}
+
+fn parse_own_socket(text: &str) -> Result<OwnSocket, String> {
+    match text {
+        "auto" => Ok(OwnSocket::Auto),
+        "off" => Ok(OwnSocket::Off),
+        _ => Err("neither auto nor off: --listen-http unix:PATH makes one elsewhere".to_owned()),
+    }
+}
+
+/// The folders in which the broker may make its control socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Folders<'a> {
+    pub(super) run: Option<&'a Path>,
+    pub(super) data: Option<&'a Path>,
+}
+
+impl Folders<'_> {
+    fn socket(self) -> Option<PathBuf> {
+        self.run.or(self.data).map(|folder| folder.join(SOCKET_NAME))
+    }
+}
+
+/// The name of the control socket in its folder.
+pub(super) const SOCKET_NAME: &str = "ringmq.sock";
 
 /// Where the control thread listens, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlOptions {
-    /// At least one.
+    /// At least one, or `own_socket`.
     pub addresses: Vec<Address>,
+    /// The control socket that nobody has asked for. The broker runs without it if it cannot be
+    /// made.
+    pub own_socket: Option<Arc<Path>>,
     pub token_file: Option<PathBuf>,
     /// In lower case.
     pub hosts: Vec<String>,
 }
 
 impl ControlFlags {
-    pub(super) fn options(self) -> Result<Option<ControlOptions>, Contradiction> {
-        let ControlFlags { listen_http, http_token_file, http_host } = self;
-        if listen_http.is_empty() {
+    pub(super) fn options(
+        self,
+        folders: Folders<'_>,
+    ) -> Result<Option<ControlOptions>, Contradiction> {
+        let ControlFlags { listen_http, http_token_file, http_host, control_socket } = self;
+        let own_socket = folders.socket().filter(|_| control_socket == OwnSocket::Auto);
+        let own_socket: Option<Arc<Path>> = own_socket.map(Arc::from);
+        let is_own = |address: &Address| match address {
+            Address::Unix(path) => own_socket.as_ref() == Some(path),
+            Address::Ip(_) => false,
+        };
+        let is_asked_for = listen_http.iter().any(is_own);
+        let own_socket = own_socket.filter(|_| !is_asked_for);
+        if listen_http.is_empty() && own_socket.is_none() {
             let given = [
                 (http_token_file.is_some(), "--http-token-file"),
                 (!http_host.is_empty(), "--http-host"),
@@ -63,6 +120,7 @@ impl ControlFlags {
         }
         Ok(Some(ControlOptions {
             addresses: listen_http,
+            own_socket,
             token_file: http_token_file,
             hosts: http_host,
         }))
@@ -71,10 +129,13 @@ impl ControlFlags {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, path::Path};
+    use std::net::SocketAddr;
 
     use super::*;
-    use crate::config::tests::{accepted, contradiction};
+    use crate::config::{
+        Config,
+        tests::{accepted, contradiction, flags as flags_of},
+    };
 
     fn ip(text: &str) -> Address {
         text.parse::<SocketAddr>().unwrap().into()
@@ -91,6 +152,26 @@ mod tests {
         let both = accepted("--listen-http unix:/run/a.sock --listen-http 1").control.unwrap();
         let socket = Address::Unix(Path::new("/run/a.sock").into());
         assert_eq!(both.addresses, [socket, ip("127.0.0.1:1")]);
+    }
+
+    #[test]
+    fn the_control_socket_is_in_the_run_directory_or_in_the_data_directory() {
+        let socket = |flags: &str, run: Option<&str>| {
+            let mut flags = flags_of(flags);
+            flags.run_directory = run.map(PathBuf::from);
+            let config = Config::new(flags, &"0".parse().unwrap()).unwrap();
+            config.control.and_then(|control| control.own_socket)
+        };
+        let at = |path: &str| Some(Arc::from(Path::new(path)));
+        assert_eq!(socket("", None), None);
+        assert_eq!(socket("--listen-http 1", None), None);
+        assert_eq!(socket("--data-dir /d", None), at("/d/ringmq.sock"));
+        assert_eq!(socket("--data-dir /d", Some("/run/r")), at("/run/r/ringmq.sock"));
+        assert_eq!(socket("--listen-http 1", Some("/run/r")), at("/run/r/ringmq.sock"));
+        assert_eq!(socket("--data-dir /d --control-socket off", Some("/run/r")), None);
+        assert_eq!(socket("--data-dir /d --listen-http unix:/d/ringmq.sock", None), None);
+        let tokens = accepted("--data-dir /d --http-token-file t").control.unwrap();
+        assert!(tokens.addresses.is_empty() && tokens.token_file.is_some());
     }
 
     #[test]

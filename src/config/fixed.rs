@@ -8,7 +8,8 @@ impl Config {
         let buffers = |config: &Config| (config.receive_buffers, config.receive_buffer_bytes);
         let times = |config: &Config| (config.packet_timeout, config.stalled_timeout);
         let control = |config: &Config| {
-            config.control.clone().map(|control| (control.addresses, control.hosts))
+            let options = config.control.clone();
+            options.map(|control| (control.addresses, control.own_socket, control.hosts))
         };
         [
             ("--shards or --cpus", self.shard_cpus != new.shard_cpus),
@@ -23,7 +24,7 @@ impl Config {
             ("--recv-buffers or --recv-buffer-size", buffers(self) != buffers(new)),
             ("--ring-entries", self.ring_entries != new.ring_entries),
             ("--data-dir or another setting of the store", self.store != new.store),
-            ("--listen-http or --http-host", control(self) != control(new)),
+            ("--listen-http, --control-socket or --http-host", control(self) != control(new)),
             ("--log-format", self.log_format != new.log_format),
         ]
         .into_iter()

@@ -145,6 +145,9 @@ pub(super) struct Flags {
     /// All of them in words.
     #[arg(skip)]
     pub(super) settings: Vec<Setting>,
+    /// The folder that the service manager has made for what lasts as long as the process.
+    #[arg(skip)]
+    pub(super) run_directory: Option<PathBuf>,
     #[command(flatten, next_help_heading = "Network")]
     pub(super) network: NetworkFlags,
     #[command(flatten, next_help_heading = "TLS")]

@@ -47,6 +47,7 @@ pub use self::{
     values::{DurabilityMode, LogFormat},
 };
 use self::{
+    control::Folders,
     cpus::CpuList,
     documents::{MAN, man_directory},
     flags::{
@@ -239,6 +240,8 @@ impl Config {
         let (tls, tuning, control, log) = (flags.tls, flags.tuning, flags.control, flags.log);
         let (own_settings, settings) = (flags.own_settings, flags.settings);
         check_limits(&limits)?;
+        let data_dir = store.data_dir.clone();
+        let folders = Folders { run: flags.run_directory.as_deref(), data: data_dir.as_deref() };
         let anonymous = anonymous(&access, &tls, &network);
         listeners::check(&network, &tls, anonymous, &own_settings)?;
         let shard_cpus = shard_cpus(&shards, available)?;
@@ -271,7 +274,7 @@ impl Config {
             receive_buffers,
             receive_buffer_bytes,
             ring_entries,
-            control: control.options()?,
+            control: control.options(folders)?,
             sys_interval: Some(tuning.sys_interval).filter(|interval| !interval.is_zero()),
             log_filter: log.filter,
             log_format: log.format,

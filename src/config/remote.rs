@@ -1,10 +1,17 @@
 //! The flags of `ringmq status`, `ringmq clients` and `ringmq kick`.
 
-use std::path::PathBuf;
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand};
 
-use super::values::parse_http_address;
+use super::{
+    control::SOCKET_NAME,
+    source::{RUN_DIRECTORY, first_path},
+    values::parse_http_address,
+};
 use crate::transport::Address;
 
 /// What to ask of a running broker, over HTTP.
@@ -33,11 +40,30 @@ pub enum RemoteOrder {
 /// Where the broker answers HTTP.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
-    /// Address of its --listen-http, also unix:PATH
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9883")]
-    #[arg(value_parser = parse_http_address)]
-    pub at: Address,
+    /// Address of its --listen-http, also unix:PATH [default: its control socket, in /run/ringmq or
+    /// /var/lib/ringmq; if there is none 127.0.0.1:9883]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_http_address)]
+    pub at: Option<Address>,
     /// Its --http-token-file, whose first token of an admin is shown, or else the first one
     #[arg(long, value_name = "FILE")]
     pub http_token_file: Option<PathBuf>,
+}
+
+impl Remote {
+    /// Where a broker has its control socket if nobody has said anything else.
+    pub fn usual_sockets() -> [Address; 2] {
+        let folder = |variable: &str, usual: &str| {
+            let named = env::var_os(variable).as_deref().and_then(first_path);
+            named.unwrap_or_else(|| PathBuf::from(usual))
+        };
+        let run = folder(RUN_DIRECTORY, "/run/ringmq");
+        let data = folder("RINGMQ_DATA_DIR", "/var/lib/ringmq");
+        [run, data]
+            .map(|folder: PathBuf| Address::Unix(Path::new(&folder).join(SOCKET_NAME).into()))
+    }
+
+    /// Where it answers HTTP then.
+    pub fn usual_address() -> Address {
+        parse_http_address("localhost").expect("it is an address")
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     error::Error as _,
     ffi::{OsStr, OsString},
     fmt, fs, io, iter,
@@ -32,6 +33,8 @@ pub struct Source {
     /// Those that begin with `RINGMQ_` and have a value.
     variables: BTreeMap<String, OsString>,
     file: Option<PathBuf>,
+    /// What the service manager has made for the process.
+    run_directory: Option<PathBuf>,
 }
 
 /// Values by their place in the list of keys.
@@ -64,13 +67,15 @@ impl Source {
         };
         let given = keys.iter().enumerate().filter(|(_, key)| is_given(&key.id));
         let given = given.map(|(place, key)| (place, values(&key.id))).collect();
-        let variables: BTreeMap<String, OsString> = variables
+        let mut variables: BTreeMap<String, OsString> = variables
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-            .filter(|(name, value)| name.starts_with(VARIABLE_PREFIX) && !value.is_empty())
+            .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX) || name == RUN_DIRECTORY)
+            .filter(|(_, value)| !value.is_empty())
             .collect();
+        let run_directory = variables.remove(RUN_DIRECTORY).as_deref().and_then(first_path);
         let file = variables.get(FILE_VARIABLE).map(PathBuf::from);
         let file = matches.get_one::<PathBuf>(FILE_FLAG).cloned().or(file);
-        Source { given, variables, file }
+        Source { given, variables, file, run_directory }
     }
 
     /// The configuration file, if there is one.
@@ -103,6 +108,7 @@ impl Source {
             listener.add_to(&mut flags).expect("the file was checked when it was read");
         }
         flags.settings = settings(&command, &keys, &all, &sources);
+        flags.run_directory.clone_from(&self.run_directory);
         Ok(flags)
     }
 
@@ -267,11 +273,18 @@ impl fmt::Display for Faults<'_> {
     }
 }
 
+/// The first of the paths that a variable names, with colons between them.
+pub(super) fn first_path(paths: &OsStr) -> Option<PathBuf> {
+    env::split_paths(paths).find(|path| !path.as_os_str().is_empty())
+}
+
+/// The variable in which a service manager says which folders it has made for the process.
+pub(super) const RUN_DIRECTORY: &str = "RUNTIME_DIRECTORY";
 const FILE_VARIABLE: &str = "RINGMQ_CONFIG";
 
 #[cfg(test)]
 mod tests {
-    use std::{env, process};
+    use std::process;
 
     use super::*;
     use crate::config::flags::command_line;

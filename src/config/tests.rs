@@ -19,7 +19,7 @@ fn config(arguments: &str) -> Result<Config, Contradiction> {
     Config::new(flags(arguments), &AVAILABLE.parse().expect("a list of CPUs"))
 }
 
-fn flags(arguments: &str) -> Flags {
+pub(super) fn flags(arguments: &str) -> Flags {
     let matches = command_line().try_get_matches_from(words(arguments));
     let matches = matches.expect("each flag by itself is in range");
     Source::new(&matches, iter::empty()).read().expect("there is no file")

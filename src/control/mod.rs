@@ -73,12 +73,17 @@ pub struct Control {
 impl Control {
     /// Takes the addresses. Connections wait until the thread has started.
     pub fn bind(options: Options) -> Result<Control, ControlFault> {
-        let bind = |address: &Address| {
-            let fault = |error| ControlFault::Listen { address: address.clone(), error };
-            Socket::bind(address).map_err(fault)
-        };
-        let sockets = options.addresses.iter().map(bind).collect::<Result<_, _>>()?;
-        Ok(Control { sockets, gate: Arc::new(Gate::new(options)) })
+        let addresses = options.addresses.clone();
+        let mut control = Control { sockets: Vec::new(), gate: Arc::new(Gate::new(options)) };
+        addresses.iter().try_for_each(|address| control.listen(address))?;
+        Ok(control)
+    }
+
+    /// Takes one more address.
+    pub fn listen(&mut self, address: &Address) -> Result<(), ControlFault> {
+        let fault = |error| ControlFault::Listen { address: address.clone(), error };
+        self.sockets.push(Socket::bind(address).map_err(fault)?);
+        Ok(())
     }
 
     /// The addresses, with the ports that the system has picked.

@@ -49,6 +49,9 @@ fn tell(out: &mut String, config: &Config, files: &Files) -> fmt::Result {
     for address in config.control.iter().flat_map(|control| &control.addresses) {
         writeln!(out, "would listen on http://{address}")?;
     }
+    if let Some(path) = config.control.as_ref().and_then(|control| control.own_socket.as_ref()) {
+        writeln!(out, "would listen on http://unix:{}", path.display())?;
+    }
     if let Some(passwords) = &files.passwords {
         writeln!(out, "users in the password file: {}", passwords.len())?;
     }

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use signal_hook::{consts::SIGHUP, low_level};
-use tracing::error;
+use tracing::{error, warn};
 
 use super::log::LogFilter;
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     config::{self, Config},
     control::{Control, Options, Outcome, Running, Setting, Steering, Tokens},
     runtime::Started,
+    transport::Address,
 };
 
 /// Takes the addresses, if there is to be a control thread.
@@ -29,6 +30,19 @@ pub(super) fn bind(config: &Config) -> Result<Option<Control>> {
     let failures = Failures::new(Seed::new(seed));
     let (addresses, hosts) = (options.addresses.clone(), options.hosts.clone());
     Ok(Some(Control::bind(Options { addresses, hosts, tokens, failures })?))
+}
+
+/// Takes the address of the control socket that nobody has asked for. `None`: there is to be no
+/// control thread, because the socket cannot be made and there is no other address.
+pub(super) fn open_own_socket(control: Option<Control>, config: &Config) -> Option<Control> {
+    let own = config.control.as_ref().and_then(|options| options.own_socket.clone());
+    let mut control = control?;
+    let Some(path) = own else { return Some(control) };
+    if let Err(fault) = control.listen(&Address::Unix(path)) {
+        warn!("there is no control socket (--control-socket): {fault}");
+    }
+    let has_any = control.addresses().next().is_some();
+    has_any.then_some(control)
 }
 
 /// The tokens of the file that the configuration names.

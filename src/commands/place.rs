@@ -1,0 +1,80 @@
+//! Where a running broker is reached, and one request there.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Read, Write},
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+
+use crate::{config::Remote, transport::Address};
+
+/// The address that was named, or else the only usual one at which a broker answers.
+pub(super) fn of(remote: &Remote) -> Result<Address> {
+    match &remote.at {
+        Some(at) => Ok(at.clone()),
+        None => find(Remote::usual_sockets(), Remote::usual_address()),
+    }
+}
+
+/// One of the control sockets, if one program alone listens on any; or else this address.
+fn find(sockets: [Address; 2], last: Address) -> Result<Address> {
+    let mut looked = String::new();
+    let mut found = Vec::new();
+    for place in sockets {
+        match Stream::open(&place) {
+            Ok(_) => found.push(place),
+            Err(error) => write!(looked, "\n  {place}: {error}")?,
+        }
+    }
+    match &found[..] {
+        [] => {}
+        [place] => return Ok(place.clone()),
+        [one, other, ..] => bail!("brokers answer at {one} and at {other}: say which by --at"),
+    }
+    let Err(error) = Stream::open(&last) else { return Ok(last) };
+    bail!("no broker answers at the usual places: say where by --at{looked}\n  {last}: {error}");
+}
+
+/// Sends the line of a request, such as `GET /metrics`, and returns the whole answer.
+pub(super) fn send(place: &Address, line: &str, token: Option<&str>) -> Result<String> {
+    let host = place.ip().map_or_else(|| "localhost".to_owned(), |address| address.to_string());
+    let mut head = format!("{line} HTTP/1.0\r\nHost: {host}\r\n");
+    if let Some(token) = token {
+        write!(head, "Authorization: Bearer {token}\r\n")?;
+    }
+    let mut stream = Stream::open(place)?;
+    stream.0.write_all(format!("{head}\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.0.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+trait ReadWrite: Read + Write {}
+
+impl<T: Read + Write> ReadWrite for T {}
+
+/// A connection to a broker.
+struct Stream(Box<dyn ReadWrite>);
+
+impl Stream {
+    fn open(place: &Address) -> io::Result<Stream> {
+        Ok(match place {
+            Address::Ip(address) => {
+                let stream = TcpStream::connect_timeout(address, PATIENCE)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                Stream(Box::new(stream))
+            }
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                Stream(Box::new(stream))
+            }
+        })
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);

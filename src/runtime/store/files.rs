@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FallocateFlags, OFlags, fallocate, statvfs},
+    fs::{FallocateFlags, OFlags, fallocate},
     io::Errno,
 };
 use tracing::info;
@@ -94,13 +94,6 @@ impl Directory {
 
     fn open_direct(&self, path: &Path) -> io::Result<File> {
         private().read(true).write(true).custom_flags(direct_flag(self.direct)).open(path)
-    }
-
-    /// Bytes that this process may still write to the disk. A file system that does not say has
-    /// enough.
-    pub(super) fn disk_left(&self) -> usize {
-        let Ok(disk) = statvfs(&self.path) else { return usize::MAX };
-        usize::try_from(disk.f_bavail.saturating_mul(disk.f_frsize)).unwrap_or(usize::MAX)
     }
 
     /// The paths of files with this extension.

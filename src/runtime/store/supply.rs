@@ -23,8 +23,6 @@ pub(super) struct Ready {
     pub(super) file: File,
     /// Bytes of the file.
     pub(super) bytes: usize,
-    /// Bytes that the disk still had for others when this one was made.
-    disk_left: usize,
 }
 
 /// The segments that come next.
@@ -38,8 +36,6 @@ pub(super) struct Supply {
     header: SegmentHeader,
     next: u32,
     is_ordered: bool,
-    /// Bytes that the disk had left when the latest segment was made.
-    disk_left: usize,
     /// Why the last order was not filled.
     shortage: Option<io::Error>,
 }
@@ -70,7 +66,6 @@ impl Supply {
             header,
             next: header.number,
             is_ordered: false,
-            disk_left: usize::MAX,
             shortage: None,
         })
     }
@@ -105,7 +100,6 @@ impl Supply {
             Ok(ready) => {
                 self.next = number + 1;
                 self.shortage = None;
-                self.disk_left = ready.disk_left;
                 self.ready.push_back(ready);
             }
             Err(error) => self.shortage = Some(error),
@@ -123,10 +117,6 @@ impl Supply {
     /// Bytes of all segments that are ready.
     pub(super) fn bytes(&self) -> usize {
         self.ready.iter().map(|ready| ready.bytes).sum()
-    }
-
-    pub(super) fn disk_left(&self) -> usize {
-        self.disk_left
     }
 
     /// Why there are fewer segments than there should be.
@@ -170,9 +160,7 @@ impl Maker {
     fn make(&mut self, header: &SegmentHeader, bytes: usize) -> io::Result<Ready> {
         let former = self.take_free(bytes);
         let (file, bytes) = self.directory.make_segment(header, bytes, former.as_deref())?;
-        let spare = self.free.len() * bytes;
-        let disk_left = self.directory.disk_left().saturating_add(spare);
-        Ok(Ready { number: header.number, file, bytes, disk_left })
+        Ok(Ready { number: header.number, file, bytes })
     }
 
     /// A free file of exactly this size. Others are removed: they were made for another size, or a

@@ -44,41 +44,20 @@ enum Part {
 }
 
 impl Writer {
-    /// Whether the oldest segment has to be cleaned, even if nothing comes.
+    /// Whether the oldest segment has to be cleaned.
     pub(super) fn is_sweep_due(&self) -> bool {
+        if self.used.is_empty() || self.freed.is_some() {
+            return false;
+        }
         let (bytes, live) = (self.bytes(), self.ledger.live_bytes());
-        let is_long = bytes > FACTOR * live + SLACK.min(self.limits.bytes_max / 4);
-        let is_scarce = self.was_full && self.gain() > 2 * self.segment_bytes();
-        self.can_sweep() && (is_long || is_scarce)
-    }
-
-    /// Whether cleaning has to be ahead of what comes, so that the store does not become full: room
-    /// is short, and so much can be freed that it is worth the writes.
-    pub(super) fn is_sweep_worth(&self) -> bool {
-        let (live, segment) = (self.ledger.live_bytes(), self.segment_bytes());
-        // What comes and goes may lie behind all that stays, which is then read first.
-        let is_short = self.room_left() < HEADROOM * segment + live / WORTH;
-        self.can_sweep() && is_short && self.gain() > (live / WORTH).max(2 * segment)
-    }
-
-    fn can_sweep(&self) -> bool {
-        !self.used.is_empty() && self.freed.is_none()
-    }
-
-    /// Bytes of groups beyond what counts. The rest of a segment that had no room for one group
-    /// more is no gain: the next pass leaves such rests, too.
-    fn gain(&self) -> usize {
-        let before = self.used.iter().map(|used| used.end).sum::<usize>();
-        let headers = (self.used.len() + 1) * BLOCK;
-        (before + self.active.offset).saturating_sub(headers + self.ledger.live_bytes())
+        let is_scarce = self.was_full && bytes.saturating_sub(live) > 2 * self.segment_bytes();
+        bytes > FACTOR * live + SLACK.min(self.limits.bytes_max / 4) || is_scarce
     }
 
     /// Cleans a part of the oldest segment, if it has to be cleaned.
     pub(super) fn sweep_into_group(&mut self) -> Result<Swept, StoreFault> {
-        // Cleaning frees room at least as fast as records take it.
-        let times = if self.is_sweep_worth() { WORTH + 2 } else { FACTOR };
-        let mut budget = SWEEP_BYTES.max(times * self.records);
-        while (self.is_sweep_due() || self.is_sweep_worth()) && budget > 0 {
+        let mut budget = SWEEP_BYTES.max(2 * self.records);
+        while self.is_sweep_due() && budget > 0 {
             let mut sweep = match self.sweep.take() {
                 Some(sweep) => sweep,
                 None => self.begin_sweep()?,
@@ -195,12 +174,6 @@ impl Writer {
 /// The log may take this many times what counts, and as much more.
 const FACTOR: usize = 2;
 const SLACK: usize = 64 << 20;
-/// Cleaning begins when there is room for so many segments and a fourth of what counts, so that the
-/// store does not become full meanwhile.
-const HEADROOM: usize = 4;
-/// It is worth the writes if more than a fourth of what counts can be freed: then one byte in five
-/// that is read is free.
-const WORTH: usize = 4;
 /// Bytes of an old segment that one group cleans, at least.
 const SWEEP_BYTES: usize = 512 << 10;
 /// Bytes of a `Disconnected` record, at most.

@@ -127,7 +127,7 @@ impl Writer {
             self.order_segments();
             self.judge_room(posts);
             self.tell_figures(posts);
-            let takes_posts = self.takes_posts(posts);
+            let takes_posts = self.takes_posts();
             let waited = if takes_posts {
                 posts.wait(self.patience())
             } else {
@@ -140,19 +140,7 @@ impl Writer {
                 Waited::End => return self.finish(),
             }
             self.write_group(posts)?;
-            self.clean_ahead(posts)?;
         }
-    }
-
-    /// While room is short, cleaning goes before what comes next.
-    fn clean_ahead(&mut self, posts: &Posts) -> Result<(), StoreFault> {
-        for _ in 0..GROUPS_AHEAD {
-            if !self.is_sweep_worth() || self.is_stuck {
-                break;
-            }
-            self.write_group(posts)?;
-        }
-        Ok(())
     }
 
     /// How long to wait for posts.
@@ -354,17 +342,7 @@ impl Writer {
 
     /// Whether one more segment is within the limit of all.
     fn may_order(&self) -> bool {
-        self.segment_bytes() <= self.limit_left()
-    }
-
-    /// Bytes up to the limit of all files.
-    fn limit_left(&self) -> usize {
-        self.limits.bytes_max.saturating_sub(self.bytes() + self.supply.bytes())
-    }
-
-    /// Bytes that the log can still grow by, besides the segments that are ready.
-    pub(super) fn room_left(&self) -> usize {
-        self.limit_left().min(self.supply.disk_left())
+        self.bytes() + self.supply.bytes() + self.segment_bytes() <= self.limits.bytes_max
     }
 
     /// Tells the shards when room is short, and when there is enough again.
@@ -388,14 +366,10 @@ impl Writer {
         }
     }
 
-    /// The last segment that is ready is for cleaning, which makes room. Before the store is full,
-    /// cleaning waits for a segment, and what comes waits for cleaning.
-    fn takes_posts(&self, posts: &Posts) -> bool {
-        if !self.was_full {
-            return posts.is_closing() || !(self.is_stuck && self.is_sweep_worth());
-        }
+    /// The last segment that is ready is for cleaning, which makes room.
+    fn takes_posts(&self) -> bool {
         let left = self.active.bytes.saturating_sub(self.active.offset);
-        self.supply.ready() > 1 || left >= self.active.bytes / 4
+        self.supply.ready() > 1 || left >= self.active.bytes / 4 || !self.was_full
     }
 
     pub(super) fn write_fault(&self, action: &'static str, error: io::Error) -> StoreFault {
@@ -409,8 +383,6 @@ pub(super) fn now() -> WallTime {
 
 /// Bytes of records in a group beyond which no further post is added to it.
 pub(super) const GROUP_BYTES_MAX: usize = 4 << 20;
-/// Groups that clean and nothing else, after one that brings something.
-const GROUPS_AHEAD: usize = 4;
 /// Segments that have to be ready besides the usual ones until a full store has room again.
 const GAP: usize = 2;
 /// A store of so few segments has no room for a gap.

@@ -29,7 +29,7 @@ use ringmq::{
         PublishProperties, QoS, ReasonCode, ReasonProperties, Suback, Subscribe, SubscribeFilters,
         SubscriptionOptions, UserProperties, Version, frame,
     },
-    runtime::{Allocator, HangUps, RuntimeConfig, Started, run},
+    runtime::{Allocator, HangUps, IoMode, RuntimeConfig, Started, run},
     shard::{
         letter::LetterBatch,
         ports::{Arrival, Brain, Closing, End, Ports},
@@ -66,6 +66,7 @@ fn config(cpu: usize, handle_signals: bool) -> RuntimeConfig {
     RuntimeConfig {
         cpus: vec![cpu],
         listeners: vec![Listener::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))],
+        io: IoMode::Auto,
         ring_entries: 1024,
         recv_buffers: 256,
         recv_buffer_bytes: 16 << 10,

@@ -23,9 +23,9 @@ use self::{control::Helm, log::Log, reload::Reload, service::Watchdog};
 use crate::{
     access::{Accounts, Acl, Failures, Passwords, Policy, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
-    config::{Config, Source},
+    config::{Config, IoChoice, Source},
     control::Control,
-    runtime::{self, HangUps, Reloader, RuntimeConfig, Started},
+    runtime::{self, HangUps, Io, IoMode, Reloader, RuntimeConfig, Started},
     shard::{Shard, memory::MemoryBudget, rules::Rules, settings::Settings},
     transport::{Listener, Listeners, Protocol},
 };
@@ -88,8 +88,9 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
         let (version, connections_max) = (env!("CARGO_PKG_VERSION"), started.connections_max);
         let mut listeners: Vec<String> = started.listeners.iter().map(words_of).collect();
         listeners.extend(control.iter().flat_map(control::words_of));
-        let shards = started.cpus.len();
-        info!(version, shards, connections_max, listeners = listeners.join(", "), "started");
+        let (shards, io) = (started.cpus.len(), started.io);
+        info!(version, shards, %io, connections_max, listeners = listeners.join(", "), "started");
+        tell_of_idle_flags(config, io);
         // The broker runs even if the banner cannot be written.
         drop(announce(config, started, &listeners));
         running = control.and_then(|control| control::start(control, started, helm));
@@ -188,6 +189,11 @@ fn memory_of_shard(config: &Config) -> usize {
 fn runtime_config(config: &Config, listeners: Vec<Listener>, hang_ups: HangUps) -> RuntimeConfig {
     RuntimeConfig {
         cpus: config.shard_cpus.clone(),
+        io: match config.io {
+            IoChoice::Auto => IoMode::Auto,
+            IoChoice::Ring => IoMode::Ring,
+            IoChoice::Poll => IoMode::Poll,
+        },
         listeners,
         ring_entries: config.ring_entries,
         recv_buffers: config.receive_buffers,
@@ -203,6 +209,17 @@ fn runtime_config(config: &Config, listeners: Vec<Listener>, hang_ups: HangUps) 
         packet_timeout: config.packet_timeout,
         stalled_timeout: config.stalled_timeout,
         signals: Some(hang_ups),
+    }
+}
+
+/// Logs which of the given settings of rings do nothing.
+fn tell_of_idle_flags(config: &Config, io: Io) {
+    let is_given =
+        |flag: &str| config.settings.iter().any(|it| it.key == flag && it.source != "default");
+    for flag in ["ring-entries", "recv-buffers"] {
+        if io == Io::Poll && is_given(flag) {
+            warn!("--{flag} has no effect with epoll");
+        }
     }
 }
 
@@ -269,7 +286,8 @@ fn announce(config: &Config, started: &Started, listeners: &[String]) -> io::Res
     let cpus: Vec<String> = started.cpus.iter().map(usize::to_string).collect();
     let plural = if started.cpus.len() == 1 { "" } else { "s" };
     writeln!(out, "ringmq {}", env!("CARGO_PKG_VERSION"))?;
-    writeln!(out, "{} shard{plural} on CPU {}", started.cpus.len(), cpus.join(", "))?;
+    let (shards, cpus, io) = (started.cpus.len(), cpus.join(", "), started.io);
+    writeln!(out, "{shards} shard{plural} on CPU {cpus}, by {io}")?;
     if config.memory_max < usize::MAX {
         writeln!(out, "up to {} MiB of memory for clients", config.memory_max >> 20)?;
     }

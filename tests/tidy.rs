@@ -84,6 +84,7 @@ const LOADTEST: Plan = Plan {
 const CAPTIVE: &[(&str, &[&str])] = &[
     ("glommio", &["src/runtime/"]),
     ("io_uring", &["src/runtime/ring/"]),
+    ("mio", &["src/runtime/ring/"]),
     ("crossbeam_channel", &["src/mesh/", "src/runtime/"]),
     ("getrandom", &["src/runtime/", "src/server", "src/commands/"]),
     ("libc", &["src/runtime/ring/"]),

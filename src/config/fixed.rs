@@ -14,6 +14,7 @@ impl Config {
         [
             ("--shards or --cpus", self.shard_cpus != new.shard_cpus),
             ("--busy-poll", self.busy_poll != new.busy_poll),
+            ("--io", self.io != new.io),
             ("--max-memory", self.memory_max != new.memory_max),
             ("--max-connections", self.connections_max != new.connections_max),
             ("--exempt-address", self.exempt != new.exempt),

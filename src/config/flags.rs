@@ -16,12 +16,12 @@ use super::{
     tls::TlsFlags,
     users::{PasswdFlags, ScramFlags},
     values::{
-        AclSubscribe, DurabilityMode, Feature, LogFormat, Switch, Takeover, feature_parser,
-        log_format_parser, parse_acl_subscribe, parse_address, parse_bytes, parse_count,
-        parse_durability, parse_log_filter, parse_micros, parse_millis, parse_mode, parse_network,
-        parse_origin, parse_owner, parse_path, parse_power_of_two, parse_qos, parse_seconds,
-        parse_server, parse_share_group, parse_switch, parse_takeover, parse_topic_name,
-        parse_websocket_address, parse_when_queue_full, strategy_parser,
+        AclSubscribe, DurabilityMode, Feature, IoChoice, LogFormat, Switch, Takeover,
+        feature_parser, log_format_parser, parse_acl_subscribe, parse_address, parse_bytes,
+        parse_count, parse_durability, parse_io, parse_log_filter, parse_micros, parse_millis,
+        parse_mode, parse_network, parse_origin, parse_owner, parse_path, parse_power_of_two,
+        parse_qos, parse_seconds, parse_server, parse_share_group, parse_switch, parse_takeover,
+        parse_topic_name, parse_websocket_address, parse_when_queue_full, strategy_parser,
     },
 };
 use crate::{
@@ -119,7 +119,7 @@ pub(super) const CLIENTS: &str = "clients";
 pub(super) const KICK: &str = "kick";
 
 const ABOUT: &str = "An MQTT broker for versions 3.1, 3.1.1 and 5.0, with one shard per CPU core, \
-                     on io_uring. Without a subcommand it runs the broker.";
+                     on io_uring or epoll. Without a subcommand it runs the broker.";
 const RUN_ABOUT: &str = "Runs the broker, as without a subcommand";
 const CHECK_ABOUT: &str = "Checks the configuration and the files that it names, and says what \
                            would be served. The exit status is 0 if the broker could start, 1 for \
@@ -274,6 +274,11 @@ pub(super) struct ShardFlags {
     #[arg(long, value_name = "MICROSECONDS", default_value = "0")]
     #[arg(value_parser = parse_micros(0, 1_000_000))]
     pub(super) busy_poll: Span,
+    /// What the shards wait by: `ring` is `io_uring`, `poll` is epoll, which costs more CPU. `auto`
+    /// takes `io_uring`, or epoll where the system forbids that, as containers do by default; the
+    /// log says so
+    #[arg(long, value_name = "auto|ring|poll", default_value = "auto", value_parser = parse_io)]
+    pub(super) io: IoChoice,
 }
 
 #[derive(Args, Debug)]
@@ -516,7 +521,8 @@ pub(super) struct SharingFlags {
 
 #[derive(Args, Debug)]
 pub(super) struct TuningFlags {
-    /// Number of receive buffers per shard, shared by its connections. Must be a power of two
+    /// Number of receive buffers per shard, shared by its connections. Must be a power of two. Has
+    /// no effect with epoll (--io)
     #[arg(long = "recv-buffers", value_name = "NUMBER", default_value = "256")]
     #[arg(value_parser = parse_power_of_two::<u16>(1, 1 << 15))]
     pub(super) receive_buffers: u16,
@@ -524,7 +530,8 @@ pub(super) struct TuningFlags {
     #[arg(long = "recv-buffer-size", value_name = "BYTES", default_value = "16KiB")]
     #[arg(value_parser = parse_bytes::<u32>(512, 1 << 20))]
     pub(super) receive_buffer_bytes: u32,
-    /// Number of entries in the io_uring submission queue of each shard. Must be a power of two
+    /// Number of entries in the io_uring submission queue of each shard. Must be a power of two.
+    /// Has no effect with epoll (--io)
     #[arg(long, value_name = "NUMBER", default_value = "1024")]
     #[arg(value_parser = parse_power_of_two::<u32>(64, 1 << 15))]
     pub(super) ring_entries: u32,

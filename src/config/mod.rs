@@ -44,7 +44,7 @@ pub use self::{
     store::{DataDir, StoreOrder},
     tls::{ClientFiles, TlsListeners},
     users::{Secrets, UsersChange, UsersOrder},
-    values::{DurabilityMode, LogFormat},
+    values::{DurabilityMode, IoChoice, LogFormat},
 };
 use self::{
     control::Folders,
@@ -163,6 +163,7 @@ pub struct Config {
     /// The CPU of each shard: there are as many shards, at least one and at most [`SHARDS_MAX`].
     pub shard_cpus: Vec<usize>,
     pub busy_poll: Span,
+    pub io: IoChoice,
 
     /// Bytes that all clients together may make the broker keep.
     pub memory_max: usize,
@@ -252,6 +253,7 @@ impl Config {
             proxy: listeners::proxy(&network),
             shard_cpus,
             busy_poll: shards.busy_poll,
+            io: shards.io,
             memory_max: limits.memory_max.unwrap_or_else(memory_default),
             connections_max: limits.connections_max,
             exempt: limits.exempt.clone(),

@@ -66,7 +66,7 @@ fn without_flags_the_broker_serves_this_machine_with_all_its_cpus() {
     assert_eq!(config.anonymous, Anonymous::OnLoopback);
     assert_eq!((config.offer, config.referral), (Offer::default(), Referral::Nowhere));
     assert_eq!((config.receive_buffers, config.receive_buffer_bytes), (256, 16 << 10));
-    assert_eq!(config.ring_entries, 1024);
+    assert_eq!((config.io, config.ring_entries), (IoChoice::Auto, 1024));
     assert_eq!(config.sys_interval, Some(Span::from_secs(10)));
     assert_eq!(config.log_filter, "info");
 }
@@ -117,7 +117,7 @@ fn every_flag_reaches_its_field() {
          --password-file passwords --scram-file users --allow-anonymous \
          --share-strategy random --share-group a=sticky --share-group b=hash-topic \
          --recv-buffers 64 --recv-buffer-size 4096 \
-         --ring-entries 256 --sys-interval 0 --log debug --max-qos 1 \
+         --io poll --ring-entries 256 --sys-interval 0 --log debug --max-qos 1 \
          --disable retain,wildcard-subscriptions --disable subscription-identifiers \
          --max-keep-alive 60 --refer-to b.example --refer-to [::1]:1883 \
          --response-information reply --validate-payload-format",
@@ -155,7 +155,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!(config.scram_file, Some(PathBuf::from("users")));
     assert_eq!(config.anonymous, Anonymous::Everywhere);
     assert_eq!((config.receive_buffers, config.receive_buffer_bytes), (64, 4096));
-    assert_eq!(config.ring_entries, 256);
+    assert_eq!((config.io, config.ring_entries), (IoChoice::Poll, 256));
     assert_eq!(config.sys_interval, None);
     let offer = Offer {
         maximum_qos: QoS::AtLeastOnce,
@@ -304,6 +304,7 @@ fn values_that_make_no_sense_by_themselves_are_refused_by_their_flag() {
         "--recv-buffers 65536",
         "--recv-buffer-size 1",
         "--ring-entries 1000",
+        "--io select",
         "--sys-interval 86401",
         "--log ringmq=loud",
         "--unheard-of",

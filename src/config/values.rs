@@ -279,6 +279,24 @@ pub(super) fn parse_acl_subscribe(text: &str) -> Result<AclSubscribe, String> {
     }
 }
 
+/// By what the shards wait for their sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoChoice {
+    /// The ring where it is allowed.
+    Auto,
+    Ring,
+    Poll,
+}
+
+pub(super) fn parse_io(text: &str) -> Result<IoChoice, String> {
+    match text {
+        "auto" => Ok(IoChoice::Auto),
+        "ring" => Ok(IoChoice::Ring),
+        "poll" => Ok(IoChoice::Poll),
+        _ => Err("not auto, ring or poll".to_owned()),
+    }
+}
+
 /// Who may take over a session by its Client Identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Takeover {

@@ -356,6 +356,7 @@ impl Driver {
             return;
         }
         self.forget_kept(id);
+        self.ring.forget(id);
         let mut connection = self.connections.remove(id).expect(PRESENT);
         self.partials.release(connection.share);
         self.transport_bytes -= connection.transport.state_bytes();
@@ -367,6 +368,7 @@ impl Driver {
 
     /// Sends a connection to its home shard.
     fn send_off(&mut self, id: ConnectionId, home: ShardId) {
+        self.ring.forget(id);
         let connection = self.connections.remove(id).expect(PRESENT);
         self.partials.release(connection.share);
         self.transport_bytes -= connection.transport.state_bytes();

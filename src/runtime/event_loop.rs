@@ -230,7 +230,7 @@ impl<B: Brain> EventLoop<B> {
     /// Handles what has come, up to [`PHASE_STEPS`]; the rest comes first in the next turn.
     fn handle_completions(&mut self) {
         let mut completions = mem::take(&mut self.completions);
-        self.driver.ring.reap(&mut completions);
+        self.driver.ring.reap(&mut completions, &mut self.buffers);
         if !completions.is_empty() {
             self.trimmer.note_activity(self.driver.now);
         }

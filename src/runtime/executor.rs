@@ -11,10 +11,20 @@
 //! task that yields after its preempt timer has fired: it runs no task, concludes that there is
 //! none, and sleeps until another operation of its own wakes it. It loses the end of a sleep in the
 //! same way if the thread is delayed for longer than that timer. So the timer is set to never fire.
+//!
+//! With epoll there is no executor, because it makes rings itself. The thread takes the same turns,
+//! and its naps and sleeps are all in epoll.
+
+use std::{
+    io,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::{
+    Io,
     event_loop::{EventLoop, GRACE},
     ring::{sleeper::Sleeper, system},
     stop::{Stop, StopTimes},
@@ -24,13 +34,43 @@ use crate::{
     shard::ports::Brain,
 };
 
-/// An executor on this thread, pinned to `cpu`.
-pub(super) fn make(cpu: usize) -> glommio::Result<LocalExecutor, ()> {
-    LocalExecutorBuilder::new(Placement::Fixed(cpu))
-        .io_memory(0)
-        .ring_depth(EXECUTOR_RING_DEPTH)
-        .preempt_timer(NEVER.into())
-        .make()
+/// What runs the turns of a shard on its thread.
+pub(super) enum Executor {
+    Glommio(LocalExecutor),
+    /// Nothing but the thread.
+    Plain,
+}
+
+impl Executor {
+    /// An executor on this thread, which is pinned to `cpu`.
+    pub(super) fn new(io: Io, cpu: usize) -> io::Result<Executor> {
+        match io {
+            Io::Ring => Ok(Executor::Glommio(
+                LocalExecutorBuilder::new(Placement::Fixed(cpu))
+                    .io_memory(0)
+                    .ring_depth(EXECUTOR_RING_DEPTH)
+                    .preempt_timer(NEVER.into())
+                    .make()?,
+            )),
+            Io::Poll => system::pin_thread(cpu).map(|()| Executor::Plain),
+        }
+    }
+
+    pub(super) fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        match self {
+            Executor::Glommio(executor) => executor.run(work),
+            Executor::Plain => finish(work),
+        }
+    }
+}
+
+/// Runs work that awaits nothing.
+fn finish<T>(work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done,
+        Poll::Pending => unreachable!("without an executor a shard sleeps in its ring"),
+    }
 }
 
 /// What drives the turns of a shard.
@@ -117,7 +157,7 @@ impl TurnLoop {
         system::now()
     }
 
-    /// Sleeps in the executor, until a completion is signalled.
+    /// Sleeps until a completion is signalled: in the executor, if there is one.
     async fn sleep<B: Brain>(&self, event_loop: &mut EventLoop<B>, start: Moment) {
         event_loop.set_alarm();
         event_loop.driver.ring.turn_over();
@@ -125,7 +165,7 @@ impl TurnLoop {
         event_loop.driver.ring.signal(true);
         // Completions that came before signalling was switched on were not signalled: check again.
         if !event_loop.driver.ring.has_news() && event_loop.driver.mail.announce_sleep() {
-            self.sleeper.sleep().await;
+            self.sleeper.sleep(&mut event_loop.driver.ring).await;
             event_loop.driver.mail.wake();
         }
         event_loop.driver.ring.signal(false);
@@ -142,7 +182,7 @@ fn nap<B: Brain>(event_loop: &mut EventLoop<B>, start: Moment) {
     }
     let until_deadline = event_loop.next_deadline().map_or(NAP, |deadline| deadline.since(now));
     let patience = if event_loop.driver.is_held_up() { HELD_UP_NAP } else { NAP };
-    event_loop.driver.ring.wait(1, patience.min(until_deadline));
+    event_loop.driver.ring.wait(patience.min(until_deadline));
     event_loop.driver.mail.wake();
 }
 
@@ -153,7 +193,7 @@ fn end_operations<B: Brain>(event_loop: &mut EventLoop<B>) -> bool {
         if system::now() >= give_up {
             return false;
         }
-        event_loop.driver.ring.wait(1, LOOK_AGAIN);
+        event_loop.driver.ring.wait(LOOK_AGAIN);
     }
     true
 }

@@ -14,9 +14,9 @@ pub enum Fault {
     #[error(
         "io_uring is not permitted: run `sysctl kernel.io_uring_disabled=0`; in a container, also \
          use a seccomp profile that allows io_uring_setup, io_uring_enter and \
-         io_uring_register"
+         io_uring_register; or use epoll with `--io auto`"
     )]
-    RingForbidden,
+    RingForbidden(io::Error),
     #[error("this kernel does not support multishot receive: ringmq needs Linux 6.0 or later")]
     KernelTooOld,
     #[error(
@@ -47,6 +47,28 @@ pub enum Fault {
     Store(#[from] StoreFault),
     #[error("a system call failed that the broker cannot run without")]
     System(#[from] io::Error),
+}
+
+impl Fault {
+    /// Why this machine has no rings, if that is all that it lacks.
+    pub(super) fn against_rings(&self) -> Option<String> {
+        match self {
+            Fault::NoRing => Some("this kernel does not support io_uring".to_owned()),
+            Fault::RingForbidden(error) => {
+                let error = error.to_string();
+                let words = error.split(" (os error").next().unwrap_or(&error);
+                Some(format!("io_uring is forbidden here ({words})"))
+            }
+            Fault::KernelTooOld => {
+                Some("io_uring of this kernel is too old, it lacks multishot receive".to_owned())
+            }
+            Fault::LockedMemory { available, needed, shards } => Some(format!(
+                "io_uring needs {needed} bytes of locked memory for {shards} shards, and \
+                 {available} are allowed"
+            )),
+            _ => None,
+        }
+    }
 }
 
 /// The cause of a failed listener, in words for a terminal.

@@ -43,6 +43,8 @@ mod turn;
 mod unix;
 mod verify;
 
+use std::fmt;
+
 pub use self::{
     allocator::Allocator,
     ask::{Reply, Shards, Unasked},
@@ -58,16 +60,47 @@ pub use self::{
 };
 use crate::{base::time::Span, transport::Listener};
 
+/// By what the shards may wait for their sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoMode {
+    /// By rings of `io_uring`, or by epoll where this machine has none for the broker.
+    Auto,
+    /// By rings; without them the broker does not run.
+    Ring,
+    /// By epoll.
+    Poll,
+}
+
+/// By what the shards wait for their sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// By `io_uring`.
+    Ring,
+    /// By epoll.
+    Poll,
+}
+
+impl fmt::Display for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Io::Ring => "io_uring",
+            Io::Poll => "epoll",
+        })
+    }
+}
+
 /// How a broker runs.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
     /// The CPU of each shard; there are as many shards as CPUs here.
     pub cpus: Vec<usize>,
+    pub io: IoMode,
     /// Where to listen. Connections name their listener by its place here.
     pub listeners: Vec<Listener>,
-    /// Submissions that one ring takes at a time; a power of two.
+    /// Submissions that one ring takes at a time; a power of two. Means nothing with epoll.
     pub ring_entries: u32,
-    /// Receive buffers of each shard, a power of two, and the size of each.
+    /// Receive buffers of each shard, a power of two, and the size of each. The number means
+    /// nothing with epoll.
     pub recv_buffers: u16,
     pub recv_buffer_bytes: u32,
     /// How long a shard with nothing to do looks for work before it sleeps.
@@ -102,6 +135,7 @@ pub struct Started {
     pub listeners: Vec<Listener>,
     /// The CPU of each shard.
     pub cpus: Vec<usize>,
+    pub io: Io,
     /// The largest number of connections: as configured, or fewer if the system allows fewer.
     pub connections_max: usize,
     pub stop: StopHandle,

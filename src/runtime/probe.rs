@@ -2,8 +2,10 @@
 
 use std::io;
 
+use tracing::warn;
+
 use super::{
-    RuntimeConfig,
+    Io, IoMode, RuntimeConfig,
     fault::Fault,
     ring::{
         Ring,
@@ -22,10 +24,31 @@ pub(super) struct Capacity {
 /// Checks what the broker needs, and returns how many connections it can hold.
 pub(super) fn probe(config: &RuntimeConfig) -> Result<Capacity, Fault> {
     check_config(config)?;
-    check_locked_memory(config)?;
     system::use_small_pages()?;
-    Ring::new(PROBE_ENTRIES).map(drop).map_err(|fault| fault_of_shard(fault, config))?;
     limit_connections(config)
+}
+
+/// Chooses what the shards wait by. Where the mode leaves the choice, the log says why it is not
+/// rings.
+pub(super) fn choose(config: &RuntimeConfig) -> Result<Io, Fault> {
+    match config.io {
+        IoMode::Poll => Ok(Io::Poll),
+        IoMode::Ring => try_ring(config).map(|()| Io::Ring),
+        IoMode::Auto => match try_ring(config) {
+            Ok(()) => Ok(Io::Ring),
+            Err(fault) => {
+                let Some(why) = fault.against_rings() else { return Err(fault) };
+                warn!("{why}: epoll is used; it costs more CPU");
+                Ok(Io::Poll)
+            }
+        },
+    }
+}
+
+fn try_ring(config: &RuntimeConfig) -> Result<(), Fault> {
+    check_locked_memory(config)?;
+    let ring = Ring::new(Io::Ring, PROBE_ENTRIES);
+    ring.map(drop).map_err(|fault| fault_of_shard(fault, config))
 }
 
 fn check_config(config: &RuntimeConfig) -> Result<(), Fault> {

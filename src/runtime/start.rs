@@ -7,21 +7,20 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use glommio::LocalExecutor;
 
 use super::{
-    RuntimeConfig, Started, StopHandle,
+    Io, RuntimeConfig, Started, StopHandle,
     ask::Shards,
     bell::Bells,
     connection::ConnectionCount,
     driver::{Driver, DriverLimits, DriverParts},
     event_loop::{EventLoop, Inbox},
-    executor::{self, TurnLoop},
+    executor::{Executor, TurnLoop},
     fault::Fault,
     listen::{self, Listening, ListeningSockets},
     mailbox::{Mail, MailboxItem, Posted, mailbox_items_max},
     partials::PartialLimits,
-    probe::{Capacity, fault_of_shard, probe},
+    probe::{Capacity, choose, fault_of_shard, probe},
     random::Random,
     reload::{Reloader, RenewalReceiver},
     ring::{Ring, RingAddress, buffers::Buffers, sleeper::Sleeper},
@@ -60,6 +59,7 @@ pub fn run_stored<B: Brain + 'static>(
     on_ready: impl FnOnce(&Started),
     mut reload: impl FnMut(&mut Reloader) + Send + 'static,
 ) -> Result<StopReport, Fault> {
+    let io = choose(config)?;
     let Capacity { connections: connections_max, surplus } = probe(config)?;
     let shards = config.cpus.len();
     let (listeners, sockets) = listen::bind_all(&config.listeners, shards)?;
@@ -80,6 +80,7 @@ pub fn run_stored<B: Brain + 'static>(
         let me = endpoint.me();
         let setup = ShardSetup {
             config: config.clone(),
+            io,
             cpu: config.cpus[me.index()],
             endpoint,
             posted: posted.clone(),
@@ -116,6 +117,7 @@ pub fn run_stored<B: Brain + 'static>(
     on_ready(&Started {
         listeners,
         cpus: config.cpus.clone(),
+        io,
         connections_max,
         stop: StopHandle::new(stop.clone()),
         shards: reached,
@@ -186,6 +188,7 @@ fn join_all(threads: Vec<ShardThread>) -> Result<(), Fault> {
 /// What a shard's thread needs to start.
 struct ShardSetup {
     config: RuntimeConfig,
+    io: Io,
     cpu: usize,
     endpoint: Endpoint<MailboxItem>,
     posted: Posted,
@@ -206,7 +209,7 @@ impl ShardSetup {
     fn run<B: Brain>(self, make: impl FnOnce(ShardId) -> B) {
         let me = self.endpoint.me();
         let cpu = self.cpu;
-        let prepared = Prepared::make(me, cpu, &self.config)
+        let prepared = Prepared::make(me, (self.io, cpu), &self.config)
             .and_then(|prepared| Ok((prepared.ring.address()?, prepared)))
             .map_err(|fault| fault_of_shard(fault, &self.config));
         let Prepared { executor, ring, buffers, sleeper } = match prepared {
@@ -266,20 +269,21 @@ impl ShardSetup {
 
 /// What a shard needs to run. Made before the start of the broker is reported.
 struct Prepared {
-    executor: LocalExecutor,
+    executor: Executor,
     ring: Ring,
     buffers: Buffers,
     sleeper: Sleeper,
 }
 
 impl Prepared {
-    fn make(me: ShardId, cpu: usize, config: &RuntimeConfig) -> Result<Prepared, Fault> {
-        let executor = executor::make(cpu).map_err(|error| Fault::Executor {
-            shard: me,
-            cpu,
-            error: error.into(),
-        })?;
-        let mut ring = Ring::new(config.ring_entries)?;
+    fn make(
+        me: ShardId,
+        (io, cpu): (Io, usize),
+        config: &RuntimeConfig,
+    ) -> Result<Prepared, Fault> {
+        let executor = Executor::new(io, cpu);
+        let executor = executor.map_err(|error| Fault::Executor { shard: me, cpu, error })?;
+        let mut ring = Ring::new(io, config.ring_entries)?;
         let buffers = ring.lend_buffers(config.recv_buffers, config.recv_buffer_bytes)?;
         let sleeper = executor.run(async { Sleeper::new(&mut ring) })?;
         Ok(Prepared { executor, ring, buffers, sleeper })

@@ -64,8 +64,13 @@ impl Broker {
     /// With these variables in its environment.
     pub(crate) fn ringmq_in(environment: &[(&str, &str)], flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
-        command.args(["--listen", "127.0.0.1:0"]).args(flags).envs(environment.iter().copied());
-        let mut broker = Self::start(Kind::Ringmq, &mut command, 0);
+        Self::ringmq_by(command.envs(environment.iter().copied()), flags)
+    }
+
+    /// Started by this command.
+    pub(crate) fn ringmq_by(command: &mut Command, flags: &[&str]) -> Self {
+        command.args(["--listen", "127.0.0.1:0"]).args(flags);
+        let mut broker = Self::start(Kind::Ringmq, command, 0);
         broker.port = broker.await_line(port_in_banner).expect("ringmq says where it listens");
         broker
     }

@@ -21,6 +21,7 @@
 
 use std::{
     collections::VecDeque,
+    env,
     io::{BufRead, BufReader, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     sync::{Arc, mpsc},
@@ -34,7 +35,7 @@ use ringmq::{
         ids::{ConnectionId, ShardId},
         time::{Moment, Span},
     },
-    runtime::{Fault, RuntimeConfig, Started, run},
+    runtime::{Fault, IoMode, RuntimeConfig, Started, run},
     shard::{
         letter::{Letter, LetterBatch},
         ports::{Arrival, Brain, Closing, End, Payer, Ports},
@@ -316,6 +317,7 @@ pub(crate) fn config(shards: usize) -> RuntimeConfig {
             Listener::tcp(ANY_PORT),
             Listener::websocket(ANY_PORT, HandshakePolicy::default()),
         ],
+        io: io(),
         ring_entries: 1024,
         recv_buffers: 256,
         recv_buffer_bytes: 4096,
@@ -333,6 +335,17 @@ pub(crate) fn config(shards: usize) -> RuntimeConfig {
     }
 }
 
+/// What the shards wait by: the variable of the broker says it, and the test target `runtime_poll`
+/// is always by epoll.
+fn io() -> IoMode {
+    let is_wanted = env::var_os("RINGMQ_IO").is_some_and(|io| io == "poll");
+    if is_wanted || env!("CARGO_CRATE_NAME") == "runtime_poll" {
+        IoMode::Poll
+    } else {
+        IoMode::Ring
+    }
+}
+
 pub(crate) fn start(config: RuntimeConfig) -> Running {
     start_with(config, Toy::new)
 }
@@ -344,10 +357,11 @@ pub(crate) fn start_with<B: Brain + 'static>(
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
         let on_ready = |started: &Started| {
-            let Started { listeners, cpus, connections_max, stop, shards } = started;
+            let Started { listeners, cpus, io, connections_max, stop, shards } = started;
             let started = Started {
                 listeners: listeners.clone(),
                 cpus: cpus.clone(),
+                io: *io,
                 connections_max: *connections_max,
                 stop: stop.clone(),
                 shards: shards.clone(),

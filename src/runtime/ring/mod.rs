@@ -1,43 +1,38 @@
 //! The ring of one shard: operations go in, completions come out.
 //!
-//! Only this folder knows that it is `io_uring`. The rest of the runtime asks for operations by
-//! the methods of [`Ring`], and is answered with [`Completion`]s. Another way to do the same, such
-//! as epoll where `io_uring` is forbidden, is one more file here with the same methods: [`Ring`]
-//! becomes an enum of both, and [`Ring::new`] chooses.
-//!
-//! All operations that touch memory begin in this file, so that it can say for each of them what
-//! keeps the memory alive. Knows nothing of brains and packets.
-#![expect(unsafe_code, reason = "the kernel uses memory that the compiler does not know it uses")]
+//! Only this folder knows that it is `io_uring`, or epoll where `io_uring` is forbidden. The rest
+//! of the runtime asks for operations by the methods of [`Ring`], and is answered with
+//! [`Completion`]s. Knows nothing of brains and packets.
 
 pub(super) mod buffers;
+mod epoll;
 pub(super) mod operation;
+mod pool;
+mod provided;
 pub(super) mod reassembly;
 pub(super) mod sleeper;
 pub(super) mod system;
+mod uring;
 pub(super) mod vector;
 
 use std::{
     io,
     net::{TcpListener, TcpStream},
-    os::{
-        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-        unix::net::UnixStream,
-    },
-    ptr,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    sync::Arc,
 };
 
-use io_uring::{
-    IoUring, Probe, cqueue, opcode,
-    squeue::{Entry, Flags},
-    types::{Fd, SubmitArgs, TimeoutFlags, Timespec},
-};
+use mio::Waker;
 
 use self::{
-    buffers::{BufferId, Buffers, GROUP},
+    buffers::{BufferId, Buffers},
+    epoll::Epoll,
     operation::Operation,
+    pool::Pool,
     reassembly::ReassemblyBuffer,
+    uring::Uring,
 };
-use super::{fault::Fault, outbox::Outbox};
+use super::{Io, fault::Fault, outbox::Outbox};
 use crate::base::{
     ids::ConnectionId,
     time::{Moment, Span},
@@ -78,66 +73,67 @@ impl Outcome {
 
 /// How other shards' rings reach a ring.
 #[derive(Debug)]
-pub(super) struct RingAddress(OwnedFd);
+pub(super) enum RingAddress {
+    Uring(OwnedFd),
+    Epoll(Arc<Waker>),
+}
 
-/// The ring of one shard. It is made, used and dropped on the shard's own thread.
-pub(super) struct Ring {
-    uring: IoUring,
-    /// Completions that were taken out of the ring early, to make room for submissions.
-    backlog: Vec<Completion>,
-    /// Where the bell's bytes are read to; the kernel writes here.
-    rings_heard: Box<[u8; RINGS_HEARD_MAX as usize]>,
-    /// When the latest alarm goes off. The kernel reads it when the alarm is submitted.
-    alarm: Box<Timespec>,
+/// The ring of one shard. It is made, used and dropped on the shard's own thread. All shards of a
+/// broker have the same kind.
+pub(super) enum Ring {
+    Uring(Box<Uring>),
+    Epoll(Box<Epoll>),
+}
+
+/// The same of both kinds.
+macro_rules! either {
+    ($ring:expr, $it:ident => $call:expr) => {
+        match $ring {
+            Ring::Uring($it) => $call,
+            Ring::Epoll($it) => $call,
+        }
+    };
 }
 
 impl Ring {
-    /// A ring with room for `entries` submissions at a time.
-    pub(super) fn new(entries: u32) -> Result<Ring, Fault> {
-        let uring = build(entries).map_err(|error| fault_of_ring(&error))?;
-        check_operations(&uring)?;
-        Ok(Ring {
-            uring,
-            backlog: Vec::new(),
-            rings_heard: Box::new([0; RINGS_HEARD_MAX as usize]),
-            alarm: Box::new(Timespec::new()),
-        })
+    /// A ring with room for `entries` submissions at a time. With epoll they are not limited.
+    pub(super) fn new(io: Io, entries: u32) -> Result<Ring, Fault> {
+        match io {
+            Io::Ring => Uring::new(entries).map(|uring| Ring::Uring(Box::new(uring))),
+            Io::Poll => Ok(Ring::Epoll(Box::new(Epoll::new()?))),
+        }
     }
 
-    /// Memory for this ring to receive into.
+    /// Memory for this ring to receive into. With epoll `count` means nothing: the buffers are made
+    /// as they are needed.
     pub(super) fn lend_buffers(&self, count: u16, size: u32) -> Result<Buffers, Fault> {
-        Buffers::lend(&self.uring, count, size).map_err(|error| fault_of_buffers(&error))
+        match self {
+            Ring::Uring(uring) => uring.lend_buffers(count, size).map(Buffers::Provided),
+            Ring::Epoll(_) => Ok(Buffers::Pool(Pool::new(size))),
+        }
     }
 
     /// How other shards' rings reach this one.
     pub(super) fn address(&self) -> io::Result<RingAddress> {
-        // SAFETY: the ring keeps its descriptor open for as long as it is borrowed here.
-        let descriptor = unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) };
-        descriptor.try_clone_to_owned().map(RingAddress)
+        match self {
+            Ring::Uring(uring) => uring.address().map(RingAddress::Uring),
+            Ring::Epoll(epoll) => Ok(RingAddress::Epoll(epoll.address())),
+        }
     }
 
     /// Accepts connections until it completes without `more`.
     pub(super) fn accept(&mut self, listener: u16, socket: &TcpListener) {
-        let accept = opcode::AcceptMulti::new(Fd(socket.as_raw_fd())).flags(libc::SOCK_CLOEXEC);
-        // SAFETY: uses no memory of ours.
-        unsafe { self.push(&accept.build(), Operation::Accept(listener)) };
+        either!(self, it => it.accept(listener, socket));
     }
 
-    /// Receives once, into a provided buffer.
+    /// Receives once, into a buffer that was lent.
     pub(super) fn receive_once(&mut self, connection: ConnectionId, socket: &TcpStream) {
-        let receive = opcode::Recv::new(Fd(socket.as_raw_fd()), ptr::null_mut(), 0)
-            .buf_group(GROUP)
-            .build()
-            .flags(Flags::BUFFER_SELECT);
-        // SAFETY: writes to provided buffers only, which outlive every receive.
-        unsafe { self.push(&receive, Operation::Receive(connection)) };
+        either!(self, it => it.receive_once(connection, socket));
     }
 
-    /// Receives into provided buffers until it completes without `more`.
+    /// Receives into buffers that were lent until it completes without `more`.
     pub(super) fn receive_many(&mut self, connection: ConnectionId, socket: &TcpStream) {
-        let receive = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), GROUP);
-        // SAFETY: writes to provided buffers only, which outlive every receive.
-        unsafe { self.push(&receive.build(), Operation::Receive(connection)) };
+        either!(self, it => it.receive_many(connection, socket));
     }
 
     /// Receives the rest of one packet, once. The reassembly buffer does not move its memory until
@@ -148,18 +144,21 @@ impl Ring {
         socket: &TcpStream,
         reassembly: &mut ReassemblyBuffer,
     ) {
-        let (room, length) = reassembly.begin();
-        let length = u32::try_from(length).expect("a packet has an upper limit");
-        let receive = opcode::Recv::new(Fd(socket.as_raw_fd()), room, length).build();
-        // SAFETY: a reassembly in flight frees and moves nothing, and leaks when it is dropped.
-        unsafe { self.push(&receive, Operation::Receive(connection)) };
+        either!(self, it => it.receive_rest(connection, socket, reassembly));
     }
 
-    /// Cancels an operation. The operation still completes: with an error, unless it ended first.
+    /// Cancels an operation. The operation still completes: without any effect, unless it ended
+    /// first.
     pub(super) fn cancel(&mut self, operation: Operation) {
-        let cancel = opcode::AsyncCancel::new(operation.encode()).build();
-        // SAFETY: uses no memory of ours.
-        unsafe { self.push(&cancel.flags(Flags::SKIP_SUCCESS), Operation::Cancel) };
+        either!(self, it => it.cancel(operation));
+    }
+
+    /// Forgets a connection without operations, before its socket is closed or moved.
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
+        match self {
+            Ring::Uring(_) => {}
+            Ring::Epoll(epoll) => epoll.forget(connection),
+        }
     }
 
     /// Sends the bytes at the front of the outbox. The outbox does not move them until
@@ -170,243 +169,70 @@ impl Ring {
         socket: &TcpStream,
         outbox: &mut Outbox,
     ) {
-        let fd = Fd(socket.as_raw_fd());
-        let vector = outbox.begin();
-        let entry = if let [only] = vector.parts() {
-            let length = u32::try_from(only.iov_len).expect("a send has an upper limit");
-            let send = opcode::Send::new(fd, only.iov_base.cast_const().cast(), length);
-            send.flags(libc::MSG_NOSIGNAL).build()
-        } else {
-            let send = opcode::SendMsg::new(fd, vector.header());
-            send.flags(libc::MSG_NOSIGNAL.cast_unsigned()).build()
-        };
-        // SAFETY: an outbox in flight frees and moves nothing, and leaks when it is dropped.
-        unsafe { self.push(&entry, Operation::Send(connection)) };
+        either!(self, it => it.send(connection, socket, outbox));
     }
 
     /// Completes [`Operation::Bell`] when another thread rings `bell`.
     pub(super) fn watch_bell(&mut self, bell: &UnixStream) {
-        let target = self.rings_heard.as_mut_ptr();
-        let read = opcode::Read::new(Fd(bell.as_raw_fd()), target, RINGS_HEARD_MAX).build();
-        // SAFETY: the bytes have an allocation of their own, and a shard waits for this read to end
-        // before it drops its ring.
-        unsafe { self.push(&read, Operation::Bell) };
+        either!(self, it => it.watch_bell(bell));
     }
 
     /// Completes [`Operation::Wake`] in another shard's ring.
     pub(super) fn wake_peer(&mut self, address: &RingAddress) {
-        let data = Operation::Wake.encode();
-        let wake_peer = opcode::MsgRingData::new(Fd(address.0.as_raw_fd()), 0, data, None).build();
-        // SAFETY: uses no memory of ours.
-        unsafe { self.push(&wake_peer.flags(Flags::SKIP_SUCCESS), Operation::Wake) };
+        match (self, address) {
+            (Ring::Uring(uring), RingAddress::Uring(address)) => uring.wake_peer(address),
+            (Ring::Epoll(epoll), RingAddress::Epoll(waker)) => epoll.wake_peer(waker),
+            _ => unreachable!("all shards have the same kind"),
+        }
     }
 
     /// Completes [`Operation::Alarm`] at `moment`.
     pub(super) fn set_alarm(&mut self, moment: Moment) {
-        *self.alarm = timespec(moment.as_nanos());
-        let at: *const Timespec = &raw const *self.alarm;
-        let alarm = opcode::Timeout::new(at).flags(TimeoutFlags::ABS).build();
-        // SAFETY: the time has an allocation of its own, and does not change before the kernel has
-        // read it: the submission follows at once.
-        unsafe { self.push(&alarm, Operation::Alarm) };
-        self.submit();
+        either!(self, it => it.set_alarm(moment));
     }
 
-    /// Submits pending operations and collects completions, without waiting. Does not enter the
-    /// kernel if there are neither.
+    /// Begins pending operations and collects completions, without waiting.
     pub(super) fn turn_over(&mut self) {
-        if self.has_news_in_kernel() || !self.uring.submission().is_empty() {
-            self.submit();
-        }
+        either!(self, it => it.turn_over());
     }
 
-    /// Submits pending operations and waits for `count` completions, for at most `patience`.
-    pub(super) fn wait(&mut self, count: usize, patience: Span) {
-        let patience = timespec(patience.as_nanos());
-        let args = SubmitArgs::new().timespec(&patience);
-        match self.uring.submitter().submit_with_args(count, &args) {
-            Ok(_) => {}
-            Err(error) => check_enter_error(&error),
-        }
+    /// Begins pending operations and waits for a completion, for at most `patience`.
+    pub(super) fn wait(&mut self, patience: Span) {
+        either!(self, it => it.wait(patience));
     }
 
-    /// Whether there is anything to [`Ring::reap`], or to submit.
+    /// Whether there is anything to [`Ring::reap`], or to begin.
     pub(super) fn has_news(&mut self) -> bool {
-        self.has_completions() || self.has_news_in_kernel() || !self.uring.submission().is_empty()
+        match self {
+            Ring::Uring(uring) => uring.has_news(),
+            Ring::Epoll(epoll) => epoll.has_completions(),
+        }
     }
 
     /// Whether there is anything to [`Ring::reap`] without entering the kernel.
     pub(super) fn has_completions(&mut self) -> bool {
-        !self.backlog.is_empty() || !self.uring.completion().is_empty()
+        either!(self, it => it.has_completions())
     }
 
-    /// Moves all completions into `completions`, oldest first.
-    pub(super) fn reap(&mut self, completions: &mut Vec<Completion>) {
-        completions.append(&mut self.backlog);
-        completions.extend(self.uring.completion().map(|entry| decode(&entry)));
+    /// Moves completions into `completions`, oldest first: all of them, but no more than there are
+    /// buffers for.
+    pub(super) fn reap(&mut self, completions: &mut Vec<Completion>, buffers: &mut Buffers) {
+        match (self, buffers) {
+            (Ring::Uring(uring), _) => uring.reap(completions),
+            (Ring::Epoll(epoll), Buffers::Pool(pool)) => epoll.reap(completions, pool),
+            (Ring::Epoll(_), Buffers::Provided(_)) => {
+                unreachable!("the buffers were lent by this ring")
+            }
+        }
     }
 
     /// Switches on or off that completions are signalled to the event counter of
     /// [`sleeper::Sleeper`].
     pub(super) fn signal(&mut self, on: bool) {
-        let completion = self.uring.completion();
-        if on { completion.enable_eventfd() } else { completion.disable_eventfd() }
-    }
-
-    /// Whether the kernel has completions that it delivers only when it is entered.
-    fn has_news_in_kernel(&mut self) -> bool {
-        let submission = self.uring.submission();
-        submission.taskrun() || submission.cq_overflow()
-    }
-
-    fn submit(&mut self) {
-        match self.uring.submit() {
-            Ok(_) => {}
-            Err(error) => check_enter_error(&error),
+        match self {
+            Ring::Uring(uring) => uring.signal(on),
+            // The shard sleeps in epoll itself.
+            Ring::Epoll(_) => {}
         }
-    }
-
-    /// Puts an operation into the ring, making room first when it is full.
-    ///
-    /// # Safety
-    ///
-    /// The memory that the operation uses stays valid until it has completed.
-    unsafe fn push(&mut self, entry: &Entry, operation: Operation) {
-        let entry = entry.clone().user_data(operation.encode());
-        while self.uring.submission().is_full() {
-            self.submit();
-            self.backlog.extend(self.uring.completion().map(|entry| decode(&entry)));
-        }
-        let mut submission = self.uring.submission();
-        // SAFETY: the caller keeps the memory valid.
-        let pushed = unsafe { submission.push(&entry) };
-        pushed.expect("room was made for one more");
-    }
-}
-
-fn decode(entry: &cqueue::Entry) -> Completion {
-    let operation = Operation::decode(entry.user_data());
-    Completion {
-        operation,
-        outcome: outcome(operation, entry.result()),
-        buffer: cqueue::buffer_select(entry.flags()).map(BufferId),
-        more: cqueue::more(entry.flags()),
-    }
-}
-
-/// The result is what the system call of that name would return; an error number is negative.
-fn outcome(operation: Operation, result: i32) -> Outcome {
-    match (operation, usize::try_from(result)) {
-        (Operation::Accept(_), Ok(_)) => {
-            // SAFETY: the kernel has just made this descriptor, and reports it once.
-            Outcome::Accepted(unsafe { TcpStream::from_raw_fd(result) })
-        }
-        (_, Ok(bytes)) => Outcome::Done(bytes),
-        (_, Err(_)) if PASSING.contains(&-result) => Outcome::Passing,
-        (_, Err(_)) => Outcome::Failed(io::Error::from_raw_os_error(-result)),
-    }
-}
-
-/// Why a ring could not be made.
-fn fault_of_ring(error: &io::Error) -> Fault {
-    match error.raw_os_error() {
-        Some(libc::ENOSYS) => Fault::NoRing,
-        Some(libc::EPERM | libc::EACCES) => Fault::RingForbidden,
-        Some(libc::EINVAL) => Fault::KernelTooOld,
-        _ => Fault::Ring(again(error)),
-    }
-}
-
-/// Why the provided buffers could not be registered.
-fn fault_of_buffers(error: &io::Error) -> Fault {
-    match error.raw_os_error() {
-        Some(libc::EINVAL) => Fault::KernelTooOld,
-        _ => Fault::Buffers(again(error)),
-    }
-}
-
-/// Copies an error of the system: it is only a number.
-fn again(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
-}
-
-/// Checks that entering the ring failed for a temporary reason only: a signal, the timeout, or
-/// completions that have to be reaped first. Any other error is a defect of this broker.
-fn check_enter_error(error: &io::Error) {
-    let passing = [libc::EINTR, libc::ETIME, libc::EBUSY, libc::EAGAIN];
-    let number = error.raw_os_error().unwrap_or(0);
-    assert!(passing.contains(&number), "the ring refuses to be entered: {error}");
-}
-
-/// Makes a ring whose kernel work runs only when the ring is entered, if the kernel supports that.
-fn build(entries: u32) -> io::Result<IoUring> {
-    let deferred = IoUring::builder()
-        .setup_cqsize(entries.saturating_mul(COMPLETIONS_PER_SUBMISSION))
-        .setup_clamp()
-        .setup_submit_all()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .build(entries);
-    match deferred {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::builder()
-            .setup_cqsize(entries.saturating_mul(COMPLETIONS_PER_SUBMISSION))
-            .setup_clamp()
-            .setup_submit_all()
-            .setup_coop_taskrun()
-            .setup_taskrun_flag()
-            .build(entries),
-        other => other,
-    }
-}
-
-/// Support for multishot receive cannot be queried. It came in the same version of Linux as the
-/// operation that is checked here.
-fn check_operations(uring: &IoUring) -> Result<(), Fault> {
-    let mut probe = Probe::new();
-    uring.submitter().register_probe(&mut probe).map_err(|_| Fault::KernelTooOld)?;
-    let parameters = uring.params();
-    let features = parameters.is_feature_ext_arg()
-        && parameters.is_feature_nodrop()
-        && parameters.is_feature_submit_stable();
-    if features && probe.is_supported(opcode::SendZc::CODE) {
-        Ok(())
-    } else {
-        Err(Fault::KernelTooOld)
-    }
-}
-
-fn timespec(nanos: u64) -> Timespec {
-    let below_second = u32::try_from(nanos % 1_000_000_000).expect("less than a second");
-    Timespec::new().sec(nanos / 1_000_000_000).nsec(below_second)
-}
-
-/// Errors of an operation after which the operation is tried again.
-const PASSING: [i32; 4] = [libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::ENOBUFS];
-/// How many rings of the bell one read takes.
-const RINGS_HEARD_MAX: u32 = 64;
-/// One send completes once; one multishot receive may complete many times in one turn.
-const COMPLETIONS_PER_SUBMISSION: u32 = 4;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ring_that_cannot_be_made_says_what_to_do() {
-        let told = |number| fault_of_ring(&io::Error::from_raw_os_error(number)).to_string();
-        assert!(told(libc::ENOSYS).contains("Linux 6.0"));
-        assert!(told(libc::EPERM).contains("kernel.io_uring_disabled"));
-        assert!(told(libc::EINVAL).contains("Linux 6.0"));
-        assert!(told(libc::ENOMEM).contains("memory"));
-    }
-
-    #[test]
-    fn results_are_told_apart_without_their_numbers() {
-        let receive = Operation::Receive(ConnectionId { slot: 0, generation: 0 });
-        assert_eq!(outcome(receive, 7).bytes(), 7);
-        assert!(matches!(outcome(receive, 0), Outcome::Done(0)));
-        assert!(matches!(outcome(receive, -libc::ENOBUFS), Outcome::Passing));
-        assert!(matches!(outcome(receive, -libc::ECONNRESET), Outcome::Failed(_)));
     }
 }

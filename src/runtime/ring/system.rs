@@ -1,4 +1,5 @@
 //! System calls that the standard library does not offer, each behind a function of ours.
+#![expect(unsafe_code, reason = "two calls have no safe name")]
 
 use std::{
     fs::File,
@@ -17,7 +18,7 @@ use rustix::{
         socket_with, sockopt,
     },
     process::{Rlimit, getrlimit, setpriority_process, setrlimit},
-    thread::disable_transparent_huge_pages,
+    thread::{CpuSet, disable_transparent_huge_pages, sched_setaffinity},
     time::{ClockId, clock_gettime},
 };
 
@@ -158,6 +159,16 @@ pub(in crate::runtime) fn has_ended(socket: &TcpStream) -> bool {
 pub(in crate::runtime) fn lower_priority(nice: i32) -> io::Result<()> {
     // On Linux this is about the calling thread, and not about all of its process.
     Ok(setpriority_process(None, nice)?)
+}
+
+/// Keeps this thread on one CPU.
+pub(in crate::runtime) fn pin_thread(cpu: usize) -> io::Result<()> {
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu);
+    Ok(sched_setaffinity(None, &cpus)?)
 }
 
 /// Has the socket reset its connection when it is closed, even if bytes are unsent.

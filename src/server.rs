@@ -114,6 +114,7 @@ fn rules(config: &Config, listeners: Listeners, former: Option<&Policy>) -> Resu
         policy: policy(config, former)?,
         strategies: config.share_strategies.clone(),
         sys_interval: config.sys_interval,
+        presence: config.presence,
         listeners,
     })
 }

@@ -5,6 +5,7 @@
 pub mod byte_count;
 pub mod hash;
 pub mod ids;
+pub mod json;
 pub mod local;
 pub mod network;
 pub mod shared_count;

@@ -13,7 +13,7 @@ use super::{
     listeners::check_new,
     values::{parse_host, parse_http_address},
 };
-use crate::transport::Address;
+use crate::{shard::events::Presence, transport::Address};
 
 #[derive(Args, Debug)]
 pub(super) struct ControlFlags {
@@ -40,6 +40,22 @@ pub(super) struct ControlFlags {
     /// It is as one of --listen-http, with the mode 600
     #[arg(long, value_name = "auto|off", default_value = "auto", value_parser = parse_own_socket)]
     control_socket: OwnSocket,
+    /// Announce clients that connect and disconnect under $SYS/broker/clients/CLIENT/connected and
+    /// disconnected, in JSON, where CLIENT is the Client Identifier with / + # and % escaped:
+    /// `live` to those who subscribe at that moment, `retained` also as a retained message for as
+    /// long as the client is connected, `off` not at all
+    #[arg(long, value_name = "off|live|retained", default_value = "off")]
+    #[arg(value_parser = parse_presence)]
+    pub(super) presence: Presence,
+}
+
+fn parse_presence(text: &str) -> Result<Presence, String> {
+    match text {
+        "off" => Ok(Presence::Off),
+        "live" => Ok(Presence::Live),
+        "retained" => Ok(Presence::Retained),
+        _ => Err("neither off nor live nor retained".to_owned()),
+    }
 }
 
 /// Whether the broker makes a control socket of its own.
@@ -92,7 +108,7 @@ impl ControlFlags {
         self,
         folders: Folders<'_>,
     ) -> Result<Option<ControlOptions>, Contradiction> {
-        let ControlFlags { listen_http, http_token_file, http_host, control_socket } = self;
+        let ControlFlags { listen_http, http_token_file, http_host, control_socket, .. } = self;
         let own_socket = folders.socket().filter(|_| control_socket == OwnSocket::Auto);
         let own_socket: Option<Arc<Path>> = own_socket.map(Arc::from);
         let is_own = |address: &Address| match address {
@@ -172,6 +188,13 @@ mod tests {
         assert_eq!(socket("--data-dir /d --listen-http unix:/d/ringmq.sock", None), None);
         let tokens = accepted("--data-dir /d --http-token-file t").control.unwrap();
         assert!(tokens.addresses.is_empty() && tokens.token_file.is_some());
+    }
+
+    #[test]
+    fn clients_are_announced_if_that_is_asked_for() {
+        assert_eq!(accepted("").presence, Presence::Off);
+        assert_eq!(accepted("--presence live").presence, Presence::Live);
+        assert_eq!(accepted("--presence retained").presence, Presence::Retained);
     }
 
     #[test]

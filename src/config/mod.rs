@@ -70,6 +70,7 @@ use crate::{
     routing::Strategies,
     session::queue::QueueLimits,
     shard::{
+        events::Presence,
         offer::Offer,
         referral::Referral,
         rules::{Limits, PASSWORD_CHECKS_MAX, SLICE_STEPS},
@@ -215,6 +216,8 @@ pub struct Config {
     /// Where the control thread listens; `None`: there is no such thread.
     pub control: Option<ControlOptions>,
 
+    /// How clients that come and go are announced under `$SYS`.
+    pub presence: Presence,
     /// How often `$SYS` is published; `None` is never.
     pub sys_interval: Option<Span>,
     /// A valid filter in the syntax of `tracing_subscriber::EnvFilter`.
@@ -276,6 +279,7 @@ impl Config {
             receive_buffers,
             receive_buffer_bytes,
             ring_entries,
+            presence: control.presence,
             control: control.options(folders)?,
             sys_interval: Some(tuning.sys_interval).filter(|interval| !interval.is_zero()),
             log_filter: log.filter,

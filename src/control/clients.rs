@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     base::{ids::ShardId, local::Peer},
-    mqtt::Version,
     shard::ask::{Answer, ClientReport, ConnectionReport, Question, Sought},
 };
 
@@ -84,18 +83,10 @@ impl From<ConnectionReport> for Connection {
     fn from(report: ConnectionReport) -> Connection {
         Connection {
             listener: report.listener.to_string(),
-            version: words_of(report.version),
+            version: report.version.words(),
             keep_alive: report.keep_alive,
             held_back: report.is_held_back,
         }
-    }
-}
-
-fn words_of(version: Version) -> &'static str {
-    match version {
-        Version::V31 => "3.1",
-        Version::V311 => "3.1.1",
-        Version::V5 => "5.0",
     }
 }
 

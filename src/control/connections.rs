@@ -7,10 +7,17 @@
 //! | head of a request | 16 KiB, 64 fields | 431 |
 //! | time of a connection | 60 s | it takes no further request |
 //!
+//! A stream of events lasts longer, and is not closed for another connection.
+//!
 //! A client that is slow or silent holds its own place only, and the next one that comes gets it.
 
 use std::{
-    cell::Cell, collections::VecDeque, convert::Infallible, pin::pin, rc::Rc, sync::Arc,
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    convert::Infallible,
+    pin::pin,
+    rc::Rc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -62,8 +69,9 @@ async fn accept(acceptor: Acceptor, router: Router, counts: Arc<Counts>) {
     loop {
         match acceptor.accept().await {
             Ok((stream, peer)) => {
-                let served = serve(stream, peer, router.clone(), counts.open());
-                if open.insert(task::spawn_local(served).abort_handle()) {
+                let stay = Stay::default();
+                let served = serve((stream, peer), router.clone(), counts.open(), stay.clone());
+                if open.insert(task::spawn_local(served).abort_handle(), stay) {
                     counts.note_refusal(Refusal::TooManyConnections);
                 }
             }
@@ -75,34 +83,62 @@ async fn accept(acceptor: Acceptor, router: Router, counts: Arc<Counts>) {
     }
 }
 
-/// The open connections, oldest first.
-#[derive(Default)]
-struct Open(VecDeque<AbortHandle>);
+/// Goes with an answer that lasts, and is alive for as long as the answer.
+#[derive(Clone, Debug)]
+pub(super) struct Lasting(pub(super) Weak<()>);
 
-impl Open {
-    /// Returns whether the oldest one was closed for it.
-    fn insert(&mut self, connection: AbortHandle) -> bool {
-        if self.0.len() == CONNECTIONS_MAX {
-            self.0.retain(|connection| !connection.is_finished());
+/// Whether a connection has an answer that lasts.
+#[derive(Clone, Default)]
+struct Stay(Rc<RefCell<Weak<()>>>);
+
+impl Stay {
+    fn note(&self, response: &mut Response) {
+        if let Some(Lasting(alive)) = response.extensions_mut().remove() {
+            *self.0.borrow_mut() = alive;
         }
-        let oldest = (self.0.len() == CONNECTIONS_MAX).then(|| self.0.pop_front()).flatten();
-        self.0.push_back(connection);
-        oldest.inspect(AbortHandle::abort).is_some()
+    }
+
+    fn lasts(&self) -> bool {
+        self.0.borrow().strong_count() > 0
     }
 }
 
-async fn serve(stream: Stream, peer: Peer, router: Router, open: OpenConnection) {
+/// The open connections, oldest first.
+#[derive(Default)]
+struct Open(VecDeque<(AbortHandle, Stay)>);
+
+impl Open {
+    /// Returns whether the oldest one was closed for it.
+    fn insert(&mut self, connection: AbortHandle, stay: Stay) -> bool {
+        if self.0.len() == CONNECTIONS_MAX {
+            self.0.retain(|(connection, _)| !connection.is_finished());
+        }
+        let is_full = self.0.len() == CONNECTIONS_MAX;
+        // There are fewer streams than connections.
+        let oldest = self.0.iter().position(|(_, stay)| !stay.lasts()).filter(|_| is_full);
+        let oldest = oldest.and_then(|place| self.0.remove(place));
+        self.0.push_back((connection, stay));
+        oldest.inspect(|(connection, _)| connection.abort()).is_some()
+    }
+}
+
+async fn serve((stream, peer): (Stream, Peer), router: Router, open: OpenConnection, stay: Stay) {
     let inner = TowerToHyperService::new(router);
     let is_new = Rc::new(Cell::new(true));
-    let first = Rc::clone(&is_new);
+    let (first, noted) = (Rc::clone(&is_new), stay.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         first.set(false);
         request.extensions_mut().insert(peer);
-        inner.call(request.map(Body::new))
+        let (answered, stay) = (inner.call(request.map(Body::new)), noted.clone());
+        async move {
+            let mut response = answered.await?;
+            stay.note(&mut response);
+            Ok(response)
+        }
     });
     let answered = match stream {
-        Stream::Tcp(stream) => answer(TokioIo::new(stream), service).await,
-        Stream::Unix(stream) => answer(TokioIo::new(stream), service).await,
+        Stream::Tcp(stream) => answer(TokioIo::new(stream), service, &stay).await,
+        Stream::Unix(stream) => answer(TokioIo::new(stream), service, &stay).await,
     };
     if let Err(error) = answered {
         if let Some(refusal) = refusal_of(&error, is_new.get()) {
@@ -124,6 +160,7 @@ fn refusal_of(error: &hyper::Error, is_new: bool) -> Option<Refusal> {
 async fn answer(
     stream: impl Read + Write + Unpin,
     service: impl Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    stay: &Stay,
 ) -> hyper::Result<()> {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -134,10 +171,15 @@ async fn answer(
     let mut connection = pin!(connection);
     let ended = time::timeout(CONNECTION_TIME_MAX, connection.as_mut()).await;
     if let Ok(ended) = ended {
-        ended
-    } else {
-        connection.as_mut().graceful_shutdown();
-        time::timeout(LAST_TIME_MAX, connection).await.unwrap_or(Ok(()))
+        return ended;
+    }
+    connection.as_mut().graceful_shutdown();
+    loop {
+        match time::timeout(LAST_TIME_MAX, connection.as_mut()).await {
+            Ok(ended) => return ended,
+            Err(_) if stay.lasts() => {}
+            Err(_) => return Ok(()),
+        }
     }
 }
 

@@ -48,6 +48,7 @@ pub(super) struct Counts {
     open: AtomicU64,
     answered: [AtomicU64; CLASSES.len()],
     refused: [AtomicU64; Refusal::ALL.len()],
+    events_lost: AtomicU64,
 }
 
 // Relaxed, everywhere: the numbers guard no other memory.
@@ -68,6 +69,15 @@ impl Counts {
 
     pub(super) fn note_refusal(&self, refusal: Refusal) {
         self.refused[refusal as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts events that no reader was told, because there was no room for them.
+    pub(super) fn note_lost_events(&self, count: u64) {
+        self.events_lost.fetch_add(count, Relaxed);
+    }
+
+    pub(super) fn events_lost(&self) -> u64 {
+        self.events_lost.load(Relaxed)
     }
 
     pub(super) fn connections_accepted(&self) -> u64 {

@@ -14,6 +14,7 @@ mod api;
 mod clients;
 mod connections;
 mod counts;
+mod events;
 mod gate;
 mod health;
 mod messages;

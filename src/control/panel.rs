@@ -7,7 +7,7 @@ use tokio::{
     time,
 };
 
-use super::{counts::Counts, problem::Problem, steering::Steering};
+use super::{counts::Counts, events::Feed, problem::Problem, steering::Steering};
 use crate::{
     base::ids::ShardId,
     runtime::Shards,
@@ -20,12 +20,14 @@ pub(super) struct Panel {
     shards: Shards,
     steering: Arc<dyn Steering>,
     counts: Arc<Counts>,
+    feed: Arc<Feed>,
     turn: Arc<Semaphore>,
 }
 
 impl Panel {
     pub(super) fn new(shards: Shards, steering: Arc<dyn Steering>, counts: Arc<Counts>) -> Panel {
-        Panel { shards, steering, counts, turn: Arc::new(Semaphore::new(1)) }
+        let feed = Feed::new(shards.events(), Arc::clone(&counts));
+        Panel { shards, steering, counts, feed, turn: Arc::new(Semaphore::new(1)) }
     }
 
     pub(super) fn steering(&self) -> &dyn Steering {
@@ -35,6 +37,11 @@ impl Panel {
     /// What is counted about HTTP.
     pub(super) fn counts(&self) -> &Arc<Counts> {
         &self.counts
+    }
+
+    /// What happens to clients.
+    pub(super) fn feed(&self) -> &Arc<Feed> {
+        &self.feed
     }
 
     /// Whether clients are let in.

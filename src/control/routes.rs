@@ -14,6 +14,7 @@ use axum::{
 use super::{
     clients,
     counts::Counts,
+    events,
     gate::{Gate, Refused},
     health::{healthz, readyz},
     messages,
@@ -43,6 +44,7 @@ pub(super) fn router(panel: Panel, gate: Arc<Gate>) -> Router {
             "/api/v1/retained/{topic}",
             get(messages::get_retained).delete(messages::delete_retained),
         )
+        .route("/api/v1/events", get(events::stream))
         .route("/api/v1/config", get(steering::get_config))
         .route("/api/v1/reload", post(steering::reload))
         .route("/api/v1/log", get(steering::get_log).put(steering::set_log))

@@ -20,6 +20,15 @@ impl Version {
         }
     }
 
+    /// What people call it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Version::V31 => "3.1",
+            Version::V311 => "3.1.1",
+            Version::V5 => "5.0",
+        }
+    }
+
     /// The Protocol Name that stands before the level.
     pub const fn protocol_name(self) -> &'static str {
         match self {

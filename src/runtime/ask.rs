@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::{
+    events::EventLane,
     lane::{LaneSender, NotSent},
     reload::Renewal,
     stop::Stop,
@@ -31,6 +32,7 @@ pub(super) struct Asked {
 pub struct Shards {
     lanes: Vec<LaneSender<Renewal>>,
     stop: Stop,
+    events: EventLane,
 }
 
 /// Why a question was not sent.
@@ -49,8 +51,8 @@ impl fmt::Debug for Shards {
 }
 
 impl Shards {
-    pub(super) fn new(lanes: Vec<LaneSender<Renewal>>, stop: Stop) -> Shards {
-        Shards { lanes, stop }
+    pub(super) fn new(lanes: Vec<LaneSender<Renewal>>, stop: Stop, events: EventLane) -> Shards {
+        Shards { lanes, stop, events }
     }
 
     pub fn all(&self) -> impl Iterator<Item = ShardId> + use<> {
@@ -64,6 +66,11 @@ impl Shards {
             NotSent::Full(_) => Unasked::Busy,
             NotSent::Ended => Unasked::Ended,
         })
+    }
+
+    /// What they tell of clients that come and go.
+    pub fn events(&self) -> EventLane {
+        self.events.clone()
     }
 
     /// Whether clients are let in: all shards have begun, and the broker does not stop.

@@ -3,25 +3,28 @@
 //! A call only notes what is wanted. [`Driver::settle`] looks at each touched connection once, when
 //! the turn ends, and is the one place where operations on connections are begun.
 
+mod parts;
+
 use std::{collections::VecDeque, mem, net::Shutdown, sync::Arc};
 
 use bytes::Bytes;
 
+pub(super) use self::parts::{DriverLimits, DriverParts};
 use super::{
     chunks::Chunks,
     connection::{Moved, Phase, SocketConnection},
     due::Due,
+    events::EventLane,
     load::LoadCounters,
     mailbox::Mail,
     outbox::Outbox,
-    partials::{PartialLimits, Partials},
+    partials::Partials,
     precede::Follower,
     random::Random,
     records::Records,
     ring::{Outcome, Ring, RingAddress, system},
     send_budget::SendBudget,
     stalled::Stalls,
-    store::StoreHandle,
     verify::Verifier,
 };
 use crate::{
@@ -32,6 +35,7 @@ use crate::{
     },
     mesh::WakePeer,
     shard::{
+        events::Watcher,
         letter::LetterBatch,
         ports::{Backlog, Closing, HeldByRuntime, Load, Payer, Ports, Secret, Verification},
         store_figures::StoreFigures,
@@ -39,24 +43,6 @@ use crate::{
     storage::RecordBatch,
     transport::tls::Certified,
 };
-
-/// What a shard may use.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct DriverLimits {
-    pub(super) outbox_bytes_max: usize,
-    pub(super) partials: PartialLimits,
-    pub(super) flush_time_max: Span,
-    /// How long a client may read nothing of what waits for it.
-    pub(super) stalled_timeout: Span,
-}
-
-impl DriverLimits {
-    /// Unsent bytes of a connection above which the shard stops reading from its client, until the
-    /// client has read some of them.
-    fn unsent_max(self) -> usize {
-        self.outbox_bytes_max + OVERRUN_BYTES_MAX
-    }
-}
 
 pub(super) struct Driver {
     pub(super) ring: Ring,
@@ -89,18 +75,10 @@ pub(super) struct Driver {
     pub(super) reaping: bool,
     random: Random,
     pub(super) records: Records,
+    /// To those who watch what happens to clients.
+    events: EventLane,
     /// The broker is stopping.
     pub(super) stopping: bool,
-}
-
-/// What a driver is made of.
-pub(super) struct DriverParts {
-    pub(super) ring: Ring,
-    pub(super) mail: Mail,
-    pub(super) verifier: Verifier,
-    pub(super) addresses: Arc<[RingAddress]>,
-    pub(super) random: Random,
-    pub(super) store: Option<StoreHandle>,
 }
 
 /// A connection leaves its slot only when a turn settles it, and not before its operations have
@@ -117,7 +95,7 @@ pub(super) fn present(
 
 impl Driver {
     pub(super) fn new(tools: DriverParts, limits: DriverLimits) -> Driver {
-        let DriverParts { ring, mail, verifier, addresses, random, store } = tools;
+        let DriverParts { ring, mail, verifier, addresses, random, store, events } = tools;
         Driver {
             ring,
             connections: Slab::default(),
@@ -141,6 +119,7 @@ impl Driver {
             reaping: false,
             random,
             records: Records::new(store),
+            events,
             stopping: false,
         }
     }
@@ -517,6 +496,10 @@ impl Ports for Driver {
         self.records.are_crowded()
     }
 
+    fn watcher(&self) -> Option<&dyn Watcher> {
+        self.events.watcher()
+    }
+
     fn can_verify(&self) -> bool {
         self.verifier.can_ask()
     }
@@ -587,8 +570,5 @@ impl WakePeer for Sleepers {
         self.0.insert(shard);
     }
 }
-
-/// Bytes by which answers may exceed the limit before the shard stops reading from their client.
-const OVERRUN_BYTES_MAX: usize = 64 << 10;
 /// How long a client may take to close after the broker has.
 const LINGER_MAX: Span = Span::from_secs(1);

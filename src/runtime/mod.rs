@@ -11,6 +11,7 @@ mod connection;
 mod driver;
 mod due;
 mod event_loop;
+mod events;
 mod executor;
 mod fault;
 mod intake;
@@ -48,6 +49,7 @@ use std::fmt;
 pub use self::{
     allocator::Allocator,
     ask::{Reply, Shards, Unasked},
+    events::EventLane,
     fault::Fault,
     last_words::tell_at_panic,
     reload::Reloader,

@@ -15,6 +15,7 @@ use super::{
     connection::ConnectionCount,
     driver::{Driver, DriverLimits, DriverParts},
     event_loop::{EventLoop, Inbox},
+    events::EventLane,
     executor::{Executor, TurnLoop},
     fault::Fault,
     listen::{self, Listening, ListeningSockets},
@@ -68,6 +69,7 @@ pub fn run_stored<B: Brain + 'static>(
     let (mut reloader, renewals) = Reloader::new(&bells, config.listeners.clone().into());
     let stop = Stop::new(shards, bells.clone());
     let connection_count = ConnectionCount::new(connections_max, surplus);
+    let events = EventLane::default();
     let (stores, store_thread) = start_store(store, &bells, &stop)?;
 
     let (report, reports) = bounded(shards);
@@ -88,6 +90,7 @@ pub fn run_stored<B: Brain + 'static>(
             verifier,
             renewals,
             store,
+            events: events.clone(),
             bells: bells.clone(),
             connection_count: connection_count.clone(),
             stop: stop.clone(),
@@ -109,7 +112,7 @@ pub fn run_stored<B: Brain + 'static>(
         // The send fails if the shard has ended. The reason is known when it is joined.
         drop(shard.go.send(Arc::clone(&addresses_of_rings)));
     }
-    let reached = Shards::new(reloader.lanes(), stop.clone());
+    let reached = Shards::new(reloader.lanes(), stop.clone(), events);
     let hang_up = move || reload(&mut reloader);
     let watch =
         config.signals.as_ref().map(|hang_ups| Watch::start(stop.clone(), hang_ups, hang_up));
@@ -196,6 +199,7 @@ struct ShardSetup {
     verifier: Verifier,
     renewals: RenewalReceiver,
     store: Option<StoreHandle>,
+    events: EventLane,
     bells: Bells,
     connection_count: ConnectionCount,
     stop: Stop,
@@ -252,6 +256,7 @@ impl ShardSetup {
             addresses,
             random: self.random,
             store: self.store,
+            events: self.events,
         };
         let driver = Driver::new(tools, limits);
         let listeners = ListeningSockets::new(self.config.listeners, self.sockets);

@@ -12,6 +12,7 @@ use super::{
     certificate,
     connack::Accepted,
     end::Cause,
+    events::What,
     kept_connect::{KeptConnect, level_of, version_to_refuse},
     log::{self, Claim},
     owed::{Answer, Condition, Verdict},
@@ -319,8 +320,17 @@ impl Shard {
         let keep_alive = self.context.rules.keep_alive(connect);
         let terms = (connect.terms.version(), keep_alive);
         log::connected(principal, &listener, terms, session_present);
+        let event = self.is_watched(ports).then(|| {
+            let way = self.way(principal, terms.0);
+            let clean_start = connect.clean_start;
+            let what = What::Connected { way, keep_alive, clean_start, session_present };
+            self.event(principal, what)
+        });
         self.router.set_members_online(subscriber, &self.sessions, &self.context, ports);
         self.pump(subscriber, ports);
+        if let Some(event) = event {
+            self.tell(event, ports);
+        }
     }
 
     /// Whether no other user has a session with the Client Identifier of this client.
@@ -340,7 +350,11 @@ impl Shard {
         }
         // The session may have ended together with its connection.
         if let Some(earlier) = self.sessions.find(client_id).filter(|_| clean_start) {
+            let event = self.ending(earlier, "clean-start", ports);
             self.end_session(earlier, ports);
+            if let Some(event) = event {
+                self.tell(event, ports);
+            }
         }
     }
 

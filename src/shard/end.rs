@@ -328,9 +328,13 @@ impl Shard {
         let subscriber = self.connections.get(id).and_then(MqttConnection::subscriber);
         let session = subscriber.and_then(|subscriber| self.sessions.get(subscriber));
         let leaves = session.map(|session| Leaves::of(session, cause));
+        let event = self.leaving(id, (cause, leaves), ports);
         let detached = self.connections.end(id, (cause, leaves), &mut self.context, ports);
         if let Some(subscriber) = detached {
             self.detach(subscriber, cause, ports);
+        }
+        if let Some(event) = event {
+            self.tell(event, ports);
         }
     }
 

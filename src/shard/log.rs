@@ -31,7 +31,7 @@ pub(super) fn connected(
         user = principal.user_name(),
         peer = %Peer(principal.peer()),
         %listener,
-        version = words_of_version(version),
+        version = version.words(),
         keep_alive,
         session = if session_present { "resumed" } else { "new" },
         "client connected"
@@ -57,6 +57,11 @@ impl<'a> Claim<'a> {
 
     pub(super) fn of_packet(connect: &Connect<'a>, terms: Terms) -> Claim<'a> {
         Claim { terms, client: Some(connect.client_id), user: connect.user_name, level: None }
+    }
+
+    /// Its Client Identifier and its User Name, as far as they could be read.
+    pub(super) fn names(self) -> (Option<&'a str>, Option<&'a str>) {
+        (self.client, self.user)
     }
 
     /// Of a packet that could not be read. `level` is its Protocol Version, if it is not supported.
@@ -107,7 +112,7 @@ pub(super) fn refused(
         user = claim.user.map(beginning),
         peer = %Peer(principal.peer()),
         %listener,
-        version = claim.client.map(|_| words_of_version(claim.terms.version())),
+        version = claim.client.map(|_| claim.terms.version().words()),
         protocol_level = claim.level,
         reason = reason.text(),
         flag,
@@ -252,14 +257,6 @@ pub(super) fn subscription_refused(tally: Tally<'_>, filter: &str, reason: Optio
 /// The beginning of a text, as much as a line has room for.
 pub(super) fn beginning(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
-}
-
-fn words_of_version(version: Version) -> &'static str {
-    match version {
-        Version::V31 => "3.1",
-        Version::V311 => "3.1.1",
-        Version::V5 => "5.0",
-    }
 }
 
 /// Bytes that are logged of a text that a client has chosen.

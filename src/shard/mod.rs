@@ -23,6 +23,7 @@ mod context;
 mod deliver;
 mod deliveries;
 mod end;
+pub mod events;
 mod forwarding;
 mod frames;
 mod grant;
@@ -104,6 +105,8 @@ pub struct Shard {
     candidates: Candidates,
     router: Router,
     sys: SysTree,
+    /// Clients are or were announced by retained messages.
+    has_announced: bool,
     /// Memory for the topic and the properties of the message that is being published, if they
     /// differ from those in the packet. It is reused for each message.
     topic: String,
@@ -153,6 +156,7 @@ impl Shard {
             candidates: Candidates::new(seed),
             router: Router::new(&context),
             sys: SysTree::new(shard, shards),
+            has_announced: false,
             topic: String::new(),
             application: Vec::new(),
             restoration: None,

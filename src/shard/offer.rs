@@ -107,7 +107,7 @@ impl Offer {
 
 /// Writes a text as one topic level, so that different texts give different levels. Characters
 /// with a meaning in a Topic Filter are escaped as in a URL.
-fn push_level(text: &str, out: &mut String) {
+pub(super) fn push_level(text: &str, out: &mut String) {
     for character in text.chars() {
         match character {
             '/' => out.push_str("%2F"),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::{
     ask::{Answer, Question},
+    events::Watcher,
     letter::LetterBatch,
     rules::Rules,
     store_figures::StoreFigures,
@@ -248,6 +249,11 @@ pub trait Ports {
 
     /// What the store says of itself; `None` if there is no store.
     fn store_figures(&self) -> Option<StoreFigures> {
+        None
+    }
+
+    /// Who watches what happens to clients, if anyone does now.
+    fn watcher(&self) -> Option<&dyn Watcher> {
         None
     }
 

@@ -232,17 +232,17 @@ impl Router {
     /// Publishes a value of the broker's own. Many come at a time, so each takes little at once.
     pub(super) fn publish_value(
         &mut self,
-        (topic, value): (&str, &str),
+        (topic, value, retain): (TopicName<'_>, &str, bool),
         clients: (&mut Sessions, &mut Connections),
         context: &mut Context,
         ports: &mut impl Ports,
     ) {
         let view = MessageView {
-            topic: TopicName::from_valid(topic),
+            topic,
             application: &[],
             payload: Payload::Small(value.as_bytes()),
             qos: QoS::AtMostOnce,
-            retain: context.rules.offer.retain,
+            retain,
             expires_at: None,
             publisher: None,
             publisher_hash: 0,

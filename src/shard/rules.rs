@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Shard, offer::Offer, referral::Referral};
+use super::{Shard, events::Presence, offer::Offer, referral::Referral};
 use crate::{
     access::Policy,
     base::time::Span,
@@ -34,6 +34,8 @@ pub struct Rules {
     pub strategies: Strategies,
     /// How often `$SYS` is published; `None` for never. What was published stays retained.
     pub sys_interval: Option<Span>,
+    /// How clients that come and go are announced under `$SYS`.
+    pub presence: Presence,
     /// All listeners. An [`Arrival`](super::ports::Arrival) refers to one by its place here. The
     /// runtime opens and closes them; connections of a closed one stay.
     pub listeners: Listeners,
@@ -207,6 +209,7 @@ pub(super) mod tests {
             policy: Policy::default(),
             strategies: Strategies::default(),
             sys_interval: None,
+            presence: Presence::Off,
             listeners: vec![Listener::tcp(([127, 0, 0, 1], 1883).into())].into(),
         }
     }

@@ -18,6 +18,7 @@ use crate::{
         time::Span,
     },
     routing::Tally,
+    topic::TopicName,
 };
 
 /// The latest counters of each shard.
@@ -148,9 +149,11 @@ impl Shard {
     }
 
     fn publish_values(&mut self, values: &[Value], ports: &mut impl Ports) {
+        let retain = self.context.rules.offer.retain;
         for (topic, value) in values {
+            let value = (TopicName::from_valid(topic), value.as_str(), retain);
             let clients = (&mut self.sessions, &mut self.connections);
-            self.router.publish_value((topic, value), clients, &mut self.context, ports);
+            self.router.publish_value(value, clients, &mut self.context, ports);
         }
     }
 }

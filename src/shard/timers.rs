@@ -239,8 +239,12 @@ impl Shard {
         let is_absent = self.sessions.get_mut(subscriber).is_some_and(|session| {
             session.take_reminder(self.context.now) && session.link().is_none()
         });
+        let event = self.ending(subscriber, "expired", ports).filter(|_| is_absent);
         if is_absent && self.look_at_absent(subscriber, ports) {
             self.context.counters.clients_expired += 1;
+            if let Some(event) = event {
+                self.tell(event, ports);
+            }
         }
     }
 }

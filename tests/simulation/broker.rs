@@ -17,6 +17,7 @@ use ringmq::{
     },
     shard::{
         Shard,
+        events::Presence,
         letter::LetterBatch,
         memory::MemoryBudget,
         ports::{Arrival, Brain, End},
@@ -103,6 +104,7 @@ impl Broker {
             policy: plan.policy(),
             strategies: plan.strategies.clone(),
             sys_interval: plan.sys_interval,
+            presence: Presence::Off,
             listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))].into(),
         };
         planted.misset(&mut rules);

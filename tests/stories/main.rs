@@ -22,6 +22,7 @@ mod memory;
 mod narrowing;
 mod packets;
 mod payloads;
+mod presence;
 mod publishing;
 mod reasons;
 mod referring;

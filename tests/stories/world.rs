@@ -24,6 +24,7 @@ use ringmq::{
     session::queue::QueueLimits,
     shard::{
         Shard,
+        events::Presence,
         letter::LetterBatch,
         memory::MemoryBudget,
         offer::Offer,
@@ -318,6 +319,7 @@ impl World {
             policy: Policy::default(),
             strategies: Strategies::default(),
             sys_interval: None,
+            presence: Presence::Off,
             listeners: listeners.to_vec().into(),
         };
         tell(&mut rules);

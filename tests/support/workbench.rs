@@ -21,6 +21,7 @@ use ringmq::{
     session::queue::QueueLimits,
     shard::{
         Shard,
+        events::Presence,
         letter::{Letter, LetterBatch},
         memory::MemoryBudget,
         offer::Offer,
@@ -70,6 +71,7 @@ impl Workbench {
             policy: Policy::default(),
             strategies: Strategies::default(),
             sys_interval: None,
+            presence: Presence::Off,
             listeners: vec![Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))].into(),
         };
         let letters = (0..shards).map(|_| LetterBatch::default()).collect();

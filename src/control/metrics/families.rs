@@ -28,14 +28,14 @@ struct Family {
 /// What is told of each shard by itself.
 type OfShard = (&'static str, Kind, &'static str, fn(&Figures) -> String);
 
-pub(super) fn text_of(figures: &[Figures], sums: &Sums, http: &Counts) -> String {
+pub(super) fn text_of(figures: &[Figures], sums: &Sums, http: (&Counts, u64)) -> String {
     let mut text = Text::default();
     tell_broker(&mut text, sums);
     tell_single(&mut text, &sums.counters);
     tell_families(&mut text, &sums.counters);
     tell_shards(&mut text, figures);
     tell_turns(&mut text, figures);
-    tell_http(&mut text, http);
+    tell_http(&mut text, http.0, http.1);
     if let Some(figures) = &sums.store {
         store::tell(&mut text, figures);
     }
@@ -243,7 +243,7 @@ mod tests {
             },
             Figures { counters, load, uptime: Span::from_secs(9), ..Figures::default() },
         ];
-        text_of(&figures, &Sums::of(&figures), &Counts::default())
+        text_of(&figures, &Sums::of(&figures), (&Counts::default(), 0))
     }
 
     fn store() -> StoreFigures {

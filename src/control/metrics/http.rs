@@ -3,7 +3,7 @@
 use super::text::{Kind, Text};
 use crate::control::counts::Counts;
 
-pub(super) fn tell_http(text: &mut Text, counts: &Counts) {
+pub(super) fn tell_http(text: &mut Text, counts: &Counts, readers: u64) {
     let name = "ringmq_http_connections";
     text.single(name, Kind::Gauge, "Open connections of HTTP.", counts.connections_open());
     text.single(
@@ -23,4 +23,11 @@ pub(super) fn tell_http(text: &mut Text, counts: &Counts) {
     for (reason, count) in counts.refusals() {
         text.labelled(name, ("reason", reason), count);
     }
+    text.single("ringmq_event_readers", Kind::Gauge, "Readers of the stream of events.", readers);
+    text.single(
+        "ringmq_events_lost_total",
+        Kind::Counter,
+        "Events about clients that were dropped on their way to the readers of the stream.",
+        counts.events_lost(),
+    );
 }

@@ -48,7 +48,10 @@ pub(super) async fn metrics(State(panel): State<Panel>, wanted: Asked<Wanted>) -
     let figures = panel.figures().await?;
     let sums = Sums::of(&figures);
     let text = match compat {
-        Names::Ringmq => families::text_of(&figures, &sums, panel.counts()),
+        Names::Ringmq => {
+            let readers = panel.feed().reader_count() as u64;
+            families::text_of(&figures, &sums, (panel.counts(), readers))
+        }
         Names::Mosquitto => compat::of_mosquitto(&sums),
         Names::Emqx => compat::of_emqx(&sums),
     };

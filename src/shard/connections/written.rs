@@ -5,6 +5,7 @@ use super::{
         connection::{MqttConnection, Stage},
         context::Context,
         end::{Cause, Leaves},
+        events::Event,
         log::{self, Claim},
         owed::{Answer, Condition},
         ports::{Closing, Ports},
@@ -208,6 +209,10 @@ impl Connections {
             let listener = context.rules.listener_address(principal.listener());
             let refusals = (&mut context.refusals, context.now);
             log::refused(principal, claim, &listener, (reason, flag), refusals);
+            if let Some(watcher) = ports.watcher() {
+                let at = context.settings.wall_clock.time_of(context.now);
+                watcher.tell(Event::refused(principal, claim, listener, (reason, flag), at));
+            }
         }
     }
 

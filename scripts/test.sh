@@ -39,6 +39,8 @@ install_debian_packages() {
     has groff || missing+=(groff-base)
     has zsh || missing+=(zsh)
     has fish || missing+=(fish)
+    has systemd-analyze || missing+=(systemd)
+    has dpkg-shlibdeps || missing+=(dpkg-dev)
     [[ ${#missing[@]} -eq 0 ]] || apt_install "${missing[@]}"
 }
 
@@ -84,9 +86,11 @@ mark_installed() {
 
 # All test programs run, whatever fails, so that the sum at the end is of all tests.
 run_tests() {
+
     local log status=0
     log=$FOREIGN/test.log
     cargo test --workspace --no-fail-fast 2>&1 | tee "$log" || status=$?
+    scripts/package_test.sh --binary target/debug/ringmq || status=$?
     sum_up "$log"
     return "$status"
 }

@@ -20,6 +20,7 @@ apt_install() (
     "${AS_ROOT[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -qq --yes --no-install-recommends --no-upgrade "$@" >/dev/null
     forget_service mosquitto "$@"
+    forget_service prometheus "$@"
 )
 
 AS_ROOT=()
@@ -37,7 +38,7 @@ keep_services_stopped() {
     "${AS_ROOT[@]}" chmod +x "$POLICY"
 }
 
-# A broker that came only to be tested does not start with the machine either.
+# A server that came only for tests does not start with the machine either.
 forget_service() {
     local service=$1 package
     shift

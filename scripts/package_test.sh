@@ -52,8 +52,10 @@ install_tools() {
 
 clean_up() {
     [[ -z $broker ]] || kill -KILL "$broker" 2>/dev/null || true
-    umount --recursive --lazy "$tree" 2>/dev/null || true
-    umount --lazy "$scratch/changes" 2>/dev/null || true
+    local mount
+    for mount in tree/run tree/proc tree/sys tree/dev tree changes; do
+        umount --lazy "$scratch/$mount" 2>/dev/null || true
+    done
     rm -rf --one-file-system "$scratch"
 }
 
@@ -75,7 +77,10 @@ make_copied_tree() {
 
 make_new_tree() {
     # shellcheck disable=SC1091
-    debootstrap --variant=minbase "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$tree" >/dev/null
+    local release
+    release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    debootstrap --variant=minbase --include=systemd "$release" "$tree" >"$scratch/debootstrap.log" ||
+        { tail -5 "$scratch/debootstrap.log"; fail "no new system can be had"; }
     mount_system
     install_deb=(apt-get install -qq --yes --no-install-recommends)
 }

@@ -39,6 +39,7 @@ install_debian_packages() {
     has groff || missing+=(groff-base)
     has zsh || missing+=(zsh)
     has fish || missing+=(fish)
+    has promtool || missing+=(prometheus)
     has systemd-analyze || missing+=(systemd)
     has dpkg-shlibdeps || missing+=(dpkg-dev)
     [[ ${#missing[@]} -eq 0 ]] || apt_install "${missing[@]}"

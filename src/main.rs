@@ -8,7 +8,7 @@ use std::{
 
 use ringmq::{
     commands,
-    config::{Config, Order, RemoteOrder, Source, StoreOrder},
+    config::{Config, Order, Source, StoreOrder},
     runtime::{self, Allocator, HangUps},
     server,
 };
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Ok(Order::Check(config)) => check(&config),
         Ok(Order::Store(order)) => store(&order),
         Ok(Order::Users(order)) => ended(commands::change_users(&order)),
-        Ok(Order::Remote(order)) => ended(remote(&order)),
+        Ok(Order::Remote(order)) => ended(commands::ask_remote(&order, &mut io::stdout().lock())),
         Ok(Order::Import(file)) => ended(import(&file)),
         Ok(Order::Completions(shell)) => ended(print(&shell.completions())),
         Ok(Order::Man(directory)) => ended(commands::write_man_pages(&directory)),
@@ -59,10 +59,6 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
 
 fn store(order: &StoreOrder) -> ExitCode {
     ended(server::store(order))
-}
-
-fn remote(order: &RemoteOrder) -> anyhow::Result<()> {
-    print(commands::ask_remote(order)?.as_bytes())
 }
 
 fn print(text: &[u8]) -> anyhow::Result<()> {

@@ -8,6 +8,7 @@ mod manual;
 mod place;
 mod prompt;
 mod remote;
+mod top;
 mod users;
 mod users_file;
 

@@ -1,23 +1,30 @@
-//! `ringmq status`, `ringmq clients` and `ringmq kick`: asks a running broker over HTTP.
+//! `ringmq status`, `ringmq top`, `ringmq clients` and `ringmq kick`: asks a running broker over
+//! HTTP.
 
-use std::{fmt::Write as _, fs};
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{IsTerminal, Write},
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
-use super::place;
+use super::{place, top::top};
 use crate::config::{Remote, RemoteOrder};
 
-/// Does it, and returns what to print.
-pub fn ask_remote(order: &RemoteOrder) -> Result<String> {
-    match order {
-        RemoteOrder::Status(remote) => status(remote),
-        RemoteOrder::Clients { remote, prefix } => clients(remote, prefix),
+/// Does it, and writes what comes of it.
+pub fn ask_remote(order: &RemoteOrder, out: &mut (impl Write + IsTerminal)) -> Result<()> {
+    let text = match order {
+        RemoteOrder::Top(order) => return top(order, out),
+        RemoteOrder::Status(remote) => status(remote)?,
+        RemoteOrder::Clients { remote, prefix } => clients(remote, prefix)?,
         RemoteOrder::Kick { remote, client_id } => {
             request(remote, "DELETE", &format!("/api/v1/clients/{}", encoded(client_id)))?;
-            Ok(format!("disconnected {client_id}\n"))
+            format!("disconnected {client_id}\n")
         }
-    }
+    };
+    Ok(out.write_all(text.as_bytes())?)
 }
 
 fn status(remote: &Remote) -> Result<String> {
@@ -81,7 +88,7 @@ fn line_of(client: &Value) -> String {
 }
 
 /// The body of the answer. An error says what the broker says.
-fn request(remote: &Remote, method: &str, path: &str) -> Result<String> {
+pub(super) fn request(remote: &Remote, method: &str, path: &str) -> Result<String> {
     let token = token(remote)?;
     let place = place::of(remote)?;
     let answer = place::send(&place, &format!("{method} {path}"), token.as_deref())

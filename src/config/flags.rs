@@ -115,6 +115,7 @@ pub(super) const SCRAM: &str = "scram";
 pub(super) const IMPORT: &str = "import";
 pub(super) const COMPLETIONS: &str = "completions";
 pub(super) const STATUS: &str = "status";
+pub(super) const TOP: &str = "top";
 pub(super) const CLIENTS: &str = "clients";
 pub(super) const KICK: &str = "kick";
 

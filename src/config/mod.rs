@@ -38,7 +38,7 @@ pub use self::{
     file::FileFault,
     listener::OwnSettings,
     listeners::ProxyOptions,
-    remote::{Remote, RemoteOrder},
+    remote::{Remote, RemoteOrder, Top},
     settings::Setting,
     source::{Source, SourceError},
     store::{DataDir, StoreOrder},
@@ -53,7 +53,7 @@ use self::{
     flags::{
         AccessFlags, CHECK, CLIENTS, COMPLETIONS, Flags, IMPORT, KICK, LimitFlags, NetworkFlags,
         OfferFlags, PASSWD, ReferralFlags, SCRAM, STATUS, STORE, ShardFlags, SharingFlags,
-        StoreFlags, TuningFlags, broker_flags, command_line, import_file, shell,
+        StoreFlags, TOP, TuningFlags, broker_flags, command_line, import_file, shell,
     },
     keys::Key,
     tls::TlsFlags,
@@ -115,7 +115,7 @@ impl Order {
             Some((IMPORT, matches)) => Ok(Order::Import(import_file(matches))),
             Some((COMPLETIONS, matches)) => Ok(Order::Completions(shell(matches))),
             Some((MAN, matches)) => Ok(Order::Man(man_directory(matches))),
-            Some((STATUS | CLIENTS | KICK, _)) => {
+            Some((STATUS | TOP | CLIENTS | KICK, _)) => {
                 let order = RemoteOrder::from_arg_matches(&matches);
                 Ok(Order::Remote(order.unwrap_or_else(|error| error.exit())))
             }

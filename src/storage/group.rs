@@ -1,6 +1,6 @@
 //! A group: the batches that one write brings to disk. It is there as a whole or not at all.
 
-use super::segment::{BLOCK, u32_at, u64_at};
+use super::segment::{BLOCK, Origin, u32_at, u64_at};
 use crate::base::time::WallTime;
 
 /// Bytes before the records of a group.
@@ -11,8 +11,8 @@ pub const GROUP_HEADER: usize = 64;
 pub struct GroupHeader {
     /// Counts the groups of the log.
     pub lsn: u64,
-    /// The segment that it is in: what a segment had before is not taken for new.
-    pub segment: u32,
+    /// The segment that it is in, and who has written it.
+    pub origin: Origin,
     /// The oldest segment that still counts.
     pub oldest: u32,
     /// The latest group that was surely on disk when this one was written.
@@ -33,12 +33,13 @@ impl GroupHeader {
         let length = u32::try_from(records).expect("a group is far smaller than 4 GiB");
         bytes[..4].copy_from_slice(MAGIC);
         bytes[8..12].copy_from_slice(&length.to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.segment.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.origin.segment.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.lsn.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.durable.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.written_at.as_nanos().to_le_bytes());
         bytes[40..44].copy_from_slice(&self.oldest.to_le_bytes());
-        bytes[44..GROUP_HEADER].fill(0);
+        bytes[44..52].copy_from_slice(&self.origin.secret().to_le_bytes());
+        bytes[52..GROUP_HEADER].fill(0);
         let crc = crc32c::crc32c(&bytes[CHECKED_FROM..GROUP_HEADER + records]);
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
     }
@@ -46,11 +47,11 @@ impl GroupHeader {
 
 impl<'a> Group<'a> {
     /// The group of this segment at the front of `bytes`. `None`: there is none, or it is torn.
-    pub fn read(bytes: &'a [u8], segment: u32) -> Option<Group<'a>> {
-        let (head, rest) = bytes.split_at_checked(GROUP_HEADER)?;
-        if !head.starts_with(MAGIC) || u32_at(head, 12) != segment {
+    pub fn read(bytes: &'a [u8], origin: Origin) -> Option<Group<'a>> {
+        if !Group::is_begun(bytes, origin) {
             return None;
         }
+        let (head, rest) = bytes.split_at_checked(GROUP_HEADER)?;
         let records = rest.get(..usize::try_from(u32_at(head, 8)).ok()?)?;
         let checked = &bytes[CHECKED_FROM..GROUP_HEADER + records.len()];
         if crc32c::crc32c(checked) != u32_at(head, 4) {
@@ -58,7 +59,7 @@ impl<'a> Group<'a> {
         }
         let header = GroupHeader {
             lsn: u64_at(head, 16),
-            segment,
+            origin,
             oldest: u32_at(head, 40),
             durable: u64_at(head, 24),
             written_at: WallTime::from_nanos(u64_at(head, 32)),
@@ -67,9 +68,9 @@ impl<'a> Group<'a> {
     }
 
     /// Whether a group of this segment was begun here, be it whole or torn.
-    pub fn is_begun(bytes: &[u8], segment: u32) -> bool {
-        let head = bytes.get(..GROUP_HEADER);
-        head.is_some_and(|head| head.starts_with(MAGIC) && u32_at(head, 12) == segment)
+    pub fn is_begun(bytes: &[u8], origin: Origin) -> bool {
+        let is_of = |head: &[u8]| origin.is_of(u32_at(head, 12), u64_at(head, 44));
+        bytes.get(..GROUP_HEADER).is_some_and(|head| head.starts_with(MAGIC) && is_of(head))
     }
 
     /// Bytes that the group takes in its segment.

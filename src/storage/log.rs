@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::{
     Unreadable,
     group::{Group, GroupHeader},
-    segment::{BLOCK, NoSegment, SegmentHeader},
+    segment::{BLOCK, NoSegment, Origin, SegmentHeader},
 };
 
 /// Where the segments of a store are.
@@ -95,13 +95,14 @@ pub fn read_log<S: Segments>(
     let numbers = source.numbers().map_err(ReadFault::Source)?;
     let mut bytes = Vec::new();
     let Some(newest) = find_newest(source, &numbers, &mut bytes)? else { return Ok(log) };
-    for number in newest.oldest..=newest.segment {
+    let last = newest.origin.segment;
+    for number in newest.oldest..=last {
         if !numbers.contains(&number) {
             return Err(ReadFault::Damage(Damage::Missing { segment: number }));
         }
         source.read(number, &mut bytes).map_err(ReadFault::Source)?;
         let header = header_of(&bytes, number).map_err(ReadFault::Damage)?;
-        let first = group_at(&bytes, BLOCK, number).map(|group| group.header.lsn);
+        let first = group_at(&bytes, BLOCK, header.origin()).map(|group| group.header.lsn);
         let follows = |lsn: &u64| log.last.is_none() || *lsn == log.next_lsn;
         let Some(lsn) = first.filter(follows) else { break };
         log.next_lsn = lsn;
@@ -109,7 +110,7 @@ pub fn read_log<S: Segments>(
     }
     let at = log.segments.last().copied();
     let at = at.unwrap_or(SegmentEnd { number: newest.oldest, end: BLOCK });
-    log.torn = judge_end(source, at, newest.segment, log.next_lsn, &mut bytes)?;
+    log.torn = judge_end(source, at, last, log.next_lsn, &mut bytes)?;
     Ok(log)
 }
 
@@ -124,7 +125,8 @@ fn find_newest<S: Segments>(
         if let Err(reason @ NoSegment::Version { .. }) = SegmentHeader::decode(bytes) {
             return Err(ReadFault::Damage(Damage::Segment { segment: number, reason }));
         }
-        let headers = groups_from(bytes, BLOCK, number).map(|(_, group)| group.header);
+        let origin = origin_of(bytes, number);
+        let headers = groups_from(bytes, BLOCK, origin).map(|(_, group)| group.header);
         if let Some(newest) = headers.max_by_key(|header| header.lsn) {
             return Ok(Some(newest));
         }
@@ -148,8 +150,8 @@ fn read_segment(
     log: &mut LogEnd,
     each: &mut impl FnMut(Placed<'_>) -> Result<(), Unreadable>,
 ) -> Result<(), Damage> {
-    let mut offset = BLOCK;
-    while let Some(group) = group_at(bytes, offset, header.number)
+    let (mut offset, origin) = (BLOCK, header.origin());
+    while let Some(group) = group_at(bytes, offset, origin)
         && group.header.lsn == log.next_lsn
     {
         let (segment, lsn) = (header.number, log.next_lsn);
@@ -181,8 +183,9 @@ fn judge_end<S: Segments>(
     for number in segment..=last {
         source.read(number, bytes).map_err(ReadFault::Source)?;
         let from = if number == segment { offset } else { BLOCK };
-        let begun = bytes.get(from..).is_some_and(|bytes| Group::is_begun(bytes, number));
-        for (_, group) in groups_from(bytes, from, number) {
+        let origin = origin_of(bytes, number);
+        let begun = bytes.get(from..).is_some_and(|bytes| Group::is_begun(bytes, origin));
+        for (_, group) in groups_from(bytes, from, origin) {
             if group.header.durable >= lsn {
                 let at = blame(at, bytes, number);
                 let damage = Damage::Group { segment: at.number, offset: at.end, lsn };
@@ -200,7 +203,8 @@ fn judge_end<S: Segments>(
 /// Where a missing group was: at the start of the segment with the proof if no group is there,
 /// otherwise where the reader has stopped.
 fn blame(stopped: SegmentEnd, bytes: &[u8], number: u32) -> SegmentEnd {
-    let is_there = number > stopped.number && group_at(bytes, BLOCK, number).is_none();
+    let origin = origin_of(bytes, number);
+    let is_there = number > stopped.number && group_at(bytes, BLOCK, origin).is_none();
     if is_there { SegmentEnd { number, end: BLOCK } } else { stopped }
 }
 
@@ -208,14 +212,21 @@ fn blame(stopped: SegmentEnd, bytes: &[u8], number: u32) -> SegmentEnd {
 pub fn groups_from(
     bytes: &[u8],
     from: usize,
-    number: u32,
+    origin: Origin,
 ) -> impl Iterator<Item = (usize, Group<'_>)> {
     let offsets = (from..bytes.len()).step_by(BLOCK);
-    offsets.filter_map(move |offset| Some((offset, group_at(bytes, offset, number)?)))
+    offsets.filter_map(move |offset| Some((offset, group_at(bytes, offset, origin)?)))
 }
 
-fn group_at(bytes: &[u8], offset: usize, number: u32) -> Option<Group<'_>> {
-    Group::read(bytes.get(offset..)?, number)
+fn group_at(bytes: &[u8], offset: usize, origin: Origin) -> Option<Group<'_>> {
+    Group::read(bytes.get(offset..)?, origin)
+}
+
+/// What the groups of a segment show. If its header cannot be read, its groups are looked for all
+/// the same, so that it is told that the segment is damaged.
+pub fn origin_of(bytes: &[u8], number: u32) -> Origin {
+    let header = SegmentHeader::decode(bytes).ok().filter(|header| header.number == number);
+    header.map_or_else(|| Origin::unknown(number), |header| header.origin())
 }
 
 #[cfg(test)]
@@ -253,7 +264,8 @@ mod tests {
         fn open(&mut self, number: u32, former: &[u8]) {
             self.epoch += 1;
             let made_at = WallTime::default();
-            let header = SegmentHeader { number, epoch: self.epoch, seed: 5, shards: 2, made_at };
+            let (epoch, minor) = (self.epoch, super::super::segment::MINOR);
+            let header = SegmentHeader { number, epoch, seed: 5, shards: 2, made_at, minor };
             let mut bytes = former.to_vec();
             bytes.resize(CAPACITY, 0);
             bytes[..BLOCK].copy_from_slice(&header.encode()[..]);
@@ -266,7 +278,8 @@ mod tests {
             let (lsn, durable, oldest) = (self.lsn, self.durable, self.oldest.max(1));
             let (segment, bytes) = self.segments.last_mut().expect("one was opened");
             let written_at = WallTime::from_nanos(lsn);
-            let header = GroupHeader { lsn, segment: *segment, oldest, durable, written_at };
+            let origin = origin_of(bytes, *segment);
+            let header = GroupHeader { lsn, origin, oldest, durable, written_at };
             let end = offset + super::super::group::padded(records.len());
             let group = &mut bytes[offset..end];
             group.fill(0);
@@ -425,6 +438,45 @@ mod tests {
         disk.write(b"g", BLOCK);
         let (read, end) = disk.read_all().unwrap();
         assert_eq!((read, end.next_lsn), ([&all()[..], b"g"].concat(), 7));
+    }
+
+    /// The next process gives the number of a segment that was cut to a file that had it before.
+    #[test]
+    fn a_segment_that_gets_the_same_number_again_does_not_show_what_it_had() {
+        let mut disk = disk();
+        disk.open(3, &[]);
+        disk.write(b"lost", BLOCK);
+        disk.write(b"stale", 2 * BLOCK);
+        let (_, mut former) = disk.segments.pop().unwrap();
+        former[BLOCK] ^= 1;
+        disk.lsn = 5;
+        disk.open(3, &former);
+        disk.write(b"g", BLOCK);
+        let (read, end) = disk.read_all().unwrap();
+        assert_eq!((read, end.next_lsn, end.torn), ([&all()[..], b"g"].concat(), 7, None));
+    }
+
+    /// A client sends groups as its payload, one for each number that segments and groups may have.
+    #[test]
+    fn a_payload_does_not_pass_for_a_group() {
+        let mut disk = disk();
+        let mut payload = vec![0; 5 * BLOCK];
+        for (segment, lsn) in [(2, 7), (3, 7), (4, 8)] {
+            let group = &mut payload[BLOCK * (segment - 1) - 64..][..BLOCK];
+            let segment = u32::try_from(segment).unwrap();
+            let (origin, written_at) = (Origin::unknown(segment), WallTime::default());
+            GroupHeader { lsn, origin, oldest: segment, durable: 90, written_at }.seal(group, 9);
+        }
+        disk.write(&payload, 3 * BLOCK);
+        let (read, end) = disk.read_all().unwrap();
+        assert_eq!((read, end.next_lsn, end.torn), ([&all()[..], &payload].concat(), 7, None));
+        // The file is used again, and the payload stands behind what is written then.
+        disk.oldest = 3;
+        let (_, former) = disk.segments.pop().unwrap();
+        disk.open(3, &former);
+        disk.write(b"h", BLOCK);
+        let (read, end) = disk.read_all().unwrap();
+        assert_eq!((read, end.next_lsn, end.torn), (b"h".to_vec(), 8, None));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!   | header | group | group | ... | group | what was there before, or zeros |
 //! ```
 
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::base::{hash::Seed, time::WallTime};
@@ -23,6 +24,34 @@ pub struct SegmentHeader {
     pub seed: u64,
     pub shards: u8,
     pub made_at: WallTime,
+    /// The minor version of its format.
+    pub minor: u16,
+}
+
+/// By what a group shows that the process that writes a segment has written it. No client knows
+/// the secret, so no payload passes for a group, and neither does what the file had before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub segment: u32,
+    /// `None`: the header of the segment cannot be read, and any group may be its own.
+    secret: Option<u64>,
+}
+
+impl Origin {
+    /// Of groups in a segment whose header cannot be read.
+    pub fn unknown(segment: u32) -> Origin {
+        Origin { segment, secret: None }
+    }
+
+    /// What stands in the groups of the segment.
+    pub(super) fn secret(self) -> u64 {
+        self.secret.unwrap_or(0)
+    }
+
+    /// Whether a group in which this stands is of the segment.
+    pub(super) fn is_of(self, segment: u32, secret: u64) -> bool {
+        segment == self.segment && self.secret.is_none_or(|own| own == secret)
+    }
 }
 
 /// Why a file is no segment that can be read.
@@ -42,7 +71,7 @@ impl SegmentHeader {
         let mut fields = Vec::with_capacity(FIELDS);
         fields.extend_from_slice(MAGIC);
         fields.extend_from_slice(&MAJOR.to_le_bytes());
-        fields.extend_from_slice(&MINOR.to_le_bytes());
+        fields.extend_from_slice(&self.minor.to_le_bytes());
         fields.extend_from_slice(&self.number.to_le_bytes());
         fields.extend_from_slice(&self.epoch.to_le_bytes());
         fields.extend_from_slice(&self.seed.to_le_bytes());
@@ -72,11 +101,26 @@ impl SegmentHeader {
             seed: u64_at(fields, 24),
             made_at: WallTime::from_nanos(u64_at(fields, 32)),
             shards: u8::try_from(u32_at(fields, 40)).map_err(|_| NoSegment::Damaged)?,
+            minor,
         })
     }
 
     pub fn seed(&self) -> Seed {
         Seed::new(self.seed)
+    }
+
+    /// What the groups of this segment show. Those of format 1.0 have no secret.
+    pub fn origin(&self) -> Origin {
+        let secret = if self.minor == 0 { 0 } else { self.secret() };
+        Origin { segment: self.number, secret: Some(secret) }
+    }
+
+    fn secret(&self) -> u64 {
+        let mut digest = Sha256::new();
+        digest.update(self.seed.to_le_bytes());
+        digest.update(self.epoch.to_le_bytes());
+        digest.update(self.number.to_le_bytes());
+        u64_at(&digest.finalize(), 0)
     }
 }
 
@@ -99,7 +143,7 @@ fn array_at<const N: usize>(bytes: &[u8], place: usize) -> [u8; N] {
 const MAGIC: &[u8; 8] = b"ringmq\0S";
 /// The format. A reader takes any minor version of its major version.
 const MAJOR: u16 = 1;
-const MINOR: u16 = 0;
+pub const MINOR: u16 = 1;
 /// Bytes of all fields before their checksum.
 const FIELDS: usize = 44;
 
@@ -113,6 +157,7 @@ mod tests {
         seed: 0x0123_4567_89AB_CDEF,
         shards: 4,
         made_at: WallTime::from_nanos(1_700_000_000_000_000_000),
+        minor: MINOR,
     };
 
     #[test]
@@ -129,12 +174,30 @@ mod tests {
     }
 
     #[test]
+    fn each_segment_of_each_process_has_a_secret_of_its_own() {
+        let others = [
+            SegmentHeader { number: 8, ..HEADER },
+            SegmentHeader { epoch: 4, ..HEADER },
+            SegmentHeader { seed: 9, ..HEADER },
+            SegmentHeader { minor: 0, ..HEADER },
+        ];
+        for other in others {
+            assert_ne!(other.origin().secret, HEADER.origin().secret);
+        }
+        let made_at = WallTime::default();
+        assert_eq!(SegmentHeader { made_at, ..HEADER }.origin(), HEADER.origin());
+        assert_eq!(HEADER.origin().secret, Some(SECRET), "it is a part of the format");
+    }
+
+    const SECRET: u64 = 0x267E_DDAF_17C3_1097;
+
+    #[test]
     fn a_newer_minor_version_is_read_and_another_major_one_is_not() {
         let mut block = HEADER.encode();
         block[10] = 9;
         let crc = crc32c::crc32c(&block[..FIELDS]).to_le_bytes();
         block[FIELDS..FIELDS + 4].copy_from_slice(&crc);
-        assert_eq!(SegmentHeader::decode(&block[..]), Ok(HEADER));
+        assert_eq!(SegmentHeader::decode(&block[..]), Ok(SegmentHeader { minor: 9, ..HEADER }));
         block[8] = 2;
         let refused = SegmentHeader::decode(&block[..]);
         assert_eq!(refused, Err(NoSegment::Version { major: 2, minor: 9 }));

@@ -2,22 +2,22 @@
 //! multiples of a block.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, TryLockError},
     io::{self, Read, Seek, SeekFrom},
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use rustix::{
-    fs::{FallocateFlags, OFlags, fallocate},
-    io::Errno,
-};
 use tracing::info;
 
-use super::fault::StoreFault;
+use super::{
+    fault::StoreFault,
+    layer::{Disk, Layer, StoreFile, private},
+};
 use crate::storage::{
     group::Group,
-    log::Segments,
+    log::{Segments, origin_of},
     segment::{BLOCK, SegmentHeader},
 };
 
@@ -25,8 +25,7 @@ use crate::storage::{
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    /// Whether files are read and written without the page cache.
-    direct: bool,
+    layer: Arc<dyn Layer>,
     _lock: Option<File>,
 }
 
@@ -42,12 +41,18 @@ impl Directory {
             Err(TryLockError::WouldBlock) => return Err(StoreFault::InUse { path }),
             Err(TryLockError::Error(error)) => return Err(fault(error)),
         }
-        let direct = takes_direct_writes(&path).map_err(fault)?;
-        if !direct {
+        let disk = Disk::below(&path).map_err(fault)?;
+        if !disk.is_direct() {
             let store = path.display();
             info!(%store, "the file system takes no direct writes: they are buffered");
         }
-        Ok(Directory { path, direct, _lock: Some(lock) })
+        Ok(Directory { path, layer: Arc::new(disk), _lock: Some(lock) })
+    }
+
+    /// A store on another disk, which nobody else has.
+    #[cfg(test)]
+    pub(super) fn on(layer: Arc<dyn Layer>, path: PathBuf) -> Directory {
+        Directory { path, layer, _lock: None }
     }
 
     /// A store that there is, for this process alone.
@@ -73,6 +78,10 @@ impl Directory {
         &self.path
     }
 
+    pub(super) fn layer(&self) -> &dyn Layer {
+        &*self.layer
+    }
+
     /// Whether another process copies the segments: then none may be written anew.
     pub(super) fn is_pinned(&self) -> bool {
         let pin = File::open(self.path.join(PIN));
@@ -88,27 +97,20 @@ impl Directory {
     }
 
     /// A segment to read and write at multiples of a block.
-    pub(super) fn open_segment(&self, number: u32) -> io::Result<File> {
-        self.open_direct(&self.segment_path(number))
-    }
-
-    fn open_direct(&self, path: &Path) -> io::Result<File> {
-        private().read(true).write(true).custom_flags(direct_flag(self.direct)).open(path)
+    pub(super) fn open_segment(&self, number: u32) -> io::Result<Box<dyn StoreFile>> {
+        self.layer.open(&self.segment_path(number))
     }
 
     /// The paths of files with this extension.
     pub(super) fn files(&self, extension: &str) -> io::Result<Vec<PathBuf>> {
-        let entries = fs::read_dir(&self.path)?;
-        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-        let has = |path: &io::Result<PathBuf>| {
-            path.as_ref().map_or(true, |path| path.extension().is_some_and(|it| it == extension))
-        };
-        paths.filter(has).collect()
+        let mut paths = self.layer.list(&self.path)?;
+        paths.retain(|path| path.extension().is_some_and(|it| it == extension));
+        Ok(paths)
     }
 
     /// Makes names of files durable.
     pub(super) fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        self.layer.sync_names(&self.path)
     }
 
     /// A segment that can be written, and its bytes: a file that is used again, or a new one of
@@ -118,21 +120,33 @@ impl Directory {
         header: &SegmentHeader,
         bytes: usize,
         former: Option<&Path>,
-    ) -> io::Result<(File, usize)> {
+    ) -> io::Result<(Box<dyn StoreFile>, usize)> {
         let new = self.path.join(format!("{}.{UNFINISHED}", header.number));
         match former {
-            Some(former) => fs::rename(former, &new)?,
-            None => write_zeros(&new, bytes).inspect_err(|_| drop(fs::remove_file(&new)))?,
+            Some(former) => self.layer.rename(former, &new)?,
+            None => self.write_zeros(&new, bytes).inspect_err(|_| drop(self.layer.remove(&new)))?,
         }
-        let file = self.open_direct(&new)?;
+        let mut file = self.layer.open(&new)?;
         let mut block = Aligned::with_room(BLOCK);
         block.all_mut()[..BLOCK].copy_from_slice(&header.encode()[..]);
-        file.write_all_at(&block.all_mut()[..BLOCK], 0)?;
-        file.sync_data()?;
-        fs::rename(&new, self.segment_path(header.number))?;
+        file.write(&block.all_mut()[..BLOCK], 0)?;
+        file.sync()?;
+        self.layer.rename(&new, &self.segment_path(header.number))?;
         self.sync()?;
-        let len = file.metadata()?.len();
-        Ok((file, usize::try_from(len).unwrap_or(usize::MAX)))
+        let bytes = file.bytes()?;
+        Ok((file, bytes))
+    }
+
+    fn write_zeros(&self, path: &Path, bytes: usize) -> io::Result<()> {
+        let mut file = self.layer.create(path)?;
+        // If room cannot be reserved, the zeros find out whether there is any.
+        file.reserve(bytes)?;
+        let zeros = vec![0; ZEROS.min(bytes)];
+        for offset in (0..bytes).step_by(ZEROS) {
+            let count = zeros.len().min(bytes - offset);
+            file.write(&zeros[..count], offset)?;
+        }
+        file.sync()
     }
 }
 
@@ -148,10 +162,8 @@ impl Segments for &Directory {
     }
 
     fn read(&mut self, number: u32, bytes: &mut Vec<u8>) -> Result<(), StoreFault> {
-        bytes.clear();
         let path = self.segment_path(number);
-        let read = File::open(&path).and_then(|mut file| file.read_to_end(bytes));
-        read.map(drop).map_err(|error| StoreFault::Directory { path, error })
+        self.layer.read(&path, bytes).map_err(|error| StoreFault::Directory { path, error })
     }
 }
 
@@ -169,7 +181,8 @@ impl Pin {
         let fault = |error| StoreFault::Directory { path: path.clone(), error };
         let pin = private().create(true).write(true).open(path.join(PIN)).map_err(fault)?;
         pin.lock().map_err(fault)?;
-        let directory = Directory { path: path.clone(), direct: false, _lock: None };
+        let layer = Arc::new(Disk::BUFFERED);
+        let directory = Directory { path: path.clone(), layer, _lock: None };
         let mut files = Vec::new();
         for number in (&directory).numbers()? {
             match File::open(directory.segment_path(number)) {
@@ -190,7 +203,8 @@ impl Pin {
     pub(super) fn has_group(&mut self, segment: u32, offset: usize, lsn: u64) -> bool {
         let mut bytes = Vec::new();
         let read = self.read(segment, &mut bytes).is_ok();
-        let group = bytes.get(offset..).and_then(|bytes| Group::read(bytes, segment));
+        let origin = origin_of(&bytes, segment);
+        let group = bytes.get(offset..).and_then(|bytes| Group::read(bytes, origin));
         read && group.is_some_and(|group| group.header.lsn == lsn)
     }
 }
@@ -253,67 +267,8 @@ impl Aligned {
     }
 }
 
-/// Reads up to `bytes` bytes at an offset. Both are multiples of a block.
-pub(super) fn read_at(file: &File, into: &mut [u8], offset: usize) -> io::Result<usize> {
-    let mut read = 0;
-    while read < into.len() {
-        match file.read_at(&mut into[read..], (offset + read) as u64) {
-            Ok(0) => break,
-            Ok(count) => read += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(read)
-}
-
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.mode(0o600);
-    options
-}
-
-fn direct_flag(direct: bool) -> i32 {
-    if direct { i32::try_from(OFlags::DIRECT.bits()).unwrap_or(0) } else { 0 }
-}
-
-/// Whether the file system takes writes that bypass the page cache. A full disk takes no write at
-/// all: there it counts that the file can be opened for them.
-fn takes_direct_writes(folder: &Path) -> io::Result<bool> {
-    let path = folder.join(PROBE);
-    let mut block = Aligned::with_room(BLOCK);
-    let file = private().create(true).write(true).custom_flags(direct_flag(true)).open(&path);
-    let is_open = file.is_ok();
-    let wrote = file.and_then(|file| file.write_all_at(&block.all_mut()[..BLOCK], 0));
-    let removed = fs::remove_file(&path);
-    match wrote {
-        Ok(()) => removed.map(|()| true),
-        Err(error) => match error.kind() {
-            io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => Ok(false),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if is_open => Ok(true),
-            _ => Err(error),
-        },
-    }
-}
-
-fn write_zeros(path: &Path, bytes: usize) -> io::Result<()> {
-    let file = private().create(true).truncate(true).write(true).open(path)?;
-    // Some file systems cannot reserve room. The zeros then find out whether there is any.
-    let reserved = fallocate(&file, FallocateFlags::empty(), 0, bytes as u64);
-    if let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) = reserved {
-        return Err(error.into());
-    }
-    let zeros = vec![0; ZEROS.min(bytes)];
-    for offset in (0..bytes).step_by(ZEROS) {
-        let count = zeros.len().min(bytes - offset);
-        file.write_all_at(&zeros[..count], offset as u64)?;
-    }
-    file.sync_all()
-}
-
 const FOLDER: &str = "store";
 const LOCK: &str = "lock";
-const PROBE: &str = "probe";
 const PIN: &str = "pin";
 /// The extensions of segments, of files that can become segments, and of those in the making.
 pub(super) const SEGMENT: &str = "seg";

@@ -16,14 +16,21 @@ use crate::{
     },
 };
 
-const FOLDER: &str = "tests/store/format-1.0";
+/// The folders of the formats that are read. The last one is of the present format.
+const FOLDERS: [&str; 2] = ["tests/store/format-1.0", "tests/store/format-1.1"];
 
 #[test]
-fn a_store_of_format_1_0_is_read_as_it_was_written() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER);
+fn a_store_of_each_format_is_read_as_it_was_written() {
+    let golden = FOLDERS.map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
     if env::var_os("UPDATE_GOLDEN").is_some() {
-        write_golden(&golden);
+        write_golden(&golden[FOLDERS.len() - 1]);
     }
+    for golden in &golden {
+        check_golden(golden);
+    }
+}
+
+fn check_golden(golden: &Path) {
     let place = Place::new();
     fs::create_dir(place.path().join("store")).unwrap();
     fs::copy(golden.join("1.seg"), place.path().join("store/1.seg")).unwrap();

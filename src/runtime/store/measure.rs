@@ -170,8 +170,8 @@ fn session() -> Record<'static> {
         user: None,
         peer: None,
         expiry_interval: u32::MAX,
-        created_at: super::now(),
-        connected_at: super::now(),
+        created_at: super::layer::now(),
+        connected_at: super::layer::now(),
         will: None,
     })
 }

@@ -7,12 +7,15 @@
 //! The order of the queue is the order of the log. Whoever has posted before a letter leaves can
 //! rely on it: no effect survives without its cause.
 
+#[cfg(test)]
+mod crashes;
 mod fault;
 mod figures;
 mod files;
 #[cfg(test)]
 mod golden;
 mod handle;
+mod layer;
 mod measure;
 mod supply;
 mod sweep;
@@ -23,7 +26,7 @@ mod writer;
 
 use std::{
     collections::VecDeque,
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -40,7 +43,7 @@ use self::{
     files::{Aligned, Directory},
     handle::{Ender, Posts, queue},
     supply::{READY, Supply},
-    writer::{Active, Disk, GROUP_BYTES_MAX, SpaceLimits, Used, Writer, now},
+    writer::{Active, GROUP_BYTES_MAX, SpaceLimits, Used, Writer},
 };
 use super::{bell::Bells, ring::system, signals, stop::Stop};
 use crate::{
@@ -48,10 +51,10 @@ use crate::{
     shard::store_figures::{StoreCondition, StoreFigures},
     storage::{
         Recovery, Restored,
-        group::GROUP_HEADER,
+        group::{GROUP_HEADER, Group},
         ledger::{Ledger, Position},
-        log::{LogEnd, ReadFault, Segments, read_log},
-        segment::{BLOCK, SegmentHeader},
+        log::{LogEnd, ReadFault, Segments, origin_of, read_log},
+        segment::{BLOCK, MINOR, SegmentHeader},
     },
 };
 
@@ -121,21 +124,33 @@ pub(super) struct StoreThread {
 
 /// Opens the store, and reads it. `new_seed` is the seed if there is no store yet.
 pub fn open(config: &StoreConfig, new_seed: u64) -> Result<Opened, StoreFault> {
-    let began = system::now();
     let path = &config.data_dir;
     let fault = |error| StoreFault::Directory { path: path.clone(), error };
     signals::survive_file_limit().map_err(fault)?;
     let directory = Arc::new(Directory::open(&config.data_dir)?);
+    open_with(config, new_seed, directory, Supply::start)
+}
+
+/// Opens the store in a directory. `supply` begins to make its segments.
+fn open_with(
+    config: &StoreConfig,
+    new_seed: u64,
+    directory: Arc<Directory>,
+    supply: impl FnOnce(Arc<Directory>, SegmentHeader, Vec<PathBuf>) -> io::Result<Supply>,
+) -> Result<Opened, StoreFault> {
+    let began = system::now();
     let Log { end, ledger, restored } = read(&directory, new_seed)?;
     tell_what_was_read(&end, &restored, system::now().since(began));
     let last = end.segments.last().map_or(0, |last| last.number);
     let behind = (&*directory).numbers()?.into_iter().filter(|number| *number > last);
     let behind: Vec<u32> = behind.collect();
+    secure_end(&directory, &end).map_err(|error| directory.fault(error))?;
     let free = supply::set_aside(&directory, &behind).map_err(|error| directory.fault(error))?;
     let (seed, epoch) = end.last.map_or((new_seed, 1), |last| (last.seed, last.epoch + 1));
     let (number, shards) = (last + 1, config.shards);
-    let header = SegmentHeader { number, epoch, seed, shards, made_at: now() };
-    let supply = Supply::start(Arc::clone(&directory), header, free);
+    let (made_at, minor) = (directory.layer().now(), MINOR);
+    let header = SegmentHeader { number, epoch, seed, shards, made_at, minor };
+    let supply = supply(Arc::clone(&directory), header, free);
     let supply = supply.map_err(|error| directory.fault(error))?;
     let writer = writer(config, directory, supply, ledger, &end, epoch)?;
     Ok(Opened { restored, seed, epoch, store: Store { writer, shards } })
@@ -170,6 +185,35 @@ fn read(directory: &Directory, new_seed: u64) -> Result<Log, StoreFault> {
     Ok(Log { end, ledger, restored: recovery.finish() })
 }
 
+/// Writes the latest groups once more, and syncs them. They may not be on disk, though they can be
+/// read: a process may be killed before its sync, and a sync that has failed tells nothing of what
+/// later ones cover. What follows says that all groups before it are safe.
+fn secure_end(directory: &Directory, end: &LogEnd) -> io::Result<()> {
+    let Some(last) = end.segments.last() else { return Ok(()) };
+    let mut bytes = Vec::new();
+    directory.layer().read(&directory.segment_path(last.number), &mut bytes)?;
+    let origin = origin_of(&bytes, last.number);
+    let mut groups = Vec::new();
+    let mut offset = BLOCK;
+    while offset < last.end
+        && let Some(group) = Group::read(&bytes[offset..], origin)
+    {
+        groups.push((offset, group.header));
+        offset += group.bytes();
+    }
+    let durable = groups.last().map_or(0, |(_, newest)| newest.durable);
+    let unsafe_from = groups.iter().find(|(_, header)| header.lsn > durable);
+    let Some((from, _)) = unsafe_from else { return Ok(()) };
+    let mut file = directory.open_segment(last.number)?;
+    let mut window = Aligned::with_room(SECURED.min(last.end - from));
+    for at in (*from..last.end).step_by(SECURED) {
+        let part = &bytes[at..last.end.min(at + SECURED)];
+        window.all_mut()[..part.len()].copy_from_slice(part);
+        file.write(&window.all_mut()[..part.len()], at)?;
+    }
+    file.sync()
+}
+
 fn fault_of(path: &Path, fault: ReadFault<StoreFault>) -> StoreFault {
     match fault {
         ReadFault::Damage(damage) => StoreFault::Damaged { path: path.into(), damage },
@@ -199,9 +243,8 @@ fn writer(
     let path = directory.path().to_path_buf();
     let mut used = VecDeque::new();
     for segment in &end.segments {
-        let data = fs::metadata(directory.segment_path(segment.number));
-        let data = data.map_err(|error| directory.fault(error))?;
-        let bytes = usize::try_from(data.len()).unwrap_or(usize::MAX);
+        let bytes = directory.layer().bytes_of(&directory.segment_path(segment.number));
+        let bytes = bytes.map_err(|error| directory.fault(error))?;
         used.push_back(Used { number: segment.number, end: segment.end, bytes });
     }
     supply.order(limits.bytes_of_next(ledger.live_bytes()), READY);
@@ -210,14 +253,11 @@ fn writer(
         let error = supply.take_shortage().unwrap_or_else(|| io::ErrorKind::TimedOut.into());
         return Err(StoreFault::NoRoom { path, error });
     };
-    let active =
-        Active { file: ready.file, number: ready.number, offset: BLOCK, bytes: ready.bytes };
     Ok(Writer {
         directory,
-        layer: Box::new(Disk),
         ledger,
         supply,
-        active,
+        active: Active::from(ready),
         used,
         epoch,
         next_lsn: end.next_lsn,
@@ -272,6 +312,8 @@ impl StoreThread {
     }
 }
 
+/// Bytes of the latest groups that are written again at once.
+const SECURED: usize = 1 << 20;
 /// How often a start says how far it has read.
 const PROGRESS: Span = Span::from_secs(2);
 /// How long the first segment may take.

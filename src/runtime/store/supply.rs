@@ -3,7 +3,6 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File},
     io,
     path::PathBuf,
     sync::Arc,
@@ -13,23 +12,31 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::files::{Directory, FREE, UNFINISHED};
-use crate::storage::segment::SegmentHeader;
+use super::{
+    files::{Directory, FREE, UNFINISHED},
+    layer::StoreFile,
+};
+use crate::storage::segment::{Origin, SegmentHeader};
 
 /// A segment with its header and nothing else.
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) number: u32,
-    pub(super) file: File,
+    pub(super) origin: Origin,
+    pub(super) file: Box<dyn StoreFile>,
     /// Bytes of the file.
     pub(super) bytes: usize,
 }
+
+/// What became of an order: the number of the segment, and the segment.
+type Made = (u32, io::Result<Ready>);
 
 /// The segments that come next.
 #[derive(Debug)]
 pub(super) struct Supply {
     orders: Option<Sender<Order>>,
-    made: Receiver<(u32, io::Result<Ready>)>,
+    made: Receiver<Made>,
+    maker: Option<Maker>,
     thread: Option<JoinHandle<()>>,
     ready: VecDeque<Ready>,
     /// What the headers say, but for the number.
@@ -40,6 +47,7 @@ pub(super) struct Supply {
     shortage: Option<io::Error>,
 }
 
+#[derive(Debug)]
 enum Order {
     Make { header: SegmentHeader, bytes: usize },
     Recycle { number: u32 },
@@ -52,22 +60,33 @@ impl Supply {
         header: SegmentHeader,
         free: Vec<PathBuf>,
     ) -> io::Result<Supply> {
+        let mut supply = Supply::without_thread(directory, header, free);
+        if let Some(maker) = supply.maker.take() {
+            let name = "ringmq-segments".to_owned();
+            supply.thread = Some(thread::Builder::new().name(name).spawn(move || maker.run())?);
+        }
+        Ok(supply)
+    }
+
+    /// Segments that are made by whoever waits for them.
+    pub(super) fn without_thread(
+        directory: Arc<Directory>,
+        header: SegmentHeader,
+        free: Vec<PathBuf>,
+    ) -> Supply {
         let (orders, ordered) = unbounded();
         let (send, made) = unbounded();
-        let maker = Maker { directory, free };
-        let thread = thread::Builder::new()
-            .name("ringmq-segments".to_owned())
-            .spawn(move || maker.run(&ordered, &send))?;
-        Ok(Supply {
+        Supply {
             orders: Some(orders),
             made,
-            thread: Some(thread),
+            maker: Some(Maker { directory, free, ordered, made: send }),
+            thread: None,
             ready: VecDeque::new(),
             header,
             next: header.number,
             is_ordered: false,
             shortage: None,
-        })
+        }
     }
 
     /// Orders one more segment of so many bytes, unless `enough` are ready or one is on its way.
@@ -94,6 +113,9 @@ impl Supply {
 
     /// Takes over what was made, and waits up to `patience` for it.
     pub(super) fn collect(&mut self, patience: Duration) {
+        if let Some(maker) = self.maker.as_mut().filter(|_| !patience.is_zero()) {
+            maker.work_off();
+        }
         let Ok((number, made)) = self.made.recv_timeout(patience) else { return };
         self.is_ordered = false;
         match made {
@@ -138,40 +160,55 @@ impl Drop for Supply {
     }
 }
 
+#[derive(Debug)]
 struct Maker {
     directory: Arc<Directory>,
     /// Files that can become segments.
     free: Vec<PathBuf>,
+    ordered: Receiver<Order>,
+    made: Sender<Made>,
 }
 
 impl Maker {
-    fn run(mut self, ordered: &Receiver<Order>, made: &Sender<(u32, io::Result<Ready>)>) {
-        for order in ordered {
-            match order {
-                Order::Make { header, bytes } => {
-                    let ready = self.make(&header, bytes);
-                    drop(made.send((header.number, ready)));
-                }
-                Order::Recycle { number } => self.recycle(number),
+    fn run(mut self) {
+        while let Ok(order) = self.ordered.recv() {
+            self.fill(&order);
+        }
+    }
+
+    /// Fills the orders that wait.
+    fn work_off(&mut self) {
+        while let Ok(order) = self.ordered.try_recv() {
+            self.fill(&order);
+        }
+    }
+
+    fn fill(&mut self, order: &Order) {
+        match order {
+            Order::Make { header, bytes } => {
+                let ready = self.make(header, *bytes);
+                drop(self.made.send((header.number, ready)));
             }
+            Order::Recycle { number } => self.recycle(*number),
         }
     }
 
     fn make(&mut self, header: &SegmentHeader, bytes: usize) -> io::Result<Ready> {
         let former = self.take_free(bytes);
         let (file, bytes) = self.directory.make_segment(header, bytes, former.as_deref())?;
-        Ok(Ready { number: header.number, file, bytes })
+        Ok(Ready { number: header.number, origin: header.origin(), file, bytes })
     }
 
     /// A free file of exactly this size. Others are removed: they were made for another size, or a
     /// backup reads them.
     fn take_free(&mut self, bytes: usize) -> Option<PathBuf> {
         while let Some(path) = self.free.pop() {
-            let fits = fs::metadata(&path).is_ok_and(|data| data.len() == bytes as u64);
+            let layer = self.directory.layer();
+            let fits = layer.bytes_of(&path).is_ok_and(|length| length == bytes);
             if fits && !self.directory.is_pinned() {
                 return Some(path);
             }
-            drop(fs::remove_file(&path));
+            drop(layer.remove(&path));
         }
         None
     }
@@ -179,9 +216,10 @@ impl Maker {
     /// A segment that could not be renamed or removed is found again at the next start.
     fn recycle(&mut self, number: u32) {
         let (path, free) = (self.directory.segment_path(number), self.free_path(number));
+        let layer = self.directory.layer();
         if self.free.len() >= FREE_MAX {
-            drop(fs::remove_file(path));
-        } else if fs::rename(path, &free).is_ok() {
+            drop(layer.remove(&path));
+        } else if layer.rename(&path, &free).is_ok() {
             self.free.push(free);
         }
     }
@@ -194,17 +232,18 @@ impl Maker {
 /// Sets aside what a former process has left: files in the making, and segments behind the end of
 /// the log. The latest goes first, so that no gap arises. Returns files that can be used again.
 pub(super) fn set_aside(directory: &Directory, behind: &[u32]) -> io::Result<Vec<PathBuf>> {
+    let layer = directory.layer();
     for path in directory.files(UNFINISHED)? {
-        fs::remove_file(path)?;
+        layer.remove(&path)?;
     }
     for number in behind.iter().rev() {
         let path = directory.segment_path(*number);
-        fs::rename(&path, path.with_extension(FREE))?;
+        layer.rename(&path, &path.with_extension(FREE))?;
     }
     directory.sync()?;
     let mut free = directory.files(FREE)?;
     for path in free.drain(FREE_MAX.min(free.len())..) {
-        fs::remove_file(path)?;
+        layer.remove(&path)?;
     }
     Ok(free)
 }

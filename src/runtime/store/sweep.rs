@@ -1,24 +1,27 @@
 //! Cleaning, a bounded part at a time: what still counts of the oldest segment goes into the group
 //! that is being written.
 
-use std::{fs::File, io};
+use std::io;
 
 use super::{
     fault::StoreFault,
-    files::{Aligned, read_at},
-    writer::{Used, Writer, now},
+    files::Aligned,
+    layer::StoreFile,
+    writer::{Used, Writer},
 };
 use crate::storage::{
     OldGroup, RACE, Record, Records, Rewriting,
     group::{GROUP_HEADER, Group, padded},
-    segment::BLOCK,
+    log::origin_of,
+    segment::{BLOCK, Origin},
 };
 
 /// How far the oldest segment has been cleaned.
 #[derive(Debug)]
 pub(super) struct Sweep {
-    file: File,
+    file: Box<dyn StoreFile>,
     segment: Used,
+    origin: Origin,
     offset: usize,
     window: Aligned,
 }
@@ -46,7 +49,9 @@ enum Part {
 impl Writer {
     /// Whether the oldest segment has to be cleaned.
     pub(super) fn is_sweep_due(&self) -> bool {
-        if self.used.is_empty() || self.freed.is_some() {
+        // What is read before the first batch of this process would be taken for its own, and what
+        // shards of the process before were asked for is void then.
+        if self.used.is_empty() || self.freed.is_some() || self.tally.records == 0 {
             return false;
         }
         let (bytes, live) = (self.bytes(), self.ledger.live_bytes());
@@ -81,13 +86,18 @@ impl Writer {
         let segment = *self.used.front().ok_or(StoreFault::Lost)?;
         let file = self.directory.open_segment(segment.number);
         let file = file.map_err(|error| self.clean_fault(segment.number, 0, error))?;
-        Ok(Sweep { file, segment, offset: BLOCK, window: Aligned::with_room(WINDOW) })
+        let mut window = Aligned::with_room(WINDOW);
+        let header = &mut window.all_mut()[..BLOCK];
+        let read = file.read(header, 0);
+        read.map_err(|error| self.clean_fault(segment.number, 0, error))?;
+        let origin = origin_of(header, segment.number);
+        Ok(Sweep { file, segment, origin, offset: BLOCK, window })
     }
 
     /// Cleans the groups in one window. False: there is no room for more in this group.
     fn sweep_window(&mut self, sweep: &mut Sweep) -> Result<bool, StoreFault> {
         let want = sweep.window.room().min(sweep.segment.end - sweep.offset);
-        let read = read_at(&sweep.file, &mut sweep.window.all_mut()[..want], sweep.offset);
+        let read = sweep.file.read(&mut sweep.window.all_mut()[..want], sweep.offset);
         let number = sweep.segment.number;
         let read = read.map_err(|error| self.clean_fault(number, sweep.offset, error))?;
         let window = std::mem::replace(&mut sweep.window, Aligned::with_room(0));
@@ -116,7 +126,7 @@ impl Writer {
     ) -> Result<(Part, Aligned), StoreFault> {
         let mut done = 0;
         let number = sweep.segment.number;
-        while let Some(group) = Group::read(&window.all_mut()[done..read], number) {
+        while let Some(group) = Group::read(&window.all_mut()[done..read], sweep.origin) {
             let bytes = group.bytes();
             if !self.has_room_for(group.records) {
                 let part = if done > 0 { Part::Groups(done) } else { Part::NoRoom };
@@ -143,7 +153,7 @@ impl Writer {
 
     fn sweep_group(&mut self, group: &Group<'_>, segment: u32, offset: usize) -> io::Result<()> {
         let at = self.active.offset + GROUP_HEADER + self.records;
-        let now = now();
+        let now = self.directory.layer().now();
         let race_over = group.header.written_at.as_nanos().saturating_add(RACE.as_nanos());
         let old = OldGroup {
             records: group.records,

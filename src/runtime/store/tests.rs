@@ -7,7 +7,10 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use super::*;
+use super::{
+    layer::{Disk, Layer, StoreFile},
+    *,
+};
 use crate::{
     base::{ids::ShardId, time::WallTime},
     mqtt::QoS,
@@ -346,31 +349,93 @@ fn a_store_that_was_full_has_room_for_more_than_a_moment() {
     assert!(place.bytes() <= 1 << 20);
 }
 
-/// A disk whose n-th write or sync fails.
+/// A disk whose n-th write of a group, or sync of one, fails.
+#[derive(Clone, Debug)]
 struct Failing {
-    left: usize,
+    disk: Disk,
+    left: Arc<AtomicUsize>,
     at_sync: bool,
 }
 
 impl Failing {
-    fn count(&mut self, is_sync: bool) -> io::Result<()> {
-        if is_sync != self.at_sync {
-            return Ok(());
+    fn count(&self, is_sync: bool) -> io::Result<()> {
+        if is_sync == self.at_sync && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            return Err(io::Error::from_raw_os_error(5));
         }
-        self.left -= 1;
-        if self.left == 0 { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+        Ok(())
     }
 }
 
-impl writer::Layer for Failing {
-    fn write(&mut self, file: &File, bytes: &[u8], offset: usize) -> io::Result<()> {
-        self.count(false)?;
-        Disk.write(file, bytes, offset)
+#[derive(Debug)]
+struct FailingFile {
+    file: Box<dyn StoreFile>,
+    of: Failing,
+    has_groups: bool,
+}
+
+impl Layer for Failing {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn StoreFile>> {
+        self.disk.create(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn StoreFile>> {
+        let file = self.disk.open(path)?;
+        Ok(Box::new(FailingFile { file, of: self.clone(), has_groups: false }))
+    }
+
+    fn read(&self, path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
+        self.disk.read(path, bytes)
+    }
+
+    fn bytes_of(&self, path: &Path) -> io::Result<usize> {
+        self.disk.bytes_of(path)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        self.disk.list(folder)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn sync_names(&self, folder: &Path) -> io::Result<()> {
+        self.disk.sync_names(folder)
+    }
+
+    fn now(&self) -> WallTime {
+        self.disk.now()
+    }
+}
+
+impl StoreFile for FailingFile {
+    fn reserve(&mut self, bytes: usize) -> io::Result<()> {
+        self.file.reserve(bytes)
+    }
+
+    fn write(&mut self, bytes: &[u8], offset: usize) -> io::Result<()> {
+        self.has_groups |= offset >= BLOCK;
+        if self.has_groups {
+            self.of.count(false)?;
+        }
+        self.file.write(bytes, offset)
+    }
+
+    fn read(&self, into: &mut [u8], offset: usize) -> io::Result<usize> {
+        self.file.read(into, offset)
     }
 
     /// The process does not end, so nothing has to be on disk.
-    fn sync(&mut self, _: &File) -> io::Result<()> {
-        self.count(true)
+    fn sync(&mut self) -> io::Result<()> {
+        if self.has_groups { self.of.count(true) } else { Ok(()) }
+    }
+
+    fn bytes(&self) -> io::Result<usize> {
+        self.file.bytes()
     }
 }
 
@@ -382,9 +447,7 @@ fn a_failed_write_or_sync_ends_the_store() {
     for (left, at_sync) in first_syncs.chain([(1, false), (3, false)]) {
         let place = Place::new();
         let config = StoreConfig { segment_bytes: Some(256 << 10), ..place.config() };
-        let mut store = open(&config, 1).unwrap().store;
-        store.writer.layer = Box::new(Failing { left, at_sync });
-        let mut running = Running::start(store);
+        let mut running = Running::start(open_failing(&config, left, at_sync));
         for number in 1..=left as u64 {
             let mark = running.post(0, &[session(number)]);
             running.wait(0, mark);
@@ -398,6 +461,15 @@ fn a_failed_write_or_sync_ends_the_store() {
         let restored = open(&place.config(), 1).unwrap().restored;
         assert!(restored.sessions.len() as u64 >= safe);
     }
+}
+
+fn open_failing(config: &StoreConfig, left: usize, at_sync: bool) -> Store {
+    let folder = config.data_dir.join("store");
+    fs::create_dir(&folder).unwrap();
+    let disk = Disk::below(&folder).unwrap();
+    let layer = Failing { disk, left: Arc::new(AtomicUsize::new(left)), at_sync };
+    let directory = Arc::new(Directory::on(Arc::new(layer), folder));
+    open_with(config, 1, directory, Supply::start).unwrap().store
 }
 
 /// In the modes that do not wait for the disk, an orderly end waits for it.

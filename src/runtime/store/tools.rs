@@ -15,15 +15,15 @@ use super::{
     fault::StoreFault,
     fault_of,
     files::{Directory, Pin},
+    layer::now,
     read,
-    writer::now,
 };
 use crate::storage::{
     Record, Records, Restored,
     group::{GROUP_HEADER, Group, GroupHeader},
-    log::{Damage, LogEnd, Placed, ReadFault, Segments, groups_from, read_log},
+    log::{Damage, LogEnd, Placed, ReadFault, Segments, groups_from, origin_of, read_log},
     portrait,
-    segment::{BLOCK, SegmentHeader},
+    segment::{BLOCK, MINOR, SegmentHeader},
 };
 
 /// Says what a store has: its segments, its records by kind, and what of them counts.
@@ -159,6 +159,7 @@ impl Copy<'_> {
         let Some((_, file)) = &self.file else { return Ok(()) };
         let mut bytes = vec![0; (GROUP_HEADER + records.len()).next_multiple_of(BLOCK)];
         bytes[GROUP_HEADER..][..records.len()].copy_from_slice(records);
+        let header = GroupHeader { origin: segment.origin(), ..*header };
         header.seal(&mut bytes, records.len());
         file.write_all_at(&bytes, offset as u64)
     }
@@ -204,7 +205,8 @@ fn oldest_of(numbers: &[u32], path: &impl Fn(&u32) -> PathBuf) -> io::Result<u32
     let mut newest: Option<GroupHeader> = None;
     for number in numbers {
         let bytes = fs::read(path(number))?;
-        let headers = groups_from(&bytes, BLOCK, *number).map(|(_, group)| group.header);
+        let headers =
+            groups_from(&bytes, BLOCK, origin_of(&bytes, *number)).map(|(_, group)| group.header);
         newest = headers.chain(newest).max_by_key(|header| header.lsn);
     }
     Ok(newest.map_or(1, |header| header.oldest))
@@ -230,9 +232,9 @@ impl Mending<'_> {
             return writeln!(out, "{number}.seg: its header cannot be read, and it is left out");
         };
         self.former = Some(header);
-        let (mut from, mut to) = (BLOCK, BLOCK);
+        let (mut from, mut to, origin) = (BLOCK, BLOCK, origin_of(bytes, number));
         while from < bytes.len() {
-            let Some(group) = Group::read(&bytes[from..], number) else {
+            let Some(group) = Group::read(&bytes[from..], origin) else {
                 from += BLOCK;
                 continue;
             };
@@ -266,9 +268,8 @@ impl Mending<'_> {
     ) -> io::Result<()> {
         self.copy.groups += 1;
         let (number, lsn) = (self.number, self.copy.groups);
-        let header =
-            GroupHeader { lsn, segment: number, oldest: 1, durable: lsn - 1, ..group.header };
-        let segment = SegmentHeader { number, ..*segment };
+        let header = GroupHeader { lsn, oldest: 1, durable: lsn - 1, ..group.header };
+        let segment = SegmentHeader { number, minor: MINOR, ..*segment };
         self.copy.put(&segment, offset, &header, group.records)
     }
 }

@@ -1,7 +1,7 @@
 //! The storage thread: takes all batches that wait, writes them as one group, makes it durable, and
 //! tells the shards.
 
-use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
@@ -10,53 +10,38 @@ use super::{
     fault::StoreFault,
     files::{Aligned, Directory},
     handle::{Mark, Post, Posts, Waited},
-    supply::{READY, Supply},
+    layer::StoreFile,
+    supply::{READY, Ready, Supply},
     sweep::{Sweep, Swept},
 };
 use crate::{
-    base::{
-        ids::ShardId,
-        time::{Moment, WallTime},
-    },
+    base::{ids::ShardId, time::Moment},
     runtime::ring::system,
     shard::store_figures::{StoreCondition, StoreFigures},
     storage::{
         RecordBatch,
         group::{GROUP_HEADER, GroupHeader, padded},
         ledger::{Ledger, Position},
-        segment::BLOCK,
+        segment::{BLOCK, Origin},
     },
 };
-
-/// How bytes come to disk. Tests make it fail.
-pub(super) trait Layer: Send {
-    fn write(&mut self, file: &File, bytes: &[u8], offset: usize) -> io::Result<()>;
-    fn sync(&mut self, file: &File) -> io::Result<()>;
-}
-
-/// The disk itself.
-#[derive(Debug)]
-pub(super) struct Disk;
-
-impl Layer for Disk {
-    fn write(&mut self, file: &File, bytes: &[u8], offset: usize) -> io::Result<()> {
-        file.write_all_at(bytes, offset as u64)
-    }
-
-    fn sync(&mut self, file: &File) -> io::Result<()> {
-        file.sync_data()
-    }
-}
 
 /// The segment that is being written.
 #[derive(Debug)]
 pub(super) struct Active {
-    pub(super) file: File,
+    pub(super) file: Box<dyn StoreFile>,
     pub(super) number: u32,
+    pub(super) origin: Origin,
     /// Where the next group begins.
     pub(super) offset: usize,
     /// Bytes of the file.
     pub(super) bytes: usize,
+}
+
+impl From<Ready> for Active {
+    fn from(Ready { number, origin, file, bytes }: Ready) -> Active {
+        Active { file, number, origin, offset: BLOCK, bytes }
+    }
 }
 
 /// A segment with groups that count.
@@ -72,7 +57,6 @@ pub(super) struct Used {
 /// What an opened store hands to its thread.
 pub(super) struct Writer {
     pub(super) directory: Arc<Directory>,
-    pub(super) layer: Box<dyn Layer>,
     pub(super) ledger: Ledger<Position>,
     pub(super) supply: Supply,
     pub(super) active: Active,
@@ -123,29 +107,33 @@ impl SpaceLimits {
 impl Writer {
     /// Runs until the store is told to end, or cannot be written.
     pub(super) fn run(mut self, posts: &mut Posts) -> Result<(), StoreFault> {
-        loop {
-            self.order_segments();
-            self.judge_room(posts);
-            self.tell_figures(posts);
-            let takes_posts = self.takes_posts();
-            let waited = if takes_posts {
-                posts.wait(self.patience())
-            } else {
-                self.supply.collect(self.patience());
-                if posts.is_closing() { Waited::End } else { Waited::Nothing }
-            };
-            match waited {
-                Waited::Post(post) => self.gather(post, posts),
-                Waited::Nothing => {}
-                Waited::End => return self.finish(),
-            }
-            self.write_group(posts)?;
+        while self.turn(posts)? {}
+        self.finish()
+    }
+
+    /// Waits for posts, and writes them. False: all have come.
+    pub(super) fn turn(&mut self, posts: &mut Posts) -> Result<bool, StoreFault> {
+        self.order_segments();
+        self.judge_room(posts);
+        self.tell_figures(posts);
+        let waited = if self.takes_posts() {
+            posts.wait(self.patience())
+        } else {
+            self.supply.collect(self.patience());
+            if posts.is_closing() { Waited::End } else { Waited::Nothing }
+        };
+        match waited {
+            Waited::Post(post) => self.gather(post, posts),
+            Waited::Nothing => {}
+            Waited::End => return Ok(false),
         }
+        self.write_group(posts)?;
+        Ok(true)
     }
 
     /// How long to wait for posts.
     fn patience(&self) -> Duration {
-        if self.is_sweep_due() && !self.is_stuck {
+        if self.is_sweep_due() && (!self.is_stuck || self.supply.ready() > 0) {
             return Duration::ZERO;
         }
         let sync_in = self.unsafe_since.zip(self.durability.interval());
@@ -182,7 +170,7 @@ impl Writer {
         self.is_stuck = swept == Swept::NoRoom && self.supply.ready() == 0;
         match swept {
             Swept::NoRoom if !self.is_stuck => self.open_next(posts)?,
-            Swept::Segment => self.write_records()?,
+            Swept::Segment => self.write_last_of_sweep()?,
             Swept::Part if self.records > 0 => self.write_records()?,
             Swept::NoRoom | Swept::Part => {}
         }
@@ -193,6 +181,17 @@ impl Writer {
         self.tell_figures(posts);
         self.tell(posts);
         Ok(())
+    }
+
+    /// Writes the group that says that a segment does not count any more. All groups before it are
+    /// on disk by then: it may be there after a power cut while they are not.
+    fn write_last_of_sweep(&mut self) -> Result<(), StoreFault> {
+        let freed = self.freed.take();
+        if self.unsafe_since.is_some() {
+            self.sync()?;
+        }
+        self.freed = freed;
+        self.write_records()
     }
 
     /// Goes on to the next segment if the active one has no room for the records.
@@ -221,9 +220,7 @@ impl Writer {
             }
         }
         let Some(ready) = self.supply.take() else { return Err(StoreFault::Lost) };
-        let (number, file, bytes) = (ready.number, ready.file, ready.bytes);
-        let next = Active { file, number, offset: BLOCK, bytes };
-        let former = std::mem::replace(&mut self.active, next);
+        let former = std::mem::replace(&mut self.active, ready.into());
         let bytes = former.bytes.max(former.offset);
         self.used.push_back(Used { number: former.number, end: former.offset, bytes });
         Ok(())
@@ -246,15 +243,15 @@ impl Writer {
         self.group.grow(bytes, GROUP_HEADER + self.records);
         let header = GroupHeader {
             lsn: self.next_lsn,
-            segment: self.active.number,
+            origin: self.active.origin,
             oldest: self.oldest(),
             durable: self.durable,
-            written_at: now(),
+            written_at: self.directory.layer().now(),
         };
         let group = &mut self.group.all_mut()[..bytes];
         group[GROUP_HEADER + self.records..].fill(0);
         header.seal(group, self.records);
-        let wrote = self.layer.write(&self.active.file, group, self.active.offset);
+        let wrote = self.active.file.write(group, self.active.offset);
         wrote.map_err(|error| self.write_fault("a write", error))?;
         self.tally.groups += 1;
         self.tally.written_bytes += bytes as u64;
@@ -283,7 +280,7 @@ impl Writer {
 
     fn sync(&mut self) -> Result<(), StoreFault> {
         let began = system::now();
-        let synced = self.layer.sync(&self.active.file);
+        let synced = self.active.file.sync();
         synced.map_err(|error| self.write_fault("fdatasync", error))?;
         self.tally.count_sync(system::now().since(began));
         self.durable = self.next_lsn - 1;
@@ -306,7 +303,7 @@ impl Writer {
         }
     }
 
-    fn finish(mut self) -> Result<(), StoreFault> {
+    pub(super) fn finish(mut self) -> Result<(), StoreFault> {
         if self.unsafe_since.is_some() { self.sync() } else { Ok(()) }
     }
 
@@ -375,10 +372,6 @@ impl Writer {
     pub(super) fn write_fault(&self, action: &'static str, error: io::Error) -> StoreFault {
         StoreFault::Write { action, path: self.directory.segment_path(self.active.number), error }
     }
-}
-
-pub(super) fn now() -> WallTime {
-    system::wall_clock().time_of(system::now())
 }
 
 /// Bytes of records in a group beyond which no further post is added to it.

@@ -41,6 +41,17 @@ fn auto_serves_by_epoll_where_io_uring_is_forbidden_and_says_so() {
 }
 
 #[test]
+fn auto_serves_by_epoll_where_too_little_memory_may_be_locked() {
+    let mut command = Command::new("sh");
+    let limited = "ulimit -l 64 && exec \"$0\" \"$@\"";
+    command.args(["-c", limited, env!("CARGO_BIN_EXE_ringmq")]);
+    let mut broker = Broker::ringmq_by(&mut command, &["--io", "auto", "--shards", "1"]);
+    relay(&broker);
+    end(&mut broker);
+    assert!(broker.has_said("of locked memory (`ulimit -l`), and 65536 are allowed: epoll is"));
+}
+
+#[test]
 fn without_io_uring_a_broker_that_needs_it_says_so_and_does_not_start() {
     let output = refused(&mut without_rings(), &["--io", "ring"]);
     let told = String::from_utf8(output.stderr).unwrap();

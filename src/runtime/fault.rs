@@ -62,9 +62,9 @@ impl Fault {
             Fault::KernelTooOld => {
                 Some("io_uring of this kernel is too old, it lacks multishot receive".to_owned())
             }
-            Fault::LockedMemory { available, needed, shards } => Some(format!(
-                "io_uring needs {needed} bytes of locked memory for {shards} shards, and \
-                 {available} are allowed"
+            Fault::LockedMemory { available, needed, .. } => Some(format!(
+                "io_uring needs {needed} bytes of locked memory (`ulimit -l`), and {available} are \
+                 allowed"
             )),
             _ => None,
         }

@@ -97,7 +97,6 @@ mark_installed() {
 
 # All test programs run, whatever fails, so that the sum at the end is of all tests.
 run_tests() {
-
     local log status=0
     log=$FOREIGN/test.log
     cargo test --workspace --no-fail-fast 2>&1 | tee "$log" || status=$?

@@ -62,6 +62,8 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
     let begun = config.store.as_ref().map(begin).transpose()?;
     // Its folder may be that of the store, which is there now, and is ours.
     let control = control::open_own_socket(control, config);
+    let book = control::bans(config, wall_clock)?;
+    let bans = book.bans();
     let seed = begun.as_ref().map_or_else(|| Seed::new(new_seed), |begun| begun.seed);
     let template = Settings {
         shard: ShardId::FIRST,
@@ -78,6 +80,7 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
     let (restoration, store) = begun.map(|begun| (begun.restoration, begun.store)).unzip();
     let brain = move |shard| {
         let mut brain = Shard::new(Settings { shard, ..template }, &rules);
+        brain.adopt_bans(bans);
         if let Some(restoration) = restoration {
             brain.begin_with(restoration);
         }
@@ -93,7 +96,7 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
         tell_of_idle_flags(config, io);
         // The broker runs even if the banner cannot be written.
         drop(announce(config, started, &listeners));
-        running = control.and_then(|control| control::start(control, started, helm));
+        running = control.and_then(|control| control::start(control, started, helm, book));
         watchdog = Watchdog::start(started.shards.clone());
         service::ready(&format!("listening on {}", listeners.join(", ")));
     };

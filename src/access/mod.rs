@@ -7,6 +7,7 @@
 
 mod account;
 pub mod acl;
+mod bans;
 mod failures;
 mod hash;
 mod memory_hard;
@@ -21,6 +22,7 @@ use std::{fmt, sync::Arc};
 
 pub use self::account::{Account, AccountName, Accounts, Kind};
 pub use self::acl::{Acl, Rights};
+pub use self::bans::{Banned, Bans};
 pub use self::failures::{Admission, Failures};
 pub use self::hash::{HashKind, ITERATIONS_MAX, Salt, hash_password};
 pub use self::passwords::{PasswordFileError, Passwords, Problem};

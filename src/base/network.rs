@@ -1,6 +1,9 @@
 //! Networks: addresses that begin alike.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 /// The addresses that begin alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,24 @@ impl Network {
         (self.base ^ bits(ip).0).checked_shr(128 - common).unwrap_or(0) == 0
     }
 }
+
+/// Reads ADDRESS or ADDRESS/PREFIX.
+impl FromStr for Network {
+    type Err = NoNetwork;
+
+    fn from_str(text: &str) -> Result<Network, NoNetwork> {
+        let (ip, prefix) = match text.split_once('/') {
+            Some((ip, prefix)) => (ip, Some(prefix.parse().map_err(|_| NoNetwork)?)),
+            None => (text, None),
+        };
+        let ip = ip.parse().map_err(|_| NoNetwork)?;
+        Network::new(ip, prefix).ok_or(NoNetwork)
+    }
+}
+
+/// A text is neither an address nor a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoNetwork;
 
 /// An address as IPv6, and how many bits it has by itself.
 fn bits(ip: IpAddr) -> (u128, u32) {

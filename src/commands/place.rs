@@ -39,15 +39,18 @@ fn find(sockets: [Address; 2], last: Address) -> Result<Address> {
     bail!("no broker answers at the usual places: say where by --at{looked}\n  {last}: {error}");
 }
 
-/// Sends the line of a request, such as `GET /metrics`, and returns the whole answer.
-pub(super) fn send(place: &Address, line: &str, token: Option<&str>) -> Result<String> {
+/// Sends a request by its line, such as `GET /metrics`, and returns the whole answer.
+pub(super) fn send(place: &Address, line: &str, token: Option<&str>, body: &str) -> Result<String> {
     let host = place.ip().map_or_else(|| "localhost".to_owned(), |address| address.to_string());
     let mut head = format!("{line} HTTP/1.0\r\nHost: {host}\r\n");
     if let Some(token) = token {
         write!(head, "Authorization: Bearer {token}\r\n")?;
     }
+    if !body.is_empty() {
+        write!(head, "Content-Length: {}\r\n", body.len())?;
+    }
     let mut stream = Stream::open(place)?;
-    stream.0.write_all(format!("{head}\r\n").as_bytes())?;
+    stream.0.write_all(format!("{head}\r\n{body}").as_bytes())?;
     let mut answer = String::new();
     stream.0.read_to_string(&mut answer)?;
     Ok(answer)

@@ -1,5 +1,4 @@
-//! `ringmq status`, `ringmq top`, `ringmq clients` and `ringmq kick`: asks a running broker over
-//! HTTP.
+//! The subcommands that ask a running broker over HTTP.
 
 use std::{
     fmt::Write as _,
@@ -8,10 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{place, top::top};
-use crate::config::{Remote, RemoteOrder};
+use crate::config::{Remote, RemoteOrder, Whom};
 
 /// Does it, and writes what comes of it.
 pub fn ask_remote(order: &RemoteOrder, out: &mut (impl Write + IsTerminal)) -> Result<()> {
@@ -19,6 +18,14 @@ pub fn ask_remote(order: &RemoteOrder, out: &mut (impl Write + IsTerminal)) -> R
         RemoteOrder::Top(order) => return top(order, out),
         RemoteOrder::Status(remote) => status(remote)?,
         RemoteOrder::Clients { remote, prefix } => clients(remote, prefix)?,
+        RemoteOrder::Ban { remote, whom, seconds, reason } => {
+            ban(remote, whom, (*seconds, reason.as_deref()))?
+        }
+        RemoteOrder::Bans(remote) => bans(remote)?,
+        RemoteOrder::Unban { remote, id } => {
+            request(remote, "DELETE", &format!("/api/v1/bans/{id}"))?;
+            format!("ended ban {id}\n")
+        }
         RemoteOrder::Kick { remote, client_id } => {
             request(remote, "DELETE", &format!("/api/v1/clients/{}", encoded(client_id)))?;
             format!("disconnected {client_id}\n")
@@ -72,6 +79,54 @@ fn clients(remote: &Remote, prefix: &str) -> Result<String> {
     }
 }
 
+fn ban(
+    remote: &Remote,
+    whom: &Whom,
+    (seconds, reason): (Option<u64>, Option<&str>),
+) -> Result<String> {
+    let Whom { client, user, address } = whom;
+    let wanted = json!({
+        "client_id": client, "user": user, "address": address, "seconds": seconds, "reason": reason
+    });
+    let made = request_with(remote, "POST", "/api/v1/bans", &wanted.to_string())?;
+    let made: Value = serde_json::from_str(&made).context("the answer is not JSON")?;
+    Ok(format!("ban {}: {} clients disconnected\n", made["id"], made["disconnected"]))
+}
+
+fn bans(remote: &Remote) -> Result<String> {
+    let mut out = String::new();
+    let mut cursor = String::new();
+    loop {
+        let page = request(remote, "GET", &format!("/api/v1/bans?limit=1000{cursor}"))?;
+        let page: Value = serde_json::from_str(&page).context("the answer is not JSON")?;
+        for ban in page["bans"].as_array().into_iter().flatten() {
+            writeln!(out, "{}", line_of_ban(ban))?;
+        }
+        match page["cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return Ok(out),
+        }
+    }
+}
+
+/// A ban in one line: its number, whom it is about, until when, who has made it, and why.
+fn line_of_ban(ban: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("-").escape_debug().to_string();
+    let kinds = [("client", "client_id"), ("user", "user"), ("address", "address")];
+    let whom = kinds.into_iter().find(|(_, field)| !ban[*field].is_null());
+    let whom = whom.map(|(word, field)| format!("{word} {}", text(&ban[field])));
+    let until = ban["until"].as_u64();
+    let until = until.map(|until| format!("until {} s after 1970", until / 1_000));
+    let fields = [
+        ban["id"].to_string(),
+        whom.unwrap_or_default(),
+        until.unwrap_or_else(|| "for ever".to_owned()),
+        text(&ban["by"]),
+        text(&ban["reason"]),
+    ];
+    fields.join("\t")
+}
+
 /// A client in one line, with tabs between its fields. What a client has chosen is escaped.
 fn line_of(client: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("-").escape_debug().to_string();
@@ -89,9 +144,13 @@ fn line_of(client: &Value) -> String {
 
 /// The body of the answer. An error says what the broker says.
 pub(super) fn request(remote: &Remote, method: &str, path: &str) -> Result<String> {
+    request_with(remote, method, path, "")
+}
+
+fn request_with(remote: &Remote, method: &str, path: &str, body: &str) -> Result<String> {
     let token = token(remote)?;
     let place = place::of(remote)?;
-    let answer = place::send(&place, &format!("{method} {path}"), token.as_deref())
+    let answer = place::send(&place, &format!("{method} {path}"), token.as_deref(), body)
         .with_context(|| format!("no broker answers HTTP at {place} (--at)"))?;
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
     let status = head.split(' ').nth(1).unwrap_or_default();

@@ -117,6 +117,9 @@ pub(super) const COMPLETIONS: &str = "completions";
 pub(super) const STATUS: &str = "status";
 pub(super) const TOP: &str = "top";
 pub(super) const CLIENTS: &str = "clients";
+pub(super) const BAN: &str = "ban";
+pub(super) const BANS: &str = "bans";
+pub(super) const UNBAN: &str = "unban";
 pub(super) const KICK: &str = "kick";
 
 const ABOUT: &str = "An MQTT broker for versions 3.1, 3.1.1 and 5.0, with one shard per CPU core, \

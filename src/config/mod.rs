@@ -38,7 +38,7 @@ pub use self::{
     file::FileFault,
     listener::OwnSettings,
     listeners::ProxyOptions,
-    remote::{Remote, RemoteOrder, Top},
+    remote::{Remote, RemoteOrder, Top, Whom},
     settings::Setting,
     source::{Source, SourceError},
     store::{DataDir, StoreOrder},
@@ -51,9 +51,10 @@ use self::{
     cpus::CpuList,
     documents::{MAN, man_directory},
     flags::{
-        AccessFlags, CHECK, CLIENTS, COMPLETIONS, Flags, IMPORT, KICK, LimitFlags, NetworkFlags,
-        OfferFlags, PASSWD, ReferralFlags, SCRAM, STATUS, STORE, ShardFlags, SharingFlags,
-        StoreFlags, TOP, TuningFlags, broker_flags, command_line, import_file, shell,
+        AccessFlags, BAN, BANS, CHECK, CLIENTS, COMPLETIONS, Flags, IMPORT, KICK, LimitFlags,
+        NetworkFlags, OfferFlags, PASSWD, ReferralFlags, SCRAM, STATUS, STORE, ShardFlags,
+        SharingFlags, StoreFlags, TOP, TuningFlags, UNBAN, broker_flags, command_line, import_file,
+        shell,
     },
     keys::Key,
     tls::TlsFlags,
@@ -115,7 +116,7 @@ impl Order {
             Some((IMPORT, matches)) => Ok(Order::Import(import_file(matches))),
             Some((COMPLETIONS, matches)) => Ok(Order::Completions(shell(matches))),
             Some((MAN, matches)) => Ok(Order::Man(man_directory(matches))),
-            Some((STATUS | TOP | CLIENTS | KICK, _)) => {
+            Some((STATUS | TOP | CLIENTS | BAN | BANS | UNBAN | KICK, _)) => {
                 let order = RemoteOrder::from_arg_matches(&matches);
                 Ok(Order::Remote(order.unwrap_or_else(|error| error.exit())))
             }

@@ -1,4 +1,4 @@
-//! The flags of `ringmq status`, `ringmq top`, `ringmq clients` and `ringmq kick`.
+//! The flags of the subcommands that ask a running broker.
 
 use std::{
     env,
@@ -29,6 +29,29 @@ pub enum RemoteOrder {
         #[arg(long, value_name = "TEXT", default_value = "")]
         prefix: String,
     },
+    /// Bans clients: those who are connected are disconnected, and none is let in
+    Ban {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(flatten)]
+        whom: Whom,
+        /// How long [default: for ever]
+        #[arg(long = "for", value_name = "SECONDS")]
+        seconds: Option<u64>,
+        /// Why, for the list and the log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Lists the bans of a running broker
+    Bans(Remote),
+    /// Ends a ban
+    Unban {
+        #[command(flatten)]
+        remote: Remote,
+        /// Its number, as `ringmq bans` tells it
+        #[arg(value_name = "BAN")]
+        id: u64,
+    },
     /// Disconnects a client of a running broker
     Kick {
         #[command(flatten)]
@@ -50,6 +73,21 @@ pub struct Top {
     /// Time between two looks, in seconds. Rates are those of this time
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds(1, 3600))]
     pub every: Span,
+}
+
+/// Whom a ban is about.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[group(required = true, multiple = false)]
+pub struct Whom {
+    /// Client Identifier
+    #[arg(long, value_name = "CLIENT")]
+    pub client: Option<String>,
+    /// User that clients have proven to be
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Address, such as 192.0.2.1, or network, such as `2001:db8::/48`
+    #[arg(long, value_name = "NETWORK")]
+    pub address: Option<String>,
 }
 
 /// Where the broker answers HTTP.

@@ -14,7 +14,10 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use super::tls::ClientCertificates;
 use crate::{
     access::topics,
-    base::{network::Network, time::Span},
+    base::{
+        network::{Network, NoNetwork},
+        time::Span,
+    },
     mqtt::QoS,
     routing::Strategy,
     shard::rules::WhenQueueFull,
@@ -370,12 +373,7 @@ pub(super) fn parse_server(text: &str) -> Result<String, String> {
 
 /// Parses ADDRESS or ADDRESS/PREFIX.
 pub(super) fn parse_network(text: &str) -> Result<Network, String> {
-    let (ip, prefix) = match text.split_once('/') {
-        Some((ip, prefix)) => (ip, Some(prefix.parse().map_err(|_| NO_NETWORK)?)),
-        None => (text, None),
-    };
-    let ip = ip.parse().map_err(|_| NO_NETWORK)?;
-    Ok(Network::new(ip, prefix).ok_or(NO_NETWORK)?)
+    text.parse().map_err(|NoNetwork| NO_NETWORK.to_owned())
 }
 
 const NO_NETWORK: &str = "not an address, such as 192.0.2.1, or a network, such as 2001:db8::/48";

@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod ban_book;
+mod bans;
 mod clients;
 mod connections;
 mod counts;
@@ -37,11 +39,12 @@ use std::{
 use thiserror::Error;
 use tokio::{runtime, sync::oneshot, task::LocalSet};
 
-use self::{counts::Counts, gate::Gate, panel::Panel, sockets::Socket};
 pub use self::{
+    ban_book::{BanBook, BanFault},
     steering::{Outcome, Setting, Steering},
     tokens::{TokenFault, Tokens},
 };
+use self::{counts::Counts, gate::Gate, panel::Panel, sockets::Socket};
 use crate::{access::Failures, runtime::Shards, transport::Address};
 
 /// Where the control thread listens, and for whom.
@@ -102,13 +105,14 @@ impl Control {
         self,
         shards: Shards,
         steering: Arc<dyn Steering>,
+        bans: BanBook,
     ) -> Result<Running, ControlFault> {
         let executor = runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             let Control { sockets, gate } = self;
             let counts = Arc::new(Counts::default());
-            let panel = Panel::new(shards, steering, Arc::clone(&counts));
+            let panel = Panel::new(shards, steering, Arc::clone(&counts), bans);
             let router = routes::router(panel, gate);
             let served = connections::serve_until(sockets, router, counts, stopped);
             LocalSet::new().block_on(&executor, served);

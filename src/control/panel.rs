@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Semaphore, oneshot},
+    sync::{Mutex, Semaphore, oneshot},
     time,
 };
 
-use super::{counts::Counts, events::Feed, problem::Problem, steering::Steering};
+use super::{
+    ban_book::BanBook, counts::Counts, events::Feed, problem::Problem, steering::Steering,
+};
 use crate::{
     base::ids::ShardId,
     runtime::Shards,
@@ -21,13 +23,26 @@ pub(super) struct Panel {
     steering: Arc<dyn Steering>,
     counts: Arc<Counts>,
     feed: Arc<Feed>,
+    bans: Arc<Mutex<BanBook>>,
     turn: Arc<Semaphore>,
 }
 
 impl Panel {
-    pub(super) fn new(shards: Shards, steering: Arc<dyn Steering>, counts: Arc<Counts>) -> Panel {
+    pub(super) fn new(
+        shards: Shards,
+        steering: Arc<dyn Steering>,
+        counts: Arc<Counts>,
+        bans: BanBook,
+    ) -> Panel {
         let feed = Feed::new(shards.events(), Arc::clone(&counts));
-        Panel { shards, steering, counts, feed, turn: Arc::new(Semaphore::new(1)) }
+        Panel {
+            shards,
+            steering,
+            counts,
+            feed,
+            bans: Arc::new(Mutex::new(bans)),
+            turn: Arc::new(Semaphore::new(1)),
+        }
     }
 
     pub(super) fn steering(&self) -> &dyn Steering {
@@ -42,6 +57,11 @@ impl Panel {
     /// What happens to clients.
     pub(super) fn feed(&self) -> &Arc<Feed> {
         &self.feed
+    }
+
+    /// The bans. Whoever changes them keeps them locked until all shards know.
+    pub(super) fn bans(&self) -> &Mutex<BanBook> {
+        &self.bans
     }
 
     /// Whether clients are let in.

@@ -12,7 +12,7 @@ use axum::{
 };
 
 use super::{
-    clients,
+    bans, clients,
     counts::Counts,
     events,
     gate::{Gate, Refused},
@@ -44,6 +44,8 @@ pub(super) fn router(panel: Panel, gate: Arc<Gate>) -> Router {
             "/api/v1/retained/{topic}",
             get(messages::get_retained).delete(messages::delete_retained),
         )
+        .route("/api/v1/bans", get(bans::list).post(bans::create))
+        .route("/api/v1/bans/{id}", delete(bans::delete))
         .route("/api/v1/events", get(events::stream))
         .route("/api/v1/config", get(steering::get_config))
         .route("/api/v1/reload", post(steering::reload))

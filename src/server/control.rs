@@ -15,9 +15,9 @@ use tracing::{error, warn};
 use super::log::LogFilter;
 use crate::{
     access::Failures,
-    base::hash::Seed,
+    base::{hash::Seed, time::WallClock},
     config::{self, Config},
-    control::{Control, Options, Outcome, Running, Setting, Steering, Tokens},
+    control::{BanBook, Control, Options, Outcome, Running, Setting, Steering, Tokens},
     runtime::Started,
     transport::Address,
 };
@@ -54,9 +54,20 @@ pub(super) fn tokens(config: &Config) -> Result<Option<Tokens>> {
     file.map(read).transpose()
 }
 
+/// The bans that an earlier process has left in the data directory.
+pub(super) fn bans(config: &Config, clock: WallClock) -> Result<BanBook> {
+    let path = config.store.as_ref().map(|store| store.data_dir.join("bans.json"));
+    BanBook::open(path, clock).context("the bans cannot be read")
+}
+
 /// Starts the thread. The broker runs without it if the system gives no thread.
-pub(super) fn start(control: Control, started: &Started, helm: Helm) -> Option<Running> {
-    let running = control.start(started.shards.clone(), Arc::new(helm));
+pub(super) fn start(
+    control: Control,
+    started: &Started,
+    helm: Helm,
+    bans: BanBook,
+) -> Option<Running> {
+    let running = control.start(started.shards.clone(), Arc::new(helm), bans);
     running.inspect_err(|fault| error!("{fault}")).ok()
 }
 

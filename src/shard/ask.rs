@@ -7,6 +7,8 @@ mod clients;
 mod messages;
 mod subscriptions;
 
+use std::sync::Arc;
+
 pub use self::{
     clients::{ClientPage, ClientReport, ConnectionReport, Sought},
     messages::{Outgoing, RetainedMessage, RetainedPage, RetainedReport},
@@ -18,7 +20,7 @@ use super::{
     stats::Counters,
     store_figures::StoreFigures,
 };
-use crate::{base::time::Span, routing::Tally};
+use crate::{access::Bans, base::time::Span, routing::Tally};
 
 /// What a shard is asked.
 #[derive(Clone, Debug)]
@@ -38,6 +40,10 @@ pub enum Question {
     Kick(String),
     /// To end the session with this Client Identifier, and its connection before.
     EndSession(String),
+    /// To keep to these bans from now on.
+    Bans(Arc<Bans>),
+    /// To disconnect those who are banned, from this place of the sessions on, a bounded number.
+    EndBanned(u32),
     /// To publish a message. `Nothing` says that nobody subscribes to it, as far as is known.
     Publish(Outgoing),
     /// The retained messages that match a Topic Filter, from behind a topic on, a bounded number.
@@ -57,6 +63,11 @@ pub enum Answer {
     Subscriptions(SubscriptionPage),
     Retained(RetainedPage),
     Message(Box<RetainedMessage>),
+    /// So many connections were ended. `next` is where to go on; `None` if that was all.
+    Ended {
+        count: usize,
+        next: Option<u32>,
+    },
     /// Why it is not done, in words.
     Refused(&'static str),
     /// It was done. `Nothing` says that there was nothing to do.
@@ -94,6 +105,11 @@ impl Shard {
                 self.subscription_page(client_id, *first, *count)
             }
             Question::Kick(client_id) => self.kick(client_id, ports),
+            Question::Bans(bans) => {
+                self.adopt_bans(Arc::clone(bans));
+                Answer::Done
+            }
+            Question::EndBanned(from) => self.end_banned(*from, ports),
             Question::Publish(message) => self.publish(message, ports),
             Question::Retained { filter, after, count } => {
                 self.retained_page(filter, after.as_deref(), *count)

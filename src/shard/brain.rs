@@ -39,6 +39,9 @@ impl Brain for Shard {
         let arrived = MqttConnection::new(arrival, accounts, now, Rc::clone(rules));
         // Whose share counts is known when the header of the proxy has come.
         let is_counted = !arrival.handed_over && !rules.is_behind_proxies(arrival.listener);
+        if !arrival.handed_over && self.is_banned_address(arrival.peer.ip()) {
+            return self.refuse_banned_address(connection, &arrived, ports);
+        }
         if is_counted && Connections::has_no_room_for(&arrived) {
             return self.refuse_share(connection, &arrived, ports);
         }
@@ -60,10 +63,15 @@ impl Brain for Shard {
         let Some(arrived) = self.connections.get_mut(connection) else { return };
         arrived.come_from(peer, &self.context.settings.accounts);
         let account = arrived.principal().account().number();
-        if !Connections::has_no_room_for(arrived) {
+        let has_room = !Connections::has_no_room_for(arrived);
+        let is_banned = self.is_banned_address(peer.ip());
+        if has_room && !is_banned {
             return ports.bill(connection, Payer { account, is_let_in: false });
         }
-        if let Some(refused) = self.connections.remove(connection) {
+        let Some(refused) = self.connections.remove(connection) else { return };
+        if is_banned {
+            self.refuse_banned_address(connection, &refused, ports);
+        } else {
             self.refuse_share(connection, &refused, ports);
         }
     }

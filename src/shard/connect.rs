@@ -43,6 +43,11 @@ impl Shard {
         let terms = Terms::of(connect, rules.limits.topic_aliases_max);
         let surplus =
             self.connections.connected(id).is_surplus() && !self.connections.may_make_room(id);
+        let peer = self.connections.connected(id).principal().peer();
+        if self.is_banned_stranger(connect.client_id, peer.ip()) {
+            self.refuse_connect(id, Claim::of_packet(connect, terms), Reason::Banned, ports);
+            return Handled::Taken;
+        }
         let certified = ports.certified(id);
         let named = certificate::named(connect, &certified);
         let connect = &named.connect;
@@ -221,6 +226,9 @@ impl Shard {
         let rights = self.context.rights.rights_of(user_name, client_id);
         let principal = stranger.named(client_id, user_name, accounts).with_rights(rights);
         let principal = Rc::new(principal);
+        if self.is_banned(&principal) {
+            return self.refuse_connect(id, Claim::of(connect), Reason::Banned, ports);
+        }
         if !self.may_have_session(&principal) {
             return self.refuse_connect(id, Claim::of(connect), Reason::SessionOfAnother, ports);
         }

@@ -3,7 +3,7 @@
 //! The shard lends them to its parts with each call. Knows nothing of connections, sessions or
 //! messages.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use super::{
     log::Refusals,
@@ -17,6 +17,11 @@ use super::{
     stats::Counters,
     timers::Timers,
 };
+use crate::{
+    access::Bans,
+    base::{ids::ShardId, time::Moment},
+    session::Session,
+};
 #[cfg(test)]
 use crate::{
     access::{Accounts, Failures},
@@ -27,10 +32,6 @@ use crate::{
     },
     shard::memory::MemoryBudget,
 };
-use crate::{
-    base::{ids::ShardId, time::Moment},
-    session::Session,
-};
 
 /// Settings, rules and the moment of a shard, and the counters and timers that its parts change.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(super) struct Context {
     pub(super) rules: Rc<Rules>,
     /// The rights by topic that hold now.
     pub(super) rights: InForce,
+    /// Who is not let in.
+    pub(super) bans: Arc<Bans>,
     /// The moment of the current call.
     pub(super) now: Moment,
     pub(super) counters: Counters,
@@ -62,6 +65,7 @@ impl Context {
         Context {
             rules: Rc::new(rules.clone()),
             rights: InForce::new(&rules.policy),
+            bans: Arc::default(),
             now,
             counters: Counters::default(),
             memory: Memory::new(settings.memory.clone(), settings.shards),

@@ -98,6 +98,8 @@ pub(super) enum Cause {
     ConnackTooLarge,
     /// An administrator has ended it.
     Kicked,
+    /// An administrator has banned the client while it was connected.
+    Banned,
     ShuttingDown,
 }
 
@@ -133,6 +135,7 @@ impl Cause {
             Cause::TooManyFailures => Some(Reason::TooManyFailures),
             Cause::AnswerTooLarge => Some(Reason::AnswerTooLarge),
             Cause::Kicked => Some(Reason::Kicked),
+            Cause::Banned => Some(Reason::BannedNow),
             Cause::ShuttingDown => Some(Reason::ShuttingDown),
         }
     }

@@ -227,7 +227,7 @@ impl Shard {
         Event::of(principal, self.wall_now(), what)
     }
 
-    fn wall_now(&self) -> WallTime {
+    pub(super) fn wall_now(&self) -> WallTime {
         self.context.settings.wall_clock.time_of(self.context.now)
     }
 
@@ -327,6 +327,7 @@ fn word_of(cause: Cause) -> &'static str {
         Cause::PacketTimeout => "packet-timeout",
         Cause::Stalled => "stalled",
         Cause::Kicked => "kicked",
+        Cause::Banned => "banned",
         Cause::ShuttingDown => "shutting-down",
     }
 }
@@ -369,6 +370,7 @@ mod tests {
             Cause::PacketTimeout,
             Cause::Stalled,
             Cause::Kicked,
+            Cause::Banned,
             Cause::ShuttingDown,
         ];
         for cause in causes {

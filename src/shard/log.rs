@@ -100,7 +100,8 @@ pub(super) fn refused(
     (reason, flag): (Reason, Option<&'static str>),
     (refusals, now): (&mut Refusals, Moment),
 ) {
-    let is_frequent = matches!(reason, Reason::TooManyFailures | Reason::PasswordChecksFull);
+    let is_frequent =
+        matches!(reason, Reason::TooManyFailures | Reason::PasswordChecksFull | Reason::Banned);
     let count = is_frequent.then(|| refusals.note(now));
     if count == Some(None) {
         return;
@@ -229,6 +230,12 @@ pub(super) fn evicted(tally: Tally<'_>) {
 pub(super) fn connection_refused(tally: Tally<'_>) {
     let account = display(tally.principal.account().name());
     counted!(info, tally, "connections refused: the account has its share", account);
+}
+
+/// With the address of the last one.
+pub(super) fn address_banned(tally: Tally<'_>) {
+    let peer = display(Peer(tally.principal.peer()));
+    counted!(info, tally, "connections refused: the address is banned", peer);
 }
 
 /// With the account of the last one.

@@ -11,6 +11,7 @@ mod admit;
 pub mod ask;
 mod attempts;
 mod auth;
+mod bans;
 mod brain;
 mod budget;
 mod certificate;

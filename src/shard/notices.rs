@@ -31,6 +31,8 @@ pub(super) enum Notice<'a> {
     Evicted,
     /// A connection was closed at once, or refused: its account has its share.
     ConnectionRefused,
+    /// A connection came from a banned address.
+    AddressBanned,
     /// Much waited for a client, and memory is short.
     MemoryFull,
 }
@@ -46,11 +48,12 @@ enum Kind {
     PatienceOver,
     Evicted,
     ConnectionRefused,
+    AddressBanned,
     MemoryFull,
 }
 
 /// All kinds, in order.
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::OutboxFull,
     Kind::QueueFull,
     Kind::TooLarge,
@@ -59,6 +62,7 @@ const KINDS: [Kind; 9] = [
     Kind::PatienceOver,
     Kind::Evicted,
     Kind::ConnectionRefused,
+    Kind::AddressBanned,
     Kind::MemoryFull,
 ];
 
@@ -72,6 +76,7 @@ impl<'a> Notice<'a> {
             Notice::PatienceOver => (Kind::PatienceOver, None, ""),
             Notice::Evicted => (Kind::Evicted, None, ""),
             Notice::ConnectionRefused => (Kind::ConnectionRefused, None, ""),
+            Notice::AddressBanned => (Kind::AddressBanned, None, ""),
             Notice::MemoryFull => (Kind::MemoryFull, None, ""),
             Notice::PublishRefused(reason, topic) => (Kind::PublishRefused, Some(reason), topic),
             Notice::SubscriptionRefused(reason, filter) => {
@@ -229,6 +234,7 @@ impl Count {
             Kind::PatienceOver => log::patience_over(tally),
             Kind::Evicted => log::evicted(tally),
             Kind::ConnectionRefused => log::connection_refused(tally),
+            Kind::AddressBanned => log::address_banned(tally),
             Kind::MemoryFull => log::memory_full(tally),
             Kind::PublishRefused => log::publish_refused(tally, &self.topic, self.reason),
             Kind::SubscriptionRefused => log::subscription_refused(tally, &self.topic, self.reason),

@@ -131,6 +131,11 @@ reasons! {
         "the response is larger than the Maximum Packet Size in CONNECT";
     Kicked = AdministrativeAction,
         "an administrator has ended this connection";
+    Banned = Banned,
+        "this client, its user or its address is banned: ask the administrator";
+    /// No DISCONNECT may say Banned.
+    BannedNow = AdministrativeAction,
+        "an administrator has banned this client, its user or its address";
     ShuttingDown = ServerShuttingDown,
         "the server is shutting down: connect again later";
 }

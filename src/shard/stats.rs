@@ -184,6 +184,8 @@ counters! {
     ended_refused => "connections/ended/refused",
     /// Connections that an administrator has ended.
     ended_kicked => "connections/ended/kicked",
+    /// Connections that ended because their clients were banned meanwhile.
+    ended_banned => "connections/ended/banned",
     /// Connections closed because the broker stops.
     ended_shutting_down => "connections/ended/shutting-down",
     /// Messages, Wills and subscriptions whose topic has too many levels.
@@ -216,6 +218,8 @@ counters! {
     refused_failures => "connections/refused/too-many-failures",
     /// Connections refused because the session of their Client Identifier is another user's.
     refused_other_user => "connections/refused/other-user",
+    /// Connections refused because the client, its user or its address was banned.
+    refused_banned => "connections/refused/banned",
     /// Connections refused in CONNACK for any other reason.
     refused_connect => "connections/refused/connect",
     /// Logins that failed because the client had not proven to be its user.
@@ -311,6 +315,7 @@ impl Counters {
             Cause::PacketTimeout => self.ended_packet_timeout += 1,
             Cause::Stalled => self.ended_stalled += 1,
             Cause::Kicked => self.ended_kicked += 1,
+            Cause::Banned => self.ended_banned += 1,
             Cause::ShuttingDown => self.ended_shutting_down += 1,
         }
     }
@@ -329,6 +334,7 @@ impl Counters {
             Reason::AuthenticationsFull | Reason::PasswordChecksFull => self.refused_busy += 1,
             Reason::SessionOfAnother => self.refused_other_user += 1,
             Reason::TooManyFailures => self.refused_failures += 1,
+            Reason::Banned => self.refused_banned += 1,
             Reason::Anonymous | Reason::PasswordWrong | Reason::AuthenticationMethodUnknown => {
                 self.refused_authentication += 1;
             }

@@ -39,14 +39,24 @@ pub(crate) fn get(port: u16, path: &str) -> Answer {
     request(port, &format!("GET {path}"), &[], "")
 }
 
-/// Sends these bytes, and reads until the broker closes the connection.
+/// Sends these bytes, and reads until the broker closes the connection. Of events, which never end,
+/// it reads the beginning.
 pub(crate) fn raw(port: u16, bytes: &str) -> Answer {
     let mut stream = open(port);
     // The broker may answer and close before it has read everything.
     let _ = stream.write_all(bytes.as_bytes());
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
+    let (mut answer, mut part) = (Vec::new(), [0; 4096]);
+    while !begins_events(&answer)
+        && let Ok(bytes @ 1..) = stream.read(&mut part)
+    {
+        answer.extend_from_slice(&part[..bytes]);
+    }
     parse(&String::from_utf8(answer).unwrap())
+}
+
+fn begins_events(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    text.split_once("\r\n\r\n").is_some_and(|(head, _)| head.contains("text/event-stream"))
 }
 
 pub(crate) fn open(port: u16) -> TcpStream {

@@ -428,7 +428,7 @@ fn the_log_tells_an_orderly_stop_from_other_ends() {
         broker.signal(signal);
         broker.await_end();
         let version = env!("CARGO_PKG_VERSION");
-        let started = format!(" INFO started version=\"{version}\" shards=2 connections_max=");
+        let started = format!(" INFO started version=\"{version}\" shards=2 io=");
         let stopped = [" INFO stopped milliseconds=", " undelivered=0 undelivered_absent=0"];
         for words in [&*started, words].into_iter().chain(stopped) {
             assert!(broker.has_said(words), "{words}");

@@ -25,7 +25,7 @@ use std::{
 
 use broker::Broker;
 use client::{Client, encode};
-use http::{Answer, get, open, raw, request};
+use http::{Answer, controlled, get, open, raw, request};
 use ringmq::mqtt::{
     Connect, Delivery, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Version,
 };
@@ -34,14 +34,6 @@ use serde_json::Value;
 const ADMIN: &str = "Authorization: Bearer bbbbbbbbbbbbbbbb";
 const READER: &str = "Authorization: Bearer aaaaaaaaaaaaaaaa";
 const TOKENS: &str = "reader aaaaaaaaaaaaaaaa\nadmin bbbbbbbbbbbbbbbb\n";
-
-/// A broker with a control thread, and the port of that.
-fn controlled(shards: usize, flags: &[&str]) -> (Broker, u16) {
-    let flags = [&["--listen-http", "127.0.0.1:0"], flags].concat();
-    let mut broker = Broker::ringmq_with(shards, &flags);
-    let port = broker.await_port("http");
-    (broker, port)
-}
 
 /// A 5.0 client whose session outlasts its connection by so many seconds.
 fn connect_for(broker: &Broker, client_id: &str, seconds: u32) -> Client {

@@ -22,7 +22,7 @@ use std::{
 
 use broker::Broker;
 use client::{Client, connect, encode};
-use http::{Answer, get, request};
+use http::{Answer, controlled, get, request};
 use ringmq::mqtt::{Connect, Packet, ReasonCode, Version};
 use serde_json::Value;
 
@@ -47,10 +47,7 @@ impl Folder {
 
     fn broker(&self, flags: &[&str]) -> (Broker, u16) {
         let tokens = self.path("tokens");
-        let own = ["--listen-http=127.0.0.1:0", "--http-token-file", &tokens];
-        let mut broker = Broker::ringmq_with(2, &[&own, flags].concat());
-        let port = broker.await_port("http");
-        (broker, port)
+        controlled(2, &[&["--http-token-file", &tokens], flags].concat())
     }
 }
 

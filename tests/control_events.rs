@@ -18,18 +18,10 @@ use std::{
     net::TcpStream,
 };
 
-use broker::Broker;
 use client::{Client, encode};
-use http::{get, open};
+use http::{controlled, get, open};
 use ringmq::mqtt::{Connect, Packet, Version};
 use serde_json::Value;
-
-fn controlled(flags: &[&str]) -> (Broker, u16) {
-    let flags = [&["--listen-http", "127.0.0.1:0"], flags].concat();
-    let mut broker = Broker::ringmq_with(2, &flags);
-    let port = broker.await_port("http");
-    (broker, port)
-}
 
 /// A reader of the stream.
 struct Reader(BufReader<TcpStream>);
@@ -80,7 +72,7 @@ impl Reader {
 
 #[test]
 fn a_reader_sees_who_comes_who_goes_and_why() {
-    let (broker, port) = controlled(&[]);
+    let (broker, port) = controlled(2, &[]);
     let mut reader = Reader::open(port, "").ok().unwrap();
     let name = "a/b \"<script>";
     let first = Client::connect(&broker, Version::V5, name);
@@ -131,7 +123,7 @@ fn a_reader_sees_who_comes_who_goes_and_why() {
 
 #[test]
 fn a_refused_client_is_told_of_with_the_reason_and_others_are_left_out() {
-    let (broker, port) = controlled(&["--disable=retain", "--max-connect-size=1KiB"]);
+    let (broker, port) = controlled(2, &["--disable=retain", "--max-connect-size=1KiB"]);
     let mut reader = Reader::open(port, "?prefix=b").ok().unwrap();
     let _other = Client::connect(&broker, Version::V5, "a");
     let mut client = Client::open(&broker, Version::V311);
@@ -150,7 +142,7 @@ fn a_refused_client_is_told_of_with_the_reason_and_others_are_left_out() {
 
 #[test]
 fn readers_are_bounded_and_a_place_is_free_when_one_goes() {
-    let (broker, port) = controlled(&[]);
+    let (broker, port) = controlled(2, &[]);
     let mut readers: Vec<Reader> = (0..16).map(|_| Reader::open(port, "").ok().unwrap()).collect();
     assert_eq!(Reader::open(port, "").err(), Some(503));
     let count = |port| {
@@ -173,7 +165,7 @@ fn readers_are_bounded_and_a_place_is_free_when_one_goes() {
 
 #[test]
 fn more_connections_than_there_may_be_close_no_stream() {
-    let (broker, port) = controlled(&[]);
+    let (broker, port) = controlled(2, &[]);
     let mut reader = Reader::open(port, "").ok().unwrap();
     let idle: Vec<TcpStream> = (0..70).map(|_| open(port)).collect();
     assert_eq!(get(port, "/healthz").status, 200);

@@ -22,7 +22,7 @@ use std::{
 
 use broker::Broker;
 use client::{Client, encode};
-use http::get;
+use http::{controlled, get};
 use ringmq::mqtt::{Delivery, Packet, Publish, PublishProperties, QoS, Version};
 use serde_json::Value;
 
@@ -32,15 +32,12 @@ fn measured(name: &str) -> (Broker, u16) {
     let [certificate, key] =
         ["server.pem", "server-key.pem"].map(|file| repository("tests/tls").join(file));
     let flags = [
-        ["--listen-http", "127.0.0.1:0"],
         ["--data-dir", data.to_str().unwrap()],
         ["--listen-tls", "127.0.0.1:0"],
         ["--tls-cert", certificate.to_str().unwrap()],
         ["--tls-key", key.to_str().unwrap()],
     ];
-    let mut broker = Broker::ringmq_with(2, flags.as_flattened());
-    let port = broker.await_port("http");
-    (broker, port)
+    controlled(2, flags.as_flattened())
 }
 
 /// An empty folder.

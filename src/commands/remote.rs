@@ -63,14 +63,24 @@ fn value_of(line: &str, metric: &str) -> Option<f64> {
 }
 
 fn clients(remote: &Remote, prefix: &str) -> Result<String> {
-    let mut out = String::new();
     let query = format!("/api/v1/clients?limit=1000&prefix={}", encoded(prefix));
+    lines(remote, &query, "clients", line_of)
+}
+
+/// All pages of a listing, with a line for each entry.
+fn lines(
+    remote: &Remote,
+    query: &str,
+    entries: &str,
+    line_of: impl Fn(&Value) -> String,
+) -> Result<String> {
+    let mut out = String::new();
     let mut cursor = String::new();
     loop {
         let page = request(remote, "GET", &format!("{query}{cursor}"))?;
         let page: Value = serde_json::from_str(&page).context("the answer is not JSON")?;
-        for client in page["clients"].as_array().into_iter().flatten() {
-            writeln!(out, "{}", line_of(client))?;
+        for entry in page[entries].as_array().into_iter().flatten() {
+            writeln!(out, "{}", line_of(entry))?;
         }
         match page["cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -94,19 +104,7 @@ fn ban(
 }
 
 fn bans(remote: &Remote) -> Result<String> {
-    let mut out = String::new();
-    let mut cursor = String::new();
-    loop {
-        let page = request(remote, "GET", &format!("/api/v1/bans?limit=1000{cursor}"))?;
-        let page: Value = serde_json::from_str(&page).context("the answer is not JSON")?;
-        for ban in page["bans"].as_array().into_iter().flatten() {
-            writeln!(out, "{}", line_of_ban(ban))?;
-        }
-        match page["cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(out),
-        }
-    }
+    lines(remote, "/api/v1/bans?limit=1000", "bans", line_of_ban)
 }
 
 /// A ban in one line: its number, whom it is about, until when, who has made it, and why.

@@ -21,17 +21,23 @@ impl Random {
     /// `SplitMix64`: every seed gives all numbers once before it repeats. The next numbers can be
     /// computed from one number, so a client is never told one.
     pub(super) fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.state;
-        bits = (bits ^ bits >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ bits >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bits ^ bits >> 31
+        split_mix(&mut self.state)
     }
 
     /// 128 bits of the kernel's cryptographic generator.
     pub(super) fn secret(&mut self) -> Secret {
         self.secrets.next()
     }
+}
+
+/// The next number of `SplitMix64`.
+#[inline]
+pub(super) fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut bits = *state;
+    bits = (bits ^ bits >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ bits >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ bits >> 31
 }
 
 /// Secrets fetched from the kernel ahead of their use, so that one system call serves many.

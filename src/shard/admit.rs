@@ -290,11 +290,7 @@ impl Shard {
         let notices = self.router.notices_mut();
         notices.note(Notice::Evicted, session.principal(), self.context.now);
         self.context.counters.clients_evicted += 1;
-        let event = self.ending(victim, "evicted", ports);
-        self.end_session(victim, ports);
-        if let Some(event) = event {
-            self.tell(event, ports);
-        }
+        self.end_absent(victim, "evicted", ports);
     }
 }
 

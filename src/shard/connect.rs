@@ -336,9 +336,7 @@ impl Shard {
         });
         self.router.set_members_online(subscriber, &self.sessions, &self.context, ports);
         self.pump(subscriber, ports);
-        if let Some(event) = event {
-            self.tell(event, ports);
-        }
+        self.tell(event, ports);
     }
 
     /// Whether no other user has a session with the Client Identifier of this client.
@@ -358,11 +356,7 @@ impl Shard {
         }
         // The session may have ended together with its connection.
         if let Some(earlier) = self.sessions.find(client_id).filter(|_| clean_start) {
-            let event = self.ending(earlier, "clean-start", ports);
-            self.end_session(earlier, ports);
-            if let Some(event) = event {
-                self.tell(event, ports);
-            }
+            self.end_absent(earlier, "clean-start", ports);
         }
     }
 

@@ -336,9 +336,7 @@ impl Shard {
         if let Some(subscriber) = detached {
             self.detach(subscriber, cause, ports);
         }
-        if let Some(event) = event {
-            self.tell(event, ports);
-        }
+        self.tell(event, ports);
     }
 
     /// Closes a connection whose account has its share.

@@ -207,10 +207,17 @@ impl Shard {
             || ports.watcher().is_some()
     }
 
-    /// Tells those who watch, and announces it under `$SYS`.
+    /// Tells those who watch, and announces it under `$SYS`. `None`: nobody watches.
+    #[inline]
+    pub(super) fn tell(&mut self, event: Option<Event>, ports: &mut impl Ports) {
+        if let Some(event) = event {
+            self.tell_watchers(event, ports);
+        }
+    }
+
     #[cold]
     #[inline(never)]
-    pub(super) fn tell(&mut self, event: Event, ports: &mut impl Ports) {
+    fn tell_watchers(&mut self, event: Event, ports: &mut impl Ports) {
         self.announce(&event, ports);
         if let Some(watcher) = ports.watcher() {
             watcher.tell(event);
@@ -262,6 +269,18 @@ impl Shard {
         ports.watcher()?;
         let session = self.sessions.get(subscriber)?;
         Some(self.event(session.principal(), What::SessionEnded(cause)))
+    }
+
+    /// Ends the session of an absent client for this cause, and tells those who watch.
+    pub(super) fn end_absent(
+        &mut self,
+        subscriber: SubscriberId,
+        cause: &'static str,
+        ports: &mut impl Ports,
+    ) {
+        let event = self.ending(subscriber, cause, ports);
+        self.end_session(subscriber, ports);
+        self.tell(event, ports);
     }
 
     /// Publishes who has come or gone, if the rules want it.

@@ -242,9 +242,7 @@ impl Shard {
         let event = self.ending(subscriber, "expired", ports).filter(|_| is_absent);
         if is_absent && self.look_at_absent(subscriber, ports) {
             self.context.counters.clients_expired += 1;
-            if let Some(event) = event {
-                self.tell(event, ports);
-            }
+            self.tell(event, ports);
         }
     }
 }

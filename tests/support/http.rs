@@ -6,6 +6,16 @@ use std::{
     time::Duration,
 };
 
+use crate::broker::Broker;
+
+/// A broker with a control thread, and the port of that.
+pub(crate) fn controlled(shards: usize, flags: &[&str]) -> (Broker, u16) {
+    let flags = [&["--listen-http", "127.0.0.1:0"], flags].concat();
+    let mut broker = Broker::ringmq_with(shards, &flags);
+    let port = broker.await_port("http");
+    (broker, port)
+}
+
 /// What was answered.
 #[derive(Debug)]
 pub(crate) struct Answer {

@@ -143,11 +143,7 @@ impl Shard {
         // A session that does not outlast its connection has just ended.
         let left = self.sessions.find(client_id);
         if let Some(subscriber) = left {
-            let event = self.ending(subscriber, "administrative", ports);
-            self.end_session(subscriber, ports);
-            if let Some(event) = event {
-                self.tell(event, ports);
-            }
+            self.end_absent(subscriber, "administrative", ports);
         }
         if was_connected || left.is_some() { Answer::Done } else { Answer::Nothing }
     }

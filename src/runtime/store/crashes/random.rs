@@ -1,5 +1,7 @@
 //! Random numbers that a seed determines.
 
+use crate::runtime::random::split_mix;
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Random(u64);
 
@@ -8,13 +10,8 @@ impl Random {
         Random(seed)
     }
 
-    /// The next number, as `SplitMix64` makes it.
     pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        split_mix(&mut self.0)
     }
 
     /// A number below this one, which is not 0.

@@ -41,6 +41,8 @@ install_debian_packages() {
     has zsh || missing+=(zsh)
     has fish || missing+=(fish)
     has promtool || missing+=(prometheus)
+    has chromium || missing+=(chromium)
+    has chromedriver || missing+=(chromium-driver)
     has systemd-analyze || missing+=(systemd)
     has dpkg-shlibdeps || missing+=(dpkg-dev)
     [[ ${#missing[@]} -eq 0 ]] || apt_install "${missing[@]}"

@@ -187,6 +187,14 @@ fn nothing_is_left_for_later() {
 }
 
 #[test]
+fn pages_of_the_dashboard_are_short_and_whole() {
+    let pages = Source::pages_under("src/control/dashboard");
+    assert!(pages.iter().any(|page| page.path.ends_with("/pages/overview.js")), "there are pages");
+    let check = |page| [check_size(page), check_words(page)].concat();
+    assert_none(&pages.iter().flat_map(check).collect::<Vec<_>>());
+}
+
+#[test]
 fn no_test_is_ignored_and_nothing_waits_by_sleeping() {
     assert_tidy(&["src", "tests", "benches", "models"], check_waiting);
 }

@@ -14,7 +14,11 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time;
 
-use super::{problem::Problem, sockets::Peer, tokens::Bearer};
+use super::{
+    problem::Problem,
+    sockets::{Peer, Way},
+    tokens::{Bearer, Role},
+};
 
 /// The parameters behind the `?`, or why they cannot be read.
 pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
@@ -63,11 +67,24 @@ pub(super) fn limit(asked: Option<usize>) -> Result<usize, Problem> {
     (1..=LIMIT_MAX).contains(&limit).then_some(limit).ok_or_else(wrong)
 }
 
-/// Who asks for a change.
+/// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Actor {
     bearer: Option<Bearer>,
     peer: Option<Peer>,
+}
+
+impl Actor {
+    /// The role of the token that was shown.
+    pub(super) fn role(self) -> Option<Role> {
+        self.bearer.map(|bearer| bearer.role)
+    }
+
+    /// Whether a change is allowed.
+    pub(super) fn may_change(self) -> bool {
+        let owns = self.peer.is_some_and(|peer| peer.way == Way::Owner);
+        self.role().map_or(owns, |role| role == Role::Admin)
+    }
 }
 
 impl fmt::Display for Actor {

@@ -18,6 +18,7 @@ use tracing::info;
 use super::{
     Options,
     counts::Refusal,
+    dashboard,
     problem::Problem,
     sockets::{Peer, Way},
     tokens::{Bearer, Role, Tokens},
@@ -57,12 +58,14 @@ impl Gate {
     /// Lets a request in, and says whose token it has shown.
     pub(super) fn admit(&self, request: &Request, now: Moment) -> Result<Option<Bearer>, Refused> {
         let peer = Peer::of(request);
-        self.check_names(request.headers(), peer.way)?;
-        let bearer = self.bearer(request.headers(), peer, now)?;
         let is_look = matches!(*request.method(), Method::GET | Method::HEAD);
+        // A link on another page may lead to the dashboard, which shows nothing by itself.
+        let may_be_linked = is_look && request.uri().path() == dashboard::PAGE;
+        self.check_names(request.headers(), peer.way, may_be_linked)?;
+        let bearer = self.bearer(request.headers(), peer, now)?;
         let wanted = if is_look { Role::Reader } else { Role::Admin };
         let is_free = match peer.way {
-            Way::Network => is_look && FREE.contains(&request.uri().path()),
+            Way::Network => is_look && is_public(request.uri().path()),
             Way::Machine => is_look,
             Way::Owner => true,
         };
@@ -105,7 +108,12 @@ impl Gate {
         token.zip(tokens).and_then(|((_, token), tokens)| tokens.bearer(token))
     }
 
-    fn check_names(&self, fields: &HeaderMap, way: Way) -> Result<(), Refused> {
+    fn check_names(
+        &self,
+        fields: &HeaderMap,
+        way: Way,
+        may_be_linked: bool,
+    ) -> Result<(), Refused> {
         let mut hosts = fields.get_all(header::HOST).into_iter();
         let (Some(Ok(host)), None) = (hosts.next().map(|host| host.to_str()), hosts.next()) else {
             let problem = Problem::bad_request("the request needs one Host");
@@ -116,7 +124,8 @@ impl Gate {
             return Err(refused(Refusal::Host, StatusCode::MISDIRECTED_REQUEST, detail));
         }
         let site = fields.get("sec-fetch-site").map(HeaderValue::as_bytes);
-        let is_of_other_site = site.is_some_and(|site| site == b"cross-site");
+        let is_of_other_site = site.is_some_and(|site| site == b"cross-site")
+            && !(may_be_linked && follows_link(fields));
         let origins = fields.get_all(header::ORIGIN).into_iter();
         let are_same = origins.map(|origin| origin.to_str()).all(|origin| {
             let origin = origin.ok().and_then(|origin| origin.split_once("://"));
@@ -136,6 +145,17 @@ impl Gate {
         let is_address = bare.unwrap_or(name).parse::<IpAddr>().is_ok();
         is_given || takes_all || is_address || name.eq_ignore_ascii_case("localhost")
     }
+}
+
+/// Whether the browser is to show the answer as a page of its own.
+fn follows_link(fields: &HeaderMap) -> bool {
+    let is = |name: &str, value: &str| fields.get(name).is_some_and(|found| found == value);
+    is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document")
+}
+
+/// What needs no token on any address: it says nothing but yes or no, or asks for a token.
+fn is_public(path: &str) -> bool {
+    ["/healthz", "/readyz"].contains(&path) || dashboard::has(path)
 }
 
 /// The Host without its port.
@@ -176,8 +196,6 @@ fn unauthorized(wanted: Role) -> Refused {
     refused(Refusal::NoToken, StatusCode::UNAUTHORIZED, detail)
 }
 
-/// What needs no token on any address: it says nothing but yes or no.
-const FREE: [&str; 2] = ["/healthz", "/readyz"];
 const BEARER: &[u8] = b"Bearer ";
 
 #[expect(clippy::disallowed_types, reason = "taken by a request or a reload, never by a shard")]
@@ -265,6 +283,10 @@ mod tests {
         for (request, token, codes) in [
             ("GET /metrics", "", [401, 200, 200]),
             ("GET /healthz", "", [200, 200, 200]),
+            ("GET /", "", [200, 200, 200]),
+            ("HEAD /dashboard/app.js", "", [200, 200, 200]),
+            ("GET /dashboard", "", [401, 200, 200]),
+            ("POST /", "", [401, 401, 200]),
             ("POST /healthz", "", [401, 401, 200]),
             ("GET /metrics", READER, [200, 200, 200]),
             ("GET /metrics", ADMIN, [200, 200, 200]),
@@ -315,6 +337,27 @@ mod tests {
             ("sec-fetch-site", "same-origin", 200),
         ] {
             assert_eq!(here(&[("host", "localhost:1"), (field, value)]), code, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_link_of_another_page_leads_to_the_dashboard_alone() {
+        let gate = gate(&[]);
+        for (line, mode, dest, code) in [
+            ("GET /", "navigate", "document", 200),
+            ("GET /", "navigate", "iframe", 403),
+            ("GET /", "no-cors", "script", 403),
+            ("POST /", "navigate", "document", 403),
+            ("GET /metrics", "navigate", "document", 403),
+            ("GET /dashboard/app.js", "no-cors", "script", 403),
+        ] {
+            let fields = [
+                ("host", "localhost:1"),
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-mode", mode),
+                ("sec-fetch-dest", dest),
+            ];
+            assert_eq!(status(&gate, Way::Machine, line, &fields), code, "{line} {mode} {dest}");
         }
     }
 }

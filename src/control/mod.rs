@@ -10,12 +10,14 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod api;
 mod ban_book;
 mod bans;
 mod clients;
 mod connections;
 mod counts;
+mod dashboard;
 mod events;
 mod gate;
 mod health;
@@ -29,6 +31,7 @@ mod sockets;
 mod steering;
 mod subscriptions;
 mod tokens;
+mod topics;
 
 use std::{
     fmt, io,

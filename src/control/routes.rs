@@ -12,9 +12,9 @@ use axum::{
 };
 
 use super::{
-    bans, clients,
+    access, bans, clients,
     counts::Counts,
-    events,
+    dashboard, events,
     gate::{Gate, Refused},
     health::{healthz, readyz},
     messages,
@@ -22,7 +22,7 @@ use super::{
     openapi,
     panel::Panel,
     problem::Problem,
-    steering, subscriptions,
+    steering, subscriptions, topics,
 };
 use crate::runtime;
 
@@ -34,6 +34,7 @@ pub(super) fn router(panel: Panel, gate: Arc<Gate>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/openapi.json", get(openapi::document))
+        .route("/api/v1/access", get(access::get))
         .route("/api/v1/clients", get(clients::list))
         .route("/api/v1/clients/{id}", get(clients::get).delete(clients::kick))
         .route("/api/v1/clients/{id}/subscriptions", get(subscriptions::list))
@@ -44,12 +45,14 @@ pub(super) fn router(panel: Panel, gate: Arc<Gate>) -> Router {
             "/api/v1/retained/{topic}",
             get(messages::get_retained).delete(messages::delete_retained),
         )
+        .route("/api/v1/topics", get(topics::list))
         .route("/api/v1/bans", get(bans::list).post(bans::create))
         .route("/api/v1/bans/{id}", delete(bans::delete))
         .route("/api/v1/events", get(events::stream))
         .route("/api/v1/config", get(steering::get_config))
         .route("/api/v1/reload", post(steering::reload))
         .route("/api/v1/log", get(steering::get_log).put(steering::set_log))
+        .merge(dashboard::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
         .layer(middleware::from_fn_with_state(entrance, pass))

@@ -38,6 +38,19 @@ impl Source {
         files.iter().map(|path| Source::read(path)).collect()
     }
 
+    /// Files of the pages, all of whose text is prose.
+    pub(crate) fn pages_under(folder: &str) -> Vec<Source> {
+        let mut files = Vec::new();
+        list(folder, &mut files);
+        files.sort();
+        let plain = |path: &std::path::PathBuf| {
+            let text = fs::read_to_string(root().join(path)).expect("sources are readable UTF-8");
+            let path = path.to_string_lossy().into_owned();
+            Source { path, prose: text.clone(), code: text }
+        };
+        files.iter().map(plain).collect()
+    }
+
     fn read(path: &Path) -> Source {
         let text = fs::read_to_string(root().join(path)).expect("sources are readable UTF-8");
         Source::new(&path.to_string_lossy(), &text)

@@ -146,6 +146,37 @@ fn a_full_disk_refuses_messages_and_loses_none_whoever_has_filled_it() {
     assert!(ringmq_store("verify", &folder));
 }
 
+/// Twice as much comes and goes as the disk has, and more than a third of it waits at any time.
+#[test]
+fn a_small_disk_is_cleaned_before_it_is_full() {
+    let Some(disk) = SmallDisk::mount("cleaned-disk", 32) else {
+        println!("no small disk can be mounted here: not tested");
+        return;
+    };
+    let folder = disk.path();
+    let flags = ["--data-dir", folder.to_str().unwrap(), "--store-segment-bytes", "1MiB"];
+    let flags = [&flags[..], &["--max-queued-bytes", "1GiB"]].concat();
+    let flags = [&flags[..], &["--listen-http", "127.0.0.1:0"]].concat();
+    let (mut broker, mut writer) = begin(&flags);
+    let port = broker.await_port("http");
+    let mut put = |count| {
+        for _ in 0..count {
+            assert_eq!(publish(&mut writer), Some(ReasonCode::Success));
+        }
+    };
+    put(190);
+    let (mut sleeper, _) = come_back(&broker);
+    for _ in 0..80 {
+        put(10);
+        take_messages(&mut sleeper, 10);
+    }
+    let metrics = get(port, "/metrics").body;
+    assert!(metrics.contains("\nringmq_store_filled_total 0\n"), "{metrics}");
+    take_messages(&mut sleeper, 190);
+    broker.stop();
+    assert!(ringmq_store("verify", &folder));
+}
+
 /// No file may grow beyond 1 MiB, and new segments would have 2 MiB when 8 MiB count.
 #[test]
 fn a_limit_to_the_size_of_files_is_a_full_disk() {

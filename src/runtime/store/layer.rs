@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FallocateFlags, OFlags, fallocate},
+    fs::{FallocateFlags, OFlags, fallocate, statvfs},
     io::Errno,
 };
 
@@ -33,6 +33,8 @@ pub(super) trait Layer: fmt::Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes names of files durable.
     fn sync_names(&self, folder: &Path) -> io::Result<()>;
+    /// Bytes that may still be written to the disk of a folder.
+    fn room_below(&self, folder: &Path) -> usize;
     fn now(&self) -> WallTime;
 }
 
@@ -102,6 +104,12 @@ impl Layer for Disk {
 
     fn sync_names(&self, folder: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()
+    }
+
+    /// A file system that does not say it has enough.
+    fn room_below(&self, folder: &Path) -> usize {
+        let Ok(disk) = statvfs(folder) else { return usize::MAX };
+        usize::try_from(disk.f_bavail.saturating_mul(disk.f_frsize)).unwrap_or(usize::MAX)
     }
 
     fn now(&self) -> WallTime {

@@ -17,6 +17,7 @@ mod golden;
 mod handle;
 mod layer;
 mod measure;
+mod room;
 mod supply;
 mod sweep;
 #[cfg(test)]
@@ -42,8 +43,9 @@ pub use self::{
 use self::{
     files::{Aligned, Directory},
     handle::{Ender, Posts, queue},
+    room::{Room, SpaceLimits},
     supply::{READY, Supply},
-    writer::{Active, GROUP_BYTES_MAX, SpaceLimits, Used, Writer},
+    writer::{Active, GROUP_BYTES_MAX, Used, Writer},
 };
 use super::{bell::Bells, ring::system, signals, stop::Stop};
 use crate::{
@@ -263,15 +265,15 @@ fn writer(
         next_lsn: end.next_lsn,
         durable: end.next_lsn - 1,
         durability: config.durability,
-        limits,
         group: Aligned::with_room(GROUP_BYTES_MAX),
         records: 0,
         marks: vec![None; usize::from(config.shards)],
         rewritten: crate::storage::RecordBatch::default(),
         sweep: None,
+        to_sweep: 0,
         freed: None,
         unsafe_since: None,
-        was_full: false,
+        room: Room::new(limits),
         tally: StoreFigures::default(),
         is_stuck: false,
     })

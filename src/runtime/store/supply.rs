@@ -26,6 +26,8 @@ pub(super) struct Ready {
     pub(super) file: Box<dyn StoreFile>,
     /// Bytes of the file.
     pub(super) bytes: usize,
+    /// Bytes that the disk still had for other segments when this one was made.
+    pub(super) disk_left: usize,
 }
 
 /// What became of an order: the number of the segment, and the segment.
@@ -43,6 +45,8 @@ pub(super) struct Supply {
     header: SegmentHeader,
     next: u32,
     is_ordered: bool,
+    /// Bytes that the disk had left when the latest segment was made.
+    disk_left: usize,
     /// Why the last order was not filled.
     shortage: Option<io::Error>,
 }
@@ -85,6 +89,7 @@ impl Supply {
             header,
             next: header.number,
             is_ordered: false,
+            disk_left: usize::MAX,
             shortage: None,
         }
     }
@@ -122,6 +127,7 @@ impl Supply {
             Ok(ready) => {
                 self.next = number + 1;
                 self.shortage = None;
+                self.disk_left = ready.disk_left;
                 self.ready.push_back(ready);
             }
             Err(error) => self.shortage = Some(error),
@@ -139,6 +145,11 @@ impl Supply {
     /// Bytes of all segments that are ready.
     pub(super) fn bytes(&self) -> usize {
         self.ready.iter().map(|ready| ready.bytes).sum()
+    }
+
+    /// Bytes that the disk had left for more segments, as far as is known.
+    pub(super) fn disk_left(&self) -> usize {
+        self.disk_left
     }
 
     /// Why there are fewer segments than there should be.
@@ -196,7 +207,10 @@ impl Maker {
     fn make(&mut self, header: &SegmentHeader, bytes: usize) -> io::Result<Ready> {
         let former = self.take_free(bytes);
         let (file, bytes) = self.directory.make_segment(header, bytes, former.as_deref())?;
-        Ok(Ready { number: header.number, origin: header.origin(), file, bytes })
+        let spare = self.free.len() * bytes;
+        let disk_left = self.directory.layer().room_below(self.directory.path());
+        let disk_left = disk_left.saturating_add(spare);
+        Ok(Ready { number: header.number, origin: header.origin(), file, bytes, disk_left })
     }
 
     /// A free file of exactly this size. Others are removed: they were made for another size, or a

@@ -47,29 +47,21 @@ enum Part {
 }
 
 impl Writer {
-    /// Whether the oldest segment has to be cleaned.
-    pub(super) fn is_sweep_due(&self) -> bool {
-        // What is read before the first batch of this process would be taken for its own, and what
-        // shards of the process before were asked for is void then.
-        if self.used.is_empty() || self.freed.is_some() || self.tally.records == 0 {
-            return false;
-        }
-        let (bytes, live) = (self.bytes(), self.ledger.live_bytes());
-        let is_scarce = self.was_full && bytes.saturating_sub(live) > 2 * self.segment_bytes();
-        bytes > FACTOR * live + SLACK.min(self.limits.bytes_max / 4) || is_scarce
-    }
-
     /// Cleans a part of the oldest segment, if it has to be cleaned.
     pub(super) fn sweep_into_group(&mut self) -> Result<Swept, StoreFault> {
-        let mut budget = SWEEP_BYTES.max(2 * self.records);
-        while self.is_sweep_due() && budget > 0 {
+        let mut budget = SWEEP_BYTES.max(self.to_sweep);
+        // A group that is small beside a segment finds room in most of them later.
+        let records_max = self.records + self.group_bytes_max();
+        while self.is_sweep_due() && budget > 0 && self.records < records_max {
             let mut sweep = match self.sweep.take() {
                 Some(sweep) => sweep,
                 None => self.begin_sweep()?,
             };
             let before = sweep.offset;
-            let has_room = self.sweep_window(&mut sweep)?;
-            budget = budget.saturating_sub(sweep.offset - before + BLOCK);
+            let has_room = self.sweep_window(&mut sweep, records_max)?;
+            let cleaned = sweep.offset - before + BLOCK;
+            budget = budget.saturating_sub(cleaned);
+            self.to_sweep = self.to_sweep.saturating_sub(cleaned);
             if sweep.offset >= sweep.segment.end {
                 self.freed = Some(sweep.segment.number);
                 return Ok(Swept::Segment);
@@ -95,13 +87,13 @@ impl Writer {
     }
 
     /// Cleans the groups in one window. False: there is no room for more in this group.
-    fn sweep_window(&mut self, sweep: &mut Sweep) -> Result<bool, StoreFault> {
+    fn sweep_window(&mut self, sweep: &mut Sweep, records_max: usize) -> Result<bool, StoreFault> {
         let want = sweep.window.room().min(sweep.segment.end - sweep.offset);
         let read = sweep.file.read(&mut sweep.window.all_mut()[..want], sweep.offset);
         let number = sweep.segment.number;
         let read = read.map_err(|error| self.clean_fault(number, sweep.offset, error))?;
         let window = std::mem::replace(&mut sweep.window, Aligned::with_room(0));
-        let (part, mut window) = self.sweep_groups(sweep, window, read)?;
+        let (part, mut window) = self.sweep_groups(sweep, window, read, records_max)?;
         match part {
             Part::Groups(bytes) => sweep.offset += bytes,
             Part::NoRoom => {
@@ -123,6 +115,7 @@ impl Writer {
         sweep: &Sweep,
         mut window: Aligned,
         read: usize,
+        records_max: usize,
     ) -> Result<(Part, Aligned), StoreFault> {
         let mut done = 0;
         let number = sweep.segment.number;
@@ -136,6 +129,9 @@ impl Writer {
             let rewritten = self.sweep_group(&group, number, offset);
             rewritten.map_err(|error| self.clean_fault(number, offset, error))?;
             done += bytes;
+            if self.records >= records_max {
+                break;
+            }
         }
         let part = if done > 0 { Part::Groups(done) } else { Part::Larger };
         Ok((part, window))
@@ -181,9 +177,6 @@ impl Writer {
     }
 }
 
-/// The log may take this many times what counts, and as much more.
-const FACTOR: usize = 2;
-const SLACK: usize = 64 << 20;
 /// Bytes of an old segment that one group cleans, at least.
 const SWEEP_BYTES: usize = 512 << 10;
 /// Bytes of a `Disconnected` record, at most.

@@ -304,6 +304,71 @@ fn a_log_of_what_has_ended_is_cleaned() {
     assert_eq!(left, expected.into_iter().map(|n| reference(1, n)).collect::<Vec<_>>());
 }
 
+/// Nearly half of what the store may take counts and stays. What comes and goes beside it does not
+/// fill the store, because cleaning begins before that.
+#[test]
+fn a_store_with_a_limit_is_cleaned_before_it_is_full() {
+    let place = Place::new();
+    let config =
+        StoreConfig { segment_bytes: Some(256 << 10), bytes_max: 16 << 20, ..place.config() };
+    let mut running = Running::start(open(&config, 1).unwrap().store);
+    let payload = [7; 16 << 10];
+    running.post(0, &[session(1)]);
+    let stay = 7 << 6;
+    let mut mark = Mark::default();
+    for ordinal in 1..1_400 {
+        mark = running.post(0, &[reference(1, ordinal), message(ordinal, &payload)]);
+        if ordinal > stay + 10 {
+            mark = running.post(0, &[ack(1, ordinal - 10)]);
+        }
+        if ordinal % 8 == 0 {
+            running.wait(0, mark);
+        }
+        assert_eq!(running.handles[0].condition(), StoreCondition::Running);
+    }
+    running.wait(0, mark);
+    let figures = running.handles[0].figures();
+    assert_eq!((figures.filled, figures.live_records), (0, 1 + 2 * (stay + 10)));
+    assert!(figures.bytes <= 16 << 20, "{figures:?}");
+    // As much as came was cleaned, and what stays was written again a few times at most.
+    assert!(figures.written_bytes < 6 * (1_400 << 14), "{figures:?}");
+    running.thread.end().unwrap();
+    let restored = open(&config, 1).unwrap().restored;
+    assert_eq!(restored.messages.len() as u64, stay + 10);
+}
+
+/// So many small messages wait that each acknowledgement takes more room than it frees. The
+/// segments that are kept for acknowledgements are enough until cleaning has something to free.
+#[test]
+fn a_full_store_of_small_messages_takes_all_acknowledgements() {
+    let place = Place::new();
+    let config = place.small();
+    let mut running = Running::start(open(&config, 1).unwrap().store);
+    running.post(0, &[session(1)]);
+    let mut next = 1;
+    while running.handles[0].condition() == StoreCondition::Running {
+        let mut mark = Mark::default();
+        for _ in 0..100 {
+            mark = running.post(0, &[reference(1, next), message(next, &[7; 100])]);
+            next += 1;
+        }
+        running.wait(0, mark);
+        assert!(next < 10_000, "the store becomes full");
+    }
+    // One by one, so that each is a group of its own.
+    let mut gone = 1;
+    while running.handles[0].condition() == StoreCondition::Full {
+        assert!(gone < next, "all messages are gone, and the store is full");
+        let mark = running.post(0, &[ack(1, gone)]);
+        running.wait(0, mark);
+        gone += 1;
+    }
+    running.thread.end().unwrap();
+    assert!(place.bytes() <= 1 << 20);
+    let restored = open(&config, 1).unwrap().restored;
+    assert_eq!(restored.messages.len() as u64, next - gone);
+}
+
 #[test]
 fn a_full_store_says_so_and_goes_on_when_there_is_room_again() {
     let place = Place::new();
@@ -405,6 +470,10 @@ impl Layer for Failing {
 
     fn sync_names(&self, folder: &Path) -> io::Result<()> {
         self.disk.sync_names(folder)
+    }
+
+    fn room_below(&self, folder: &Path) -> usize {
+        self.disk.room_below(folder)
     }
 
     fn now(&self) -> WallTime {

@@ -3,21 +3,20 @@
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
-use tracing::{info, warn};
-
 use super::{
     Durability,
     fault::StoreFault,
     files::{Aligned, Directory},
     handle::{Mark, Post, Posts, Waited},
     layer::StoreFile,
-    supply::{READY, Ready, Supply},
+    room::Room,
+    supply::{Ready, Supply},
     sweep::{Sweep, Swept},
 };
 use crate::{
     base::{ids::ShardId, time::Moment},
     runtime::ring::system,
-    shard::store_figures::{StoreCondition, StoreFigures},
+    shard::store_figures::StoreFigures,
     storage::{
         RecordBatch,
         group::{GROUP_HEADER, GroupHeader, padded},
@@ -39,7 +38,7 @@ pub(super) struct Active {
 }
 
 impl From<Ready> for Active {
-    fn from(Ready { number, origin, file, bytes }: Ready) -> Active {
+    fn from(Ready { number, origin, file, bytes, .. }: Ready) -> Active {
         Active { file, number, origin, offset: BLOCK, bytes }
     }
 }
@@ -67,7 +66,6 @@ pub(super) struct Writer {
     /// The latest group that is surely on disk.
     pub(super) durable: u64,
     pub(super) durability: Durability,
-    pub(super) limits: SpaceLimits,
     /// The group that is being put together: room for its header, then its records.
     pub(super) group: Aligned,
     pub(super) records: usize,
@@ -75,33 +73,17 @@ pub(super) struct Writer {
     pub(super) marks: Vec<Option<Mark>>,
     pub(super) rewritten: RecordBatch,
     pub(super) sweep: Option<Sweep>,
+    /// Bytes of old segments to be cleaned for what came last.
+    pub(super) to_sweep: usize,
     /// A segment that is free once the latest group is durable.
     pub(super) freed: Option<u32>,
     /// Since when there is a written group that is not durable.
     pub(super) unsafe_since: Option<Moment>,
-    pub(super) was_full: bool,
+    pub(super) room: Room,
     /// What has been counted since the start.
     pub(super) tally: StoreFigures,
     /// Cleaning waits for a segment to write to.
     pub(super) is_stuck: bool,
-}
-
-/// How much room a store takes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SpaceLimits {
-    /// Bytes of each new segment; `None`: an eighth of what counts, 1 to 64 MiB.
-    pub(super) segment_bytes: Option<usize>,
-    /// Bytes of all files.
-    pub(super) bytes_max: usize,
-}
-
-impl SpaceLimits {
-    /// Bytes of the next segment, with so many bytes of records that count.
-    pub(super) fn bytes_of_next(&self, live_bytes: usize) -> usize {
-        let eighth = (live_bytes / 8).next_multiple_of(SEGMENT_BYTES_MIN);
-        let adapted = eighth.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-        self.segment_bytes.unwrap_or(adapted)
-    }
 }
 
 impl Writer {
@@ -116,11 +98,11 @@ impl Writer {
         self.order_segments();
         self.judge_room(posts);
         self.tell_figures(posts);
-        let waited = if self.takes_posts() {
+        let waited = if self.takes_posts() || posts.is_closing() {
             posts.wait(self.patience())
         } else {
             self.supply.collect(self.patience());
-            if posts.is_closing() { Waited::End } else { Waited::Nothing }
+            Waited::Nothing
         };
         match waited {
             Waited::Post(post) => self.gather(post, posts),
@@ -128,12 +110,23 @@ impl Writer {
             Waited::End => return Ok(false),
         }
         self.write_group(posts)?;
+        self.clean_ahead(posts)?;
         Ok(true)
+    }
+
+    /// While room is short, cleaning goes before what comes next.
+    fn clean_ahead(&mut self, posts: &Posts) -> Result<(), StoreFault> {
+        while self.to_sweep > 0 && self.is_short_ahead() && self.is_sweep_due() && !self.is_stuck {
+            self.order_segments();
+            self.write_group(posts)?;
+        }
+        self.to_sweep = 0;
+        Ok(())
     }
 
     /// How long to wait for posts.
     fn patience(&self) -> Duration {
-        if self.is_sweep_due() && (!self.is_stuck || self.supply.ready() > 0) {
+        if self.is_sweep_due() && (!self.is_stuck || self.may_open()) {
             return Duration::ZERO;
         }
         let sync_in = self.unsafe_since.zip(self.durability.interval());
@@ -145,7 +138,7 @@ impl Writer {
 
     /// Puts a post and all that wait behind it into the group, up to a bound.
     fn gather(&mut self, first: Post, posts: &mut Posts) {
-        let bound = GROUP_BYTES_MAX.min(self.active.bytes / 4);
+        let bound = self.group_bytes_max();
         let mut next = Some(first);
         while let Some(post) = next {
             self.append_records(post.batch.as_bytes());
@@ -153,6 +146,12 @@ impl Writer {
             posts.give_back(post);
             next = if self.records < bound { posts.next() } else { None };
         }
+        self.to_sweep = self.sweep_pace() * self.records;
+    }
+
+    /// Bytes of records beyond which nothing more is added to a group.
+    pub(super) fn group_bytes_max(&self) -> usize {
+        GROUP_BYTES_MAX.min(self.active.bytes / 4)
     }
 
     pub(super) fn append_records(&mut self, bytes: &[u8]) {
@@ -167,7 +166,7 @@ impl Writer {
         self.place_group(posts)?;
         self.account()?;
         let swept = self.sweep_into_group()?;
-        self.is_stuck = swept == Swept::NoRoom && self.supply.ready() == 0;
+        self.is_stuck = swept == Swept::NoRoom && !self.may_open();
         match swept {
             Swept::NoRoom if !self.is_stuck => self.open_next(posts)?,
             Swept::Segment => self.write_last_of_sweep()?,
@@ -203,17 +202,17 @@ impl Writer {
         self.open_next(posts)
     }
 
-    /// Waits for a segment if none is ready: then publishers are held back.
+    /// Waits until a segment may be taken: then publishers are held back.
     fn open_next(&mut self, posts: &Posts) -> Result<(), StoreFault> {
         if self.unsafe_since.is_some() {
             self.sync()?;
         }
-        while self.supply.ready() == 0 {
+        while !self.may_open() {
             self.order_segments();
             self.supply.collect(FULL_PATIENCE);
             self.judge_room(posts);
             self.tell_figures(posts);
-            if posts.is_closing() && self.supply.shortage().is_some() {
+            if posts.is_closing() && self.room.is_full && self.supply.ready() == 0 {
                 let error = self.supply.take_shortage();
                 let error = error.unwrap_or_else(|| io::ErrorKind::StorageFull.into());
                 return Err(StoreFault::NoRoom { path: self.directory.path().into(), error });
@@ -289,6 +288,7 @@ impl Writer {
             self.tally.cleaned_segments += 1;
             self.used.retain(|used| used.number != number);
             self.supply.recycle(number);
+            self.count_swept();
         }
         Ok(())
     }
@@ -307,68 +307,6 @@ impl Writer {
         if self.unsafe_since.is_some() { self.sync() } else { Ok(()) }
     }
 
-    /// Orders the segments that come next, while there is room for them.
-    fn order_segments(&mut self) {
-        self.supply.collect(Duration::ZERO);
-        if self.may_order() {
-            self.supply.order(self.segment_bytes(), self.enough_ready());
-        }
-    }
-
-    pub(super) fn segment_bytes(&self) -> usize {
-        self.limits.bytes_of_next(self.ledger.live_bytes())
-    }
-
-    /// Bytes of all segments that count.
-    pub(super) fn bytes(&self) -> usize {
-        self.active.bytes + self.used.iter().map(|used| used.bytes).sum::<usize>()
-    }
-
-    /// How many segments are to be ready. A store that is full needs some more before it takes
-    /// messages again: otherwise it would be full again a moment later.
-    fn enough_ready(&self) -> usize {
-        let all = self.limits.bytes_max / self.segment_bytes();
-        READY + if self.was_full { all.saturating_sub(SEGMENTS_MIN).min(GAP) } else { 0 }
-    }
-
-    /// Whether there are fewer segments ahead than there have to be, and no more can be made.
-    fn is_cramped(&self) -> bool {
-        let is_short = self.supply.shortage().is_some() || !self.may_order();
-        self.supply.ready() < READY && is_short
-    }
-
-    /// Whether one more segment is within the limit of all.
-    fn may_order(&self) -> bool {
-        self.bytes() + self.supply.bytes() + self.segment_bytes() <= self.limits.bytes_max
-    }
-
-    /// Tells the shards when room is short, and when there is enough again.
-    fn judge_room(&mut self, posts: &Posts) {
-        let is_full = self.is_cramped();
-        let is_short = self.supply.ready() < self.enough_ready();
-        if is_full == self.was_full || (self.was_full && is_short) {
-            return;
-        }
-        self.was_full = is_full;
-        self.tally.filled += u64::from(is_full);
-        self.tell_figures(posts);
-        posts.set_condition(if is_full { StoreCondition::Full } else { StoreCondition::Running });
-        let (bytes, live) = (self.bytes() + self.supply.bytes(), self.ledger.live_bytes());
-        if is_full {
-            let reason = self.supply.shortage().map(io::Error::to_string);
-            let reason = reason.as_deref().unwrap_or("--max-store-bytes");
-            warn!(bytes, live, reason, "the store is full: no durable message is taken");
-        } else {
-            info!(bytes, live, "the store has room again");
-        }
-    }
-
-    /// The last segment that is ready is for cleaning, which makes room.
-    fn takes_posts(&self) -> bool {
-        let left = self.active.bytes.saturating_sub(self.active.offset);
-        self.supply.ready() > 1 || left >= self.active.bytes / 4 || !self.was_full
-    }
-
     pub(super) fn write_fault(&self, action: &'static str, error: io::Error) -> StoreFault {
         StoreFault::Write { action, path: self.directory.segment_path(self.active.number), error }
     }
@@ -376,12 +314,6 @@ impl Writer {
 
 /// Bytes of records in a group beyond which no further post is added to it.
 pub(super) const GROUP_BYTES_MAX: usize = 4 << 20;
-/// Segments that have to be ready besides the usual ones until a full store has room again.
-const GAP: usize = 2;
-/// A store of so few segments has no room for a gap.
-const SEGMENTS_MIN: usize = 8;
-const SEGMENT_BYTES_MIN: usize = 1 << 20;
-const SEGMENT_BYTES_MAX: usize = 64 << 20;
 /// How long to wait before looking for room again.
-const FULL_PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const FULL_PATIENCE: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_hours(1);

@@ -119,6 +119,8 @@ struct Inner {
     syncs: usize,
     /// The sync that fails.
     failing: Option<usize>,
+    /// The mark of each shard when it failed.
+    told_then: Vec<u64>,
 }
 
 impl MemoryDisk {
@@ -131,6 +133,7 @@ impl MemoryDisk {
             planted,
             syncs: 0,
             failing: None,
+            told_then: Vec::new(),
         };
         MemoryDisk(Arc::new(Mutex::new(inner)), Arc::new(AtomicU64::new(1)))
     }
@@ -141,6 +144,11 @@ impl MemoryDisk {
 
     pub(super) fn has_failed(&self) -> bool {
         self.inner(|inner| inner.failing.is_some_and(|failing| inner.syncs >= failing))
+    }
+
+    /// The mark of each shard when a sync failed.
+    pub(super) fn told_then(&self) -> Vec<u64> {
+        self.inner(|inner| inner.told_then.clone())
     }
 
     pub(super) fn serve(&self, handles: &Handles) {
@@ -184,8 +192,7 @@ impl MemoryDisk {
 
 impl Inner {
     fn note(&mut self, step: Step, clock: u64) {
-        let told = self.handles.lock().unwrap().iter().map(|handle| handle.durable().0).collect();
-        let noted = Noted { step, told, posted: self.posted, clock };
+        let noted = Noted { step, told: self.told(), posted: self.posted, clock };
         match self.planted.and_then(|fault| fault.place_of(&noted.step, &self.steps)) {
             Some(place) => {
                 let Noted { told, posted, .. } = self.steps[place].clone();
@@ -193,6 +200,10 @@ impl Inner {
             }
             None => self.steps.push(noted),
         }
+    }
+
+    fn told(&self) -> Vec<u64> {
+        self.handles.lock().unwrap().iter().map(|handle| handle.durable().0).collect()
     }
 
     fn name(&mut self, naming: Naming, clock: u64) {
@@ -219,6 +230,9 @@ impl Inner {
     fn sync(&mut self, inode: Option<Inode>, clock: u64) -> io::Result<()> {
         self.syncs += 1;
         let fails = self.failing == Some(self.syncs);
+        if fails {
+            self.told_then = self.told();
+        }
         if self.planted.is_some_and(|fault| fault.skips_sync(self.kind_of(inode))) {
             return Ok(());
         }
@@ -329,6 +343,10 @@ impl Layer for MemoryDisk {
         self.inner(|inner| inner.sync(None, clock))
     }
 
+    fn room_below(&self, _: &Path) -> usize {
+        usize::MAX
+    }
+
     fn now(&self) -> WallTime {
         WallTime::from_nanos(self.clock())
     }
@@ -423,6 +441,10 @@ impl Layer for Crashed {
 
     fn sync_names(&self, _: &Path) -> io::Result<()> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn room_below(&self, _: &Path) -> usize {
+        usize::MAX
     }
 
     fn now(&self) -> WallTime {

@@ -314,20 +314,20 @@ impl Life {
     /// One turn of the storage thread. False: the store cannot be written any more.
     fn turn(&mut self, running: &mut Running) -> Result<bool, Violation> {
         let writer = &running.writer;
-        let waits = writer.is_stuck || writer.was_full || !writer.is_sweep_due();
+        let waits = writer.is_stuck || writer.room.is_full || !writer.is_sweep_due();
         if running.waiting == 0 && waits {
             return Ok(true);
         }
         running.waiting = 0;
         let had_failed = self.disk.has_failed();
-        let told = self.told_by(running);
         match running.writer.turn(&mut running.posts) {
             Ok(_) => {}
             Err(fault) => {
                 self.expect_failed_sync(&fault)?;
+                let told = self.stretch.processes.last().unwrap().told(&self.disk.told_then());
                 let later = self.told_by(running);
                 if later > told {
-                    let words = format!("{told} batches were told before, {later} after");
+                    let words = format!("{told} batches were told before it, {later} after it");
                     return Err(Violation::new("nothing is told after a failed sync", words));
                 }
                 return Ok(false);
@@ -342,7 +342,7 @@ impl Life {
 
     fn clean(&mut self, running: &mut Running) -> Result<(), Violation> {
         while running.writer.is_sweep_due() {
-            let is_stuck = running.writer.is_stuck || running.writer.was_full;
+            let is_stuck = running.writer.is_stuck || running.writer.room.is_full;
             if is_stuck || !self.turn(running)? {
                 break;
             }
@@ -437,4 +437,4 @@ impl Teller<'_> {
 pub(super) const FOLDER: &str = "/store";
 pub(super) const SEED: u64 = 5;
 const SEGMENT_BYTES: usize = 32 << 10;
-const BYTES_MAX: usize = 768 << 10;
+const BYTES_MAX: usize = 384 << 10;

@@ -359,8 +359,10 @@ impl Work {
         let changed = self.changed.get(topic).copied();
         let raced = changed.filter(|(_, at)| self.clock < at + RACED && self.random.one_in(3));
         let time = raced.map_or(self.stamps, |(stamp, _)| stamp - 1);
-        if raced.is_none() {
-            self.changed.insert(topic, (time, self.clock));
+        // No two changes have the same stamp.
+        match raced {
+            Some(_) => drop(self.changed.remove(topic)),
+            None => drop(self.changed.insert(topic, (time, self.clock))),
         }
         let removes = self.random.one_in(3);
         let message = self.next_message;

@@ -20,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use broker::Broker;
 use client::{Client, encode};
 use http::{Answer, controlled, get, request};
 use ringmq::mqtt::{Delivery, Packet, Publish, PublishProperties, QoS, ReasonCode, Version};
@@ -120,7 +121,9 @@ fn files_are_served_with_fields_that_keep_strangers_out() {
         assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
         // Nothing is loaded from elsewhere. The name of SVG's namespace is no address.
         let text = answer.body.replace("http://www.w3.org/2000/svg", "");
-        assert!(!text.contains("://"), "{path} names another place");
+        for word in ["http:", "https:", "\"//", "'//", "url(", "@import"] {
+            assert!(!text.contains(word), "{path} names another place");
+        }
         let head = request(port, &format!("HEAD {path}"), &[], "");
         let length = answer.body.len().to_string();
         assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
@@ -203,6 +206,83 @@ fn retained_topics_are_a_tree() {
         let answer = get(port, &format!("/api/v1/topics?{wrong}"));
         assert_eq!(answer.status, 400, "{wrong}: {answer:?}");
     }
+    broker.stop();
+}
+
+/// All subscriptions as client and filter, in pages of this size.
+fn subscriptions(port: u16, query: &str, limit: usize) -> Vec<(String, String)> {
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/api/v1/subscriptions?limit={limit}{query}{cursor}");
+        let page = json(&get(port, &path));
+        let entries = page["subscriptions"].as_array().unwrap();
+        assert!(entries.len() <= limit, "{page}");
+        let text = |entry: &Value, key: &str| entry[key].as_str().unwrap().to_owned();
+        found.extend(entries.iter().map(|it| (text(it, "client_id"), text(it, "filter"))));
+        match page["cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={}", encoded(next)),
+            None => break,
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn subscriptions_of_all_sessions_are_listed_in_pages() {
+    let (broker, port) = controlled(2, &[]);
+    let mut wanted = Vec::new();
+    let mut clients = Vec::new();
+    for (client_id, count) in [("a", 0), ("b.c.-", 130), ("c", 1), ("d", 3), (HOSTILE, 2)] {
+        let mut client = Client::connect(&broker, Version::V5, client_id);
+        for number in 0..count {
+            let filter = format!("{number}/{client_id}/+");
+            client.subscribe(&filter, QoS::AtMostOnce);
+            wanted.push((client_id.to_owned(), filter));
+        }
+        clients.push(client);
+    }
+    wanted.sort();
+    for limit in [1, 7, 100, 1000] {
+        assert_eq!(subscriptions(port, "", limit), wanted, "{limit}");
+    }
+    wanted.retain(|(_, filter)| filter.starts_with("1/"));
+    assert_eq!(subscriptions(port, "&prefix=1/", 1), wanted);
+    for wrong in ["cursor=x", "cursor=9.0", "cursor=0.x", "cursor=0.0.1", "limit=0", "colour=red"] {
+        let answer = get(port, &format!("/api/v1/subscriptions?{wrong}"));
+        assert_eq!(answer.status, 400, "{wrong}: {answer:?}");
+    }
+    drop(clients);
+    broker.stop();
+}
+
+#[test]
+fn listeners_are_told_with_their_ports_and_certificates() {
+    let [certificate, key] = ["server.pem", "server-key.pem"]
+        .map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(file));
+    let flags = [
+        ["--listen-websocket", "127.0.0.1:0"],
+        ["--websocket-path", "/mqtt"],
+        ["--listen-tls", "127.0.0.1:0"],
+        ["--tls-cert", certificate.to_str().unwrap()],
+        ["--tls-key", key.to_str().unwrap()],
+    ];
+    let (broker, port) = controlled(1, flags.as_flattened());
+    let told = json(&get(port, "/api/v1/listeners"));
+    let listeners = told["listeners"].as_array().unwrap();
+    let of = |protocol| listeners.iter().find(|it| it["protocol"] == protocol).unwrap();
+    assert_eq!(listeners.len(), 3, "{told}");
+    assert_eq!(of("tcp")["address"], format!("127.0.0.1:{}", broker.port()));
+    assert_eq!((&of("tcp")["path"], &of("tcp")["certificates"]), (&Value::Null, &json!([])));
+    assert_eq!(
+        (&of("websocket")["path"], &of("websocket")["proxied"]),
+        (&"/mqtt".into(), &false.into())
+    );
+    assert!(!of("websocket")["address"].as_str().unwrap().ends_with(":0"), "{told}");
+    assert!(
+        of("tls")["certificates"][0]["expires"].as_u64().unwrap() > 1_700_000_000_000,
+        "{told}"
+    );
     broker.stop();
 }
 
@@ -315,4 +395,76 @@ fn a_person_browses_retained_messages_and_deletes_one() {
     assert_harmless(&browser);
     drop(browser);
     broker.stop();
+}
+
+#[test]
+fn a_person_sees_events_bans_a_client_and_tries_messages() {
+    let file = tokens("dashboard-events");
+    let flags = ["--listen-websocket", "127.0.0.1:0", "--http-token-file", file.to_str().unwrap()];
+    let (broker, port) = controlled(2, &flags);
+    let browser = Browser::open();
+    start(&browser, port);
+    log_in(&browser, ADMIN);
+    browser.click("//nav/a[.='Events']");
+    browser.find("//span[@role='status'][.='waits for events']");
+    let mut client = Client::connect(&broker, Version::V5, HOSTILE);
+    browser
+        .find("//tr[contains(.,'connected') and contains(.,'<script>')][contains(.,'MQTT 5.0')]");
+    browser.click("//td//a[contains(.,'<script>')]");
+    browser.click("//main//a[starts-with(.,'Ban')]");
+    browser.write("//input[@id='reason']", MARKUP);
+    browser.click("//form//button[.='Ban']");
+    browser.find("//p[.='Banned. Clients that were disconnected: 1.']");
+    let code = client.next(|packet| matches!(packet, Packet::Disconnect(_)));
+    assert_eq!((code, client.next(|_| ())), (Some(true), None));
+    browser.find("//td[contains(.,'<img src=x')]");
+    browser.click("//td//button[.='End']");
+    browser.click("//dialog//button[.='End the ban']");
+    browser.find("//td[.='Nobody is banned.']");
+    Client::connect(&broker, Version::V5, HOSTILE).ping();
+    for version in ["5.0", "3.1.1"] {
+        try_messages(&browser, &broker, version);
+    }
+    for (page, found) in [
+        ("Subscriptions", "//td[.='No subscription fits.']"),
+        ("Listeners", "//td[.='MQTT over WebSocket']"),
+        ("Drops", "//tr[contains(.,'banned')][contains(.,'was banned meanwhile')]"),
+    ] {
+        browser.click(&format!("//nav/a[.='{page}']"));
+        browser.find(found);
+    }
+    assert_harmless(&browser);
+    drop(browser);
+    broker.stop();
+}
+
+/// Publishes and receives with the client of the dashboard.
+fn try_messages(browser: &Browser, broker: &Broker, version: &str) {
+    browser.click("//nav/a[.='Overview']");
+    browser.click("//nav/a[.='MQTT client']");
+    browser.find("//input[@id='url']");
+    browser.click(&format!("//select[@id='version']/option[.='{version}']"));
+    browser.find_value("//input[@id='url']", "ws://127.0.0.1:");
+    browser.click("//button[@id='connect']");
+    browser.find("//span[@id='state'][.='connected']");
+    browser.write("//input[@id='filter']", "try/#");
+    browser.click("//select[@id='sub-qos']/option[.='2']");
+    browser.click("//button[@id='subscribe']");
+    browser.find("//li[contains(.,'try/#')][contains(.,'QoS 2')]");
+    for qos in ["0", "1", "2"] {
+        browser.write("//input[@id='topic']", &format!("try/{qos}"));
+        browser.write("//textarea[@id='payload']", MARKUP);
+        browser.click(&format!("//select[@id='pub-qos']/option[.='{qos}']"));
+        browser.click("//button[@id='publish']");
+        let row = format!("//tr[contains(.,'try/{qos}')][contains(.,'QoS {qos}')]");
+        browser.find(&format!("{row}[contains(.,'<img src=x')]"));
+    }
+    let mut other = Client::connect(broker, Version::V5, "other");
+    retain(&mut other, &format!("try/{HOSTILE}"), b"\xFF\x00");
+    browser.find("//tr[contains(.,'<script>')][contains(.,'ff 00')]");
+    retain(&mut other, &format!("try/{HOSTILE}"), b"");
+    browser.click("//button[@aria-label='Unsubscribe try/#']");
+    browser.find("//main[not(.//li)]");
+    browser.click("//button[@id='connect']");
+    browser.find("//span[@id='state'][.='closed']");
 }

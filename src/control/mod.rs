@@ -21,6 +21,7 @@ mod dashboard;
 mod events;
 mod gate;
 mod health;
+mod listeners;
 mod messages;
 mod metrics;
 mod openapi;
@@ -103,19 +104,21 @@ impl Control {
         TokenRenewal(Arc::clone(&self.gate))
     }
 
-    /// Starts the thread, which answers until the returned value is dropped.
+    /// Starts the thread, which answers until the returned value is dropped. `bound` has the
+    /// addresses of the listeners with the ports that the system has picked.
     pub fn start(
         self,
         shards: Shards,
         steering: Arc<dyn Steering>,
         bans: BanBook,
+        bound: Vec<Address>,
     ) -> Result<Running, ControlFault> {
         let executor = runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             let Control { sockets, gate } = self;
             let counts = Arc::new(Counts::default());
-            let panel = Panel::new(shards, steering, Arc::clone(&counts), bans);
+            let panel = Panel::new(shards, steering, Arc::clone(&counts), bans, bound);
             let router = routes::router(panel, gate);
             let served = connections::serve_until(sockets, router, counts, stopped);
             LocalSet::new().block_on(&executor, served);

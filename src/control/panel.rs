@@ -14,6 +14,7 @@ use crate::{
     base::ids::ShardId,
     runtime::Shards,
     shard::ask::{Answer, Figures, Question},
+    transport::Address,
 };
 
 /// Asks shards, one question at a time: whatever comes over HTTP, a shard has one to answer.
@@ -24,6 +25,7 @@ pub(super) struct Panel {
     counts: Arc<Counts>,
     feed: Arc<Feed>,
     bans: Arc<Mutex<BanBook>>,
+    bound: Arc<[Address]>,
     turn: Arc<Semaphore>,
 }
 
@@ -33,6 +35,7 @@ impl Panel {
         steering: Arc<dyn Steering>,
         counts: Arc<Counts>,
         bans: BanBook,
+        bound: Vec<Address>,
     ) -> Panel {
         let feed = Feed::new(shards.events(), Arc::clone(&counts));
         Panel {
@@ -41,6 +44,7 @@ impl Panel {
             counts,
             feed,
             bans: Arc::new(Mutex::new(bans)),
+            bound: bound.into(),
             turn: Arc::new(Semaphore::new(1)),
         }
     }
@@ -62,6 +66,11 @@ impl Panel {
     /// The bans. Whoever changes them keeps them locked until all shards know.
     pub(super) fn bans(&self) -> &Mutex<BanBook> {
         &self.bans
+    }
+
+    /// The address of a listener of the start, with the port that the system has picked.
+    pub(super) fn bound(&self, place: u16) -> Option<&Address> {
+        self.bound.get(usize::from(place))
     }
 
     /// Whether clients are let in.

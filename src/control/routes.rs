@@ -17,7 +17,7 @@ use super::{
     dashboard, events,
     gate::{Gate, Refused},
     health::{healthz, readyz},
-    messages,
+    listeners, messages,
     metrics::metrics,
     openapi,
     panel::Panel,
@@ -38,6 +38,8 @@ pub(super) fn router(panel: Panel, gate: Arc<Gate>) -> Router {
         .route("/api/v1/clients", get(clients::list))
         .route("/api/v1/clients/{id}", get(clients::get).delete(clients::kick))
         .route("/api/v1/clients/{id}/subscriptions", get(subscriptions::list))
+        .route("/api/v1/subscriptions", get(subscriptions::list_all))
+        .route("/api/v1/listeners", get(listeners::list))
         .route("/api/v1/sessions/{id}", delete(clients::end_session))
         .route("/api/v1/publish", post(messages::publish))
         .route("/api/v1/retained", get(messages::list_retained))

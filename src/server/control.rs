@@ -67,7 +67,8 @@ pub(super) fn start(
     helm: Helm,
     bans: BanBook,
 ) -> Option<Running> {
-    let running = control.start(started.shards.clone(), Arc::new(helm), bans);
+    let bound = started.listeners.iter().map(|listener| listener.address.clone()).collect();
+    let running = control.start(started.shards.clone(), Arc::new(helm), bans, bound);
     running.inspect_err(|fault| error!("{fault}")).ok()
 }
 

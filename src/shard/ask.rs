@@ -20,7 +20,7 @@ use super::{
     stats::Counters,
     store_figures::StoreFigures,
 };
-use crate::{access::Bans, base::time::Span, routing::Tally};
+use crate::{access::Bans, base::time::Span, routing::Tally, transport::Listeners};
 
 /// What a shard is asked.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub enum Question {
     Bans(Arc<Bans>),
     /// To disconnect those who are banned, from this place of the sessions on, a bounded number.
     EndBanned(u32),
+    /// The listeners, those that were removed too.
+    Listeners,
     /// To publish a message. `Nothing` says that nobody subscribes to it, as far as is known.
     Publish(Outgoing),
     /// The retained messages that match a Topic Filter, from behind a topic on, a bounded number.
@@ -63,6 +65,7 @@ pub enum Answer {
     Subscriptions(SubscriptionPage),
     Retained(RetainedPage),
     Message(Box<RetainedMessage>),
+    Listeners(Listeners),
     /// So many connections were ended. `next` is where to go on; `None` if that was all.
     Ended {
         count: usize,
@@ -110,6 +113,7 @@ impl Shard {
                 Answer::Done
             }
             Question::EndBanned(from) => self.end_banned(*from, ports),
+            Question::Listeners => Answer::Listeners(self.context.rules.listeners.clone()),
             Question::Publish(message) => self.publish(message, ports),
             Question::Retained { filter, after, count } => {
                 self.retained_page(filter, after.as_deref(), *count)

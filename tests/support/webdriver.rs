@@ -62,6 +62,20 @@ impl Browser {
         Element(found.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned())
     }
 
+    /// Waits until what stands in a field begins like this.
+    #[track_caller]
+    pub(crate) fn find_value(&self, xpath: &str, start: &str) {
+        let script = "const [path, start, done] = arguments; \
+                      const look = () => { \
+                        const field = document.evaluate(path, document).iterateNext(); \
+                        if (field?.value.startsWith(start)) done(true); \
+                        else requestAnimationFrame(look); \
+                      }; look();";
+        let asked = json!({ "script": script, "args": [xpath, start] });
+        let found = self.try_order("/execute/async", &asked);
+        assert_eq!(found, Ok(Value::Bool(true)), "{xpath}");
+    }
+
     #[track_caller]
     pub(crate) fn click(&self, xpath: &str) {
         self.to_element(xpath, "click", &json!({}));

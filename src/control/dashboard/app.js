@@ -5,15 +5,23 @@ import { askToken, logOut } from './dialog.js';
 import { badge, button, el, fill } from './dom.js';
 import { span } from './format.js';
 import { sampler } from './metrics.js';
+import { bans } from './pages/bans.js';
 import { client } from './pages/client.js';
 import { clients } from './pages/clients.js';
+import { drops } from './pages/drops.js';
+import { events } from './pages/events.js';
+import { listeners } from './pages/listeners.js';
 import { overview } from './pages/overview.js';
 import { retained } from './pages/retained.js';
+import { subscriptions } from './pages/subscriptions.js';
+import { trial } from './pages/trial.js';
 
 // All pages, in the order of the menu. Each has a path, a title, and `show`, which fills an
 // element and may return what is to be done when the page is left. One without a title is reached
 // by others.
-const PAGES = [overview, clients, client, retained];
+const PAGES = [
+  overview, clients, client, subscriptions, retained, drops, events, listeners, bans, trial,
+];
 
 const [main, nav] = ['main', 'nav'].map((id) => document.getElementById(id));
 let leave = null;

@@ -88,7 +88,8 @@ function actionsOf(clientId, { connected }, load) {
     'End the session', () => remove(`sessions/${part(clientId)}`)).then(load);
   return [
     button('Disconnect', kick, { id: 'kick', class: 'danger', disabled: !connected }), ' ',
-    button('End session', end, { id: 'end', class: 'danger' }),
+    button('End session', end, { id: 'end', class: 'danger' }), ' ',
+    link(`bans/client_id/${part(clientId)}`, 'Ban …'),
   ];
 }
 

@@ -68,11 +68,12 @@ const TILES = [
   }],
   [null, 'Messages in', (values) => total(RECEIVED, values)],
   [null, 'Messages out', (values) => total(SENT, values)],
-  [null, 'Dropped', (values) => {
+  ['drops', 'Dropped', (values) => {
     const now = sampler.sumRate(DROPPED);
     return [rate(now), `${short(sumOf(values, DROPPED))} in all`, now > 0];
   }],
-  [null, 'Subscriptions', (values) => [whole(values.get('ringmq_subscriptions')), 'of all']],
+  ['subscriptions', 'Subscriptions', (values) =>
+    [whole(values.get('ringmq_subscriptions')), 'of all sessions']],
   ['retained', 'Retained', (values) =>
     [whole(values.get('ringmq_retained_messages')), bytes(values.get('ringmq_retained_bytes'))]],
   [null, 'Queued', (values) => [whole(values.get('ringmq_messages_queued')), 'messages wait']],

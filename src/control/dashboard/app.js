@@ -107,7 +107,7 @@ function tellWho() {
     await begin();
   };
   const act = hasToken() ? button('Log out', out) : button('Log in', () => logIn());
-  fill(document.getElementById('who'), role, act);
+  fill(document.getElementById('account'), role, act);
 }
 
 function tellHealth({ problem, isReady }) {

@@ -95,9 +95,9 @@ function area(points, line, x) {
   return `${line}L${WIDTH} ${HEIGHT}L${x(first.ago).toFixed(1)} ${HEIGHT}Z`;
 }
 
-// The next number with one digit that is larger.
+// The next round number that is larger.
 function ceiling(value, unit) {
   if (value <= 0) return unit;
   const size = unit * 10 ** Math.floor(Math.log10(value / unit));
-  return [1, 2, 5, 10, 20].map((it) => it * size).find((it) => it >= value * 1.05);
+  return [1, 1.2, 1.5, 2, 3, 5, 8, 10, 12].map((it) => it * size).find((it) => it >= value * 1.05);
 }

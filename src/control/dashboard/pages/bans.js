@@ -44,7 +44,9 @@ function whom(ban) {
 function formOf(pages, kind, value) {
   const what = el('select', { id: 'kind' }, KINDS.map(([key, title]) =>
     el('option', { value: key, selected: key === kind }, title)));
-  const who = el('input', { id: 'who', required: true, autocomplete: 'off', spellcheck: 'false' });
+  const who = el('input', {
+    id: 'banned', required: true, autocomplete: 'off', spellcheck: 'false',
+  });
   who.value = value ?? '';
   const time = el('select', { id: 'time' }, SPANS.map(([seconds, words]) =>
     el('option', { value: seconds }, words)));

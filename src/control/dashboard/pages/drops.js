@@ -38,6 +38,7 @@ function show(root) {
 }
 
 function tableOf(start, label, entries) {
+  if (entries.length === 0) return el('p', { class: 'dim' }, 'None.');
   const words = MEANINGS[start] ?? {};
   return table([
     { title: label[0].toUpperCase() + label.slice(1), cell: ([it]) => el('strong', {}, it) },
@@ -47,5 +48,5 @@ function tableOf(start, label, entries) {
       cell: ([it]) => rate(sampler.rate(`${start}{${label}="${it}"}`)),
     },
     { title: 'In all', kind: 'number', cell: ([, count]) => whole(count) },
-  ], entries, 'None.');
+  ], entries);
 }

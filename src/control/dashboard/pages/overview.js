@@ -19,7 +19,7 @@ function show(root) {
   const charts = [
     [chart('Messages', ['in', 'out'], rate), () => [RECEIVED, SENT].map((it) => rates(it))],
     [chart('Traffic', ['in', 'out'], byteRate, byteUnit), () => BYTES.map((it) => rates(it))],
-    [chart('Clients', ['connected'], short), () => [sampler.history('ringmq_clients_connected')]],
+    [chart('Clients', ['connected'], whole), () => [sampler.history('ringmq_clients_connected')]],
     [chart('Dropped messages', ['dropped'], rate), () => [sampler.sumRates(DROPPED)]],
   ];
   const [shards, memory, store, welcome] = [el('div'), el('div'), el('div'), el('div')];

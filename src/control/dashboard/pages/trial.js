@@ -11,7 +11,7 @@ const SHOWN_MAX = 300;
 const TEXT_MAX = 4096;
 
 function input(id, properties = {}) {
-  return el('input', { id, autocomplete: 'off', spellcheck: 'false', ...properties });
+  return el('input', { id, size: 14, autocomplete: 'off', spellcheck: 'false', ...properties });
 }
 
 function select(id, options) {
@@ -32,6 +32,7 @@ function show(root) {
   const messages = el('tbody', { id: 'messages' });
   const filters = el('ul', { class: 'filters' });
   const hint = el('p', { class: 'trouble' });
+  let [waiting, frame] = [[], 0];
   const client = new MqttClient({ state: told, message, granted, removed });
   const working = el('fieldset', { disabled: true });
   const connect = el('button', { class: 'main', id: 'connect' }, 'Connect');
@@ -45,12 +46,17 @@ function show(root) {
     if (!isOpen) fill(filters);
   }
 
-  function message({ topic, payload, qos, retain }) {
-    messages.prepend(el('tr', {},
-      el('td', { class: 'mono' }, clock(Date.now())),
-      el('td', {}, name(topic)),
-      el('td', {}, badge('plain', `QoS ${qos}`), ' ', retain && badge('warn', 'retained')),
-      el('td', { class: 'grow' }, name(textOf(payload)))));
+  // The latest ones, at most once for each picture of the screen.
+  function message(it) {
+    waiting.push({ ...it, at: Date.now() });
+    if (waiting.length > SHOWN_MAX) waiting.shift();
+    if (frame === 0) frame = requestAnimationFrame(draw);
+  }
+
+  function draw() {
+    frame = 0;
+    messages.prepend(...waiting.map(row).reverse());
+    waiting = [];
     while (messages.childElementCount > SHOWN_MAX) messages.lastChild.remove();
   }
 
@@ -104,7 +110,18 @@ function show(root) {
     else fill(hint, 'The broker has no listener for WebSocket: ', el('code', {},
       '--listen-websocket 127.0.0.1:8083'), ' makes one.');
   }, () => {});
-  return () => client.end();
+  return () => {
+    client.end();
+    cancelAnimationFrame(frame);
+  };
+}
+
+function row({ at, topic, payload, qos, retain }) {
+  return el('tr', {},
+    el('td', { class: 'mono' }, clock(at)),
+    el('td', {}, name(topic)),
+    el('td', {}, badge('plain', `QoS ${qos}`), ' ', retain && badge('warn', 'retained')),
+    el('td', { class: 'grow' }, name(textOf(payload))));
 }
 
 function subscribing(client) {

@@ -21,6 +21,11 @@ pub enum StoreFault {
         .path.display()
     )]
     Write { action: &'static str, path: PathBuf, error: io::Error },
+    #[error(
+        "no segment could be made in {}, and nothing more is acknowledged: {error}",
+        .path.display()
+    )]
+    Make { path: PathBuf, error: io::Error },
     #[error("the store could not be cleaned: {}, offset {offset}: {error}", .path.display())]
     Clean { path: PathBuf, offset: usize, error: io::Error },
     #[error("the thread of the store has ended unexpectedly")]

@@ -251,6 +251,9 @@ fn writer(
     }
     supply.order(limits.bytes_of_next(ledger.live_bytes()), READY);
     supply.collect(OPEN_PATIENCE);
+    if let Some(error) = supply.take_failure() {
+        return Err(StoreFault::Make { path, error });
+    }
     let Some(ready) = supply.take() else {
         let error = supply.take_shortage().unwrap_or_else(|| io::ErrorKind::TimedOut.into());
         return Err(StoreFault::NoRoom { path, error });

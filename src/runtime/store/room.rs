@@ -7,7 +7,7 @@ use std::{io, time::Duration};
 
 use tracing::{info, warn};
 
-use super::{handle::Posts, supply::READY, writer::Writer};
+use super::{fault::StoreFault, handle::Posts, supply::READY, writer::Writer};
 use crate::{shard::store_figures::StoreCondition, storage::segment::BLOCK};
 
 /// How much room a store takes.
@@ -48,11 +48,15 @@ impl Room {
 
 impl Writer {
     /// Orders the segments that come next, while there is room for them.
-    pub(super) fn order_segments(&mut self) {
+    pub(super) fn order_segments(&mut self) -> Result<(), StoreFault> {
         self.supply.collect(Duration::ZERO);
+        if let Some(error) = self.supply.take_failure() {
+            return Err(StoreFault::Make { path: self.directory.path().into(), error });
+        }
         if self.may_order() {
             self.supply.order(self.segment_bytes(), self.enough_ready());
         }
+        Ok(())
     }
 
     pub(super) fn segment_bytes(&self) -> usize {

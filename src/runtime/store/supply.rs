@@ -11,6 +11,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use rustix::io::Errno;
 
 use super::{
     files::{Directory, FREE, UNFINISHED},
@@ -49,6 +50,8 @@ pub(super) struct Supply {
     disk_left: usize,
     /// Why the last order was not filled.
     shortage: Option<io::Error>,
+    /// The disk failed while a segment was made. What it has lost is not known.
+    failure: Option<io::Error>,
 }
 
 #[derive(Debug)]
@@ -91,6 +94,7 @@ impl Supply {
             is_ordered: false,
             disk_left: usize::MAX,
             shortage: None,
+            failure: None,
         }
     }
 
@@ -130,6 +134,9 @@ impl Supply {
                 self.disk_left = ready.disk_left;
                 self.ready.push_back(ready);
             }
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => {
+                self.failure = Some(error);
+            }
             Err(error) => self.shortage = Some(error),
         }
     }
@@ -155,6 +162,10 @@ impl Supply {
     /// Why there are fewer segments than there should be.
     pub(super) fn shortage(&self) -> Option<&io::Error> {
         self.shortage.as_ref()
+    }
+
+    pub(super) fn take_failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
     }
 
     pub(super) fn take_shortage(&mut self) -> Option<io::Error> {

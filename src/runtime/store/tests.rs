@@ -414,17 +414,27 @@ fn a_store_that_was_full_has_room_for_more_than_a_moment() {
     assert!(place.bytes() <= 1 << 20);
 }
 
-/// A disk whose n-th write of a group, or sync of one, fails.
+/// A disk that fails once.
 #[derive(Clone, Debug)]
 struct Failing {
     disk: Disk,
     left: Arc<AtomicUsize>,
-    at_sync: bool,
+    at: Doing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    /// A write of a group.
+    Write,
+    /// A sync of groups.
+    Sync,
+    /// A sync of the names of files.
+    SyncNames,
 }
 
 impl Failing {
-    fn count(&self, is_sync: bool) -> io::Result<()> {
-        if is_sync == self.at_sync && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+    fn count(&self, doing: Doing) -> io::Result<()> {
+        if doing == self.at && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             return Err(io::Error::from_raw_os_error(5));
         }
         Ok(())
@@ -469,6 +479,7 @@ impl Layer for Failing {
     }
 
     fn sync_names(&self, folder: &Path) -> io::Result<()> {
+        self.count(Doing::SyncNames)?;
         self.disk.sync_names(folder)
     }
 
@@ -489,7 +500,7 @@ impl StoreFile for FailingFile {
     fn write(&mut self, bytes: &[u8], offset: usize) -> io::Result<()> {
         self.has_groups |= offset >= BLOCK;
         if self.has_groups {
-            self.of.count(false)?;
+            self.of.count(Doing::Write)?;
         }
         self.file.write(bytes, offset)
     }
@@ -500,7 +511,7 @@ impl StoreFile for FailingFile {
 
     /// The process does not end, so nothing has to be on disk.
     fn sync(&mut self) -> io::Result<()> {
-        if self.has_groups { self.of.count(true) } else { Ok(()) }
+        if self.has_groups { self.of.count(Doing::Sync) } else { Ok(()) }
     }
 
     fn bytes(&self) -> io::Result<usize> {
@@ -512,11 +523,11 @@ impl StoreFile for FailingFile {
 /// safe is there.
 #[test]
 fn a_failed_write_or_sync_ends_the_store() {
-    let first_syncs = (1..=200).map(|left| (left, true));
-    for (left, at_sync) in first_syncs.chain([(1, false), (3, false)]) {
+    let first_syncs = (1..=200).map(|left| (left, Doing::Sync));
+    for (left, at) in first_syncs.chain([(1, Doing::Write), (3, Doing::Write)]) {
         let place = Place::new();
         let config = StoreConfig { segment_bytes: Some(256 << 10), ..place.config() };
-        let mut running = Running::start(open_failing(&config, left, at_sync));
+        let mut running = Running::start(open_failing(&config, left, at));
         for number in 1..=left as u64 {
             let mark = running.post(0, &[session(number)]);
             running.wait(0, mark);
@@ -532,11 +543,24 @@ fn a_failed_write_or_sync_ends_the_store() {
     }
 }
 
-fn open_failing(config: &StoreConfig, left: usize, at_sync: bool) -> Store {
+/// The disk fails while the segment after the first one is made: what the names of files are is not
+/// known any more. That is no lack of room.
+#[test]
+fn a_disk_that_fails_while_a_segment_is_made_ends_the_store() {
+    let place = Place::new();
+    let running = Running::start(open_failing(&place.config(), 3, Doing::SyncNames));
+    running.listen_until(0, |store| store.condition() == StoreCondition::Failed);
+    let fault = running.thread.end().unwrap_err();
+    assert!(matches!(fault, StoreFault::Make { .. }), "{fault}");
+    assert!(running.stop.is_asked());
+    assert_eq!(open(&place.config(), 1).unwrap().restored.sessions.len(), 0);
+}
+
+fn open_failing(config: &StoreConfig, left: usize, at: Doing) -> Store {
     let folder = config.data_dir.join("store");
     fs::create_dir(&folder).unwrap();
     let disk = Disk::below(&folder).unwrap();
-    let layer = Failing { disk, left: Arc::new(AtomicUsize::new(left)), at_sync };
+    let layer = Failing { disk, left: Arc::new(AtomicUsize::new(left)), at };
     let directory = Arc::new(Directory::on(Arc::new(layer), folder));
     open_with(config, 1, directory, Supply::start).unwrap().store
 }

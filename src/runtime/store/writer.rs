@@ -95,7 +95,7 @@ impl Writer {
 
     /// Waits for posts, and writes them. False: all have come.
     pub(super) fn turn(&mut self, posts: &mut Posts) -> Result<bool, StoreFault> {
-        self.order_segments();
+        self.order_segments()?;
         self.judge_room(posts);
         self.tell_figures(posts);
         let waited = if self.takes_posts() || posts.is_closing() {
@@ -117,7 +117,7 @@ impl Writer {
     /// While room is short, cleaning goes before what comes next.
     fn clean_ahead(&mut self, posts: &Posts) -> Result<(), StoreFault> {
         while self.to_sweep > 0 && self.is_short_ahead() && self.is_sweep_due() && !self.is_stuck {
-            self.order_segments();
+            self.order_segments()?;
             self.write_group(posts)?;
         }
         self.to_sweep = 0;
@@ -208,7 +208,7 @@ impl Writer {
             self.sync()?;
         }
         while !self.may_open() {
-            self.order_segments();
+            self.order_segments()?;
             self.supply.collect(FULL_PATIENCE);
             self.judge_room(posts);
             self.tell_figures(posts);

@@ -100,6 +100,29 @@ fn listeners_come_and_go_and_connections_stay() {
     broker.stop();
 }
 
+/// The new address has the port of the one that goes, and is taken while that one still listens.
+#[test]
+fn a_listener_moves_to_all_addresses_of_its_port() {
+    let text = |listen: &str| {
+        format!(
+            "[shards]\nshards = 2\n[network]\nlisten = {listen}\n\
+             [access]\nallow-anonymous = true\n"
+        )
+    };
+    let file = File::new("reload-moves.toml", &text("\"127.0.0.1:0\""));
+    let mut broker = Broker::ringmq_configured(file.path());
+    let port = broker.port();
+    let mut old = client(port, "old").unwrap();
+    for address in ["0.0.0.0", "127.0.0.1", "0.0.0.0"] {
+        let words = format!("listening on a further address address={address}:{port}");
+        file.reload(&mut broker, &text(&format!("\"{address}:{port}\"")), &words);
+        broker.await_words(DONE);
+        (0..8).for_each(|n| client(port, &format!("new {n}")).unwrap().ping());
+        old.ping();
+    }
+    broker.stop();
+}
+
 #[test]
 fn a_listener_that_cannot_listen_leaves_everything_as_it_was() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

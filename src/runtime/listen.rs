@@ -2,6 +2,7 @@
 //! connections over the shards.
 
 use std::{
+    collections::BTreeMap,
     io, mem,
     net::{SocketAddr, TcpListener},
     sync::Arc,
@@ -33,7 +34,7 @@ pub(super) fn bind_all(
     let mut bound = Vec::with_capacity(listeners.len());
     let mut by_shard: Vec<Vec<Listening>> = (0..shards).map(|_| Vec::new()).collect();
     for listener in listeners {
-        let (address, sockets) = bind_listener(listener, listeners.iter(), shards)?;
+        let (address, sockets) = bind_listener(listener, listeners.iter(), false, shards)?;
         for (of_shard, socket) in by_shard.iter_mut().zip(sockets) {
             of_shard.push(socket);
         }
@@ -42,33 +43,59 @@ pub(super) fn bind_all(
     Ok((bound, by_shard))
 }
 
-/// Binds the sockets of the listeners that are open now and were not before. Returns those of each
-/// shard, with the places of their listeners.
+/// Binds the sockets of the listeners that are open now and were not before. `ports` has those of
+/// the listeners that were. Returns the sockets of each shard, with the places of their listeners,
+/// and the added ports.
 pub(super) fn bind_added(
     before: &Listeners,
+    ports: &Ports,
     now: &Listeners,
     shards: usize,
-) -> Result<Vec<Vec<(u16, Listening)>>, Fault> {
+) -> Result<(Vec<Vec<Added>>, Ports), Fault> {
     let mut by_shard: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut added = Ports::new();
     for (place, listener) in now.open().filter(|&(place, _)| !before.is_open(place)) {
         let all = now.open().map(|(_, listener)| listener);
-        let (address, sockets) = bind_listener(listener, all, shards)?;
+        let port = listener.address.ip().map(|address| address.port());
+        let is_ours =
+            before.open().any(|(held, _)| port.is_some_and(|it| ports.get(&held) == Some(&it)));
+        let (address, sockets) = bind_listener(listener, all, is_ours, shards)?;
         info!(%address, "listening on a further address");
+        added.extend(address.ip().map(|address| (place, address.port())));
         for (of_shard, socket) in by_shard.iter_mut().zip(sockets) {
             of_shard.push((place, socket));
         }
     }
-    Ok(by_shard)
+    Ok((by_shard, added))
 }
 
-/// One socket for each shard, and the address that they share.
+/// A socket with the place of its listener.
+type Added = (u16, Listening);
+
+/// The ports that listeners have, by their places.
+pub(super) type Ports = BTreeMap<u16, u16>;
+
+/// The ports of listeners that are bound, in the order of their places.
+pub(super) fn ports_of(bound: &[Listener]) -> Ports {
+    let port = |(place, listener): (u16, &Listener)| Some((place, listener.address.ip()?.port()));
+    (0..).zip(bound).filter_map(port).collect()
+}
+
+/// One socket for each shard, and the address that they share. `is_ours`: this broker has the port
+/// already, at this address or at another one.
 fn bind_listener<'a>(
     listener: &Listener,
     all: impl Iterator<Item = &'a Listener>,
+    is_ours: bool,
     shards: usize,
 ) -> Result<(Address, Vec<Listening>), Fault> {
     let bound = match &listener.address {
-        Address::Ip(address) => bind_each(*address, stack(*address, all), shards),
+        Address::Ip(address) => {
+            let stack = stack(*address, all);
+            // What a socket that does not share would find then is our own.
+            let free = if is_ours { Ok(()) } else { await_free(*address, stack) };
+            free.and_then(|()| bind_each(*address, stack, shards))
+        }
         Address::Unix(path) => unix::bind(path, listener.file, shards)
             .map(|sockets| (listener.address.clone(), sockets)),
     };
@@ -80,7 +107,6 @@ fn bind_each(
     stack: Stack,
     shards: usize,
 ) -> io::Result<(Address, Vec<Listening>)> {
-    await_free(asked, stack)?;
     let mut address = asked;
     let mut sockets = Vec::with_capacity(shards);
     for _ in 0..shards {

@@ -17,7 +17,7 @@ use super::{
     bell::Bells,
     fault::Fault,
     lane::{LaneReceiver, LaneSender, NotSent, lanes},
-    listen::{self, Listening},
+    listen::{self, Listening, Ports},
 };
 use crate::{shard::rules::Rules, transport::Listeners};
 
@@ -39,19 +39,28 @@ pub struct Reloader {
     lanes: Vec<LaneSender<Renewal>>,
     /// The listeners that the shards have.
     listeners: Listeners,
+    ports: Ports,
 }
 
 impl fmt::Debug for Reloader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (shards, listeners) = (self.lanes.len(), &self.listeners);
-        f.debug_struct("Reloader").field("shards", &shards).field("listeners", listeners).finish()
+        f.debug_struct("Reloader")
+            .field("shards", &self.lanes.len())
+            .field("listeners", &self.listeners)
+            .field("ports", &self.ports)
+            .finish()
     }
 }
 
 impl Reloader {
-    pub(super) fn new(bells: &Bells, listeners: Listeners) -> (Reloader, Vec<RenewalReceiver>) {
+    /// `ports` are those that the listeners have: the system picks one for port 0.
+    pub(super) fn new(
+        bells: &Bells,
+        listeners: Listeners,
+        ports: Ports,
+    ) -> (Reloader, Vec<RenewalReceiver>) {
         let (lanes, receivers) = lanes(bells, RENEWALS_MAX);
-        (Reloader { lanes, listeners }, receivers)
+        (Reloader { lanes, listeners, ports }, receivers)
     }
 
     /// The lanes to the shards, in order.
@@ -62,7 +71,9 @@ impl Reloader {
     /// Has all shards replace their rules in one of their next turns, and open and close
     /// listeners. If an added listener cannot listen, nothing changes.
     pub fn apply(&mut self, rules: &Arc<Rules>) -> Result<(), Fault> {
-        let sockets = listen::bind_added(&self.listeners, &rules.listeners, self.lanes.len())?;
+        let (before, shards) = (&self.listeners, self.lanes.len());
+        let (sockets, ports) = listen::bind_added(before, &self.ports, &rules.listeners, shards)?;
+        self.ports.extend(ports);
         self.listeners = rules.listeners.clone();
         for lane in &self.lanes {
             send(lane, Renewal::Rules(Arc::clone(rules)));

@@ -66,7 +66,8 @@ pub fn run_stored<B: Brain + 'static>(
     let (listeners, sockets) = listen::bind_all(&config.listeners, shards)?;
     let bells = Bells::new(shards)?;
     let verifiers = verify::start(&bells)?;
-    let (mut reloader, renewals) = Reloader::new(&bells, config.listeners.clone().into());
+    let ports = listen::ports_of(&listeners);
+    let (mut reloader, renewals) = Reloader::new(&bells, config.listeners.clone().into(), ports);
     let stop = Stop::new(shards, bells.clone());
     let connection_count = ConnectionCount::new(connections_max, surplus);
     let events = EventLane::default();

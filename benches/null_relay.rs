@@ -32,7 +32,7 @@ use ringmq::{
     runtime::{Allocator, HangUps, IoMode, RuntimeConfig, Started, run},
     shard::{
         letter::LetterBatch,
-        ports::{Arrival, Brain, Closing, End, Ports},
+        ports::{Arrival, Brain, Closing, End, Finding, Ports},
         rules::Rules,
     },
     topic::{TopicFilter, TopicName},
@@ -258,7 +258,7 @@ impl Brain for Relay {
         letters.iter().count()
     }
     fn handle_posted(&mut self, _: Moment, _: ShardId, _: &mut impl Ports) {}
-    fn handle_verdict(&mut self, _: Moment, _: ConnectionId, _: bool, _: &mut impl Ports) {}
+    fn handle_verdict(&mut self, _: Moment, _: ConnectionId, _: Finding, _: &mut impl Ports) {}
     fn handle_time(&mut self, _: Moment, _: &mut impl Ports) {}
 
     fn next_deadline(&self) -> Option<Moment> {

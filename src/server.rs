@@ -21,7 +21,7 @@ use tracing::{info, warn};
 pub use self::{check::check, store_tools::store};
 use self::{control::Helm, log::Log, reload::Reload, service::Watchdog};
 use crate::{
-    access::{Accounts, Acl, Failures, Passwords, Policy, scram::ScramUsers},
+    access::{Accounts, Acl, Failures, Passwords, Policy, Tokens, scram::ScramUsers},
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
     config::{Config, IoChoice, Source},
     control::Control,
@@ -136,6 +136,7 @@ fn policy(config: &Config, former: Option<&Policy>) -> Result<Policy> {
     Ok(Policy {
         passwords: passwords.map(Arc::new),
         scram: scram.map(|users| Arc::new(users.after(former_scram))),
+        tokens: tokens(config)?.map(Arc::new),
         anonymous: config.anonymous,
         acl: acl(config)?.map(|acl| in_force(acl, former)),
         grants_unreadable: config.grants_unreadable,
@@ -156,6 +157,10 @@ fn scram_users(config: &Config) -> Result<Option<ScramUsers>> {
         ScramUsers::read(path).with_context(|| format!("SCRAM file {}", path.display()))
     };
     config.scram_file.as_ref().map(read).transpose()
+}
+
+fn tokens(config: &Config) -> Result<Option<Tokens>> {
+    config.tokens.as_ref().map(Tokens::read).transpose().context("key file for tokens")
 }
 
 fn acl(config: &Config) -> Result<Option<Acl>> {
@@ -256,7 +261,8 @@ fn listeners(config: &Config) -> Result<Vec<Listener>> {
 /// Warns of a listener where nobody can prove who it is, and nobody is let in without that.
 fn warn_of_closed(config: &Config, listener: &Listener) {
     let by_rule = config.anonymous.is_let_in(listener.is_loopback());
-    let has_files = config.password_file.is_some() || config.scram_file.is_some();
+    let has_files =
+        config.password_file.is_some() || config.scram_file.is_some() || config.tokens.is_some();
     let is_plain = matches!(listener.protocol, Protocol::Tcp | Protocol::WebSocket(_));
     let by_tls = !is_plain && config.tls.as_ref().is_some_and(|it| it.options.naming.is_some());
     let by_proxy = listener.proxies.as_ref().is_some_and(|proxies| proxies.name_users);
@@ -265,7 +271,8 @@ fn warn_of_closed(config: &Config, listener: &Listener) {
         warn!(
             listener = words_of(listener),
             "all clients are refused here, because no certificate proves a user on this listener: \
-             add --password-file, --scram-file or --allow-anonymous, or remove the listener"
+             add --password-file, --scram-file, --jwt-key-file or --allow-anonymous, or remove the \
+             listener"
         );
     }
 }

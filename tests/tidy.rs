@@ -104,7 +104,8 @@ const CAPTIVE: &[(&str, &[&str])] = &[
     ("hyper_util", &["src/control/"]),
     ("tokio", &["src/control/"]),
     ("serde", &["src/control/"]),
-    ("serde_json", &["src/control/", "src/commands/remote.rs"]),
+    ("serde_json", &["src/control/", "src/commands/remote.rs", "src/access/jwt/"]),
+    ("jsonwebtoken", &["src/access/jwt/"]),
     ("anyhow", &["src/config/", "src/server", "src/main.rs", "src/commands/"]),
 ];
 

@@ -10,6 +10,7 @@ pub mod acl;
 mod bans;
 mod failures;
 mod hash;
+pub mod jwt;
 mod memory_hard;
 mod passwords;
 mod principal;
@@ -20,11 +21,14 @@ pub mod topics;
 
 use std::{fmt, sync::Arc};
 
+use crate::base::time::WallTime;
+
 pub use self::account::{Account, AccountName, Accounts, Kind};
 pub use self::acl::{Acl, Rights};
 pub use self::bans::{Banned, Bans};
 pub use self::failures::{Admission, Failures};
 pub use self::hash::{HashKind, ITERATIONS_MAX, Salt, hash_password};
+pub use self::jwt::{Bearer, Grant, TokenFault, TokenFrom, TokenRules, Tokens};
 pub use self::passwords::{PasswordFileError, Passwords, Problem};
 pub use self::principal::Principal;
 pub use self::remembered::{Mark, Remembered, Ticket};
@@ -33,8 +37,25 @@ use self::scram::{Exchange, Mechanism, ScramUsers};
 /// 128 unpredictable bits.
 pub type Secret = [u8; 16];
 
-/// A slow check of a password, which another thread runs.
-pub type Verification = Box<dyn FnOnce() -> bool + Send>;
+/// A slow check of a password or a token, which another thread runs.
+pub type Verification = Box<dyn FnOnce() -> Finding + Send>;
+
+/// What a check has found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The password is that of the user.
+    Right,
+    Wrong,
+    /// The token says who the client is.
+    Bearer(Box<Bearer>),
+    BadToken(TokenFault),
+}
+
+impl From<bool> for Finding {
+    fn from(is_right: bool) -> Finding {
+        if is_right { Finding::Right } else { Finding::Wrong }
+    }
+}
 
 /// Decides which clients are let in. The same on every shard.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +63,8 @@ pub struct Policy {
     pub passwords: Option<Arc<Passwords>>,
     /// Users that may authenticate by SCRAM instead.
     pub scram: Option<Arc<ScramUsers>>,
+    /// Tokens that clients may have instead of passwords.
+    pub tokens: Option<Arc<Tokens>>,
     pub anonymous: Anonymous,
     /// What clients may read and write; `None` if all may do the same.
     pub acl: Option<Arc<Acl>>,
@@ -68,8 +91,10 @@ pub enum Anonymous {
 pub enum Decision {
     Granted,
     NotAuthorized,
-    /// The result of this check decides.
+    /// The result of this check of a password decides.
     Verify(Verification),
+    /// The result of this check of a token decides.
+    VerifyToken(Verification),
 }
 
 impl Policy {
@@ -78,12 +103,25 @@ impl Policy {
     /// If there is a password file, a client with a User Name has to prove it. Without a password
     /// file the name means nothing, and the client counts as anonymous. `lets_anonymous_in` is the
     /// rule of the listener.
+    ///
+    /// What has the form of a token is checked as one and in no other way. So the time of a check
+    /// tells nothing about the names in the password file.
     pub fn admit(
         &self,
         lets_anonymous_in: bool,
         user_name: Option<&str>,
         password: Option<&[u8]>,
+        now: WallTime,
     ) -> Decision {
+        if let Some(tokens) = &self.tokens
+            && (user_name.is_some() || password.is_some())
+        {
+            let text = password.unwrap_or_default();
+            if self.passwords.is_none() || Tokens::has_form(text) {
+                let check = Tokens::verification(tokens, text, user_name, now);
+                return Decision::VerifyToken(check);
+            }
+        }
         match (&self.passwords, user_name) {
             (Some(passwords), Some(user_name)) => {
                 Decision::Verify(Passwords::verification(passwords, user_name, password))
@@ -91,6 +129,13 @@ impl Policy {
             _ if lets_anonymous_in => Decision::Granted,
             _ => Decision::NotAuthorized,
         }
+    }
+
+    /// Whether this User Name is to be taken as a token, and never as a name.
+    pub fn is_token(&self, user_name: &str) -> bool {
+        let takes = |tokens: &Arc<Tokens>| tokens.from() == TokenFrom::UserName;
+        self.tokens.as_ref().is_some_and(takes)
+            && (self.passwords.is_none() || Tokens::may_be_token(user_name))
     }
 
     /// Begins an exchange in which a client proves who it is; `None` if no user has that mechanism.
@@ -118,6 +163,7 @@ impl fmt::Debug for Decision {
             Decision::Granted => "Granted",
             Decision::NotAuthorized => "NotAuthorized",
             Decision::Verify(_) => "Verify",
+            Decision::VerifyToken(_) => "VerifyToken",
         })
     }
 }
@@ -138,10 +184,11 @@ mod tests {
     /// The outcome of an admission, any verification included.
     fn lets_in(policy: &Policy, loopback: bool, user: Option<&str>, password: &str) -> bool {
         let anonymous = policy.anonymous.is_let_in(loopback);
-        match policy.admit(anonymous, user, Some(password.as_bytes())) {
+        match policy.admit(anonymous, user, Some(password.as_bytes()), WallTime::default()) {
             Decision::Granted => true,
             Decision::NotAuthorized => false,
-            Decision::Verify(verification) => verification(),
+            Decision::Verify(verification) => verification() == Finding::Right,
+            Decision::VerifyToken(_) => panic!("there are no tokens"),
         }
     }
 

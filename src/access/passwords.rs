@@ -9,7 +9,7 @@ use subtle::Choice;
 use thiserror::Error;
 
 use super::{
-    Verification,
+    Finding, Verification,
     hash::{HashProblem, PasswordHash},
 };
 
@@ -73,7 +73,8 @@ impl Passwords {
         let password = password.unwrap_or_default().to_vec();
         Box::new(move || {
             let user = passwords.users.get(index);
-            user.is_some_and(|user| (user.hash.verify(&password) & may_pass).into())
+            let is_right = |user: &PasswordEntry| user.hash.verify(&password) & may_pass;
+            Finding::from(user.is_some_and(|user| is_right(user).into()))
         })
     }
 
@@ -169,6 +170,7 @@ carol:$6$DTxTM5BlXpl1pU9+$\
     fn passes(user_name: &str, password: Option<&str>) -> bool {
         let passwords = Arc::new(Passwords::parse(FILE).unwrap());
         Passwords::verification(&passwords, user_name, password.map(str::as_bytes))()
+            == Finding::Right
     }
 
     #[test]
@@ -195,14 +197,15 @@ carol:$6$DTxTM5BlXpl1pU9+$\
     fn a_file_without_users_refuses_everyone() {
         let passwords = Arc::new(Passwords::parse("# nobody\n\n").unwrap());
         assert!(passwords.is_empty());
-        assert!(!Passwords::verification(&passwords, "alice", Some(b""))());
+        assert_eq!(Passwords::verification(&passwords, "alice", Some(b""))(), Finding::Wrong);
     }
 
     #[test]
     fn a_byte_order_mark_is_no_part_of_the_first_name() {
         let text = FILE.replace("# The users of the test.\n", "\u{feff}");
         let passwords = Arc::new(Passwords::parse(&text).unwrap());
-        assert!(Passwords::verification(&passwords, "bob", Some("pässwort".as_bytes()))());
+        let check = Passwords::verification(&passwords, "bob", Some("pässwort".as_bytes()));
+        assert_eq!(check(), Finding::Right);
         assert!(Passwords::parse("\u{feff}").unwrap().is_empty());
     }
 

@@ -5,12 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{Account, AccountName, Accounts, Rights};
+use super::{Account, AccountName, Accounts, Grant, Rights};
 
 /// Who a client is, from its CONNECT to the end of its session: a Will is published after its
 /// connection has gone, and messages are kept for a client that is not connected.
 ///
-/// What a client may do depends on this value only. A certificate will be a field of it.
+/// What a client may do depends on this value only.
 #[derive(Clone, Debug)]
 pub struct Principal {
     /// Empty until CONNECT has been taken.
@@ -24,6 +24,8 @@ pub struct Principal {
     account: Arc<Account>,
     /// What it may read and write; `None` if that is everything, and before CONNECT.
     rights: Option<Arc<Rights>>,
+    /// What its token holds it to, if it has one.
+    grant: Option<Arc<Grant>>,
     /// It is of a session that was read from a store.
     is_restored: bool,
 }
@@ -34,8 +36,8 @@ impl Principal {
         let (peer_ip, peer_port) = (peer.ip(), peer.port());
         let account = accounts.of(AccountName::of_address(peer_ip));
         let client_id = Box::default();
-        let (rights, is_restored) = (None, false);
-        Principal { client_id, listener, peer_ip, peer_port, account, rights, is_restored }
+        let (rights, grant, is_restored) = (None, None, false);
+        Principal { client_id, listener, peer_ip, peer_port, account, rights, grant, is_restored }
     }
 
     /// The principal of the same connection after its CONNECT.
@@ -55,6 +57,17 @@ impl Principal {
     #[must_use]
     pub fn with_rights(self, rights: Option<Arc<Rights>>) -> Principal {
         Principal { rights, ..self }
+    }
+
+    /// The same principal, held to this.
+    #[must_use]
+    pub fn with_grant(self, grant: Option<Arc<Grant>>) -> Principal {
+        Principal { grant, ..self }
+    }
+
+    /// What its token holds it to, if it has one.
+    pub fn grant(&self) -> Option<&Arc<Grant>> {
+        self.grant.as_ref()
     }
 
     /// What it may read and write; `None` if that is everything, and before CONNECT.

@@ -8,6 +8,7 @@ use super::{
     control::ControlFlags,
     cpus::CpuList,
     documents::{Shell, man_command},
+    jwt::JwtFlags,
     keys::{FILE_FLAG, with_switches},
     listener::OwnSettings,
     remote::RemoteOrder,
@@ -160,6 +161,8 @@ pub(super) struct Flags {
     pub(super) shards: ShardFlags,
     #[command(flatten, next_help_heading = "Access")]
     pub(super) access: AccessFlags,
+    #[command(flatten, next_help_heading = "JWT")]
+    pub(super) jwt: JwtFlags,
     #[command(flatten, next_help_heading = "Limits")]
     pub(super) limits: LimitFlags,
     #[command(flatten, next_help_heading = "Store")]
@@ -317,7 +320,7 @@ pub(super) struct AccessFlags {
     #[arg(value_parser = parse_takeover)]
     pub(super) takeover: Takeover,
     /// Allow clients without a user name on all listeners [default: allowed on loopback addresses
-    /// if neither --password-file nor --scram-file is given, refused otherwise]
+    /// if neither --password-file nor --scram-file nor --jwt-key-file is given, refused otherwise]
     #[arg(long)]
     pub(super) allow_anonymous: bool,
 }

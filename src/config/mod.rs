@@ -12,6 +12,7 @@ mod documents;
 mod file;
 mod fixed;
 mod flags;
+mod jwt;
 mod keys;
 mod listener;
 mod listeners;
@@ -56,13 +57,14 @@ use self::{
         SharingFlags, StoreFlags, TOP, TuningFlags, UNBAN, broker_flags, command_line, import_file,
         shell,
     },
+    jwt::JwtFlags,
     keys::Key,
     tls::TlsFlags,
     users::{PasswdFlags, ScramFlags},
     values::{AclSubscribe, Feature, Switch, Takeover},
 };
 use crate::{
-    access::Anonymous,
+    access::{Anonymous, TokenRules},
     base::{
         ids::{SHARDS_MAX, ShardId},
         network::Network,
@@ -198,6 +200,8 @@ pub struct Config {
     pub proxy: ProxyOptions,
     /// Users that authenticate by SCRAM.
     pub scram_file: Option<PathBuf>,
+    /// Tokens that clients may send instead of passwords.
+    pub tokens: Option<TokenRules>,
     /// What clients may read and write.
     pub acl_file: Option<PathBuf>,
     /// A subscription of which the client may read nothing is granted, and gets nothing.
@@ -247,7 +251,7 @@ impl Config {
         check_limits(&limits)?;
         let data_dir = store.data_dir.clone();
         let folders = Folders { run: flags.run_directory.as_deref(), data: data_dir.as_deref() };
-        let anonymous = anonymous(&access, &tls, &network);
+        let anonymous = anonymous((&access, &flags.jwt), &tls, &network);
         listeners::check(&network, &tls, anonymous, &own_settings)?;
         let shard_cpus = shard_cpus(&shards, available)?;
         let TuningFlags { receive_buffers, receive_buffer_bytes, ring_entries, .. } = tuning;
@@ -271,6 +275,7 @@ impl Config {
             referral: self::referral(&referral)?,
             password_file: access.password_file,
             scram_file: access.scram_file,
+            tokens: flags.jwt.rules()?,
             own_settings,
             acl_file: access.acl_file,
             grants_unreadable: access.acl_subscribe == AclSubscribe::Silent,
@@ -341,7 +346,7 @@ pub enum Contradiction {
     ListenerTwice { flag: &'static str, address: Address },
     #[error(
         "{flag} {address} accepts connections from other machines but would refuse all clients: \
-         add --password-file, --scram-file, --tls-user-from or --allow-anonymous"
+         add --password-file, --scram-file, --jwt-key-file, --tls-user-from or --allow-anonymous"
     )]
     NobodyAdmitted { flag: &'static str, address: Address },
     #[error(
@@ -499,8 +504,12 @@ const QUEUE_BYTES_DEFAULT: usize = 16 << 20;
 const SERVERS_MAX: usize = 16;
 
 /// A way to prove a user name refuses anonymous clients, unless the flags allow them as well.
-fn anonymous(flags: &AccessFlags, tls: &TlsFlags, network: &NetworkFlags) -> Anonymous {
-    let has_file = flags.password_file.is_some() || flags.scram_file.is_some();
+fn anonymous(
+    (flags, jwt): (&AccessFlags, &JwtFlags),
+    tls: &TlsFlags,
+    network: &NetworkFlags,
+) -> Anonymous {
+    let has_file = flags.password_file.is_some() || flags.scram_file.is_some() || jwt.are_on();
     match (flags.allow_anonymous, has_file || tls.names_users() || network.proxy_user_from_cn) {
         (true, _) => Anonymous::Everywhere,
         (false, false) => Anonymous::OnLoopback,

@@ -37,7 +37,9 @@ use crate::{
     shard::{
         events::Watcher,
         letter::LetterBatch,
-        ports::{Backlog, Closing, HeldByRuntime, Load, Payer, Ports, Secret, Verification},
+        ports::{
+            Backlog, Closing, Finding, HeldByRuntime, Load, Payer, Ports, Secret, Verification,
+        },
         store_figures::StoreFigures,
     },
     storage::RecordBatch,
@@ -149,7 +151,7 @@ impl Driver {
     }
 
     /// The next verdict that has come back.
-    pub(super) fn verdict(&mut self) -> Option<(ConnectionId, bool)> {
+    pub(super) fn verdict(&mut self) -> Option<(ConnectionId, Finding)> {
         self.verifier.verdict()
     }
 

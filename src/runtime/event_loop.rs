@@ -435,8 +435,8 @@ impl<B: Brain> EventLoop<B> {
     }
 
     fn handle_verdicts(&mut self) {
-        while let Some((id, passed)) = self.driver.verdict() {
-            self.brain.handle_verdict(self.driver.now, id, passed, &mut self.driver);
+        while let Some((id, finding)) = self.driver.verdict() {
+            self.brain.handle_verdict(self.driver.now, id, finding, &mut self.driver);
         }
     }
 

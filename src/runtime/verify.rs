@@ -15,11 +15,11 @@ use super::{
 };
 use crate::{
     base::ids::{ConnectionId, ShardId},
-    shard::ports::Verification,
+    shard::ports::{Finding, Verification},
 };
 
 /// The answer to one verification.
-pub(super) type Verdict = (ConnectionId, bool);
+pub(super) type Verdict = (ConnectionId, Finding);
 
 struct Question {
     shard: ShardId,
@@ -99,9 +99,9 @@ fn verify(asked: &Receiver<Question>, answers: &[LaneSender<Verdict>]) {
         warn!(%error, "password checks run at normal priority");
     }
     for Question { shard, connection, verification } in asked {
-        let passed = verification();
+        let finding = verification();
         // A shard that has ended needs no verdict, and its lane is never full.
-        let sent = answers[shard.index()].try_send((connection, passed));
+        let sent = answers[shard.index()].try_send((connection, finding));
         debug_assert!(
             !matches!(sent, Err(NotSent::Full(_))),
             "a shard keeps room for its verdicts"
@@ -125,9 +125,9 @@ mod tests {
         let bells = Bells::new(2).unwrap();
         let mut verifiers = start(&bells).unwrap();
         for passed in [true, false] {
-            verifiers[1].ask(CONNECTION, Box::new(move || passed));
+            verifiers[1].ask(CONNECTION, Box::new(move || passed.into()));
             bells.listen(ShardId::new(1).unwrap()).read_exact(&mut [0; 1]).unwrap();
-            assert_eq!(verifiers[1].verdict(), Some((CONNECTION, passed)));
+            assert_eq!(verifiers[1].verdict(), Some((CONNECTION, passed.into())));
         }
         assert_eq!(verifiers[0].verdict(), None);
     }
@@ -140,13 +140,13 @@ mod tests {
         let mut asked = 0;
         while verifiers[0].can_ask() {
             let hold = hold.clone();
-            verifiers[0].ask(CONNECTION, Box::new(move || hold.recv().is_ok()));
+            verifiers[0].ask(CONNECTION, Box::new(move || hold.recv().is_ok().into()));
             asked += 1;
         }
         assert_eq!(asked, 2);
         let_go.send(()).unwrap();
         bells.listen(ShardId::FIRST).read_exact(&mut [0; 1]).unwrap();
-        assert_eq!(verifiers[0].verdict(), Some((CONNECTION, true)));
+        assert_eq!(verifiers[0].verdict(), Some((CONNECTION, Finding::Right)));
         assert!(verifiers[0].can_ask());
         verifiers[0].end();
         assert!(!verifiers[0].can_ask());

@@ -6,26 +6,27 @@ use std::fmt::{self, Write};
 
 use anyhow::Error;
 
-use super::{acl, control, listeners, passwords, scram_users, words_of};
+use super::{acl, control, listeners, passwords, scram_users, tokens, words_of};
 use crate::{
-    access::{Acl, Passwords, scram::ScramUsers},
+    access::{Acl, Passwords, Tokens, scram::ScramUsers},
     config::Config,
     transport::Listener,
 };
 
 /// What would be served, in lines; or all that is wrong with the files.
 pub fn check(config: &Config) -> Result<String, Vec<Error>> {
-    let (listeners, acl, tokens) = (listeners(config), acl(config), control::tokens(config));
-    match (listeners, passwords(config), scram_users(config), acl, tokens) {
-        (Ok(listeners), Ok(passwords), Ok(scram), Ok(acl), Ok(_)) => {
-            let files = Files { listeners, passwords, scram, acl };
+    let (listeners, acl, http) = (listeners(config), acl(config), control::tokens(config));
+    match (listeners, passwords(config), scram_users(config), tokens(config), acl, http) {
+        (Ok(listeners), Ok(passwords), Ok(scram), Ok(tokens), Ok(acl), Ok(_)) => {
+            let files = Files { listeners, passwords, scram, tokens, acl };
             let mut lines = String::new();
             tell(&mut lines, config, &files).expect("a String takes all that is written to it");
             Ok(lines)
         }
-        (listeners, passwords, scram, acl, tokens) => {
-            let errors = [listeners.err(), passwords.err(), scram.err(), acl.err(), tokens.err()];
-            Err(errors.into_iter().flatten().collect())
+        (listeners, passwords, scram, tokens, acl, http) => {
+            let users = [passwords.err(), scram.err(), tokens.err()];
+            let errors = [listeners.err()].into_iter().chain(users).chain([acl.err(), http.err()]);
+            Err(errors.flatten().collect())
         }
     }
 }
@@ -35,6 +36,7 @@ struct Files {
     listeners: Vec<Listener>,
     passwords: Option<Passwords>,
     scram: Option<ScramUsers>,
+    tokens: Option<Tokens>,
     acl: Option<Acl>,
 }
 
@@ -57,6 +59,9 @@ fn tell(out: &mut String, config: &Config, files: &Files) -> fmt::Result {
     }
     if let Some(scram) = &files.scram {
         writeln!(out, "verifiers in the SCRAM file: {}", scram.len())?;
+    }
+    if let Some(tokens) = &files.tokens {
+        writeln!(out, "keys for tokens: {}", tokens.key_count())?;
     }
     if let Some(acl) = &files.acl {
         writeln!(out, "rules in the ACL file: {}", acl.len())?;

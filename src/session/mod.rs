@@ -124,7 +124,12 @@ impl Session {
 
     /// The client has these rights from now on.
     pub fn set_rights(&mut self, rights: Option<Arc<Rights>>) {
-        self.principal = Rc::new((*self.principal).clone().with_rights(rights));
+        self.set_principal((*self.principal).clone().with_rights(rights));
+    }
+
+    /// The client is the same user still, with another token or other rights.
+    pub fn set_principal(&mut self, principal: Principal) {
+        self.principal = Rc::new(principal);
     }
 
     /// A hash of the Client Identifier, the same on all shards.

@@ -3,7 +3,7 @@
 //! Knows a CONNECT and what a client has proven. Does not know sessions, nor how a client is let in
 //! or refused.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use super::{
     attempts,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     access::{
-        Admission, Decision, Policy, Remembered,
+        Admission, Decision, Finding, Grant, Policy, Remembered, Verification,
         scram::{Exchange, MESSAGE_BYTES_MAX, Outcome},
     },
     base::{
@@ -34,6 +34,8 @@ use crate::{
 pub(super) struct Proof {
     /// The user; `None` for an anonymous client.
     pub(super) user_name: Option<Box<str>>,
+    /// What its token holds it to, if it has one.
+    pub(super) grant: Option<Arc<Grant>>,
     /// The last Authentication Data of an enhanced authentication, for CONNACK.
     pub(super) data: Option<Vec<u8>>,
 }
@@ -75,8 +77,8 @@ pub(super) enum Step {
     Leave,
     /// The packet is handed in again at this moment.
     WaitUntil(Moment),
-    /// CONNECT is answered with a refusal at this moment: the password was wrong.
-    RefuseAt(Box<KeptConnect>, Moment),
+    /// CONNECT is answered with a refusal at this moment: the password or the token was wrong.
+    RefuseAt(Box<KeptConnect>, Reason, Moment),
 }
 
 /// An AUTH packet of the broker's.
@@ -150,7 +152,7 @@ impl Authenticator {
     ) -> Step {
         match credentials {
             Credentials::Certificate => {
-                let proof = Proof { user_name: connect.user_name.clone(), data: None };
+                let proof = Proof { user_name: connect.user_name.clone(), ..Proof::default() };
                 Step::LetIn(connect, proof)
             }
             Credentials::Password(password) => {
@@ -171,25 +173,41 @@ impl Authenticator {
         ports: &mut impl Ports,
     ) -> Step {
         let anonymous = context.rules.lets_anonymous_in(connection.principal().listener());
-        let policy = &context.rules.policy;
-        match policy.admit(anonymous, connect.user_name.as_deref(), password) {
+        let (policy, now) = (&context.rules.policy, context.wall_now());
+        match policy.admit(anonymous, connect.user_name.as_deref(), password, now) {
             Decision::Granted => Step::LetIn(connect, Proof::default()),
             Decision::NotAuthorized => Step::Refuse(connect, Reason::Anonymous),
+            Decision::VerifyToken(verification) => {
+                let user_name = attempted(connection, &connect).into();
+                let claim = Claim { user_name, mark: None, in_turn: false };
+                self.check((id, connection), connect, (claim, verification), context)
+            }
             Decision::Verify(verification) => {
-                let mut claim = self.claim(&connect, password, policy, ports);
+                let claim = self.claim(&connect, password, policy, ports);
                 if self.recognizes(&claim, connection, context) {
                     return conclude_check(connection, connect, Verdict::Passed, context);
                 }
-                claim.in_turn = attempts::come_in_turn(connection, &claim.user_name, context);
-                match attempts::admit(connection, &claim.user_name, context) {
-                    Admission::Now => {
-                        let check = Check { connection: id, verification, claim };
-                        self.wait_for_thread(connection, connect, check)
-                    }
-                    Admission::At(moment) => Step::WaitUntil(moment),
-                    Admission::Refused => Step::Refuse(connect, Reason::TooManyFailures),
-                }
+                self.check((id, connection), connect, (claim, verification), context)
             }
+        }
+    }
+
+    /// Has a claim checked, unless too many logins have failed.
+    fn check(
+        &mut self,
+        (id, connection): (ConnectionId, &mut MqttConnection),
+        connect: Box<KeptConnect>,
+        (mut claim, verification): (Claim, Verification),
+        context: &mut Context,
+    ) -> Step {
+        claim.in_turn = attempts::come_in_turn(connection, &claim.user_name, context);
+        match attempts::admit(connection, &claim.user_name, context) {
+            Admission::Now => {
+                let check = Check { connection: id, verification, claim };
+                self.wait_for_thread(connection, connect, check)
+            }
+            Admission::At(moment) => Step::WaitUntil(moment),
+            Admission::Refused => Step::Refuse(connect, Reason::TooManyFailures),
         }
     }
 
@@ -285,24 +303,30 @@ impl Authenticator {
         }
     }
 
-    /// Notes that a thread has checked a password. Its client may have gone meanwhile; the password
-    /// is remembered all the same.
+    /// Notes what a thread has found. Its client may have gone meanwhile; a password is remembered
+    /// all the same.
     pub(super) fn note_verdict(
         &mut self,
         id: ConnectionId,
-        passed: bool,
+        finding: Finding,
         connections: &mut Connections,
         now: Moment,
     ) {
+        let verdict = Verdict::of(&finding);
         let place = self.at_work.iter().position(|(connection, _)| *connection == id);
         let claim = place.map(|place| self.at_work.swap_remove(place).1);
-        if let Some(Claim { user_name, mark: Some(mark), .. }) = claim.filter(|_| passed) {
+        if let Some(Claim { user_name, mark: Some(mark), .. }) =
+            claim.filter(|_| finding == Finding::Right)
+        {
             let ticket = self.remembered.remember(user_name, mark, now);
             if let (Some(ticket), Some(connection)) = (ticket, connections.get_mut(id)) {
                 connection.keep_ticket(ticket);
             }
         }
-        connections.note_verdict(id, Verdict::of(passed));
+        if let (Finding::Bearer(bearer), Some(connection)) = (finding, connections.get_mut(id)) {
+            connection.keep_bearer(bearer);
+        }
+        connections.note_verdict(id, verdict);
     }
 
     /// Forgets passwords that no connected client has used for a while.
@@ -358,30 +382,51 @@ fn address_of(connection: &MqttConnection) -> u64 {
     connection.principal().account().number()
 }
 
-/// A CONNECT whose password has been checked, or will not be.
+/// The user whose logins a CONNECT counts among. One that leaves its name to its token is among
+/// those of its address, so that others cannot make it wait.
+fn attempted(connection: &MqttConnection, connect: &KeptConnect) -> String {
+    let named = connect.user_name.as_deref().filter(|name| !name.is_empty());
+    named.map_or_else(|| connection.principal().peer().ip().to_string(), str::to_owned)
+}
+
+/// A CONNECT whose password or token has been checked, or will not be.
 pub(super) fn conclude_check(
-    connection: &MqttConnection,
+    connection: &mut MqttConnection,
     mut connect: Box<KeptConnect>,
     verdict: Verdict,
     context: &mut Context,
 ) -> Step {
-    let user_name = connect.user_name.as_deref().unwrap_or_default();
     match verdict {
         Verdict::Passed => {
-            attempts::note_success(connection, user_name, context);
-            let proof = Proof { user_name: connect.user_name.clone(), data: None };
+            attempts::note_success(connection, &attempted(connection, &connect), context);
+            let grant = connection.take_bearer().and_then(|bearer| {
+                connect.user_name = Some(bearer.user_name);
+                bearer.grant
+            });
+            let proof = Proof { user_name: connect.user_name.clone(), grant, data: None };
             Step::LetIn(connect, proof)
         }
-        Verdict::Wrong => match attempts::note_failure(connection, user_name, context) {
-            Some(moment) => {
-                connect.keep_claim_only();
-                Step::RefuseAt(connect, moment)
-            }
-            None => Step::Refuse(connect, Reason::PasswordWrong),
-        },
+        Verdict::Wrong => refuse_failed(connection, connect, Reason::PasswordWrong, context),
+        Verdict::BadToken(fault) => refuse_failed(connection, connect, fault.into(), context),
         Verdict::Busy => Step::Refuse(connect, Reason::PasswordChecksFull),
         Verdict::TooMany => Step::Refuse(connect, Reason::TooManyFailures),
         Verdict::Gone => Step::Leave,
+    }
+}
+
+/// Refuses a client whose login has failed, now or after a delay.
+fn refuse_failed(
+    connection: &MqttConnection,
+    mut connect: Box<KeptConnect>,
+    reason: Reason,
+    context: &mut Context,
+) -> Step {
+    match attempts::note_failure(connection, &attempted(connection, &connect), context) {
+        Some(moment) => {
+            connect.keep_claim_only();
+            Step::RefuseAt(connect, reason, moment)
+        }
+        None => Step::Refuse(connect, reason),
     }
 }
 
@@ -488,7 +533,8 @@ impl Authentication {
         let proven = Some(user_name.as_str().into());
         match std::mem::replace(&mut self.purpose, Purpose::Remain { user_name }) {
             Purpose::Connect(connect) => {
-                Step::LetIn(connect, Proof { user_name: proven, data: Some(data) })
+                let proof = Proof { user_name: proven, data: Some(data), ..Proof::default() };
+                Step::LetIn(connect, proof)
             }
             Purpose::Remain { .. } => self.send(ReasonCode::Success, Some(data)),
         }

@@ -14,6 +14,7 @@ use super::{
     timers::Timer,
 };
 use crate::{
+    access::Finding,
     base::{
         ids::{ConnectionId, ShardId},
         time::Moment,
@@ -173,11 +174,11 @@ impl Brain for Shard {
         &mut self,
         now: Moment,
         connection: ConnectionId,
-        passed: bool,
+        finding: Finding,
         ports: &mut impl Ports,
     ) {
         self.context.now = now;
-        self.authenticator.note_verdict(connection, passed, &mut self.connections, now);
+        self.authenticator.note_verdict(connection, finding, &mut self.connections, now);
         self.give_checks(None, ports);
         self.settle(ports);
     }

@@ -136,7 +136,7 @@ mod tests {
 
     fn check(slot: u32) -> Check {
         let claim = Claim { user_name: "ada".into(), mark: None, in_turn: false };
-        Check { connection: id(slot), verification: Box::new(|| true), claim }
+        Check { connection: id(slot), verification: Box::new(|| true.into()), claim }
     }
 
     fn slots(checks: &mut Checks<char>) -> Vec<u32> {

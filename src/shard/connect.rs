@@ -21,7 +21,7 @@ use super::{
     timers::Timer,
 };
 use crate::{
-    access::{Admission, Principal},
+    access::{Admission, Policy, Principal},
     base::{
         ids::{ConnectionId, SubscriberId},
         time::Moment,
@@ -29,6 +29,15 @@ use crate::{
     mqtt::{Auth, Connect, DecodeError, Frame, Packet, ProtocolError},
     session::{Link, terms::Terms},
 };
+
+/// The same CONNECT with a token that came as the User Name in the place of the password. So no
+/// line of the log shows it.
+fn with_token_as_password<'a>(connect: &Connect<'a>, policy: &Policy) -> Connect<'a> {
+    let token = connect.user_name.filter(|name| policy.is_token(name));
+    let password = token.map_or(connect.password, |token| Some(token.as_bytes()));
+    let user_name = connect.user_name.filter(|_| token.is_none());
+    Connect { user_name, password, ..*connect }
+}
 
 impl Shard {
     /// Handles a CONNECT: answers it now, keeps it until it can be answered, or hands it to the
@@ -40,6 +49,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> Handled {
         let rules = &self.context.rules;
+        let connect = &with_token_as_password(connect, &rules.policy);
         let terms = Terms::of(connect, rules.limits.topic_aliases_max);
         let surplus =
             self.connections.connected(id).is_surplus() && !self.connections.may_make_room(id);
@@ -103,8 +113,8 @@ impl Shard {
             Step::Fail => self.end(id, Cause::NotAuthenticated, ports),
             Step::Leave => self.end(id, Cause::Finished, ports),
             Step::WaitUntil(moment) => self.owe_at(id, moment, Answer::ReadOn, ports),
-            Step::RefuseAt(connect, moment) => {
-                self.owe_at(id, moment, Answer::Refusal(connect), ports);
+            Step::RefuseAt(connect, reason, moment) => {
+                self.owe_at(id, moment, Answer::Refusal(connect, reason), ports);
             }
         }
     }
@@ -138,16 +148,6 @@ impl Shard {
             Some(moment) => self.owe_at(id, moment, Answer::Failure, ports),
             None => self.end(id, Cause::NotAuthenticated, ports),
         }
-    }
-
-    /// Tells a client whose answer was delayed that its password was wrong.
-    pub(super) fn refuse_wrong(
-        &mut self,
-        id: ConnectionId,
-        connect: &KeptConnect,
-        ports: &mut impl Ports,
-    ) {
-        self.refuse_connect(id, Claim::of(connect), Reason::PasswordWrong, ports);
     }
 
     /// Gives password checks that wait to threads that have none.
@@ -203,7 +203,7 @@ impl Shard {
             let answer = Answer::Connect(connect);
             return self.connections.owe_until_posted(id, peer, answer, ports);
         }
-        let connection = self.connections.connected(id);
+        let connection = self.connections.connected_mut(id);
         let step = conclude_check(connection, connect, verdict, &mut self.context);
         self.take_step(id, step, ports);
     }
@@ -223,9 +223,9 @@ impl Shard {
         let stranger = self.connections.connected(id).principal();
         let accounts = &self.context.settings.accounts;
         let user_name = proof.user_name.as_deref();
-        let rights = self.context.rights.rights_of(user_name, client_id);
-        let principal = stranger.named(client_id, user_name, accounts).with_rights(rights);
-        let principal = Rc::new(principal);
+        let principal = stranger.named(client_id, user_name, accounts);
+        let principal = principal.with_grant(proof.grant.clone());
+        let principal = Rc::new(self.context.rights.endow(principal));
         if self.is_banned(&principal) {
             return self.refuse_connect(id, Claim::of(connect), Reason::Banned, ports);
         }
@@ -383,6 +383,7 @@ impl Shard {
         if let Some(deadline) = deadline {
             self.watch_silence(id, deadline);
         }
+        self.watch_token(id);
     }
 
     /// An unused Client Identifier whose home is this shard. It is unpredictable, because a client

@@ -12,7 +12,7 @@ use super::{
     rules::Rules,
 };
 use crate::{
-    access::{Accounts, Kind, Policy, Principal, Ticket},
+    access::{Accounts, Bearer, Kind, Policy, Principal, Ticket},
     base::{
         ids::SubscriberId,
         time::{Moment, Span},
@@ -62,6 +62,8 @@ pub(super) struct MqttConnection {
     admitted: bool,
     /// Held while a client is connected whose password is remembered.
     ticket: Option<Ticket>,
+    /// Whom the token of the client lets in, until it is let in.
+    bearer: Option<Box<Bearer>>,
     extras: Option<Box<Extras>>,
 }
 
@@ -120,6 +122,7 @@ impl MqttConnection {
             debt: Debt::default(),
             admitted: false,
             ticket: None,
+            bearer: None,
             extras: None,
         }
     }
@@ -286,6 +289,15 @@ impl MqttConnection {
     /// Whether there was one.
     pub(super) fn take_admission(&mut self) -> bool {
         std::mem::take(&mut self.admitted)
+    }
+
+    /// The token of the client has been found good.
+    pub(super) fn keep_bearer(&mut self, bearer: Box<Bearer>) {
+        self.bearer = Some(bearer);
+    }
+
+    pub(super) fn take_bearer(&mut self) -> Option<Box<Bearer>> {
+        self.bearer.take()
     }
 
     /// The user that the client has to prove to be with its next AUTH.

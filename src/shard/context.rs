@@ -17,20 +17,19 @@ use super::{
     stats::Counters,
     timers::Timers,
 };
-use crate::{
-    access::Bans,
-    base::{ids::ShardId, time::Moment},
-    session::Session,
-};
 #[cfg(test)]
 use crate::{
     access::{Accounts, Failures},
-    base::{
-        hash::Seed,
-        shared_count::SharedCount,
-        time::{WallClock, WallTime},
-    },
+    base::{hash::Seed, shared_count::SharedCount, time::WallClock},
     shard::memory::MemoryBudget,
+};
+use crate::{
+    access::{Bans, Principal},
+    base::{
+        ids::ShardId,
+        time::{Moment, Span, WallTime},
+    },
+    session::Session,
 };
 
 /// Settings, rules and the moment of a shard, and the counters and timers that its parts change.
@@ -98,6 +97,19 @@ impl Context {
         self.is_restrained = self.stopping || !has_room;
     }
 
+    /// The present time of the wall clock.
+    pub(super) fn wall_now(&self) -> WallTime {
+        self.settings.wall_clock.time_of(self.now)
+    }
+
+    /// Whether the token of a client ended a while ago: it leaves no Will any more. One that is
+    /// published because the connection ends with the token is in time.
+    pub(super) fn has_lost_token(&self, principal: &Principal) -> bool {
+        let since = Moment::from_nanos(self.now.as_nanos().saturating_sub(GRACE.as_nanos()));
+        let since = self.settings.wall_clock.time_of(since);
+        principal.grant().is_some_and(|grant| grant.has_ended(since))
+    }
+
     /// How many messages may be retained now. When memory or the store is full, no more are stored.
     #[inline]
     pub(super) fn retained_max(&self) -> RetainedMax {
@@ -133,6 +145,9 @@ impl Context {
         self.settings.peers().find(|&peer| ports.letters(peer).is_crowded())
     }
 }
+
+/// In this time the rights of a token that has expired end everywhere.
+const GRACE: Span = Span::from_secs(1);
 
 #[cfg(test)]
 impl Context {

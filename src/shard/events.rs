@@ -235,7 +235,7 @@ impl Shard {
     }
 
     pub(super) fn wall_now(&self) -> WallTime {
-        self.context.settings.wall_clock.time_of(self.context.now)
+        self.context.wall_now()
     }
 
     /// What is to be told when the connection of a client ends; `None` if nobody watches.
@@ -345,6 +345,7 @@ fn word_of(cause: Cause) -> &'static str {
         Cause::PartialOverflow => "partial-overflow",
         Cause::PacketTimeout => "packet-timeout",
         Cause::Stalled => "stalled",
+        Cause::TokenEnded => "token-expired",
         Cause::Kicked => "kicked",
         Cause::Banned => "banned",
         Cause::ShuttingDown => "shutting-down",

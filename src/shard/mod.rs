@@ -77,6 +77,7 @@ use self::{
     connections::Connections,
     context::Context,
     end::Cause,
+    log::Claim,
     owed::Answer,
     ports::Ports,
     reason::Reason,
@@ -395,7 +396,9 @@ impl Shard {
                 }
                 Answer::Connect(connect) => self.answer_connect(id, connect, verdict, ports),
                 Answer::Enter(entrance) => self.accept(id, entrance, ports),
-                Answer::Refusal(connect) => self.refuse_wrong(id, &connect, ports),
+                Answer::Refusal(connect, reason) => {
+                    self.refuse_connect(id, Claim::of(&connect), reason, ports);
+                }
                 Answer::Failure => self.end(id, Cause::NotAuthenticated, ports),
             }
             self.connections.read_on(id, self.context.now, ports);

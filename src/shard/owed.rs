@@ -21,8 +21,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{admit::Entrance, kept_connect::KeptConnect, patience::Patience, waits::Waits};
+use super::{
+    admit::Entrance, kept_connect::KeptConnect, patience::Patience, reason::Reason, waits::Waits,
+};
 use crate::{
+    access::{Finding, TokenFault},
     base::{
         ids::{ConnectionId, ShardId},
         time::Moment,
@@ -62,11 +65,12 @@ impl Condition {
     }
 }
 
-/// What has become of the check of a password.
+/// What has become of the check of a password or a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Passed,
     Wrong,
+    BadToken(TokenFault),
     /// The check would take too long.
     Busy,
     /// Too many logins have failed meanwhile.
@@ -76,8 +80,12 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    pub(super) fn of(passed: bool) -> Verdict {
-        if passed { Verdict::Passed } else { Verdict::Wrong }
+    pub(super) fn of(finding: &Finding) -> Verdict {
+        match finding {
+            Finding::Right | Finding::Bearer(_) => Verdict::Passed,
+            Finding::Wrong => Verdict::Wrong,
+            Finding::BadToken(fault) => Verdict::BadToken(*fault),
+        }
     }
 }
 
@@ -92,8 +100,8 @@ pub(super) enum Answer {
     Connect(Box<KeptConnect>),
     /// The shard lets the client in, if there is a place for its session.
     Enter(Box<Entrance>),
-    /// The shard says that the password was wrong.
-    Refusal(Box<KeptConnect>),
+    /// The shard says that the password or the token was wrong.
+    Refusal(Box<KeptConnect>, Reason),
     /// The shard says that the authentication has failed.
     Failure,
 }

@@ -87,7 +87,7 @@ pub enum Closing {
     Abort,
 }
 
-pub use crate::access::{Secret, Verification};
+pub use crate::access::{Finding, Secret, Verification};
 
 /// The bounds by which the lengths of turns are told, in microseconds.
 pub const TURN_BOUNDS: [u64; 9] = [5, 20, 50, 100, 500, 1_000, 5_000, 10_000, 100_000];
@@ -354,7 +354,7 @@ pub trait Brain {
         &mut self,
         now: Moment,
         connection: ConnectionId,
-        passed: bool,
+        finding: Finding,
         ports: &mut impl Ports,
     );
 

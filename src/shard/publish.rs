@@ -73,7 +73,9 @@ impl Shard {
                 Admission::AcknowledgeOnly => ReasonCode::Success,
                 Admission::Route => {
                     let message = (topic, publish.delivery);
-                    if let Err(reason) = self.context.rights.judge_publish(session, topic) {
+                    let way = (publish.delivery.qos(), publish.retain);
+                    let permitted = self.context.rights.judge_publish(session, topic, way);
+                    if let Err(reason) = permitted {
                         return self.refuse_message(client, message, reason, ports);
                     }
                     let (retained, context) = (self.router.retained_mut(), &self.context);

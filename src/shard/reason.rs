@@ -4,6 +4,7 @@
 //! nothing but its bytes, and reveals nothing about other clients or users.
 
 use crate::{
+    access::TokenFault,
     mqtt::{DecodeError, ReasonCode},
     session::filters::FiltersFull,
 };
@@ -50,6 +51,34 @@ reasons! {
     /// The text does not tell whether the user exists.
     PasswordWrong = BadUserNameOrPassword,
         "the User Name or the Password is wrong";
+    TokenTooLong = BadUserNameOrPassword,
+        "the token is longer than the server takes: ask for one with fewer claims";
+    TokenMalformed = BadUserNameOrPassword,
+        "no JSON Web Token came, or only a part of one: send the token as it was issued";
+    TokenAlgorithm = BadUserNameOrPassword,
+        "the algorithm of the token is none that the keys of the server are for";
+    TokenKeyUnknown = BadUserNameOrPassword,
+        "the server has no key with the identifier (kid) in the token: ask for a new token";
+    TokenForged = BadUserNameOrPassword,
+        "the signature of the token is wrong: it is of another issuer, or was changed";
+    TokenExpired = NotAuthorized,
+        "the token has expired (exp): ask for a new one";
+    TokenTooEarly = NotAuthorized,
+        "the token is not valid yet (nbf): compare the clocks of issuer and server";
+    TokenEndless = NotAuthorized,
+        "the token has no expiration time (exp): ask for one that expires";
+    TokenIssuer = NotAuthorized,
+        "the token was issued (iss) by someone else than the server expects";
+    TokenAudience = NotAuthorized,
+        "the token is for another audience (aud) than this server";
+    TokenNameless = NotAuthorized,
+        "the token does not say who its user is: it lacks the claim with the name";
+    TokenOfAnother = NotAuthorized,
+        "the User Name is not that of the token: send the same one, or none";
+    TokenRights = NotAuthorized,
+        "the claim acl of the token has something that the server does not understand";
+    TokenEnded = MaximumConnectTime,
+        "the token of the client has expired: connect again with a new one";
     Anonymous = NotAuthorized,
         "this listener requires authentication: send User Name and Password, or use AUTH";
     CertificateNameless = NotAuthorized,
@@ -140,6 +169,26 @@ reasons! {
         "the server is shutting down: connect again later";
 }
 
+impl From<TokenFault> for Reason {
+    fn from(fault: TokenFault) -> Reason {
+        match fault {
+            TokenFault::TooLong => Reason::TokenTooLong,
+            TokenFault::Malformed => Reason::TokenMalformed,
+            TokenFault::Algorithm => Reason::TokenAlgorithm,
+            TokenFault::KeyUnknown => Reason::TokenKeyUnknown,
+            TokenFault::Signature => Reason::TokenForged,
+            TokenFault::Expired => Reason::TokenExpired,
+            TokenFault::TooEarly => Reason::TokenTooEarly,
+            TokenFault::Endless => Reason::TokenEndless,
+            TokenFault::Issuer => Reason::TokenIssuer,
+            TokenFault::Audience => Reason::TokenAudience,
+            TokenFault::Nameless => Reason::TokenNameless,
+            TokenFault::OfAnother => Reason::TokenOfAnother,
+            TokenFault::Rights => Reason::TokenRights,
+        }
+    }
+}
+
 impl From<FiltersFull> for Reason {
     fn from(full: FiltersFull) -> Reason {
         match full {
@@ -150,6 +199,27 @@ impl From<FiltersFull> for Reason {
 }
 
 impl Reason {
+    /// Whether a token was refused.
+    pub(super) fn is_about_token(self) -> bool {
+        use Reason as R;
+        matches!(
+            self,
+            R::TokenTooLong
+                | R::TokenMalformed
+                | R::TokenAlgorithm
+                | R::TokenKeyUnknown
+                | R::TokenForged
+                | R::TokenExpired
+                | R::TokenTooEarly
+                | R::TokenEndless
+                | R::TokenIssuer
+                | R::TokenAudience
+                | R::TokenNameless
+                | R::TokenOfAnother
+                | R::TokenRights
+        )
+    }
+
     /// Whether the client may not publish the message, whatever it is.
     pub(super) fn is_about_rights(self) -> bool {
         matches!(self, Reason::PublishForbidden | Reason::PublishDenied)
@@ -173,6 +243,14 @@ impl Reason {
             Reason::QueueFull => "--max-queued, --max-queued-bytes",
             Reason::CertificateNameless => "--tls-user-from, --proxy-user-from-cn",
             Reason::ClientIdentifierOfOther => "--tls-user-is-client-id",
+            Reason::TokenAlgorithm | Reason::TokenKeyUnknown | Reason::TokenForged => {
+                "--jwt-key-file"
+            }
+            Reason::TokenEndless => "--jwt-require-expiry",
+            Reason::TokenIssuer => "--jwt-issuer",
+            Reason::TokenAudience => "--jwt-audience",
+            Reason::TokenNameless | Reason::TokenOfAnother => "--jwt-user-claim",
+            Reason::TokenEnded => "--jwt-disconnect-at-expiry",
             Reason::PacketIncomplete => "--packet-timeout",
             Reason::NothingRead => "--stalled-timeout",
             _ => return None,

@@ -7,7 +7,12 @@ use std::{rc::Rc, sync::Arc};
 
 use super::reason::Reason;
 use crate::{
-    access::{Acl, Policy, Principal, Rights, acl::Permits, topics::Subscribable},
+    access::{
+        Acl, Grant, Policy, Principal, Rights,
+        acl::{Permits, Ways},
+        topics::Subscribable,
+    },
+    mqtt::QoS,
     session::{
         Session,
         message::{Message, Source},
@@ -15,10 +20,15 @@ use crate::{
     topic::{TopicFilter, TopicName},
 };
 
-/// The rights in force. Without an ACL, every client may read and write everything.
+/// The rights in force. Without an ACL, every client may read and write everything, unless its
+/// token says something else.
 #[derive(Debug, Default)]
 pub(super) struct InForce {
     acl: Option<Arc<Acl>>,
+    /// Some token has said so, since the shard began.
+    has_claims: bool,
+    /// The rights of some client are limited.
+    are_limited: bool,
     /// Rights have changed since some subscriptions were granted or messages were queued, so that
     /// each message is checked.
     checks_all: bool,
@@ -27,7 +37,8 @@ pub(super) struct InForce {
 
 impl InForce {
     pub(super) fn new(policy: &Policy) -> InForce {
-        InForce { acl: policy.acl.clone(), ..InForce::default() }
+        let are_limited = policy.acl.is_some();
+        InForce { acl: policy.acl.clone(), are_limited, ..InForce::default() }
     }
 
     /// Keeps to the rights of this policy from now on.
@@ -36,16 +47,29 @@ impl InForce {
         if number(&self.acl) != number(&policy.acl) {
             self.acl.clone_from(&policy.acl);
             self.checks_all = true;
+            self.are_limited = self.acl.is_some() || self.has_claims;
         }
     }
 
+    /// The same principal with the rights in force.
+    pub(super) fn endow(&mut self, principal: Principal) -> Principal {
+        let has_claims = principal.grant().is_some_and(|grant| grant.rules.is_some());
+        self.has_claims |= has_claims;
+        self.are_limited |= has_claims;
+        let rights = self.rights_of(&principal);
+        principal.with_rights(rights)
+    }
+
     /// The rights of a client; `None` if it may do everything.
-    pub(super) fn rights_of(
-        &self,
-        user_name: Option<&str>,
-        client_id: &str,
-    ) -> Option<Arc<Rights>> {
-        self.acl.as_ref().map(|acl| acl.rights_of(user_name, client_id))
+    fn rights_of(&self, principal: &Principal) -> Option<Arc<Rights>> {
+        let (user_name, client_id) = (principal.user_name(), principal.client_id());
+        match principal.grant().and_then(|grant| grant.rules.as_ref()) {
+            Some(rules) => {
+                let rights = rules.rights_of(user_name, client_id, self.acl.as_deref());
+                Some(Arc::new(rights))
+            }
+            None => self.acl.as_ref().map(|acl| acl.rights_of(user_name, client_id)),
+        }
     }
 
     /// Another user has taken a session over, whose subscriptions were granted by other rights.
@@ -64,9 +88,12 @@ impl InForce {
     }
 
     /// Who a client is, to be kept with a message that it has published; `None` if it does not
-    /// matter.
+    /// matter, or if a token that is not kept has let it publish.
     pub(super) fn source_of(&self, principal: &Principal, policy: &Policy) -> Option<Arc<Source>> {
         let acl = self.acl.as_ref().filter(|_| !policy.ignores_retain_source)?;
+        if principal.grant().is_some_and(|grant| grant.rules.is_some()) {
+            return None;
+        }
         Some(Arc::new(Source {
             user_name: principal.user_name().map(Box::from),
             client_id: principal.client_id().into(),
@@ -82,7 +109,7 @@ impl InForce {
             return true;
         }
         let rights = acl.rights_of(source.user_name.as_deref(), &source.client_id);
-        self.recent.permits(&rights, message.view().topic).write
+        self.recent.permits(&rights, message.view().topic).any(Ways::WRITE)
     }
 
     /// Whether each message is checked, also for subscriptions that were granted as a whole.
@@ -97,21 +124,31 @@ impl InForce {
         &mut self,
         session: &mut Session,
         topic: TopicName<'_>,
+        (qos, retain): (QoS, bool),
     ) -> Result<(), Reason> {
-        if self.acl.is_none() { Ok(()) } else { self.judge_by_acl(session, topic) }
+        if self.are_limited {
+            self.judge_by_rules(session, topic, Ways::write(qos as u8, retain))
+        } else {
+            Ok(())
+        }
     }
 
     #[inline(never)]
-    fn judge_by_acl(&mut self, session: &mut Session, topic: TopicName<'_>) -> Result<(), Reason> {
+    fn judge_by_rules(
+        &mut self,
+        session: &mut Session,
+        topic: TopicName<'_>,
+        way: Ways,
+    ) -> Result<(), Reason> {
         let permits = self.permits(session, topic);
-        if permits.write { Ok(()) } else { Err(Reason::PublishDenied) }
+        if permits.any(way) { Ok(()) } else { Err(Reason::PublishDenied) }
     }
 
     /// Whether the client of a session may read messages with this topic.
     #[cold]
     #[inline(never)]
     pub(super) fn may_read(&mut self, session: &mut Session, topic: TopicName<'_>) -> bool {
-        self.permits(session, topic).read
+        self.permits(session, topic).any(Ways::READ)
     }
 
     /// The client of a session if each message has to be checked, with the rights in force.
@@ -124,13 +161,32 @@ impl InForce {
 
     /// Whether a client with the rights in force may read messages with this topic.
     pub(super) fn let_read(&mut self, principal: &Principal, topic: TopicName<'_>) -> bool {
-        principal.rights().is_none_or(|rights| self.recent.permits(rights, topic).read)
+        let may_read = |rights| self.recent.permits(rights, topic).any(Ways::READ);
+        principal.rights().is_none_or(may_read)
     }
 
-    /// How many of the messages that match this filter the client of a session may read.
-    pub(super) fn coverage(&self, session: &mut Session, filter: TopicFilter<'_>) -> Subscribable {
+    /// How many of the messages that match this filter the client of a session may read at a QoS.
+    pub(super) fn coverage(
+        &self,
+        session: &mut Session,
+        filter: TopicFilter<'_>,
+        qos: QoS,
+    ) -> Subscribable {
         self.renew(session);
-        session.principal().rights().map_or(Subscribable::Whole, |rights| rights.coverage(filter))
+        let Some(rights) = session.principal().rights() else { return Subscribable::Whole };
+        let will_end = session.principal().grant().is_some_and(|grant| grant.outlasts_rights());
+        match rights.coverage(filter, qos as u8) {
+            // From then on each message has to be checked.
+            Subscribable::Whole if will_end => Subscribable::Partly,
+            readable => readable,
+        }
+    }
+
+    /// The rights that a token gave a client have ended, and its connection goes on.
+    pub(super) fn end_claims(&mut self, session: &mut Session) {
+        let spent = Some(Arc::new(Grant::spent()));
+        let principal = (**session.principal()).clone().with_grant(spent);
+        session.set_principal(self.endow(principal));
     }
 
     #[inline]
@@ -138,7 +194,7 @@ impl InForce {
         self.renew(session);
         match session.principal().rights() {
             Some(rights) => self.recent.permits(rights, topic),
-            None => Permits { read: true, write: true },
+            None => Permits::ALL,
         }
     }
 
@@ -155,8 +211,7 @@ impl InForce {
     #[cold]
     #[inline(never)]
     fn replace(&self, session: &mut Session) {
-        let principal = session.principal();
-        let rights = self.rights_of(principal.user_name(), principal.client_id());
+        let rights = self.rights_of(session.principal());
         session.set_rights(rights);
     }
 }
@@ -215,12 +270,8 @@ impl Recent {
 }
 
 impl Place {
-    const FREE: Place = Place {
-        rights: 0,
-        permits: Permits { read: false, write: false },
-        topic_len: 0,
-        topic: [0; TOPIC_BYTES_MAX],
-    };
+    const FREE: Place =
+        Place { rights: 0, permits: Permits::NONE, topic_len: 0, topic: [0; TOPIC_BYTES_MAX] };
 
     #[inline]
     fn is_of(&self, rights: u64, topic: &[u8]) -> bool {
@@ -258,10 +309,10 @@ mod tests {
         for _ in 0..2 {
             for topic in ["a", "a/b", "a/a long topic", &"a/".repeat(27), "b"] {
                 let is_granted = topic.starts_with('a');
-                let read = Permits { read: is_granted, write: false };
-                let write = Permits { read: false, write: is_granted };
-                assert_eq!(recent.permits(&anonymous, name(topic)), read, "{topic}");
-                assert_eq!(recent.permits(&ada, name(topic)), write, "{topic}");
+                let [read, write] = [&anonymous, &ada].map(|it| recent.permits(it, name(topic)));
+                let both = |permits: Permits| (permits.any(Ways::READ), permits.any(Ways::WRITE));
+                assert_eq!(both(read), (is_granted, false), "{topic}");
+                assert_eq!(both(write), (false, is_granted), "{topic}");
             }
         }
         let kept = recent.places.iter().filter(|place| place.rights != 0).count();
@@ -276,7 +327,7 @@ mod tests {
         for round in 0..3 {
             for nth in 0..5_000 {
                 let topic = format!("{nth}/x/{}", nth % 2);
-                let read = recent.permits(&rights, name(&topic)).read;
+                let read = recent.permits(&rights, name(&topic)).any(Ways::READ);
                 assert_eq!(read, nth % 2 == 1, "{round} {topic}");
             }
         }

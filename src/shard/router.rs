@@ -209,10 +209,12 @@ impl Router {
         let message = will.message.view();
         // The rules may have changed since its CONNECT.
         let payload = message.payload.as_slice();
-        let permitted = context.rights.judge_publish(session, message.topic);
-        if !topics::may_publish(session.principal(), message.topic, payload) || permitted.is_err() {
+        let way = (message.qos, message.retain);
+        let permitted = context.rights.judge_publish(session, message.topic, way).is_ok()
+            && !context.has_lost_token(session.principal());
+        if !topics::may_publish(session.principal(), message.topic, payload) || !permitted {
             context.counters.refused_publish += 1;
-            context.counters.denied_wills += u64::from(permitted.is_err());
+            context.counters.denied_wills += u64::from(!permitted);
             return;
         }
         let shared = shared_payload(message.payload.as_slice(), |payload| ports.share(payload));

@@ -184,6 +184,8 @@ counters! {
     ended_refused => "connections/ended/refused",
     /// Connections that an administrator has ended.
     ended_kicked => "connections/ended/kicked",
+    /// Connections ended because the token of their client had expired.
+    ended_token => "connections/ended/token-expired",
     /// Connections that ended because their clients were banned meanwhile.
     ended_banned => "connections/ended/banned",
     /// Connections closed because the broker stops.
@@ -224,9 +226,11 @@ counters! {
     refused_connect => "connections/refused/connect",
     /// Logins that failed because the client had not proven to be its user.
     logins_failed => "logins/failed",
+    /// Tokens that were refused, for whatever reason.
+    tokens_refused => "logins/tokens-refused",
     /// Logins that had to wait because earlier ones had failed.
     logins_delayed => "logins/delayed",
-    /// Passwords that a thread has begun to check.
+    /// Passwords and tokens that a thread has begun to check.
     checks_run => "logins/password-checks",
     /// Passwords that were not checked, because they had been proven lately.
     checks_remembered => "logins/remembered",
@@ -314,6 +318,7 @@ impl Counters {
             Cause::PartialOverflow => self.ended_partial_overflow += 1,
             Cause::PacketTimeout => self.ended_packet_timeout += 1,
             Cause::Stalled => self.ended_stalled += 1,
+            Cause::TokenEnded => self.ended_token += 1,
             Cause::Kicked => self.ended_kicked += 1,
             Cause::Banned => self.ended_banned += 1,
             Cause::ShuttingDown => self.ended_shutting_down += 1,
@@ -335,6 +340,10 @@ impl Counters {
             Reason::SessionOfAnother => self.refused_other_user += 1,
             Reason::TooManyFailures => self.refused_failures += 1,
             Reason::Banned => self.refused_banned += 1,
+            reason if reason.is_about_token() => {
+                self.tokens_refused += 1;
+                self.refused_authentication += 1;
+            }
             Reason::Anonymous | Reason::PasswordWrong | Reason::AuthenticationMethodUnknown => {
                 self.refused_authentication += 1;
             }

@@ -36,7 +36,8 @@ impl Shard {
                 return self.refuse(id, Malformed::TopicFilter, ports);
             };
             let session = self.sessions.of_connected_mut(subscriber);
-            let readable = self.context.rights.coverage(session, subscription.filter());
+            let rights = &self.context.rights;
+            let readable = rights.coverage(session, subscription.filter(), options.qos);
             let has_identifier = subscription_id != 0;
             let wanted = Wanted { subscription, options, has_identifier, readable };
             let outcome = match wanted.grant(self.connections.connected(id)) {

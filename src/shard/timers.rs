@@ -22,6 +22,8 @@ pub(super) enum Timer {
     Delay(ConnectionId),
     /// The client may have been silent for too long.
     KeepAlive(ConnectionId),
+    /// The token of the client may have expired.
+    Token(ConnectionId),
     /// The session of an absent client may end, or its Will be due.
     Absence(SubscriberId),
     /// A CONNECT may have waited long enough for a place for its session.
@@ -148,6 +150,7 @@ impl Shard {
             Timer::Check(connection) => self.look_at_check(connection),
             Timer::Delay(connection) => self.connections.note_delay_over(connection),
             Timer::KeepAlive(connection) => self.look_at_keep_alive(connection, ports),
+            Timer::Token(connection) => self.look_at_token(connection, ports),
             Timer::Place(connection) => self.connections.note_place(connection),
             Timer::Absence(subscriber) => self.look_at_absence(subscriber, ports),
             Timer::Patience(subscriber) => {
@@ -231,6 +234,30 @@ impl Shard {
             Some(until) if until <= self.context.now => self.end(id, Cause::KeepAlive, ports),
             Some(until) => self.watch_silence(id, until),
             None => {}
+        }
+    }
+
+    /// Sets a reminder for the end of a client's token, if that means anything.
+    pub(super) fn watch_token(&mut self, id: ConnectionId) {
+        let principal = self.connections.connected(id).principal();
+        let Some(ends_at) = principal.grant().and_then(|grant| grant.ends_at) else { return };
+        let due = self.context.settings.wall_clock.moment_of(ends_at);
+        self.context.timers.set(Timers::before(self.context.now, due), Timer::Token(id));
+    }
+
+    /// Ends the connection of a client whose token has expired, or the rights that the token gave.
+    fn look_at_token(&mut self, id: ConnectionId, ports: &mut impl Ports) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let Some(grant) = connection.principal().grant() else { return };
+        if !grant.has_ended(self.context.wall_now()) {
+            return self.watch_token(id);
+        }
+        if grant.ends_connection {
+            return self.end(id, Cause::TokenEnded, ports);
+        }
+        if let Some(subscriber) = connection.subscriber() {
+            let session = self.sessions.of_connected_mut(subscriber);
+            self.context.rights.end_claims(session);
         }
     }
 

@@ -46,6 +46,11 @@ fn frames() {
 }
 
 #[test]
+fn tokens() {
+    replay("jwt");
+}
+
+#[test]
 fn packets() {
     replay("packet");
 }

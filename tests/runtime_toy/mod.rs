@@ -38,7 +38,7 @@ use ringmq::{
     runtime::{Fault, IoMode, RuntimeConfig, Started, run},
     shard::{
         letter::{Letter, LetterBatch},
-        ports::{Arrival, Brain, Closing, End, Payer, Ports},
+        ports::{Arrival, Brain, Closing, End, Finding, Payer, Ports},
         rules::Rules,
     },
     transport::{Listener, websocket::HandshakePolicy},
@@ -77,7 +77,7 @@ impl Toy {
         while ports.can_verify()
             && let Some(id) = self.unverified.pop_front()
         {
-            ports.verify(id, Box::new(|| true));
+            ports.verify(id, Box::new(|| Finding::Right));
         }
     }
 
@@ -277,11 +277,11 @@ impl Brain for Toy {
         &mut self,
         _: Moment,
         id: ConnectionId,
-        passed: bool,
+        finding: Finding,
         ports: &mut impl Ports,
     ) {
         self.verify(ports);
-        ports.send(id, if passed { b"passed\n" } else { b"failed\n" });
+        ports.send(id, if finding == Finding::Right { b"passed\n" } else { b"failed\n" });
         ports.resume(id);
     }
 

@@ -11,7 +11,7 @@ use ringmq::{
     access::{Accounts, Failures},
     base::{
         hash::Seed,
-        ids::{ConnectionId, ShardId},
+        ids::ShardId,
         shared_count::SharedCount,
         time::{Moment, Span},
     },
@@ -418,9 +418,9 @@ impl Broker {
     }
 
     pub(crate) fn tell_verdict(&mut self, shard: usize, which: usize) -> Verdict {
-        let (id, passed): (ConnectionId, bool) = self.places[shard].verdicts.swap_remove(which);
+        let (id, finding) = self.places[shard].verdicts.swap_remove(which);
         self.call(shard, Event::Verdict, |brain, now, ports| {
-            brain.handle_verdict(now, id, passed, ports);
+            brain.handle_verdict(now, id, finding, ports);
             0
         })?;
         Ok(())

@@ -8,7 +8,7 @@ use ringmq::{
     },
     shard::{
         letter::LetterBatch,
-        ports::{Backlog, Closing, Load, Ports, Secret, Verification},
+        ports::{Backlog, Closing, Finding, Load, Ports, Secret, Verification},
     },
     storage::RecordBatch,
 };
@@ -25,7 +25,7 @@ pub(crate) struct Place {
     slots: Vec<(u32, Option<usize>)>,
     free: Vec<u32>,
     pub(crate) letters: Vec<LetterBatch>,
-    pub(crate) verdicts: Vec<(ConnectionId, bool)>,
+    pub(crate) verdicts: Vec<(ConnectionId, Finding)>,
     pub(crate) random: Random,
     /// The records of the latest calls, and how many batches of them were posted.
     pub(crate) records: RecordBatch,

@@ -14,6 +14,8 @@ mod expiring;
 mod fairness;
 mod guessing;
 mod hazards;
+#[path = "../support/jwt.rs"]
+mod jwt;
 mod limits;
 mod log;
 mod logging;
@@ -40,6 +42,7 @@ mod store_full;
 mod story;
 mod subscribing;
 mod surviving;
+mod tokens;
 mod wills;
 mod world;
 

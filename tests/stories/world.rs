@@ -29,8 +29,8 @@ use ringmq::{
         memory::MemoryBudget,
         offer::Offer,
         ports::{
-            Arrival, Backlog, Brain, Closing, End, HeldByRuntime, Load, Ports, Secret, Undelivered,
-            Verification,
+            Arrival, Backlog, Brain, Closing, End, Finding, HeldByRuntime, Load, Ports, Secret,
+            Undelivered, Verification,
         },
         referral::Referral,
         restore::Restoration,
@@ -52,7 +52,7 @@ pub(crate) struct Surroundings {
     next_slot: u32,
     held_for_connections: usize,
     letters: Vec<LetterBatch>,
-    verdicts: Vec<(ConnectionId, bool)>,
+    verdicts: Vec<(ConnectionId, Finding)>,
     /// Password checks that the threads work on, and how many they take.
     open_checks: usize,
     open_checks_max: usize,
@@ -249,7 +249,7 @@ impl Drop for World {
 }
 
 /// When worlds begin, by both clocks.
-const START: Moment = Moment::from_nanos(1_000_000_000);
+pub(crate) const START: Moment = Moment::from_nanos(1_000_000_000);
 /// How long Wills wait after a restart.
 pub(crate) const WILL_GRACE: Span = Span::from_secs(2);
 /// How every secret ends in base64: a number that was drawn to choose by does not.
@@ -801,11 +801,12 @@ impl World {
             return false;
         }
         let verdicts = std::mem::take(&mut self.around[shard].verdicts);
-        for (id, passed) in &verdicts {
+        let is_any = !verdicts.is_empty();
+        for (id, finding) in verdicts {
             self.around[shard].open_checks -= 1;
-            self.shards[shard].handle_verdict(self.now, *id, *passed, &mut self.around[shard]);
+            self.shards[shard].handle_verdict(self.now, id, finding, &mut self.around[shard]);
         }
-        !verdicts.is_empty()
+        is_any
     }
 
     fn post(&mut self, shard: usize) -> bool {

@@ -4,7 +4,7 @@
 //! one that no rule has. So a few names stand for all.
 
 use super::{
-    Marks, Tree,
+    Marks, Tree, Ways,
     tree::{NodeId, split},
 };
 use crate::{access::topics::Subscribable, topic::TopicFilter};
@@ -16,6 +16,8 @@ const STEPS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Exploration<'a> {
     trees: Vec<&'a Tree>,
+    /// How the names would be read.
+    way: Ways,
     has_denial: bool,
     steps: usize,
     found_readable: bool,
@@ -37,11 +39,11 @@ struct Beginning {
 }
 
 impl<'a> Exploration<'a> {
-    pub(super) fn new(trees: impl Iterator<Item = &'a Tree>) -> Exploration<'a> {
+    pub(super) fn new(trees: impl Iterator<Item = &'a Tree>, way: Ways) -> Exploration<'a> {
         let trees: Vec<&Tree> = trees.collect();
-        let has_denial = trees.iter().any(|tree| tree.all().has_denial());
+        let has_denial = trees.iter().any(|tree| tree.has_denial());
         let (steps, found_readable, found_unreadable) = (STEPS_MAX, false, false);
-        Exploration { trees, has_denial, steps, found_readable, found_unreadable }
+        Exploration { trees, way, has_denial, steps, found_readable, found_unreadable }
     }
 
     pub(super) fn of(mut self, filter: TopicFilter<'_>) -> Subscribable {
@@ -85,7 +87,7 @@ impl<'a> Exploration<'a> {
         }
         self.judge_end(beginning);
         let is_settled = beginning.levels > 0 && beginning.places.is_empty();
-        if is_settled || (!self.has_denial && self.marks_below(beginning).may_read()) {
+        if is_settled || (!self.has_denial && self.may_read(self.marks_below(beginning))) {
             // All longer names are judged alike.
             return self.judge(self.marks_below(beginning));
         }
@@ -139,9 +141,16 @@ impl<'a> Exploration<'a> {
     }
 
     fn judge(&mut self, marks: Marks) {
-        let found =
-            if marks.may_read() { &mut self.found_readable } else { &mut self.found_unreadable };
+        let found = if self.may_read(marks) {
+            &mut self.found_readable
+        } else {
+            &mut self.found_unreadable
+        };
         *found = true;
+    }
+
+    fn may_read(&self, marks: Marks) -> bool {
+        marks.granted().has_any(self.way)
     }
 
     fn is_over(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Rights by topic: mosquitto's `acl_file`, compiled.
+//! Rights by topic: mosquitto's `acl_file`, compiled, and the rules that a client brings along.
 //!
 //! A file is compiled once, for each user that it names. What depends on the Client Identifier is
 //! compiled when a client connects. Knows neither packets nor sessions.
@@ -6,6 +6,7 @@
 //! The order of judgement is mosquitto's. A denial of the user comes first, then a grant of the
 //! user, then a denial by a pattern, then a grant by a pattern. What no rule grants is denied.
 
+mod claim;
 mod coverage;
 mod parse;
 mod rights;
@@ -23,8 +24,10 @@ use std::{
     },
 };
 
+pub use self::claim::{ClaimProblem, ClaimedRules};
 pub use self::parse::{AclFileError, AclProblem};
 pub use self::rights::{Permits, Rights};
+pub use self::tree::Ways;
 use self::{
     parse::{Rule, Rules},
     tree::{Marks, Tree, TreeBuilder},
@@ -107,6 +110,12 @@ impl Acl {
             rule.add_for(user_name, client_id, &mut tree);
         }
         Arc::new(Rights::new(self.number, common.common(), Some(tree.build())))
+    }
+
+    /// The same, not shared with anyone.
+    fn rights_apart(&self, user_name: Option<&str>, client_id: &str) -> Rights {
+        let rights = self.rights_of(user_name, client_id);
+        Arc::try_unwrap(rights).unwrap_or_else(|shared| shared.again())
     }
 
     /// The rights that do not depend on the Client Identifier.

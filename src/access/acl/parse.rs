@@ -61,7 +61,7 @@ pub enum AclProblem {
 }
 
 /// Levels of a Topic Filter in the file, as in mosquitto.
-const LEVELS_MAX: usize = 200;
+pub(super) const LEVELS_MAX: usize = 200;
 
 /// One line that says something.
 enum Line<'a> {

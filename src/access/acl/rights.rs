@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Marks, Tree, coverage::Exploration, next_number};
+use super::{Marks, Tree, Ways, coverage::Exploration, next_number};
 use crate::{
     access::topics::Subscribable,
     topic::{TopicFilter, TopicName},
@@ -13,6 +13,8 @@ use crate::{
 pub struct Rights {
     number: u64,
     acl: u64,
+    /// The rules of its token, which come before all others.
+    claimed: Option<Tree>,
     /// The rules that do not depend on the Client Identifier.
     common: Arc<Tree>,
     /// The patterns with its Client Identifier in their places.
@@ -21,14 +23,36 @@ pub struct Rights {
 
 /// What a client may do with one topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Permits {
-    pub read: bool,
-    pub write: bool,
+pub struct Permits(Ways);
+
+impl Permits {
+    pub const ALL: Permits = Permits(Ways::ALL);
+    pub const NONE: Permits = Permits(Ways::NONE);
+
+    /// Whether the client may do any of this.
+    #[inline]
+    pub fn any(self, of: Ways) -> bool {
+        self.0.has_any(of)
+    }
 }
 
 impl Rights {
     pub(super) fn new(acl: u64, common: Arc<Tree>, bound: Option<Tree>) -> Rights {
-        Rights { number: next_number(), acl, common, bound }
+        Rights { number: next_number(), acl, claimed: None, common, bound }
+    }
+
+    /// Those of a token, and after them those that an [`Acl`](super::Acl) with this number gives.
+    pub(super) fn claimed(claimed: Tree, acl: u64, others: Option<Rights>) -> Rights {
+        let (common, bound) = match others {
+            Some(others) => (others.common, others.bound),
+            None => (Arc::default(), None),
+        };
+        Rights { number: next_number(), acl, claimed: Some(claimed), common, bound }
+    }
+
+    /// The same once more. Only those of clients whose patterns are bound are not shared.
+    pub(super) fn again(&self) -> Rights {
+        Rights::new(self.acl, self.common(), None)
     }
 
     /// A number that no other rights have or have had.
@@ -37,7 +61,7 @@ impl Rights {
         self.number
     }
 
-    /// The number of the [`Acl`](super::Acl) that has given them.
+    /// The number of the [`Acl`](super::Acl) that has given them; 0 if there was none.
     #[inline]
     pub fn acl(&self) -> u64 {
         self.acl
@@ -45,25 +69,27 @@ impl Rights {
 
     /// Whether both give the same rights.
     pub fn are_same_as(&self, other: &Rights) -> bool {
-        self.common == other.common && self.bound == other.bound
+        self.claimed == other.claimed && self.common == other.common && self.bound == other.bound
     }
 
     /// What the client may do with this topic.
     pub fn permits(&self, topic: TopicName<'_>) -> Permits {
-        let common = self.common.find(topic);
-        let bound = self.bound.as_ref().map_or(Marks::NONE, |tree| tree.find(topic));
-        let marks = common.join(bound);
-        Permits { read: marks.may_read(), write: marks.may_write() }
+        let marks = self.trees().fold(Marks::NONE, |marks, tree| marks.join(tree.find(topic)));
+        Permits(marks.granted())
     }
 
-    /// How many of the messages that match a Topic Filter the client may read. Some, if that takes
-    /// too long to find out.
-    pub fn coverage(&self, filter: TopicFilter<'_>) -> Subscribable {
-        let trees = [Some(&*self.common), self.bound.as_ref()];
-        Exploration::new(trees.into_iter().flatten()).of(filter)
+    /// How many of the messages that match a Topic Filter the client may read at this QoS. Some, if
+    /// that takes too long to find out.
+    pub fn coverage(&self, filter: TopicFilter<'_>, qos: u8) -> Subscribable {
+        Exploration::new(self.trees(), Ways::read(qos)).of(filter)
     }
 
     pub(super) fn common(&self) -> Arc<Tree> {
         Arc::clone(&self.common)
+    }
+
+    fn trees(&self) -> impl Iterator<Item = &Tree> {
+        let trees = [self.claimed.as_ref(), Some(&*self.common), self.bound.as_ref()];
+        trees.into_iter().flatten()
     }
 }

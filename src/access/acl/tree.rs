@@ -5,53 +5,120 @@ use std::collections::BTreeMap;
 use super::parse::Access;
 use crate::topic::TopicName;
 
-/// What the rules that match a name say, joined: six bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Marks(u8);
+/// What the rules that match a name say, joined: for each way of access, the rank of the first rule
+/// that speaks about it.
+///
+/// An odd rank grants and an even one denies. A lower rank comes first. So joining is taking the
+/// minimum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Marks([Rank; WAYS]);
 
-/// The bits of a user's own rules. Those of patterns are three places higher.
-const READ: u8 = 1;
-const WRITE: u8 = 2;
-const DENY: u8 = 4;
-const PATTERN: u32 = 3;
+pub(super) type Rank = u16;
+
+/// A way of access: reading at each QoS, then writing at each QoS without and with RETAIN.
+pub(super) const WAYS: usize = 9;
+
+/// The rank of what no rule speaks about: it is denied.
+const SILENT: Rank = Rank::MAX - 1;
+/// Where the ranks of a file begin. Those of the rules in a token are lower.
+const FILE: Rank = 0xFF00;
+/// How many ranks a pattern is behind a user's own rules.
+const PATTERN: Rank = 2;
 
 impl Marks {
-    pub(super) const NONE: Marks = Marks(0);
+    pub(super) const NONE: Marks = Marks([SILENT; WAYS]);
 
     pub(super) fn own(access: Access) -> Marks {
-        Marks(match access {
-            Access::Read => READ,
-            Access::Write => WRITE,
-            Access::ReadWrite => READ | WRITE,
-            Access::Deny => DENY,
-        })
+        Marks::of_file(access, FILE)
     }
 
     pub(super) fn pattern(access: Access) -> Marks {
-        Marks(Marks::own(access).0 << PATTERN)
+        Marks::of_file(access, FILE + PATTERN)
+    }
+
+    /// Denials come before grants.
+    fn of_file(access: Access, denial: Rank) -> Marks {
+        match access {
+            Access::Read => Marks::of(Ways::READ, denial + 1),
+            Access::Write => Marks::of(Ways::WRITE, denial + 1),
+            Access::ReadWrite => Marks::of(Ways::ALL, denial + 1),
+            Access::Deny => Marks::of(Ways::ALL, denial),
+        }
+    }
+
+    /// One of several rules in their order, the first of which is number 0.
+    pub(super) fn nth(number: usize, ways: Ways, grants: bool) -> Marks {
+        let rank = 2 * number + usize::from(grants);
+        let rank = Rank::try_from(rank).ok().filter(|&rank| rank < FILE);
+        Marks::of(ways, rank.expect("a token has few rules"))
+    }
+
+    fn of(ways: Ways, rank: Rank) -> Marks {
+        let mut marks = Marks::NONE;
+        for (way, mark) in marks.0.iter_mut().enumerate() {
+            if ways.0 & 1 << way != 0 {
+                *mark = rank;
+            }
+        }
+        marks
     }
 
     #[inline]
     #[must_use]
     pub(super) fn join(self, other: Marks) -> Marks {
-        Marks(self.0 | other.0)
+        let mut joined = self;
+        for (mark, other) in joined.0.iter_mut().zip(other.0) {
+            *mark = (*mark).min(other);
+        }
+        joined
     }
 
-    pub(super) fn may_read(self) -> bool {
-        self.grants(READ)
+    /// All that is granted.
+    pub(super) fn granted(self) -> Ways {
+        let bit = |(way, rank): (usize, Rank)| (rank & 1) << way;
+        Ways(self.0.into_iter().enumerate().map(bit).sum())
     }
 
-    pub(super) fn may_write(self) -> bool {
-        self.grants(WRITE)
+    fn has_denial(self) -> bool {
+        self.0.iter().any(|&rank| rank & 1 == 0 && rank != SILENT)
+    }
+}
+
+/// Some ways of access, a bit for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ways(u16);
+
+/// How many QoS there are.
+const QOS: usize = 3;
+
+impl Ways {
+    pub const NONE: Ways = Ways(0);
+    pub const READ: Ways = Ways(0b111);
+    pub const WRITE: Ways = Ways(0b111_111_000);
+    pub const ALL: Ways = Ways(0b111_111_111);
+
+    /// Reading at this QoS.
+    #[inline]
+    pub fn read(qos: u8) -> Ways {
+        Ways(1 << qos)
     }
 
-    pub(super) fn has_denial(self) -> bool {
-        self.0 & (DENY | DENY << PATTERN) != 0
+    /// Writing at this QoS, with RETAIN or without.
+    #[inline]
+    pub fn write(qos: u8, retain: bool) -> Ways {
+        Ways(1 << (QOS + usize::from(qos) + QOS * usize::from(retain)))
     }
 
-    fn grants(self, access: u8) -> bool {
-        let (own, pattern) = (self.0, self.0 >> PATTERN);
-        own & DENY == 0 && (own & access != 0 || pattern & DENY == 0 && pattern & access != 0)
+    #[inline]
+    #[must_use]
+    pub fn and(self, other: Ways) -> Ways {
+        Ways(self.0 | other.0)
+    }
+
+    /// Whether any of these ways is among them.
+    #[inline]
+    pub fn has_any(self, of: Ways) -> bool {
+        self.0 & of.0 != 0
     }
 }
 
@@ -61,9 +128,21 @@ pub(super) struct Tree {
     nodes: Box<[Node]>,
     /// The edges of one node stand together, sorted by their text.
     edges: Box<[Edge]>,
-    /// All marks of all rules.
-    all: Marks,
+    /// All that its nodes say, each once.
+    marks: Box<[Marks]>,
+    /// Some rule denies.
+    has_denial: bool,
 }
+
+/// Without any rule.
+impl Default for Tree {
+    fn default() -> Tree {
+        TreeBuilder::default().build()
+    }
+}
+
+/// A place among the marks of a [`Tree`], counted from one; 0 is that no rule says anything.
+type MarksId = u16;
 
 /// A place in a [`Tree`].
 pub(super) type NodeId = u32;
@@ -71,9 +150,9 @@ pub(super) type NodeId = u32;
 #[derive(Debug, PartialEq, Eq)]
 struct Node {
     /// What rules say that end here.
-    here: Marks,
+    here: MarksId,
     /// What rules say that end with `#` below this level. They match this level, too.
-    below: Marks,
+    below: MarksId,
     /// The node after `+`; 0 if there is none.
     plus: NodeId,
     /// The first of its edges, and how many there are.
@@ -115,12 +194,17 @@ impl Tree {
     /// What rules say about a name that ends at this node.
     pub(super) fn at_end(&self, at: NodeId) -> Marks {
         let node = self.node(at);
-        node.here.join(node.below)
+        self.marks(node.here).join(self.marks(node.below))
     }
 
     /// What rules say about all names that go on from this node, and about one that ends here.
     pub(super) fn below(&self, at: NodeId) -> Marks {
-        self.node(at).below
+        self.marks(self.node(at).below)
+    }
+
+    fn marks(&self, id: MarksId) -> Marks {
+        let place = usize::from(id).checked_sub(1);
+        place.map_or(Marks::NONE, |place| self.marks[place])
     }
 
     pub(super) fn plus(&self, at: NodeId) -> Option<NodeId> {
@@ -138,9 +222,9 @@ impl Tree {
         self.edges_of(at).iter().map(|edge| &*edge.level)
     }
 
-    /// All marks of all rules.
-    pub(super) fn all(&self) -> Marks {
-        self.all
+    /// Whether some rule denies.
+    pub(super) fn has_denial(&self) -> bool {
+        self.has_denial
     }
 
     fn edges_of(&self, at: NodeId) -> &[Edge] {
@@ -157,10 +241,10 @@ impl Tree {
 #[derive(Debug, Default)]
 pub(super) struct TreeBuilder {
     root: Draft,
-    all: Marks,
+    has_denial: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Draft {
     here: Marks,
     below: Marks,
@@ -168,10 +252,17 @@ struct Draft {
     levels: BTreeMap<Box<str>, Draft>,
 }
 
+impl Default for Draft {
+    fn default() -> Draft {
+        let (here, below) = (Marks::NONE, Marks::NONE);
+        Draft { here, below, plus: None, levels: BTreeMap::new() }
+    }
+}
+
 impl TreeBuilder {
     /// Adds a rule with a valid Topic Filter.
     pub(super) fn add(&mut self, filter: &str, marks: Marks) {
-        self.all = self.all.join(marks);
+        self.has_denial |= marks.has_denial();
         let mut draft = &mut self.root;
         for level in filter.split('/') {
             draft = match level {
@@ -187,31 +278,51 @@ impl TreeBuilder {
     }
 
     pub(super) fn build(self) -> Tree {
-        let (mut nodes, mut edges) = (Vec::new(), Vec::new());
-        self.root.lay_out(&mut nodes, &mut edges);
-        Tree { nodes: nodes.into(), edges: edges.into(), all: self.all }
+        let mut plan = Plan::default();
+        self.root.lay_out(&mut plan);
+        let Plan { nodes, edges, marks, .. } = plan;
+        let (nodes, edges, marks) = (nodes.into(), edges.into(), marks.into());
+        Tree { nodes, edges, marks, has_denial: self.has_denial }
+    }
+}
+
+/// A tree that is being laid out.
+#[derive(Debug, Default)]
+struct Plan {
+    nodes: Vec<Node>,
+    edges: Vec<Edge>,
+    marks: Vec<Marks>,
+    /// Where marks are among these.
+    known: BTreeMap<Marks, MarksId>,
+}
+
+impl Plan {
+    fn id_of(&mut self, marks: Marks) -> MarksId {
+        if marks == Marks::NONE {
+            return 0;
+        }
+        *self.known.entry(marks).or_insert_with(|| {
+            self.marks.push(marks);
+            MarksId::try_from(self.marks.len()).expect("rules say few different things")
+        })
     }
 }
 
 impl Draft {
     /// Adds the node and all below it. Returns its place.
-    fn lay_out(self, nodes: &mut Vec<Node>, edges: &mut Vec<Edge>) -> NodeId {
-        let at = nodes.len();
-        let first = edges.len();
+    fn lay_out(self, plan: &mut Plan) -> NodeId {
+        let (at, first) = (plan.nodes.len(), plan.edges.len());
         let count = self.levels.len();
-        nodes.push(Node {
-            here: self.here,
-            below: self.below,
-            plus: 0,
-            edges: (number(first), number(count)),
-        });
+        let (here, below) = (plan.id_of(self.here), plan.id_of(self.below));
+        let edges = (number(first), number(count));
+        plan.nodes.push(Node { here, below, plus: 0, edges });
         let (levels, drafts): (Vec<_>, Vec<_>) = self.levels.into_iter().unzip();
-        edges.extend(levels.into_iter().map(|level| Edge { level, node: 0 }));
+        plan.edges.extend(levels.into_iter().map(|level| Edge { level, node: 0 }));
         for (nth, draft) in drafts.into_iter().enumerate() {
-            edges[first + nth].node = draft.lay_out(nodes, edges);
+            plan.edges[first + nth].node = draft.lay_out(plan);
         }
         if let Some(draft) = self.plus {
-            nodes[at].plus = draft.lay_out(nodes, edges);
+            plan.nodes[at].plus = draft.lay_out(plan);
         }
         number(at)
     }

@@ -79,15 +79,15 @@ fn a_password_is_checked_before_the_client_is_let_in() {
     let step = begin(&mut context, &mut connection, Some("alice"), password, &mut ports);
     let Step::Wait(connect, None) = step else { panic!("{step:?}") };
     assert_eq!(connection.stage(), Stage::Waiting);
-    let let_in = conclude_check(&connection, connect, Verdict::Passed, &mut context);
+    let let_in = conclude_check(&mut connection, connect, Verdict::Passed, &mut context);
     let Step::LetIn(connect, proof) = let_in else { panic!("{let_in:?}") };
     assert_eq!(proof.user_name.as_deref(), Some("alice"));
-    let wrong = conclude_check(&connection, connect, Verdict::Wrong, &mut context);
+    let wrong = conclude_check(&mut connection, connect, Verdict::Wrong, &mut context);
     let Step::Refuse(connect, Reason::PasswordWrong) = wrong else { panic!("{wrong:?}") };
-    let busy = conclude_check(&connection, connect, Verdict::Busy, &mut context);
+    let busy = conclude_check(&mut connection, connect, Verdict::Busy, &mut context);
     let Step::Refuse(connect, Reason::PasswordChecksFull) = busy else { panic!("{busy:?}") };
     assert!(matches!(
-        conclude_check(&connection, connect, Verdict::Gone, &mut context),
+        conclude_check(&mut connection, connect, Verdict::Gone, &mut context),
         Step::Leave
     ));
 }

@@ -42,7 +42,7 @@ fn due(owed: &mut Owed, debts: [&mut Debt; 2]) -> Vec<(ConnectionId, String)> {
             Some((Answer::Packets(packets), _)) => String::from_utf8(packets).unwrap(),
             Some((Answer::Connect(_), verdict)) => format!("connect {verdict:?}"),
             Some((Answer::Enter(_), _)) => "enter".to_owned(),
-            Some((Answer::Refusal(_), _)) => "refusal".to_owned(),
+            Some((Answer::Refusal(..), _)) => "refusal".to_owned(),
             Some((Answer::Failure, _)) => "failure".to_owned(),
             None => continue,
         };

@@ -3,6 +3,7 @@
 mod acl;
 mod config;
 mod frame;
+mod jwt;
 #[path = "../../support/matching.rs"]
 mod matching;
 mod packet;
@@ -19,10 +20,11 @@ mod wheel;
 /// A check of one input.
 type Check = fn(&[u8]);
 
-pub(crate) const ALL: [(&str, Check); 10] = [
+pub(crate) const ALL: [(&str, Check); 11] = [
     ("acl", acl::check),
     ("config", config::check),
     ("frame", frame::check),
+    ("jwt", jwt::check),
     ("packet", packet::check),
     ("proxy", proxy::check),
     ("topic", topic::check),

@@ -64,6 +64,7 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
     let control = control::open_own_socket(control, config);
     let book = control::bans(config, wall_clock)?;
     let bans = book.bans();
+    let traces = control::traces(config, wall_clock);
     let seed = begun.as_ref().map_or_else(|| Seed::new(new_seed), |begun| begun.seed);
     let template = Settings {
         shard: ShardId::FIRST,
@@ -96,7 +97,8 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
         tell_of_idle_flags(config, io);
         // The broker runs even if the banner cannot be written.
         drop(announce(config, started, &listeners));
-        running = control.and_then(|control| control::start(control, started, helm, book));
+        running =
+            control.and_then(|control| control::start(control, started, helm, (book, traces)));
         watchdog = Watchdog::start(started.shards.clone());
         service::ready(&format!("listening on {}", listeners.join(", ")));
     };

@@ -104,8 +104,17 @@ const CAPTIVE: &[(&str, &[&str])] = &[
     ("hyper_util", &["src/control/"]),
     ("tokio", &["src/control/"]),
     ("serde", &["src/control/"]),
-    ("serde_json", &["src/control/", "src/commands/remote.rs", "src/access/jwt/"]),
     ("jsonwebtoken", &["src/access/jwt/"]),
+    (
+        "serde_json",
+        &[
+            "src/access/jwt/",
+            "src/control/",
+            "src/commands/remote.rs",
+            "src/commands/top.rs",
+            "src/commands/trace.rs",
+        ],
+    ),
     ("anyhow", &["src/config/", "src/server", "src/main.rs", "src/commands/"]),
 ];
 

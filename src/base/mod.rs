@@ -12,4 +12,5 @@ pub mod shared_count;
 pub mod slab;
 pub mod text;
 pub mod time;
+pub mod utc;
 pub mod wheel;

@@ -9,6 +9,7 @@ mod place;
 mod prompt;
 mod remote;
 mod top;
+mod trace;
 mod users;
 mod users_file;
 

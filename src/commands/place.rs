@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
     time::Duration,
@@ -41,6 +41,28 @@ fn find(sockets: [Address; 2], last: Address) -> Result<Address> {
 
 /// Sends a request by its line, such as `GET /metrics`, and returns the whole answer.
 pub(super) fn send(place: &Address, line: &str, token: Option<&str>, body: &str) -> Result<String> {
+    let mut stream = begin(place, line, (token, body), PATIENCE)?;
+    let mut answer = String::new();
+    stream.0.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Sends a request whose answer goes on, and returns its lines as they come.
+pub(super) fn follow(
+    place: &Address,
+    line: &str,
+    token: Option<&str>,
+) -> Result<impl Iterator<Item = io::Result<String>> + use<>> {
+    let stream = begin(place, line, (token, ""), LONG_PATIENCE)?;
+    Ok(BufReader::new(stream.0).lines())
+}
+
+fn begin(
+    place: &Address,
+    line: &str,
+    (token, body): (Option<&str>, &str),
+    patience: Duration,
+) -> Result<Stream> {
     let host = place.ip().map_or_else(|| "localhost".to_owned(), |address| address.to_string());
     let mut head = format!("{line} HTTP/1.0\r\nHost: {host}\r\n");
     if let Some(token) = token {
@@ -49,11 +71,9 @@ pub(super) fn send(place: &Address, line: &str, token: Option<&str>, body: &str)
     if !body.is_empty() {
         write!(head, "Content-Length: {}\r\n", body.len())?;
     }
-    let mut stream = Stream::open(place)?;
+    let mut stream = Stream::open_for(place, patience)?;
     stream.0.write_all(format!("{head}\r\n{body}").as_bytes())?;
-    let mut answer = String::new();
-    stream.0.read_to_string(&mut answer)?;
-    Ok(answer)
+    Ok(stream)
 }
 
 trait ReadWrite: Read + Write {}
@@ -65,15 +85,19 @@ struct Stream(Box<dyn ReadWrite>);
 
 impl Stream {
     fn open(place: &Address) -> io::Result<Stream> {
+        Stream::open_for(place, PATIENCE)
+    }
+
+    fn open_for(place: &Address, patience: Duration) -> io::Result<Stream> {
         Ok(match place {
             Address::Ip(address) => {
                 let stream = TcpStream::connect_timeout(address, PATIENCE)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(patience))?;
                 Stream(Box::new(stream))
             }
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(patience))?;
                 Stream(Box::new(stream))
             }
         })
@@ -81,3 +105,5 @@ impl Stream {
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// More than the time between two signs of life of an answer that goes on.
+const LONG_PATIENCE: Duration = Duration::from_mins(1);

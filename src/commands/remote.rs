@@ -4,18 +4,23 @@ use std::{
     fmt::Write as _,
     fs,
     io::{IsTerminal, Write},
+    ops::ControlFlow,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
-use super::{place, top::top};
-use crate::config::{Remote, RemoteOrder, Whom};
+use super::{place, top::top, trace::trace};
+use crate::{
+    config::{Remote, RemoteOrder, Whom},
+    transport::Address,
+};
 
 /// Does it, and writes what comes of it.
 pub fn ask_remote(order: &RemoteOrder, out: &mut (impl Write + IsTerminal)) -> Result<()> {
     let text = match order {
         RemoteOrder::Top(order) => return top(order, out),
+        RemoteOrder::Trace(order) => return trace(order, out),
         RemoteOrder::Status(remote) => status(remote)?,
         RemoteOrder::Clients { remote, prefix } => clients(remote, prefix)?,
         RemoteOrder::Ban { remote, whom, seconds, reason } => {
@@ -145,11 +150,16 @@ pub(super) fn request(remote: &Remote, method: &str, path: &str) -> Result<Strin
     request_with(remote, method, path, "")
 }
 
-fn request_with(remote: &Remote, method: &str, path: &str, body: &str) -> Result<String> {
+pub(super) fn request_with(
+    remote: &Remote,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<String> {
     let token = token(remote)?;
     let place = place::of(remote)?;
-    let answer = place::send(&place, &format!("{method} {path}"), token.as_deref(), body)
-        .with_context(|| format!("no broker answers HTTP at {place} (--at)"))?;
+    let answer = place::send(&place, &format!("{method} {path}"), token.as_deref(), body);
+    let answer = answer.with_context(|| silent(&place))?;
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status.starts_with('2') {
@@ -157,6 +167,27 @@ fn request_with(remote: &Remote, method: &str, path: &str, body: &str) -> Result
     }
     let problem: Value = serde_json::from_str(body).unwrap_or_default();
     Err(anyhow!("{}", problem["detail"].as_str().unwrap_or(status).to_owned()))
+}
+
+/// Reads an answer that goes on line by line, until the broker or `take` ends it.
+pub(super) fn follow(
+    remote: &Remote,
+    path: &str,
+    mut take: impl FnMut(&str) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let token = token(remote)?;
+    let place = place::of(remote)?;
+    let lines = place::follow(&place, &format!("GET {path}"), token.as_deref());
+    for line in lines.with_context(|| silent(&place))? {
+        if take(&line?)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn silent(place: &Address) -> String {
+    format!("no broker answers HTTP at {place} (--at)")
 }
 
 /// The first token of an admin, or else the first one.

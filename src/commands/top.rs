@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::Value;
 
 use super::remote::request;
 use crate::{
@@ -27,7 +28,8 @@ pub(super) fn top(order: &Top, out: &mut (impl Write + IsTerminal)) -> Result<()
     loop {
         let _ = nothing.recv_timeout(pause);
         let after = Reading::take(&order.remote)?;
-        let frame = frame(&before.figures, &after.figures, after.at.since(before.at));
+        let mut frame = frame(&before.figures, &after.figures, after.at.since(before.at));
+        frame.push_str(&slowest(&after.slowest));
         out.write_all(if clears { CLEAR } else { b"" })?;
         out.write_all(frame.as_bytes())?;
         out.flush()?;
@@ -42,12 +44,16 @@ pub(super) fn top(order: &Top, out: &mut (impl Write + IsTerminal)) -> Result<()
 struct Reading {
     at: Moment,
     figures: Figures,
+    slowest: Value,
 }
 
 impl Reading {
     fn take(remote: &Remote) -> Result<Reading> {
         let metrics = request(remote, "GET", "/metrics")?;
-        Ok(Reading { at: runtime::now(), figures: Figures::of(&metrics) })
+        let (at, figures) = (runtime::now(), Figures::of(&metrics));
+        let path = format!("/api/v1/slow-subscribers?limit={SLOWEST_SHOWN}");
+        let slowest = serde_json::from_str(&request(remote, "GET", &path)?);
+        Ok(Reading { at, figures, slowest: slowest.context("the answer is not JSON")? })
     }
 }
 
@@ -221,6 +227,27 @@ fn turns_within(before: &Figures, after: &Figures, shard: &str) -> String {
     }
 }
 
+/// The subscribers for which something waits, those first for which it has waited longest.
+fn slowest(answer: &Value) -> String {
+    let subscribers = answer["subscribers"].as_array().map_or(&[][..], Vec::as_slice);
+    let heads = ["slowest subscribers", "delay", "queued", "in flight", "dropped"];
+    let [name, delay, queued, in_flight, dropped] = heads;
+    let mut out = format!("\n{name:<32}{delay:>12}{queued:>12}{in_flight:>12}{dropped:>12}\n");
+    if subscribers.is_empty() {
+        out.push_str("  nothing waits\n");
+    }
+    for it in subscribers {
+        let count = |field: &str| grouped(it[field].as_f64().unwrap_or(0.0));
+        let name = it["client_id"].as_str().unwrap_or("-").escape_debug().to_string();
+        let name: String = name.chars().take(NAME_SHOWN).collect();
+        let delay = format!("{:.2} s", it["delay_ms"].as_f64().unwrap_or(0.0) / 1e3);
+        let (queued, in_flight, dropped) = (count("queued"), count("in_flight"), count("dropped"));
+        let line = format!("  {name:<30}{delay:>12}{queued:>12}{in_flight:>12}{dropped:>12}\n");
+        out.push_str(&line);
+    }
+    out
+}
+
 /// A counter that is smaller than before belongs to a broker that was started again.
 fn per_second(before: f64, after: f64, seconds: f64) -> f64 {
     (after - before).max(0.0) / seconds
@@ -265,6 +292,8 @@ fn time(seconds: f64) -> String {
 const CLEAR: &[u8] = b"\x1b[H\x1b[J";
 
 const SHARDS_SHOWN: usize = 32;
+const SLOWEST_SHOWN: usize = 5;
+const NAME_SHOWN: usize = 29;
 
 const RATES: [(&str, &str); 9] = [
     ("messages received", "ringmq_publish_received_total"),
@@ -281,6 +310,19 @@ const RATES: [(&str, &str); 9] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_slowest_are_told_and_their_names_do_no_harm() {
+        let answer = serde_json::json!({ "subscribers": [
+            { "client_id": "\u{1b}[2J", "delay_ms": 1_250, "queued": 1_000, "in_flight": 20,
+              "dropped": 7 },
+        ] });
+        let told = slowest(&answer);
+        let line =
+            "  \\u{1b}[2J                           1.25 s       1,000          20           7";
+        assert_eq!(told.lines().nth(2).unwrap(), line, "{told}");
+        assert!(slowest(&Value::Null).ends_with("  nothing waits\n"));
+    }
 
     const BEFORE: &str = "\
 # HELP ringmq_shards Number of shards.

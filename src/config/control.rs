@@ -40,6 +40,10 @@ pub(super) struct ControlFlags {
     /// It is as one of --listen-http, with the mode 600
     #[arg(long, value_name = "auto|off", default_value = "auto", value_parser = parse_own_socket)]
     control_socket: OwnSocket,
+    /// Directory for the files of traces, which may have what clients send. Made if it is missing
+    /// [default: traces in --data-dir; without either a trace has no file]
+    #[arg(long, value_name = "DIR")]
+    trace_dir: Option<PathBuf>,
     /// Announce clients that connect and disconnect under $SYS/broker/clients/CLIENT/connected and
     /// disconnected, in JSON, where CLIENT is the Client Identifier with / + # and % escaped:
     /// `live` to those who subscribe at that moment, `retained` also as a retained message for as
@@ -101,6 +105,8 @@ pub struct ControlOptions {
     pub token_file: Option<PathBuf>,
     /// In lower case.
     pub hosts: Vec<String>,
+    /// Where the files of traces are made.
+    pub trace_dir: Option<PathBuf>,
 }
 
 impl ControlFlags {
@@ -109,6 +115,7 @@ impl ControlFlags {
         folders: Folders<'_>,
     ) -> Result<Option<ControlOptions>, Contradiction> {
         let ControlFlags { listen_http, http_token_file, http_host, control_socket, .. } = self;
+        let ControlFlags { trace_dir, .. } = self;
         let own_socket = folders.socket().filter(|_| control_socket == OwnSocket::Auto);
         let own_socket: Option<Arc<Path>> = own_socket.map(Arc::from);
         let is_own = |address: &Address| match address {
@@ -121,6 +128,7 @@ impl ControlFlags {
             let given = [
                 (http_token_file.is_some(), "--http-token-file"),
                 (!http_host.is_empty(), "--http-host"),
+                (trace_dir.is_some(), "--trace-dir"),
             ];
             return match given.into_iter().find(|&(is_given, _)| is_given) {
                 Some((_, flag)) => Err(Contradiction::Needs(flag, "--listen-http")),
@@ -139,6 +147,7 @@ impl ControlFlags {
             own_socket,
             token_file: http_token_file,
             hosts: http_host,
+            trace_dir: trace_dir.or_else(|| folders.data.map(|data| data.join("traces"))),
         }))
     }
 }

@@ -122,6 +122,7 @@ pub(super) const BAN: &str = "ban";
 pub(super) const BANS: &str = "bans";
 pub(super) const UNBAN: &str = "unban";
 pub(super) const KICK: &str = "kick";
+pub(super) const TRACE: &str = "trace";
 
 const ABOUT: &str = "An MQTT broker for versions 3.1, 3.1.1 and 5.0, with one shard per CPU core, \
                      on io_uring or epoll. Without a subcommand it runs the broker.";

@@ -39,7 +39,7 @@ pub use self::{
     file::FileFault,
     listener::OwnSettings,
     listeners::ProxyOptions,
-    remote::{Remote, RemoteOrder, Top, Whom},
+    remote::{Remote, RemoteOrder, Top, Trace, Traced, Whom},
     settings::Setting,
     source::{Source, SourceError},
     store::{DataDir, StoreOrder},
@@ -54,8 +54,8 @@ use self::{
     flags::{
         AccessFlags, BAN, BANS, CHECK, CLIENTS, COMPLETIONS, Flags, IMPORT, KICK, LimitFlags,
         NetworkFlags, OfferFlags, PASSWD, ReferralFlags, SCRAM, STATUS, STORE, ShardFlags,
-        SharingFlags, StoreFlags, TOP, TuningFlags, UNBAN, broker_flags, command_line, import_file,
-        shell,
+        SharingFlags, StoreFlags, TOP, TRACE, TuningFlags, UNBAN, broker_flags, command_line,
+        import_file, shell,
     },
     jwt::JwtFlags,
     keys::Key,
@@ -118,7 +118,7 @@ impl Order {
             Some((IMPORT, matches)) => Ok(Order::Import(import_file(matches))),
             Some((COMPLETIONS, matches)) => Ok(Order::Completions(shell(matches))),
             Some((MAN, matches)) => Ok(Order::Man(man_directory(matches))),
-            Some((STATUS | TOP | CLIENTS | BAN | BANS | UNBAN | KICK, _)) => {
+            Some((STATUS | TOP | TRACE | CLIENTS | BAN | BANS | UNBAN | KICK, _)) => {
                 let order = RemoteOrder::from_arg_matches(&matches);
                 Ok(Order::Remote(order.unwrap_or_else(|error| error.exit())))
             }

@@ -21,6 +21,8 @@ pub enum RemoteOrder {
     Status(Remote),
     /// Shows how a running broker does, anew each second: rates, clients, memory, shards
     Top(Top),
+    /// Shows the packets of clients of a running broker, as they come
+    Trace(Trace),
     /// Lists the clients of a running broker
     Clients {
         #[command(flatten)]
@@ -73,6 +75,39 @@ pub struct Top {
     /// Time between two looks, in seconds. Rates are those of this time
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds(1, 3600))]
     pub every: Span,
+}
+
+/// What `ringmq trace` shows, and for how long.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    #[command(flatten)]
+    pub remote: Remote,
+    #[command(flatten)]
+    pub what: Traced,
+    /// How long, at most 3600 [default: 300]
+    #[arg(long = "for", value_name = "SECONDS")]
+    pub seconds: Option<u64>,
+    /// Show so many bytes of each payload, at most 1024
+    #[arg(long, value_name = "BYTES")]
+    pub payload: Option<u64>,
+    /// Have the broker write the lines to a file of its own, too
+    #[arg(long)]
+    pub file: bool,
+}
+
+/// What is traced.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[group(required = true, multiple = false)]
+pub struct Traced {
+    /// Client Identifier
+    #[arg(value_name = "CLIENT")]
+    pub client: Option<String>,
+    /// The messages on the topics that match this Topic Filter
+    #[arg(long, value_name = "FILTER")]
+    pub topic: Option<String>,
+    /// Clients at this address, such as 192.0.2.1, or network, such as `2001:db8::/48`
+    #[arg(long, value_name = "NETWORK")]
+    pub address: Option<String>,
 }
 
 /// Whom a ban is about.

@@ -49,6 +49,9 @@ pub(super) struct Counts {
     answered: [AtomicU64; CLASSES.len()],
     refused: [AtomicU64; Refusal::ALL.len()],
     events_lost: AtomicU64,
+    traces: AtomicU64,
+    trace_lines: AtomicU64,
+    trace_lines_lost: AtomicU64,
 }
 
 // Relaxed, everywhere: the numbers guard no other memory.
@@ -78,6 +81,25 @@ impl Counts {
 
     pub(super) fn events_lost(&self) -> u64 {
         self.events_lost.load(Relaxed)
+    }
+
+    /// So many traces run.
+    pub(super) fn set_traces(&self, count: usize) {
+        self.traces.store(count as u64, Relaxed);
+    }
+
+    pub(super) fn note_trace_lines(&self, count: u64) {
+        self.trace_lines.fetch_add(count, Relaxed);
+    }
+
+    /// Counts lines of traces that there was no room for.
+    pub(super) fn note_lost_trace_lines(&self, count: u64) {
+        self.trace_lines_lost.fetch_add(count, Relaxed);
+    }
+
+    /// The traces that run, the lines that were told, and those that were lost.
+    pub(super) fn traces(&self) -> [u64; 3] {
+        [&self.traces, &self.trace_lines, &self.trace_lines_lost].map(|count| count.load(Relaxed))
     }
 
     pub(super) fn connections_accepted(&self) -> u64 {

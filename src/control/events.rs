@@ -6,40 +6,28 @@
 //! Nothing runs while nobody reads. A reader that is too slow misses events, and is told how many.
 
 use std::{
-    convert::Infallible,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderValue, header},
-    response::Response,
-};
+use axum::extract::State;
 use bytes::Bytes;
-use hyper::body::Frame;
 use serde::Deserialize;
 use tokio::{
-    sync::{
-        broadcast::{self, error::RecvError},
-        mpsc,
-    },
-    task::{self, AbortHandle},
+    sync::broadcast::{self, error::RecvError},
+    task,
     time::{self, Instant},
 };
 
 use super::{
     api::{Answered, Asked, asked},
-    connections::Lasting,
     counts::Counts,
     panel::Panel,
     problem::Problem,
+    streams::{self, BEAT, BEGIN, Frames, HEARTBEAT, give},
 };
 use crate::{base::json::Object, runtime::EventLane, shard::events::Event};
 
@@ -78,19 +66,7 @@ pub(super) struct Wanted {
 pub(super) async fn stream(State(panel): State<Panel>, wanted: Asked<Wanted>) -> Answered {
     let wanted = asked(wanted)?;
     let events = panel.feed().join()?;
-    let (frames, body) = mpsc::channel(FRAMES_MAX);
-    let alive = Arc::new(());
-    let lasting = Lasting(Arc::downgrade(&alive));
-    let reading = task::spawn(async move {
-        read(events, &wanted, frames).await;
-        drop(alive);
-    });
-    let body = Frames { frames: body, reading: reading.abort_handle() };
-    let mut response = Response::new(Body::new(body));
-    let kind = HeaderValue::from_static("text/event-stream");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response.extensions_mut().insert(lasting);
-    Ok(response)
+    Ok(streams::stream(|frames| read(events, wanted, frames)))
 }
 
 impl Feed {
@@ -147,19 +123,15 @@ async fn pump(feed: Arc<Feed>) {
 }
 
 /// Gives a reader what it wants, until it has gone or takes nothing for a long time.
-async fn read(
-    mut events: broadcast::Receiver<Arc<Told>>,
-    wanted: &Wanted,
-    frames: mpsc::Sender<Bytes>,
-) {
+async fn read(mut events: broadcast::Receiver<Arc<Told>>, wanted: Wanted, frames: Frames) {
     let mut next = Some(Bytes::from_static(BEGIN));
     let mut beat_at = Instant::now() + HEARTBEAT;
     loop {
         if let Some(frame) = next.take() {
-            match time::timeout(STALLED, frames.send(frame)).await {
-                Ok(Ok(())) => beat_at = Instant::now() + HEARTBEAT,
-                _ => return,
+            if !give(&frames, frame).await {
+                return;
             }
+            beat_at = Instant::now() + HEARTBEAT;
         }
         next = match time::timeout_at(beat_at, events.recv()).await {
             Ok(Ok(told)) => wanted.has(&told).then(|| told.frame.clone()),
@@ -190,57 +162,23 @@ impl Told {
     }
 }
 
-/// The body of an answer that goes on until one side ends it.
-struct Frames {
-    frames: mpsc::Receiver<Bytes>,
-    reading: AbortHandle,
-}
-
-impl hyper::body::Body for Frames {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.frames.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
-}
-
-impl Drop for Frames {
-    fn drop(&mut self) {
-        self.reading.abort();
-    }
-}
-
 /// Readers at the same time.
 const READERS_MAX: usize = 16;
 /// Events that a reader may be behind.
 const EVENTS_MAX: usize = 4096;
 /// Events that are passed on before others have their turn.
 const EVENTS_AT_ONCE: usize = 1024;
-/// Events on their way into one connection.
-const FRAMES_MAX: usize = 16;
 /// How long events may wait for others.
 const PAUSE: Duration = Duration::from_millis(20);
-/// After this time without an event a reader hears that the stream goes on.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How long a reader may take nothing.
-const STALLED: Duration = Duration::from_mins(1);
-/// How soon a browser tries again.
-const BEGIN: &[u8] = b"retry: 2000\n\n";
-const BEAT: &[u8] = b":\n\n";
-
 #[cfg(test)]
 mod tests {
-    use tokio::runtime::Builder;
+    use tokio::{runtime::Builder, sync::mpsc};
 
     use super::*;
     use crate::shard::events::sample;
 
     /// What a reader gets of the events of these clients, which come before it takes any.
-    fn read_by(wanted: &Wanted, events: &[Event], room: usize) -> Vec<String> {
+    fn read_by(wanted: Wanted, events: &[Event], room: usize) -> Vec<String> {
         let (sender, receiver) = broadcast::channel(room);
         for event in events {
             sender.send(Arc::new(Told::of(event.clone()))).unwrap();
@@ -260,7 +198,7 @@ mod tests {
     #[test]
     fn a_slow_reader_is_told_how_many_events_it_has_missed() {
         let events: Vec<Event> = (0..10).map(|n| sample(&n.to_string())).collect();
-        let found = read_by(&Wanted::default(), &events, 4);
+        let found = read_by(Wanted::default(), &events, 4);
         assert_eq!(found.len(), 5, "{found:?}");
         assert_eq!(found[0], "event: lost\ndata: {\"count\":6}\n\n");
         assert!(found[1].contains("\"client_id\":\"6\""), "{found:?}");
@@ -270,9 +208,9 @@ mod tests {
     fn a_reader_gets_the_events_of_those_whom_it_wants() {
         let events = ["ab", "b", "ac"].map(sample);
         let wanted = Wanted { prefix: "a".to_owned(), user: None };
-        assert_eq!(read_by(&wanted, &events, 4).len(), 2);
+        assert_eq!(read_by(wanted, &events, 4).len(), 2);
         let wanted = Wanted { user: Some("nobody".to_owned()), ..Wanted::default() };
-        assert_eq!(read_by(&wanted, &events, 4), [""; 0]);
+        assert_eq!(read_by(wanted, &events, 4), [""; 0]);
     }
 
     #[test]

@@ -28,14 +28,19 @@ mod openapi;
 mod panel;
 mod problem;
 mod routes;
+mod slow;
 mod sockets;
 mod steering;
+mod streams;
 mod subscriptions;
 mod tokens;
 mod topics;
+mod trace_book;
+mod traces;
 
 use std::{
     fmt, io,
+    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -48,8 +53,8 @@ pub use self::{
     steering::{Outcome, Setting, Steering},
     tokens::{TokenFault, Tokens},
 };
-use self::{counts::Counts, gate::Gate, panel::Panel, sockets::Socket};
-use crate::{access::Failures, runtime::Shards, transport::Address};
+use self::{counts::Counts, gate::Gate, panel::Panel, sockets::Socket, trace_book::TraceBook};
+use crate::{access::Failures, base::time::WallClock, runtime::Shards, transport::Address};
 
 /// Where the control thread listens, and for whom.
 #[derive(Debug)]
@@ -60,6 +65,15 @@ pub struct Options {
     pub tokens: Option<Tokens>,
     /// Those who have shown wrong tokens.
     pub failures: Failures,
+}
+
+/// What traces need.
+#[derive(Clone, Debug)]
+pub struct TraceOptions {
+    /// The clock of the shards.
+    pub clock: WallClock,
+    /// Where their files are made.
+    pub directory: Option<PathBuf>,
 }
 
 /// Why there is no control thread.
@@ -110,7 +124,7 @@ impl Control {
         self,
         shards: Shards,
         steering: Arc<dyn Steering>,
-        bans: BanBook,
+        (bans, traces): (BanBook, TraceOptions),
         bound: Vec<Address>,
     ) -> Result<Running, ControlFault> {
         let executor = runtime::Builder::new_current_thread().enable_all().build()?;
@@ -118,7 +132,11 @@ impl Control {
         let serve = move || {
             let Control { sockets, gate } = self;
             let counts = Arc::new(Counts::default());
-            let panel = Panel::new(shards, steering, Arc::clone(&counts), bans, bound);
+            let TraceOptions { clock, directory } = traces;
+            let lane = shards.traces();
+            let traces = TraceBook::new(lane, clock, directory, Arc::clone(&counts));
+            let kept = (bans, traces);
+            let panel = Panel::new(shards, steering, Arc::clone(&counts), kept, bound);
             let router = routes::router(panel, gate);
             let served = connections::serve_until(sockets, router, counts, stopped);
             LocalSet::new().block_on(&executor, served);

@@ -9,6 +9,7 @@ use tokio::{
 
 use super::{
     ban_book::BanBook, counts::Counts, events::Feed, problem::Problem, steering::Steering,
+    trace_book::TraceBook, traces::Traces,
 };
 use crate::{
     base::ids::ShardId,
@@ -26,6 +27,7 @@ pub(super) struct Panel {
     feed: Arc<Feed>,
     bans: Arc<Mutex<BanBook>>,
     bound: Arc<[Address]>,
+    traces: Arc<Traces>,
     turn: Arc<Semaphore>,
 }
 
@@ -34,7 +36,7 @@ impl Panel {
         shards: Shards,
         steering: Arc<dyn Steering>,
         counts: Arc<Counts>,
-        bans: BanBook,
+        (bans, traces): (BanBook, TraceBook),
         bound: Vec<Address>,
     ) -> Panel {
         let feed = Feed::new(shards.events(), Arc::clone(&counts));
@@ -45,6 +47,7 @@ impl Panel {
             feed,
             bans: Arc::new(Mutex::new(bans)),
             bound: bound.into(),
+            traces: Traces::new(traces),
             turn: Arc::new(Semaphore::new(1)),
         }
     }
@@ -71,6 +74,10 @@ impl Panel {
     /// The address of a listener of the start, with the port that the system has picked.
     pub(super) fn bound(&self, place: u16) -> Option<&Address> {
         self.bound.get(usize::from(place))
+    }
+
+    pub(super) fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// Whether clients are let in.

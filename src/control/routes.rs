@@ -22,7 +22,7 @@ use super::{
     openapi,
     panel::Panel,
     problem::Problem,
-    steering, subscriptions, topics,
+    slow, steering, subscriptions, topics, traces,
 };
 use crate::runtime;
 
@@ -50,6 +50,10 @@ pub(super) fn router(panel: Panel, gate: Arc<Gate>) -> Router {
         .route("/api/v1/topics", get(topics::list))
         .route("/api/v1/bans", get(bans::list).post(bans::create))
         .route("/api/v1/bans/{id}", delete(bans::delete))
+        .route("/api/v1/slow-subscribers", get(slow::list))
+        .route("/api/v1/traces", get(traces::list).post(traces::create))
+        .route("/api/v1/traces/{id}", delete(traces::delete))
+        .route("/api/v1/traces/{id}/stream", get(traces::stream))
         .route("/api/v1/events", get(events::stream))
         .route("/api/v1/config", get(steering::get_config))
         .route("/api/v1/reload", post(steering::reload))

@@ -177,6 +177,16 @@ pub fn split(bytes: &[u8], packet_size_max: usize) -> Result<Option<Frame<'_>>, 
     Ok(bytes.get(header_len..len).map(|body| Frame { first, body, len, packet_type }))
 }
 
+/// The frame of a packet whose payload is elsewhere: its body ends where `bytes` end. `None`: the
+/// fixed header is incomplete or malformed.
+pub fn split_head(bytes: &[u8]) -> Option<Frame<'_>> {
+    let packet_type = PacketType::from_first_byte(*bytes.first()?).ok()?;
+    let (remaining_length, length_len) = decode_variable(bytes.get(1..)?).ok()??;
+    let header_len = 1 + length_len;
+    let (first, len) = (bytes[0], header_len + remaining_length as usize);
+    Some(Frame { first, body: bytes.get(header_len..)?, len, packet_type })
+}
+
 /// The size of the first packet in `bytes`, fixed header included. `None`: the header is
 /// incomplete or malformed.
 #[inline]

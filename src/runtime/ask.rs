@@ -11,6 +11,7 @@ use super::{
     lane::{LaneSender, NotSent},
     reload::Renewal,
     stop::Stop,
+    traces::TraceLane,
 };
 use crate::{
     base::ids::ShardId,
@@ -33,6 +34,7 @@ pub struct Shards {
     lanes: Vec<LaneSender<Renewal>>,
     stop: Stop,
     events: EventLane,
+    traces: TraceLane,
 }
 
 /// Why a question was not sent.
@@ -51,8 +53,12 @@ impl fmt::Debug for Shards {
 }
 
 impl Shards {
-    pub(super) fn new(lanes: Vec<LaneSender<Renewal>>, stop: Stop, events: EventLane) -> Shards {
-        Shards { lanes, stop, events }
+    pub(super) fn new(
+        lanes: Vec<LaneSender<Renewal>>,
+        stop: Stop,
+        (events, traces): (EventLane, TraceLane),
+    ) -> Shards {
+        Shards { lanes, stop, events, traces }
     }
 
     pub fn all(&self) -> impl Iterator<Item = ShardId> + use<> {
@@ -71,6 +77,11 @@ impl Shards {
     /// What they tell of clients that come and go.
     pub fn events(&self) -> EventLane {
         self.events.clone()
+    }
+
+    /// The lines of traces.
+    pub fn traces(&self) -> TraceLane {
+        self.traces.clone()
     }
 
     /// Whether clients are let in: all shards have begun, and the broker does not stop.

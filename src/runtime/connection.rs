@@ -116,6 +116,8 @@ pub(super) struct SocketFlags {
     pub(super) end_told: bool,
     /// A send has failed; the receive will fail as well.
     pub(super) send_failed: bool,
+    /// A trace may be about the connection.
+    pub(super) traced: bool,
     /// The socket was shut down to end its operations.
     pub(super) shut_down: bool,
     /// The connection is on the list of those to be settled when the turn ends.
@@ -126,6 +128,12 @@ impl SocketFlags {
     /// Whether no bytes may be handed in, for any reason.
     fn is_held(self) -> bool {
         self.paused || self.throttled || self.follows
+    }
+
+    /// Whether a send is to be looked at more closely. One branch for both reasons.
+    #[inline]
+    pub(super) fn is_special(self) -> bool {
+        self.send_failed | self.traced
     }
 }
 

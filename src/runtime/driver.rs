@@ -41,6 +41,7 @@ use crate::{
             Backlog, Closing, Finding, HeldByRuntime, Load, Payer, Ports, Secret, Verification,
         },
         store_figures::StoreFigures,
+        trace::Tap,
     },
     storage::RecordBatch,
     transport::tls::Certified,
@@ -79,6 +80,8 @@ pub(super) struct Driver {
     pub(super) records: Records,
     /// To those who watch what happens to clients.
     events: EventLane,
+    /// What traced connections send and are sent.
+    tap: Tap,
     /// The broker is stopping.
     pub(super) stopping: bool,
 }
@@ -97,7 +100,7 @@ pub(super) fn present(
 
 impl Driver {
     pub(super) fn new(tools: DriverParts, limits: DriverLimits) -> Driver {
-        let DriverParts { ring, mail, verifier, addresses, random, store, events } = tools;
+        let DriverParts { ring, mail, verifier, addresses, random, store, events, traces } = tools;
         Driver {
             ring,
             connections: Slab::default(),
@@ -122,6 +125,7 @@ impl Driver {
             random,
             records: Records::new(store),
             events,
+            tap: Tap::new(Box::new(traces)),
             stopping: false,
         }
     }
@@ -502,6 +506,20 @@ impl Ports for Driver {
         self.events.watcher()
     }
 
+    fn tap(&mut self) -> Option<&mut Tap> {
+        Some(&mut self.tap)
+    }
+
+    fn set_traced(&mut self, id: ConnectionId, is_traced: bool) {
+        if let Some(connection) = self.open(id) {
+            connection.flags.traced = is_traced;
+        }
+    }
+
+    fn unsent_since(&self, id: ConnectionId) -> Option<Moment> {
+        Some(self.connections.get(id)?.outbox.as_ref()?.since)
+    }
+
     fn can_verify(&self) -> bool {
         self.verifier.can_ask()
     }
@@ -539,8 +557,11 @@ impl Driver {
     #[inline]
     fn send_with(&mut self, id: ConnectionId, frame: &[u8], payload: Option<&Bytes>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if !connection.is_open() || connection.flags.send_failed {
-            return;
+        if !connection.is_open() || connection.flags.is_special() {
+            if !connection.is_open() || connection.flags.send_failed {
+                return;
+            }
+            connection.flags.traced = self.tap.note_sent((id, self.now), frame, payload);
         }
         if frame.is_empty() && payload.is_none_or(Bytes::is_empty) {
             return;

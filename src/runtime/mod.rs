@@ -38,6 +38,7 @@ mod stalled;
 mod start;
 mod stop;
 pub mod store;
+mod traces;
 mod transport;
 mod trim;
 mod turn;
@@ -58,6 +59,7 @@ pub use self::{
     socketless::SocketlessOutbox,
     start::{run, run_stored},
     stop::{StopHandle, StopReport},
+    traces::TraceLane,
     unix::{SocketFile, listen_unix},
 };
 use crate::{base::time::Span, transport::Listener};

@@ -28,6 +28,7 @@ use super::{
     signals::Watch,
     stop::{Stop, StopReport, StopTimes},
     store::{Store, StoreHandle, StoreThread},
+    traces::TraceLane,
     verify::{self, Verifier},
 };
 use crate::{
@@ -70,7 +71,7 @@ pub fn run_stored<B: Brain + 'static>(
     let (mut reloader, renewals) = Reloader::new(&bells, config.listeners.clone().into(), ports);
     let stop = Stop::new(shards, bells.clone());
     let connection_count = ConnectionCount::new(connections_max, surplus);
-    let events = EventLane::default();
+    let (events, traces) = (EventLane::default(), TraceLane::default());
     let (stores, store_thread) = start_store(store, &bells, &stop)?;
 
     let (report, reports) = bounded(shards);
@@ -92,6 +93,7 @@ pub fn run_stored<B: Brain + 'static>(
             renewals,
             store,
             events: events.clone(),
+            traces: traces.clone(),
             bells: bells.clone(),
             connection_count: connection_count.clone(),
             stop: stop.clone(),
@@ -113,7 +115,7 @@ pub fn run_stored<B: Brain + 'static>(
         // The send fails if the shard has ended. The reason is known when it is joined.
         drop(shard.go.send(Arc::clone(&addresses_of_rings)));
     }
-    let reached = Shards::new(reloader.lanes(), stop.clone(), events);
+    let reached = Shards::new(reloader.lanes(), stop.clone(), (events, traces));
     let hang_up = move || reload(&mut reloader);
     let watch =
         config.signals.as_ref().map(|hang_ups| Watch::start(stop.clone(), hang_ups, hang_up));
@@ -201,6 +203,7 @@ struct ShardSetup {
     renewals: RenewalReceiver,
     store: Option<StoreHandle>,
     events: EventLane,
+    traces: TraceLane,
     bells: Bells,
     connection_count: ConnectionCount,
     stop: Stop,
@@ -258,6 +261,7 @@ impl ShardSetup {
             random: self.random,
             store: self.store,
             events: self.events,
+            traces: self.traces,
         };
         let driver = Driver::new(tools, limits);
         let listeners = ListeningSockets::new(self.config.listeners, self.sockets);

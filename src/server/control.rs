@@ -17,7 +17,9 @@ use crate::{
     access::Failures,
     base::{hash::Seed, time::WallClock},
     config::{self, Config},
-    control::{BanBook, Control, Options, Outcome, Running, Setting, Steering, Tokens},
+    control::{
+        BanBook, Control, Options, Outcome, Running, Setting, Steering, Tokens, TraceOptions,
+    },
     runtime::Started,
     transport::Address,
 };
@@ -60,15 +62,21 @@ pub(super) fn bans(config: &Config, clock: WallClock) -> Result<BanBook> {
     BanBook::open(path, clock).context("the bans cannot be read")
 }
 
+/// What traces need.
+pub(super) fn traces(config: &Config, clock: WallClock) -> TraceOptions {
+    let directory = config.control.as_ref().and_then(|options| options.trace_dir.clone());
+    TraceOptions { clock, directory }
+}
+
 /// Starts the thread. The broker runs without it if the system gives no thread.
 pub(super) fn start(
     control: Control,
     started: &Started,
     helm: Helm,
-    bans: BanBook,
+    kept: (BanBook, TraceOptions),
 ) -> Option<Running> {
     let bound = started.listeners.iter().map(|listener| listener.address.clone()).collect();
-    let running = control.start(started.shards.clone(), Arc::new(helm), bans, bound);
+    let running = control.start(started.shards.clone(), Arc::new(helm), kept, bound);
     running.inspect_err(|fault| error!("{fault}")).ok()
 }
 

@@ -191,6 +191,11 @@ impl Session {
         self.will.as_deref()
     }
 
+    /// The Topic Aliases to the client on its connection, once a topic was sent.
+    pub fn topic_aliases(&self) -> Option<&TopicAliases> {
+        self.topic_aliases.as_deref()
+    }
+
     /// The connection of the session; `None` while the client is not connected.
     #[inline]
     pub fn link(&self) -> Option<Link> {

@@ -64,6 +64,11 @@ impl TopicAliases {
         (TOPIC_BYTES_MIN..=BYTES_MAX).contains(&topic.len())
     }
 
+    /// The aliases that are set, with their topics.
+    pub fn topics(&self) -> impl Iterator<Item = (u16, &str)> {
+        (1..).zip(self.topics.iter().map(|topic| topic.name.as_str()))
+    }
+
     /// How the next PUBLISH to this topic is to name it.
     pub fn name(&mut self, topic: &str, hash: u64) -> Naming {
         let topics = &mut self.topics;

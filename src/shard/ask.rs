@@ -5,6 +5,7 @@
 
 mod clients;
 mod messages;
+mod slow;
 mod subscriptions;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 pub use self::{
     clients::{ClientPage, ClientReport, ConnectionReport, Sought},
     messages::{Outgoing, RetainedMessage, RetainedPage, RetainedReport},
+    slow::{SlowPage, SlowReport},
     subscriptions::{SubscriptionPage, SubscriptionReport},
 };
 use super::{
@@ -19,6 +21,7 @@ use super::{
     ports::{Load, Ports},
     stats::Counters,
     store_figures::StoreFigures,
+    trace::TraceOrder,
 };
 use crate::{access::Bans, base::time::Span, routing::Tally, transport::Listeners};
 
@@ -46,6 +49,13 @@ pub enum Question {
     EndBanned(u32),
     /// The listeners, those that were removed too.
     Listeners,
+    /// To trace these from now on, and nothing else. Connections have to be marked then.
+    Traces(Arc<[TraceOrder]>),
+    /// To mark the connections that the traces are about, from this slot on, a bounded number.
+    Tap(u32),
+    /// The connected clients from this place of the sessions on that something waits for, or that
+    /// messages were dropped for, a bounded number.
+    Slow { from: u32, count: usize },
     /// To publish a message. `Nothing` says that nobody subscribes to it, as far as is known.
     Publish(Outgoing),
     /// The retained messages that match a Topic Filter, from behind a topic on, a bounded number.
@@ -71,6 +81,13 @@ pub enum Answer {
         count: usize,
         next: Option<u32>,
     },
+    /// Connections were marked. `next` is where to go on; `None` if that was all. So many could not
+    /// be watched since the traces began.
+    Tapped {
+        next: Option<u32>,
+        left_out: u64,
+    },
+    Slow(SlowPage),
     /// Why it is not done, in words.
     Refused(&'static str),
     /// It was done. `Nothing` says that there was nothing to do.
@@ -114,6 +131,9 @@ impl Shard {
             }
             Question::EndBanned(from) => self.end_banned(*from, ports),
             Question::Listeners => Answer::Listeners(self.context.rules.listeners.clone()),
+            Question::Traces(orders) => self.adopt_traces(orders, ports),
+            Question::Tap(from) => self.tap_some(*from, ports),
+            Question::Slow { from, count } => Answer::Slow(self.slow_page(*from, *count, ports)),
             Question::Publish(message) => self.publish(message, ports),
             Question::Retained { filter, after, count } => {
                 self.retained_page(filter, after.as_deref(), *count)

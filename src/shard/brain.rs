@@ -51,6 +51,7 @@ impl Brain for Shard {
         self.connections.insert(connection, arrived);
         let due = now + self.context.rules.limits.connect_timeout;
         self.context.timers.set(due, Timer::Connect(connection));
+        self.tap_arrival(connection, ports);
     }
 
     fn handle_peer(
@@ -67,9 +68,13 @@ impl Brain for Shard {
         let has_room = !Connections::has_no_room_for(arrived);
         let is_banned = self.is_banned_address(peer.ip());
         if has_room && !is_banned {
-            return ports.bill(connection, Payer { account, is_let_in: false });
+            ports.bill(connection, Payer { account, is_let_in: false });
+            return self.tap_arrival(connection, ports);
         }
         let Some(refused) = self.connections.remove(connection) else { return };
+        if let Some(tap) = ports.tap() {
+            tap.forget(connection);
+        }
         if is_banned {
             self.refuse_banned_address(connection, &refused, ports);
         } else {

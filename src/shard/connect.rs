@@ -69,6 +69,9 @@ impl Shard {
         let home = self.context.settings.home(connect.client_id);
         if !connect.client_id.is_empty() && home != self.context.settings.shard {
             self.connections.remove(id);
+            if let Some(tap) = ports.tap() {
+                tap.forget(id);
+            }
             ports.hand_over(id, home);
             return Handled::NotTaken;
         }
@@ -320,6 +323,9 @@ impl Shard {
             self.context.rights.note_taken_over(earlier.principal(), principal);
         }
         self.attach(id, (subscriber, Rc::clone(principal)), connect);
+        if self.connections.connected(id).is_traced() {
+            self.tap_connection(id, ports);
+        }
         let data = proof.data.as_deref();
         let accepted = Accepted::new(&self.context.rules, connect, session_present, data);
         let answered = self.connections.answer(id, &accepted.connack(), None, ports);

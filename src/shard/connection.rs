@@ -310,6 +310,21 @@ impl MqttConnection {
         self.ticket = Some(ticket);
     }
 
+    /// Whether a trace may be about it.
+    #[inline]
+    pub(super) fn is_traced(&self) -> bool {
+        self.debt.is_traced()
+    }
+
+    pub(super) fn set_traced(&mut self, is_traced: bool) {
+        self.debt.set_traced(is_traced);
+    }
+
+    /// The topic that the client has set this alias to.
+    pub(super) fn topic_behind(&self, alias: NonZeroU16) -> Option<&str> {
+        self.extras.as_ref()?.aliases.topic(alias)
+    }
+
     /// What the connection is owed.
     #[inline]
     pub(super) fn debt(&self) -> &Debt {

@@ -86,6 +86,16 @@ impl Connections {
         self.entries.connected_mut(id)
     }
 
+    /// How many slots there are: the slot of each connection is less.
+    pub(super) fn slots(&self) -> u32 {
+        self.entries.slots()
+    }
+
+    /// The connection in a slot.
+    pub(super) fn in_slot(&self, slot: u32) -> Option<ConnectionId> {
+        self.entries.in_slot(slot)
+    }
+
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
         self.entries.iter().map(|(id, _)| id).collect()
     }

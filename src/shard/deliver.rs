@@ -6,6 +6,7 @@ use std::{collections::VecDeque, rc::Rc};
 
 use super::{
     context::Context,
+    drops::Drops,
     frames::{Form, Frames, PreparedFrame},
     granted::{Conditions, Granted},
     memory::Scarcity,
@@ -65,6 +66,8 @@ pub(super) struct DeliveryBuffers {
     undurable: VecDeque<(u64, SubscriberId)>,
     /// Events that are too frequent for one log line each.
     notices: Notices,
+    /// For which sessions messages were dropped.
+    drops: Drops,
     /// The memory of messages that are queued or in flight.
     kept: ByteCount,
 }
@@ -117,12 +120,18 @@ impl DeliveryBuffers {
             overrun: Vec::new(),
             undurable: VecDeque::new(),
             notices: Notices::default(),
+            drops: Drops::new(seed),
             kept: ByteCount::default(),
         }
     }
 
     pub(super) fn notices_mut(&mut self) -> &mut Notices {
         &mut self.notices
+    }
+
+    /// For which sessions messages were dropped.
+    pub(super) fn drops(&self) -> &Drops {
+        &self.drops
     }
 
     /// The memory of messages that are queued or in flight.
@@ -369,6 +378,7 @@ impl<'a, P: Ports> Fanout<'a, P> {
         self.counters.count_drop(dropped);
         if let Some(notice) = dropped.notice() {
             self.buffers.notices.note(notice, session.principal(), self.now);
+            self.buffers.drops.note(subscriber, session);
         }
         if dropped != Dropped::QueueFull {
             return;

@@ -26,7 +26,7 @@ use crate::{
     base::{byte_count::ByteCount, hash::Seed, ids::SubscriberId},
     mqtt::RetainHandling,
     routing::Entry,
-    session::{message::MessageView, sessions::Sessions},
+    session::{Session, message::MessageView, sessions::Sessions},
     topic::TopicFilter,
 };
 
@@ -149,6 +149,11 @@ impl Deliveries {
     /// The memory of messages that are queued or in flight.
     pub(super) fn kept(&self) -> &ByteCount {
         self.buffers.kept()
+    }
+
+    /// How many messages were dropped for a session, as far as is remembered.
+    pub(super) fn dropped(&self, subscriber: SubscriberId, session: &Session) -> u64 {
+        self.buffers.drops().of(subscriber, session)
     }
 
     /// Whether publishers are held back for a session.

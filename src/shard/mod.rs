@@ -23,6 +23,7 @@ mod connections;
 mod context;
 mod deliver;
 mod deliveries;
+mod drops;
 mod end;
 pub mod events;
 mod forwarding;
@@ -64,6 +65,7 @@ mod suback;
 mod subscribe;
 mod sys;
 mod timers;
+pub mod trace;
 mod unfinished;
 mod unsubscribe;
 mod waits;
@@ -198,7 +200,9 @@ impl Shard {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     connection.touch(self.context.now);
-                    if connection.stalls(&frame) {
+                    // Usually nothing is owed, and nobody traces.
+                    let is_noted = connection.debt().is_open();
+                    if is_noted && connection.stalls(&frame) {
                         ports.pause(id);
                         break;
                     }
@@ -206,7 +210,14 @@ impl Shard {
                     if self.has_to_wait(id, &frame, ports) {
                         break;
                     }
-                    match self.handle_frame((id, state), frame, &mut latest, ports) {
+                    if is_noted {
+                        self.note_received(id, frame, ports);
+                    }
+                    let handled = self.handle_frame((id, state), frame, &mut latest, ports);
+                    if is_noted {
+                        trace::end_received(handled, ports);
+                    }
+                    match handled {
                         Handled::Taken => {
                             taken += frame.len;
                             self.context.counters.messages_received += 1;

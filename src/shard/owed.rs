@@ -118,6 +118,8 @@ struct Rows {
     stalled: bool,
     /// A message of the connection is being brought to those who want it, which presses it, too.
     is_placing: bool,
+    /// A trace may be about the connection. Here, because it is looked at for each packet anyway.
+    is_traced: bool,
     /// PUBACK and PUBREC packets that are kept back while the connection is pressed. Without them
     /// a publisher with a window stops by itself. Its other packets are still read.
     acknowledgements: Vec<u8>,
@@ -187,7 +189,20 @@ impl Debt {
         self.0.as_mut().is_some_and(|rows| rows.keeps_back(acknowledgement))
     }
 
-    /// Whether the connection is owed anything, or was held back a short while ago.
+    /// Whether a trace may be about the connection.
+    #[inline]
+    pub(super) fn is_traced(&self) -> bool {
+        self.0.as_ref().is_some_and(|rows| rows.is_traced)
+    }
+
+    pub(super) fn set_traced(&mut self, is_traced: bool) {
+        if is_traced || self.is_traced() {
+            self.0.get_or_insert_default().is_traced = is_traced;
+            self.forget_empty_rows();
+        }
+    }
+
+    /// Whether the connection is owed anything, was held back a short while ago, or is traced.
     #[inline]
     pub(super) fn is_open(&self) -> bool {
         self.0.is_some()
@@ -251,7 +266,10 @@ impl Debt {
 
     fn forget_empty_rows(&mut self) {
         self.0.take_if(|rows| {
-            rows.answers.is_empty() && rows.undurable.marks.is_empty() && rows.waits.are_forgotten()
+            !rows.is_traced
+                && rows.answers.is_empty()
+                && rows.undurable.marks.is_empty()
+                && rows.waits.are_forgotten()
         });
     }
 }

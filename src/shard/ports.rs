@@ -16,6 +16,7 @@ use super::{
     letter::LetterBatch,
     rules::Rules,
     store_figures::StoreFigures,
+    trace::Tap,
 };
 use crate::{
     base::{
@@ -254,6 +255,19 @@ pub trait Ports {
 
     /// Who watches what happens to clients, if anyone does now.
     fn watcher(&self) -> Option<&dyn Watcher> {
+        None
+    }
+
+    /// The tap for traces.
+    fn tap(&mut self) -> Option<&mut Tap> {
+        None
+    }
+
+    /// What is sent on this connection is told to the tap from now on, or is not any more.
+    fn set_traced(&mut self, _connection: ConnectionId, _is_traced: bool) {}
+
+    /// Since when there have been unsent bytes; `None` if there are none.
+    fn unsent_since(&self, _connection: ConnectionId) -> Option<Moment> {
         None
     }
 

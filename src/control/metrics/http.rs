@@ -30,4 +30,14 @@ pub(super) fn tell_http(text: &mut Text, counts: &Counts, readers: u64) {
         "Events about clients that were dropped on their way to the readers of the stream.",
         counts.events_lost(),
     );
+    let [running, lines, lost] = counts.traces();
+    text.single("ringmq_traces", Kind::Gauge, "Traces that run.", running);
+    let name = "ringmq_trace_lines_total";
+    text.single(name, Kind::Counter, "Lines that traces have told.", lines);
+    text.single(
+        "ringmq_trace_lines_lost_total",
+        Kind::Counter,
+        "Lines of traces that were dropped, because there were too many of them.",
+        lost,
+    );
 }

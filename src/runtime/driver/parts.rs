@@ -11,6 +11,7 @@ use crate::{
         random::Random,
         ring::{Ring, RingAddress},
         store::StoreHandle,
+        traces::TraceLane,
         verify::Verifier,
     },
 };
@@ -42,6 +43,7 @@ pub(in crate::runtime) struct DriverParts {
     pub(in crate::runtime) random: Random,
     pub(in crate::runtime) store: Option<StoreHandle>,
     pub(in crate::runtime) events: EventLane,
+    pub(in crate::runtime) traces: TraceLane,
 }
 
 /// Bytes by which answers may exceed the limit before the shard stops reading from their client.

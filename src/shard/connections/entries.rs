@@ -70,6 +70,15 @@ impl Entries {
         })
     }
 
+    pub(super) fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).expect("a slot has a number of 32 bits")
+    }
+
+    pub(super) fn in_slot(&self, slot: u32) -> Option<ConnectionId> {
+        let (generation, _) = self.slots.get(slot as usize)?.as_ref()?;
+        Some(ConnectionId { slot, generation: *generation })
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &MqttConnection)> {
         self.slots.iter().zip(0u32..).filter_map(|(entry, slot)| {
             let (generation, connection) = entry.as_ref()?;

@@ -11,6 +11,7 @@ use super::{
         ports::{Closing, Ports},
         reason::Reason,
         referral::Written,
+        trace,
     },
     Connections,
 };
@@ -200,6 +201,7 @@ impl Connections {
         context.counters.count_refusal(reason);
         context.counters.count_refused_connect(reason);
         let flag = reason.flag();
+        let words = reason.text();
         let reason = context.rules.referral.instead_of(reason);
         let connack = Packet::Connack(Connack::refusal(reason.code()));
         self.send_last(id, claim.terms, (&connack, reason), context, ports);
@@ -207,6 +209,7 @@ impl Connections {
         if let Some(connection) = self.entries.remove(id) {
             let principal = connection.principal();
             let listener = context.rules.listener_address(principal.listener());
+            trace::note_refusal(id, &connection, (words, &listener), context.now, ports);
             let refusals = (&mut context.refusals, context.now);
             log::refused(principal, claim, &listener, (reason, flag), refusals);
             if let Some(watcher) = ports.watcher() {
@@ -232,6 +235,7 @@ impl Connections {
             cause if cause.is_of_the_transport() => ports.close(id, Closing::Abort),
             _ => ports.close(id, Closing::Flush),
         }
+        trace::note_end(id, &connection, (cause, leaves), context.now, ports);
         let principal = connection.principal();
         let listener = context.rules.listener_address(principal.listener());
         log::ended(principal, &listener, cause, leaves);

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Searches for inputs that make a fuzz target fail. See docs/simulation.md.
 #
-#   scripts/fuzz.sh TARGET [SECONDS]   TARGET: acl, config, frame, jwt, packet, proxy, topic,
-#                                      session, store, trie or wheel; default: 60 s
+#   scripts/fuzz.sh TARGET [SECONDS]   TARGET: acl, config, frame, jwt, mosquitto, packet, proxy,
+#                                      topic, session, store, trie or wheel; default: 60 s
 #
 # An input that reaches new code is added to the corpus, and inputs that are no longer needed are
 # removed. An input that fails is kept in target/fuzz/TARGET.failed.

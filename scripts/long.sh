@@ -32,7 +32,7 @@ run() {
 
 fuzz() {
     local target
-    for target in acl config frame packet topic session store trie wheel; do
+    for target in acl config frame jwt mosquitto packet proxy topic session store trie wheel; do
         scripts/fuzz.sh "$target" 300
     done
 }

@@ -24,6 +24,16 @@ pub enum StoreOrder {
         #[arg(value_name = "TO")]
         to: PathBuf,
     },
+    /// Makes a store of the persistence file of a mosquitto 2.0: retained messages, sessions,
+    /// subscriptions and queues. Says what it leaves out
+    Import {
+        /// The file, such as /var/lib/mosquitto/mosquitto.db, of a mosquitto that has stopped
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The data directory, which has no store yet
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
+    },
     /// Makes a store of all that can be read, sets the damaged files aside, and says what is lost
     Repair(DataDir),
     /// Measures what a store costs on the disk of a directory: processor time and time of records

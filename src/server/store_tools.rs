@@ -2,7 +2,7 @@
 
 use std::io;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::{config::StoreOrder, runtime::store::tools};
 
@@ -15,6 +15,10 @@ pub fn store(order: &StoreOrder) -> Result<()> {
         StoreOrder::Export(from) => tools::export(&from.path, out)?,
         StoreOrder::Digest(from) => tools::digest(&from.path, out)?,
         StoreOrder::Backup { from, to } => tools::backup(&from.path, to, out)?,
+        StoreOrder::Import { file, to } => {
+            let seed = getrandom::u64().context("the kernel's random numbers")?;
+            tools::import(file, to, seed, out)?;
+        }
         StoreOrder::Repair(from) => tools::repair(&from.path, out)?,
         StoreOrder::Measure(from) => tools::measure(&from.path, out)?,
     }

@@ -16,6 +16,7 @@ mod field;
 pub mod group;
 pub mod ledger;
 pub mod log;
+pub mod mosquitto;
 pub mod portrait;
 mod record;
 mod restored;

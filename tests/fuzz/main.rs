@@ -51,6 +51,11 @@ fn tokens() {
 }
 
 #[test]
+fn persistence_files_of_mosquitto() {
+    replay("mosquitto");
+}
+
+#[test]
 fn packets() {
     replay("packet");
 }

@@ -12,6 +12,11 @@ pub enum StoreFault {
     Directory { path: PathBuf, error: io::Error },
     #[error("the store {} is in use by another process", .path.display())]
     InUse { path: PathBuf },
+    #[error("the store {} is not empty: name a new data directory", .path.display())]
+    NotEmpty { path: PathBuf },
+    /// What is to be taken over cannot be read.
+    #[error("{}: {what}", .path.display())]
+    Foreign { path: PathBuf, what: String },
     #[error("the store {} cannot be read: {damage}; see `ringmq store repair`", .path.display())]
     Damaged { path: PathBuf, damage: Damage },
     #[error("there is no room for the store in {}: {error}", .path.display())]

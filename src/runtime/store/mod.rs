@@ -15,6 +15,7 @@ mod files;
 #[cfg(test)]
 mod golden;
 mod handle;
+mod import;
 mod layer;
 mod measure;
 mod room;

@@ -9,7 +9,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use super::measure::measure;
 use super::{
     Log,
     fault::StoreFault,
@@ -18,6 +17,7 @@ use super::{
     layer::now,
     read,
 };
+pub use super::{import::import, measure::measure};
 use crate::storage::{
     Record, Records, Restored,
     group::{GROUP_HEADER, Group, GroupHeader},
@@ -107,7 +107,7 @@ fn restored(data_dir: &Path) -> Result<(Directory, Restored), StoreFault> {
 pub fn backup(data_dir: &Path, to: &Path, out: &mut impl Write) -> Result<(), StoreFault> {
     let mut pin = Pin::take(data_dir)?;
     let target = Directory::create(to)?;
-    let mut copy = Copy { target: &target, file: None, groups: 0 };
+    let mut copy = Copy::to(&target);
     let mut failed = None;
     let read = read_log(&mut pin, |placed| {
         if failed.is_none() {
@@ -130,20 +130,24 @@ pub fn backup(data_dir: &Path, to: &Path, out: &mut impl Write) -> Result<(), St
 }
 
 /// Segments that are being copied, group by group.
-struct Copy<'a> {
+pub(super) struct Copy<'a> {
     target: &'a Directory,
     file: Option<(u32, File)>,
     groups: u64,
 }
 
-impl Copy<'_> {
+impl<'a> Copy<'a> {
+    pub(super) fn to(target: &'a Directory) -> Copy<'a> {
+        Copy { target, file: None, groups: 0 }
+    }
+
     fn add(&mut self, placed: &Placed<'_>) -> io::Result<()> {
         self.groups += 1;
         let Placed { segment, offset, group } = placed;
         self.put(segment, *offset, &group.header, group.records)
     }
 
-    fn put(
+    pub(super) fn put(
         &mut self,
         segment: &SegmentHeader,
         offset: usize,
@@ -164,7 +168,7 @@ impl Copy<'_> {
         file.write_all_at(&bytes, offset as u64)
     }
 
-    fn end(&mut self) -> io::Result<()> {
+    pub(super) fn end(&mut self) -> io::Result<()> {
         if let Some((_, file)) = self.file.take() {
             file.sync_all()?;
         }
@@ -190,7 +194,7 @@ fn repair_into(directory: &Directory, aside: &Path, out: &mut impl Write) -> io:
     }
     directory.sync()?;
     let oldest = oldest_of(&numbers, &moved)?;
-    let copy = Copy { target: directory, file: None, groups: 0 };
+    let copy = Copy::to(directory);
     let mut mending = Mending { copy, seen: None, lost: 0, former: None, number: 0 };
     for number in numbers.iter().filter(|number| **number >= oldest) {
         mending.take_segment(*number, &fs::read(moved(number))?, out)?;

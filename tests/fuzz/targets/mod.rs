@@ -6,6 +6,7 @@ mod frame;
 mod jwt;
 #[path = "../../support/matching.rs"]
 mod matching;
+mod mosquitto;
 mod packet;
 mod proxy;
 #[path = "../../support/rights.rs"]
@@ -20,11 +21,12 @@ mod wheel;
 /// A check of one input.
 type Check = fn(&[u8]);
 
-pub(crate) const ALL: [(&str, Check); 11] = [
+pub(crate) const ALL: [(&str, Check); 12] = [
     ("acl", acl::check),
     ("config", config::check),
     ("frame", frame::check),
     ("jwt", jwt::check),
+    ("mosquitto", mosquitto::check),
     ("packet", packet::check),
     ("proxy", proxy::check),
     ("topic", topic::check),

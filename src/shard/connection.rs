@@ -62,8 +62,6 @@ pub(super) struct MqttConnection {
     admitted: bool,
     /// Held while a client is connected whose password is remembered.
     ticket: Option<Ticket>,
-    /// Whom the token of the client lets in, until it is let in.
-    bearer: Option<Box<Bearer>>,
     extras: Option<Box<Extras>>,
 }
 
@@ -95,6 +93,8 @@ struct Extras {
     aliases: ClientAliases,
     /// The state of an authentication by AUTH packets.
     authentication: Option<Box<Authentication>>,
+    /// Whom the token of the client lets in, until it is let in.
+    bearer: Option<Box<Bearer>>,
 }
 
 impl MqttConnection {
@@ -122,7 +122,6 @@ impl MqttConnection {
             debt: Debt::default(),
             admitted: false,
             ticket: None,
-            bearer: None,
             extras: None,
         }
     }
@@ -293,11 +292,17 @@ impl MqttConnection {
 
     /// The token of the client has been found good.
     pub(super) fn keep_bearer(&mut self, bearer: Box<Bearer>) {
-        self.bearer = Some(bearer);
+        self.extras.get_or_insert_default().bearer = Some(bearer);
     }
 
     pub(super) fn take_bearer(&mut self) -> Option<Box<Bearer>> {
-        self.bearer.take()
+        let extras = self.extras.as_mut()?;
+        let bearer = extras.bearer.take()?;
+        // Before CONNECT is taken there are no Topic Aliases.
+        if extras.authentication.is_none() {
+            self.extras = None;
+        }
+        Some(bearer)
     }
 
     /// The user that the client has to prove to be with its next AUTH.

@@ -7,55 +7,23 @@ mod broker;
 #[path = "support/client.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod client;
+#[path = "support/folder.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod folder;
 #[path = "support/http.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod http;
 #[path = "support/source.rs"]
 mod source;
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::{self, Command},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use broker::Broker;
 use client::{Client, connect, encode};
-use http::{Answer, controlled, get, request};
+use folder::{ADMIN, Folder};
+use http::{Answer, get, request};
 use ringmq::mqtt::{Connect, Packet, ReasonCode, Version};
 use serde_json::Value;
-
-const ADMIN: &str = "Authorization: Bearer bbbbbbbbbbbbbbbb";
-
-/// A folder of one test, with a file of tokens and a data directory.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", process::id()));
-        drop(fs::remove_dir_all(&path));
-        fs::create_dir_all(path.join("data")).unwrap();
-        fs::write(path.join("tokens"), "admin bbbbbbbbbbbbbbbb\n").unwrap();
-        fs::set_permissions(path.join("tokens"), fs::Permissions::from_mode(0o600)).unwrap();
-        Folder(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-
-    fn broker(&self, flags: &[&str]) -> (Broker, u16) {
-        let tokens = self.path("tokens");
-        controlled(2, &[&["--http-token-file", &tokens], flags].concat())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
 
 fn ban(port: u16, body: &str) -> Value {
     let answer = request(port, "POST /api/v1/bans", &[ADMIN], body);

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io,
+    ops::Range,
     os::unix::fs::FileExt,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -125,6 +126,23 @@ impl Running {
             assert!(next < from + 1_000, "the store becomes full");
         }
         next
+    }
+
+    /// Posts messages for session 1, in the order in which a shard writes them. From one on, each
+    /// that comes has another one go. The store is not full at any time.
+    fn come_and_go(&mut self, ordinals: Range<u64>, first: u64, payload: &[u8]) {
+        let mut mark = Mark::default();
+        for ordinal in ordinals {
+            mark = self.post(0, &[reference(1, ordinal), message(ordinal, payload)]);
+            if ordinal > first {
+                mark = self.post(0, &[ack(1, ordinal - 10)]);
+            }
+            if ordinal % 8 == 0 {
+                self.wait(0, mark);
+            }
+            assert_eq!(self.handles[0].condition(), StoreCondition::Running);
+        }
+        self.wait(0, mark);
     }
 
     fn wait_for_room(&self) {
@@ -275,20 +293,7 @@ fn a_log_of_what_has_ended_is_cleaned() {
     let mut running = Running::start(open(&config, 1).unwrap().store);
     let payload = [7; 16 << 10];
     running.post(0, &[session(1), message(1, b"old"), reference(1, 1)]);
-    let mut mark = Mark::default();
-    for ordinal in 2..2_000 {
-        // In the order in which a shard writes them.
-        let records = [reference(1, ordinal), message(ordinal, &payload)];
-        mark = running.post(0, &records);
-        if ordinal > 12 {
-            mark = running.post(0, &[ack(1, ordinal - 10)]);
-        }
-        if ordinal % 8 == 0 {
-            running.wait(0, mark);
-        }
-        assert_eq!(running.handles[0].condition(), StoreCondition::Running);
-    }
-    running.wait(0, mark);
+    running.come_and_go(2..2_000, 12, &payload);
     let figures = running.handles[0].figures();
     assert_eq!((figures.records, figures.live_records), (3 + 2 * 1_998 + 1_987, 1 + 2 * 12));
     // The session and its oldest message are written again each time.
@@ -315,18 +320,7 @@ fn a_store_with_a_limit_is_cleaned_before_it_is_full() {
     let payload = [7; 16 << 10];
     running.post(0, &[session(1)]);
     let stay = 7 << 6;
-    let mut mark = Mark::default();
-    for ordinal in 1..1_400 {
-        mark = running.post(0, &[reference(1, ordinal), message(ordinal, &payload)]);
-        if ordinal > stay + 10 {
-            mark = running.post(0, &[ack(1, ordinal - 10)]);
-        }
-        if ordinal % 8 == 0 {
-            running.wait(0, mark);
-        }
-        assert_eq!(running.handles[0].condition(), StoreCondition::Running);
-    }
-    running.wait(0, mark);
+    running.come_and_go(1..1_400, stay + 10, &payload);
     let figures = running.handles[0].figures();
     assert_eq!((figures.filled, figures.live_records), (0, 1 + 2 * (stay + 10)));
     assert!(figures.bytes <= 16 << 20, "{figures:?}");

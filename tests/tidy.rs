@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("routing", &["base", "mqtt", "topic"]),
     ("session", &["base", "mqtt", "topic", "access"]),
     ("transport", &["base", "mqtt", "topic"]),
-    ("storage", &["base", "mqtt"]),
+    ("storage", &["base", "mqtt", "topic"]),
     ("shard", &["base", "mqtt", "topic", "access", "routing", "session", "transport", "storage"]),
     ("mesh", &["base"]),
     (

@@ -336,8 +336,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A QoS 2 message from a client that has not released it. Mosquitto delivers it when the client
-    /// does; ringmq delivers when it comes. So those who want it get it now, and its Packet
+    /// A QoS 2 message from a client that has not released it. Mosquitto delivers it when the
+    /// client does; ringmq delivers when it comes. So those who want it get it now, and its Packet
     /// Identifier is held until the client releases it.
     fn write_unreleased(&mut self, file: &File<'a>, delivery: &Delivery<'a>) {
         let packet_id = PacketId::new(delivery.packet_id).filter(|_| delivery.qos == 2);

@@ -124,9 +124,8 @@ fn whole() -> Written {
 fn all_that_ringmq_has_a_place_for_is_taken_over_and_the_rest_is_told() {
     let (lines, counts) = whole().lines();
     let message = |topic, payload, qos| {
-        format!(
-            "\"topic\":\"{topic}\",\"qos\":{qos},\"properties\":\"AwACdHg=\",\"payload\":\"{payload}\""
-        )
+        let properties = "\"properties\":\"AwACdHg=\"";
+        format!("\"topic\":\"{topic}\",\"qos\":{qos},{properties},\"payload\":\"{payload}\"")
     };
     let (one, two) = (message("a/b", "cDE=", 1), message("a/c", "cDI=", 2));
     let expected = [

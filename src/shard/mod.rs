@@ -200,24 +200,16 @@ impl Shard {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     connection.touch(self.context.now);
-                    // Usually nothing is owed, and nobody traces.
-                    let is_noted = connection.debt().is_open();
-                    if is_noted && connection.stalls(&frame) {
-                        ports.pause(id);
-                        break;
-                    }
                     let state = (connection.stage(), connection.terms().version());
-                    if self.has_to_wait(id, &frame, ports) {
+                    // Usually nothing is owed, and nobody traces.
+                    if connection.debt().is_open() && self.stalls_or_is_noted(id, frame, ports) {
                         break;
                     }
-                    if is_noted {
-                        self.note_received(id, frame, ports);
+                    if self.has_to_wait(id, &frame, ports) {
+                        trace::forget_received(ports);
+                        break;
                     }
-                    let handled = self.handle_frame((id, state), frame, &mut latest, ports);
-                    if is_noted {
-                        trace::end_received(handled, ports);
-                    }
-                    match handled {
+                    match self.handle_frame((id, state), frame, &mut latest, ports) {
                         Handled::Taken => {
                             taken += frame.len;
                             self.context.counters.messages_received += 1;
@@ -226,7 +218,10 @@ impl Shard {
                                 break;
                             }
                         }
-                        Handled::NotTaken => break,
+                        Handled::NotTaken => {
+                            trace::forget_received(ports);
+                            break;
+                        }
                     }
                 }
                 Err(error) => {
@@ -236,7 +231,31 @@ impl Shard {
                 }
             }
         }
+        if let Some(tap) = ports.tap() {
+            tap.end_received();
+        }
         taken
+    }
+
+    /// Whether a packet of a connection that is owed something has to wait. If not, and if the
+    /// connection is traced, the packet is noted.
+    #[cold]
+    #[inline(never)]
+    fn stalls_or_is_noted(
+        &mut self,
+        id: ConnectionId,
+        frame: Frame<'_>,
+        ports: &mut impl Ports,
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return true };
+        if connection.stalls(&frame) {
+            ports.pause(id);
+            return true;
+        }
+        if connection.is_traced() {
+            self.note_received(id, frame, ports);
+        }
+        false
     }
 
     /// Reads nothing more from a connection in this turn.

@@ -73,7 +73,7 @@ impl Shard {
                 Admission::AcknowledgeOnly => ReasonCode::Success,
                 Admission::Route => {
                     let message = (topic, publish.delivery);
-                    let way = (publish.delivery.qos(), publish.retain);
+                    let way = || (publish.delivery.qos(), publish.retain);
                     let permitted = self.context.rights.judge_publish(session, topic, way);
                     if let Err(reason) = permitted {
                         return self.refuse_message(client, message, reason, ports);

@@ -56,7 +56,7 @@ impl Shard {
             connection.resolve_topic(alias, &mut topic, room).ok()?;
         }
         let name = TopicName::from_valid(&topic);
-        let way = (publish.delivery.qos(), publish.retain);
+        let way = || (publish.delivery.qos(), publish.retain);
         self.context.rights.judge_publish(session, name, way).ok()?;
         Some(topic)
     }

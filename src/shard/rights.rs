@@ -118,19 +118,20 @@ impl InForce {
         self.checks_all
     }
 
-    /// Judges a message by the rights of the client that publishes it.
+    /// Judges a message by the rights of the client that publishes it. `way` is asked for if it
+    /// matters.
     #[inline]
     pub(super) fn judge_publish(
         &mut self,
         session: &mut Session,
         topic: TopicName<'_>,
-        (qos, retain): (QoS, bool),
+        way: impl FnOnce() -> (QoS, bool),
     ) -> Result<(), Reason> {
-        if self.are_limited {
-            self.judge_by_rules(session, topic, Ways::write(qos as u8, retain))
-        } else {
-            Ok(())
+        if !self.are_limited {
+            return Ok(());
         }
+        let (qos, retain) = way();
+        self.judge_by_rules(session, topic, Ways::write(qos as u8, retain))
     }
 
     #[inline(never)]

@@ -209,7 +209,7 @@ impl Router {
         let message = will.message.view();
         // The rules may have changed since its CONNECT.
         let payload = message.payload.as_slice();
-        let way = (message.qos, message.retain);
+        let way = || (message.qos, message.retain);
         let permitted = context.rights.judge_publish(session, message.topic, way).is_ok()
             && !context.has_lost_token(session.principal());
         if !topics::may_publish(session.principal(), message.topic, payload) || !permitted {

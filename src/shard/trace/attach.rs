@@ -8,8 +8,7 @@ use crate::{
     mqtt::{Frame, Packet, PacketType},
     session::topic_aliases::TopicAliases,
     shard::{
-        Handled, Shard, ask::Answer, connection::MqttConnection, end::Cause, end::Leaves,
-        ports::Ports,
+        Shard, ask::Answer, connection::MqttConnection, end::Cause, end::Leaves, ports::Ports,
     },
     transport::Address,
 };
@@ -106,12 +105,12 @@ impl Shard {
     }
 }
 
-/// The packet that was noted last has been handled.
+/// The packet that was noted last will be handed in again.
 #[cold]
 #[inline(never)]
-pub(in crate::shard) fn end_received(handled: Handled, ports: &mut impl Ports) {
+pub(in crate::shard) fn forget_received(ports: &mut impl Ports) {
     if let Some(tap) = ports.tap() {
-        tap.end_received(handled == Handled::Taken);
+        tap.forget_received();
     }
 }
 

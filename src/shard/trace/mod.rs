@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 
-pub(super) use self::attach::{end_received, note_end, note_refusal};
+pub(super) use self::attach::{forget_received, note_end, note_refusal};
 use self::words::{Described, push_word};
 use crate::{
     base::{
@@ -233,7 +233,7 @@ impl Tap {
         topic: Option<&str>,
         listener: &str,
     ) {
-        self.held.clear();
+        self.end_received();
         let Some(tapped) = self.connections.get_mut(&id) else { return };
         let packet = Packet::decode(frame, tapped.version).ok();
         if let Some(Packet::Connect(connect)) = &packet {
@@ -262,11 +262,16 @@ impl Tap {
         self.held = held;
     }
 
-    /// The packet that was noted last has been taken, or will be handed in again.
-    pub(super) fn end_received(&mut self, is_taken: bool) {
-        if is_taken {
+    /// The packet that was noted last has been taken.
+    #[inline]
+    pub(super) fn end_received(&mut self) {
+        if !self.held.is_empty() {
             self.tell_held();
         }
+    }
+
+    /// The packet that was noted last will be handed in again.
+    pub(super) fn forget_received(&mut self) {
         self.held.clear();
     }
 

@@ -94,17 +94,12 @@ async fn put_in_force(panel: &Panel, book: &MutexGuard<'_, BanBook>) -> Result<(
 /// Disconnects the banned clients of all shards. Returns how many there were.
 async fn end_banned(panel: &Panel) -> Result<usize, Problem> {
     let mut sum = 0;
-    let mut shard = panel.shard(0);
-    while let Some(at) = shard {
-        let mut from = Some(0);
-        while let Some(place) = from {
-            let answer = panel.ask(at, &Question::EndBanned(place)).await?;
-            let Answer::Ended { count, next } = answer else { break };
-            sum += count;
-            from = next;
-        }
-        shard = panel.after(at);
-    }
+    let take = |answer| {
+        let Answer::Ended { count, next } = answer else { return None };
+        sum += count;
+        next
+    };
+    panel.walk(Question::EndBanned, take).await?;
     Ok(sum)
 }
 

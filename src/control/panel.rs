@@ -102,6 +102,24 @@ impl Panel {
         answer_of(self.send(shard, question)?).await
     }
 
+    /// Asks each shard to its end: the question from a place on, from the first place on. `take`
+    /// says where the shard goes on.
+    pub(super) async fn walk(
+        &self,
+        question: impl Fn(u32) -> Question,
+        mut take: impl FnMut(Answer) -> Option<u32>,
+    ) -> Result<(), Problem> {
+        let mut shard = self.shard(0);
+        while let Some(at) = shard {
+            let mut from = Some(0);
+            while let Some(place) = from {
+                from = take(self.ask(at, &question(place)).await?);
+            }
+            shard = self.after(at);
+        }
+        Ok(())
+    }
+
     /// Has all shards do something. False: there was nothing to do on any of them.
     pub(super) async fn change(&self, question: &Question) -> Result<bool, Problem> {
         let answers = self.ask_all(question).await?;

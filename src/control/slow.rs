@@ -61,20 +61,15 @@ pub(super) async fn list(State(panel): State<Panel>, listing: Asked<Listing>) ->
 /// Walks through the sessions of all shards, and keeps those that come first.
 async fn slowest(panel: &Panel, count: usize, by: By) -> Result<Vec<SlowReport>, Problem> {
     let mut found: Vec<SlowReport> = Vec::new();
-    let mut shard = panel.shard(0);
-    while let Some(at) = shard {
-        let mut from = Some(0);
-        while let Some(place) = from {
-            let question = Question::Slow { from: place, count: usize::MAX };
-            let Answer::Slow(page) = panel.ask(at, &question).await? else { break };
-            found.extend(page.subscribers.into_iter().filter(|it| by.weight(it) > 0));
-            if found.len() >= KEPT_MAX {
-                by.keep_first(&mut found, count);
-            }
-            from = page.next;
+    let take = |answer| {
+        let Answer::Slow(page) = answer else { return None };
+        found.extend(page.subscribers.into_iter().filter(|it| by.weight(it) > 0));
+        if found.len() >= KEPT_MAX {
+            by.keep_first(&mut found, count);
         }
-        shard = panel.after(at);
-    }
+        page.next
+    };
+    panel.walk(|from| Question::Slow { from, count: usize::MAX }, take).await?;
     by.keep_first(&mut found, count);
     Ok(found)
 }

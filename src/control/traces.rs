@@ -166,17 +166,12 @@ async fn put_in_force(panel: &Panel, book: &TraceBook) -> Result<(), Problem> {
 /// Has all shards mark the connections that traces are about. Returns how many cannot be watched.
 async fn mark_connections(panel: &Panel) -> Result<u64, Problem> {
     let mut sum = 0;
-    let mut shard = panel.shard(0);
-    while let Some(at) = shard {
-        let mut from = Some(0);
-        while let Some(slot) = from {
-            let answer = panel.ask(at, &Question::Tap(slot)).await?;
-            let Answer::Tapped { next, left_out } = answer else { break };
-            from = next;
-            sum += if next.is_none() { left_out } else { 0 };
-        }
-        shard = panel.after(at);
-    }
+    let take = |answer| {
+        let Answer::Tapped { next, left_out } = answer else { return None };
+        sum += if next.is_none() { left_out } else { 0 };
+        next
+    };
+    panel.walk(Question::Tap, take).await?;
     Ok(sum)
 }
 

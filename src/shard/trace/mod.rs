@@ -253,20 +253,20 @@ impl Tap {
                 out.push_str(listener);
             }
         };
-        for (slot, trace) in self.orders_for(tapped, described.topic_of_publish(), time) {
+        for order in self.orders_for(tapped, described.topic_of_publish(), time) {
             let mut text = tapped.begin_line(time, Way::Received);
-            described.push(self.payload_bytes(trace), &mut text);
+            described.push(order.payload_bytes, &mut text);
             sender(&mut text);
-            held.push((slot, Line { trace, text: bounded(text) }));
+            held.push((order.slot, Line { trace: order.id, text: bounded(text) }));
         }
         self.held = held;
     }
 
-    /// The packet that was noted last has been taken.
+    /// The packet that was noted last has been taken: its lines are told.
     #[inline]
     pub(super) fn end_received(&mut self) {
-        if !self.held.is_empty() {
-            self.tell_held();
+        for (slot, line) in std::mem::take(&mut self.held) {
+            self.tell(slot, line);
         }
     }
 
@@ -288,7 +288,7 @@ impl Tap {
         if !self.is_on() || !self.watches(id) {
             return false;
         }
-        self.tell_held();
+        self.end_received();
         if let Some(payload) = shared {
             if let Some(frame) = split_head(bytes) {
                 self.note_packet((id, now), frame, Some(payload));
@@ -326,32 +326,26 @@ impl Tap {
         let topic = alias_used.and_then(|alias| tapped.topic_of(alias));
         let described = Described { packet: packet.as_ref(), frame, topic, shared };
         let is_of_them = described.topic_of_publish();
-        for (slot, trace) in self.orders_for(tapped, is_of_them, time) {
+        for order in self.orders_for(tapped, is_of_them, time) {
             if !self.lines.has_room() {
-                self.lines.note_lost(slot);
+                self.lines.note_lost(order.slot);
                 continue;
             }
             let mut text = tapped.begin_line(time, Way::Sent);
-            described.push(self.payload_bytes(trace), &mut text);
-            self.tell(slot, Line { trace, text: bounded(text) });
+            described.push(order.payload_bytes, &mut text);
+            self.tell(order.slot, Line { trace: order.id, text: bounded(text) });
         }
     }
 
     /// Says something about a connection besides its packets.
     pub(super) fn note_aside(&mut self, (id, now): (ConnectionId, Moment), words: &str) {
-        self.tell_held();
+        self.end_received();
         let Some(tapped) = self.connections.get(&id) else { return };
         let time = self.clock.time_of(now);
-        for (slot, trace) in self.orders_for(tapped, None, time) {
+        for order in self.orders_for(tapped, None, time) {
             let mut text = tapped.begin_line(time, Way::Aside);
             text.push_str(words);
-            self.tell(slot, Line { trace, text: bounded(text) });
-        }
-    }
-
-    fn tell_held(&mut self) {
-        for (slot, line) in std::mem::take(&mut self.held) {
-            self.tell(slot, line);
+            self.tell(order.slot, Line { trace: order.id, text: bounded(text) });
         }
     }
 
@@ -361,13 +355,13 @@ impl Tap {
         }
     }
 
-    /// The slots and numbers of the running traces that a packet is for.
+    /// The running traces that a packet is for.
     fn orders_for(
         &self,
         tapped: &Tapped,
         topic: Option<&str>,
         now: WallTime,
-    ) -> impl Iterator<Item = (usize, u64)> {
+    ) -> impl Iterator<Item = &TraceOrder> {
         let numbered = self.orders.iter().enumerate();
         let wanted = numbered.filter(move |(place, order)| {
             let matches = match &order.subject {
@@ -377,12 +371,7 @@ impl Tap {
             };
             matches && now < order.until
         });
-        wanted.map(|(_, order)| (order.slot, order.id))
-    }
-
-    fn payload_bytes(&self, trace: u64) -> usize {
-        let order = self.orders.iter().find(|order| order.id == trace);
-        order.map_or(0, |order| order.payload_bytes)
+        wanted.map(|(_, order)| order)
     }
 }
 

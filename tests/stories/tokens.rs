@@ -19,19 +19,6 @@ use crate::{
 
 const V5: Version = Version::V5;
 
-fn rules() -> TokenRules {
-    TokenRules {
-        key_files: Vec::new(),
-        from: TokenFrom::Password,
-        issuer: None,
-        audience: None,
-        user_claim: "sub".to_owned(),
-        leeway: Span::ZERO,
-        requires_expiry: true,
-        ends_connections: true,
-    }
-}
-
 fn policy(rules: TokenRules) -> Policy {
     let tokens = Tokens::with_key(rules, SECRET.as_bytes()).expect("a secret");
     Policy { tokens: Some(Arc::new(tokens)), anonymous: Anonymous::Refused, ..Policy::default() }
@@ -65,7 +52,7 @@ fn answer(world: &mut World, connect: &Connect<'_>) -> Vec<String> {
 #[test]
 fn a_token_lets_its_user_in_and_a_wrong_one_nobody() {
     everywhere(|shards, version| {
-        let mut world = world(shards, rules());
+        let mut world = world(shards, TokenRules::default());
         let good = lasting(&world, 60, "");
         join(&mut world, &by(version, "good", &good));
         for (bad, reason) in [
@@ -97,7 +84,7 @@ fn a_token_lets_its_user_in_and_a_wrong_one_nobody() {
 #[test]
 fn the_user_name_is_that_of_the_token() {
     for shards in crate::SHARDS {
-        let mut world = world(shards, rules());
+        let mut world = world(shards, TokenRules::default());
         let token = lasting(&world, 60, "");
         let other = Connect { user_name: Some("bob"), ..by(V5, "c", &token) };
         assert_eq!(answer(&mut world, &other), ["CONNACK NotAuthorized"]);
@@ -116,7 +103,7 @@ fn resume_by(token: &str) -> Connect<'_> {
 #[test]
 fn a_token_as_the_user_name_is_shown_nowhere() {
     for shards in crate::SHARDS {
-        let rules = TokenRules { from: TokenFrom::UserName, ..rules() };
+        let rules = TokenRules { from: TokenFrom::UserName, ..TokenRules::default() };
         let mut world = world(shards, rules);
         world.pass(Span::from_secs(10));
         let good = lasting(&world, 60, "");
@@ -139,7 +126,8 @@ fn a_token_as_the_user_name_is_shown_nowhere() {
 fn what_has_the_form_of_a_token_is_checked_as_one_and_all_else_as_a_password() {
     everywhere(|shards, version| {
         let passwords = Passwords::parse(include_str!("passwords.txt")).expect("a password file");
-        let policy = Policy { passwords: Some(Arc::new(passwords)), ..policy(rules()) };
+        let policy =
+            Policy { passwords: Some(Arc::new(passwords)), ..policy(TokenRules::default()) };
         let mut world = World::with(shards, &limits(), &policy);
         let token = lasting(&world, 60, "");
         join(&mut world, &by(version, "a", "secret"));
@@ -153,7 +141,7 @@ fn what_has_the_form_of_a_token_is_checked_as_one_and_all_else_as_a_password() {
 #[test]
 fn a_connection_ends_with_its_token() {
     everywhere(|shards, version| {
-        let mut world = world(shards, rules());
+        let mut world = world(shards, TokenRules::default());
         let watcher = lasting(&world, 1_000, "");
         let watcher = join(&mut world, &by(version, "watcher", &watcher));
         world.send(watcher, &subscribe(version, 1, &[("gone", at(QoS::AtMostOnce))]));
@@ -181,7 +169,7 @@ fn a_connection_ends_with_its_token() {
 fn a_will_that_is_due_after_the_end_of_the_token_is_dropped() {
     for shards in crate::SHARDS {
         for (lasts, expected) in [(100, 0), (1_000, 1)] {
-            let mut world = world(shards, rules());
+            let mut world = world(shards, TokenRules::default());
             let long = lasting(&world, 5_000, "");
             let watcher = join(&mut world, &by(V5, "watcher", &long));
             world.send(watcher, &subscribe(V5, 1, &[("gone", at(QoS::AtMostOnce))]));
@@ -203,7 +191,8 @@ fn a_will_that_is_due_after_the_end_of_the_token_is_dropped() {
 #[test]
 fn the_rights_in_a_token_hold_and_end_with_it_if_the_connection_goes_on() {
     everywhere(|shards, version| {
-        let mut world = world(shards, TokenRules { ends_connections: false, ..rules() });
+        let mut world =
+            world(shards, TokenRules { ends_connections: false, ..TokenRules::default() });
         let free = lasting(&world, 10_000, "");
         let free = join(&mut world, &by(version, "free", &free));
         let acl = r#","acl":[{"permission":"deny","action":"all","topic":"a/secret"},
@@ -249,7 +238,7 @@ fn the_rights_in_a_token_hold_and_end_with_it_if_the_connection_goes_on() {
 #[test]
 fn what_waits_for_an_absent_client_is_judged_by_its_next_token() {
     for shards in crate::SHARDS {
-        let mut world = world(shards, rules());
+        let mut world = world(shards, TokenRules::default());
         let publisher = lasting(&world, 10_000, "");
         let publisher = join(&mut world, &by(V5, "publisher", &publisher));
         let token = lasting(&world, 100, r#","acl":{"sub":["a","b"]}"#);
@@ -274,7 +263,7 @@ fn what_waits_for_an_absent_client_is_judged_by_its_next_token() {
 fn the_acl_file_is_asked_for_what_a_list_of_rules_does_not_mention() {
     everywhere(|shards, version| {
         let acl = Acl::parse(b"user ada\ntopic readwrite file/#").expect("an ACL file");
-        let policy = Policy { acl: Some(Arc::new(acl)), ..policy(rules()) };
+        let policy = Policy { acl: Some(Arc::new(acl)), ..policy(TokenRules::default()) };
         let mut world = World::with(shards, &limits(), &policy);
         let rule = r#"[{"permission":"deny","action":"subscribe","topic":"file/no"}]"#;
         for (client_id, claim, granted) in [
@@ -296,10 +285,11 @@ fn the_acl_file_is_asked_for_what_a_list_of_rules_does_not_mention() {
 #[test]
 fn other_keys_hold_from_the_next_connect_on() {
     everywhere(|shards, version| {
-        let mut world = world(shards, rules());
+        let mut world = world(shards, TokenRules::default());
         let token = lasting(&world, 100, "");
         let client = join(&mut world, &by(version, "client", &token));
-        let other = Tokens::with_key(rules(), SECRET.to_uppercase().as_bytes()).expect("a secret");
+        let other = Tokens::with_key(TokenRules::default(), SECRET.to_uppercase().as_bytes())
+            .expect("a secret");
         world.change_rules(|rules| rules.policy.tokens = Some(Arc::new(other)));
         let received = answer(&mut world, &by(version, "again", &token));
         assert_eq!(received, ["CONNACK BadUserNameOrPassword"]);
@@ -312,7 +302,7 @@ fn other_keys_hold_from_the_next_connect_on() {
 #[test]
 fn bad_tokens_are_slowed_down_by_address_and_do_not_keep_others_out() {
     for shards in crate::SHARDS {
-        let mut world = world(shards, rules());
+        let mut world = world(shards, TokenRules::default());
         let good = lasting(&world, 10_000, "");
         for _ in 0..20 {
             let nameless = Connect { user_name: None, ..by(V5, "c", "guess") };

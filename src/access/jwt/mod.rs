@@ -43,6 +43,22 @@ pub struct TokenRules {
     pub ends_connections: bool,
 }
 
+/// As the flags are by default, without a key.
+impl Default for TokenRules {
+    fn default() -> TokenRules {
+        TokenRules {
+            key_files: Vec::new(),
+            from: TokenFrom::Password,
+            issuer: None,
+            audience: None,
+            user_claim: "sub".to_owned(),
+            leeway: Span::ZERO,
+            requires_expiry: true,
+            ends_connections: true,
+        }
+    }
+}
+
 /// Where in CONNECT the token is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenFrom {

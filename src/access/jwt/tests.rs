@@ -11,19 +11,6 @@ use self::support::{SECRET, signed, token};
 /// In the year 2033.
 const NOW: u64 = 2_000_000_000;
 
-fn rules() -> TokenRules {
-    TokenRules {
-        key_files: Vec::new(),
-        from: TokenFrom::Password,
-        issuer: None,
-        audience: None,
-        user_claim: "sub".to_owned(),
-        leeway: Span::ZERO,
-        requires_expiry: true,
-        ends_connections: true,
-    }
-}
-
 fn seconds(seconds: u64) -> WallTime {
     WallTime::from_nanos(seconds * 1_000_000_000)
 }
@@ -62,7 +49,7 @@ fn each_algorithm_is_verified_with_a_key_of_its_kind_and_no_other() {
     let names = ["rsa.pem", "p256.pem", "p384.pem", "ed25519.pem"];
     for (of, algorithm, token) in signed_tokens() {
         for name in names {
-            let tokens = Tokens::with_key(rules(), &public_key(name)).unwrap();
+            let tokens = Tokens::with_key(TokenRules::default(), &public_key(name)).unwrap();
             let verified = verify(&tokens, token).map(|bearer| bearer.user_name);
             let fits = name.strip_suffix(".pem") == Some(of);
             let expected = if fits { Ok("ada".into()) } else { Err(TokenFault::Algorithm) };
@@ -72,7 +59,8 @@ fn each_algorithm_is_verified_with_a_key_of_its_kind_and_no_other() {
         let (message, signature) = token.rsplit_once('.').unwrap();
         let changed = if signature.as_bytes()[40] == b'A' { 'B' } else { 'A' };
         let forged = format!("{message}.{}{changed}{}", &signature[..40], &signature[41..]);
-        let tokens = Tokens::with_key(rules(), &public_key(&format!("{of}.pem"))).unwrap();
+        let tokens =
+            Tokens::with_key(TokenRules::default(), &public_key(&format!("{of}.pem"))).unwrap();
         assert_eq!(verify(&tokens, &forged), Err(TokenFault::Signature), "{algorithm}");
     }
     for algorithm in ["HS256", "HS384", "HS512"] {
@@ -80,7 +68,7 @@ fn each_algorithm_is_verified_with_a_key_of_its_kind_and_no_other() {
         let claims = serde_json::json!({"sub": "ada", "exp": NOW + 1});
         let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes()).unwrap();
         let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
-        assert_eq!(&*verify(&tokens(rules()), &token).unwrap().user_name, "ada");
+        assert_eq!(&*verify(&tokens(TokenRules::default()), &token).unwrap().user_name, "ada");
     }
 }
 
@@ -88,7 +76,7 @@ fn each_algorithm_is_verified_with_a_key_of_its_kind_and_no_other() {
 fn a_public_key_is_no_secret() {
     for name in ["rsa.pem", "p256.pem", "ed25519.pem"] {
         let pem = String::from_utf8(public_key(name)).unwrap();
-        let tokens = Tokens::with_key(rules(), pem.as_bytes()).unwrap();
+        let tokens = Tokens::with_key(TokenRules::default(), pem.as_bytes()).unwrap();
         let claims = format!(r#"{{"sub":"ada","exp":{}}}"#, NOW + 60);
         for secret in [pem.as_str(), pem.trim()] {
             let forged = signed(r#"{"alg":"HS256"}"#, &claims, secret);
@@ -98,7 +86,7 @@ fn a_public_key_is_no_secret() {
         let bare: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
         let der = base64ct::Base64::decode_vec(&bare).unwrap();
         for content in [bare.as_bytes(), &der] {
-            let refused = Tokens::with_key(rules(), content);
+            let refused = Tokens::with_key(TokenRules::default(), content);
             assert!(matches!(refused, Err(KeyFault::NoPem)), "{name}");
         }
     }
@@ -146,11 +134,13 @@ fn what_is_wrong_with_a_token_is_told() {
         (&of_ada(r#","acl":"all""#), TokenFault::Rights),
         (&of_ada(&format!(r#","x":"{}""#, "x".repeat(TOKEN_BYTES_MAX))), TokenFault::TooLong),
     ] {
-        assert_eq!(verify(&tokens(rules()), token), Err(expected), "{token:.200}");
+        assert_eq!(verify(&tokens(TokenRules::default()), token), Err(expected), "{token:.200}");
     }
-    assert_eq!(&*verify(&tokens(rules()), &good).unwrap().user_name, "ada");
+    assert_eq!(&*verify(&tokens(TokenRules::default()), &good).unwrap().user_name, "ada");
     assert_eq!(
-        &*verify(&tokens(rules()), &with_header(r#"{"alg":"HS256"}"#)).unwrap().user_name,
+        &*verify(&tokens(TokenRules::default()), &with_header(r#"{"alg":"HS256"}"#))
+            .unwrap()
+            .user_name,
         "ada"
     );
 }
@@ -159,7 +149,7 @@ fn what_is_wrong_with_a_token_is_told() {
 fn issuer_and_audience_are_those_that_were_asked_for() {
     let asks = |issuer: Option<&str>, audience: Option<&str>| {
         let [issuer, audience] = [issuer, audience].map(|it| it.map(str::to_owned));
-        tokens(TokenRules { issuer, audience, ..rules() })
+        tokens(TokenRules { issuer, audience, ..TokenRules::default() })
     };
     let issuer = asks(Some("idp"), None);
     assert!(verify(&issuer, &of_ada(r#","iss":"idp""#)).is_ok());
@@ -177,7 +167,7 @@ fn issuer_and_audience_are_those_that_were_asked_for() {
 
 #[test]
 fn clocks_may_differ_by_the_leeway() {
-    let lenient = tokens(TokenRules { leeway: Span::from_secs(5), ..rules() });
+    let lenient = tokens(TokenRules { leeway: Span::from_secs(5), ..TokenRules::default() });
     let expiring = token(r#"{"sub":"ada","exp":1999999996,"nbf":2000000005}"#);
     let grant = verify(&lenient, &expiring).unwrap().grant.unwrap();
     assert_eq!(grant.ends_at, Some(seconds(NOW + 1)));
@@ -187,7 +177,7 @@ fn clocks_may_differ_by_the_leeway() {
     let early = token(r#"{"sub":"ada","exp":4000000000,"nbf":2000000006}"#);
     assert_eq!(verify(&lenient, &early), Err(TokenFault::TooEarly));
     let fractions = token(r#"{"sub":"ada","exp":2000000000.5,"nbf":1e9}"#);
-    let grant = verify(&tokens(rules()), &fractions).unwrap().grant.unwrap();
+    let grant = verify(&tokens(TokenRules::default()), &fractions).unwrap().grant.unwrap();
     assert_eq!(grant.ends_at, Some(WallTime::from_nanos(2_000_000_000_500_000_000)));
     assert!(verify(&lenient, &token(r#"{"sub":"ada","exp":1e300}"#)).is_ok());
     assert!(verify(&lenient, &token(r#"{"sub":"ada","exp":18446744073709551615}"#)).is_ok());
@@ -195,7 +185,8 @@ fn clocks_may_differ_by_the_leeway() {
 
 #[test]
 fn a_client_calls_itself_as_its_token_does_or_not_at_all() {
-    let tokens = Arc::new(tokens(TokenRules { user_claim: "name".to_owned(), ..rules() }));
+    let tokens =
+        Arc::new(tokens(TokenRules { user_claim: "name".to_owned(), ..TokenRules::default() }));
     let token = token(r#"{"sub":"ada","name":"bob","exp":4000000000}"#);
     let check =
         |token: &str, name| Tokens::verification(&tokens, token.as_bytes(), name, seconds(NOW))();
@@ -211,9 +202,9 @@ fn a_client_calls_itself_as_its_token_does_or_not_at_all() {
 #[test]
 fn a_token_without_expiry_is_taken_if_that_is_allowed() {
     let endless = token(r#"{"sub":"ada"}"#);
-    let lenient = tokens(TokenRules { requires_expiry: false, ..rules() });
+    let lenient = tokens(TokenRules { requires_expiry: false, ..TokenRules::default() });
     assert_eq!(verify(&lenient, &endless).unwrap().grant, None);
-    let lasting = tokens(TokenRules { ends_connections: false, ..rules() });
+    let lasting = tokens(TokenRules { ends_connections: false, ..TokenRules::default() });
     assert_eq!(verify(&lasting, &of_ada("")).unwrap().grant, None);
     let grant = verify(&lasting, &of_ada(r#","acl":{"pub":["a"]}"#)).unwrap().grant.unwrap();
     assert!(grant.outlasts_rights() && grant.rules.is_some());
@@ -222,7 +213,7 @@ fn a_token_without_expiry_is_taken_if_that_is_allowed() {
 #[test]
 fn keys_of_a_set_are_chosen_by_their_identifiers() {
     let set = String::from_utf8(public_key("jwks.json")).unwrap();
-    let tokens = Tokens::with_key(rules(), set.as_bytes()).unwrap();
+    let tokens = Tokens::with_key(TokenRules::default(), set.as_bytes()).unwrap();
     assert_eq!(tokens.key_count(), 3);
     for (_, algorithm, token) in signed_tokens() {
         let expected = match algorithm {
@@ -233,17 +224,17 @@ fn keys_of_a_set_are_chosen_by_their_identifiers() {
         assert_eq!(verify(&tokens, token).map(|bearer| bearer.user_name), expected, "{algorithm}");
     }
     let only_named = set.replace("\"OKP\"", "\"OKPX\"");
-    let tokens = Tokens::with_key(rules(), only_named.as_bytes()).unwrap();
+    let tokens = Tokens::with_key(TokenRules::default(), only_named.as_bytes()).unwrap();
     let (.., token) = signed_tokens().next().unwrap();
     assert_eq!(verify(&tokens, token), Err(TokenFault::KeyUnknown));
     let all = set.replace("\"kid\": \"one\"", "\"x5t\": \"one\"");
-    let tokens = Tokens::with_key(rules(), all.as_bytes()).unwrap();
+    let tokens = Tokens::with_key(TokenRules::default(), all.as_bytes()).unwrap();
     assert!(verify(&tokens, token).is_ok());
     let secret = format!(
         r#"{{"kty":"oct","kid":"k","alg":"HS256","k":"{}"}}"#,
         Base64UrlUnpadded::encode_string(SECRET.as_bytes())
     );
-    let tokens = Tokens::with_key(rules(), secret.as_bytes()).unwrap();
+    let tokens = Tokens::with_key(TokenRules::default(), secret.as_bytes()).unwrap();
     let claims = r#"{"sub":"ada","exp":4000000000}"#;
     for (header, expected) in [
         (r#"{"alg":"HS256","kid":"k"}"#, None),
@@ -275,14 +266,16 @@ fn a_file_that_is_no_key_is_refused() {
         (&String::from_utf8(public_key("weak.pem")).unwrap(), "none of RSA"),
         (&pem.repeat(2), "several keys"),
     ] {
-        let said = Tokens::with_key(rules(), content.as_bytes()).unwrap_err().to_string();
+        let said =
+            Tokens::with_key(TokenRules::default(), content.as_bytes()).unwrap_err().to_string();
         assert!(said.contains(words), "{content:.40}: {said}");
     }
-    let missing = TokenRules { key_files: vec!["/nowhere/key".into()], ..rules() };
+    let missing = TokenRules { key_files: vec!["/nowhere/key".into()], ..TokenRules::default() };
     let said = Tokens::read(&missing).unwrap_err().to_string();
     assert!(said.starts_with("/nowhere/key: "), "{said}");
     // A line break at the end is no part of a secret.
-    let tokens = Tokens::with_key(rules(), format!("{SECRET}\r\n").as_bytes()).unwrap();
+    let tokens =
+        Tokens::with_key(TokenRules::default(), format!("{SECRET}\r\n").as_bytes()).unwrap();
     assert!(verify(&tokens, &of_ada("")).is_ok());
     assert!(!format!("{tokens:?}").contains("guesses"), "the secret is not shown");
 }
@@ -290,7 +283,7 @@ fn a_file_that_is_no_key_is_refused() {
 #[test]
 fn rights_are_read_as_emqx_reads_them() {
     let permits = |acl: &str| {
-        let bearer = verify(&tokens(rules()), &of_ada(&format!(r#","acl":{acl}"#)));
+        let bearer = verify(&tokens(TokenRules::default()), &of_ada(&format!(r#","acl":{acl}"#)));
         let bearer = bearer.unwrap_or_else(|fault| panic!("{acl}: {fault}"));
         let grant = bearer.grant.unwrap();
         let rights = grant.rules.as_ref().unwrap().rights_of(Some("ada"), "one", None);
@@ -342,7 +335,11 @@ fn rights_are_read_as_emqx_reads_them() {
         r#"[{"permission":"allow","action":"all","topic":"a","topics":["b"]}]"#,
     ] {
         let token = of_ada(&format!(r#","acl":{acl}"#));
-        assert_eq!(verify(&tokens(self::rules()), &token), Err(TokenFault::Rights), "{acl}");
+        assert_eq!(
+            verify(&tokens(TokenRules::default()), &token),
+            Err(TokenFault::Rights),
+            "{acl}"
+        );
     }
 }
 

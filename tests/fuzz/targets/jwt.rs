@@ -3,10 +3,10 @@
 
 use ringmq::{
     access::{
-        TokenFrom, TokenRules, Tokens,
+        TokenRules, Tokens,
         acl::{Rights, Ways},
     },
-    base::time::{Span, WallTime},
+    base::time::WallTime,
     topic::TopicName,
 };
 
@@ -24,16 +24,7 @@ pub(super) fn check(input: &[u8]) {
 }
 
 fn rules() -> TokenRules {
-    TokenRules {
-        key_files: Vec::new(),
-        from: TokenFrom::Password,
-        issuer: None,
-        audience: None,
-        user_claim: "sub".to_owned(),
-        leeway: Span::ZERO,
-        requires_expiry: false,
-        ends_connections: true,
-    }
+    TokenRules { requires_expiry: false, ..TokenRules::default() }
 }
 
 fn tokens() -> Tokens {

@@ -91,12 +91,14 @@ impl Writer {
 
     /// Whether the oldest segment has to be cleaned.
     pub(super) fn is_sweep_due(&self) -> bool {
+        self.may_sweep() && (self.is_long() || self.is_short_ahead() || self.is_scarce())
+    }
+
+    /// Whether there is a segment to clean now.
+    pub(super) fn may_sweep(&self) -> bool {
         // What is read before the first batch of this process would be taken for its own, and what
         // shards of the process before were asked for is void then.
-        if self.used.is_empty() || self.freed.is_some() || self.tally.records == 0 {
-            return false;
-        }
-        self.is_long() || self.is_short_ahead() || self.is_scarce()
+        !self.used.is_empty() && self.freed.is_none() && self.tally.records > 0
     }
 
     fn is_long(&self) -> bool {

@@ -116,7 +116,7 @@ impl Writer {
 
     /// While room is short, cleaning goes before what comes next.
     fn clean_ahead(&mut self, posts: &Posts) -> Result<(), StoreFault> {
-        while self.to_sweep > 0 && self.is_short_ahead() && self.is_sweep_due() && !self.is_stuck {
+        while self.to_sweep > 0 && self.is_short_ahead() && self.may_sweep() && !self.is_stuck {
             self.order_segments()?;
             self.write_group(posts)?;
         }

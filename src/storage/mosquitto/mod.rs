@@ -274,7 +274,7 @@ impl<'a> Writer<'a> {
         let Some(message) = file.messages.get(&id) else {
             return self.takeover.counts.leave(Left::ExpiredMessages);
         };
-        if message.topic.starts_with('$') && message.topic.starts_with("$SYS") {
+        if message.topic.starts_with("$SYS") {
             return self.takeover.counts.leave(Left::Sys);
         }
         let Some(record) = self.message(file, id) else { return };

@@ -71,7 +71,7 @@ fn a_banned_client_has_to_go_and_is_refused_until_the_ban_ends() {
     assert_eq!(code, Some(ReasonCode::AdministrativeAction));
     assert_eq!(five.next(|_| ()), None);
     let line = broker.await_words("a ban was made over HTTP");
-    assert!(line.contains("the token in line 1 from 127.0.0.1:"), "{line}");
+    assert!(line.contains("the token in line 2 from 127.0.0.1:"), "{line}");
     assert!(line.contains("reason=\"floods\""), "{line}");
     assert_eq!(try_as(&broker, Version::V5, "bad"), Some(ReasonCode::Banned));
     // Return code 5, which is all that versions before 5.0 have.

@@ -2,6 +2,7 @@
 
 mod check;
 mod control;
+mod hook;
 mod log;
 mod reload;
 mod service;
@@ -139,6 +140,7 @@ fn policy(config: &Config, former: Option<&Policy>) -> Result<Policy> {
         passwords: passwords.map(Arc::new),
         scram: scram.map(|users| Arc::new(users.after(former_scram))),
         tokens: tokens(config)?.map(Arc::new),
+        hook: hook::start(config, former)?,
         anonymous: config.anonymous,
         acl: acl(config)?.map(|acl| in_force(acl, former)),
         grants_unreadable: config.grants_unreadable,
@@ -263,8 +265,10 @@ fn listeners(config: &Config) -> Result<Vec<Listener>> {
 /// Warns of a listener where nobody can prove who it is, and nobody is let in without that.
 fn warn_of_closed(config: &Config, listener: &Listener) {
     let by_rule = config.anonymous.is_let_in(listener.is_loopback());
-    let has_files =
-        config.password_file.is_some() || config.scram_file.is_some() || config.tokens.is_some();
+    let has_files = config.password_file.is_some()
+        || config.scram_file.is_some()
+        || config.tokens.is_some()
+        || config.hook.is_some();
     let is_plain = matches!(listener.protocol, Protocol::Tcp | Protocol::WebSocket(_));
     let by_tls = !is_plain && config.tls.as_ref().is_some_and(|it| it.options.naming.is_some());
     let by_proxy = listener.proxies.as_ref().is_some_and(|proxies| proxies.name_users);
@@ -273,8 +277,8 @@ fn warn_of_closed(config: &Config, listener: &Listener) {
         warn!(
             listener = words_of(listener),
             "all clients are refused here, because no certificate proves a user on this listener: \
-             add --password-file, --scram-file, --jwt-key-file or --allow-anonymous, or remove the \
-             listener"
+             add --password-file, --scram-file, --jwt-key-file, --auth-http-url or \
+             --allow-anonymous, or remove the listener"
         );
     }
 }

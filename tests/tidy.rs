@@ -103,6 +103,7 @@ const CAPTIVE: &[(&str, &[&str])] = &[
     ("hyper", &["src/control/"]),
     ("hyper_util", &["src/control/"]),
     ("tokio", &["src/control/"]),
+    ("tokio_rustls", &["src/control/"]),
     ("serde", &["src/control/"]),
     ("jsonwebtoken", &["src/access/jwt/"]),
     (

@@ -10,6 +10,7 @@ pub mod acl;
 mod bans;
 mod failures;
 mod hash;
+mod hook;
 pub mod jwt;
 mod memory_hard;
 mod passwords;
@@ -28,6 +29,7 @@ pub use self::acl::{Acl, Rights};
 pub use self::bans::{Banned, Bans};
 pub use self::failures::{Admission, Failures};
 pub use self::hash::{HashKind, ITERATIONS_MAX, Salt, hash_password};
+pub use self::hook::{AuthHook, HookCall, HookReply, HookSettings, Inquiry};
 pub use self::jwt::{Bearer, Grant, TokenFault, TokenFrom, TokenRules, Tokens};
 pub use self::passwords::{PasswordFileError, Passwords, Problem};
 pub use self::principal::Principal;
@@ -49,6 +51,10 @@ pub enum Finding {
     /// The token says who the client is.
     Bearer(Box<Bearer>),
     BadToken(TokenFault),
+    /// The hook leaves the decision to the next way to prove a user.
+    Ignored,
+    /// The hook could not be asked, or gave no answer that can be understood.
+    Unanswered,
 }
 
 impl From<bool> for Finding {
@@ -65,6 +71,8 @@ pub struct Policy {
     pub scram: Option<Arc<ScramUsers>>,
     /// Tokens that clients may have instead of passwords.
     pub tokens: Option<Arc<Tokens>>,
+    /// Who is asked about all who have no token, before the password file.
+    pub hook: Option<Arc<dyn AuthHook>>,
     pub anonymous: Anonymous,
     /// What clients may read and write; `None` if all may do the same.
     pub acl: Option<Arc<Acl>>,
@@ -95,14 +103,18 @@ pub enum Decision {
     Verify(Verification),
     /// The result of this check of a token decides.
     VerifyToken(Verification),
+    /// The hook decides. If it leaves that to others, this check of a password does; without one
+    /// the client is refused.
+    Ask(Arc<dyn AuthHook>, Option<Verification>),
 }
 
 impl Policy {
     /// Decides about a CONNECT with this User Name and Password.
     ///
-    /// If there is a password file, a client with a User Name has to prove it. Without a password
-    /// file the name means nothing, and the client counts as anonymous. `lets_anonymous_in` is the
-    /// rule of the listener.
+    /// If there is a password file or a hook, a client with a User Name has to prove it. Without
+    /// both the name means nothing, and the client counts as anonymous. `lets_anonymous_in` is the
+    /// rule of the listener. The hook is not asked about clients that say nothing and are let in
+    /// anyway.
     ///
     /// What has the form of a token is checked as one and in no other way. So the time of a check
     /// tells nothing about the names in the password file.
@@ -117,15 +129,22 @@ impl Policy {
             && (user_name.is_some() || password.is_some())
         {
             let text = password.unwrap_or_default();
-            if self.passwords.is_none() || Tokens::has_form(text) {
+            if !self.has_names() || Tokens::has_form(text) {
                 let check = Tokens::verification(tokens, text, user_name, now);
                 return Decision::VerifyToken(check);
             }
         }
-        match (&self.passwords, user_name) {
-            (Some(passwords), Some(user_name)) => {
-                Decision::Verify(Passwords::verification(passwords, user_name, password))
+        let verification = self
+            .passwords
+            .as_ref()
+            .zip(user_name)
+            .map(|(passwords, name)| Passwords::verification(passwords, name, password));
+        let is_nobody = user_name.is_none() && password.is_none();
+        match (&self.hook, verification) {
+            (Some(hook), next) if !(is_nobody && lets_anonymous_in) => {
+                Decision::Ask(Arc::clone(hook), next)
             }
+            (_, Some(verification)) => Decision::Verify(verification),
             _ if lets_anonymous_in => Decision::Granted,
             _ => Decision::NotAuthorized,
         }
@@ -135,7 +154,12 @@ impl Policy {
     pub fn is_token(&self, user_name: &str) -> bool {
         let takes = |tokens: &Arc<Tokens>| tokens.from() == TokenFrom::UserName;
         self.tokens.as_ref().is_some_and(takes)
-            && (self.passwords.is_none() || Tokens::may_be_token(user_name))
+            && (!self.has_names() || Tokens::may_be_token(user_name))
+    }
+
+    /// Whether users can be proven by a name and a password.
+    fn has_names(&self) -> bool {
+        self.passwords.is_some() || self.hook.is_some()
     }
 
     /// Begins an exchange in which a client proves who it is; `None` if no user has that mechanism.
@@ -164,6 +188,7 @@ impl fmt::Debug for Decision {
             Decision::NotAuthorized => "NotAuthorized",
             Decision::Verify(_) => "Verify",
             Decision::VerifyToken(_) => "VerifyToken",
+            Decision::Ask(..) => "Ask",
         })
     }
 }
@@ -188,7 +213,7 @@ mod tests {
             Decision::Granted => true,
             Decision::NotAuthorized => false,
             Decision::Verify(verification) => verification() == Finding::Right,
-            Decision::VerifyToken(_) => panic!("there are no tokens"),
+            Decision::VerifyToken(_) | Decision::Ask(..) => panic!("there is a file only"),
         }
     }
 

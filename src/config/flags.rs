@@ -8,6 +8,7 @@ use super::{
     control::ControlFlags,
     cpus::CpuList,
     documents::{Shell, man_command},
+    hook::HookFlags,
     jwt::JwtFlags,
     keys::{FILE_FLAG, with_switches},
     listener::OwnSettings,
@@ -164,6 +165,8 @@ pub(super) struct Flags {
     pub(super) access: AccessFlags,
     #[command(flatten, next_help_heading = "JWT")]
     pub(super) jwt: JwtFlags,
+    #[command(flatten, next_help_heading = "HTTP hook")]
+    pub(super) hook: HookFlags,
     #[command(flatten, next_help_heading = "Limits")]
     pub(super) limits: LimitFlags,
     #[command(flatten, next_help_heading = "Store")]
@@ -321,7 +324,8 @@ pub(super) struct AccessFlags {
     #[arg(value_parser = parse_takeover)]
     pub(super) takeover: Takeover,
     /// Allow clients without a user name on all listeners [default: allowed on loopback addresses
-    /// if neither --password-file nor --scram-file nor --jwt-key-file is given, refused otherwise]
+    /// if none of --password-file, --scram-file, --jwt-key-file and --auth-http-url is given,
+    /// refused otherwise]
     #[arg(long)]
     pub(super) allow_anonymous: bool,
 }

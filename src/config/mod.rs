@@ -12,6 +12,7 @@ mod documents;
 mod file;
 mod fixed;
 mod flags;
+mod hook;
 mod jwt;
 mod keys;
 mod listener;
@@ -37,6 +38,7 @@ pub use self::{
     control::ControlOptions,
     documents::{ManPage, Shell, man_pages},
     file::FileFault,
+    hook::HookOptions,
     listener::OwnSettings,
     listeners::ProxyOptions,
     remote::{Remote, RemoteOrder, Top, Trace, Traced, Whom},
@@ -57,6 +59,7 @@ use self::{
         SharingFlags, StoreFlags, TOP, TRACE, TuningFlags, UNBAN, broker_flags, command_line,
         import_file, shell,
     },
+    hook::HookFlags,
     jwt::JwtFlags,
     keys::Key,
     tls::TlsFlags,
@@ -202,6 +205,8 @@ pub struct Config {
     pub scram_file: Option<PathBuf>,
     /// Tokens that clients may send instead of passwords.
     pub tokens: Option<TokenRules>,
+    /// The server that is asked about clients.
+    pub hook: Option<HookOptions>,
     /// What clients may read and write.
     pub acl_file: Option<PathBuf>,
     /// A subscription of which the client may read nothing is granted, and gets nothing.
@@ -251,7 +256,7 @@ impl Config {
         check_limits(&limits)?;
         let data_dir = store.data_dir.clone();
         let folders = Folders { run: flags.run_directory.as_deref(), data: data_dir.as_deref() };
-        let anonymous = anonymous((&access, &flags.jwt), &tls, &network);
+        let anonymous = anonymous((&access, &flags.jwt, &flags.hook), &tls, &network);
         listeners::check(&network, &tls, anonymous, &own_settings)?;
         let shard_cpus = shard_cpus(&shards, available)?;
         let TuningFlags { receive_buffers, receive_buffer_bytes, ring_entries, .. } = tuning;
@@ -276,6 +281,7 @@ impl Config {
             password_file: access.password_file,
             scram_file: access.scram_file,
             tokens: flags.jwt.rules()?,
+            hook: flags.hook.options()?,
             own_settings,
             acl_file: access.acl_file,
             grants_unreadable: access.acl_subscribe == AclSubscribe::Silent,
@@ -346,7 +352,8 @@ pub enum Contradiction {
     ListenerTwice { flag: &'static str, address: Address },
     #[error(
         "{flag} {address} accepts connections from other machines but would refuse all clients: \
-         add --password-file, --scram-file, --jwt-key-file, --tls-user-from or --allow-anonymous"
+         add --password-file, --scram-file, --jwt-key-file, --auth-http-url, --tls-user-from or \
+         --allow-anonymous"
     )]
     NobodyAdmitted { flag: &'static str, address: Address },
     #[error(
@@ -505,11 +512,12 @@ const SERVERS_MAX: usize = 16;
 
 /// A way to prove a user name refuses anonymous clients, unless the flags allow them as well.
 fn anonymous(
-    (flags, jwt): (&AccessFlags, &JwtFlags),
+    (flags, jwt, hook): (&AccessFlags, &JwtFlags, &HookFlags),
     tls: &TlsFlags,
     network: &NetworkFlags,
 ) -> Anonymous {
-    let has_file = flags.password_file.is_some() || flags.scram_file.is_some() || jwt.are_on();
+    let has_file =
+        flags.password_file.is_some() || flags.scram_file.is_some() || jwt.are_on() || hook.is_on();
     match (flags.allow_anonymous, has_file || tls.names_users() || network.proxy_user_from_cn) {
         (true, _) => Anonymous::Everywhere,
         (false, false) => Anonymous::OnLoopback,

@@ -216,8 +216,8 @@ fn flags_that_contradict_each_other_are_refused_in_one_line() {
         (
             "--listen 0.0.0.0",
             "--listen 0.0.0.0:1883 accepts connections from other machines but would refuse \
-             all clients: add --password-file, --scram-file, --jwt-key-file, --tls-user-from or \
-             --allow-anonymous",
+             all clients: add --password-file, --scram-file, --jwt-key-file, --auth-http-url, \
+             --tls-user-from or --allow-anonymous",
         ),
         (
             "--listen 1 --listen-websocket localhost:1",
@@ -227,7 +227,7 @@ fn flags_that_contradict_each_other_are_refused_in_one_line() {
             "--listen-websocket 0.0.0.0",
             "--listen-websocket 0.0.0.0:8083 accepts connections from other machines but would \
              refuse all clients: add --password-file, --scram-file, --jwt-key-file, \
-             --tls-user-from or --allow-anonymous",
+             --auth-http-url, --tls-user-from or --allow-anonymous",
         ),
         ("--listen-tls 1 --tls-cert c", "--listen-tls needs --tls-cert and --tls-key"),
         ("--tls-cert c --tls-key k", "--tls-cert needs --listen-tls"),

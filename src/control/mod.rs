@@ -14,6 +14,7 @@ mod access;
 mod api;
 mod ban_book;
 mod bans;
+mod client;
 mod clients;
 mod connections;
 mod counts;
@@ -21,6 +22,7 @@ mod dashboard;
 mod events;
 mod gate;
 mod health;
+mod hook;
 mod listeners;
 mod messages;
 mod metrics;
@@ -50,6 +52,7 @@ use tokio::{runtime, sync::oneshot, task::LocalSet};
 
 pub use self::{
     ban_book::{BanBook, BanFault},
+    hook::{HookFault, HttpHook},
     steering::{Outcome, Setting, Steering},
     tokens::{TokenFault, Tokens},
 };

@@ -9,6 +9,7 @@ use std::{collections::VecDeque, mem, net::Shutdown, sync::Arc};
 
 use bytes::Bytes;
 
+use self::parts::Sleepers;
 pub(super) use self::parts::{DriverLimits, DriverParts};
 use super::{
     chunks::Chunks,
@@ -33,12 +34,12 @@ use crate::{
         slab::Slab,
         time::{Moment, Span},
     },
-    mesh::WakePeer,
     shard::{
         events::Watcher,
         letter::LetterBatch,
         ports::{
-            Backlog, Closing, Finding, HeldByRuntime, Load, Payer, Ports, Secret, Verification,
+            Backlog, Closing, Finding, HeldByRuntime, HookCall, Load, Payer, Ports, Secret,
+            Verification,
         },
         store_figures::StoreFigures,
         trace::Tap,
@@ -528,6 +529,14 @@ impl Ports for Driver {
         self.verifier.ask(connection, verification);
     }
 
+    fn can_ask_hook(&self) -> bool {
+        self.verifier.can_ask_hook()
+    }
+
+    fn ask_hook(&mut self, connection: ConnectionId, call: HookCall) {
+        self.verifier.ask_hook(connection, call);
+    }
+
     fn has_gone(&mut self, id: ConnectionId) -> bool {
         self.open(id).is_none_or(|connection| connection.has_gone())
     }
@@ -585,13 +594,5 @@ impl Driver {
     }
 }
 
-/// Collects the shards that have to be woken.
-struct Sleepers(ShardSet);
-
-impl WakePeer for Sleepers {
-    fn wake_peer(&mut self, shard: ShardId) {
-        self.0.insert(shard);
-    }
-}
 /// How long a client may take to close after the broker has.
 const LINGER_MAX: Span = Span::from_secs(1);

@@ -1,7 +1,8 @@
 //! Slow checks on threads of their own, so that a password hash does not delay a turn.
 //!
 //! A shard keeps the checks that wait, and gives the threads only so many that none of them is
-//! idle. Nobody waits for the end of a thread: a check cannot be broken off.
+//! idle. Nobody waits for the end of a thread: a check cannot be broken off. The answers of the
+//! hook come the same way.
 
 use std::{io, thread};
 
@@ -14,8 +15,9 @@ use super::{
     ring::system,
 };
 use crate::{
+    access::HookReply,
     base::ids::{ConnectionId, ShardId},
-    shard::ports::{Finding, Verification},
+    shard::ports::{Finding, HookCall, Verification},
 };
 
 /// The answer to one verification.
@@ -27,7 +29,7 @@ struct Question {
     verification: Verification,
 }
 
-/// A shard's access to the threads that verify.
+/// A shard's access to the threads that verify, and to the hook.
 pub(super) struct Verifier {
     me: ShardId,
     /// None once the shard has ended.
@@ -36,6 +38,10 @@ pub(super) struct Verifier {
     /// Questions without a verdict, and how many there may be.
     open: usize,
     open_max: usize,
+    /// The way of the answers of the hook, and how many have not come.
+    to_me: LaneSender<Verdict>,
+    answers: LaneReceiver<Verdict>,
+    unanswered: usize,
 }
 
 impl Verifier {
@@ -52,15 +58,37 @@ impl Verifier {
         self.open += usize::from(questions.try_send(question).is_ok());
     }
 
+    /// Whether fewer questions to the hook are open than may be.
+    pub(super) fn can_ask_hook(&self) -> bool {
+        self.questions.is_some() && self.unanswered < HOOK_CALLS_MAX
+    }
+
+    /// Asks the hook, if it can.
+    pub(super) fn ask_hook(&mut self, connection: ConnectionId, call: HookCall) {
+        if self.can_ask_hook() {
+            self.unanswered += 1;
+            let to_me = self.to_me.clone();
+            // A shard that has ended needs no answer, and its lane is never full.
+            call(HookReply::new(move |finding| drop(to_me.try_send((connection, finding)))));
+        }
+    }
+
     /// Stops asking, so that the threads can end even if the shard's memory is leaked.
     pub(super) fn end(&mut self) {
         self.questions = None;
     }
 
     pub(super) fn verdict(&mut self) -> Option<Verdict> {
-        let verdict = self.verdicts.receive()?;
-        self.open -= 1;
-        Some(verdict)
+        if let Some(verdict) = self.verdicts.receive() {
+            self.open -= 1;
+            return Some(verdict);
+        }
+        if self.unanswered == 0 {
+            return None;
+        }
+        let answer = self.answers.receive()?;
+        self.unanswered -= 1;
+        Some(answer)
     }
 }
 
@@ -81,11 +109,14 @@ fn start_threads(bells: &Bells, threads: usize) -> io::Result<Vec<Verifier>> {
         let name = "ringmq-verify".to_owned();
         thread::Builder::new().name(name).spawn(move || verify(&asked, &answers))?;
     }
-    let verifier = |(me, verdicts)| {
+    let (to_shards, answered) = lanes(bells, HOOK_CALLS_MAX);
+    let verifier = |((me, verdicts), (to_me, answers))| {
         let questions = Some(questions.clone());
-        Verifier { me, questions, verdicts, open: 0, open_max }
+        let (open, unanswered) = (0, 0);
+        Verifier { me, questions, verdicts, open, open_max, to_me, answers, unanswered }
     };
-    Ok(bells.shards().zip(verdicts).map(verifier).collect())
+    let of_hook = to_shards.into_iter().zip(answered);
+    Ok(bells.shards().zip(verdicts).zip(of_hook).map(verifier).collect())
 }
 
 /// Questions of one shard without a verdict. Together the shards keep all threads busy, and a
@@ -109,6 +140,8 @@ fn verify(asked: &Receiver<Question>, answers: &[LaneSender<Verdict>]) {
     }
 }
 
+/// Questions of one shard to the hook without an answer: twice the connections that it may have.
+const HOOK_CALLS_MAX: usize = 512;
 /// The shards come first: under load a thread gets about a quarter of the CPU that it shares.
 const NICE: i32 = 5;
 
@@ -130,6 +163,25 @@ mod tests {
             assert_eq!(verifiers[1].verdict(), Some((CONNECTION, passed.into())));
         }
         assert_eq!(verifiers[0].verdict(), None);
+    }
+
+    #[test]
+    fn the_answers_of_the_hook_come_back_and_none_is_missing() {
+        let bells = Bells::new(1).unwrap();
+        let mut verifiers = start_threads(&bells, 1).unwrap();
+        let mut replies = Vec::new();
+        let (sender, kept) = std::sync::mpsc::channel();
+        while verifiers[0].can_ask_hook() {
+            let sender = sender.clone();
+            verifiers[0].ask_hook(CONNECTION, Box::new(move |reply| drop(sender.send(reply))));
+            replies.extend(kept.try_iter());
+        }
+        assert_eq!(replies.len(), HOOK_CALLS_MAX);
+        drop(replies.pop());
+        assert_eq!(verifiers[0].verdict(), Some((CONNECTION, Finding::Unanswered)));
+        replies.pop().unwrap().give(Finding::Right);
+        assert_eq!(verifiers[0].verdict(), Some((CONNECTION, Finding::Right)));
+        assert!(verifiers[0].can_ask_hook() && verifiers[0].verdict().is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 
 use anyhow::Error;
 
-use super::{acl, control, listeners, passwords, scram_users, tokens, words_of};
+use super::{acl, control, hook, listeners, passwords, scram_users, tokens, words_of};
 use crate::{
     access::{Acl, Passwords, Tokens, scram::ScramUsers},
     config::Config,
@@ -16,15 +16,16 @@ use crate::{
 /// What would be served, in lines; or all that is wrong with the files.
 pub fn check(config: &Config) -> Result<String, Vec<Error>> {
     let (listeners, acl, http) = (listeners(config), acl(config), control::tokens(config));
-    match (listeners, passwords(config), scram_users(config), tokens(config), acl, http) {
-        (Ok(listeners), Ok(passwords), Ok(scram), Ok(tokens), Ok(acl), Ok(_)) => {
+    let (users, hook) = ((passwords(config), scram_users(config)), hook::settings(config));
+    match (listeners, users, tokens(config), hook, acl, http) {
+        (Ok(listeners), (Ok(passwords), Ok(scram)), Ok(tokens), Ok(_), Ok(acl), Ok(_)) => {
             let files = Files { listeners, passwords, scram, tokens, acl };
             let mut lines = String::new();
             tell(&mut lines, config, &files).expect("a String takes all that is written to it");
             Ok(lines)
         }
-        (listeners, passwords, scram, tokens, acl, http) => {
-            let users = [passwords.err(), scram.err(), tokens.err()];
+        (listeners, (passwords, scram), tokens, hook, acl, http) => {
+            let users = [passwords.err(), scram.err(), tokens.err(), hook.err()];
             let errors = [listeners.err()].into_iter().chain(users).chain([acl.err(), http.err()]);
             Err(errors.flatten().collect())
         }
@@ -62,6 +63,9 @@ fn tell(out: &mut String, config: &Config, files: &Files) -> fmt::Result {
     }
     if let Some(tokens) = &files.tokens {
         writeln!(out, "keys for tokens: {}", tokens.key_count())?;
+    }
+    if let Some(hook) = &config.hook {
+        writeln!(out, "would ask {} about clients", hook.url)?;
     }
     if let Some(acl) = &files.acl {
         writeln!(out, "rules in the ACL file: {}", acl.len())?;

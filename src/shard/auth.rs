@@ -3,12 +3,15 @@
 //! Knows a CONNECT and what a client has proven. Does not know sessions, nor how a client is let in
 //! or refused.
 
+mod exchange;
+
 use std::{rc::Rc, sync::Arc};
 
+pub(super) use self::exchange::Authentication;
 use super::{
     attempts,
     budget::Budget,
-    checks::{Check, Checks, ChecksFull, Claim},
+    checks::{Check, Checks, ChecksFull, Claim, Next, Question, Work},
     connection::{MqttConnection, Stage},
     connections::Connections,
     context::Context,
@@ -19,14 +22,14 @@ use super::{
 };
 use crate::{
     access::{
-        Admission, Decision, Finding, Grant, Policy, Remembered, Verification,
-        scram::{Exchange, MESSAGE_BYTES_MAX, Outcome},
+        Admission, AuthHook, Decision, Finding, Grant, HookCall, Inquiry, Policy, Remembered,
+        scram::MESSAGE_BYTES_MAX,
     },
     base::{
         ids::ConnectionId,
         time::{Moment, Span},
     },
-    mqtt::{Auth, Connect, ProtocolError, ReasonCode, ReasonProperties},
+    mqtt::{Auth, Connect, ReasonCode, ReasonProperties},
 };
 
 /// What a client has proven.
@@ -114,10 +117,25 @@ pub(super) struct Authenticator {
     waiting: Budget,
     /// Password checks that wait for a thread, by the account of the client's address.
     checks: Checks<u64>,
-    /// What the checks are about that the threads work on: a few.
-    at_work: Vec<(ConnectionId, Claim)>,
+    /// Questions to the hook that wait, likewise.
+    questions: Checks<u64>,
+    /// What the checks are about that the threads work on, and the hook: a few.
+    at_work: Vec<AtWork>,
+    /// How many of them are questions to the hook.
+    asked: usize,
     /// Passwords that were proven lately.
     remembered: Remembered,
+}
+
+/// A check that has begun.
+#[derive(Debug)]
+struct AtWork {
+    connection: ConnectionId,
+    claim: Claim,
+    /// It is a question to the hook.
+    is_question: bool,
+    /// What follows on it if the hook leaves the decision to others.
+    next: Option<Next>,
 }
 
 impl Authenticator {
@@ -126,7 +144,9 @@ impl Authenticator {
         Authenticator {
             waiting: Budget::new(WAITING_BYTES_MAX),
             checks: Checks::new(checks_max, context.settings.seed),
+            questions: Checks::new(checks_max, context.settings.seed),
             at_work: Vec::new(),
+            asked: 0,
             remembered: Remembered::new(context.settings.seed),
         }
     }
@@ -180,14 +200,36 @@ impl Authenticator {
             Decision::VerifyToken(verification) => {
                 let user_name = attempted(connection, &connect).into();
                 let claim = Claim { user_name, mark: None, in_turn: false };
-                self.check((id, connection), connect, (claim, verification), context)
+                let work = Work::Verify(verification);
+                self.check((id, connection), connect, (claim, work), context)
+            }
+            Decision::Ask(hook, verification) => {
+                let next = verification.map(|verification| {
+                    let mark = self.claim(&connect, password, policy, ports).mark;
+                    Next { verification, mark }
+                });
+                let user_name = attempted(connection, &connect).into();
+                let claim = Claim { user_name, mark: None, in_turn: false };
+                let inquiry = Inquiry {
+                    client_id: connect.client_id.clone(),
+                    user_name: connect.user_name.clone(),
+                    password: password.map(Box::from),
+                    peer: connection.principal().peer(),
+                    protocol_level: connect.terms.version().level(),
+                    now,
+                };
+                let copies = 1 + usize::from(next.is_some());
+                let bytes = connect.client_id.len() + copies * password.map_or(0, <[u8]>::len);
+                let work = Work::Ask(Question { call: call(hook, inquiry), next, bytes });
+                self.check((id, connection), connect, (claim, work), context)
             }
             Decision::Verify(verification) => {
                 let claim = self.claim(&connect, password, policy, ports);
                 if self.recognizes(&claim, connection, context) {
                     return conclude_check(connection, connect, Verdict::Passed, context);
                 }
-                self.check((id, connection), connect, (claim, verification), context)
+                let work = Work::Verify(verification);
+                self.check((id, connection), connect, (claim, work), context)
             }
         }
     }
@@ -197,13 +239,13 @@ impl Authenticator {
         &mut self,
         (id, connection): (ConnectionId, &mut MqttConnection),
         connect: Box<KeptConnect>,
-        (mut claim, verification): (Claim, Verification),
+        (mut claim, work): (Claim, Work),
         context: &mut Context,
     ) -> Step {
         claim.in_turn = attempts::come_in_turn(connection, &claim.user_name, context);
         match attempts::admit(connection, &claim.user_name, context) {
             Admission::Now => {
-                let check = Check { connection: id, verification, claim };
+                let check = Check { connection: id, work, claim };
                 self.wait_for_thread(connection, connect, check)
             }
             Admission::At(moment) => Step::WaitUntil(moment),
@@ -262,10 +304,14 @@ impl Authenticator {
         mut connect: Box<KeptConnect>,
         check: Check,
     ) -> Step {
-        if connect.wait(&self.waiting, 0).is_err() {
+        if connect.wait(&self.waiting, check.work.bytes()).is_err() {
             return Step::Refuse(connect, Reason::AuthenticationsFull);
         }
-        match self.checks.push(address_of(connection), check) {
+        let row = match check.work {
+            Work::Verify(_) => &mut self.checks,
+            Work::Ask(..) => &mut self.questions,
+        };
+        match row.push(address_of(connection), check) {
             Ok(displaced) => {
                 connection.wait(Stage::Waiting, connect.terms);
                 Step::Wait(connect, displaced)
@@ -274,9 +320,18 @@ impl Authenticator {
         }
     }
 
-    /// Gives checks that wait to the threads, as many as they take, except those of clients that
-    /// have gone. Bytes that came with the CONNECT of `latest` may still be on their way to the
-    /// shard, so it is not asked whether that client has gone.
+    /// The next check that can begin now.
+    fn next_check(&mut self, context: &Context, ports: &impl Ports) -> Option<Check> {
+        let check = if ports.can_verify() { self.checks.pop() } else { None };
+        check.or_else(|| {
+            let can_ask = self.asked < questions_max(context) && ports.can_ask_hook();
+            if can_ask { self.questions.pop() } else { None }
+        })
+    }
+
+    /// Gives checks that wait to the threads and the hook, as many as they take, except those of
+    /// clients that have gone. Bytes that came with the CONNECT of `latest` may still be on their
+    /// way to the shard, so it is not asked whether that client has gone.
     pub(super) fn go_on(
         &mut self,
         latest: Option<ConnectionId>,
@@ -284,9 +339,7 @@ impl Authenticator {
         context: &mut Context,
         ports: &mut impl Ports,
     ) {
-        while ports.can_verify()
-            && let Some(Check { connection: id, verification, claim }) = self.checks.pop()
-        {
+        while let Some(Check { connection: id, work, claim }) = self.next_check(context, ports) {
             let Some(connection) = connections.get_mut(id) else { continue };
             if latest != Some(id) && ports.has_gone(id) {
                 context.counters.checks_dropped += 1;
@@ -296,29 +349,52 @@ impl Authenticator {
             } else if Authenticator::comes_too_late(&claim, connection, context) {
                 connections.note_verdict(id, Verdict::TooMany);
             } else {
-                context.counters.checks_run += 1;
-                self.at_work.push((id, claim));
-                ports.verify(id, verification);
+                self.begin_check(Check { connection: id, work, claim }, context, ports);
             }
         }
     }
 
-    /// Notes what a thread has found. Its client may have gone meanwhile; a password is remembered
-    /// all the same.
+    fn begin_check(&mut self, check: Check, context: &mut Context, ports: &mut impl Ports) {
+        let Check { connection, work, claim } = check;
+        match work {
+            Work::Verify(verification) => {
+                context.counters.checks_run += 1;
+                self.at_work.push(AtWork { connection, claim, is_question: false, next: None });
+                ports.verify(connection, verification);
+            }
+            Work::Ask(Question { call, next, .. }) => {
+                context.counters.hook_calls += 1;
+                self.asked += 1;
+                self.at_work.push(AtWork { connection, claim, is_question: true, next });
+                ports.ask_hook(connection, call);
+            }
+        }
+    }
+
+    /// Notes what a thread or the hook has found. Its client may have gone meanwhile; a password is
+    /// remembered all the same.
     pub(super) fn note_verdict(
         &mut self,
         id: ConnectionId,
         finding: Finding,
         connections: &mut Connections,
-        now: Moment,
+        context: &mut Context,
     ) {
         let verdict = Verdict::of(&finding);
-        let place = self.at_work.iter().position(|(connection, _)| *connection == id);
-        let claim = place.map(|place| self.at_work.swap_remove(place).1);
-        if let Some(Claim { user_name, mark: Some(mark), .. }) =
-            claim.filter(|_| finding == Finding::Right)
+        context.counters.hook_failures += u64::from(finding == Finding::Unanswered);
+        let place = self.at_work.iter().position(|it| it.connection == id);
+        let AtWork { claim, is_question, next, .. } = match place {
+            Some(place) => self.at_work.swap_remove(place),
+            None => return,
+        };
+        self.asked -= usize::from(is_question);
+        if let (Finding::Ignored, Some(next)) = (&finding, next) {
+            return self.go_on_with((id, claim), next, connections);
+        }
+        if let Claim { user_name, mark: Some(mark), .. } = claim
+            && finding == Finding::Right
         {
-            let ticket = self.remembered.remember(user_name, mark, now);
+            let ticket = self.remembered.remember(user_name, mark, context.now);
             if let (Some(ticket), Some(connection)) = (ticket, connections.get_mut(id)) {
                 connection.keep_ticket(ticket);
             }
@@ -327,6 +403,25 @@ impl Authenticator {
             connection.keep_bearer(bearer);
         }
         connections.note_verdict(id, verdict);
+    }
+
+    /// Has a password checked, because the hook leaves the decision to the password file. Its
+    /// client may have gone, or may have been refused because the hook has taken too long.
+    fn go_on_with(
+        &mut self,
+        (id, claim): (ConnectionId, Claim),
+        Next { verification, mark }: Next,
+        connections: &mut Connections,
+    ) {
+        let connection = connections.get(id).filter(|it| it.stage() == Stage::Waiting);
+        let Some(connection) = connection else { return };
+        let claim = Claim { mark, ..claim };
+        let check = Check { connection: id, work: Work::Verify(verification), claim };
+        match self.checks.push(address_of(connection), check) {
+            Ok(Some(displaced)) => connections.note_verdict(displaced, Verdict::Busy),
+            Ok(None) => {}
+            Err(ChecksFull) => connections.note_verdict(id, Verdict::Busy),
+        }
     }
 
     /// Forgets passwords that no connected client has used for a while.
@@ -342,13 +437,15 @@ impl Authenticator {
     /// Forgets the check of a connection that ends, or that has waited for too long.
     pub(super) fn forget_check(&mut self, id: ConnectionId, connection: &MqttConnection) {
         if connection.stage() == Stage::Waiting {
-            self.checks.forget(&address_of(connection), id);
+            let address = address_of(connection);
+            let _ = self.checks.forget(&address, id) || self.questions.forget(&address, id);
         }
     }
 
     /// Forgets all checks that wait.
     pub(super) fn forget_checks(&mut self) {
         self.checks.clear();
+        self.questions.clear();
     }
 
     /// Takes a CONNECT that names an Authentication Method. It is kept until it can be answered,
@@ -382,6 +479,19 @@ fn address_of(connection: &MqttConnection) -> u64 {
     connection.principal().account().number()
 }
 
+/// The question about a client.
+fn call(hook: Arc<dyn AuthHook>, inquiry: Inquiry) -> HookCall {
+    Box::new(move |reply| hook.ask(inquiry, reply))
+}
+
+/// Questions of one shard to the hook at a time. Together the shards keep all its connections busy,
+/// and a question waits for few others.
+fn questions_max(context: &Context) -> usize {
+    let connections =
+        context.rules.policy.hook.as_ref().map_or(1, |hook| hook.settings().connections);
+    (2 * connections).div_ceil(context.settings.shards).max(2)
+}
+
 /// The user whose logins a CONNECT counts among. One that leaves its name to its token is among
 /// those of its address, so that others cannot make it wait.
 fn attempted(connection: &MqttConnection, connect: &KeptConnect) -> String {
@@ -400,7 +510,7 @@ pub(super) fn conclude_check(
         Verdict::Passed => {
             attempts::note_success(connection, &attempted(connection, &connect), context);
             let grant = connection.take_bearer().and_then(|bearer| {
-                connect.user_name = Some(bearer.user_name);
+                connect.user_name = Some(bearer.user_name).filter(|name| !name.is_empty());
                 bearer.grant
             });
             let proof = Proof { user_name: connect.user_name.clone(), grant, data: None };
@@ -408,6 +518,7 @@ pub(super) fn conclude_check(
         }
         Verdict::Wrong => refuse_failed(connection, connect, Reason::PasswordWrong, context),
         Verdict::BadToken(fault) => refuse_failed(connection, connect, fault.into(), context),
+        Verdict::Unanswered => Step::Refuse(connect, Reason::HookSilent),
         Verdict::Busy => Step::Refuse(connect, Reason::PasswordChecksFull),
         Verdict::TooMany => Step::Refuse(connect, Reason::TooManyFailures),
         Verdict::Gone => Step::Leave,
@@ -427,117 +538,6 @@ fn refuse_failed(
             Step::RefuseAt(connect, reason, moment)
         }
         None => Step::Refuse(connect, reason),
-    }
-}
-
-/// The state of an authentication by AUTH packets.
-#[derive(Debug)]
-pub(super) struct Authentication {
-    /// The Authentication Method of its CONNECT.
-    method: Rc<str>,
-    /// The exchange that the next AUTH continues.
-    exchange: Option<Exchange>,
-    purpose: Purpose,
-}
-
-/// What an authentication is for.
-#[derive(Debug)]
-enum Purpose {
-    /// To answer this CONNECT.
-    Connect(Box<KeptConnect>),
-    /// To prove again to be this user, who has been let in.
-    Remain { user_name: String },
-}
-
-impl Authentication {
-    fn new(method: &str, connect: Box<KeptConnect>) -> Authentication {
-        let purpose = Purpose::Connect(connect);
-        Authentication { method: method.into(), exchange: None, purpose }
-    }
-
-    /// The user that the client has to prove to be with its next message.
-    pub(super) fn claimed_user(&self) -> Option<&str> {
-        self.exchange.as_ref().and_then(Exchange::claimed_user)
-    }
-
-    /// Handles an AUTH of the client, which continues an exchange or begins one. Meanwhile messages
-    /// of a connected client go on.
-    pub(super) fn handle_auth(
-        &mut self,
-        auth: &Auth<'_>,
-        policy: &Policy,
-        ports: &mut impl Ports,
-    ) -> Result<Step, ProtocolError> {
-        if let Some(exchange) = self.exchange_of(auth)? {
-            return Ok(self.go_on(exchange, auth.data.unwrap_or_default()));
-        }
-        let exchange = policy.begin_exchange(auth.method.unwrap_or_default(), ports.secret());
-        Ok(exchange.map_or(Step::Fail, |exchange| self.begin(exchange, auth.data)))
-    }
-
-    /// Begins an exchange. The client sends the first message. If it has not, it is asked for it by
-    /// an AUTH without data.
-    fn begin(&mut self, exchange: Exchange, data: Option<&[u8]>) -> Step {
-        match data {
-            Some(data) => self.go_on(exchange, data),
-            None => self.ask(exchange, None),
-        }
-    }
-
-    /// The exchange that this AUTH continues; `None` if it begins one.
-    fn exchange_of(&mut self, auth: &Auth<'_>) -> Result<Option<Exchange>, ProtocolError> {
-        // [MQTT-4.12.0-5] [MQTT-4.12.1-1]
-        if auth.method.is_some_and(|method| *method != *self.method) {
-            return Err(ProtocolError::AuthenticationMethodChanged);
-        }
-        match (auth.reason_code, self.exchange.take()) {
-            // [MQTT-4.12.0-3]
-            (ReasonCode::ContinueAuthentication, Some(exchange)) => Ok(Some(exchange)),
-            (ReasonCode::ReAuthenticate, None) => Ok(None),
-            _ => Err(ProtocolError::UnexpectedAuth),
-        }
-    }
-
-    fn go_on(&mut self, exchange: Exchange, data: &[u8]) -> Step {
-        match exchange.step(data) {
-            Ok(Outcome::Challenged { exchange, data }) => self.ask(exchange, Some(data)),
-            Ok(Outcome::Proven { user_name, data }) => self.conclude(user_name, data),
-            // [MQTT-4.12.0-4] [MQTT-4.12.1-2]
-            Err(_) => Step::Fail,
-        }
-    }
-
-    /// Sends this data in AUTH, and waits for another AUTH of the client. [MQTT-4.12.0-2]
-    fn ask(&mut self, exchange: Exchange, data: Option<Vec<u8>>) -> Step {
-        self.exchange = Some(exchange);
-        self.send(ReasonCode::ContinueAuthentication, data)
-    }
-
-    fn send(&self, reason_code: ReasonCode, data: Option<Vec<u8>>) -> Step {
-        Step::Send(AuthAnswer { reason_code, method: Rc::clone(&self.method), data })
-    }
-
-    /// The client has proven to be this user.
-    fn conclude(&mut self, user_name: String, data: Vec<u8>) -> Step {
-        let is_same = match &self.purpose {
-            // A User Name in CONNECT has to be the proven one.
-            Purpose::Connect(connect) => {
-                connect.user_name.as_deref().is_none_or(|said| said == user_name)
-            }
-            // Another user may have other rights than the one who was let in.
-            Purpose::Remain { user_name: earlier } => *earlier == user_name,
-        };
-        if !is_same {
-            return Step::Fail;
-        }
-        let proven = Some(user_name.as_str().into());
-        match std::mem::replace(&mut self.purpose, Purpose::Remain { user_name }) {
-            Purpose::Connect(connect) => {
-                let proof = Proof { user_name: proven, data: Some(data), ..Proof::default() };
-                Step::LetIn(connect, proof)
-            }
-            Purpose::Remain { .. } => self.send(ReasonCode::Success, Some(data)),
-        }
     }
 }
 

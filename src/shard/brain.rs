@@ -183,7 +183,12 @@ impl Brain for Shard {
         ports: &mut impl Ports,
     ) {
         self.context.now = now;
-        self.authenticator.note_verdict(connection, finding, &mut self.connections, now);
+        self.authenticator.note_verdict(
+            connection,
+            finding,
+            &mut self.connections,
+            &mut self.context,
+        );
         self.give_checks(None, ports);
         self.settle(ports);
     }

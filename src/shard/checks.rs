@@ -9,7 +9,7 @@
 use std::{collections::VecDeque, fmt, hash::Hash};
 
 use crate::{
-    access::{Mark, Verification},
+    access::{HookCall, Mark, Verification},
     base::{
         hash::{Map, Seed},
         ids::ConnectionId,
@@ -26,11 +26,42 @@ pub(super) struct Checks<K> {
     max: usize,
 }
 
-/// The check of the password in one CONNECT.
+/// The check of one CONNECT.
 pub(super) struct Check {
     pub(super) connection: ConnectionId,
-    pub(super) verification: Verification,
+    pub(super) work: Work,
     pub(super) claim: Claim,
+}
+
+/// What has to be done for a check.
+pub(super) enum Work {
+    Verify(Verification),
+    Ask(Question),
+}
+
+/// A question to the hook.
+pub(super) struct Question {
+    pub(super) call: HookCall,
+    /// What is done if the hook leaves the decision to others.
+    pub(super) next: Option<Next>,
+    /// What both hold.
+    pub(super) bytes: usize,
+}
+
+impl Work {
+    /// What it holds besides the CONNECT.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Work::Verify(_) => 0,
+            Work::Ask(question) => question.bytes,
+        }
+    }
+}
+
+/// The check of a password that follows on a question to the hook.
+pub(super) struct Next {
+    pub(super) verification: Verification,
+    pub(super) mark: Option<Mark>,
 }
 
 /// What a client says with its User Name and its password.
@@ -120,6 +151,12 @@ impl<K: Clone + Eq + Hash> Checks<K> {
     }
 }
 
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Check").field("connection", &self.connection).finish_non_exhaustive()
@@ -136,7 +173,7 @@ mod tests {
 
     fn check(slot: u32) -> Check {
         let claim = Claim { user_name: "ada".into(), mark: None, in_turn: false };
-        Check { connection: id(slot), verification: Box::new(|| true.into()), claim }
+        Check { connection: id(slot), work: Work::Verify(Box::new(|| true.into())), claim }
     }
 
     fn slots(checks: &mut Checks<char>) -> Vec<u32> {

@@ -71,6 +71,8 @@ pub(super) enum Verdict {
     Passed,
     Wrong,
     BadToken(TokenFault),
+    /// The hook gave no answer.
+    Unanswered,
     /// The check would take too long.
     Busy,
     /// Too many logins have failed meanwhile.
@@ -83,8 +85,10 @@ impl Verdict {
     pub(super) fn of(finding: &Finding) -> Verdict {
         match finding {
             Finding::Right | Finding::Bearer(_) => Verdict::Passed,
-            Finding::Wrong => Verdict::Wrong,
+            // After the last way to prove a user there is no other.
+            Finding::Wrong | Finding::Ignored => Verdict::Wrong,
             Finding::BadToken(fault) => Verdict::BadToken(*fault),
+            Finding::Unanswered => Verdict::Unanswered,
         }
     }
 }

@@ -88,7 +88,7 @@ pub enum Closing {
     Abort,
 }
 
-pub use crate::access::{Finding, Secret, Verification};
+pub use crate::access::{Finding, HookCall, Secret, Verification};
 
 /// The bounds by which the lengths of turns are told, in microseconds.
 pub const TURN_BOUNDS: [u64; 9] = [5, 20, 50, 100, 500, 1_000, 5_000, 10_000, 100_000];
@@ -233,6 +233,15 @@ pub trait Ports {
     /// Runs `verification` on another thread and answers with [`Brain::handle_verdict`].
     fn verify(&mut self, connection: ConnectionId, verification: Verification);
 
+    /// Whether the hook may be asked one more question of this shard now. If not, it may after the
+    /// next verdict.
+    fn can_ask_hook(&self) -> bool {
+        false
+    }
+
+    /// Asks the hook, which answers with [`Brain::handle_verdict`].
+    fn ask_hook(&mut self, _connection: ConnectionId, _call: HookCall) {}
+
     /// Whether the client has closed the connection and all that it sent has been handed in.
     /// While a connection is paused, the shard is not told of its end.
     fn has_gone(&mut self, _connection: ConnectionId) -> bool {
@@ -363,7 +372,7 @@ pub trait Brain {
         true
     }
 
-    /// A verification has ended. Its connection may have gone meanwhile.
+    /// A verification has ended, or the hook has answered. The connection may have gone meanwhile.
     fn handle_verdict(
         &mut self,
         now: Moment,

@@ -78,7 +78,9 @@ reasons! {
     TokenRights = NotAuthorized,
         "the claim acl of the token has something that the server does not understand";
     TokenEnded = MaximumConnectTime,
-        "the token of the client has expired: connect again with a new one";
+        "the login of the client has expired: connect again, with a new token if it has one";
+    HookSilent = ServerUnavailable,
+        "the server could not find out whether the client may connect: try again later";
     Anonymous = NotAuthorized,
         "this listener requires authentication: send User Name and Password, or use AUTH";
     CertificateNameless = NotAuthorized,
@@ -246,11 +248,12 @@ impl Reason {
             Reason::TokenAlgorithm | Reason::TokenKeyUnknown | Reason::TokenForged => {
                 "--jwt-key-file"
             }
+            Reason::HookSilent => "--auth-http-url",
             Reason::TokenEndless => "--jwt-require-expiry",
             Reason::TokenIssuer => "--jwt-issuer",
             Reason::TokenAudience => "--jwt-audience",
             Reason::TokenNameless | Reason::TokenOfAnother => "--jwt-user-claim",
-            Reason::TokenEnded => "--jwt-disconnect-at-expiry",
+            Reason::TokenEnded => "--jwt-disconnect-at-expiry, --auth-http-url",
             Reason::PacketIncomplete => "--packet-timeout",
             Reason::NothingRead => "--stalled-timeout",
             _ => return None,

@@ -63,6 +63,9 @@ impl InForce {
     /// The rights of a client; `None` if it may do everything.
     fn rights_of(&self, principal: &Principal) -> Option<Arc<Rights>> {
         let (user_name, client_id) = (principal.user_name(), principal.client_id());
+        if principal.grant().is_some_and(|grant| grant.is_superuser) {
+            return self.acl.as_ref().map(|acl| Arc::new(Rights::everything(acl.number())));
+        }
         match principal.grant().and_then(|grant| grant.rules.as_ref()) {
             Some(rules) => {
                 let rights = rules.rights_of(user_name, client_id, self.acl.as_deref());
@@ -91,7 +94,7 @@ impl InForce {
     /// matter, or if a token that is not kept has let it publish.
     pub(super) fn source_of(&self, principal: &Principal, policy: &Policy) -> Option<Arc<Source>> {
         let acl = self.acl.as_ref().filter(|_| !policy.ignores_retain_source)?;
-        if principal.grant().is_some_and(|grant| grant.rules.is_some()) {
+        if principal.grant().is_some_and(|grant| grant.has_rights()) {
             return None;
         }
         Some(Arc::new(Source {

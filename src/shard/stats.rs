@@ -184,7 +184,8 @@ counters! {
     ended_refused => "connections/ended/refused",
     /// Connections that an administrator has ended.
     ended_kicked => "connections/ended/kicked",
-    /// Connections ended because the token of their client had expired.
+    /// Connections ended because the token of their client had expired, or what the hook had
+    /// allowed.
     ended_token => "connections/ended/token-expired",
     /// Connections that ended because their clients were banned meanwhile.
     ended_banned => "connections/ended/banned",
@@ -210,7 +211,8 @@ counters! {
     refused_share => "connections/refused/share",
     /// Connections refused because the broker held as many sessions as it may.
     refused_sessions => "connections/refused/too-many-sessions",
-    /// Connections refused because too many clients waited to be authenticated.
+    /// Connections refused because too many clients waited to be authenticated, or the hook gave no
+    /// answer.
     refused_busy => "connections/refused/busy",
     /// Connections closed because a packet before CONNACK was larger than such a packet may be.
     refused_connect_size => "connections/refused/connect-too-large",
@@ -232,6 +234,10 @@ counters! {
     logins_delayed => "logins/delayed",
     /// Passwords and tokens that a thread has begun to check.
     checks_run => "logins/password-checks",
+    /// Questions about clients to the server of `--auth-http-url`.
+    hook_calls => "logins/hook-calls",
+    /// Those that had no answer, or none that could be understood.
+    hook_failures => "logins/hook-failures",
     /// Passwords that were not checked, because they had been proven lately.
     checks_remembered => "logins/remembered",
     /// Password checks that were not begun, because their client had gone.
@@ -336,7 +342,9 @@ impl Counters {
             Reason::ConnectionsFull => self.refused_connections += 1,
             Reason::ConnectionShare => self.refused_share += 1,
             Reason::SessionsFull => self.refused_sessions += 1,
-            Reason::AuthenticationsFull | Reason::PasswordChecksFull => self.refused_busy += 1,
+            Reason::AuthenticationsFull | Reason::PasswordChecksFull | Reason::HookSilent => {
+                self.refused_busy += 1;
+            }
             Reason::SessionOfAnother => self.refused_other_user += 1,
             Reason::TooManyFailures => self.refused_failures += 1,
             Reason::Banned => self.refused_banned += 1,

@@ -14,6 +14,7 @@ mod expiring;
 mod fairness;
 mod guessing;
 mod hazards;
+mod hook;
 #[path = "../support/jwt.rs"]
 mod jwt;
 mod limits;

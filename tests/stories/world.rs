@@ -6,13 +6,13 @@ mod disk;
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread,
 };
 
 use bytes::Bytes;
 use ringmq::{
-    access::{Accounts, Failures, Policy},
+    access::{Accounts, Failures, HookReply, Policy},
     base::{
         hash::Seed,
         ids::{ConnectionId, ShardId},
@@ -29,8 +29,8 @@ use ringmq::{
         memory::MemoryBudget,
         offer::Offer,
         ports::{
-            Arrival, Backlog, Brain, Closing, End, Finding, HeldByRuntime, Load, Ports, Secret,
-            Undelivered, Verification,
+            Arrival, Backlog, Brain, Closing, End, Finding, HeldByRuntime, HookCall, Load, Ports,
+            Secret, Undelivered, Verification,
         },
         referral::Referral,
         restore::Restoration,
@@ -209,6 +209,17 @@ impl Ports for Surroundings {
     fn verify(&mut self, connection: ConnectionId, verification: Verification) {
         self.open_checks += 1;
         self.verdicts.push((connection, verification()));
+    }
+
+    fn can_ask_hook(&self) -> bool {
+        true
+    }
+
+    fn ask_hook(&mut self, connection: ConnectionId, call: HookCall) {
+        self.open_checks += 1;
+        let (sender, answer) = mpsc::channel();
+        call(HookReply::new(move |finding| drop(sender.send(finding))));
+        self.verdicts.push((connection, answer.recv().expect("each question has an answer")));
     }
 
     fn has_gone(&mut self, connection: ConnectionId) -> bool {

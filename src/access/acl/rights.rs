@@ -19,6 +19,8 @@ pub struct Rights {
     common: Arc<Tree>,
     /// The patterns with its Client Identifier in their places.
     bound: Option<Tree>,
+    /// No rule counts: the client may do everything.
+    are_all: bool,
 }
 
 /// What a client may do with one topic.
@@ -38,7 +40,13 @@ impl Permits {
 
 impl Rights {
     pub(super) fn new(acl: u64, common: Arc<Tree>, bound: Option<Tree>) -> Rights {
-        Rights { number: next_number(), acl, claimed: None, common, bound }
+        Rights { number: next_number(), acl, claimed: None, common, bound, are_all: false }
+    }
+
+    /// Those of a client that may do everything, whatever the [`Acl`](super::Acl) with this number
+    /// says.
+    pub fn everything(acl: u64) -> Rights {
+        Rights { are_all: true, ..Rights::new(acl, Arc::default(), None) }
     }
 
     /// Those of a token, and after them those that an [`Acl`](super::Acl) with this number gives.
@@ -47,7 +55,7 @@ impl Rights {
             Some(others) => (others.common, others.bound),
             None => (Arc::default(), None),
         };
-        Rights { number: next_number(), acl, claimed: Some(claimed), common, bound }
+        Rights { claimed: Some(claimed), ..Rights::new(acl, common, bound) }
     }
 
     /// The same once more. Only those of clients whose patterns are bound are not shared.
@@ -69,11 +77,17 @@ impl Rights {
 
     /// Whether both give the same rights.
     pub fn are_same_as(&self, other: &Rights) -> bool {
-        self.claimed == other.claimed && self.common == other.common && self.bound == other.bound
+        self.are_all == other.are_all
+            && self.claimed == other.claimed
+            && self.common == other.common
+            && self.bound == other.bound
     }
 
     /// What the client may do with this topic.
     pub fn permits(&self, topic: TopicName<'_>) -> Permits {
+        if self.are_all {
+            return Permits::ALL;
+        }
         let marks = self.trees().fold(Marks::NONE, |marks, tree| marks.join(tree.find(topic)));
         Permits(marks.granted())
     }
@@ -81,6 +95,9 @@ impl Rights {
     /// How many of the messages that match a Topic Filter the client may read at this QoS. Some, if
     /// that takes too long to find out.
     pub fn coverage(&self, filter: TopicFilter<'_>, qos: u8) -> Subscribable {
+        if self.are_all {
+            return Subscribable::Whole;
+        }
         Exploration::new(self.trees(), Ways::read(qos)).of(filter)
     }
 

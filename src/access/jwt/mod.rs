@@ -82,7 +82,7 @@ pub struct Bearer {
     pub grant: Option<Arc<Grant>>,
 }
 
-/// What a connection is held to because of its token.
+/// What a connection is held to because of its token, or of what the hook has answered.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Grant {
     /// When it ends: the connection, or the rights by the token.
@@ -91,12 +91,19 @@ pub struct Grant {
     pub ends_connection: bool,
     /// The rights by the token; `None` if it says nothing of them.
     pub rules: Option<ClaimedRules>,
+    /// The client may do everything. The hook can say so, and no token.
+    pub is_superuser: bool,
 }
 
 impl Grant {
     /// What is left when it has ended, and the connection goes on: no right at all.
     pub fn spent() -> Grant {
         Grant { rules: Some(ClaimedRules::new(false)), ..Grant::default() }
+    }
+
+    /// Whether it says what the client may do, so that the ACL file is not asked, or not alone.
+    pub fn has_rights(&self) -> bool {
+        self.rules.is_some() || self.is_superuser
     }
 
     /// Whether its rights end while its client stays connected.
@@ -230,8 +237,13 @@ impl Tokens {
         let is_held = ends_connection || rules.is_some();
         let ends_at = claims.expires_at(&self.rules).filter(|_| is_held);
         let is_nothing = ends_at.is_none() && rules.is_none();
-        Ok((!is_nothing).then_some(Grant { ends_at, ends_connection, rules }))
+        Ok((!is_nothing).then_some(Grant { ends_at, ends_connection, rules, is_superuser: false }))
     }
+}
+
+/// Reads rights in the form of the claim `acl`.
+pub fn rules_of(claim: &Value) -> Result<ClaimedRules, TokenFault> {
+    rights::parse(claim)
 }
 
 /// The header of a token is a JSON object, which begins with `{` and a space or a quotation mark.

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use crate::{
-    base::time::Span,
+    base::{
+        ids::{ShardId, ShardSet},
+        time::Span,
+    },
+    mesh::WakePeer,
     runtime::{
         events::EventLane,
         mailbox::Mail,
@@ -44,6 +48,15 @@ pub(in crate::runtime) struct DriverParts {
     pub(in crate::runtime) store: Option<StoreHandle>,
     pub(in crate::runtime) events: EventLane,
     pub(in crate::runtime) traces: TraceLane,
+}
+
+/// Collects the shards that have to be woken.
+pub(super) struct Sleepers(pub(super) ShardSet);
+
+impl WakePeer for Sleepers {
+    fn wake_peer(&mut self, shard: ShardId) {
+        self.0.insert(shard);
+    }
 }
 
 /// Bytes by which answers may exceed the limit before the shard stops reading from their client.

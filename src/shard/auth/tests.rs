@@ -13,7 +13,7 @@ use super::{
 use crate::{
     access::{Accounts, Anonymous, Passwords, scram::ScramUsers},
     base::{byte_count::ByteCount, time::Moment},
-    mqtt::Version,
+    mqtt::{ProtocolError, Version},
     session::terms::Terms,
 };
 

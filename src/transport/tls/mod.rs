@@ -1,7 +1,8 @@
 //! The server's half of TLS 1.2 and 1.3, by rustls: received bytes in, MQTT bytes and bytes to send
-//! out.
+//! out. And whom the broker trusts where it is a client.
 
 mod chooser;
+mod client;
 mod der;
 mod failure;
 mod names;
@@ -16,6 +17,7 @@ use rustls::{
 };
 
 pub use self::{
+    client::{ClientTls, ClientTlsFault},
     failure::TlsFailure,
     names::UserFrom,
     server::{

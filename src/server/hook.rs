@@ -1,0 +1,92 @@
+//! The HTTP server that is asked about clients, as the configuration wants it.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    access::{AuthHook, HookSettings, Policy},
+    config::{Config, HookOptions},
+    control::HttpHook,
+};
+
+/// The settings, with the present content of the files that they name.
+pub(super) fn settings(config: &Config) -> Result<Option<HookSettings>> {
+    let Some(options) = &config.hook else { return Ok(None) };
+    let settings = read(options)?;
+    HttpHook::check(&settings).context("--auth-http-url")?;
+    Ok(Some(settings))
+}
+
+/// Who is asked. The one before goes on if it has the same settings.
+pub(super) fn start(config: &Config, former: Option<&Policy>) -> Result<Option<Arc<dyn AuthHook>>> {
+    let Some(settings) = settings(config)? else { return Ok(None) };
+    let former = former.and_then(|former| former.hook.clone());
+    if let Some(same) = former.filter(|former| *former.settings() == settings) {
+        return Ok(Some(same));
+    }
+    Ok(Some(Arc::new(HttpHook::start(settings).context("--auth-http-url")?)))
+}
+
+fn read(options: &HookOptions) -> Result<HookSettings> {
+    let headers = options.header_file.as_deref().map(|path| {
+        headers(path).with_context(|| format!("--auth-http-header-file {}", path.display()))
+    });
+    Ok(HookSettings {
+        url: options.url.clone(),
+        timeout: options.timeout,
+        connections: options.connections,
+        headers: headers.transpose()?.unwrap_or_default(),
+        authorities: authorities(options)?,
+    })
+}
+
+/// The lines of `NAME: VALUE` in a file. No error shows a value.
+fn headers(path: &Path) -> Result<Vec<(String, String)>> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.permissions().mode() & OTHERS != 0 {
+        bail!("others than its owner may read it: `chmod 600` it");
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let lines = (1..).zip(text.lines()).map(|(number, line)| (number, line.trim()));
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|(number, line)| {
+            let (name, value) =
+                line.split_once(':').with_context(|| format!("line {number} is no NAME: VALUE"))?;
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        })
+        .collect()
+}
+
+fn authorities(options: &HookOptions) -> Result<Vec<u8>> {
+    if let Some(path) = &options.authorities {
+        return fs::read(path).with_context(|| format!("--auth-http-ca {}", path.display()));
+    }
+    if !options.url.starts_with("https:") {
+        return Ok(Vec::new());
+    }
+    let found = SYSTEM_AUTHORITIES.iter().find_map(|path| fs::read(path).ok());
+    found.context(
+        "--auth-http-url: the certificates that the system trusts were not found: add \
+                   --auth-http-ca",
+    )
+}
+
+/// Where systems keep the certificates of the authorities that they trust: Debian and Arch, Fedora,
+/// SUSE, Alpine.
+const SYSTEM_AUTHORITIES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+/// The bits of a mode that let others than the owner in.
+const OTHERS: u32 = 0o077;

@@ -2,6 +2,7 @@
 
 mod check;
 mod control;
+mod dynamic;
 mod hook;
 mod log;
 mod reload;
@@ -17,12 +18,16 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use self::{check::check, store_tools::store};
-use self::{control::Helm, log::Log, reload::Reload, service::Watchdog};
+use self::{control::Helm, dynamic::Dynamic, log::Log, reload::Reload, service::Watchdog};
 use crate::{
-    access::{Accounts, Acl, Failures, Passwords, Policy, Tokens, scram::ScramUsers},
+    access::{
+        Accounts, Acl, Failures, Passwords, Policy, Tokens,
+        dynamic::{Desk, Users},
+        scram::ScramUsers,
+    },
     base::{hash::Seed, ids::ShardId, shared_count::SharedCount, time::Span},
     config::{Config, IoChoice, Source},
     control::Control,
@@ -49,11 +54,13 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
     }
     let listeners = listeners(config)?;
     let control = control::bind(config)?;
-    let rules = rules(config, listeners.clone().into(), None)?;
+    let (dynamic, waiting) = Dynamic::open(config)?.unzip();
+    let ruling = dynamic.as_ref().map(|dynamic| (dynamic.lock().users().clone(), dynamic.desk()));
+    let rules = rules(config, listeners.clone().into(), (None, ruling))?;
     let renewal = control.as_ref().map(Control::renewal);
     let (helm, orders) = Helm::new(log.filter(), config);
     let mut reload = Reload::new(source.clone(), config.clone(), rules.clone(), log.filter());
-    reload.serve(renewal, orders);
+    reload.serve(renewal, orders, dynamic.clone());
     let started_at = runtime::now();
     // The seed is secret, so that clients cannot guess which keys collide.
     let new_seed = getrandom::u64().context("the kernel's random numbers")?;
@@ -88,7 +95,7 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
         }
         brain
     };
-    let (mut running, mut watchdog) = (None, None);
+    let (mut running, mut watchdog, mut commands) = (None, None, None);
     let on_ready = |started: &Started| {
         let (version, connections_max) = (env!("CARGO_PKG_VERSION"), started.connections_max);
         let mut listeners: Vec<String> = started.listeners.iter().map(words_of).collect();
@@ -101,23 +108,31 @@ pub fn run(config: &Config, source: &Source, hang_ups: HangUps) -> Result<()> {
         running =
             control.and_then(|control| control::start(control, started, helm, (book, traces)));
         watchdog = Watchdog::start(started.shards.clone());
+        commands = dynamic.zip(waiting).and_then(|(dynamic, waiting)| {
+            let running = dynamic.start(waiting, started.shards.clone());
+            running.inspect_err(|fault| error!(%fault, "no commands of clients are done")).ok()
+        });
         service::ready(&format!("listening on {}", listeners.join(", ")));
     };
     let reload = move |reloader: &mut Reloader| reload.handle_hang_up(reloader);
     let config = runtime_config(config, listeners, hang_ups);
     let report = runtime::run_stored(&config, store, brain, on_ready, reload)?;
-    drop((running, watchdog));
+    drop((running, watchdog, commands));
     log.end(&report);
     Ok(())
 }
 
 /// The rules of the shards, with the present content of the files that the configuration names.
-fn rules(config: &Config, listeners: Listeners, former: Option<&Policy>) -> Result<Rules> {
+fn rules(
+    config: &Config,
+    listeners: Listeners,
+    (former, ruling): (Option<&Policy>, Option<Ruling>),
+) -> Result<Rules> {
     Ok(Rules {
         limits: config.limits.clone(),
         offer: config.offer.clone(),
         referral: config.referral.clone(),
-        policy: policy(config, former)?,
+        policy: policy(config, former, ruling)?,
         strategies: config.share_strategies.clone(),
         sys_interval: config.sys_interval,
         presence: config.presence,
@@ -125,8 +140,11 @@ fn rules(config: &Config, listeners: Listeners, former: Option<&Policy>) -> Resu
     })
 }
 
+/// The users of dynamic security, and who takes their commands.
+type Ruling = (Users, Arc<dyn Desk>);
+
 /// The policy from the files of users. An error if one cannot be read: the broker does not start.
-fn policy(config: &Config, former: Option<&Policy>) -> Result<Policy> {
+fn policy(config: &Config, former: Option<&Policy>, ruling: Option<Ruling>) -> Result<Policy> {
     let passwords = passwords(config)?;
     if passwords.as_ref().is_some_and(Passwords::is_empty) {
         warn!("the password file has no users: every password is refused");
@@ -136,13 +154,20 @@ fn policy(config: &Config, former: Option<&Policy>) -> Result<Policy> {
         warn!("the SCRAM file has no users: nobody can authenticate by SCRAM");
     }
     let former_scram = former.and_then(|former| former.scram.as_deref());
+    let acl = acl(config)?.map(|acl| in_force(acl, former));
+    let (users, desk) = ruling.unzip();
+    let (passwords, acl) = match users {
+        Some(users) => (Some(users.passwords), Some(users.acl)),
+        None => (passwords.map(Arc::new), acl),
+    };
     Ok(Policy {
-        passwords: passwords.map(Arc::new),
+        passwords,
         scram: scram.map(|users| Arc::new(users.after(former_scram))),
         tokens: tokens(config)?.map(Arc::new),
         hook: hook::start(config, former)?,
         anonymous: config.anonymous,
-        acl: acl(config)?.map(|acl| in_force(acl, former)),
+        acl,
+        desk,
         grants_unreadable: config.grants_unreadable,
         shares_sessions: config.shares_sessions,
         ignores_retain_source: config.ignores_retain_source,
@@ -265,10 +290,9 @@ fn listeners(config: &Config) -> Result<Vec<Listener>> {
 /// Warns of a listener where nobody can prove who it is, and nobody is let in without that.
 fn warn_of_closed(config: &Config, listener: &Listener) {
     let by_rule = config.anonymous.is_let_in(listener.is_loopback());
-    let has_files = config.password_file.is_some()
-        || config.scram_file.is_some()
-        || config.tokens.is_some()
-        || config.hook.is_some();
+    let files = [&config.password_file, &config.scram_file, &config.dynamic_security_file];
+    let has_files =
+        config.tokens.is_some() || config.hook.is_some() || files.into_iter().any(Option::is_some);
     let is_plain = matches!(listener.protocol, Protocol::Tcp | Protocol::WebSocket(_));
     let by_tls = !is_plain && config.tls.as_ref().is_some_and(|it| it.options.naming.is_some());
     let by_proxy = listener.proxies.as_ref().is_some_and(|proxies| proxies.name_users);
@@ -277,7 +301,8 @@ fn warn_of_closed(config: &Config, listener: &Listener) {
         warn!(
             listener = words_of(listener),
             "all clients are refused here, because no certificate proves a user on this listener: \
-             add --password-file, --scram-file, --jwt-key-file, --auth-http-url or \
+             add --password-file, --scram-file, --dynamic-security-file, --jwt-key-file, \
+             --auth-http-url or \
              --allow-anonymous, or remove the listener"
         );
     }

@@ -109,6 +109,7 @@ const CAPTIVE: &[(&str, &[&str])] = &[
     (
         "serde_json",
         &[
+            "src/access/dynamic/",
             "src/access/jwt/",
             "src/control/",
             "src/commands/remote.rs",

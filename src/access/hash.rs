@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::memory_hard::Cost;
 
 /// What is kept of a password.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PasswordHash {
     scheme: Scheme,
     salt: Vec<u8>,
@@ -76,6 +76,13 @@ impl PasswordHash {
             Scheme::Argon2id(cost) => cost.text().into_bytes(),
         };
         [cost, self.salt.clone(), self.hash.clone()]
+    }
+
+    /// Hash and salt in base64, and the iterations, if it was made by PBKDF2.
+    pub(super) fn pbkdf2_parts(&self) -> Option<(String, String, u32)> {
+        let Scheme::Pbkdf2 { iterations } = self.scheme else { return None };
+        let [hash, salt] = [&self.hash, &self.salt].map(|bytes| self.scheme.encode(bytes));
+        Some((hash, salt, iterations))
     }
 
     /// Whether this is the hash of `password`. Takes as long for a wrong one as for the right one.

@@ -8,6 +8,7 @@
 mod account;
 pub mod acl;
 mod bans;
+pub mod dynamic;
 mod failures;
 mod hash;
 mod hook;
@@ -27,6 +28,7 @@ use crate::base::time::WallTime;
 pub use self::account::{Account, AccountName, Accounts, Kind};
 pub use self::acl::{Acl, Rights};
 pub use self::bans::{Banned, Bans};
+use self::dynamic::Desk;
 pub use self::failures::{Admission, Failures};
 pub use self::hash::{HashKind, ITERATIONS_MAX, Salt, hash_password};
 pub use self::hook::{AuthHook, HookCall, HookReply, HookSettings, Inquiry};
@@ -76,6 +78,8 @@ pub struct Policy {
     pub anonymous: Anonymous,
     /// What clients may read and write; `None` if all may do the same.
     pub acl: Option<Arc<Acl>>,
+    /// Takes the commands of dynamic security; `None`: there is none.
+    pub desk: Option<Arc<dyn Desk>>,
     /// A subscription of which the client may read nothing is granted all the same, and gets
     /// nothing. Else it is refused.
     pub grants_unreadable: bool,
@@ -148,6 +152,12 @@ impl Policy {
             _ if lets_anonymous_in => Decision::Granted,
             _ => Decision::NotAuthorized,
         }
+    }
+
+    /// Whether a client that has proven who it is may come with this Client Identifier.
+    pub fn admits(&self, principal: &Principal) -> bool {
+        let (user_name, client_id) = (principal.user_name(), principal.client_id());
+        self.acl.as_ref().is_none_or(|acl| acl.admits(user_name, client_id))
     }
 
     /// Whether this User Name is to be taken as a token, and never as a name.

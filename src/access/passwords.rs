@@ -43,6 +43,15 @@ impl Passwords {
         Ok(Passwords { users })
     }
 
+    /// The passwords of these users, each of which is there once.
+    pub(super) fn of_hashes(hashes: impl Iterator<Item = (String, PasswordHash)>) -> Passwords {
+        let users = (1..).zip(hashes);
+        let mut users: Vec<PasswordEntry> =
+            users.map(|(line, (name, hash))| PasswordEntry { name, hash, line }).collect();
+        users.sort_by(|one, other| one.name.cmp(&other.name));
+        Passwords { users }
+    }
+
     /// Whether there is no user at all.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()

@@ -11,6 +11,8 @@ pub enum Subscribable {
     /// Some of them: the rights are asked for each message.
     Partly,
     No,
+    /// The rules do not let the client subscribe, whatever it may read.
+    Forbidden,
 }
 
 /// Whether any rights could let a client publish this payload to this Topic Name.
@@ -25,7 +27,13 @@ pub fn may_publish(principal: &Principal, topic: TopicName<'_>, payload: &[u8]) 
 
 #[cold]
 fn may_publish_reserved(principal: &Principal, topic: TopicName<'_>, payload: &[u8]) -> bool {
-    !is_brokers_own(topic) || is_bridge_state(principal, topic, payload)
+    !is_control(topic) && (!is_brokers_own(topic) || is_bridge_state(principal, topic, payload))
+}
+
+/// Whether this Topic Name is for commands to the broker. What is published to it is for no client.
+#[inline]
+pub fn is_control(topic: TopicName<'_>) -> bool {
+    topic.is_reserved() && matches!(topic.levels().next(), Some("$CONTROL"))
 }
 
 /// Whether only the broker publishes to this Topic Name. Names under `$share` are among them,
@@ -72,7 +80,9 @@ mod tests {
 
     #[test]
     fn the_brokers_own_topics_are_read_only() {
-        for topic in ["$SYS", "$SYS/", "$SYS/broker/uptime", "$share", "$share/group/a"] {
+        for topic in
+            ["$SYS", "$SYS/", "$SYS/broker/uptime", "$share", "$share/group/a", "$CONTROL/a"]
+        {
             assert!(!may("a", topic, b"1"), "{topic}");
         }
         for topic in ["a", "/", "a/$SYS", "/$SYS", "$SYSTEM/a", "$sys", "$shared/a", "$aws/things"]

@@ -26,6 +26,7 @@ impl Config {
             ("--ring-entries", self.ring_entries != new.ring_entries),
             ("--data-dir or another setting of the store", self.store != new.store),
             ("--listen-http, --control-socket or --http-host", control(self) != control(new)),
+            ("--dynamic-security-file", self.dynamic_security_file != new.dynamic_security_file),
             ("--log-format", self.log_format != new.log_format),
         ]
         .into_iter()

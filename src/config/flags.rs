@@ -307,6 +307,13 @@ pub(super) struct AccessFlags {
     /// no line of it grants is denied [default: all clients may read and write everything]
     #[arg(long, value_name = "FILE")]
     pub(super) acl_file: Option<PathBuf>,
+    /// File of clients, groups and roles in the format of mosquitto's dynamic security plugin, in
+    /// place of --password-file and --acl-file. `mosquitto_ctrl dynsec init FILE USER` makes it,
+    /// and `mosquitto_ctrl dynsec` changes it while the broker runs: it writes the file, which has
+    /// to be its own. Clients without a user name are then refused, unless --allow-anonymous is
+    /// given
+    #[arg(long, value_name = "FILE")]
+    pub(super) dynamic_security_file: Option<PathBuf>,
     /// What a SUBSCRIBE gets for a filter of which the client may read nothing: `refuse` answers
     /// with an error, `silent` grants it and sends nothing, as mosquitto does
     #[arg(long, value_name = "refuse|silent", default_value = "refuse")]
@@ -324,8 +331,8 @@ pub(super) struct AccessFlags {
     #[arg(value_parser = parse_takeover)]
     pub(super) takeover: Takeover,
     /// Allow clients without a user name on all listeners [default: allowed on loopback addresses
-    /// if none of --password-file, --scram-file, --jwt-key-file and --auth-http-url is given,
-    /// refused otherwise]
+    /// if none of --password-file, --scram-file, --dynamic-security-file, --jwt-key-file and
+    /// --auth-http-url is given, refused otherwise]
     #[arg(long)]
     pub(super) allow_anonymous: bool,
 }

@@ -209,6 +209,8 @@ pub struct Config {
     pub hook: Option<HookOptions>,
     /// What clients may read and write.
     pub acl_file: Option<PathBuf>,
+    /// Clients, groups and roles, which commands change.
+    pub dynamic_security_file: Option<PathBuf>,
     /// A subscription of which the client may read nothing is granted, and gets nothing.
     pub grants_unreadable: bool,
     /// A client may take over the session of another user by its Client Identifier.
@@ -254,6 +256,7 @@ impl Config {
         let (tls, tuning, control, log) = (flags.tls, flags.tuning, flags.control, flags.log);
         let (own_settings, settings) = (flags.own_settings, flags.settings);
         check_limits(&limits)?;
+        check_files(&access)?;
         let data_dir = store.data_dir.clone();
         let folders = Folders { run: flags.run_directory.as_deref(), data: data_dir.as_deref() };
         let anonymous = anonymous((&access, &flags.jwt, &flags.hook), &tls, &network);
@@ -284,6 +287,7 @@ impl Config {
             hook: flags.hook.options()?,
             own_settings,
             acl_file: access.acl_file,
+            dynamic_security_file: access.dynamic_security_file,
             grants_unreadable: access.acl_subscribe == AclSubscribe::Silent,
             shares_sessions: access.takeover == Takeover::Anyone,
             ignores_retain_source: access.check_retain_source == Switch::Off,
@@ -371,6 +375,8 @@ pub enum Contradiction {
     NoCertificate,
     #[error("{0} needs {1}")]
     Needs(&'static str, &'static str),
+    #[error("{0} takes the place of {1}: give one of them")]
+    InPlaceOf(&'static str, &'static str),
     #[error("--tls-cert and --tls-key have to be given equally often")]
     UnequalKeys,
     #[error("--share-group {0} is given twice")]
@@ -510,14 +516,24 @@ const QUEUE_BYTES_DEFAULT: usize = 16 << 20;
 /// Servers of one Server Reference.
 const SERVERS_MAX: usize = 16;
 
+/// Checks that the rights of a client come from one file.
+fn check_files(flags: &AccessFlags) -> Result<(), Contradiction> {
+    let others = [(&flags.password_file, "--password-file"), (&flags.acl_file, "--acl-file")];
+    let other = others.into_iter().find(|(file, _)| file.is_some());
+    match other.filter(|_| flags.dynamic_security_file.is_some()) {
+        Some((_, other)) => Err(Contradiction::InPlaceOf("--dynamic-security-file", other)),
+        None => Ok(()),
+    }
+}
+
 /// A way to prove a user name refuses anonymous clients, unless the flags allow them as well.
 fn anonymous(
     (flags, jwt, hook): (&AccessFlags, &JwtFlags, &HookFlags),
     tls: &TlsFlags,
     network: &NetworkFlags,
 ) -> Anonymous {
-    let has_file =
-        flags.password_file.is_some() || flags.scram_file.is_some() || jwt.are_on() || hook.is_on();
+    let files = [&flags.password_file, &flags.scram_file, &flags.dynamic_security_file];
+    let has_file = jwt.are_on() || hook.is_on() || files.into_iter().any(Option::is_some);
     match (flags.allow_anonymous, has_file || tls.names_users() || network.proxy_user_from_cn) {
         (true, _) => Anonymous::Everywhere,
         (false, false) => Anonymous::OnLoopback,

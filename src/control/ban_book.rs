@@ -213,7 +213,7 @@ fn nanos(millis: u64) -> u64 {
 }
 
 /// Replaces a file as a whole or not at all.
-fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
+pub fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let new = path.with_extension("new");

@@ -51,7 +51,7 @@ use thiserror::Error;
 use tokio::{runtime, sync::oneshot, task::LocalSet};
 
 pub use self::{
-    ban_book::{BanBook, BanFault},
+    ban_book::{BanBook, BanFault, write_whole},
     hook::{HookFault, HttpHook},
     steering::{Outcome, Setting, Steering},
     tokens::{TokenFault, Tokens},

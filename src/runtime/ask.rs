@@ -4,7 +4,7 @@
 //! renewals, so that a turn has nothing more to look at. The shard answers in its turn, on its own
 //! thread, by calling the reply.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::{
     events::EventLane,
@@ -69,6 +69,22 @@ impl Shards {
     pub fn ask(&self, shard: ShardId, question: Question, reply: Reply) -> Result<(), Unasked> {
         let asked = Renewal::Asked(Asked { question, reply });
         self.lanes[shard.index()].try_send(asked).map_err(|error| match error {
+            NotSent::Full(_) => Unasked::Busy,
+            NotSent::Ended => Unasked::Ended,
+        })
+    }
+
+    /// As [`Shards::ask`], but waits for room for up to `patience`. Not for shards.
+    pub fn ask_within(
+        &self,
+        shard: ShardId,
+        question: Question,
+        reply: Reply,
+        patience: Duration,
+    ) -> Result<(), Unasked> {
+        let asked = Renewal::Asked(Asked { question, reply });
+        let sent = self.lanes[shard.index()].send_within(asked, patience);
+        sent.map_err(|error| match error {
             NotSent::Full(_) => Unasked::Busy,
             NotSent::Ended => Unasked::Ended,
         })

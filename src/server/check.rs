@@ -6,9 +6,9 @@ use std::fmt::{self, Write};
 
 use anyhow::Error;
 
-use super::{acl, control, hook, listeners, passwords, scram_users, tokens, words_of};
+use super::{acl, control, dynamic, hook, listeners, passwords, scram_users, tokens, words_of};
 use crate::{
-    access::{Acl, Passwords, Tokens, scram::ScramUsers},
+    access::{Acl, Passwords, Tokens, dynamic::Document, scram::ScramUsers},
     config::Config,
     transport::Listener,
 };
@@ -16,16 +16,22 @@ use crate::{
 /// What would be served, in lines; or all that is wrong with the files.
 pub fn check(config: &Config) -> Result<String, Vec<Error>> {
     let (listeners, acl, http) = (listeners(config), acl(config), control::tokens(config));
-    let (users, hook) = ((passwords(config), scram_users(config)), hook::settings(config));
-    match (listeners, users, tokens(config), hook, acl, http) {
-        (Ok(listeners), (Ok(passwords), Ok(scram)), Ok(tokens), Ok(_), Ok(acl), Ok(_)) => {
-            let files = Files { listeners, passwords, scram, tokens, acl };
+    let users = (passwords(config), scram_users(config), tokens(config), dynamic::document(config));
+    match (listeners, users, hook::settings(config), acl, http) {
+        (
+            Ok(listeners),
+            (Ok(passwords), Ok(scram), Ok(tokens), Ok(document)),
+            Ok(_),
+            Ok(acl),
+            Ok(_),
+        ) => {
+            let files = Files { listeners, passwords, scram, tokens, document, acl };
             let mut lines = String::new();
             tell(&mut lines, config, &files).expect("a String takes all that is written to it");
             Ok(lines)
         }
-        (listeners, (passwords, scram), tokens, hook, acl, http) => {
-            let users = [passwords.err(), scram.err(), tokens.err(), hook.err()];
+        (listeners, (passwords, scram, tokens, document), hook, acl, http) => {
+            let users = [passwords.err(), scram.err(), tokens.err(), document.err(), hook.err()];
             let errors = [listeners.err()].into_iter().chain(users).chain([acl.err(), http.err()]);
             Err(errors.flatten().collect())
         }
@@ -38,6 +44,7 @@ struct Files {
     passwords: Option<Passwords>,
     scram: Option<ScramUsers>,
     tokens: Option<Tokens>,
+    document: Option<Document>,
     acl: Option<Acl>,
 }
 
@@ -66,6 +73,10 @@ fn tell(out: &mut String, config: &Config, files: &Files) -> fmt::Result {
     }
     if let Some(hook) = &config.hook {
         writeln!(out, "would ask {} about clients", hook.url)?;
+    }
+    if let Some(document) = &files.document {
+        let (clients, roles) = (document.clients(), document.roles());
+        writeln!(out, "clients in the dynamic security file: {clients}, with {roles} roles")?;
     }
     if let Some(acl) = &files.acl {
         writeln!(out, "rules in the ACL file: {}", acl.len())?;

@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 
 use super::{
     control::{self, Orders},
+    dynamic::Dynamic,
     listeners,
     log::LogFilter,
     rules, service,
@@ -29,6 +30,8 @@ pub(super) struct Reload {
     tokens: Option<TokenRenewal>,
     /// What the control thread has asked for, if there may be one.
     orders: Option<Orders>,
+    /// The document of dynamic security, if there is one.
+    dynamic: Option<Dynamic>,
 }
 
 impl Reload {
@@ -38,13 +41,18 @@ impl Reload {
         rules: Rules,
         log_filter: LogFilter,
     ) -> Reload {
-        let (tokens, orders) = (None, None);
-        Reload { source, config, rules: Arc::new(rules), log_filter, tokens, orders }
+        let (tokens, orders, dynamic) = (None, None, None);
+        Reload { source, config, rules: Arc::new(rules), log_filter, tokens, orders, dynamic }
     }
 
-    /// Does what a control thread asks for.
-    pub(super) fn serve(&mut self, tokens: Option<TokenRenewal>, orders: Orders) {
-        (self.tokens, self.orders) = (tokens, Some(orders));
+    /// Does what a control thread asks for, and reads the document of dynamic security again.
+    pub(super) fn serve(
+        &mut self,
+        tokens: Option<TokenRenewal>,
+        orders: Orders,
+        dynamic: Option<Dynamic>,
+    ) {
+        (self.tokens, self.orders, self.dynamic) = (tokens, Some(orders), dynamic);
     }
 
     pub(super) fn handle_hang_up(&mut self, reloader: &mut Reloader) {
@@ -72,9 +80,18 @@ impl Reload {
         let (wanted, tokens) = (listeners(&config)?, control::tokens(&config)?);
         let listeners =
             self.rules.listeners.renewed(wanted).context("too many addresses so far")?;
-        let rules = Arc::new(rules(&config, listeners, Some(&self.rules.policy))?);
+        // No command changes the document until all shards have been sent what is read here.
+        let mut kept = self.dynamic.as_ref().map(Dynamic::lock);
+        let document = kept.as_ref().map(|kept| kept.read_again()).transpose()?;
+        let users = document.as_ref().map(|document| document.users().clone());
+        let ruling = users.zip(self.dynamic.as_ref().map(Dynamic::desk));
+        let rules = Arc::new(rules(&config, listeners, (Some(&self.rules.policy), ruling))?);
         // Nothing that comes after the next line can fail.
         reloader.apply(&rules)?;
+        if let (Some(kept), Some(document)) = (&mut kept, document) {
+            **kept = document;
+        }
+        drop(kept);
         self.rules = rules;
         self.log_filter.set(&config.log_filter);
         if let Some(renewal) = &self.tokens {

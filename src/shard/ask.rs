@@ -10,6 +10,8 @@ mod subscriptions;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 pub use self::{
     clients::{ClientPage, ClientReport, ConnectionReport, Sought},
     messages::{Outgoing, RetainedMessage, RetainedPage, RetainedReport},
@@ -23,7 +25,15 @@ use super::{
     store_figures::StoreFigures,
     trace::TraceOrder,
 };
-use crate::{access::Bans, base::time::Span, routing::Tally, transport::Listeners};
+use crate::{
+    access::{
+        Bans,
+        dynamic::{Kicks, Users},
+    },
+    base::time::Span,
+    routing::Tally,
+    transport::Listeners,
+};
 
 /// What a shard is asked.
 #[derive(Clone, Debug)]
@@ -47,6 +57,13 @@ pub enum Question {
     Bans(Arc<Bans>),
     /// To disconnect those who are banned, from this place of the sessions on, a bounded number.
     EndBanned(u32),
+    /// To keep to these users and their rights from now on.
+    Users(Users),
+    /// To disconnect the clients of these users, from this place of the sessions on, a bounded
+    /// number.
+    EndUsers(Arc<Kicks>, u32),
+    /// To send the client with this Client Identifier the answer to its commands.
+    AnswerCommands { client_id: Box<str>, payload: Bytes },
     /// The listeners, those that were removed too.
     Listeners,
     /// To trace these from now on, and nothing else. Connections have to be marked then.
@@ -130,6 +147,11 @@ impl Shard {
                 Answer::Done
             }
             Question::EndBanned(from) => self.end_banned(*from, ports),
+            Question::Users(users) => self.adopt_users(users),
+            Question::EndUsers(kicks, from) => self.end_users(kicks, *from, ports),
+            Question::AnswerCommands { client_id, payload } => {
+                self.answer_commands(client_id, payload, ports)
+            }
             Question::Listeners => Answer::Listeners(self.context.rules.listeners.clone()),
             Question::Traces(orders) => self.adopt_traces(orders, ports),
             Question::Tap(from) => self.tap_some(*from, ports),

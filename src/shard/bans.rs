@@ -57,14 +57,26 @@ impl Shard {
 
     /// Disconnects the banned clients among some sessions, from this place on.
     pub(super) fn end_banned(&mut self, from: u32, ports: &mut impl Ports) -> Answer {
+        let is_banned = |shard: &Shard, principal: &Principal| shard.is_banned(principal);
+        self.end_some(from, Cause::Banned, is_banned, ports)
+    }
+
+    /// Disconnects those of some sessions whom `is_meant` chooses, from this place on.
+    pub(super) fn end_some(
+        &mut self,
+        from: u32,
+        cause: Cause,
+        is_meant: impl Fn(&Shard, &Principal) -> bool,
+        ports: &mut impl Ports,
+    ) -> Answer {
         let places = self.sessions.places();
         let (mut place, mut count) = (from, 0);
         let until = places.min(from.saturating_add(LOOKS_MAX));
         while place < until && count < ENDS_MAX {
             let session = self.sessions.get(SubscriberId(place));
-            let banned = session.filter(|session| self.is_banned(session.principal()));
-            if let Some(link) = banned.and_then(Session::link) {
-                self.end(link.connection, Cause::Banned, ports);
+            let meant = session.filter(|session| is_meant(self, session.principal()));
+            if let Some(link) = meant.and_then(Session::link) {
+                self.end(link.connection, cause, ports);
                 count += 1;
             }
             place += 1;

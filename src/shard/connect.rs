@@ -232,6 +232,9 @@ impl Shard {
         if self.is_banned(&principal) {
             return self.refuse_connect(id, Claim::of(connect), Reason::Banned, ports);
         }
+        if !self.context.rules.policy.admits(&principal) {
+            return self.refuse_connect(id, Claim::of(connect), Reason::UserNotAdmitted, ports);
+        }
         if !self.may_have_session(&principal) {
             return self.refuse_connect(id, Claim::of(connect), Reason::SessionOfAnother, ports);
         }

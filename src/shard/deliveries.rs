@@ -105,6 +105,32 @@ impl Deliveries {
         }
     }
 
+    /// Delivers to one session, if its filters are among those that matched.
+    pub(super) fn deliver_to(
+        &mut self,
+        subscriber: SubscriberId,
+        view: &MessageView<'_>,
+        (interest, sessions): (&Interest, &mut Sessions),
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        let Deliveries { buffers, pressure, receivers, .. } = self;
+        receivers.clear();
+        for index in 0..interest.matched() {
+            let own = interest.subscribers(index).iter().copied();
+            let own: Vec<Entry> = own.filter(|entry| entry.subscriber == subscriber).collect();
+            let rights = (&mut context.rights, &mut context.counters);
+            receivers.join(&own, sessions, view, rights);
+        }
+        let means = Means::new(context, buffers, pressure);
+        let mut fanout = Fanout::new(view, means, ports);
+        for receiver in receivers.drain() {
+            if let Some(session) = sessions.get_mut(receiver.subscriber) {
+                fanout.deliver(receiver.subscriber, session, receiver.granted, &receiver.ids);
+            }
+        }
+    }
+
     /// The message of an update of the retained messages comes to its receivers over several turns.
     pub(super) fn note_split(&mut self, update: u64) {
         self.replays.note_split(update);

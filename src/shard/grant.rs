@@ -55,7 +55,7 @@ impl Wanted<'_> {
             Subscribable::Whole => Ok(false),
             Subscribable::Partly => Ok(true),
             Subscribable::No if is_silent => Ok(true),
-            Subscribable::No => Err(Reason::SubscribeForbidden),
+            Subscribable::No | Subscribable::Forbidden => Err(Reason::SubscribeForbidden),
         }
     }
 }
@@ -108,6 +108,7 @@ mod tests {
         }
         assert_eq!(granted(Subscribable::No, false), Err(refused));
         assert_eq!(granted(Subscribable::No, true), Ok(true));
+        assert_eq!(granted(Subscribable::Forbidden, true), Err(refused));
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod context;
 mod deliver;
 mod deliveries;
 mod drops;
+mod dynamic;
 mod end;
 pub mod events;
 mod forwarding;

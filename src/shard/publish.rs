@@ -5,6 +5,7 @@
 
 use super::{Client, Shard, end::Cause, judge::judge_publish, ports::Ports};
 use crate::{
+    access::topics,
     base::{ids::ConnectionId, time::Span},
     mqtt::{Delivery, ProtocolError, Publish, ReasonCode},
     session::{
@@ -77,6 +78,15 @@ impl Shard {
                     let permitted = self.context.rights.judge_publish(session, topic, way);
                     if let Err(reason) = permitted {
                         return self.refuse_message(client, message, reason, ports);
+                    }
+                    if topics::is_control(topic) {
+                        let taken = self.take_commands(client, topic, publish.payload);
+                        if let Err(reason) = taken {
+                            return self.refuse_message(client, message, reason, ports);
+                        }
+                        let delivery = (publish.delivery, 0);
+                        let success = ReasonCode::Success;
+                        return self.connections.acknowledge(id, delivery, success, ports);
                     }
                     let (retained, context) = (self.router.retained_mut(), &self.context);
                     let judged = judge_publish(connection, topic, publish, retained, context);

@@ -47,10 +47,12 @@ reasons! {
     SessionOfAnother = ClientIdentifierNotValid,
         "another user has a session with this Client Identifier: choose another identifier";
     WillForbidden = NotAuthorized,
-        "the client may not publish to the Will Topic: $SYS and $share are reserved";
+        "the client may not publish to the Will Topic: $SYS, $share and $CONTROL are reserved";
     /// The text does not tell whether the user exists.
     PasswordWrong = BadUserNameOrPassword,
         "the User Name or the Password is wrong";
+    UserNotAdmitted = NotAuthorized,
+        "the user is disabled, or has to connect with another Client Identifier";
     TokenTooLong = BadUserNameOrPassword,
         "the token is longer than the server takes: ask for one with fewer claims";
     TokenMalformed = BadUserNameOrPassword,
@@ -115,9 +117,13 @@ reasons! {
     Moved = ServerMoved,
         "this server has moved: use a server in the Server Reference from now on";
     PublishForbidden = NotAuthorized,
-        "the client may not publish to this Topic Name: $SYS and $share are reserved";
+        "the client may not publish here: $SYS, $share and $CONTROL are reserved for the server";
     PublishDenied = NotAuthorized,
         "the client may not publish to this Topic Name: ask the administrator for the right to";
+    CommandTooLarge = QuotaExceeded,
+        "the commands are longer than the server takes: send several messages";
+    CommandsFull = QuotaExceeded,
+        "too many commands wait for the server: send them again in a few seconds";
     TopicTooDeep = TopicNameInvalid,
         "the Topic Name has more levels than the server allows: use fewer levels";
     UserPropertiesFull = QuotaExceeded,
@@ -132,6 +138,8 @@ reasons! {
         "the Payload Format Indicator says that the payload is UTF-8 text, but it is not";
     SubscribeForbidden = NotAuthorized,
         "the client may not subscribe to this Topic Filter";
+    UnsubscribeForbidden = NotAuthorized,
+        "the client may not end this subscription: ask the administrator for the right to";
     FilterTooDeep = TopicFilterInvalid,
         "the Topic Filter has more levels than the server allows: use a wildcard";
     SubscribeTooLong = QuotaExceeded,
@@ -241,7 +249,10 @@ impl Reason {
             Reason::SubscribeTooLong => "--max-filters-in-subscribe",
             Reason::SubscriptionsFull => "--max-subscriptions, --max-subscription-bytes",
             Reason::PatternsFull => "--max-wildcard-patterns",
-            Reason::PublishDenied | Reason::SubscribeForbidden => "--acl-file",
+            Reason::PublishDenied | Reason::SubscribeForbidden => {
+                "--acl-file, --dynamic-security-file"
+            }
+            Reason::UnsubscribeForbidden | Reason::UserNotAdmitted => "--dynamic-security-file",
             Reason::QueueFull => "--max-queued, --max-queued-bytes",
             Reason::CertificateNameless => "--tls-user-from, --proxy-user-from-cn",
             Reason::ClientIdentifierOfOther => "--tls-user-is-client-id",

@@ -170,20 +170,35 @@ impl InForce {
     }
 
     /// How many of the messages that match this filter the client of a session may read at a QoS.
+    /// `text` is that of the SUBSCRIBE.
     pub(super) fn coverage(
         &self,
         session: &mut Session,
-        filter: TopicFilter<'_>,
+        (text, filter): (&str, TopicFilter<'_>),
         qos: QoS,
     ) -> Subscribable {
         self.renew(session);
         let Some(rights) = session.principal().rights() else { return Subscribable::Whole };
+        match rights.may_subscribe(text) {
+            Some(false) => return Subscribable::Forbidden,
+            // Other rights than these may let it read something later.
+            Some(true) if rights.coverage(filter, qos as u8) == Subscribable::No => {
+                return Subscribable::Partly;
+            }
+            _ => {}
+        }
         let will_end = session.principal().grant().is_some_and(|grant| grant.outlasts_rights());
         match rights.coverage(filter, qos as u8) {
             // From then on each message has to be checked.
             Subscribable::Whole if will_end => Subscribable::Partly,
             readable => readable,
         }
+    }
+
+    /// Whether the client of a session may end this subscription.
+    pub(super) fn may_unsubscribe(&self, session: &mut Session, text: &str) -> bool {
+        self.renew(session);
+        session.principal().rights().is_none_or(|rights| rights.may_unsubscribe(text))
     }
 
     /// The rights that a token gave a client have ended, and its connection goes on.

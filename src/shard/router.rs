@@ -231,6 +231,20 @@ impl Router {
         }
     }
 
+    /// Brings a message of the broker to one session here, if a subscription of it matches.
+    /// Whether it may read the message was asked before.
+    pub(super) fn route_to(
+        &mut self,
+        subscriber: SubscriberId,
+        view: &MessageView<'_>,
+        sessions: &mut Sessions,
+        context: &mut Context,
+        ports: &mut impl Ports,
+    ) {
+        self.find(view, context);
+        self.deliveries.deliver_to(subscriber, view, (&self.interest, sessions), context, ports);
+    }
+
     /// Publishes a value of the broker's own. Many come at a time, so each takes little at once.
     pub(super) fn publish_value(
         &mut self,

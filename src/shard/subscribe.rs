@@ -37,7 +37,7 @@ impl Shard {
             };
             let session = self.sessions.of_connected_mut(subscriber);
             let rights = &self.context.rights;
-            let readable = rights.coverage(session, subscription.filter(), options.qos);
+            let readable = rights.coverage(session, (text, subscription.filter()), options.qos);
             let has_identifier = subscription_id != 0;
             let wanted = Wanted { subscription, options, has_identifier, readable };
             let outcome = match wanted.grant(self.connections.connected(id)) {

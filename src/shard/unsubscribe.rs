@@ -1,6 +1,6 @@
 //! UNSUBSCRIBE, and the end of all subscriptions of a session.
 
-use super::{Client, Shard, ports::Ports, suback::FilterAnswers};
+use super::{Client, Shard, ports::Ports, reason::Reason, suback::FilterAnswers};
 use crate::{
     mqtt::{Malformed, ReasonCode, Unsubscribe},
     topic::Subscription,
@@ -22,6 +22,11 @@ impl Shard {
                 // [MQTT-4.7.1-1] [MQTT-4.8.2-1]
                 return self.refuse(id, Malformed::TopicFilter, ports);
             };
+            let session = self.sessions.of_connected_mut(subscriber);
+            if !self.context.rights.may_unsubscribe(session, text) {
+                answers.push(Err(Reason::UnsubscribeForbidden));
+                continue;
+            }
             let (sessions, context) = (&mut self.sessions, &mut self.context);
             let filter = (text, subscription);
             let ended = self.router.unsubscribe(filter, subscriber, sessions, context, ports);

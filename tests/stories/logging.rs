@@ -273,7 +273,11 @@ fn what_is_refused_is_logged_with_the_reason_and_the_topic_of_the_last_refusal()
             world.send(client, &disconnect(version));
         });
         let (forbidden, deep) = (
-            ("the client may not publish to this Topic Name: $SYS and $share are reserved", ""),
+            (
+                "the client may not publish here: \
+                 $SYS, $share and $CONTROL are reserved for the server",
+                "",
+            ),
             (
                 "the Topic Name has more levels than the server allows: use fewer levels",
                 r#" flag="--max-topic-levels""#,

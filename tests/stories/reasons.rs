@@ -165,9 +165,9 @@ fn whatever_is_refused_says_why_and_what_would_help() {
 }
 
 const WILL_FORBIDDEN: &str =
-    "the client may not publish to the Will Topic: $SYS and $share are reserved";
+    "the client may not publish to the Will Topic: $SYS, $share and $CONTROL are reserved";
 const FORBIDDEN: &str =
-    "the client may not publish to this Topic Name: $SYS and $share are reserved";
+    "the client may not publish here: $SYS, $share and $CONTROL are reserved for the server";
 
 /// [MQTT-3.1.2-28] [MQTT-3.1.2-29]
 #[test]

@@ -18,6 +18,8 @@ pub(super) struct Exploration<'a> {
     trees: Vec<&'a Tree>,
     /// How the names would be read.
     way: Ways,
+    /// What holds where no rule matches.
+    fallback: Ways,
     has_denial: bool,
     steps: usize,
     found_readable: bool,
@@ -39,11 +41,15 @@ struct Beginning {
 }
 
 impl<'a> Exploration<'a> {
-    pub(super) fn new(trees: impl Iterator<Item = &'a Tree>, way: Ways) -> Exploration<'a> {
+    pub(super) fn new(
+        trees: impl Iterator<Item = &'a Tree>,
+        way: Ways,
+        fallback: Ways,
+    ) -> Exploration<'a> {
         let trees: Vec<&Tree> = trees.collect();
         let has_denial = trees.iter().any(|tree| tree.has_denial());
         let (steps, found_readable, found_unreadable) = (STEPS_MAX, false, false);
-        Exploration { trees, way, has_denial, steps, found_readable, found_unreadable }
+        Exploration { trees, way, fallback, has_denial, steps, found_readable, found_unreadable }
     }
 
     pub(super) fn of(mut self, filter: TopicFilter<'_>) -> Subscribable {
@@ -150,7 +156,7 @@ impl<'a> Exploration<'a> {
     }
 
     fn may_read(&self, marks: Marks) -> bool {
-        marks.granted().has_any(self.way)
+        marks.granted_or(self.fallback).has_any(self.way)
     }
 
     fn is_over(&self) -> bool {

@@ -10,6 +10,7 @@ mod claim;
 mod coverage;
 mod parse;
 mod rights;
+mod roles;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -27,15 +28,32 @@ use std::{
 pub use self::claim::{ClaimProblem, ClaimedRules};
 pub use self::parse::{AclFileError, AclProblem};
 pub use self::rights::{Permits, Rights};
+pub(in crate::access) use self::roles::is_too_deep;
+pub use self::roles::{AclType, Defaults, RoleRule, RoleRules, RoleUser};
 pub use self::tree::Ways;
 use self::{
     parse::{Rule, Rules},
+    roles::RoleAcl,
     tree::{Marks, Tree, TreeBuilder},
 };
 
 /// The rights of all clients, as one file gives them.
 #[derive(Debug)]
 pub struct Acl {
+    number: u64,
+    source: Source,
+}
+
+/// What the rights come from.
+#[derive(Debug)]
+enum Source {
+    File(Box<FileAcl>),
+    Roles(Box<RoleAcl>),
+}
+
+/// The rights of mosquitto's `acl_file`.
+#[derive(Debug)]
+struct FileAcl {
     number: u64,
     rules: Rules,
     /// What is the same for all clients of a user, for anonymous clients, and for users that the
@@ -52,8 +70,94 @@ impl Acl {
 
     /// Parses the text of a file. A byte order mark at the beginning is ignored.
     pub fn parse(text: &[u8]) -> Result<Acl, AclFileError> {
-        let rules = Rules::parse(text)?;
         let number = next_number();
+        let file = FileAcl::new(Rules::parse(text)?, number);
+        Ok(Acl { number, source: Source::File(Box::new(file)) })
+    }
+
+    /// Rights by roles. A user names its roles by their places; `anonymous` are the roles of
+    /// anonymous clients.
+    pub fn by_roles(
+        defaults: Defaults,
+        roles: Vec<Arc<RoleRules>>,
+        users: BTreeMap<Box<str>, RoleUser>,
+        anonymous: Box<[u16]>,
+    ) -> Acl {
+        let number = next_number();
+        let acl = RoleAcl::new(defaults, roles, users, anonymous, number);
+        Acl { number, source: Source::Roles(Box::new(acl)) }
+    }
+
+    /// A number that no other file that was read has.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How many rules the file has.
+    pub fn len(&self) -> usize {
+        match &self.source {
+            Source::File(file) => file.len(),
+            Source::Roles(roles) => roles.len(),
+        }
+    }
+
+    /// Whether it has none, so that nobody may do anything but by the defaults.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether both files give the same rights to everyone.
+    pub fn is_same_as(&self, other: &Acl) -> bool {
+        match (&self.source, &other.source) {
+            (Source::File(file), Source::File(other)) => file.rules == other.rules,
+            (Source::Roles(roles), Source::Roles(other)) => roles.is_same_as(other),
+            _ => false,
+        }
+    }
+
+    /// The patterns without `%c` and `%u`: they are rules for everyone, which may be a mistake.
+    pub fn general_patterns(&self) -> impl Iterator<Item = &str> {
+        let patterns = match &self.source {
+            Source::File(file) => &file.rules.patterns[..],
+            Source::Roles(_) => &[],
+        };
+        let general = patterns.iter().filter(|rule| !rule.names_user() && !rule.names_client());
+        general.map(Rule::filter)
+    }
+
+    /// Whether a user that has proven who it is may come with this Client Identifier.
+    pub fn admits(&self, user_name: Option<&str>, client_id: &str) -> bool {
+        match (&self.source, user_name) {
+            (Source::Roles(roles), Some(user_name)) => roles.admits(user_name, client_id),
+            _ => true,
+        }
+    }
+
+    /// The rights of a client. `user_name` is `None` for an anonymous one.
+    ///
+    /// Clients with the same rights share them, unless patterns name the client.
+    pub fn rights_of(&self, user_name: Option<&str>, client_id: &str) -> Arc<Rights> {
+        match &self.source {
+            Source::File(file) => file.rights_of(user_name, client_id),
+            Source::Roles(roles) => roles.rights_of(user_name),
+        }
+    }
+
+    /// The same, not shared with anyone. Of rights by roles, what the rules about messages grant:
+    /// the defaults are not for a client with rules of its own.
+    fn rights_apart(&self, user_name: Option<&str>, client_id: &str) -> Rights {
+        match &self.source {
+            Source::File(file) => {
+                let rights = file.rights_of(user_name, client_id);
+                Arc::try_unwrap(rights).unwrap_or_else(|shared| shared.again())
+            }
+            Source::Roles(roles) => Rights::new(self.number, roles.common(user_name), None),
+        }
+    }
+}
+
+impl FileAcl {
+    fn new(rules: Rules, number: u64) -> FileAcl {
         let users = rules.users.keys().map(|user| {
             let rights = Rights::new(number, rules.compile(Some(user)), None);
             (user.clone(), Arc::new(rights))
@@ -65,40 +169,15 @@ impl Acl {
             let common = rules.compile_with(&[], None, "");
             Arc::new(Rights::new(number, common, None))
         });
-        Ok(Acl { number, rules, users, anonymous, unnamed })
+        FileAcl { number, rules, users, anonymous, unnamed }
     }
 
-    /// A number that no other file that was read has.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// How many rules the file has.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         let Rules { anonymous, users, patterns } = &self.rules;
         anonymous.len() + patterns.len() + users.values().map(Vec::len).sum::<usize>()
     }
 
-    /// Whether it has none, so that nobody may do anything.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Whether both files give the same rights to everyone.
-    pub fn is_same_as(&self, other: &Acl) -> bool {
-        self.rules == other.rules
-    }
-
-    /// The patterns without `%c` and `%u`: they are rules for everyone, which may be a mistake.
-    pub fn general_patterns(&self) -> impl Iterator<Item = &str> {
-        let patterns = self.rules.patterns.iter();
-        patterns.filter(|rule| !rule.names_user() && !rule.names_client()).map(Rule::filter)
-    }
-
-    /// The rights of a client. `user_name` is `None` for an anonymous one.
-    ///
-    /// Clients with the same rights share them, unless patterns name the client.
-    pub fn rights_of(&self, user_name: Option<&str>, client_id: &str) -> Arc<Rights> {
+    fn rights_of(&self, user_name: Option<&str>, client_id: &str) -> Arc<Rights> {
         let common = self.common(user_name, client_id);
         let patterns = &self.rules.patterns;
         let names_client = patterns.iter().any(Rule::names_client);
@@ -110,12 +189,6 @@ impl Acl {
             rule.add_for(user_name, client_id, &mut tree);
         }
         Arc::new(Rights::new(self.number, common.common(), Some(tree.build())))
-    }
-
-    /// The same, not shared with anyone.
-    fn rights_apart(&self, user_name: Option<&str>, client_id: &str) -> Rights {
-        let rights = self.rights_of(user_name, client_id);
-        Arc::try_unwrap(rights).unwrap_or_else(|shared| shared.again())
     }
 
     /// The rights that do not depend on the Client Identifier.

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Marks, Tree, Ways, coverage::Exploration, next_number};
+use super::{
+    Marks, Tree, Ways,
+    coverage::Exploration,
+    next_number,
+    roles::{CONTROL, FilterRules},
+};
 use crate::{
     access::topics::Subscribable,
     topic::{TopicFilter, TopicName},
@@ -21,6 +26,10 @@ pub struct Rights {
     bound: Option<Tree>,
     /// No rule counts: the client may do everything.
     are_all: bool,
+    /// What holds where no rule matches, except under `$CONTROL`.
+    fallback: Ways,
+    /// What it may subscribe to. `None`: to all of which it may read something.
+    filters: Option<Arc<FilterRules>>,
 }
 
 /// What a client may do with one topic.
@@ -40,13 +49,32 @@ impl Permits {
 
 impl Rights {
     pub(super) fn new(acl: u64, common: Arc<Tree>, bound: Option<Tree>) -> Rights {
-        Rights { number: next_number(), acl, claimed: None, common, bound, are_all: false }
+        Rights {
+            number: next_number(),
+            acl,
+            claimed: None,
+            common,
+            bound,
+            are_all: false,
+            fallback: Ways::NONE,
+            filters: None,
+        }
     }
 
     /// Those of a client that may do everything, whatever the [`Acl`](super::Acl) with this number
     /// says.
     pub fn everything(acl: u64) -> Rights {
         Rights { are_all: true, ..Rights::new(acl, Arc::default(), None) }
+    }
+
+    /// Those of roles: their rules about messages, and those about subscriptions.
+    pub(super) fn by_roles(
+        acl: u64,
+        common: Arc<Tree>,
+        fallback: Ways,
+        filters: Arc<FilterRules>,
+    ) -> Rights {
+        Rights { fallback, filters: Some(filters), ..Rights::new(acl, common, None) }
     }
 
     /// Those of a token, and after them those that an [`Acl`](super::Acl) with this number gives.
@@ -81,6 +109,8 @@ impl Rights {
             && self.claimed == other.claimed
             && self.common == other.common
             && self.bound == other.bound
+            && self.fallback == other.fallback
+            && self.filters == other.filters
     }
 
     /// What the client may do with this topic.
@@ -89,7 +119,20 @@ impl Rights {
             return Permits::ALL;
         }
         let marks = self.trees().fold(Marks::NONE, |marks, tree| marks.join(tree.find(topic)));
-        Permits(marks.granted())
+        let is_left = !topic.is_reserved() || !topic.as_str().starts_with(CONTROL);
+        let fallback = if is_left { self.fallback } else { Ways::NONE };
+        Permits(marks.granted_or(fallback))
+    }
+
+    /// Whether the client may subscribe to this; `None` if no rule is about subscriptions. The
+    /// text is that of the SUBSCRIBE, with `$share` if it has that.
+    pub fn may_subscribe(&self, filter: &str) -> Option<bool> {
+        self.filters.as_ref().map(|rules| rules.may_subscribe(filter))
+    }
+
+    /// Whether the client may end this subscription.
+    pub fn may_unsubscribe(&self, filter: &str) -> bool {
+        self.filters.as_ref().is_none_or(|rules| rules.may_unsubscribe(filter))
     }
 
     /// How many of the messages that match a Topic Filter the client may read at this QoS. Some, if
@@ -98,7 +141,7 @@ impl Rights {
         if self.are_all {
             return Subscribable::Whole;
         }
-        Exploration::new(self.trees(), Ways::read(qos)).of(filter)
+        Exploration::new(self.trees(), Ways::read(qos), self.fallback).of(filter)
     }
 
     pub(super) fn common(&self) -> Arc<Tree> {

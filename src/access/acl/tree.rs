@@ -22,6 +22,8 @@ pub(super) const WAYS: usize = 9;
 const SILENT: Rank = Rank::MAX - 1;
 /// Where the ranks of a file begin. Those of the rules in a token are lower.
 const FILE: Rank = 0xFF00;
+/// As many rules of one client can be told apart by their ranks.
+pub(super) const RULES_MAX: usize = FILE as usize / 2;
 /// How many ranks a pattern is behind a user's own rules.
 const PATTERN: Rank = 2;
 
@@ -50,7 +52,7 @@ impl Marks {
     pub(super) fn nth(number: usize, ways: Ways, grants: bool) -> Marks {
         let rank = 2 * number + usize::from(grants);
         let rank = Rank::try_from(rank).ok().filter(|&rank| rank < FILE);
-        Marks::of(ways, rank.expect("a token has few rules"))
+        Marks::of(ways, rank.expect("rules are counted before they have ranks"))
     }
 
     fn of(ways: Ways, rank: Rank) -> Marks {
@@ -73,9 +75,13 @@ impl Marks {
         joined
     }
 
-    /// All that is granted.
-    pub(super) fn granted(self) -> Ways {
-        let bit = |(way, rank): (usize, Rank)| (rank & 1) << way;
+    /// All that is granted, if this holds for what no rule speaks about.
+    pub(super) fn granted_or(self, fallback: Ways) -> Ways {
+        let is_granted = |way: usize, rank: Rank| match rank {
+            SILENT => fallback.0 >> way & 1,
+            _ => rank & 1,
+        };
+        let bit = |(way, rank): (usize, Rank)| is_granted(way, rank) << way;
         Ways(self.0.into_iter().enumerate().map(bit).sum())
     }
 

@@ -24,7 +24,8 @@ pub(super) fn meaning(name: &str) -> Option<Meaning> {
     found.or_else(|| plugin.then_some(None(PLUGIN)))
 }
 
-const PLUGIN: &str = "there are no plugins";
+const PLUGIN: &str = "there are no plugins: for that of dynamic security, name its file in \
+    `dynamic-security-file`";
 const BRIDGE: &str = "there are no bridges: let the other broker connect to ringmq";
 const STORE: &str =
     "the store has only `data-dir` (--data-dir DIR), and writes changes as they come";

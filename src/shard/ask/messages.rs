@@ -99,7 +99,7 @@ impl Shard {
         let rules = &self.context.rules;
         let bytes = topic.as_str().len() + message.application.len() + message.payload.len();
         let removes = message.payload.is_empty();
-        if topics::is_brokers_own(topic) {
+        if topics::is_brokers_own(topic) || topics::is_control(topic) {
             return Err(Reason::PublishForbidden.text());
         }
         if rules.limits.is_too_deep(topic.as_str()) {

@@ -88,7 +88,10 @@ impl<'a> Described<'a> {
         for id in properties.subscription_identifiers.iter() {
             put(out, format_args!(" subscription-id {id}"));
         }
-        if payload_bytes > 0 {
+        let is_secret = self.topic_of_publish().is_some_and(|topic| topic.starts_with("$CONTROL/"));
+        if is_secret {
+            push_hidden(" payload", payload_bytes > 0, out);
+        } else if payload_bytes > 0 {
             let shown = &payload[..payload.len().min(payload_bytes)];
             let more = if shown.len() < payload.len() { "…" } else { "" };
             put(out, format_args!(" payload \"{}\"{more}", shown.escape_ascii()));

@@ -4,6 +4,7 @@ mod check;
 mod control;
 mod dynamic;
 mod hook;
+mod keys;
 mod log;
 mod reload;
 mod service;
@@ -163,7 +164,10 @@ fn policy(config: &Config, former: Option<&Policy>, ruling: Option<Ruling>) -> R
     Ok(Policy {
         passwords,
         scram: scram.map(|users| Arc::new(users.after(former_scram))),
-        tokens: tokens(config)?.map(Arc::new),
+        tokens: match tokens(config)? {
+            Some(tokens) => Some(Arc::new(tokens.with_fetched(keys::start(config, former)?))),
+            None => None,
+        },
         hook: hook::start(config, former)?,
         anonymous: config.anonymous,
         acl,
@@ -189,6 +193,7 @@ fn scram_users(config: &Config) -> Result<Option<ScramUsers>> {
 }
 
 fn tokens(config: &Config) -> Result<Option<Tokens>> {
+    keys::address(config)?;
     config.tokens.as_ref().map(Tokens::read).transpose().context("key file for tokens")
 }
 

@@ -13,8 +13,12 @@ mod source;
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
+    sync::mpsc,
+    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -181,6 +185,65 @@ fn sighup_reads_the_keys_again() {
     broker.await_words("the configuration stays as it was: key file for tokens");
     assert!(holds(&broker, &other, &one));
     stays.ping();
+    broker.stop();
+}
+
+/// A server that gives each of these answers once, on a connection of its own, and says when it has
+/// been asked.
+fn serve(answers: mpsc::Receiver<String>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            stream.read_line(&mut line).unwrap();
+            assert!(line.starts_with("GET /keys HTTP/1.1"), "{line}");
+            while line.trim() != "" {
+                line.clear();
+                stream.read_line(&mut line).unwrap();
+            }
+            // A test that has ended answers nothing more.
+            let Ok(answer) = answers.recv() else { return };
+            // The broker may have given up.
+            drop(stream.get_mut().write_all(answer.as_bytes()));
+        }
+    });
+    port
+}
+
+#[test]
+fn keys_come_from_a_url_and_go_on_when_it_fails() {
+    let (answers, given) = mpsc::channel();
+    let url = format!("http://127.0.0.1:{}/keys", serve(given));
+    let mut broker = Broker::ringmq_with(2, &["--jwt-jwks-url", &url, "--jwt-jwks-interval", "1"]);
+    let signed = include_str!("jwt/tokens.txt").lines().find(|line| line.contains("EdDSA"));
+    let token = signed.unwrap().rsplit_once(' ').unwrap().1;
+    let code = |broker: &Broker, ip| log_in(broker, Version::V5, token, ip).1;
+    assert_eq!(code(&broker, 1), ReasonCode::ServerUnavailable);
+    let answer = |status: &str, body: &str| {
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}");
+        answers.send(format!("{head}\r\n\r\n{body}")).unwrap();
+    };
+    answer("503 Soon", "");
+    broker.await_words("--jwt-jwks-url gives no keys");
+    assert_eq!(code(&broker, 2), ReasonCode::ServerUnavailable);
+    let set = include_str!("jwt/jwks.json");
+    answer("200 OK", set);
+    broker.await_words("the keys of tokens were fetched");
+    assert_eq!(code(&broker, 3), ReasonCode::Success);
+    for (status, body, words) in [
+        ("200 OK", "a secret that is long enough to be one", "the JWK Set cannot be read"),
+        ("302 Found", "", "it answered with a redirect (302), which is not followed"),
+    ] {
+        answer(status, body);
+        broker.await_words(words);
+        assert_eq!(code(&broker, 4), ReasonCode::Success, "{status}");
+    }
+    answer("200 OK", &set.replace("\"OKP\"", "\"OKPX\""));
+    broker.await_words("the keys of tokens were fetched keys=2");
+    assert_eq!(code(&broker, 5), ReasonCode::BadUserNameOrPassword);
     broker.stop();
 }
 

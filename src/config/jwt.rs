@@ -23,6 +23,21 @@ pub(super) struct JwtFlags {
     /// May be repeated
     #[arg(long, value_name = "FILE")]
     pub(super) jwt_key_file: Vec<PathBuf>,
+    /// URL of a JWK Set with public keys for JSON Web Tokens, which is fetched now and then:
+    /// `http://HOST[:PORT]/PATH` or https. Until it has come, tokens that no --jwt-key-file is for
+    /// are refused; after that, one that cannot be fetched leaves the former one in force. What is
+    /// said of clients without a token at --jwt-key-file holds here, too
+    #[arg(long, value_name = "URL")]
+    jwt_jwks_url: Option<String>,
+    /// How often --jwt-jwks-url is fetched, in seconds. It is also fetched when a token names an
+    /// unknown key, but not within 30 seconds of the time before
+    #[arg(long, value_name = "SECONDS", default_value = "300")]
+    #[arg(value_parser = parse_seconds(1, 86_400))]
+    jwt_jwks_interval: Span,
+    /// PEM file with the certificates of the authorities that may prove who the server of an https
+    /// --jwt-jwks-url is [default: those that the system trusts]
+    #[arg(long, value_name = "FILE")]
+    jwt_jwks_ca: Option<PathBuf>,
     /// Where in CONNECT the token is. With `username`, the user name is that in the token
     #[arg(long, value_name = "password|username", default_value = "password")]
     #[arg(value_parser = parse_from)]
@@ -50,6 +65,14 @@ pub(super) struct JwtFlags {
     jwt_disconnect_at_expiry: Switch,
 }
 
+/// Where keys of tokens are fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwksOptions {
+    pub url: String,
+    pub interval: Span,
+    pub authorities: Option<PathBuf>,
+}
+
 fn parse_from(text: &str) -> Result<TokenFrom, String> {
     match text {
         "password" => Ok(TokenFrom::Password),
@@ -61,7 +84,20 @@ fn parse_from(text: &str) -> Result<TokenFrom, String> {
 impl JwtFlags {
     /// Whether tokens are taken at all.
     pub(super) fn are_on(&self) -> bool {
-        !self.jwt_key_file.is_empty()
+        !self.jwt_key_file.is_empty() || self.jwt_jwks_url.is_some()
+    }
+
+    /// Where keys are fetched.
+    pub(super) fn jwks(&self) -> Result<Option<JwksOptions>, Contradiction> {
+        match (&self.jwt_jwks_url, &self.jwt_jwks_ca) {
+            (None, Some(_)) => Err(Contradiction::Needs("--jwt-jwks-ca", "--jwt-jwks-url")),
+            (None, None) => Ok(None),
+            (Some(url), authorities) => Ok(Some(JwksOptions {
+                url: url.clone(),
+                interval: self.jwt_jwks_interval,
+                authorities: authorities.clone(),
+            })),
+        }
     }
 
     pub(super) fn rules(self) -> Result<Option<TokenRules>, Contradiction> {
@@ -71,7 +107,9 @@ impl JwtFlags {
                 (self.jwt_audience.is_some(), "--jwt-audience"),
             ];
             return match given.into_iter().find(|&(is_given, _)| is_given) {
-                Some((_, flag)) => Err(Contradiction::Needs(flag, "--jwt-key-file")),
+                Some((_, flag)) => {
+                    Err(Contradiction::Needs(flag, "--jwt-key-file or --jwt-jwks-url"))
+                }
                 None => Ok(None),
             };
         }
@@ -120,7 +158,23 @@ mod tests {
     fn what_is_asked_of_tokens_needs_a_key() {
         for flag in ["--jwt-issuer", "--jwt-audience"] {
             let said = contradiction(&format!("{flag} x")).to_string();
-            assert_eq!(said, format!("{flag} needs --jwt-key-file"));
+            assert_eq!(said, format!("{flag} needs --jwt-key-file or --jwt-jwks-url"));
         }
+        let said = contradiction("--jwt-jwks-ca x").to_string();
+        assert_eq!(said, "--jwt-jwks-ca needs --jwt-jwks-url");
+    }
+
+    #[test]
+    fn keys_are_fetched_if_there_is_a_url() {
+        assert_eq!(accepted("--jwt-key-file a").jwks, None);
+        let config = accepted("--jwt-jwks-url http://a/ --jwt-jwks-interval 7 --jwt-jwks-ca c");
+        assert_eq!(config.anonymous, Anonymous::Refused);
+        assert!(config.tokens.is_some_and(|rules| rules.key_files.is_empty()));
+        let expected = JwksOptions {
+            url: "http://a/".to_owned(),
+            interval: Span::from_secs(7),
+            authorities: Some("c".into()),
+        };
+        assert_eq!(config.jwks, Some(expected));
     }
 }

@@ -205,6 +205,8 @@ pub struct Config {
     pub scram_file: Option<PathBuf>,
     /// Tokens that clients may send instead of passwords.
     pub tokens: Option<TokenRules>,
+    /// Where keys of tokens are fetched.
+    pub jwks: Option<jwt::JwksOptions>,
     /// The server that is asked about clients.
     pub hook: Option<HookOptions>,
     /// What clients may read and write.
@@ -283,6 +285,7 @@ impl Config {
             referral: self::referral(&referral)?,
             password_file: access.password_file,
             scram_file: access.scram_file,
+            jwks: flags.jwt.jwks()?,
             tokens: flags.jwt.rules()?,
             hook: flags.hook.options()?,
             own_settings,

@@ -23,6 +23,7 @@ mod events;
 mod gate;
 mod health;
 mod hook;
+mod keys;
 mod listeners;
 mod messages;
 mod metrics;
@@ -53,6 +54,7 @@ use tokio::{runtime, sync::oneshot, task::LocalSet};
 pub use self::{
     ban_book::{BanBook, BanFault, write_whole},
     hook::{HookFault, HttpHook},
+    keys::{FetchFault, check_key_address, fetch_keys},
     steering::{Outcome, Setting, Steering},
     tokens::{TokenFault, Tokens},
 };

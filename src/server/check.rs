@@ -71,6 +71,9 @@ fn tell(out: &mut String, config: &Config, files: &Files) -> fmt::Result {
     if let Some(tokens) = &files.tokens {
         writeln!(out, "keys for tokens: {}", tokens.key_count())?;
     }
+    if let Some(jwks) = &config.jwks {
+        writeln!(out, "would fetch keys for tokens from {}", jwks.url)?;
+    }
     if let Some(hook) = &config.hook {
         writeln!(out, "would ask {} about clients", hook.url)?;
     }

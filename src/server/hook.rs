@@ -43,7 +43,7 @@ fn read(options: &HookOptions) -> Result<HookSettings> {
         timeout: options.timeout,
         connections: options.connections,
         headers: headers.transpose()?.unwrap_or_default(),
-        authorities: authorities(options)?,
+        authorities: authorities("--auth-http", &options.url, options.authorities.as_deref())?,
     })
 }
 
@@ -66,18 +66,21 @@ fn headers(path: &Path) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-fn authorities(options: &HookOptions) -> Result<Vec<u8>> {
-    if let Some(path) = &options.authorities {
-        return fs::read(path).with_context(|| format!("--auth-http-ca {}", path.display()));
+/// The certificates that may prove who a server of https is. `flags` is how the names of the flags
+/// for it begin.
+pub(super) fn authorities(flags: &str, url: &str, file: Option<&Path>) -> Result<Vec<u8>> {
+    if let Some(path) = file {
+        return fs::read(path).with_context(|| format!("{flags}-ca {}", path.display()));
     }
-    if !options.url.starts_with("https:") {
+    if !url.starts_with("https:") {
         return Ok(Vec::new());
     }
     let found = SYSTEM_AUTHORITIES.iter().find_map(|path| fs::read(path).ok());
-    found.context(
-        "--auth-http-url: the certificates that the system trusts were not found: add \
-                   --auth-http-ca",
-    )
+    found.with_context(|| {
+        format!(
+            "{flags}-url: the certificates that the system trusts were not found: add {flags}-ca"
+        )
+    })
 }
 
 /// Where systems keep the certificates of the authorities that they trust: Debian and Arch, Fedora,

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     access::{
         Admission, AuthHook, Decision, Finding, Grant, HookCall, Inquiry, Policy, Remembered,
-        scram::MESSAGE_BYTES_MAX,
+        TokenFault, scram::MESSAGE_BYTES_MAX,
     },
     base::{
         ids::ConnectionId,
@@ -517,6 +517,9 @@ pub(super) fn conclude_check(
             Step::LetIn(connect, proof)
         }
         Verdict::Wrong => refuse_failed(connection, connect, Reason::PasswordWrong, context),
+        Verdict::BadToken(TokenFault::KeysMissing) => {
+            Step::Refuse(connect, Reason::TokenKeysMissing)
+        }
         Verdict::BadToken(fault) => refuse_failed(connection, connect, fault.into(), context),
         Verdict::Unanswered => Step::Refuse(connect, Reason::HookSilent),
         Verdict::Busy => Step::Refuse(connect, Reason::PasswordChecksFull),

@@ -61,6 +61,8 @@ reasons! {
         "the algorithm of the token is none that the keys of the server are for";
     TokenKeyUnknown = BadUserNameOrPassword,
         "the server has no key with the identifier (kid) in the token: ask for a new token";
+    TokenKeysMissing = ServerUnavailable,
+        "the server has not got the keys of tokens yet: connect again in a few seconds";
     TokenForged = BadUserNameOrPassword,
         "the signature of the token is wrong: it is of another issuer, or was changed";
     TokenExpired = NotAuthorized,
@@ -186,6 +188,7 @@ impl From<TokenFault> for Reason {
             TokenFault::Malformed => Reason::TokenMalformed,
             TokenFault::Algorithm => Reason::TokenAlgorithm,
             TokenFault::KeyUnknown => Reason::TokenKeyUnknown,
+            TokenFault::KeysMissing => Reason::TokenKeysMissing,
             TokenFault::Signature => Reason::TokenForged,
             TokenFault::Expired => Reason::TokenExpired,
             TokenFault::TooEarly => Reason::TokenTooEarly,
@@ -257,8 +260,9 @@ impl Reason {
             Reason::CertificateNameless => "--tls-user-from, --proxy-user-from-cn",
             Reason::ClientIdentifierOfOther => "--tls-user-is-client-id",
             Reason::TokenAlgorithm | Reason::TokenKeyUnknown | Reason::TokenForged => {
-                "--jwt-key-file"
+                "--jwt-key-file, --jwt-jwks-url"
             }
+            Reason::TokenKeysMissing => "--jwt-jwks-url",
             Reason::HookSilent => "--auth-http-url",
             Reason::TokenEndless => "--jwt-require-expiry",
             Reason::TokenIssuer => "--jwt-issuer",

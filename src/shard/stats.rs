@@ -236,7 +236,7 @@ counters! {
     checks_run => "logins/password-checks",
     /// Questions about clients to the server of `--auth-http-url`.
     hook_calls => "logins/hook-calls",
-    /// Those that had no answer, or none that could be understood.
+    /// Questions to that server that had no answer, or none that could be understood.
     hook_failures => "logins/hook-failures",
     /// Passwords that were not checked, because they had been proven lately.
     checks_remembered => "logins/remembered",
@@ -342,9 +342,10 @@ impl Counters {
             Reason::ConnectionsFull => self.refused_connections += 1,
             Reason::ConnectionShare => self.refused_share += 1,
             Reason::SessionsFull => self.refused_sessions += 1,
-            Reason::AuthenticationsFull | Reason::PasswordChecksFull | Reason::HookSilent => {
-                self.refused_busy += 1;
-            }
+            Reason::AuthenticationsFull
+            | Reason::PasswordChecksFull
+            | Reason::HookSilent
+            | Reason::TokenKeysMissing => self.refused_busy += 1,
             Reason::SessionOfAnother => self.refused_other_user += 1,
             Reason::TooManyFailures => self.refused_failures += 1,
             Reason::Banned => self.refused_banned += 1,

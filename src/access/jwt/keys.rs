@@ -68,6 +68,8 @@ pub enum KeyFault {
     Json(#[from] serde_json::Error),
     #[error("the JWK Set has no key that can verify tokens")]
     NoKeys,
+    #[error("the JWK Set holds a secret, which whoever can fetch it would know")]
+    SecretInSet,
     #[error("there are more than {KEYS_MAX} keys")]
     TooManyKeys,
     #[error("the key identifier (kid) {0:?} is there twice")]
@@ -100,6 +102,15 @@ impl Keys {
         });
         keys.check()?;
         Ok(keys)
+    }
+
+    /// The keys of a JWK Set that everybody may read.
+    pub(super) fn parse_public_set(content: &[u8]) -> Result<Keys, KeyFault> {
+        let text = str::from_utf8(content).map_err(|_| KeyFault::NoKeys)?;
+        let keys = Keys(parse_set(text.trim())?);
+        keys.check()?;
+        let is_secret = |key: &Key| key.material.family() == AlgorithmFamily::Hmac;
+        if keys.0.iter().any(is_secret) { Err(KeyFault::SecretInSet) } else { Ok(keys) }
     }
 
     fn check(&self) -> Result<(), KeyFault> {

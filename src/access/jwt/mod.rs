@@ -6,6 +6,7 @@
 //! Keeps no token, and says nothing of one but why it is refused. Reads no clock.
 
 mod claims;
+mod fetched;
 mod keys;
 mod rights;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::Value;
 use thiserror::Error;
 
+pub use self::fetched::{FetchedKeys, KeyAddress};
 pub use self::keys::{KeyFault, KeyFileError};
 use self::{claims::Claims, keys::Keys};
 use super::{Finding, Verification, acl::ClaimedRules};
@@ -26,7 +28,8 @@ use crate::base::time::{Span, WallTime};
 /// How tokens are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRules {
-    /// The keys: a secret, a public key in PEM, or a JWK Set in each file. At least one.
+    /// The keys: a secret, a public key in PEM, or a JWK Set in each file. At least one, unless
+    /// keys are fetched.
     pub key_files: Vec<PathBuf>,
     pub from: TokenFrom,
     /// What the claim `iss` has to be, if anything.
@@ -72,6 +75,8 @@ pub enum TokenFrom {
 pub struct Tokens {
     rules: TokenRules,
     keys: Keys,
+    /// More keys, which may change.
+    fetched: Option<Arc<FetchedKeys>>,
 }
 
 /// Whom a token lets in.
@@ -128,6 +133,8 @@ pub enum TokenFault {
     Algorithm,
     #[error("there is no key with its key identifier (kid)")]
     KeyUnknown,
+    #[error("no keys have been fetched yet")]
+    KeysMissing,
     #[error("its signature is wrong")]
     Signature,
     #[error("it has expired (exp)")]
@@ -151,12 +158,22 @@ pub enum TokenFault {
 impl Tokens {
     /// Reads the keys.
     pub fn read(rules: &TokenRules) -> Result<Tokens, KeyFileError> {
-        Ok(Tokens { keys: Keys::read(&rules.key_files)?, rules: rules.clone() })
+        Ok(Tokens { keys: Keys::read(&rules.key_files)?, rules: rules.clone(), fetched: None })
     }
 
     /// The same with the content of one key file, for tests.
     pub fn with_key(rules: TokenRules, key: &[u8]) -> Result<Tokens, KeyFault> {
-        Ok(Tokens { keys: Keys::parse(key)?, rules })
+        Ok(Tokens { keys: Keys::parse(key)?, rules, fetched: None })
+    }
+
+    /// The same with keys that are fetched.
+    #[must_use]
+    pub fn with_fetched(self, fetched: Option<Arc<FetchedKeys>>) -> Tokens {
+        Tokens { fetched, ..self }
+    }
+
+    pub fn fetched(&self) -> Option<&Arc<FetchedKeys>> {
+        self.fetched.as_ref()
     }
 
     /// How many keys there are.
@@ -211,7 +228,10 @@ impl Tokens {
             return Err(TokenFault::TooLong);
         }
         let parts = Parts::of(token)?;
-        self.keys.verify(&parts)?;
+        match (self.keys.verify(&parts), &self.fetched) {
+            (Err(_), Some(fetched)) => fetched.verify(&parts)?,
+            (verified, _) => verified?,
+        }
         self.accept(&decode(parts.claims)?, user_name, now)
     }
 

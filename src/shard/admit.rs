@@ -93,7 +93,7 @@ impl Entrance {
     }
 }
 
-/// The clients whose CONNECT waits for a place, by their Client Identifiers.
+/// The clients whose CONNECT waits for a place or for the disk, by their Client Identifiers.
 #[derive(Debug)]
 pub(super) struct Candidates(Map<Box<str>, ConnectionId>);
 
@@ -108,6 +108,11 @@ impl Candidates {
             self.0.retain(|_, &mut id| connections.get(id).is_some());
         }
         self.0.insert(client_id.into(), id);
+    }
+
+    /// Whether a client waits still.
+    pub(super) fn has(&self, client_id: &str, connections: &Connections) -> bool {
+        self.0.get(client_id).is_some_and(|&id| connections.get(id).is_some())
     }
 
     /// A client is let in or refused, or asks again. Returns an earlier connection of the client

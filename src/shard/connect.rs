@@ -250,13 +250,18 @@ impl Shard {
         }
         self.end_candidate(client_id, id, ports);
         self.context.recorder.begin_packet();
-        let clean_start = connect.clean_start && written.is_none();
-        self.end_earlier(&principal, clean_start, ports);
+        let is_new = written.is_none();
+        let clean_start = connect.clean_start && is_new;
+        self.end_earlier(&principal, (is_new, clean_start), ports);
         let resumed = self.sessions.find(client_id);
         let is_lasting = self.context.rules.session_expiry(connect) > 0;
         if !is_lasting && self.has_ended_storing(resumed, entrance.written, ports) {
             let written = Written { session: None, session_present: resumed.is_some() };
-            return self.wait_until_durable(id, entrance.after(written), ports);
+            self.wait_until_durable(id, entrance.after(written), ports);
+            if let Some(resumed) = resumed {
+                self.look_at_absent(resumed, ports);
+            }
+            return;
         }
         if resumed.is_none() && !self.take_place(principal.account(), is_lasting, ports) {
             return self.ask_for_place(id, entrance, principal.account(), ports);
@@ -275,7 +280,8 @@ impl Shard {
     }
 
     /// Whether the answer to CONNECT has to wait because a session does not survive a restart any
-    /// more: the one before a clean start, or this one, which ends with its connection from now on.
+    /// more: one that has expired or was before a clean start, or this one, which ends with its
+    /// connection from now on.
     fn has_ended_storing(
         &mut self,
         resumed: Option<SubscriberId>,
@@ -285,7 +291,15 @@ impl Shard {
         if let Some(session) = resumed.and_then(|resumed| self.sessions.get_mut(resumed)) {
             self.context.recorder.note_session_end(session, ports);
         }
-        written.is_none() && self.context.recorder.owes_promise()
+        self.context.recorder.await_ends();
+        let has_to_wait = written.is_none() && self.context.recorder.owes_promise();
+        let waiting = resumed.filter(|_| has_to_wait);
+        if let Some(session) = waiting.and_then(|resumed| self.sessions.get_mut(resumed)) {
+            // If the client does not wait for the answer, its session has ended.
+            session.set_terms(0, None);
+            session.disconnect(self.context.now, false);
+        }
+        has_to_wait
     }
 
     /// Writes down the session of a client that is let in once that is on disk. Until then the
@@ -356,16 +370,25 @@ impl Shard {
             || earlier.is_none_or(|earlier| earlier.principal().is_user_of(principal))
     }
 
-    /// Ends the client's earlier connection, and its session if it wants a clean start.
-    /// [MQTT-3.1.4-3] [MQTT-3.1.2-4]
-    fn end_earlier(&mut self, principal: &Principal, clean_start: bool, ports: &mut impl Ports) {
+    /// Ends the client's earlier connection, and its session if it wants a clean start. `is_new`:
+    /// the CONNECT has not waited for the disk. [MQTT-3.1.4-3] [MQTT-3.1.2-4]
+    fn end_earlier(
+        &mut self,
+        principal: &Principal,
+        (is_new, clean_start): (bool, bool),
+        ports: &mut impl Ports,
+    ) {
         let client_id = principal.client_id();
         if let Some(link) = self.sessions.link_of(client_id) {
             self.end(link.connection, Cause::TakenOver(principal.peer()), ports);
         }
-        // The session may have ended together with its connection.
-        if let Some(earlier) = self.sessions.find(client_id).filter(|_| clean_start) {
-            self.end_absent(earlier, "clean-start", ports);
+        // The session may have ended together with its connection. One that was to end with the
+        // connection of a client that has waited for the disk ends now.
+        let Some(earlier) = self.sessions.find(client_id) else { return };
+        let is_over = || self.sessions.get(earlier).is_some_and(|it| !it.outlasts_connection());
+        if clean_start || (is_new && is_over()) {
+            let cause = if clean_start { "clean-start" } else { "expired" };
+            self.end_absent(earlier, cause, ports);
         }
     }
 

@@ -245,6 +245,8 @@ impl Cause {
     }
 }
 
+/// How often an expired session is looked at whose client waits for the disk.
+const AWAITED_SPAN: Span = Span::from_secs(1);
 /// How HTTP requests begin.
 const HTTP_METHODS: [&[u8]; 8] =
     [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT "];
@@ -382,11 +384,15 @@ impl Shard {
         }
         // Publishing a Will ends no session.
         let session = self.sessions.get_mut(subscriber).expect("a session whose client is away");
-        if session.has_ended(now) {
+        let has_ended = session.has_ended(now);
+        let is_awaited = has_ended && self.candidates.has(session.client_id(), &self.connections);
+        if has_ended && !is_awaited {
             self.end_session(subscriber, ports);
             return true;
         }
-        let look_at = session.next_change().map(|due| Timers::before(now, due));
+        // Its client has come back, and waits for the disk.
+        let due = if is_awaited { Some(now + AWAITED_SPAN) } else { session.next_change() };
+        let look_at = due.map(|due| Timers::before(now, due));
         if let Some(look_at) = look_at.filter(|&look_at| session.remind(look_at)) {
             self.context.timers.set(look_at, Timer::Absence(subscriber));
         }

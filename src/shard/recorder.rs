@@ -59,6 +59,9 @@ pub(super) struct Recorder {
     heard: Vec<Heard>,
     /// The mark that the answer to the present packet waits for; 0 for none.
     promise: u64,
+    /// The marks of the latest record, and of the latest end of a session.
+    latest: u64,
+    latest_end: u64,
     /// All records up to this mark are on disk.
     durable: u64,
     /// The store has no room for messages.
@@ -115,6 +118,8 @@ impl Recorder {
             sent: vec![0; settings.shards],
             heard: vec![Heard::default(); settings.shards],
             promise: 0,
+            latest: 0,
+            latest_end: 0,
             durable: 0,
             is_full: false,
         }
@@ -180,6 +185,7 @@ impl Recorder {
     fn push(&mut self, record: &Record<'_>, ports: &mut impl Ports) {
         ports.records().push(record);
         self.promise = ports.record_mark();
+        self.latest = self.promise;
     }
 }
 
@@ -473,6 +479,14 @@ impl Recorder {
             session.end_storing();
             self.lasting[self.here.index()].remove();
             self.push(&Record::SessionEnd { session: number }, ports);
+            self.latest_end = self.promise;
+        }
+    }
+
+    /// The answer to the present packet waits until all sessions that have ended are gone for good.
+    pub(super) fn await_ends(&mut self) {
+        if self.latest_end > self.durable {
+            self.promise = self.latest;
         }
     }
 

@@ -307,6 +307,89 @@ fn times_go_on_while_the_broker_is_down() {
     assert_eq!(come_back(&mut world, version, "long").1, [PRESENT]);
 }
 
+/// A client that goes on for `seconds` after it has gone.
+fn lasting(version: Version, client_id: &str, seconds: u32) -> Connect<'_> {
+    let session_expiry_interval = Some(seconds);
+    let properties = ConnectProperties { session_expiry_interval, ..ConnectProperties::default() };
+    Connect { properties, clean_start: false, ..connect(version, client_id) }
+}
+
+#[test]
+fn a_session_does_not_expire_while_its_client_waits_for_the_disk() {
+    let version = Version::V5;
+    let mut world = World::stored(1);
+    absent(&mut world, version, "sleeper", "t");
+    world.disk_waits = true;
+    let client = world.open(version);
+    let back = bytes(&Packet::Connect(lasting(version, "sleeper", 1)), version);
+    world.send(client, &back);
+    world.pass(Span::from_secs(5));
+    assert_eq!(world.received(client), [""; 0]);
+    world.sync(9);
+    assert_eq!(world.received(client), [PRESENT]);
+    // Whoever does not wait any more is not waited for.
+    world.break_off(client);
+    world.pass(Span::from_secs(5));
+    world.sync(9);
+    world.disk_waits = false;
+    assert_eq!(come_back(&mut world, version, "sleeper").1, ["CONNACK Success"]);
+    absent(&mut world, version, "sleeper", "t");
+    world.disk_waits = true;
+    let client = world.open(version);
+    world.send(client, &back);
+    world.break_off(client);
+    world.pass(Span::from_secs(5));
+    world.disk_waits = false;
+    world.sync(9);
+    assert_eq!(come_back(&mut world, version, "sleeper").1, ["CONNACK Success"]);
+}
+
+#[test]
+fn who_is_told_that_a_session_has_expired_never_gets_it_back() {
+    let version = Version::V5;
+    let mut world = World::stored(1);
+    let client = join(&mut world, &lasting(version, "client", 1));
+    world.send(client, &disconnect(version));
+    world.disk_waits = true;
+    world.pass(Span::from_secs(2));
+    let client = world.open(version);
+    let passing = bytes(&Packet::Connect(lasting(version, "client", 0)), version);
+    world.send(client, &passing);
+    assert_eq!(world.received(client), [""; 0], "the end of the session is not on disk");
+    world.sync(9);
+    assert_eq!(world.received(client), ["CONNACK Success"]);
+    // Nobody waits for what is on disk.
+    let other = world.open(version);
+    world.send(other, &bytes(&Packet::Connect(lasting(version, "other", 0)), version));
+    assert_eq!(world.received(other), ["CONNACK Success"]);
+}
+
+/// A client asks for a session that ends with its connection, and goes before that is on disk.
+#[test]
+fn a_session_that_was_to_end_with_a_connection_that_has_waited_ends() {
+    let version = Version::V5;
+    for (breaks_off, after) in [(true, 1), (false, 1), (true, 3), (false, 2)] {
+        let mut world = World::stored(1);
+        absent(&mut world, version, "sleeper", "t");
+        world.disk_waits = true;
+        let client = world.open(version);
+        let passing = bytes(&Packet::Connect(lasting(version, "sleeper", 0)), version);
+        world.send(client, &passing);
+        assert_eq!(world.received(client), [""; 0]);
+        if breaks_off {
+            world.break_off(client);
+            world.pass(Span::from_secs(2));
+        }
+        world.disk_waits = false;
+        assert_eq!(come_back(&mut world, version, "sleeper").1, ["CONNACK Success"]);
+        world.restart(after, 0);
+        assert_eq!(come_back(&mut world, version, "sleeper").1, [PRESENT]);
+        let writer = join_as(&mut world, version, "writer");
+        publish(&mut world, writer, version, "t", Delivery::AtLeastOnce(id(1)), "1");
+        assert_eq!(world.received(writer), ["PUBACK 1 NoMatchingSubscribers"]);
+    }
+}
+
 #[test]
 fn the_will_of_a_client_that_was_connected_waits_for_the_grace_and_comes_once() {
     let version = Version::V5;

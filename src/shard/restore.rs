@@ -256,7 +256,7 @@ struct Absence {
 
 impl Absence {
     /// Times go on while the broker is down. A client that was connected counts as disconnected
-    /// since now.
+    /// since now. Wills wait for the grace at each start: nobody could come back before.
     fn of(restored: &RestoredSession, terms: &SessionRecord<'_>, context: &Context) -> Absence {
         let (clock, now) = (context.settings.wall_clock, context.now);
         let grace = context.settings.store.as_ref().map_or(Span::ZERO, |store| store.will_grace);
@@ -266,9 +266,10 @@ impl Absence {
             clock.moment_of(WallTime::from_nanos(nanos))
         };
         let connected = || (clock.time_of(now), Some(now + grace.max(Span::from_secs(delay))));
+        let due = |at: WallTime| after(at, delay).max(now + grace);
         let (since, will) = restored
             .disconnected
-            .map_or_else(connected, |(at, keeps_will)| (at, keeps_will.then(|| after(at, delay))));
+            .map_or_else(connected, |(at, keeps_will)| (at, keeps_will.then(|| due(at))));
         let lasts = (terms.expiry_interval != u32::MAX).then(|| terms.expiry_interval.into());
         Absence { ends_at: lasts.map(|secs| after(since, secs)), will }
     }

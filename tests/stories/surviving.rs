@@ -411,6 +411,23 @@ fn the_will_of_a_client_that_was_connected_waits_for_the_grace_and_comes_once() 
     );
 }
 
+/// A broker that ends and begins again several times gives clients as long as one that does once.
+#[test]
+fn a_will_waits_for_the_grace_at_each_start() {
+    let version = Version::V5;
+    let mut world = World::stored(2);
+    absent(&mut world, version, "sleeper", "will");
+    let last = Connect { will: Some(will("will", b"gone")), ..resume(version, "client") };
+    join(&mut world, &last);
+    for shards in [1, 2, 3] {
+        world.restart(shards, 0);
+        world.pass(Span::from_secs(1));
+        assert_eq!(world.waiting_for("sleeper"), 0);
+    }
+    world.pass(WILL_GRACE);
+    assert_eq!(world.waiting_for("sleeper"), 1);
+}
+
 fn join_again(world: &mut World, connect: &Connect<'_>) {
     let received = come_back_as(world, connect).1;
     assert_eq!(received, [PRESENT]);

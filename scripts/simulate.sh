@@ -6,6 +6,8 @@
 #   scripts/simulate.sh --from S SEEDS   runs SEEDS seeds, beginning with S
 #   scripts/simulate.sh --seed S         runs one seed and prints each packet
 #   scripts/simulate.sh --planted        prints how many seeds it takes to find each planted fault
+#   scripts/simulate.sh --disk [SEEDS]   runs this number of new seeds with a disk and crashes
+#   scripts/simulate.sh --disk-seed S    runs one of them and prints each packet
 #   scripts/simulate.sh --coverage SEEDS prints which lines these seeds reach (cargo-llvm-cov)
 #
 # PROFILE=dev builds faster and runs slower.
@@ -23,7 +25,15 @@ main() {
             export SIMULATE_STORY=$2
             test=one_seed_is_told
             ;;
-        --planted) test=planted_faults_are_found ;;
+        --planted) test=planted_faults ;;
+        --disk)
+            export SIMULATE_SEEDS=${2:-100000}
+            test=promises_are_kept_over_crashes
+            ;;
+        --disk-seed)
+            export SIMULATE_DISK_STORY=$2
+            test=one_seed_with_crashes_is_told
+            ;;
         --coverage) export SIMULATE_FROM=0 SIMULATE_SEEDS=${2:-3000} ;;
         --minutes) export SIMULATE_SECONDS=$(($2 * 60)) ;;
         --from) export SIMULATE_FROM=$2 SIMULATE_SEEDS=$3 ;;
@@ -32,8 +42,13 @@ main() {
     esac
     case ${1:-} in
         --coverage) measure_coverage "$test" ;;
-        *) cargo test --quiet --profile "$PROFILE" "${ONLY[@]}" "$test" -- --exact --nocapture ;;
+        --planted) simulate "$test" ;;
+        *) simulate "$test" --exact ;;
     esac
+}
+
+simulate() {
+    cargo test --quiet --profile "$PROFILE" "${ONLY[@]}" "$1" -- --nocapture "${@:2}"
 }
 
 # Lines of each room and file, of what is compiled into the broker's brain; the sum comes last.

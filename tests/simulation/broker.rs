@@ -23,19 +23,22 @@ use ringmq::{
         ports::{Arrival, Brain, End},
         referral::Referral,
         rules::Rules,
-        settings::Settings,
+        settings::{Settings, StoreSettings},
         stats::Counters,
     },
     transport::Listener,
 };
 
 use crate::{
+    disk::Disk,
     link::{Link, Phase},
     oracle::{Event, Oracle, Seen},
-    plan::Plan,
+    plan::{Plan, START},
     planted::{Fault, Planted},
+    planted_records::PlantedRecords,
     ports::{Effect, Effects, Place, SimulatedPorts},
     violation::{Violation, ensure},
+    witness::Witness,
 };
 
 pub(crate) type Verdict = Result<(), Violation>;
@@ -61,6 +64,10 @@ pub(crate) struct Broker {
     /// Messages that found a queue full, and that a share group may have lost.
     pub(crate) group_drops: u64,
     rules: Arc<Rules>,
+    /// What survives a crash, and who watches that it does.
+    pub(crate) disk: Option<Disk>,
+    pub(crate) witness: Option<Witness>,
+    pub(crate) planted_records: PlantedRecords,
 }
 
 /// What is on its way from one shard to another.
@@ -82,21 +89,6 @@ enum QueuedMessage {
 impl Broker {
     pub(crate) fn new(plan: &Plan, now: Moment) -> Broker {
         let planted = Planted::new(plan);
-        let failures = Failures::new(Seed::new(plan.seed));
-        let sessions = SharedCount::default();
-        let accounts = Accounts::new(Seed::new(plan.seed));
-        let settings = |shard| Settings {
-            shard,
-            shards: plan.shards,
-            seed: Seed::new(plan.seed),
-            started_at: now,
-            wall_clock: plan.wall_clock(now),
-            failures: failures.clone(),
-            sessions: sessions.clone(),
-            accounts: accounts.clone(),
-            memory: MemoryBudget::new(usize::MAX),
-            store: None,
-        };
         let mut rules = Rules {
             limits: plan.limits.clone(),
             offer: plan.offer.clone(),
@@ -109,14 +101,11 @@ impl Broker {
         };
         planted.misset(&mut rules);
         let rules = Arc::new(rules);
-        let row = || (0..plan.shards).map(|_| Lane::default()).collect();
-        Broker {
-            shards: ShardId::all(plan.shards)
-                .map(|shard| Shard::new(settings(shard), &rules))
-                .collect(),
-            places: (0..plan.shards).map(|at| Place::new(plan.seed, at, plan.shards)).collect(),
+        let mut broker = Broker {
+            shards: Vec::new(),
+            places: Vec::new(),
             links: Vec::new(),
-            lanes: (0..plan.shards).map(|_| row()).collect(),
+            lanes: Vec::new(),
             now,
             planted,
             effects: Effects::default(),
@@ -125,14 +114,48 @@ impl Broker {
             addresses: plan.addresses(),
             mailbox_items_max: plan.mailbox_items_max,
             outbox_bytes_max: plan.limits.outbox_bytes_max,
-            moved: vec![(0, 0); plan.shards],
+            moved: Vec::new(),
             group_drops: 0,
             rules,
+            disk: plan.disk.as_ref().map(|disk| Disk::new(plan.seed, disk)),
+            witness: plan.disk.as_ref().map(|_| Witness::new(plan)),
+            planted_records: PlantedRecords::new(plan),
+        };
+        if broker.disk.is_none() {
+            broker.begin(plan, None);
         }
+        broker
+    }
+
+    /// The shards of a process that has just begun.
+    pub(crate) fn begin(&mut self, plan: &Plan, store: Option<StoreSettings>) {
+        let template = Settings {
+            shard: ShardId::FIRST,
+            shards: plan.shards,
+            seed: Seed::new(plan.seed),
+            started_at: self.now,
+            wall_clock: plan.wall_clock(START),
+            failures: Failures::new(Seed::new(plan.seed)),
+            sessions: SharedCount::default(),
+            accounts: Accounts::new(Seed::new(plan.seed)),
+            memory: MemoryBudget::new(usize::MAX),
+            store,
+        };
+        let settings = |shard| {
+            let seed = self.planted_records.seed_of(shard, plan.seed);
+            Settings { shard, seed, ..template.clone() }
+        };
+        let shards = ShardId::all(plan.shards);
+        self.shards = shards.map(|shard| Shard::new(settings(shard), &self.rules)).collect();
+        let place = |at| Place::new(plan.seed, at, plan.shards);
+        self.places = (0..plan.shards).map(place).collect();
+        let row = || (0..plan.shards).map(|_| Lane::default()).collect();
+        self.lanes = (0..plan.shards).map(|_| row()).collect();
+        self.moved = vec![(0, 0); plan.shards];
     }
 
     /// One call of one shard, and what the oracle says of it.
-    fn call(
+    pub(crate) fn call(
         &mut self,
         shard: usize,
         event: Event<'_>,
@@ -157,6 +180,7 @@ impl Broker {
         let taken = call(&mut self.shards[shard], self.now, &mut ports);
         // Each call is a turn of its own.
         self.shards[shard].handle_turn(self.now, &mut ports);
+        self.post_records(shard);
         for at in 0..self.effects.list.len() {
             if let Effect::HandedOver { link, home } = self.effects.list[at] {
                 self.moved[shard].1 += 1;
@@ -183,6 +207,11 @@ impl Broker {
             survivors: survivors.as_ref(),
         };
         self.oracle.observe(&seen)?;
+        if let (Some(witness), Some(disk)) = (&mut self.witness, &self.disk) {
+            let is_posted = self.places[shard].records.is_empty();
+            let posted = if is_posted { disk.posted() } else { u64::MAX };
+            witness.observe(&seen, posted)?;
+        }
         self.check_drop(shard, &before, &after)?;
         self.check_count(shard, &after)?;
         Ok(taken)
@@ -213,6 +242,9 @@ impl Broker {
         let link = self.links.len();
         self.links.push(Link::new(client, shard));
         self.oracle.opened(link, client);
+        if let Some(witness) = &mut self.witness {
+            self.oracle.set_version(link, witness.open(client));
+        }
         self.accept(link, shard)?;
         Ok(link)
     }
@@ -348,7 +380,9 @@ impl Broker {
     /// Whether a shard has something for another one, and room to post it.
     pub(crate) fn can_post(&self, from: usize, to: usize) -> bool {
         let lane = &self.lanes[from][to];
-        lane.mailbox.len() < self.mailbox_items_max
+        // Records go before letters.
+        self.places[from].records.is_empty()
+            && lane.mailbox.len() < self.mailbox_items_max
             && (!lane.leaving.is_empty() || !self.places[from].letters[to].is_empty())
     }
 

@@ -63,6 +63,26 @@ pub(crate) struct Client {
     dismissed: bool,
     /// Messages at QoS 1 and 2 that have come: now and then it refuses one.
     taken: u32,
+    /// It keeps its session for ever, and takes messages of any size.
+    pub(crate) steady: bool,
+    /// What it has been sent is noted.
+    pub(crate) watched: bool,
+    pub(crate) news: Vec<News>,
+    /// It has asked for a new session, and was not told that it has one.
+    pub(crate) wants_new: bool,
+}
+
+/// What has come to a client that is watched.
+#[derive(Debug)]
+pub(crate) enum News {
+    Message {
+        payload: Vec<u8>,
+        retain: bool,
+        /// It was handed on at QoS 2.
+        exactly_once: bool,
+    },
+    /// It has a new session.
+    NewSession,
 }
 
 #[derive(Debug)]
@@ -105,12 +125,17 @@ impl Client {
             exactly_once: BTreeMap::new(),
             dismissed: false,
             taken: 0,
+            steady: false,
+            watched: false,
+            news: Vec::new(),
+            wants_new: false,
         }
     }
 
     /// A connection has been opened.
     pub(crate) fn begin(&mut self, link: usize, version: Version, clean: bool, lasting: bool) {
         self.clean = clean;
+        self.wants_new |= clean;
         self.stage = Stage::Connecting;
         self.link = Some(link);
         self.nameless = false;
@@ -131,6 +156,9 @@ impl Client {
     }
 
     fn forget_session(&mut self) {
+        if self.watched {
+            self.news.push(News::NewSession);
+        }
         self.outgoing.clear();
         self.held.clear();
     }
@@ -212,6 +240,7 @@ impl Client {
         self.stage = Stage::Connected;
         self.nameless = false;
         self.is_new = false;
+        self.wants_new = false;
         if let Some(name) = connack.properties.assigned_client_identifier {
             name.clone_into(&mut self.name);
         }
@@ -244,6 +273,18 @@ impl Client {
     }
 
     fn receive_message(&mut self, publish: &Publish<'_>) {
+        let held = self.held.len();
+        self.answer_message(publish);
+        if self.watched {
+            self.news.push(News::Message {
+                payload: publish.payload.to_vec(),
+                retain: publish.retain,
+                exactly_once: self.held.len() > held,
+            });
+        }
+    }
+
+    fn answer_message(&mut self, publish: &Publish<'_>) {
         match publish.delivery {
             Delivery::AtMostOnce => {}
             Delivery::AtLeastOnce(id) => {

@@ -3,6 +3,7 @@
 
 mod broker;
 mod client;
+mod disk;
 mod letters;
 mod link;
 #[path = "../support/matching.rs"]
@@ -10,13 +11,16 @@ mod matching;
 mod oracle;
 mod plan;
 mod planted;
+mod planted_records;
 mod ports;
 mod precede;
 mod random;
 mod run;
+mod store;
 #[path = "../stories/story.rs"]
 mod story;
 mod violation;
+mod witness;
 mod workload;
 
 use std::{
@@ -28,12 +32,15 @@ use std::{
 
 use plan::Plan;
 use planted::Fault;
+use planted_records::RecordFault;
 use ringmq::shard::stats::Counters;
 use run::Outcome;
 
 /// What many runs came to.
-#[derive(Default)]
 struct Survey {
+    /// What a seed decides, and how to tell the story of one.
+    plan: fn(u64) -> Plan,
+    command: &'static str,
     seeds: u64,
     calls: u64,
     counters: Counters,
@@ -42,9 +49,31 @@ struct Survey {
 }
 
 impl Survey {
+    fn new(plan: fn(u64) -> Plan, command: &'static str) -> Survey {
+        let (counters, broken) = (Counters::default(), BTreeMap::new());
+        Survey { plan, command, seeds: 0, calls: 0, counters, broken }
+    }
+
+    /// New seeds, as many as the environment says, or for so many seconds.
+    fn run(mut self, seconds: u64) {
+        let start = SystemTime::now();
+        let since_1970 = start.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let first = setting("SIMULATE_FROM").unwrap_or(since_1970.as_secs() << 20);
+        let count = setting("SIMULATE_SEEDS").unwrap_or(u64::MAX);
+        let budget = Duration::from_secs(setting("SIMULATE_SECONDS").unwrap_or(seconds));
+        for seed in first..first.saturating_add(count) {
+            self.add(seed);
+            if start.elapsed().unwrap_or(budget) >= budget {
+                break;
+            }
+        }
+        self.print();
+        self.check();
+    }
+
     fn add(&mut self, seed: u64) {
         self.seeds += 1;
-        let law = match run_caught(&Plan::new(seed)) {
+        let law = match run_caught(&(self.plan)(seed)) {
             Ok(outcome) => {
                 self.calls += outcome.steps;
                 self.counters.add(&outcome.counters);
@@ -66,7 +95,7 @@ impl Survey {
 
     fn check(&self) {
         for (law, (times, seed)) in &self.broken {
-            println!("{times} x {law}: scripts/simulate.sh --seed {seed}");
+            println!("{times} x {law}: scripts/simulate.sh {} {seed}", self.command);
         }
         assert!(self.broken.is_empty(), "laws were broken; each command above tells one story");
     }
@@ -85,25 +114,18 @@ fn setting(name: &str) -> Option<u64> {
 /// Each time other seeds, for a fixed time.
 #[test]
 fn new_seeds_keep_the_laws() {
-    let start = SystemTime::now();
-    let since_1970 = start.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let first = setting("SIMULATE_FROM").unwrap_or(since_1970.as_secs() << 20);
-    let count = setting("SIMULATE_SEEDS").unwrap_or(u64::MAX);
-    let budget = Duration::from_secs(setting("SIMULATE_SECONDS").unwrap_or(SECONDS));
-    let mut survey = Survey::default();
-    for seed in first..first.saturating_add(count) {
-        survey.add(seed);
-        if start.elapsed().unwrap_or(budget) >= budget {
-            break;
-        }
-    }
-    survey.print();
-    survey.check();
+    Survey::new(Plan::new, "--seed").run(SECONDS);
+}
+
+/// The same for brokers that crash and begin again.
+#[test]
+fn promises_are_kept_over_crashes() {
+    Survey::new(Plan::with_disk, "--disk-seed").run(DISK_SECONDS);
 }
 
 #[test]
 fn seeds_that_once_failed_keep_the_laws() {
-    let mut survey = Survey::default();
+    let mut survey = Survey::new(Plan::new, "--seed");
     for seed in FAILED {
         survey.add(seed);
     }
@@ -112,8 +134,9 @@ fn seeds_that_once_failed_keep_the_laws() {
 
 #[test]
 fn a_seed_determines_everything() {
-    for seed in 0..40 {
-        let plan = Plan::new(seed);
+    let plans = (0..40).map(Plan::new).chain((0..20).map(Plan::with_disk));
+    for plan in plans {
+        let seed = plan.seed;
         let (first, second) = (run::run(&plan, false), run::run(&plan, false));
         assert_eq!((first.trace, first.steps), (second.trace, second.steps), "seed {seed}");
     }
@@ -122,25 +145,48 @@ fn a_seed_determines_everything() {
 /// One seed, told packet by packet: `scripts/simulate.sh --seed N`.
 #[test]
 fn one_seed_is_told() {
-    let seed = setting("SIMULATE_STORY");
-    let outcome = run::run(&Plan::new(seed.unwrap_or(1)), true);
+    tell(Plan::new, "SIMULATE_STORY");
+}
+
+/// One seed with crashes, told packet by packet: `scripts/simulate.sh --disk-seed N`.
+#[test]
+fn one_seed_with_crashes_is_told() {
+    tell(Plan::with_disk, "SIMULATE_DISK_STORY");
+}
+
+fn tell(plan: fn(u64) -> Plan, name: &str) {
+    let seed = setting(name);
+    let outcome = run::run(&plan(seed.unwrap_or(1)), true);
     assert!(outcome.story.iter().any(|line| line.contains("→ CONNECT")));
     assert!(outcome.story.iter().any(|line| line.contains("← CONNACK")));
     if let Some(seed) = seed {
         println!("{}", outcome.story.join("\n"));
-        assert!(outcome.verdict.is_ok(), "seed {seed}: {}", outcome.verdict.unwrap_err());
+        let broken = outcome.verdict.err().map(|violation| violation.to_string());
+        assert_eq!(broken, None, "seed {seed}");
     }
 }
 
 /// The simulation is only worth what it finds. Prints the seeds and the seconds that it takes.
 #[test]
 fn planted_faults_are_found() {
+    find(Fault::ALL, Fault::words, |fault, seed| Plan { planted: Some(fault), ..Plan::new(seed) });
+}
+
+/// The same for faults between the shards and the disk.
+#[test]
+fn planted_faults_of_the_records_are_found() {
+    find(RecordFault::ALL, RecordFault::words, |fault, seed| Plan {
+        planted_records: Some(fault),
+        ..Plan::with_disk(seed)
+    });
+}
+
+fn find<F: Copy>(faults: &[F], words: fn(F) -> &'static str, plan: impl Fn(F, u64) -> Plan) {
     let mut unseen = Vec::new();
-    for &fault in Fault::ALL {
+    for &fault in faults {
         let start = SystemTime::now();
         let found = (0..SEEDS_PER_FAULT).find_map(|seed| {
-            let plan = Plan { planted: Some(fault), ..Plan::new(seed) };
-            let law = match run_caught(&plan) {
+            let law = match run_caught(&plan(fault, seed)) {
                 Ok(outcome) => outcome.verdict.err()?.law,
                 Err(law) => law,
             };
@@ -149,9 +195,9 @@ fn planted_faults_are_found() {
         let seconds = start.elapsed().unwrap_or_default().as_secs_f64();
         match found {
             Some((seeds, law)) => {
-                println!("| {} | {seeds} | {seconds:.2} | {law} |", fault.words());
+                println!("| {} | {seeds} | {seconds:.2} | {law} |", words(fault));
             }
-            None => unseen.push(fault.words()),
+            None => unseen.push(words(fault)),
         }
     }
     assert!(unseen.is_empty(), "{unseen:#?}");
@@ -159,6 +205,8 @@ fn planted_faults_are_found() {
 
 /// Time for new seeds when nobody says how much.
 const SECONDS: u64 = 30;
+/// The same for brokers that crash.
+const DISK_SECONDS: u64 = 20;
 /// Some five times what the hardest fault needs.
 const SEEDS_PER_FAULT: u64 = 500;
 /// Seeds for which the broker, or the naive one, was wrong.

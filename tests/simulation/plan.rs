@@ -19,8 +19,11 @@ use ringmq::{
 };
 
 use crate::{
+    disk::DiskPlan,
     planted::Fault,
+    planted_records::RecordFault,
     random::{Random, purpose},
+    workload::SHARED,
 };
 
 /// When the broker starts: with a tick of the timing wheel.
@@ -59,6 +62,9 @@ pub(crate) struct Plan {
     /// Whether there is a lull half-way, in which all replicas agree.
     pub(crate) pauses: bool,
     pub(crate) planted: Option<Fault>,
+    /// What survives a crash. Without it nothing does, and there are no crashes.
+    pub(crate) disk: Option<DiskPlan>,
+    pub(crate) planted_records: Option<RecordFault>,
 }
 
 impl Plan {
@@ -114,7 +120,47 @@ impl Plan {
             pauses: random.chance(30),
             hoards: random.chance(30),
             planted: None,
+            disk: None,
+            planted_records: None,
         }
+    }
+
+    /// A broker with a disk that crashes, and begins again. No limit is narrow: what is not there
+    /// afterwards is lost.
+    pub(crate) fn with_disk(seed: u64) -> Plan {
+        let plan = Plan::new(seed);
+        let mut random = Random::new(seed, purpose::CRASHES);
+        let disk = DiskPlan {
+            waits_for_sync: random.chance(75),
+            haste: random.pick(&[5, 20, 50]),
+            crashes: random.pick(&[0, 10, 30, 100, 300]),
+            queue_bytes_max: random.pick(&[200, 2_000, 32 << 20]),
+            segment_bytes: random.pick(&[8 << 10, 32 << 10, 1 << 20]),
+        };
+        let mut wide = limits(&mut random, false);
+        wide.slice_steps = plan.limits.slice_steps;
+        wide.topic_alias_maximum = 0;
+        wide.session_expiry_max = u32::MAX;
+        wide.outbox_bytes_max = random.pick(&[300, 1 << 20]);
+        Plan {
+            limits: wide,
+            offer: Offer::default(),
+            sys_interval: None,
+            hostile: 0,
+            payload_max: random.pick(&[1, 20, 200]),
+            steps: random.pick(&[300, 600, 1_200]),
+            chunk_max: random.pick(&[40, 1_000]),
+            with_passwords: false,
+            stops: false,
+            pauses: random.chance(30),
+            disk: Some(disk),
+            ..plan
+        }
+    }
+
+    /// The share group that a client joins, if it joins any.
+    pub(crate) fn group_of(&self, client: usize) -> &'static str {
+        SHARED[(self.groups_from + client % self.groups) % SHARED.len()].0
     }
 
     /// How many addresses the clients come from, each of which is an account.

@@ -19,25 +19,26 @@ use crate::{
 
 /// Declares the faults once: the name in the code, and the words in the table.
 macro_rules! faults {
-    ($($name:ident = $words:literal,)*) => {
+    ($fault:ident: $($name:ident = $words:literal,)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Fault {
+        pub(crate) enum $fault {
             $($name,)*
         }
 
-        impl Fault {
-            pub(crate) const ALL: &[Fault] = &[$(Fault::$name,)*];
+        impl $fault {
+            pub(crate) const ALL: &[$fault] = &[$($fault::$name,)*];
 
             pub(crate) fn words(self) -> &'static str {
                 match self {
-                    $(Fault::$name => $words,)*
+                    $($fault::$name => $words,)*
                 }
             }
         }
     };
 }
+pub(crate) use faults;
 
-faults! {
+faults! { Fault:
     LosePublish = "a PUBLISH at QoS 1 or 2 is not sent",
     LoseQosZero = "a PUBLISH at QoS 0 is dropped and not counted",
     RepeatPublish = "a PUBLISH is sent twice",

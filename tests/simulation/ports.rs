@@ -30,6 +30,8 @@ pub(crate) struct Place {
     /// The records of the latest calls, and how many batches of them were posted.
     pub(crate) records: RecordBatch,
     pub(crate) posted: u64,
+    /// A mark that is on disk and that the shard has not been told.
+    pub(crate) durable: Option<u64>,
 }
 
 /// What a shard has made happen in one call.
@@ -131,6 +133,7 @@ impl Place {
             random: Random::new(seed ^ number, purpose::BROKER),
             records: RecordBatch::default(),
             posted: 0,
+            durable: None,
         }
     }
 
@@ -281,6 +284,10 @@ impl Ports for SimulatedPorts<'_> {
         self.place.posted + 1
     }
 
+    fn are_records_crowded(&self) -> bool {
+        self.place.records.len() >= CROWDED_BYTES
+    }
+
     fn letters(&mut self, to: ShardId) -> &mut LetterBatch {
         &mut self.place.letters[to.index()]
     }
@@ -311,6 +318,8 @@ impl Ports for SimulatedPorts<'_> {
     }
 }
 
+/// Bytes of records that wait for the store when no more messages are taken.
+const CROWDED_BYTES: usize = 2_000;
 /// Password checks that the threads take of one shard.
 const OPEN_CHECKS_MAX: usize = 2;
 /// Answers may go this far past the limit before their client is not read from any more.

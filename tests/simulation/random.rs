@@ -60,4 +60,6 @@ pub(crate) mod purpose {
     pub(crate) const FAULTS: u64 = 5;
     pub(crate) const BROKER: u64 = 6;
     pub(crate) const PLANTED: u64 = 7;
+    pub(crate) const DISK: u64 = 8;
+    pub(crate) const CRASHES: u64 = 9;
 }

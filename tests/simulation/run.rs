@@ -1,6 +1,8 @@
 //! One run: a seed's choice of every next step, with faults first and then without, until nothing
 //! is left of it.
 
+mod survive;
+
 use ringmq::{
     base::{time::Span, wheel::TICK},
     shard::stats::Counters,
@@ -66,6 +68,10 @@ pub(crate) struct Run {
     /// Resets that the broker has not learned of.
     resets: Vec<usize>,
     healing: bool,
+    /// What the disk does, and when the broker crashes.
+    crashes: Random,
+    /// Everyone has come back, and nobody is owed anything.
+    returned: bool,
 }
 
 /// What a run came to.
@@ -88,7 +94,7 @@ pub(crate) fn run(plan: &Plan, tell: bool) -> Outcome {
     let oracle = &mut run.broker.oracle;
     let (story, trace, steps) = (oracle.take_story(), oracle.trace(), oracle.steps());
     let mut counters = Counters::default();
-    (0..plan.shards).for_each(|shard| counters.add(&run.broker.counters(shard)));
+    (0..run.broker.shards.len()).for_each(|shard| counters.add(&run.broker.counters(shard)));
     Outcome { trace, steps, verdict, story, counters }
 }
 
@@ -104,6 +110,9 @@ impl Run {
                     let mut client =
                         Client::new(at, plan.groups_from + at % plan.groups, at >= hostile);
                     client.hoards = plan.hoards && at % 2 == 0;
+                    if plan.disk.is_some() {
+                        Run::watch(&mut client, at);
+                    }
                     client
                 })
                 .collect(),
@@ -114,10 +123,15 @@ impl Run {
             alive: Vec::new(),
             resets: Vec::new(),
             healing: false,
+            crashes: stream(purpose::CRASHES),
+            returned: false,
         }
     }
 
     fn all(&mut self) -> Verdict {
+        if self.plan.disk.is_some() {
+            return self.survive();
+        }
         for step in 0..self.plan.steps {
             if self.plan.pauses && step == self.plan.steps / 2 {
                 self.pause()?;
@@ -234,14 +248,16 @@ impl Run {
         let count = self.chunk();
         let link = &mut self.broker.links[index];
         let count = count.min(link.downstream.len());
-        let client = &mut self.clients[link.client];
+        let owner = link.client;
         let bytes = link.downstream.drain(..count);
-        let is_current = client.link == Some(index);
+        let is_current = self.clients[owner].link == Some(index);
         if is_current {
-            client.receive(bytes)?;
+            self.clients[owner].receive(bytes)?;
         } else {
             drop(bytes);
         }
+        self.take_news(owner)?;
+        let (link, client) = (&self.broker.links[index], &mut self.clients[owner]);
         if link.downstream.is_empty() && link.phase == Phase::Closed {
             if is_current {
                 client.lose();
@@ -265,10 +281,13 @@ impl Run {
     }
 
     fn transmit(&mut self, client: usize, bytes: &[u8]) {
-        let Some(link) = self.clients[client].link else { return };
-        let link = &mut self.broker.links[link];
+        let Some(at) = self.clients[client].link else { return };
+        let link = &mut self.broker.links[at];
         if !link.half_closed {
             link.upstream.extend(bytes);
+            if let Some(witness) = &mut self.broker.witness {
+                witness.transmitted(at, bytes);
+            }
         }
     }
 
@@ -372,6 +391,9 @@ impl Run {
         let link = &mut self.broker.links[index];
         link.reset = true;
         self.broker.oracle.reset(index);
+        if let Some(witness) = &mut self.broker.witness {
+            witness.reset(index);
+        }
         link.upstream.clear();
         link.downstream.clear();
         self.resets.push(index);
@@ -432,7 +454,7 @@ impl Run {
     }
 
     fn connect(&mut self, client: usize) -> Verdict {
-        let version = Workload::version_for(client);
+        let version = self.version_of(client);
         let link = self.open(client)?;
         let bytes = self.workload.connect(&mut self.clients[client], version, link);
         self.transmit(client, &bytes);
@@ -482,7 +504,7 @@ impl Run {
                 if self.clients[client].stage == Stage::Connected {
                     continue;
                 }
-                let version = Workload::version_for(client);
+                let version = self.version_of(client);
                 let link = self.open(client)?;
                 let bytes = Workload::come_back(&mut self.clients[client], version, link);
                 self.transmit(client, &bytes);
@@ -521,7 +543,7 @@ impl Run {
                     }
                 }
             }
-            if !moved {
+            if !self.move_disk_to_rest()? && !moved {
                 return Ok(());
             }
         }

@@ -51,6 +51,8 @@ pub(crate) struct Workload {
     payload_max: usize,
     with_passwords: bool,
     with_sys: bool,
+    /// No Will is retained: nobody knows when it was.
+    with_disk: bool,
     offer: Offer,
 }
 
@@ -58,7 +60,8 @@ impl Workload {
     pub(crate) fn new(plan: &Plan, random: Random) -> Workload {
         let Plan { payload_max, with_passwords, sys_interval, .. } = *plan;
         let (with_sys, offer) = (sys_interval.is_some(), plan.offer.clone());
-        Workload { random, messages: 0, payload_max, with_passwords, with_sys, offer }
+        let with_disk = plan.disk.is_some();
+        Workload { random, messages: 0, payload_max, with_passwords, with_sys, with_disk, offer }
     }
 
     /// A payload that no other message has.
@@ -84,8 +87,10 @@ impl Workload {
         version: Version,
         link: usize,
     ) -> Vec<u8> {
-        let clean_start = self.random.chance(30);
+        let chosen = self.random.chance(30);
+        let clean_start = !client.steady && (chosen || client.watched && client.wants_new);
         let expiry = self.random.pick(&[0, 1, 3, 30, u32::MAX]);
+        let expiry = if client.steady { u32::MAX } else { expiry };
         let lasting = if version == Version::V5 { expiry > 0 } else { !clean_start };
         client.begin(link, version, clean_start, lasting);
         // Whoever has never been there may let the broker choose the name.
@@ -108,16 +113,20 @@ impl Workload {
         }
         if version == Version::V5 {
             connect.properties = self.connect_properties(expiry);
+            if client.steady {
+                connect.properties.maximum_packet_size = None;
+            }
         }
         encode(&Packet::Connect(connect), version)
     }
 
     /// CONNECT of a client that comes back for what it is owed, and asks for nothing special.
     pub(crate) fn come_back(client: &mut Client, version: Version, link: usize) -> Vec<u8> {
-        client.begin(link, version, false, true);
+        let clean_start = client.watched && client.wants_new;
+        client.begin(link, version, clean_start, true);
         client.is_new = false;
         let mut connect = Connect::new(version, &client.name);
-        connect.clean_start = false;
+        connect.clean_start = clean_start;
         if version == Version::V5 {
             connect.properties.session_expiry_interval = Some(u32::MAX);
         }
@@ -152,7 +161,7 @@ impl Workload {
             properties.application = self.application();
         }
         let qos = self.random.pick(&QoS::ALL).min(self.offer.maximum_qos);
-        let retain = self.random.chance(25) && self.offer.retain;
+        let retain = self.random.chance(25) && self.offer.retain && !self.with_disk;
         Will { qos, retain, topic, payload, properties }
     }
 
@@ -308,7 +317,8 @@ impl Workload {
                 disconnect.reason_code = ReasonCode::DisconnectWithWillMessage;
             }
             if client.lasting && self.random.chance(30) {
-                disconnect.session_expiry_interval = Some(self.random.pick(&[0, 2]));
+                let interval = self.random.pick(&[0, 2]);
+                disconnect.session_expiry_interval = (!client.steady).then_some(interval);
             }
         }
         encode(&Packet::Disconnect(disconnect), client.version)
@@ -426,7 +436,7 @@ const TOPICS: [&str; 11] = [
 ];
 
 /// The first of these have no wildcards, and the next ones match no job either.
-const FILTERS: [&str; 15] = [
+pub(crate) const FILTERS: [&str; 15] = [
     "a",
     "a/b",
     "a/a/long/topic",
@@ -447,7 +457,7 @@ const WITHOUT_WILDCARDS: usize = 4;
 const NOT_OF_JOBS: usize = 10;
 
 /// Each group has one QoS.
-const SHARED: [(&str, QoS); 5] = [
+pub(crate) const SHARED: [(&str, QoS); 5] = [
     ("$share/g0/job/#", QoS::AtMostOnce),
     ("$share/g1/job/#", QoS::AtLeastOnce),
     ("$share/g1/job/1", QoS::AtLeastOnce),

@@ -29,7 +29,7 @@ pub struct Counts {
     /// The order in which shards got their first connected member: lower than the rank of every
     /// shard that got one later.
     pub rank: u32,
-    /// The last message for the group found all members here with full queues.
+    /// The last message for the group found all members here behind or without room.
     pub full: bool,
 }
 
@@ -250,7 +250,7 @@ pub(super) struct Members {
     /// The rank of this shard, as [`Counts`] tell it.
     rank: u32,
     turn: usize,
-    /// Whether the last message for the group found all members here with full queues.
+    /// Whether the last message for the group found all members here behind or without room.
     full: bool,
     /// The member that got the last message, for the strategy in which one member gets them all.
     favourite: Option<SubscriberId>,
@@ -304,7 +304,7 @@ impl Members {
         self.full
     }
 
-    /// Sets whether all members here are full. True: that has changed.
+    /// Sets whether all members here are behind or full. True: that has changed.
     pub(super) fn set_full(&mut self, full: bool) -> bool {
         std::mem::replace(&mut self.full, full) != full
     }

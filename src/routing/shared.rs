@@ -178,8 +178,8 @@ impl Groups {
         self.arena[group.0].members().after(subscriber)
     }
 
-    /// Notes whether all members of this shard have full queues. True: the other shards must be
-    /// told the new [`Groups::counts`].
+    /// Notes whether all members of this shard are behind or have no room. True: the other shards
+    /// must be told the new [`Groups::counts`].
     #[inline]
     pub fn set_full(&mut self, group: GroupId, full: bool) -> bool {
         // Every message asks, and hardly any changes it.

@@ -23,6 +23,17 @@ pub enum Strategy {
     HashTopic,
 }
 
+impl Strategy {
+    /// Whether any member may get any message. With the other strategies, what belongs together
+    /// stays with one member for as long as that one has room.
+    pub fn spreads(self) -> bool {
+        match self {
+            Strategy::RoundRobin | Strategy::Random | Strategy::LeastInFlight => true,
+            Strategy::Sticky | Strategy::HashClient | Strategy::HashTopic => false,
+        }
+    }
+}
+
 /// The strategy of every group.
 #[derive(Clone, Debug, Default)]
 pub struct Strategies {

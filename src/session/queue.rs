@@ -63,9 +63,9 @@ struct Waiting {
     /// How many messages have left towards the client, and since when there have been any.
     taken: u64,
     since: Moment,
-    /// Since when no message has left the queue, although a message found no room.
+    /// Since when no message has left the queue, although one went to another member.
     stuck_since: Option<Moment>,
-    /// Messages of share groups went to other members because the queue was full.
+    /// Messages of share groups went to other members because it was behind.
     relieved: bool,
     pace: Pace,
 }
@@ -108,11 +108,22 @@ impl Queue {
     /// Whether publishers that were held back for it may go on.
     pub fn has_eased(&self, now: Moment, limits: &QueueLimits) -> bool {
         let is_long = self.backlog_max(now).is_some_and(|max| self.len() > max / 2);
-        !self.is_above(25, limits) && !is_long
+        self.has_caught_up(limits) && !is_long
     }
 
     fn backlog_max(&self, now: Moment) -> Option<usize> {
         self.0.as_ref()?.pace.backlog_max(now)
+    }
+
+    /// Whether one more message would make the queue crowded.
+    pub fn is_behind(&self, limits: &QueueLimits) -> bool {
+        self.len().saturating_mul(2) >= limits.messages_max
+            || self.bytes().saturating_mul(2) >= limits.bytes_max
+    }
+
+    /// Whether a queue that was behind has caught up: at most a quarter of what may wait does.
+    pub fn has_caught_up(&self, limits: &QueueLimits) -> bool {
+        !self.is_above(25, limits)
     }
 
     /// Whether more than half of what may wait does.
@@ -147,20 +158,20 @@ impl Queue {
         expired
     }
 
-    /// A message of a share group has found no room, and goes to another member. Returns how long
-    /// no message has left the queue, as far as is known.
+    /// A message of a share group goes to another member, because this one is behind or full.
+    /// Returns how long no message has left the queue, as far as is known.
     pub fn note_relief(&mut self, now: Moment) -> Span {
         let Some(waiting) = &mut self.0 else { return Span::ZERO };
         waiting.relieved = true;
         now.since(*waiting.stuck_since.get_or_insert(now))
     }
 
-    /// Whether messages of share groups have gone to other members because it was full.
+    /// Whether messages of share groups have gone to other members since it was behind.
     pub fn is_relieved(&self) -> bool {
         self.0.as_ref().is_some_and(|waiting| waiting.relieved)
     }
 
-    /// The queue has room again.
+    /// It has caught up.
     pub fn end_relief(&mut self) {
         if let Some(waiting) = &mut self.0 {
             waiting.relieved = false;

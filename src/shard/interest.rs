@@ -167,7 +167,7 @@ impl Interest {
         self.set_full(group, false, ports);
     }
 
-    /// Notes whether all members here have full queues.
+    /// Notes whether all members here are behind or have no room.
     #[inline]
     pub(super) fn set_full(&mut self, group: GroupId, full: bool, ports: &mut impl Ports) {
         if self.groups.set_full(group, full) {
@@ -179,6 +179,11 @@ impl Interest {
     /// Whether another shard has a connected member and, as far as this shard knows, room.
     pub(super) fn others_take(&self, group: GroupId) -> bool {
         self.groups.others_take(group)
+    }
+
+    /// Whether any member of the group may get any message.
+    pub(super) fn spreads(&self, group: GroupId) -> bool {
+        self.groups.strategy(group).spreads()
     }
 
     /// Whether a member here is connected.

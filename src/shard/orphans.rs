@@ -1,17 +1,22 @@
 //! Orphaned messages: messages of ended sessions that wait for other members of their share groups,
-//! oldest first.
+//! and messages that found all members full. Oldest first.
 
 use std::collections::VecDeque;
 
 use crate::{
     base::time::Span,
-    session::{outbound::Outbound, queue::QueuedMessage},
+    session::{
+        outbound::Outbound,
+        queue::{QueueLimits, QueuedMessage},
+    },
 };
 
 /// Messages that no other member has taken over yet.
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
     waiting: VecDeque<QueuedMessage>,
+    /// Bytes of them.
+    bytes: usize,
     /// A turn for them has been arranged.
     is_arranged: bool,
 }
@@ -33,14 +38,27 @@ impl Orphans {
 
     /// Takes the messages of an ended session. True: the caller has to arrange a turn for them.
     pub(super) fn take_from(&mut self, outbound: Outbound) -> bool {
-        self.waiting.extend(outbound.into_shared());
+        for queued in outbound.into_shared() {
+            self.push(queued);
+        }
         self.arrange()
+    }
+
+    /// Whether another message of so many bytes may wait until a member has room: as many as in
+    /// one session.
+    pub(super) fn have_room_for(&self, bytes: usize, limits: &QueueLimits) -> bool {
+        self.len() < limits.messages_max && self.bytes.saturating_add(bytes) <= limits.bytes_max
     }
 
     /// Keeps a message that no member has room for now. True: the caller has to arrange a turn.
     pub(super) fn keep(&mut self, queued: QueuedMessage) -> bool {
-        self.waiting.push_back(queued);
+        self.push(queued);
         self.arrange()
+    }
+
+    fn push(&mut self, queued: QueuedMessage) {
+        self.bytes += queued.message.size();
+        self.waiting.push_back(queued);
     }
 
     fn arrange(&mut self) -> bool {
@@ -58,8 +76,9 @@ impl Orphans {
     /// The next message to give to another member. Frees the memory with the last one.
     pub(super) fn next(&mut self) -> Option<QueuedMessage> {
         let next = self.waiting.pop_front();
-        if next.is_none() {
-            self.waiting = VecDeque::new();
+        match &next {
+            Some(queued) => self.bytes -= queued.message.size(),
+            None => self.waiting = VecDeque::new(),
         }
         next
     }
@@ -116,6 +135,6 @@ mod tests {
         let next = std::iter::from_fn(|| orphans.next());
         let topics: Vec<_> = next.map(|it| it.message.view().topic.as_str().to_owned()).collect();
         assert_eq!(topics, ["1", "2", "3"]);
-        assert_eq!(orphans.waiting.capacity(), 0);
+        assert_eq!((orphans.waiting.capacity(), orphans.bytes), (0, 0));
     }
 }

@@ -25,6 +25,7 @@ use crate::{
         ids::{ShardId, SubscriberId},
         time::Span,
     },
+    mqtt::QoS,
     routing::{Entry, GroupId, Selector},
     session::{
         Session,
@@ -52,12 +53,19 @@ struct Attempt {
 #[derive(Clone, Copy, Debug)]
 enum Offered {
     Taken {
-        /// The member that was chosen first, and had no room in its queue.
+        /// The member that was chosen first, and was behind or had no room in its queue.
         instead_of: Option<SubscriberId>,
+        /// All connected members here are behind, this one among them.
+        behind: Option<SubscriberId>,
     },
     Refused {
         member: SubscriberId,
         dropped: Dropped,
+    },
+    /// All connected members here are behind, and another shard has one that is not. This member
+    /// was chosen first.
+    Behind {
+        member: SubscriberId,
     },
     NoMember,
 }
@@ -141,9 +149,9 @@ impl<'a> GroupDelivery<'a> {
         }
     }
 
-    /// Gives a message to the chosen member of a group on this shard. If that member has no room,
-    /// another one gets it, here or on another shard. If no member has room, it is dropped.
-    /// Returns the shard that a letter was written to, if any. [MQTT-4.8.2-3]
+    /// Gives a message to the chosen member of a group on this shard. If that member is behind or
+    /// has no room, another one gets it, here or on another shard. If no member has room, it is
+    /// dropped. Returns the shard that a letter was written to, if any. [MQTT-4.8.2-3]
     fn serve(
         &mut self,
         view: &MessageView<'_>,
@@ -155,10 +163,16 @@ impl<'a> GroupDelivery<'a> {
         let is_last = usize::from(hops) >= self.context.settings.shards;
         let attempt = Attempt { selector, origin: Origin::of(hops), is_last };
         match self.offer_to_members(view, group, attempt, ports) {
-            Offered::Taken { instead_of } => {
-                self.interest.set_full(group, false, ports);
+            Offered::Taken { instead_of, behind } => {
+                self.note_behind(group, behind, ports);
                 self.relieve_member(instead_of?);
                 None
+            }
+            Offered::Behind { member } => {
+                self.interest.set_full(group, true, ports);
+                self.relieve_member(member);
+                let next = self.next_shard(group, selector)?;
+                Some(self.send_to_group(view, group, next, hops + 1, ports))
             }
             Offered::NoMember => {
                 // The last member here may have ended since the shard was chosen.
@@ -182,7 +196,7 @@ impl<'a> GroupDelivery<'a> {
                 if let Some(next) = next {
                     return Some(self.send_to_group(view, group, next, hops + 1, ports));
                 }
-                if full && hops > 0 && self.keep_for_later(view, group) {
+                if full && self.keep_for_later(view, group) {
                     return None;
                 }
                 self.context.counters.count_drop(dropped);
@@ -191,15 +205,19 @@ impl<'a> GroupDelivery<'a> {
         }
     }
 
-    /// Keeps an orphaned message until a member has room: while a member here is connected, and up
-    /// to as many messages as one session may queue. True: it was kept.
+    /// Keeps a message until a member has room: while a member here is connected, and as much as one
+    /// session may queue. True: it was kept.
     fn keep_for_later(&mut self, view: &MessageView<'_>, group: GroupId) -> bool {
-        let is_full = self.orphans.len() >= self.context.rules.limits.queue.messages_max;
-        if is_full || self.context.stopping || !self.interest.has_online(group) {
+        let is_short = self.context.memory.scarcity().is_full();
+        if is_short || self.context.stopping || !self.interest.has_online(group) {
+            return false;
+        }
+        let message = CountedMessage::keep(view, self.deliveries.kept());
+        if !self.orphans.have_room_for(message.size(), &self.context.rules.limits.queue) {
             return false;
         }
         let queued = QueuedMessage {
-            message: Rc::new(CountedMessage::keep(view, self.deliveries.kept())),
+            message: Rc::new(message),
             qos: view.qos,
             retain: view.retain,
             subscription_ids: None,
@@ -212,7 +230,8 @@ impl<'a> GroupDelivery<'a> {
         true
     }
 
-    /// Offers a message to the member that is chosen, then to others here until one takes it.
+    /// Offers a message to the member that is chosen, then to others here until one takes it. A
+    /// member that is behind is passed over while a connected one is not.
     fn offer_to_members(
         &mut self,
         view: &MessageView<'_>,
@@ -220,9 +239,20 @@ impl<'a> GroupDelivery<'a> {
         attempt: Attempt,
         ports: &mut impl Ports,
     ) -> Offered {
-        let Some(first) = self.choose_member(group, attempt.selector, ports) else {
+        let Some(mut first) = self.choose_member(group, attempt.selector, ports) else {
             return Offered::NoMember;
         };
+        let (mut instead_of, mut behind) = (None, None);
+        if self.passes_over(first, view.qos, group) {
+            let member = first.subscriber;
+            match self.find_one_that_keeps_up(member, group) {
+                Some(other) => (instead_of, first) = (Some(member), other),
+                None if !attempt.is_last && self.interest.others_take(group) => {
+                    return Offered::Behind { member };
+                }
+                None => behind = Some(member),
+            }
+        }
         let GroupDelivery { interest, sessions, deliveries, context, .. } = self;
         let share = Share { group: interest.name(group), origin: attempt.origin };
         let mut fanout = deliveries.fanout(view, context, ports).by(share);
@@ -238,7 +268,7 @@ impl<'a> GroupDelivery<'a> {
             fanout.offer(entry.subscriber, session, granted, ids)
         };
         let dropped = match offer(first) {
-            Ok(()) => return Offered::Taken { instead_of: None },
+            Ok(()) => return Offered::Taken { instead_of, behind },
             Err(dropped) => dropped,
         };
         let member = first.subscriber;
@@ -252,9 +282,50 @@ impl<'a> GroupDelivery<'a> {
         });
         self.looks += looks;
         match dropped {
-            Dropped::QueueFull if taken => Offered::Taken { instead_of: Some(member) },
-            _ if taken => Offered::Taken { instead_of: None },
+            Dropped::QueueFull if taken => Offered::Taken { instead_of: Some(member), behind },
+            _ if taken => Offered::Taken { instead_of, behind },
             _ => Offered::Refused { member, dropped },
+        }
+    }
+
+    /// Whether a member that was chosen is behind, and the group may as well take another one.
+    fn passes_over(&self, chosen: Entry, qos: QoS, group: GroupId) -> bool {
+        qos > QoS::AtMostOnce
+            && self.is_behind_member(chosen.subscriber)
+            && self.interest.spreads(group)
+    }
+
+    /// Whether a connected member is behind: half of what may wait for it does.
+    fn is_behind_member(&self, member: SubscriberId) -> bool {
+        let session = self.sessions.get(member).filter(|session| session.link().is_some());
+        let limits = &self.context.rules.limits.queue;
+        session.is_some_and(|session| session.outbound().queue.is_behind(limits))
+    }
+
+    /// A connected member here, after this one, that is not behind.
+    #[cold]
+    fn find_one_that_keeps_up(&mut self, after: SubscriberId, group: GroupId) -> Option<Entry> {
+        let [online, _] = self.interest.others(group, after);
+        let mut looks = 0;
+        let found = online.take(LOOKS_MAX).find(|entry| {
+            looks += 1;
+            !self.is_behind_member(entry.subscriber)
+        });
+        self.looks += looks;
+        found
+    }
+
+    /// Notes whether all connected members here are behind, one of which was chosen. It tells its
+    /// groups once it is not.
+    fn note_behind(
+        &mut self,
+        group: GroupId,
+        chosen: Option<SubscriberId>,
+        ports: &mut impl Ports,
+    ) {
+        self.interest.set_full(group, chosen.is_some(), ports);
+        if let Some(session) = chosen.and_then(|member| self.sessions.get_mut(member)) {
+            session.outbound_mut().queue.note_relief(self.context.now);
         }
     }
 

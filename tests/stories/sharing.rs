@@ -432,6 +432,32 @@ fn what_finds_the_queue_of_a_member_full_goes_to_another_one() {
     }
 }
 
+/// Publishers do not wait for a member that is stuck, so patience is left for one that is not.
+#[test]
+fn a_member_that_is_behind_is_passed_over_before_its_queue_is_full() {
+    for (shards, default) in crate::SHARDS.into_iter().flat_map(|shards| {
+        [Strategy::RoundRobin, Strategy::Random, Strategy::HashTopic].map(|it| (shards, it))
+    }) {
+        let queue = QueueLimits { messages_max: 100, bytes_max: 1 << 20 };
+        let mut world = World::told(shards, |rules| {
+            rules.limits = Limits { queue, patience: Span::from_secs(60), ..limits() };
+            rules.strategies = Strategies { default, ..Strategies::default() };
+        });
+        let members = ["stuck", "good"].map(|name| windowed(&mut world, name, "$share/g/+", 1));
+        let writer = join_as(&mut world, Version::V5, "writer");
+        for n in 1..=300 {
+            let (delivery, payload) = numbered(Delivery::AtLeastOnce, n);
+            publish(&mut world, writer, Version::V5, &payload, delivery, &payload);
+            take(&mut world, members[1]);
+        }
+        let waiting = world.waiting_for("stuck");
+        let spreads = default != Strategy::HashTopic;
+        assert_eq!(waiting <= 51, spreads, "{waiting} on {shards} shards");
+        assert_eq!(world.counters().holds == 0, spreads, "{shards} shards");
+        assert!(!world.is_closed(members[0]));
+    }
+}
+
 #[test]
 fn a_slow_member_stays_while_it_acknowledges() {
     for shards in crate::SHARDS {

@@ -151,7 +151,7 @@ impl Router {
         debug_assert!(rest.is_none(), "there were steps enough for all of it");
     }
 
-    /// A member has sent some queued messages. Tells its groups, if the queue has room again.
+    /// A member has sent some queued messages. Tells its groups once it has caught up.
     pub(super) fn resume_member(
         &mut self,
         member: SubscriberId,
@@ -160,7 +160,7 @@ impl Router {
         ports: &mut impl Ports,
     ) {
         let Some(session) = sessions.get_mut(member) else { return };
-        if session.outbound().queue.is_half_full(&context.rules.limits.queue) {
+        if !session.outbound().queue.has_caught_up(&context.rules.limits.queue) {
             return;
         }
         session.outbound_mut().queue.end_relief();

@@ -76,14 +76,22 @@ fn members_get_messages_in_turn() {
 }
 
 #[test]
-fn a_full_member_is_passed_over_and_dropped_messages_are_counted() {
+fn what_finds_all_members_full_waits_within_a_limit_and_beyond_it_is_dropped_and_counted() {
     let mut members = Members::new();
     let rules = Rc::make_mut(&mut members.world.context.rules);
     rules.limits.queue.messages_max = 1;
     (0..4).for_each(|_| members.publish(QoS::AtLeastOnce));
     assert_eq!((members.loads(), members.world.context.counters.dropped_queue_full), ([2; 2], 0));
-    members.publish(QoS::AtLeastOnce);
-    assert_eq!((members.loads(), members.world.context.counters.dropped_queue_full), ([2; 2], 1));
+    for dropped in [0, 1] {
+        members.publish(QoS::AtLeastOnce);
+        let counters = &members.world.context.counters;
+        assert_eq!((members.loads(), counters.dropped_queue_full), ([2; 2], dropped));
+        assert_eq!(members.orphans.len(), 1);
+    }
+    let rules = Rc::make_mut(&mut members.world.context.rules);
+    rules.limits.queue.messages_max = 2;
+    assert_eq!(members.redistribute(), None);
+    assert_eq!((members.loads(), members.orphans.len()), ([3, 2], 0));
 }
 
 #[test]

@@ -17,9 +17,9 @@ main() {
     command -v valgrind >/dev/null || fail "please install valgrind"
     local shards=("$@") workload count
     ((${#shards[@]})) || shards=(1 2 4 8 16 32 64 128)
-    program=$(${SLOT:-} cargo build --quiet --release --bench instructions --message-format json |
+    program=$(${SLOT:-} cargo build --quiet --release --example instructions --message-format json |
         sed -n '/"name":"instructions"/s/.*"executable":"\([^"]*\)".*/\1/p')
-    [[ -x $program ]] || fail "the bench «instructions» is not built"
+    [[ -x $program ]] || fail "the example «instructions» is not built"
     for workload in "${WORKLOADS[@]}"; do
         printf '\n%s\n\n' "$workload"
         echo '| shards | instructions | letters | batches | doorbells | bytes of letters |'

@@ -40,11 +40,11 @@ main() {
     esac
 }
 
-# The file name of a bench has a hash in it, so cargo is asked for it.
+# Cargo is asked where the program is.
 build() {
-    program=$(cargo build --quiet --release --bench instructions --message-format json |
+    program=$(cargo build --quiet --release --example instructions --message-format json |
         sed -n '/"name":"instructions"/s/.*"executable":"\([^"]*\)".*/\1/p')
-    [[ -x $program ]] || fail "the bench «instructions» is not built"
+    [[ -x $program ]] || fail "the example «instructions» is not built"
 }
 
 # measure NAME: the difference of two runs that differ by their rounds alone.

@@ -284,6 +284,7 @@ fn listeners(config: &Config) -> Result<Vec<Listener>> {
     for listener in &mut listeners {
         let own = config.own_settings.iter().find(|own| own.address == listener.address);
         listener.anonymous = own.and_then(|own| own.anonymous);
+        listener.rates = own.map_or(config.rates, |own| own.rates.or(config.rates)).limits();
         if own.and_then(|own| own.proxied).unwrap_or(config.proxy.everywhere) {
             *listener = listener.clone().behind(config.proxy.proxies.clone());
         }

@@ -8,6 +8,7 @@ pub mod ids;
 pub mod json;
 pub mod local;
 pub mod network;
+pub mod rate;
 pub mod shared_count;
 pub mod slab;
 pub mod text;

@@ -22,8 +22,9 @@ use super::{
         feature_parser, log_format_parser, parse_acl_subscribe, parse_address, parse_bytes,
         parse_count, parse_durability, parse_io, parse_log_filter, parse_micros, parse_millis,
         parse_mode, parse_network, parse_origin, parse_owner, parse_path, parse_power_of_two,
-        parse_qos, parse_seconds, parse_server, parse_share_group, parse_switch, parse_takeover,
-        parse_topic_name, parse_websocket_address, parse_when_queue_full, strategy_parser,
+        parse_qos, parse_rate, parse_seconds, parse_server, parse_share_group, parse_switch,
+        parse_takeover, parse_topic_name, parse_websocket_address, parse_when_queue_full,
+        strategy_parser,
     },
 };
 use crate::{
@@ -451,6 +452,26 @@ pub(super) struct LimitFlags {
     /// without Clean Session. A week by default; 4294967295 means for ever
     #[arg(long, value_name = "SECONDS", default_value_t = 604_800)]
     pub(super) session_expiry_max: u32,
+    /// Maximum number of PUBLISH packets of one client in a second; as many may come at once after
+    /// a quiet second. A client that sends more is read from more slowly. 0 means no limit
+    #[arg(long, value_name = "NUMBER", default_value = "0", value_parser = parse_rate)]
+    pub(super) max_message_rate: u64,
+    /// Maximum number of bytes of one client in a second, all packets included, in bytes or with a
+    /// unit such as KiB or MB. A client that sends more is read from more slowly. 0 means no limit
+    #[arg(long, value_name = "BYTES", default_value = "0")]
+    #[arg(value_parser = parse_bytes::<u64>(0, 1 << 40))]
+    pub(super) max_byte_rate: u64,
+    /// Maximum number of new connections to each listener in a second. Further ones wait before
+    /// anything is read from them. 0 means no limit
+    #[arg(long, value_name = "NUMBER", default_value = "0", value_parser = parse_rate)]
+    pub(super) max_connection_rate: u64,
+    /// Time that a client is held back without a pause because it sends more than
+    /// --max-message-rate or --max-byte-rate, in seconds. Then it is disconnected with Message rate
+    /// too high. A new connection that would have to wait for longer, or for a minute, is closed. 0
+    /// means no limit
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    #[arg(value_parser = parse_seconds(0, 3600))]
+    pub(super) rate_timeout: Span,
     /// Time in a minute that publishers are held back for the subscribers of one user, or else of
     /// one address, that cannot keep up, in milliseconds. For fast subscribers they are held back
     /// as long as these need. A publisher waits for all others at most 100 ms in any 10 s. Holding

@@ -7,10 +7,17 @@ use clap::{Args, Command, FromArgMatches, ValueEnum};
 use super::{
     flags::Flags,
     values::{
-        parse_address, parse_secure_websocket_address, parse_tls_address, parse_websocket_address,
+        parse_address, parse_bytes, parse_rate, parse_secure_websocket_address, parse_tls_address,
+        parse_websocket_address,
     },
 };
-use crate::transport::Address;
+use crate::{
+    base::rate::Rate,
+    transport::{
+        Address,
+        listener::{ClientRates, Rates},
+    },
+};
 
 /// The keys of one table. Clap reads them as it reads flags.
 #[derive(Args, Debug)]
@@ -31,6 +38,16 @@ pub(super) struct ListenerFlags {
     /// other listeners]
     #[arg(long, value_name = "true|false", help_heading = LISTENER)]
     proxy_protocol: Option<bool>,
+    /// As for `max-message-rate` in `[limits]` [default: as on other listeners]
+    #[arg(long, value_name = "NUMBER", help_heading = LISTENER, value_parser = parse_rate)]
+    max_message_rate: Option<u64>,
+    /// As for `max-byte-rate` in `[limits]` [default: as on other listeners]
+    #[arg(long, value_name = "BYTES", help_heading = LISTENER)]
+    #[arg(value_parser = parse_bytes::<u64>(0, 1 << 40))]
+    max_byte_rate: Option<u64>,
+    /// As for `max-connection-rate` in `[limits]` [default: as on other listeners]
+    #[arg(long, value_name = "NUMBER", help_heading = LISTENER, value_parser = parse_rate)]
+    max_connection_rate: Option<u64>,
 }
 
 /// The settings of one listener that differ from those of others.
@@ -41,6 +58,34 @@ pub struct OwnSettings {
     pub anonymous: Option<bool>,
     /// Whether it is for proxies, if that is said.
     pub proxied: Option<bool>,
+    pub rates: OwnRates,
+}
+
+/// The rates of one listener, where they differ from those of others. 0 is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnRates {
+    pub messages: Option<u64>,
+    pub bytes: Option<u64>,
+    pub connections: Option<u64>,
+}
+
+impl OwnRates {
+    /// These rates, and the others where these say nothing.
+    #[must_use]
+    pub fn or(self, others: OwnRates) -> OwnRates {
+        OwnRates {
+            messages: self.messages.or(others.messages),
+            bytes: self.bytes.or(others.bytes),
+            connections: self.connections.or(others.connections),
+        }
+    }
+
+    /// The limits of one listener.
+    pub fn limits(self) -> Rates {
+        let rate = |per_second: Option<u64>| per_second.and_then(Rate::new);
+        let of_client = ClientRates { messages: rate(self.messages), bytes: rate(self.bytes) };
+        Rates::new(of_client, rate(self.connections))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -98,7 +143,12 @@ impl ListenerFlags {
             return Err(format!("another [[listener]] has the address {address}"));
         }
         let (anonymous, proxied) = (self.allow_anonymous, self.proxy_protocol);
-        flags.own_settings.push(OwnSettings { address, anonymous, proxied });
+        let rates = OwnRates {
+            messages: self.max_message_rate,
+            bytes: self.max_byte_rate,
+            connections: self.max_connection_rate,
+        };
+        flags.own_settings.push(OwnSettings { address, anonymous, proxied, rates });
         Ok(())
     }
 }

@@ -39,7 +39,7 @@ pub use self::{
     documents::{ManPage, Shell, man_pages},
     file::FileFault,
     hook::HookOptions,
-    listener::OwnSettings,
+    listener::{OwnRates, OwnSettings},
     listeners::ProxyOptions,
     remote::{Remote, RemoteOrder, Top, Trace, Traced, Whom},
     settings::Setting,
@@ -200,6 +200,8 @@ pub struct Config {
     pub password_file: Option<PathBuf>,
     /// Settings of single listeners.
     pub own_settings: Vec<OwnSettings>,
+    /// How much may come in a second, where a listener has no rates of its own.
+    pub rates: OwnRates,
     pub proxy: ProxyOptions,
     /// Users that authenticate by SCRAM.
     pub scram_file: Option<PathBuf>,
@@ -289,6 +291,11 @@ impl Config {
             tokens: flags.jwt.rules()?,
             hook: flags.hook.options()?,
             own_settings,
+            rates: OwnRates {
+                messages: Some(limits.max_message_rate),
+                bytes: Some(limits.max_byte_rate),
+                connections: Some(limits.max_connection_rate),
+            },
             acl_file: access.acl_file,
             dynamic_security_file: access.dynamic_security_file,
             grants_unreadable: access.acl_subscribe == AclSubscribe::Silent,
@@ -416,6 +423,7 @@ fn limits(flags: &LimitFlags, connect_timeout: Span) -> Limits {
         topic_aliases_max: flags.topic_aliases_max,
         session_expiry_max: flags.session_expiry_max,
         connect_timeout,
+        rate_timeout: flags.rate_timeout,
         patience: flags.patience,
         sessions_max: flags.sessions_max,
         topic_levels_max: flags.topic_levels_max,

@@ -6,6 +6,7 @@ use clap::error::ErrorKind;
 
 use super::*;
 use crate::{
+    base::rate::Rate,
     mqtt::QoS,
     routing::Strategy,
     shard::rules::WhenQueueFull,
@@ -98,6 +99,21 @@ fn rights_come_from_a_file() {
     assert!(!config.ignores_retain_source);
     assert!(accepted("--check-retain-source off").ignores_retain_source);
     assert!(!config.shares_sessions && accepted("--takeover anyone").shares_sessions);
+}
+
+#[test]
+fn rates_are_unlimited_unless_flags_limit_them() {
+    let rates = |words: &str| {
+        let config = accepted(words);
+        let of_client = config.rates.limits().of_client;
+        let per_second =
+            [of_client.messages, of_client.bytes, config.rates.limits().connection_rate()];
+        (per_second.map(|rate| rate.map(Rate::per_second)), config.limits.rate_timeout.as_secs())
+    };
+    assert_eq!(rates(""), ([None; 3], 10));
+    let limited = "--max-message-rate 18 --max-byte-rate 5KiB --max-connection-rate 19";
+    assert_eq!(rates(limited), ([Some(18), Some(5 << 10), Some(19)], 10));
+    assert_eq!(rates("--max-message-rate 0 --rate-timeout 20"), ([None; 3], 20));
 }
 
 #[test]

@@ -147,6 +147,11 @@ pub(super) fn parse_count(
     move |text| in_range(parse_number(text)?, min as u64, max as u64)
 }
 
+/// Parses a number of events in a second.
+pub(super) fn parse_rate(text: &str) -> Result<u64, String> {
+    in_range(parse_number(text)?, 0, 1_000_000_000)
+}
+
 /// Parses bytes: a number, or one with a unit such as KiB (1,024) or kB (1,000).
 pub(super) fn parse_bytes<T: TryFrom<u64>>(
     min: u64,

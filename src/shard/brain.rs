@@ -17,7 +17,7 @@ use crate::{
     access::Finding,
     base::{
         ids::{ConnectionId, ShardId},
-        time::Moment,
+        time::{Moment, Span},
     },
     mqtt::frame,
 };
@@ -46,10 +46,19 @@ impl Brain for Shard {
         if is_counted && Connections::has_no_room_for(&arrived) {
             return self.refuse_share(connection, &arrived, ports);
         }
+        let wait = (!arrival.handed_over).then(|| self.wait_for_turn(arrival.listener));
+        let Some(delay) = wait.unwrap_or(Some(Span::ZERO)) else {
+            return self.refuse_rate(connection, &arrived, ports);
+        };
         let account = arrived.principal().account().number();
         ports.bill(connection, Payer { account, is_let_in: false });
         self.connections.insert(connection, arrived);
-        let due = now + self.context.rules.limits.connect_timeout;
+        let begins_at = now + delay;
+        if !delay.is_zero() {
+            self.context.counters.delayed_rate += 1;
+            self.hold_until(connection, begins_at, ports);
+        }
+        let due = begins_at + self.context.rules.limits.connect_timeout;
         self.context.timers.set(due, Timer::Connect(connection));
         self.tap_arrival(connection, ports);
     }

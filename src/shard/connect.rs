@@ -135,7 +135,7 @@ impl Shard {
         let Some(user_name) = connection.claimed_user().map(str::to_owned) else { return false };
         match attempts::admit(connection, &user_name, &mut self.context) {
             Admission::Now => return false,
-            Admission::At(moment) => self.owe_at(id, moment, Answer::ReadOn, ports),
+            Admission::At(moment) => self.hold_until(id, moment, ports),
             Admission::Refused => self.end(id, Cause::TooManyFailures, ports),
         }
         true

@@ -10,6 +10,7 @@ use super::{
     ports::{Arrival, Ports},
     reason::Reason,
     rules::Rules,
+    throttle::Throttle,
 };
 use crate::{
     access::{Accounts, Bearer, Kind, Policy, Principal, Ticket},
@@ -234,6 +235,7 @@ impl MqttConnection {
         self.is_bridge = connect.is_bridge;
         self.keep_alive = rules.keep_alive(connect);
         self.packet_size_max = small(rules.limits.packet_size_max);
+        self.debt.set_throttle(rules.throttle_on(self.principal.listener()));
         self.rules = rules;
     }
 
@@ -319,6 +321,11 @@ impl MqttConnection {
     #[inline]
     pub(super) fn is_traced(&self) -> bool {
         self.debt.is_traced()
+    }
+
+    /// What the client has sent, if its rates are limited.
+    pub(super) fn throttle(&mut self) -> Option<&mut Throttle> {
+        self.debt.throttle()
     }
 
     pub(super) fn set_traced(&mut self, is_traced: bool) {

@@ -96,6 +96,8 @@ pub(super) enum Cause {
     /// CONNACK is larger than the Maximum Packet Size of the client, and no packet may come before
     /// CONNACK. [MQTT-3.2.0-1]
     ConnackTooLarge,
+    /// The client has sent more than its rates allow, for too long.
+    TooFast,
     /// The token of the client has expired.
     TokenEnded,
     /// An administrator has ended it.
@@ -136,6 +138,7 @@ impl Cause {
             Cause::NotAuthenticated => Some(Reason::NotAuthenticated),
             Cause::TooManyFailures => Some(Reason::TooManyFailures),
             Cause::AnswerTooLarge => Some(Reason::AnswerTooLarge),
+            Cause::TooFast => Some(Reason::TooFast),
             Cause::TokenEnded => Some(Reason::TokenEnded),
             Cause::Kicked => Some(Reason::Kicked),
             Cause::Banned => Some(Reason::BannedNow),

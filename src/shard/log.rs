@@ -238,6 +238,12 @@ pub(super) fn address_banned(tally: Tally<'_>) {
     counted!(info, tally, "connections refused: the address is banned", peer);
 }
 
+/// With the listener of the last one.
+pub(super) fn too_many_connections(tally: Tally<'_>, listener: &str) {
+    let listener = display(listener);
+    counted!(info, tally, "connections refused: too many come to the listener", listener);
+}
+
 /// With the account of the last one.
 pub(super) fn memory_full(tally: Tally<'_>) {
     let account = display(tally.principal.account().name());

@@ -65,6 +65,7 @@ pub mod store_figures;
 mod suback;
 mod subscribe;
 mod sys;
+mod throttle;
 mod timers;
 pub mod trace;
 mod unfinished;
@@ -202,7 +203,7 @@ impl Shard {
                 Ok(Some(frame)) => {
                     connection.touch(self.context.now);
                     let state = (connection.stage(), connection.terms().version());
-                    // Usually nothing is owed, and nobody traces.
+                    // Usually nothing is owed, nobody traces, and no rate is limited.
                     if connection.debt().is_open() && self.stalls_or_is_noted(id, frame, ports) {
                         break;
                     }
@@ -238,8 +239,8 @@ impl Shard {
         taken
     }
 
-    /// Whether a packet of a connection that is owed something has to wait. If not, and if the
-    /// connection is traced, the packet is noted.
+    /// Whether a packet of a connection that is owed something has to wait, or comes too early by
+    /// the rates of its client. If not, and if the connection is traced, the packet is noted.
     #[cold]
     #[inline(never)]
     fn stalls_or_is_noted(
@@ -253,7 +254,10 @@ impl Shard {
             ports.pause(id);
             return true;
         }
-        if connection.is_traced() {
+        if connection.throttle().is_some() && self.comes_too_early(id, &frame, ports) {
+            return true;
+        }
+        if self.connections.get(id).is_some_and(MqttConnection::is_traced) {
             self.note_received(id, frame, ports);
         }
         false

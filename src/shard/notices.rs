@@ -33,6 +33,8 @@ pub(super) enum Notice<'a> {
     ConnectionRefused,
     /// A connection came from a banned address.
     AddressBanned,
+    /// A connection came while too many had come to its listener. With its address.
+    TooManyConnections(&'a str),
     /// Much waited for a client, and memory is short.
     MemoryFull,
 }
@@ -49,11 +51,12 @@ enum Kind {
     Evicted,
     ConnectionRefused,
     AddressBanned,
+    TooManyConnections,
     MemoryFull,
 }
 
 /// All kinds, in order.
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::OutboxFull,
     Kind::QueueFull,
     Kind::TooLarge,
@@ -63,6 +66,7 @@ const KINDS: [Kind; 10] = [
     Kind::Evicted,
     Kind::ConnectionRefused,
     Kind::AddressBanned,
+    Kind::TooManyConnections,
     Kind::MemoryFull,
 ];
 
@@ -77,6 +81,7 @@ impl<'a> Notice<'a> {
             Notice::Evicted => (Kind::Evicted, None, ""),
             Notice::ConnectionRefused => (Kind::ConnectionRefused, None, ""),
             Notice::AddressBanned => (Kind::AddressBanned, None, ""),
+            Notice::TooManyConnections(listener) => (Kind::TooManyConnections, None, listener),
             Notice::MemoryFull => (Kind::MemoryFull, None, ""),
             Notice::PublishRefused(reason, topic) => (Kind::PublishRefused, Some(reason), topic),
             Notice::SubscriptionRefused(reason, filter) => {
@@ -235,6 +240,7 @@ impl Count {
             Kind::Evicted => log::evicted(tally),
             Kind::ConnectionRefused => log::connection_refused(tally),
             Kind::AddressBanned => log::address_banned(tally),
+            Kind::TooManyConnections => log::too_many_connections(tally, &self.topic),
             Kind::MemoryFull => log::memory_full(tally),
             Kind::PublishRefused => log::publish_refused(tally, &self.topic, self.reason),
             Kind::SubscriptionRefused => log::subscription_refused(tally, &self.topic, self.reason),

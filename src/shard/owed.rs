@@ -22,7 +22,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    admit::Entrance, kept_connect::KeptConnect, patience::Patience, reason::Reason, waits::Waits,
+    admit::Entrance, kept_connect::KeptConnect, patience::Patience, reason::Reason,
+    throttle::Throttle, waits::Waits,
 };
 use crate::{
     access::{Finding, TokenFault},
@@ -49,7 +50,7 @@ pub(super) enum Condition {
     Verdict(Option<Verdict>),
     /// Another shard has been asked for a place for a session, and has answered.
     Place { is_told: bool },
-    /// A delay after failed logins; true once it is over.
+    /// A delay after failed logins, or because too much has come; true once it is over.
     Delay(bool),
     /// The store has room for messages.
     StoreRoom,
@@ -124,6 +125,8 @@ struct Rows {
     is_placing: bool,
     /// A trace may be about the connection. Here, because it is looked at for each packet anyway.
     is_traced: bool,
+    /// What the client has sent, if its rates are limited. Here, for the same reason.
+    throttle: Option<Box<Throttle>>,
     /// PUBACK and PUBREC packets that are kept back while the connection is pressed. Without them
     /// a publisher with a window stops by itself. Its other packets are still read.
     acknowledgements: Vec<u8>,
@@ -206,7 +209,19 @@ impl Debt {
         }
     }
 
-    /// Whether the connection is owed anything, was held back a short while ago, or is traced.
+    /// What the client has sent, if its rates are limited.
+    pub(super) fn throttle(&mut self) -> Option<&mut Throttle> {
+        self.0.as_mut()?.throttle.as_deref_mut()
+    }
+
+    pub(super) fn set_throttle(&mut self, throttle: Option<Throttle>) {
+        if let Some(throttle) = throttle {
+            self.0.get_or_insert_default().throttle = Some(Box::new(throttle));
+        }
+    }
+
+    /// Whether the connection is owed anything, was held back a short while ago, is traced, or may
+    /// send so much in a second only.
     #[inline]
     pub(super) fn is_open(&self) -> bool {
         self.0.is_some()
@@ -271,6 +286,7 @@ impl Debt {
     fn forget_empty_rows(&mut self) {
         self.0.take_if(|rows| {
             !rows.is_traced
+                && rows.throttle.is_none()
                 && rows.answers.is_empty()
                 && rows.undurable.marks.is_empty()
                 && rows.waits.are_forgotten()

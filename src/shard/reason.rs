@@ -164,6 +164,8 @@ reasons! {
         "a packet was begun and its rest did not arrive in time: send whole packets";
     NothingRead = QuotaExceeded,
         "the client has read nothing for a long time, although bytes were waiting for it";
+    TooFast = MessageRateTooHigh,
+        "the client has sent more than it may in a second, for too long: publish less often";
     TakenOver = SessionTakenOver,
         "another client connected with this Client Identifier: each client needs its own";
     QueueFull = QuotaExceeded,
@@ -271,6 +273,7 @@ impl Reason {
             Reason::TokenEnded => "--jwt-disconnect-at-expiry, --auth-http-url",
             Reason::PacketIncomplete => "--packet-timeout",
             Reason::NothingRead => "--stalled-timeout",
+            Reason::TooFast => "--max-message-rate, --max-byte-rate, --rate-timeout",
             _ => return None,
         })
     }

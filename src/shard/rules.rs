@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Shard, events::Presence, offer::Offer, referral::Referral};
+use super::{Shard, events::Presence, offer::Offer, referral::Referral, throttle::Throttle};
 use crate::{
     access::Policy,
     base::time::Span,
@@ -51,6 +51,11 @@ impl Rules {
     /// Whether the headers of proxies say who the clients of this listener are.
     pub(super) fn is_behind_proxies(&self, listener: u16) -> bool {
         self.listeners.get(listener).is_some_and(|it| it.proxies.is_some())
+    }
+
+    /// What a client of this listener has sent, if its rates are limited.
+    pub(super) fn throttle_on(&self, listener: u16) -> Option<Throttle> {
+        self.listeners.get(listener).and_then(|it| Throttle::new(it.rates.of_client))
     }
 
     /// Whether clients without authentication are let in on this listener.
@@ -124,6 +129,10 @@ pub struct Limits {
     /// of them loses the last one, and its client is refused with Server busy. A shard reads this
     /// limit once, when it starts.
     pub password_checks_max: usize,
+    /// A client that was held back for so long because it sends more than its rates allow is
+    /// disconnected with Message rate too high, and a connection that would have to wait for longer
+    /// is refused. Zero: there is no such time, but a minute for connections.
+    pub rate_timeout: Span,
     /// How long publishers are held back in a minute for the subscribers of one account that cannot
     /// keep up. A change holds from the next check of a subscriber on.
     pub patience: Span,
@@ -191,6 +200,7 @@ pub(super) mod tests {
                 session_expiry_max: 1_000,
                 connect_timeout: Span::from_secs(10),
                 password_checks_max: 100,
+                rate_timeout: Span::from_secs(10),
                 patience: Span::from_secs(10),
                 sessions_max: 100,
                 topic_levels_max: 8,

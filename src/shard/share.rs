@@ -205,8 +205,8 @@ impl<'a> GroupDelivery<'a> {
         }
     }
 
-    /// Keeps a message until a member has room: while a member here is connected, and as much as one
-    /// session may queue. True: it was kept.
+    /// Keeps a message until a member has room: while a member here is connected, and as much as
+    /// one session may queue. True: it was kept.
     fn keep_for_later(&mut self, view: &MessageView<'_>, group: GroupId) -> bool {
         let is_short = self.context.memory.scarcity().is_full();
         if is_short || self.context.stopping || !self.interest.has_online(group) {

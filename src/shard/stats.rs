@@ -130,6 +130,10 @@ counters! {
     memory_payloads => "memory/payloads",
     /// Bytes of letters to other shards that were not read.
     memory_letters => "memory/letters",
+    /// Times that clients were held back because they had sent too much in a second.
+    held_rate => "rates/held-back",
+    /// Connections that had to wait because many had come to their listener in a short time.
+    delayed_rate => "rates/connections-delayed",
     /// Times that publishers were held back for a subscriber.
     holds => "pressure/holds",
     /// Times that a subscriber did not catch up while its publishers were held back.
@@ -182,6 +186,8 @@ counters! {
     ended_share => "connections/ended/share",
     /// Connections closed because a message was refused and no acknowledgement could say so.
     ended_refused => "connections/ended/refused",
+    /// Connections closed because their clients have sent too much in a second, for too long.
+    ended_rate => "connections/ended/rate",
     /// Connections that an administrator has ended.
     ended_kicked => "connections/ended/kicked",
     /// Connections ended because the token of their client had expired, or what the hook had
@@ -222,6 +228,8 @@ counters! {
     refused_failures => "connections/refused/too-many-failures",
     /// Connections refused because the session of their Client Identifier is another user's.
     refused_other_user => "connections/refused/other-user",
+    /// Connections refused because too many had come to their listener in a short time.
+    refused_rate => "connections/refused/rate",
     /// Connections refused because the client, its user or its address was banned.
     refused_banned => "connections/refused/banned",
     /// Connections refused in CONNACK for any other reason.
@@ -324,6 +332,7 @@ impl Counters {
             Cause::PartialOverflow => self.ended_partial_overflow += 1,
             Cause::PacketTimeout => self.ended_packet_timeout += 1,
             Cause::Stalled => self.ended_stalled += 1,
+            Cause::TooFast => self.ended_rate += 1,
             Cause::TokenEnded => self.ended_token += 1,
             Cause::Kicked => self.ended_kicked += 1,
             Cause::Banned => self.ended_banned += 1,

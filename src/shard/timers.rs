@@ -60,7 +60,7 @@ pub(super) struct Timers {
 }
 
 /// No reminder is set further ahead, because its subject may no longer exist by then.
-const HORIZON: Span = Span::from_secs(60);
+pub(super) const HORIZON: Span = Span::from_secs(60);
 /// Reminders that come later than this are late.
 const LATE: Span = Span::from_secs(1);
 /// The time for reading what has come while the process stood still.

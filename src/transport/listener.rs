@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{tls::ServerTls, websocket::HandshakePolicy};
-use crate::base::network::Network;
+use crate::base::{
+    network::Network,
+    rate::{Rate, SharedBucket},
+};
 
 /// One place where clients connect, with everything that holds for all of its connections.
 ///
@@ -25,7 +28,53 @@ pub struct Listener {
     /// The proxies that it is for, whose headers say who the clients are; `None`: clients come by
     /// themselves.
     pub proxies: Option<Proxies>,
+    pub rates: Rates,
 }
+
+/// How much may come in a second.
+#[derive(Clone, Debug, Default)]
+pub struct Rates {
+    pub of_client: ClientRates,
+    /// Connections to the listener. All shards take from the same bucket.
+    pub connections: Option<Arc<SharedBucket>>,
+}
+
+/// How much one client may send in a second. `None`: as much as it likes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientRates {
+    /// PUBLISH packets.
+    pub messages: Option<Rate>,
+    /// Bytes of all packets.
+    pub bytes: Option<Rate>,
+}
+
+impl ClientRates {
+    pub fn are_limited(self) -> bool {
+        self.messages.is_some() || self.bytes.is_some()
+    }
+}
+
+impl Rates {
+    pub fn new(of_client: ClientRates, connections: Option<Rate>) -> Rates {
+        let connections = connections.map(|rate| Arc::new(SharedBucket::new(rate)));
+        Rates { of_client, connections }
+    }
+
+    /// Connections to the listener in a second, if that is limited.
+    pub fn connection_rate(&self) -> Option<Rate> {
+        self.connections.as_ref().map(|bucket| bucket.rate())
+    }
+}
+
+/// The limits are the same, whatever has come.
+impl PartialEq for Rates {
+    fn eq(&self, other: &Rates) -> bool {
+        let rates = |it: &Rates| (it.of_client, it.connection_rate());
+        rates(self) == rates(other)
+    }
+}
+
+impl Eq for Rates {}
 
 /// The proxies of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +192,7 @@ impl Listener {
 
     fn new(address: Address, protocol: Protocol) -> Listener {
         let (anonymous, file, proxies) = (None, FileAccess::default(), None);
-        Listener { address, protocol, anonymous, file, proxies }
+        Listener { address, protocol, anonymous, file, proxies, rates: Rates::default() }
     }
 
     /// The same listener for these proxies: through them, clients of other machines come.

@@ -227,6 +227,7 @@ fn limits(random: &mut Random, narrow: bool) -> Limits {
         topic_aliases_max: random.pick(&[1, 2, 32]),
         session_expiry_max: if random.chance(10) { 20 } else { u32::MAX },
         connect_timeout: Span::from_secs(10),
+        rate_timeout: Span::from_secs(10),
         patience: random.pick(&[Span::ZERO, Span::from_millis(20), Span::from_millis(500)]),
         sessions_max: if narrow { random.between(1, 8) } else { 10_000 },
         topic_levels_max: 200,

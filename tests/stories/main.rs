@@ -27,6 +27,7 @@ mod packets;
 mod payloads;
 mod presence;
 mod publishing;
+mod rates;
 mod reasons;
 mod referring;
 mod reloading;

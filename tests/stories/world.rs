@@ -281,6 +281,7 @@ pub(crate) fn limits() -> Limits {
         topic_aliases_max: 32,
         session_expiry_max: u32::MAX,
         connect_timeout: Span::from_secs(10),
+        rate_timeout: Span::from_secs(10),
         patience: Span::from_millis(200),
         sessions_max: 10_000,
         topic_levels_max: 70_000,

@@ -275,6 +275,7 @@ fn limits() -> Limits {
         topic_aliases_max: 32,
         session_expiry_max: u32::MAX,
         connect_timeout: Span::from_secs(10),
+        rate_timeout: Span::from_secs(10),
         patience: Span::from_millis(200),
         sessions_max: 100_000,
         topic_levels_max: 200,

@@ -409,6 +409,7 @@ fn wrong_settings_refuse_the_start_and_check_tells_of_them() {
     let url = ["check", "--auth-http-url", "http://localhost/"];
     let (status, said) = run(&url);
     assert!(status == 0 && said.contains("would ask http://localhost/ about clients"), "{said}");
+    let secure = ["check", "--auth-http-url", "HTTPS://localhost/"];
     let bad = secret_file("bad-header", "Host: hidden-value\n");
     let open = path("open-header");
     fs::write(&open, "A: b\n").unwrap();
@@ -420,7 +421,8 @@ fn wrong_settings_refuse_the_start_and_check_tells_of_them() {
         (&[&url[..], &["--auth-http-header-file", &bad]].concat(), "\"Host\" cannot be sent"),
         (&[&url[..], &["--auth-http-header-file", open]].concat(), "chmod 600"),
         (&[&url[..], &["--auth-http-header-file", "/nowhere"]].concat(), "/nowhere"),
-        (&[&url[..], &["--auth-http-ca", "/nowhere"]].concat(), "--auth-http-ca /nowhere"),
+        (&[&secure[..], &["--auth-http-ca", "/nowhere"]].concat(), "--auth-http-ca /nowhere"),
+        (&[&url[..], &["--auth-http-ca", "/nowhere"]].concat(), "begins with https:"),
     ] {
         let (status, said) = run(arguments);
         assert!(status == 1 && said.contains(words), "{arguments:?}: {said}");

@@ -7,6 +7,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     rc::Rc,
+    time::Duration,
 };
 
 use axum::body::{self, Body, Bytes};
@@ -15,7 +16,7 @@ use hyper::{
     body::Incoming,
     client::conn::http1::{self, SendRequest},
     header,
-    http::request,
+    http::{request, uri::Authority},
     rt::{Read, Write},
 };
 use hyper_util::rt::TokioIo;
@@ -23,6 +24,7 @@ use thiserror::Error;
 use tokio::{
     net::TcpStream,
     task::{JoinHandle, spawn_blocking, spawn_local},
+    time::timeout,
 };
 use tokio_rustls::TlsConnector;
 
@@ -69,9 +71,10 @@ impl Endpoint {
         let tls = is_secure.then(|| ClientTls::new(&host, authorities)).transpose()?;
         Ok(Endpoint {
             host,
-            port: authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 }),
+            port: port_of(authority, is_secure)?,
             authority: authority.as_str().to_owned(),
-            path: uri.path_and_query().map_or("/", |it| it.as_str()).to_owned(),
+            // `as_str` leaves out the slash before a query.
+            path: uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
             tls,
         })
     }
@@ -84,6 +87,14 @@ impl Endpoint {
     /// A request to the path of the URL.
     pub(super) fn request(&self) -> request::Builder {
         Request::builder().uri(&self.path).header(header::HOST, &self.authority)
+    }
+}
+
+/// The port that a URL names, or that of its scheme.
+fn port_of(authority: &Authority, is_secure: bool) -> Result<u16, UrlFault> {
+    match authority.as_str().strip_prefix(authority.host()).and_then(|it| it.strip_prefix(':')) {
+        None => Ok(if is_secure { 443 } else { 80 }),
+        Some(port) => port.parse().map_err(|_| UrlFault::Form),
     }
 }
 
@@ -166,7 +177,7 @@ impl Client {
 
     async fn connect(&mut self) -> Result<Connection, Silence> {
         let addresses = self.addresses().await.map_err(Silence::Unknown)?;
-        let stream = TcpStream::connect(&addresses[..]).await.map_err(Silence::Unreachable)?;
+        let stream = reach(&addresses).await.map_err(Silence::Unreachable)?;
         stream.set_nodelay(true).map_err(Silence::Unreachable)?;
         match &self.endpoint.tls {
             None => Connection::open(TokioIo::new(stream)).await,
@@ -190,6 +201,22 @@ impl Client {
         found.map_err(io::Error::other)?
     }
 }
+
+/// Connects to the first address that answers.
+async fn reach(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut fault = io::ErrorKind::NotFound.into();
+    for &address in addresses {
+        fault = match timeout(REACH_PATIENCE, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(fault)) => fault,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+    }
+    Err(fault)
+}
+
+/// How long one address may take, so that the next one is tried in time.
+const REACH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A connection to the server. It ends when this is dropped.
 #[derive(Debug)]
@@ -231,13 +258,22 @@ mod tests {
         for (url, host, port, path, is_secure) in [
             ("http://a.example", "a.example", 80, "/", false),
             ("http://[::1]:8080/b?c=d", "::1", 8080, "/b?c=d", false),
+            ("http://a.example:81?c=d", "a.example", 81, "/?c=d", false),
             ("https://a.example/b", "a.example", 443, "/b", true),
             ("https://192.0.2.1:1/", "192.0.2.1", 1, "/", true),
         ] {
             assert_eq!(parts(url), (host.to_owned(), port, path.to_owned(), is_secure), "{url}");
         }
         let fault = |url, ca| Endpoint::new(url, ca).unwrap_err();
-        for url in ["", "a.example", "ftp://a.example/", "/b", "http://", "http:///b"] {
+        let ports = ["http://a.example:65536/", "http://a.example:", "http://[::1]:x/"];
+        for url in ports.into_iter().chain([
+            "",
+            "a.example",
+            "ftp://a.example/",
+            "/b",
+            "http://",
+            "http:///b",
+        ]) {
             assert_eq!(fault(url, ca), UrlFault::Form, "{url}");
         }
         assert_eq!(fault("http://u:p@a.example/", ca), UrlFault::User);

@@ -301,6 +301,10 @@ fn fill_in(acl: &mut Value, attributes: &Map<String, Value>) -> Result<(), ()> {
                 if value.is_empty() || value.contains(['+', '#', '/', '$', '%']) {
                     return Err(());
                 }
+                // No Topic Filter is longer.
+                if before.len() + value.len() + after.len() > usize::from(u16::MAX) {
+                    return Err(());
+                }
                 *text = [before, value, after].concat();
             }
             Ok(())

@@ -145,12 +145,12 @@ impl Dynamic {
             salt
         };
         let execution = document.execute(&request.payload, &mut salt);
-        tell(request, &execution);
         let mut is_kept = true;
         if execution.has_changed() {
             is_kept = has_salt && kept.put_in_force(document, shards);
         }
         drop(kept);
+        tell(request, &execution, is_kept);
         answer(request, execution.answer(is_kept), shards);
         if is_kept && !execution.kicks.is_empty() {
             end(execution.kicks, shards);
@@ -183,9 +183,9 @@ impl Kept {
 }
 
 /// Logs what a client has asked for. Passwords are no part of it.
-fn tell(request: &Request, execution: &Execution) {
+fn tell(request: &Request, execution: &Execution, is_kept: bool) {
     let (client, user) = (&*request.client_id, request.user_name.as_deref());
-    for (command, error) in execution.commands().take(COMMANDS_LOGGED_MAX) {
+    for (command, error) in execution.commands(is_kept).take(COMMANDS_LOGGED_MAX) {
         let command: String = command.chars().take(COMMAND_CHARS_MAX).collect();
         match error {
             None => info!(client, user, command, "dynamic security: done"),

@@ -69,10 +69,12 @@ fn headers(path: &Path) -> Result<Vec<(String, String)>> {
 /// The certificates that may prove who a server of https is. `flags` is how the names of the flags
 /// for it begin.
 pub(super) fn authorities(flags: &str, url: &str, file: Option<&Path>) -> Result<Vec<u8>> {
+    let is_secure = url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
     if let Some(path) = file {
+        anyhow::ensure!(is_secure, "{flags}-ca is for a {flags}-url that begins with https:");
         return fs::read(path).with_context(|| format!("{flags}-ca {}", path.display()));
     }
-    if !url.starts_with("https:") {
+    if !is_secure {
         return Ok(Vec::new());
     }
     let found = SYSTEM_AUTHORITIES.iter().find_map(|path| fs::read(path).ok());

@@ -141,7 +141,10 @@ impl Rights {
         if self.are_all {
             return Subscribable::Whole;
         }
-        Exploration::new(self.trees(), Ways::read(qos), self.fallback).of(filter)
+        // As in `permits`.
+        let is_left = !filter.as_str().starts_with(CONTROL);
+        let fallback = if is_left { self.fallback } else { Ways::NONE };
+        Exploration::new(self.trees(), Ways::read(qos), fallback).of(filter)
     }
 
     pub(super) fn common(&self) -> Arc<Tree> {

@@ -226,8 +226,8 @@ impl RoleAcl {
         let roles = match user_name {
             None => &self.anonymous,
             Some(name) => match self.users.get(name) {
-                Some(user) => &user.roles,
-                None => return Arc::clone(&self.nothing),
+                Some(user) if !user.is_disabled => &user.roles,
+                Some(_) | None => return Arc::clone(&self.nothing),
             },
         };
         let rights = self.orders.get(roles).expect("the roles of each user are there");
@@ -380,7 +380,10 @@ mod tests {
     #[test]
     fn a_user_that_is_not_known_may_do_nothing_and_too_many_rules_grant_nothing() {
         let all = Defaults { send: true, receive: true, subscribe: true, unsubscribe: true };
-        let acl = Acl::by_roles(all, Vec::new(), BTreeMap::new(), Box::default());
+        let disabled = RoleUser { roles: Box::default(), client_id: None, is_disabled: true };
+        let users = BTreeMap::from([("eve".into(), disabled)]);
+        let acl = Acl::by_roles(all, Vec::new(), users, Box::default());
+        assert!(!may(&acl.rights_of(Some("eve"), "x"), Ways::ALL, "a"), "no rights while disabled");
         let (stranger, anonymous) = (acl.rights_of(Some("bob"), "x"), acl.rights_of(None, "x"));
         assert!(!may(&stranger, Ways::ALL, "a") && stranger.may_subscribe("a") == Some(false));
         assert!(may(&anonymous, Ways::WRITE, "a") && anonymous.may_subscribe("#") == Some(true));

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    document::{Document, PRIORITY_DEFAULT, Ranking, Texts},
+    document::{Document, PRIORITY_DEFAULT, RANKING_MAX, Ranking, Texts},
     execution::Kicks,
     json::{Json, Members, Missing},
 };
@@ -250,5 +250,3 @@ const TOO_MANY_ROLES: &str = "Too many roles or groups";
 
 /// Bytes of a name: as many as a string of MQTT may have.
 const NAME_BYTES_MAX: usize = u16::MAX as usize;
-/// Roles of a client or of a group, and groups of a client.
-const RANKING_MAX: usize = 256;

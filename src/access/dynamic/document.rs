@@ -111,6 +111,15 @@ fn ranked(key: &'static str, name: &str, priority: i32) -> Json {
     Json::Object(object)
 }
 
+/// Clients, groups and roles of a file.
+pub(super) const CLIENTS_MAX: usize = 1 << 16;
+pub(super) const GROUPS_MAX: usize = 1 << 12;
+pub(super) const ROLES_MAX: usize = 1 << 12;
+/// ACLs of a role.
+pub(super) const RULES_MAX: usize = 1 << 12;
+/// Roles of a client or a group, and groups of a client.
+pub(super) const RANKING_MAX: usize = 256;
+
 /// The priority of a role or a group that names none.
 pub(super) const PRIORITY_DEFAULT: i32 = -1;
 
@@ -154,6 +163,7 @@ impl Document {
             insert(&mut document.groups, name, group, "group")?;
         }
         document.link_groups();
+        document.check_numbers()?;
         if let Ok(Some(name)) = root.text_if_any("anonymousGroup") {
             if !document.groups.contains_key(name) {
                 return Err(wrong("anonymousGroup", format!("there is no group {name:?}")));
@@ -205,6 +215,30 @@ impl Document {
             roles.add(name, priority);
         }
         Ok(roles)
+    }
+
+    /// What holds for commands holds for a file, too.
+    fn check_numbers(&self) -> Result<(), DocumentError> {
+        let counts = [
+            ("clients", self.clients.len(), CLIENTS_MAX),
+            ("groups", self.groups.len(), GROUPS_MAX),
+            ("roles", self.roles.len(), ROLES_MAX),
+        ];
+        let many = |place: &str, most| wrong(place, format!("there are more than {most}"));
+        if let Some((place, _, most)) = counts.into_iter().find(|&(_, count, most)| count > most) {
+            return Err(many(place, most));
+        }
+        let of_clients =
+            self.clients.iter().map(|(name, it)| (name, it.roles.len().max(it.groups.len())));
+        let of_groups = self.groups.iter().map(|(name, it)| (name, it.roles.len()));
+        if let Some((name, _)) = of_clients.chain(of_groups).find(|&(_, count)| count > RANKING_MAX)
+        {
+            return Err(many(&format!("the roles or groups of {name:?}"), RANKING_MAX));
+        }
+        match self.roles.iter().find(|(_, role)| role.rules.len() > RULES_MAX) {
+            Some((name, _)) => Err(many(&format!("the ACLs of {name:?}"), RULES_MAX)),
+            None => Ok(()),
+        }
     }
 
     /// Tells each client which groups it is in.
@@ -429,7 +463,11 @@ fn parse_password(
 ) -> Result<Option<Arc<PasswordHash>>, DocumentError> {
     let text = |key| text_of(client, key, place);
     let (password, salt) = (text("password")?, text("salt")?);
-    let (Some(password), Some(salt)) = (password, salt) else { return Ok(None) };
+    let (password, salt) = match (password, salt) {
+        (Some(password), Some(salt)) => (password, salt),
+        (None, None) => return Ok(None),
+        _ => return Err(wrong(place, "it has a password without a salt, or a salt without one")),
+    };
     let iterations = client.number("iterations", 0);
     let parsed = PasswordHash::parse(&format!("$7${iterations}${salt}${password}"));
     parsed.map(|hash| Some(Arc::new(hash))).map_err(|problem| wrong(place, problem.to_string()))

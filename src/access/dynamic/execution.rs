@@ -44,15 +44,21 @@ impl Response {
         Response { command: command.to_owned(), outcome: Err(error), correlation: None }
     }
 
-    /// `is_kept`: what has changed was written down.
+    /// Why nothing was done. `is_kept`: what has changed was written down.
+    fn fault(&self, is_kept: bool) -> Option<&'static str> {
+        match &self.outcome {
+            Ok(Done::Changed) if !is_kept => Some(NOT_KEPT),
+            Ok(_) => None,
+            Err(error) => Some(error),
+        }
+    }
+
     fn json(&self, is_kept: bool) -> Json {
         let mut object = vec![("command", Json::from(&*self.command))];
-        match &self.outcome {
-            Ok(Done::Changed) if !is_kept => object.push(("error", Json::from(NOT_KEPT))),
-            Ok(Done::Changed) => {}
-            Ok(Done::Said(data)) => object.push(("data", data.clone())),
-            Err(error) => object.push(("error", Json::from(*error))),
+        if let Ok(Done::Said(data)) = &self.outcome {
+            object.push(("data", data.clone()));
         }
+        object.extend(self.fault(is_kept).map(|error| ("error", Json::from(error))));
         let correlation = self.correlation.as_deref();
         object.extend(correlation.map(|text| ("correlationData", Json::from(text))));
         Json::Object(object)
@@ -65,9 +71,9 @@ impl Execution {
         self.responses.iter().any(|it| matches!(it.outcome, Ok(Done::Changed)))
     }
 
-    /// The commands with their errors, for the log.
-    pub fn commands(&self) -> impl Iterator<Item = (&str, Option<&'static str>)> {
-        self.responses.iter().map(|it| (&*it.command, it.outcome.as_ref().err().copied()))
+    /// The commands with their errors, for the log. `is_kept` is as for the answer.
+    pub fn commands(&self, is_kept: bool) -> impl Iterator<Item = (&str, Option<&'static str>)> {
+        self.responses.iter().map(move |it| (&*it.command, it.fault(is_kept)))
     }
 
     /// The payload of the answer. `is_kept`: what has changed was written down. If not, nothing

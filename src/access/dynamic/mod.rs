@@ -35,13 +35,21 @@ pub const ANSWERS_TOPIC: &str = "$CONTROL/dynamic-security/v1/response";
 pub const COMMAND_BYTES_MAX: usize = 256 << 10;
 
 /// Commands that a client has published.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     pub client_id: Box<str>,
     pub user_name: Option<Box<str>>,
     /// The home shard of the client, by its number.
     pub home: usize,
     pub payload: Box<[u8]>,
+}
+
+/// Without the commands, which may have passwords in them.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Request { client_id, user_name, home, payload } = self;
+        write!(f, "{} bytes of {client_id:?}, user {user_name:?}, shard {home}", payload.len())
+    }
 }
 
 /// Takes commands from shards. It never waits.

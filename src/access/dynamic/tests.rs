@@ -27,7 +27,7 @@ fn execute(document: &mut Document, commands: &str) -> (String, Kicks) {
 fn errors(document: &mut Document, commands: &[&str]) -> Vec<&'static str> {
     let payload = format!("{{\"commands\":[{}]}}", commands.join(","));
     let execution = document.execute(payload.as_bytes(), &mut || [7; 16]);
-    execution.commands().map(|(_, error)| error.unwrap_or_default()).collect()
+    execution.commands(true).map(|(_, error)| error.unwrap_or_default()).collect()
 }
 
 #[test]
@@ -61,6 +61,20 @@ fn what_a_file_has_that_is_not_understood_is_named() {
         assert!(said.contains(words), "{text}: {said}");
     }
     assert_eq!(document("{}"), Document::default());
+}
+
+#[test]
+fn a_file_may_have_as_many_roles_as_commands_can_make() {
+    let roles = |count| {
+        let role = |n: usize| format!(r#"{{"rolename":"r{n}","acls":[]}}"#);
+        format!(r#"{{"roles":[{}]}}"#, (0..count).map(role).collect::<Vec<_>>().join(","))
+    };
+    assert_eq!(document(&roles(4096)).roles(), 4096);
+    let refused = Document::parse(roles(4097).as_bytes()).unwrap_err().to_string();
+    assert_eq!(refused, "roles: there are more than 4096");
+    let half = r#"{"clients":[{"username":"ada","password":"YQ=="}]}"#;
+    let refused = Document::parse(half.as_bytes()).unwrap_err().to_string();
+    assert!(refused.contains("ada") && refused.contains("without a salt"), "{refused}");
 }
 
 #[test]

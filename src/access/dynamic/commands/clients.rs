@@ -9,7 +9,7 @@ use super::{
 };
 use crate::access::{
     HashKind,
-    dynamic::document::Client,
+    dynamic::document::{CLIENTS_MAX, Client},
     hash::{PasswordHash, hash_password},
 };
 
@@ -76,6 +76,7 @@ pub(super) fn create(work: &mut Work<'_>, command: Members<'_>) -> Outcome {
     if !is_short(&known) {
         return Err(TOO_MANY_ROLES);
     }
+    let password = password.filter(|text| !text.is_empty());
     let password = password.map(|password| work.hash(password)).transpose()?;
     let client_id = client_id.filter(|text| !text.is_empty()).map(Box::from);
     let client = Client { client_id, texts, password, roles, ..Client::default() };
@@ -220,4 +221,3 @@ pub(super) fn remove_role(work: &mut Work<'_>, command: Members<'_>) -> Outcome 
 
 /// As mosquitto hashes passwords.
 const ITERATIONS: u32 = 101;
-const CLIENTS_MAX: usize = 1 << 16;

@@ -7,7 +7,7 @@ use super::{
     ROLE_MISSING, ROLES_WRONG, TOO_MANY_ROLES, Work, change_texts, groupname, is_short, listing,
     priority, rolename, said, texts, username,
 };
-use crate::access::dynamic::document::Group;
+use crate::access::dynamic::document::{GROUPS_MAX, Group};
 
 impl Work<'_> {
     fn group(&mut self, name: &str) -> Result<&mut Group, &'static str> {
@@ -199,5 +199,3 @@ pub(super) fn get_anonymous(work: &mut Work<'_>, _: Members<'_>) -> Outcome {
     let name = work.document.anonymous_group.as_deref().unwrap_or_default();
     Ok(said("group", Json::Object(vec![("groupname", Json::from(name))])))
 }
-
-const GROUPS_MAX: usize = 1 << 12;

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     access::{
         acl::{AclType, RoleRules, is_too_deep},
-        dynamic::document::{Role, rule_of},
+        dynamic::document::{ROLES_MAX, RULES_MAX, Role, rule_of},
     },
     topic::TopicFilter,
 };
@@ -129,6 +129,3 @@ fn acl_of(command: Members<'_>) -> Result<(AclType, &str), &'static str> {
 
 const TOPIC_WRONG: &str = "Invalid ACL topic";
 const TOO_MANY: &str = "Too many ACLs";
-const ROLES_MAX: usize = 1 << 12;
-/// Rules of one role.
-const RULES_MAX: usize = 1 << 12;

@@ -501,8 +501,8 @@ pub(super) struct StoreFlags {
     /// of what it holds, 1 to 64 MiB]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes::<usize>(1 << 20, 1 << 30))]
     pub(super) store_segment_bytes: Option<usize>,
-    /// Time after a start in which the Wills of clients wait that were connected when the broker
-    /// ended, in seconds. A client that comes back in time takes its Will along
+    /// Time after a start in which Wills wait that were not published before, in seconds. A client
+    /// that comes back in time takes its Will along
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     #[arg(value_parser = parse_seconds(0, 86_400))]
     pub(super) will_grace: Span,

@@ -45,7 +45,7 @@ pub struct StoreSettings {
     pub first_numbers: (u64, u64),
     /// How many sessions of each shard survive a restart.
     pub lasting: Arc<[SharedCount]>,
-    /// How long after a start the Wills of clients wait that were connected when the broker ended.
+    /// How long after a start Wills wait that were not published before.
     pub will_grace: Span,
 }
 

@@ -229,7 +229,11 @@ impl Tokens {
         }
         let parts = Parts::of(token)?;
         match (self.keys.verify(&parts), &self.fetched) {
-            (Err(_), Some(fetched)) => fetched.verify(&parts)?,
+            (Err(own), Some(fetched)) => fetched.verify(&parts).map_err(|fault| match fault {
+                // Who guesses at a key of a file is told so, also before any others have come.
+                TokenFault::KeysMissing if own == TokenFault::Signature => own,
+                fault => fault,
+            })?,
             (verified, _) => verified?,
         }
         self.accept(&decode(parts.claims)?, user_name, now)

@@ -73,6 +73,18 @@ fn each_algorithm_is_verified_with_a_key_of_its_kind_and_no_other() {
 }
 
 #[test]
+fn a_forged_token_of_a_key_in_a_file_is_one_while_no_keys_have_been_fetched() {
+    let address = KeyAddress { url: String::new(), interval: Span::ZERO, authorities: Vec::new() };
+    let fetched = Arc::new(FetchedKeys::new(address, || {}));
+    let tokens = tokens(TokenRules::default()).with_fetched(Some(fetched));
+    let claims = format!(r#"{{"sub":"ada","exp":{}}}"#, NOW + 60);
+    let forged = signed(r#"{"alg":"HS256"}"#, &claims, "another secret, as long as the right one");
+    assert_eq!(verify(&tokens, &forged), Err(TokenFault::Signature));
+    let (_, _, of_others) = signed_tokens().next().unwrap();
+    assert_eq!(verify(&tokens, of_others), Err(TokenFault::KeysMissing));
+}
+
+#[test]
 fn a_public_key_is_no_secret() {
     for name in ["rsa.pem", "p256.pem", "ed25519.pem"] {
         let pem = String::from_utf8(public_key(name)).unwrap();

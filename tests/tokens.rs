@@ -227,7 +227,7 @@ fn keys_come_from_a_url_and_go_on_when_it_fails() {
         answers.send(format!("{head}\r\n\r\n{body}")).unwrap();
     };
     answer("503 Soon", "");
-    broker.await_words("--jwt-jwks-url gives no keys");
+    broker.await_words("--jwt-jwks-url gives no new keys");
     assert_eq!(code(&broker, 2), ReasonCode::ServerUnavailable);
     let set = include_str!("jwt/jwks.json");
     answer("200 OK", set);

@@ -24,7 +24,7 @@ use thiserror::Error;
 use tokio::{
     net::TcpStream,
     task::{JoinHandle, spawn_blocking, spawn_local},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
 
@@ -145,7 +145,9 @@ impl Client {
     ) -> Result<(StatusCode, Bytes), Silence> {
         // The server may have closed a connection that was idle. What has been asked on it is asked
         // once more.
-        if let Some(mut connection) = self.connection.take()
+        // A firewall on the way may have forgotten one that was idle for long.
+        let idle = self.connection.take().filter(|it| it.since.elapsed() < IDLE_MAX);
+        if let Some(mut connection) = idle
             && connection.sender.ready().await.is_ok()
             && let Ok(response) = connection.sender.send_request(request()).await
         {
@@ -158,7 +160,7 @@ impl Client {
 
     async fn read(
         &mut self,
-        connection: Connection,
+        mut connection: Connection,
         response: Response<Incoming>,
         is_wanted: impl Fn(StatusCode) -> bool,
     ) -> Result<(StatusCode, Bytes), Silence> {
@@ -171,6 +173,7 @@ impl Client {
         }
         let content = body::to_bytes(Body::new(response.into_body()), BODY_BYTES_MAX).await;
         let content = content.map_err(|_| Silence::Body)?;
+        connection.since = Instant::now();
         self.connection = Some(connection);
         Ok((status, content))
     }
@@ -215,6 +218,9 @@ async fn reach(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     Err(fault)
 }
 
+/// A connection that has not been used for longer is not used again.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
 /// How long one address may take, so that the next one is tried in time.
 const REACH_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -223,6 +229,8 @@ const REACH_PATIENCE: Duration = Duration::from_secs(1);
 struct Connection {
     sender: SendRequest<Body>,
     driver: JoinHandle<()>,
+    /// When it was used last.
+    since: Instant,
 }
 
 impl Connection {
@@ -230,7 +238,7 @@ impl Connection {
         let (sender, driver) =
             http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(stream).await?;
         let driver = spawn_local(async move { drop(driver.await) });
-        Ok(Connection { sender, driver })
+        Ok(Connection { sender, driver, since: Instant::now() })
     }
 }
 

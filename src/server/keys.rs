@@ -26,12 +26,17 @@ pub(super) fn address(config: &Config) -> Result<Option<KeyAddress>> {
     Ok(Some(address))
 }
 
-/// The keys. Those from before go on if they come from the same address.
+/// The keys. Those from before go on if they come from the same address, and stay in force until new
+/// ones have come if they come from the same URL.
 pub(super) fn start(config: &Config, former: Option<&Policy>) -> Result<Option<Arc<FetchedKeys>>> {
     let Some(address) = address(config)? else { return Ok(None) };
     let former = former.and_then(|former| former.tokens.as_ref()?.fetched().cloned());
-    if let Some(same) = former.filter(|former| *former.address() == address) {
-        return Ok(Some(same));
+    if let Some(same) = former.as_ref().filter(|former| *former.address() == address) {
+        return Ok(Some(Arc::clone(same)));
     }
-    Ok(Some(fetch_keys(address).context("--jwt-jwks-url")?))
+    let keys = fetch_keys(address).context("--jwt-jwks-url")?;
+    if let Some(former) = former.filter(|former| former.address().url == keys.address().url) {
+        keys.begin_with(&former);
+    }
+    Ok(Some(keys))
 }

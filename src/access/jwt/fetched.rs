@@ -64,6 +64,15 @@ impl FetchedKeys {
         Ok(Some(count))
     }
 
+    /// Begins with the keys of another fetcher, unless some have come.
+    pub fn begin_with(&self, former: &FetchedKeys) {
+        let former = former.latest();
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.is_none() {
+            *latest = former;
+        }
+    }
+
     pub(super) fn verify(&self, parts: &Parts<'_>) -> Result<(), TokenFault> {
         let latest = self.latest().ok_or(TokenFault::KeysMissing)?;
         let verified = latest.keys.verify(parts);
@@ -136,6 +145,18 @@ mod tests {
         assert_eq!(keys.replace(named.as_bytes()).unwrap(), Some(2));
         assert_eq!(verify(token("EdDSA")), Err(TokenFault::KeyUnknown));
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        // A key that cannot be read, and one that is too weak.
+        let odd = set.replace('[', r#"[{"kty":5},{"kty":"RSA","n":"AQAB","e":"AQAB"},"#);
+        assert_eq!(keys.replace(odd.as_bytes()).unwrap(), Some(3));
+        assert_eq!(verify(token("EdDSA")), Ok(()));
+        let address = KeyAddress { interval: Span::from_secs(1), ..keys.address().clone() };
+        let next = FetchedKeys::new(address, || {});
+        next.begin_with(&keys);
+        assert_eq!(next.verify(&Parts::of(token("EdDSA").as_bytes()).unwrap()), Ok(()));
+        assert_eq!(next.replace(named.as_bytes()).unwrap(), Some(2));
+        next.begin_with(&keys);
+        let of_next = next.verify(&Parts::of(token("EdDSA").as_bytes()).unwrap());
+        assert_eq!(of_next, Err(TokenFault::KeyUnknown));
         drop(keys);
         assert_eq!(wakes.load(Ordering::Relaxed), 2);
     }

@@ -10,7 +10,7 @@ use std::{
 use base64ct::{Base64, Encoding};
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, crypto,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
 };
 use serde_json::Value;
 use thiserror::Error;
@@ -95,7 +95,7 @@ impl Keys {
         }
         let keys = Keys(match str::from_utf8(content).map(str::trim) {
             Ok(text) if text.contains("-----BEGIN ") => vec![Key::from_pem(text)?],
-            Ok(text) if text.starts_with('{') => parse_set(text)?,
+            Ok(text) if text.starts_with('{') => parse_set(text, Odd::Refused)?,
             Ok(text) if is_bare_key(text) => return Err(KeyFault::NoPem),
             Ok(text) => vec![Key::from_secret(text.as_bytes())?],
             Err(_) => vec![Key::from_secret(content)?],
@@ -104,10 +104,11 @@ impl Keys {
         Ok(keys)
     }
 
-    /// The keys of a JWK Set that everybody may read.
+    /// The keys of a JWK Set that everybody may read. Those that are of no use here are passed over,
+    /// as RFC 7517 wants it (section 5): they do not keep others from being replaced.
     pub(super) fn parse_public_set(content: &[u8]) -> Result<Keys, KeyFault> {
         let text = str::from_utf8(content).map_err(|_| KeyFault::NoKeys)?;
-        let keys = Keys(parse_set(text.trim())?);
+        let keys = Keys(parse_set(text.trim(), Odd::PassedOver)?);
         keys.check()?;
         let is_secret = |key: &Key| key.material.family() == AlgorithmFamily::Hmac;
         if keys.0.iter().any(is_secret) { Err(KeyFault::SecretInSet) } else { Ok(keys) }
@@ -224,20 +225,30 @@ impl Key {
     }
 }
 
+/// What becomes of keys that cannot be read, or are too weak.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Odd {
+    Refused,
+    PassedOver,
+}
+
 /// A JWK Set, or a single JWK.
-fn parse_set(text: &str) -> Result<Vec<Key>, KeyFault> {
-    let json: Value = serde_json::from_str(text)?;
+fn parse_set(text: &str, odd: Odd) -> Result<Vec<Key>, KeyFault> {
+    let mut json: Value = serde_json::from_str(text)?;
     if json.get("d").is_some() || has_private_key(&json) {
         return Err(KeyFault::PrivateKey);
     }
-    let set = if json.get("keys").is_some() {
-        serde_json::from_value(json)?
-    } else {
-        JwkSet { keys: vec![serde_json::from_value(json)?] }
+    let set: Vec<Value> = match json.get_mut("keys").map(Value::take) {
+        Some(list) => serde_json::from_value(list)?,
+        None => vec![json],
     };
     let mut keys = Vec::new();
-    for jwk in &set.keys {
-        keys.extend(Key::from_jwk(jwk)?);
+    for jwk in set {
+        let jwk: Result<Jwk, _> = serde_json::from_value(jwk);
+        match jwk.map_err(KeyFault::Json).and_then(|jwk| Key::from_jwk(&jwk)) {
+            Err(KeyFault::Json(_) | KeyFault::KeyUnknown) if odd == Odd::PassedOver => {}
+            key => keys.extend(key?),
+        }
     }
     if keys.is_empty() { Err(KeyFault::NoKeys) } else { Ok(keys) }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::TcpStream,
     time::Duration,
 };
@@ -30,8 +30,13 @@ impl Client {
 
     /// From this address of the machine.
     pub(crate) fn open_from(port: u16, version: Version, ip: [u8; 4]) -> Client {
-        let stream = connect_from(ip.into(), port, PATIENCE).unwrap();
-        Client { stream, version, unread: Vec::new() }
+        Client::try_open_from(port, version, ip).unwrap()
+    }
+
+    /// An error: the broker has closed the connection at once.
+    pub(crate) fn try_open_from(port: u16, version: Version, ip: [u8; 4]) -> io::Result<Client> {
+        let stream = connect_from(ip.into(), port, PATIENCE)?;
+        Ok(Client { stream, version, unread: Vec::new() })
     }
 
     pub(crate) fn connect(broker: &Broker, version: Version, client_id: &str) -> Client {

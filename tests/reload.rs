@@ -117,8 +117,8 @@ fn a_listener_moves_to_all_addresses_of_its_port() {
         let words = format!("listening on a further address address={address}:{port}");
         file.reload(&mut broker, &text(&format!("\"{address}:{port}\"")), &words);
         broker.await_words(DONE);
-        // A shard that still listens at the former address takes a connection, and closes it when it
-        // stops listening there.
+        // A shard that still listens at the former address takes a connection, and closes it when
+        // it stops listening there.
         let is_let_in = |n| {
             let new = Client::try_open_from(port, Version::V5, [127, 0, 0, 1]);
             let Ok(mut new) = new else { return false };

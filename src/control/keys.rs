@@ -109,10 +109,7 @@ fn take(keys: &FetchedKeys, fetched: Result<Bytes, Silence>, server: &str) -> bo
         Ok(Some(count)) => info!(keys = count, server, "the keys of tokens were fetched"),
         Ok(None) => {}
         Err(why) => {
-            warn!(
-                server,
-                "--jwt-jwks-url gives no new keys, those from before stay in force if there are any: {why}"
-            );
+            warn!(server, "--jwt-jwks-url gives no new keys, former ones stay in force: {why}");
             return false;
         }
     }

@@ -26,8 +26,8 @@ pub(super) fn address(config: &Config) -> Result<Option<KeyAddress>> {
     Ok(Some(address))
 }
 
-/// The keys. Those from before go on if they come from the same address, and stay in force until new
-/// ones have come if they come from the same URL.
+/// The keys. Those from before go on if they come from the same address, and stay in force until
+/// new ones have come if they come from the same URL.
 pub(super) fn start(config: &Config, former: Option<&Policy>) -> Result<Option<Arc<FetchedKeys>>> {
     let Some(address) = address(config)? else { return Ok(None) };
     let former = former.and_then(|former| former.tokens.as_ref()?.fetched().cloned());

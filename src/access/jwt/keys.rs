@@ -104,8 +104,8 @@ impl Keys {
         Ok(keys)
     }
 
-    /// The keys of a JWK Set that everybody may read. Those that are of no use here are passed over,
-    /// as RFC 7517 wants it (section 5): they do not keep others from being replaced.
+    /// The keys of a JWK Set that everybody may read. Those that are of no use here are passed
+    /// over, as RFC 7517 wants it (section 5): they do not keep others from being replaced.
     pub(super) fn parse_public_set(content: &[u8]) -> Result<Keys, KeyFault> {
         let text = str::from_utf8(content).map_err(|_| KeyFault::NoKeys)?;
         let keys = Keys(parse_set(text.trim(), Odd::PassedOver)?);

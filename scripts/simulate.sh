@@ -27,7 +27,7 @@ main() {
             ;;
         --planted) test=planted_faults ;;
         --disk)
-            export SIMULATE_SEEDS=${2:-100000}
+            export SIMULATE_SEEDS=${2:-100000} SIMULATE_FROM=$(($(date +%s) << 20))
             test=promises_are_kept_over_crashes
             ;;
         --disk-seed)

@@ -193,7 +193,6 @@ fn scram_users(config: &Config) -> Result<Option<ScramUsers>> {
 }
 
 fn tokens(config: &Config) -> Result<Option<Tokens>> {
-    keys::address(config)?;
     config.tokens.as_ref().map(Tokens::read).transpose().context("key file for tokens")
 }
 

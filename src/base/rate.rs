@@ -75,19 +75,16 @@ impl SharedBucket {
     /// One unit has come. Returns how long it has to wait, unless that is longer than `longest`:
     /// then it is as if it had not come.
     pub fn take(&self, now: Moment, longest: Span) -> Option<Span> {
-        let bucket = |nanos| Bucket { paid_until: Moment::from_nanos(nanos) };
+        let before = |nanos| Bucket { paid_until: Moment::from_nanos(nanos) };
+        let delay = |nanos| before(nanos).delay(1, self.rate, now);
         let take = |nanos| {
-            let mut bucket = bucket(nanos);
+            let mut bucket = before(nanos);
             bucket.take(1, self.rate, now);
-            Some(bucket.paid_until.as_nanos()).filter(|_| self.delay_of(nanos, now) <= longest)
+            (delay(nanos) <= longest).then(|| bucket.paid_until.as_nanos())
         };
         // Relaxed: the moment guards no other memory.
-        let before = self.paid_until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
-        before.ok().map(|nanos| self.delay_of(nanos, now))
-    }
-
-    fn delay_of(&self, nanos: u64, now: Moment) -> Span {
-        Bucket { paid_until: Moment::from_nanos(nanos) }.delay(1, self.rate, now)
+        let taken = self.paid_until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken.ok().map(delay)
     }
 }
 

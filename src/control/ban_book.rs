@@ -1,18 +1,11 @@
 //! The bans of the broker with all that is known of them, and the file that keeps them.
 
-use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
-    net::IpAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, io, net::IpAddr, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tracing::warn;
 
+use super::own_files::write_whole;
 use crate::{
     access::{Banned, Bans},
     base::{
@@ -213,27 +206,6 @@ fn nanos(millis: u64) -> u64 {
     millis.saturating_mul(1_000_000)
 }
 
-/// Replaces a file as a whole or not at all.
-pub fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or_else(|| Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let held = File::open(folder)?;
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    // What an earlier process has left may have another mode, or be a link.
-    drop(fs::remove_file(&new));
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    // The file is there, whatever comes of this.
-    if let Err(fault) = held.sync_all() {
-        warn!(path = %path.display(), %fault, "the folder of a file cannot be synced");
-    }
-    Ok(())
-}
-
 const BANS_MAX: usize = 4096;
 const NAME_BYTES_MAX: usize = 1024;
 const REASON_BYTES_MAX: usize = 256;
@@ -251,26 +223,6 @@ mod tests {
 
     fn book(path: Option<&PathBuf>) -> Result<BanBook, BanFault> {
         BanBook::open(path.cloned(), runtime::wall_clock())
-    }
-
-    #[test]
-    fn a_file_is_replaced_whatever_stood_beside_it() {
-        let folder = env::temp_dir().join(format!("ringmq-whole-{}", process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let (path, left) = (folder.join("a.json"), folder.join("a.json.new"));
-        std::os::unix::fs::symlink(folder.join("elsewhere"), &left).unwrap();
-        for text in ["one", "two"] {
-            write_whole(&path, text.as_bytes()).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
-        }
-        let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
-        assert_eq!((mode & 0o777, folder.join("elsewhere").exists()), (0o600, false));
-        fs::remove_dir_all(&folder).unwrap();
-        // A bare name is in the present folder.
-        let name = format!("ringmq-whole-{}.json", process::id());
-        write_whole(Path::new(&name), b"here").unwrap();
-        assert_eq!(fs::read(&name).unwrap(), b"here");
-        fs::remove_file(&name).unwrap();
     }
 
     #[test]

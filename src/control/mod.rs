@@ -28,6 +28,7 @@ mod listeners;
 mod messages;
 mod metrics;
 mod openapi;
+mod own_files;
 mod panel;
 mod problem;
 mod routes;
@@ -52,9 +53,10 @@ use thiserror::Error;
 use tokio::{runtime, sync::oneshot, task::LocalSet};
 
 pub use self::{
-    ban_book::{BanBook, BanFault, write_whole},
+    ban_book::{BanBook, BanFault},
     hook::{HookFault, HttpHook},
     keys::{FetchFault, check_key_address, fetch_keys},
+    own_files::{lines_of, read_own, write_whole},
     steering::{Outcome, Setting, Steering},
     tokens::{TokenFault, Tokens},
 };

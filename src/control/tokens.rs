@@ -1,15 +1,12 @@
 //! The file of tokens: who may read, and who may change something.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use thiserror::Error;
+
+use super::own_files::{OwnFileFault, lines_of, read_own};
 
 /// What the bearer of a token may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,10 +40,8 @@ pub(super) struct Bearer {
 /// What is wrong with a file of tokens.
 #[derive(Debug, Error)]
 pub enum TokenFault {
-    #[error("{0}")]
-    Unreadable(#[from] io::Error),
-    #[error("others than its owner may read it: `chmod 600` it")]
-    Open,
+    #[error(transparent)]
+    File(#[from] OwnFileFault),
     #[error("line {line}: {problem}")]
     Line { line: usize, problem: &'static str },
     #[error("it has no token")]
@@ -55,13 +50,7 @@ pub enum TokenFault {
 
 impl Tokens {
     pub fn read(path: &Path) -> Result<Tokens, TokenFault> {
-        let mut file = File::open(path)?;
-        if file.metadata()?.permissions().mode() & OTHERS != 0 {
-            return Err(TokenFault::Open);
-        }
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        Tokens::parse(&text)
+        Tokens::parse(&read_own(path)?)
     }
 
     #[cfg(test)]
@@ -71,12 +60,9 @@ impl Tokens {
 
     fn parse(text: &str) -> Result<Tokens, TokenFault> {
         let mut tokens = Vec::new();
-        for (line, text) in (1..).zip(text.lines()) {
-            let text = text.trim();
-            if !text.is_empty() && !text.starts_with('#') {
-                let token = Token::parse(text, line);
-                tokens.push(token.map_err(|problem| TokenFault::Line { line, problem })?);
-            }
+        for (line, text) in lines_of(text) {
+            let token = Token::parse(text, line);
+            tokens.push(token.map_err(|problem| TokenFault::Line { line, problem })?);
         }
         if tokens.is_empty() { Err(TokenFault::Empty) } else { Ok(Tokens(tokens)) }
     }
@@ -120,8 +106,6 @@ fn hash_of(token: &[u8]) -> [u8; 32] {
     Sha256::digest(token).into()
 }
 
-/// The permissions of a group and of everybody.
-const OTHERS: u32 = 0o077;
 const TOKEN_BYTES_MIN: usize = 16;
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ use std::fmt::{self, Write};
 
 use anyhow::Error;
 
-use super::{acl, control, dynamic, hook, listeners, passwords, scram_users, tokens, words_of};
+use super::{
+    acl, control, dynamic, hook, keys, listeners, passwords, scram_users, tokens, words_of,
+};
 use crate::{
     access::{Acl, Passwords, Tokens, dynamic::Document, scram::ScramUsers},
     config::Config,
@@ -16,7 +18,8 @@ use crate::{
 /// What would be served, in lines; or all that is wrong with the files.
 pub fn check(config: &Config) -> Result<String, Vec<Error>> {
     let (listeners, acl, http) = (listeners(config), acl(config), control::tokens(config));
-    let users = (passwords(config), scram_users(config), tokens(config), dynamic::document(config));
+    let tokens = keys::address(config).and_then(|_| tokens(config));
+    let users = (passwords(config), scram_users(config), tokens, dynamic::document(config));
     match (listeners, users, hook::settings(config), acl, http) {
         (
             Ok(listeners),

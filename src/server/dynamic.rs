@@ -95,7 +95,8 @@ impl Kept {
     pub(super) fn read_again(&self) -> Result<Kept> {
         let now = Kept::read(self.path.clone())?;
         let is_same = now.document == self.document;
-        Ok(if is_same { Kept { users: self.users.clone(), ..now } } else { now })
+        let users = if is_same { self.users.clone() } else { now.users.after(&self.users) };
+        Ok(Kept { users, ..now })
     }
 
     pub(super) fn users(&self) -> &Users {
@@ -167,10 +168,7 @@ impl Kept {
             error!(%path, %fault, "the dynamic security file cannot be written: nothing changes");
             return false;
         }
-        let mut users = document.users();
-        if users.acl.is_same_as(&self.users.acl) {
-            users.acl = Arc::clone(&self.users.acl);
-        }
+        let users = document.users().after(&self.users);
         (self.document, self.users) = (document, users);
         let question = Question::Users(self.users.clone());
         let asked: Vec<_> =

@@ -1,19 +1,13 @@
 //! The HTTP server that is asked about clients, as the configuration wants it.
 
-use std::{
-    fs::{self, File},
-    io::Read,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    sync::Arc,
-};
+use std::{fs, path::Path, sync::Arc};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::{
     access::{AuthHook, HookSettings, Policy},
     config::{Config, HookOptions},
-    control::HttpHook,
+    control::{HttpHook, lines_of, read_own},
 };
 
 /// The settings, with the present content of the files that they name.
@@ -49,15 +43,8 @@ fn read(options: &HookOptions) -> Result<HookSettings> {
 
 /// The lines of `NAME: VALUE` in a file. No error shows a value.
 fn headers(path: &Path) -> Result<Vec<(String, String)>> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.permissions().mode() & OTHERS != 0 {
-        bail!("others than its owner may read it: `chmod 600` it");
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
-    let lines = (1..).zip(text.lines()).map(|(number, line)| (number, line.trim()));
-    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-    lines
+    let text = read_own(path)?;
+    lines_of(&text)
         .map(|(number, line)| {
             let (name, value) =
                 line.split_once(':').with_context(|| format!("line {number} is no NAME: VALUE"))?;
@@ -93,5 +80,3 @@ const SYSTEM_AUTHORITIES: [&str; 4] = [
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
-/// The bits of a mode that let others than the owner in.
-const OTHERS: u32 = 0o077;

@@ -3,12 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::{
-    Shard,
-    ask::Answer,
-    connection::MqttConnection,
-    end::Cause,
-    notices::Notice,
-    ports::{Closing, Ports},
+    Shard, ask::Answer, connection::MqttConnection, end::Cause, notices::Notice, ports::Ports,
 };
 use crate::{
     access::{Bans, Principal},
@@ -50,9 +45,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         self.context.counters.refused_banned += 1;
-        let notices = self.router.notices_mut();
-        notices.note(Notice::AddressBanned, refused.principal(), self.context.now);
-        ports.close(id, Closing::Abort);
+        self.close_unheard(id, Notice::AddressBanned, refused.principal(), ports);
     }
 
     /// Disconnects the banned clients among some sessions, from this place on.

@@ -46,8 +46,9 @@ impl Brain for Shard {
         if is_counted && Connections::has_no_room_for(&arrived) {
             return self.refuse_share(connection, &arrived, ports);
         }
-        let wait = (!arrival.handed_over).then(|| self.wait_for_turn(arrival.listener));
-        let Some(delay) = wait.unwrap_or(Some(Span::ZERO)) else {
+        let is_new = !arrival.handed_over;
+        let delay = if is_new { self.wait_for_turn(arrival.listener) } else { Some(Span::ZERO) };
+        let Some(delay) = delay else {
             return self.refuse_rate(connection, &arrived, ports);
         };
         let account = arrived.principal().account().number();

@@ -115,14 +115,19 @@ impl Shard {
             }
             Step::Fail => self.end(id, Cause::NotAuthenticated, ports),
             Step::Leave => self.end(id, Cause::Finished, ports),
-            Step::WaitUntil(moment) => self.owe_at(id, moment, Answer::ReadOn, ports),
+            Step::WaitUntil(moment) => self.hold_until(id, moment, ports),
             Step::RefuseAt(connect, reason, moment) => {
                 self.owe_at(id, moment, Answer::Refusal(connect, reason), ports);
             }
         }
     }
 
-    /// Owes a connection an answer that is given at this moment, after failed logins.
+    /// Reads nothing from a connection until this moment.
+    pub(super) fn hold_until(&mut self, id: ConnectionId, moment: Moment, ports: &mut impl Ports) {
+        self.owe_at(id, moment, Answer::ReadOn, ports);
+    }
+
+    /// Owes a connection an answer that is given at this moment.
     fn owe_at(&mut self, id: ConnectionId, moment: Moment, answer: Answer, ports: &mut impl Ports) {
         self.connections.owe(id, (Condition::Delay(false), answer), ports);
         self.context.timers.set(moment, Timer::Delay(id));

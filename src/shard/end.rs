@@ -1,6 +1,6 @@
 //! How connections end, and sessions: farewells, Wills, expiry.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, rc::Rc};
 
 use super::{
     Client, Shard,
@@ -11,6 +11,7 @@ use super::{
     timers::{Timer, Timers},
 };
 use crate::{
+    access::Principal,
     base::{
         ids::{ConnectionId, SubscriberId},
         time::Span,
@@ -355,8 +356,18 @@ impl Shard {
         ports: &mut impl Ports,
     ) {
         self.context.counters.refused_share += 1;
-        let notices = self.router.notices_mut();
-        notices.note(Notice::ConnectionRefused, refused.principal(), self.context.now);
+        self.close_unheard(id, Notice::ConnectionRefused, refused.principal(), ports);
+    }
+
+    /// Closes a connection without hearing what it has to say. The caller counts it.
+    pub(super) fn close_unheard(
+        &mut self,
+        id: ConnectionId,
+        notice: Notice<'_>,
+        principal: &Rc<Principal>,
+        ports: &mut impl Ports,
+    ) {
+        self.router.notices_mut().note(notice, principal, self.context.now);
         ports.close(id, Closing::Abort);
     }
 

@@ -15,9 +15,8 @@ use super::{
     connection::MqttConnection,
     end::Cause,
     notices::Notice,
-    owed::{Answer, Condition},
-    ports::{Closing, Ports},
-    timers::{HORIZON, Timer, Timers},
+    ports::Ports,
+    timers::{HORIZON, Timers},
 };
 use crate::{
     base::{
@@ -137,15 +136,7 @@ impl Shard {
         self.context.counters.refused_rate += 1;
         let principal = refused.principal();
         let listener = self.context.rules.listener_address(principal.listener()).to_string();
-        let notices = self.router.notices_mut();
-        notices.note(Notice::TooManyConnections(&listener), principal, self.context.now);
-        ports.close(id, Closing::Abort);
-    }
-
-    /// Reads nothing from a connection until this moment.
-    pub(super) fn hold_until(&mut self, id: ConnectionId, moment: Moment, ports: &mut impl Ports) {
-        self.connections.owe(id, (Condition::Delay(false), Answer::ReadOn), ports);
-        self.context.timers.set(moment, Timer::Delay(id));
+        self.close_unheard(id, Notice::TooManyConnections(&listener), principal, ports);
     }
 }
 

@@ -119,9 +119,12 @@ impl Rights {
             return Permits::ALL;
         }
         let marks = self.trees().fold(Marks::NONE, |marks, tree| marks.join(tree.find(topic)));
-        let is_left = !topic.is_reserved() || !topic.as_str().starts_with(CONTROL);
-        let fallback = if is_left { self.fallback } else { Ways::NONE };
-        Permits(marks.granted_or(fallback))
+        Permits(marks.granted_or(self.fallback_for(topic.as_str())))
+    }
+
+    /// What holds for a topic or a filter that no rule matches.
+    fn fallback_for(&self, text: &str) -> Ways {
+        if text.starts_with(CONTROL) { Ways::NONE } else { self.fallback }
     }
 
     /// Whether the client may subscribe to this; `None` if no rule is about subscriptions. The
@@ -141,9 +144,7 @@ impl Rights {
         if self.are_all {
             return Subscribable::Whole;
         }
-        // As in `permits`.
-        let is_left = !filter.as_str().starts_with(CONTROL);
-        let fallback = if is_left { self.fallback } else { Ways::NONE };
+        let fallback = self.fallback_for(filter.as_str());
         Exploration::new(self.trees(), Ways::read(qos), fallback).of(filter)
     }
 

@@ -27,6 +27,16 @@ pub struct Users {
     pub acl: Arc<Acl>,
 }
 
+impl Users {
+    /// The same, with the former rights if they are the same: then no client looks at its own
+    /// again.
+    #[must_use]
+    pub fn after(self, former: &Users) -> Users {
+        let is_same = self.acl.is_same_as(&former.acl);
+        if is_same { Users { acl: Arc::clone(&former.acl), ..self } } else { self }
+    }
+}
+
 /// Where clients publish commands to.
 pub const COMMANDS_TOPIC: &str = "$CONTROL/dynamic-security/v1";
 /// Where the answers come from.
